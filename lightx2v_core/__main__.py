@@ -1,0 +1,6 @@
+"""``python -m lightx2v_core`` is the same as ``lightx2v-core``."""
+
+from lightx2v_core.cli import main
+
+if __name__ == "__main__":
+    main()

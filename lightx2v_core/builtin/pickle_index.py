@@ -1,0 +1,210 @@
+"""Reads the pickled index of a torch.save file without unpickling it.
+
+A pickle is a program for a stack machine that can import and call anything. This interpreter knows only what
+torch writes for (nested) dicts of tensors: containers, numbers, strings, storages and the rebuild functions of
+tensors, all as inert data. Every other name or opcode is refused. Opcodes: Python's ``pickletools``.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+
+class Refused(Exception):
+    """The index wants something that is no tensor."""
+
+
+@frozen
+class StoredTensor:
+    """A tensor in the archive: its record ``storage``, dtype, shape, and elements of the whole storage."""
+
+    storage: str
+    storage_elements: int
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@frozen
+class _Global:
+    name: str
+
+
+@frozen
+class _Storage:
+    key: str
+    dtype: str
+    elements: int
+
+
+class _Mark:
+    pass
+
+
+_STORAGES = {
+    f"torch.{kind}Storage": dtype
+    for kind, dtype in {
+        "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
+        "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
+    }.items()
+}  # fmt: skip
+_STORAGES |= {"torch.storage.UntypedStorage": "uint8", "torch.UntypedStorage": "uint8"}
+_DTYPES = {
+    f"torch.{name}": name
+    for name in (
+        "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "int64",
+        "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool",
+    )
+}  # fmt: skip
+
+
+def read_index(data: bytes) -> Any:
+    """The value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
+    machine = _Machine()
+    try:
+        for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
+            if opcode.name == "STOP":
+                return machine.stack.pop()
+            handler = _OPCODES.get(opcode.name)
+            if handler is None:
+                raise Refused(f"opcode {opcode.name} at byte {position} has no place in a file of tensors")
+            handler(machine, argument)
+    except Refused:
+        raise
+    except Exception as exc:  # a damaged pickle can fail anywhere: empty stack, wrong types, bad text
+        raise Refused(f"its index is damaged ({type(exc).__name__}: {exc})") from None
+    raise Refused("its index is cut off")
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self, count: int) -> list[Any]:
+        taken = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return taken
+
+    def since_mark(self) -> list[Any]:
+        at = max(i for i, item in enumerate(self.stack) if isinstance(item, _Mark))
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+
+def _call(machine: _Machine) -> None:
+    function, arguments = machine.pop(2)
+    name = function.name if isinstance(function, _Global) else type(function).__name__
+    if name == "collections.OrderedDict" and not arguments:
+        machine.push({})
+    elif name == "torch.Size":
+        machine.push(tuple(arguments[0]))
+    elif name == "torch._utils._rebuild_tensor_v2":
+        storage, _offset, shape = arguments[:3]
+        machine.push(_tensor(storage, shape, storage.dtype))
+    elif name == "torch._utils._rebuild_tensor_v3":
+        storage, _offset, shape = arguments[:3]
+        machine.push(_tensor(storage, shape, _DTYPES[arguments[6].name]))
+    elif name == "torch._utils._rebuild_parameter" and isinstance(arguments[0], StoredTensor):
+        machine.push(arguments[0])
+    else:
+        raise Refused(f"it calls {name}, which is no tensor")
+
+
+def _tensor(storage: Any, shape: Any, dtype: str) -> StoredTensor:
+    if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in shape):
+        raise Refused("a tensor in it has no storage or shape")
+    elements = storage.elements if storage.dtype == dtype else 0  # an untyped storage counts bytes
+    return StoredTensor(storage.key, elements, dtype, tuple(shape))
+
+
+def _persistent(machine: _Machine) -> None:
+    (pid,) = machine.pop(1)
+    if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or not isinstance(pid[1], _Global):
+        raise Refused(f"it refers to {pid!r}, which is no storage")
+    dtype = _STORAGES.get(pid[1].name)
+    if dtype is None:
+        raise Refused(f"it has a storage of type {pid[1].name}")
+    machine.push(_Storage(str(pid[2]), dtype, int(pid[4])))
+
+
+_CALLABLE = frozenset(
+    {"collections.OrderedDict", "torch.Size"}
+    | {f"torch._utils._rebuild_{what}" for what in ("tensor_v2", "tensor_v3", "parameter")}
+)
+
+
+def _global(machine: _Machine, name: str) -> None:
+    if name not in _CALLABLE and name not in _STORAGES and name not in _DTYPES:
+        raise Refused(f"it names {name}, which is no tensor")
+    machine.push(_Global(name))
+
+
+def _stack_global(machine: _Machine) -> None:
+    module, name = machine.pop(2)
+    _global(machine, f"{module}.{name}")
+
+
+def _set_items(machine: _Machine, items: Sequence[Any]) -> None:
+    target = machine.stack[-1]
+    if not isinstance(target, dict):
+        raise Refused("it sets items of something that is no dict")
+    target.update(zip(items[::2], items[1::2], strict=True))
+
+
+def _append(machine: _Machine, items: Sequence[Any]) -> None:
+    machine.stack[-1].extend(items)
+
+
+def _drop_state(machine: _Machine) -> None:
+    """BUILD sets attributes, such as ``_metadata`` of a state dict: not needed, never applied."""
+    machine.pop(1)
+    if not isinstance(machine.stack[-1], dict):
+        raise Refused("it sets attributes of something that is no dict")
+
+
+def _remember(machine: _Machine, key: int | None) -> None:
+    machine.memo[len(machine.memo) if key is None else key] = machine.stack[-1]
+
+
+def _value(machine: _Machine, argument: Any) -> None:
+    machine.push(argument)
+
+
+_Handler = Callable[[_Machine, Any], None]
+_OPCODES: dict[str, _Handler] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda m, a: None),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _value),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _value),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _remember),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, a: m.push(m.memo[a])),
+    "MEMOIZE": lambda m, a: _remember(m, None),
+    "NONE": lambda m, a: m.push(None),
+    "NEWTRUE": lambda m, a: m.push(True),
+    "NEWFALSE": lambda m, a: m.push(False),
+    "MARK": lambda m, a: m.push(_Mark()),
+    "EMPTY_DICT": lambda m, a: m.push({}),
+    "EMPTY_LIST": lambda m, a: m.push([]),
+    "EMPTY_TUPLE": lambda m, a: m.push(()),
+    "TUPLE": lambda m, a: m.push(tuple(m.since_mark())),
+    "TUPLE1": lambda m, a: m.push(tuple(m.pop(1))),
+    "TUPLE2": lambda m, a: m.push(tuple(m.pop(2))),
+    "TUPLE3": lambda m, a: m.push(tuple(m.pop(3))),
+    "SETITEM": lambda m, a: _set_items(m, m.pop(2)),
+    "SETITEMS": lambda m, a: _set_items(m, m.since_mark()),
+    "APPEND": lambda m, a: _append(m, m.pop(1)),
+    "APPENDS": lambda m, a: _append(m, m.since_mark()),
+    "GLOBAL": lambda m, a: _global(m, a.replace(" ", ".")),
+    "STACK_GLOBAL": lambda m, a: _stack_global(m),
+    "BINPERSID": lambda m, a: _persistent(m),
+    "REDUCE": lambda m, a: _call(m),
+    "BUILD": lambda m, a: _drop_state(m),
+}

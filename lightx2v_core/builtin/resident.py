@@ -1,0 +1,25 @@
+"""The offloader that does not offload: everything is loaded onto the device once and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from lightx2v_core.api import ModuleWeights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Resident:
+    """Fills each component on ``device`` when it is placed."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
+        weights.fill("", self.device)
+
+    def active(self, component: str) -> AbstractContextManager[None]:
+        return nullcontext()

@@ -1,0 +1,1 @@
+"""Model folders: which file is which component, what the headers say, and how weights reach a module."""

@@ -1,0 +1,27 @@
+"""A fingerprint that tells two weight files apart without reading gigabytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 1 << 16
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """``sampled-sha256:...`` over each file's name, size and 16 evenly spaced 64 KiB samples (all of a file up to
+    1 MiB). It recognises a file; it is no proof against someone who forges one."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        size = path.stat().st_size
+        digest.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _SAMPLES * _SAMPLE_BYTES:
+                digest.update(file.read())
+                continue
+            for i in range(_SAMPLES):
+                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE_BYTES))
+    return f"sampled-sha256:{digest.hexdigest()[:32]}"

@@ -1,0 +1,87 @@
+"""The command line. A command's module is imported when the command is used, so ``--help`` imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from lightx2v_core import __version__
+from lightx2v_core.errors import LightX2VError, suggestion
+
+#: command -> (module, summary)
+COMMANDS = {
+    "run": ("lightx2v_core.cli.run", "Generate a video."),
+    "plan": ("lightx2v_core.cli.plan", "Show what a run would do, why, and what it takes."),
+    "plugins": ("lightx2v_core.cli.plugins", "List, show and check the installed plugins."),
+    "config": ("lightx2v_core.cli.config", "Check a configuration, or show where its values come from."),
+}
+
+
+class Commands(click.Group):
+    """The core's commands first; plugins are loaded only for a name that is not one of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS:
+            command: click.Command = import_module(COMMANDS[name][0]).command
+            return command
+        from lightx2v_core.cli.extra import plugin_command
+
+        return plugin_command(name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"no command {args[0]!r}{suggestion(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        formatter.write_paragraph()
+        formatter.write_text("Plugins may add commands; `lightx2v-core plugins` lists them.")
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="lightx2v-core")
+def cli() -> None:
+    """Generate videos with Wan models and their plugins."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    try:
+        status = cli.main(args=args, prog_name="lightx2v-core", standalone_mode=False)
+    except click.exceptions.Exit as exc:
+        status = exc.exit_code
+    except click.ClickException as exc:
+        exc.show()
+        status = exc.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        if debug:
+            raise
+        click.echo("\ninterrupted; nothing was left behind", err=True)
+        status = 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except LightX2VError as exc:
+        if debug:
+            raise
+        click.echo(f"error: {exc}", err=True)
+        status = exc.exit_status
+    except Exception as exc:
+        if debug:
+            raise
+        click.echo(f"error: unexpected {type(exc).__name__}: {exc}\n  --debug shows where it happened", err=True)
+        status = 1
+    sys.exit(status or 0)

@@ -1,0 +1,74 @@
+"""``lightx2v-core config``: check a configuration, or show it with the origin of every value."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
+from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
+from lightx2v_core.config.model import Section
+from lightx2v_core.plugins import PluginSet
+from lightx2v_core.registry import Registry
+from lightx2v_core.resolve import structured_options
+
+
+@click.group("config")
+def command() -> None:
+    """Check a configuration, or show where its values come from."""
+
+
+@command.command("check")
+@click.argument("file")
+@common_options
+def check(file: str, **parameters: Any) -> None:
+    """Check FILE: its keys, types and ranges, and that the implementations it names are installed."""
+    plugins = plugins_from(parameters)
+    check_names(load_config(file), plugins)
+    click.echo(f"{file} is valid")
+
+
+@command.command("show")
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print plain JSON without the origins.")
+@common_options
+def show(**parameters: Any) -> None:
+    """Show the configuration that a file and options make, with the origin of every value."""
+    as_json = parameters.pop("as_json")
+    plugins = plugins_from(parameters)
+    loaded = config_from(parameters)
+    check_names(loaded, plugins)
+    if as_json:
+        click.echo(json.dumps(loaded.to_json(), ensure_ascii=False))
+        return
+    for line in lines(loaded.to_json(), (), loaded):
+        click.echo(line)
+
+
+def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
+    """Every implementation that a configuration names must be installed, and its options must be valid."""
+    registry = Registry(plugins)
+    for kind in SECTIONS:
+        section: Section | None = getattr(loaded.config, kind)
+        # the default applier matters only once there is something to apply
+        unused = kind == "lora_applier" and not loaded.config.loras and loaded.origin(kind) == "default"
+        if section is None or unused:
+            continue
+        names = [] if section.use == ("auto",) else list(section.use)
+        chosen = [registry.find(kind, name) for name in names] or list(registry.candidates(kind))[:1]
+        for item in chosen:
+            structured_options(section, registry, kind, item)
+
+
+def lines(value: Any, path: tuple[str, ...], loaded: LoadedConfig) -> list[str]:
+    """JSON with a ``// origin`` comment behind each value: it can be used as a configuration file."""
+    indent = "  " * len(path)
+    if not isinstance(value, dict) or not value:
+        return [f"{json.dumps(value, ensure_ascii=False)},  // {loaded.origin(*path)}"]
+    out = ["{"]
+    for key, item in value.items():
+        first, *rest = lines(item, (*path, key), loaded)
+        out += [f"{indent}  {json.dumps(key)}: {first}", *rest]
+    return [*out, f"{indent}}}" + ("," if path else "")]

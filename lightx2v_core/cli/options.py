@@ -1,0 +1,179 @@
+"""The options that commands share, as data: each run option is a configuration key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from attrs import frozen
+
+from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_set, parse_size
+from lightx2v_core.errors import ConfigError
+from lightx2v_core.plugins import PluginSet, load_plugins
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@frozen(kw_only=True)
+class RunOption:
+    """An option of ``run`` and ``plan``: its spellings, help, the key it sets, and how its text is read."""
+
+    names: tuple[str, ...]
+    key: tuple[str, ...]
+    help: str
+    metavar: str = "TEXT"
+    read: Callable[[str], Any] = str
+    multiple: bool = False
+    flag: bool = False
+
+    @property
+    def parameter(self) -> str:
+        return self.names[0].lstrip("-").replace("-", "_")
+
+
+def _number(kind: type[Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            word = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"expected {word}, got {text!r}") from None
+
+    return read
+
+
+def _numbers(text: str) -> list[float]:
+    return [_number(float)(part) for part in text.split(",")]
+
+
+def _names(text: str) -> str | list[str]:
+    names = [name.strip() for name in text.split(",")]
+    return names[0] if len(names) == 1 else names
+
+
+def _lora(text: str) -> dict[str, Any]:
+    """``PATH``, ``PATH:STRENGTH``, and ``high:`` or ``low:`` in front for the expert it is for."""
+    found: dict[str, Any] = {}
+    if match := re.match(r"(high|low):(?=.)", text):
+        found["name"], text = f"{match.group(1)}_noise_model", text[match.end() :]
+    path, colon, strength = text.rpartition(":")
+    if colon and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", strength):
+        return {**found, "path": path, "strength": float(strength)}
+    return {**found, "path": text}
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+RUN_OPTIONS = (
+    RunOption(names=("--model-path", "--model_path"), key=("model_path",), help="Folder of the model.", metavar="DIR"),
+    RunOption(names=("--model", "--model_cls"), key=("model",), help="Model family; absent: recognised.",
+              metavar="NAME", read=_names),
+    RunOption(names=("--task",), key=("task",), help="t2v, i2v, flf2v, vace or animate.", metavar="TASK"),
+    RunOption(names=("--prompt",), key=("prompt",), help="What the video shows."),
+    RunOption(names=("--negative-prompt", "--negative_prompt"), key=("negative_prompt",),
+              help="What it should not show; absent: the model's official one, empty: none."),
+    RunOption(names=("--image", "--image_path"), key=("inputs", "image"), help="First image.", metavar="FILE"),
+    RunOption(names=("--last-image", "--last_frame_path"), key=("inputs", "last_image"), help="Last image.",
+              metavar="FILE"),
+    RunOption(names=("--src-video", "--src_video"), key=("inputs", "src_video"), help="Video to edit.", metavar="FILE"),
+    RunOption(names=("--src-mask", "--src_mask"), key=("inputs", "src_mask"), help="Mask of what to change.",
+              metavar="FILE"),
+    RunOption(names=("--ref-image", "--src_ref_images"), key=("inputs", "ref_images"), read=_list, multiple=True,
+              help="Reference image; give it again for more.", metavar="FILE"),
+    RunOption(names=("--pose-video",), key=("inputs", "pose_video"), help="Pose video.", metavar="FILE"),
+    RunOption(names=("--face-video",), key=("inputs", "face_video"), help="Face video.", metavar="FILE"),
+    RunOption(names=("--size",), key=("sampling", "size"), help="Width and height in pixels, such as 832x480.",
+              metavar="WxH", read=parse_size),
+    RunOption(names=("--frames",), key=("sampling", "frames"), help="Number of frames.", metavar="N",
+              read=_number(int)),
+    RunOption(names=("--fps",), key=("sampling", "fps"), help="Frames a second of the file.", metavar="N",
+              read=_number(float)),
+    RunOption(names=("--steps",), key=("sampling", "steps"), help="Denoising steps.", metavar="N", read=_number(int)),
+    RunOption(names=("--guide-scale",), key=("sampling", "guide_scale"), metavar="F[,F]", read=_numbers,
+              help="Guidance scale; two values are high-noise expert first; 1 switches it off."),
+    RunOption(names=("--shift",), key=("sampling", "shift"), help="Flow shift.", metavar="F", read=_number(float)),
+    RunOption(names=("--scheduler",), key=("scheduler",), help="Timesteps and update rule.", metavar="NAME",
+              read=_names),
+    RunOption(names=("--seed",), key=("sampling", "seed"), help="Seed of the noise.", metavar="N", read=_number(int)),
+    RunOption(names=("--dtype",), key=("dtype",), help="bfloat16, float16 or float32.", metavar="NAME"),
+    RunOption(names=("--device",), key=("device",), help="auto, cpu, cuda or cuda:N.", metavar="NAME"),
+    RunOption(names=("--attention",), key=("attention",), help="Attention kernel, or several to try in order.",
+              metavar="NAME[,NAME]", read=_names),
+    RunOption(names=("--lora",), key=("loras",), help="LoRA file; give it again for more.",
+              metavar="PATH[:STRENGTH]", read=_lora, multiple=True),
+    RunOption(names=("--output", "--save_result_path"), key=("output", "path"), metavar="FILE",
+              help="An .mp4, a .png for one frame, or a folder (ending in /) of PNGs."),
+    RunOption(names=("--no-record",), key=("output", "record"), help="Write no run record.", flag=True),
+)  # fmt: skip
+
+
+def run_options(command: F) -> F:
+    """Add CONFIG, every run option and ``--set`` to a command; it receives ``loaded_config``."""
+    for option in reversed(RUN_OPTIONS):
+        command = click.option(
+            *option.names,
+            option.parameter,
+            help=option.help,
+            metavar=None if option.flag else option.metavar,
+            multiple=option.multiple,
+            is_flag=option.flag,
+        )(command)
+    command = click.option("--set", "set_", metavar="KEY=JSON", multiple=True, help="Set any configuration key.")(
+        command
+    )
+    command = click.option("--config_json", metavar="FILE", hidden=True)(command)
+    return click.argument("config", required=False)(command)
+
+
+def config_from(parameters: dict[str, Any]) -> LoadedConfig:
+    """The configuration of a command line; options lie over the file, ``--set`` over both. Takes its parameters out
+    of ``parameters``."""
+    config, alias = parameters.pop("config"), parameters.pop("config_json")
+    if config is not None and alias is not None:
+        raise ConfigError("the configuration file is given twice, as an argument and as --config_json")
+    values = []
+    for option in RUN_OPTIONS:
+        given = parameters.pop(option.parameter)
+        # an empty value of a path or name means "not given", as in the scripts of the original command
+        if given in (None, (), False) or (given == "" and option.key not in (("prompt",), ("negative_prompt",))):
+            continue
+        values.append(Value(path=option.key, value=_read(option, given), origin=option.names[0]))
+    values += [parse_set(text) for text in parameters.pop("set_")]
+    return load_config(config or alias, values)
+
+
+def _read(option: RunOption, given: Any) -> Any:
+    if option.flag:
+        return False  # the flags of a run switch something off
+    try:
+        if not option.multiple:
+            return option.read(given)
+        read = [option.read(item) for item in given]
+        return [part for item in read for part in item] if option.read is _list else read
+    except ConfigError as exc:
+        raise ConfigError(f"{option.names[0]}: {exc}") from None
+
+
+def common_options(command: F) -> F:
+    """Add the options of every command; it receives ``plugins_wanted`` through ``plugins_from``."""
+    command = click.option("--debug", is_flag=True, help="Show a traceback when something fails.")(command)
+    command = click.option(
+        "--strict-plugins", is_flag=True, help="Fail when a plugin does not load, instead of leaving it out."
+    )(command)
+    command = click.option("--only-plugins", metavar="NAMES", help="Load only these plugins, comma separated.")(command)
+    return click.option("--disable-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")(command)
+
+
+def plugins_from(parameters: dict[str, Any]) -> PluginSet:
+    """Load the plugins a command line admits. Takes its parameters out of ``parameters``."""
+    parameters.pop("debug")
+    only = parameters.pop("only_plugins")
+    return load_plugins(
+        disable=[name for text in parameters.pop("disable_plugin") for name in _list(text)],
+        only=None if only is None else _list(only),
+        strict=parameters.pop("strict_plugins"),
+    )

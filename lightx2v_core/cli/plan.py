@@ -1,0 +1,28 @@
+"""``lightx2v-core plan``: the same options as ``run``; nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
+from lightx2v_core.cli.show_plan import plan_text
+from lightx2v_core.events import PlanReady
+from lightx2v_core.resolve import resolve
+
+
+@click.command("plan")
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
+@common_options
+def command(**parameters: Any) -> None:
+    """Show what a run would do, why, and what it takes. Reads headers only."""
+    as_json = parameters.pop("as_json")
+    plugins = plugins_from(parameters)
+    plan = resolve(config_from(parameters), plugins, with_output=True).plan
+    if as_json:
+        click.echo(json.dumps(PlanReady(plan=plan.to_json()).to_json(), ensure_ascii=False))
+    else:
+        click.echo(plan_text(plan))

@@ -1,0 +1,128 @@
+"""Listeners of a run: bars for a terminal, lines for a log, JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from lightx2v_core.events import (
+    Emit,
+    Event,
+    PhaseDone,
+    PhaseStarted,
+    PlanReady,
+    Progress,
+    Saved,
+    StepDone,
+    Warned,
+)
+
+
+@contextmanager
+def listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
+    """The view of a run that fits where its output goes."""
+    if as_json:
+        yield _print_json
+        return
+    view: Any = _Quiet() if quiet else _Bars() if sys.stderr.isatty() else _Lines()
+    try:
+        yield view
+    finally:
+        view.close()
+
+
+def _print_json(event: Event) -> None:
+    click.echo(json.dumps(event.to_json(), ensure_ascii=False, default=str))
+
+
+class _Quiet:
+    """Warnings only; errors are printed by the command line itself."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            click.echo(f"warning: {event.message}", err=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Lines(_Quiet):
+    """A line for each thing that was finished."""
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, PlanReady):
+            click.echo(headline(event.plan), err=True)
+        elif isinstance(event, StepDone):
+            click.echo(f"denoise {event.index + 1}/{event.count}, {event.seconds:.2f} s", err=True)
+        elif isinstance(event, PhaseDone):
+            click.echo(f"{event.phase} done in {event.seconds:.1f} s", err=True)
+        elif isinstance(event, Saved):
+            click.echo(saved(event), err=True)
+
+
+class _Bars(_Quiet):
+    """A bar for each phase: bytes while loading, steps while denoising, frames while decoding."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Warned):
+            from tqdm import tqdm
+
+            tqdm.write(f"warning: {event.message}", file=sys.stderr)
+        elif isinstance(event, PlanReady):
+            click.echo(headline(event.plan), err=True)
+        elif isinstance(event, PhaseStarted):
+            self._open(event)
+        elif isinstance(event, Progress):
+            self._bar.update(event.done - self._bar.n)
+        elif isinstance(event, StepDone):
+            self._bar.update(1)
+        elif isinstance(event, PhaseDone):
+            self.close()
+        elif isinstance(event, Saved):
+            click.echo(saved(event), err=True)
+
+    def _open(self, event: PhaseStarted) -> None:
+        from tqdm import tqdm
+
+        in_bytes = event.unit == "bytes"
+        self._bar = tqdm(
+            total=event.total,
+            desc=f"{event.phase:<8}",
+            unit="B" if in_bytes else event.unit.rstrip("s"),
+            unit_scale=in_bytes,
+            unit_divisor=1024,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            # steps differ in nothing, so the mean over all of them is the best forecast
+            smoothing=0 if event.phase == "denoise" else 0.3,
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def headline(plan: dict[str, Any]) -> str:
+    """A plan in one line."""
+    request = plan["request"]
+    return (
+        f"{plan['variant']} {plan['task']}: {request['width']}x{request['height']}, {request['frames']} frames, "
+        f"{request['steps']} steps of {request['scheduler']}, seed {request['seed']}, {plan['dtype']} on "
+        f"{plan['device']['name']}"
+    )
+
+
+def saved(event: Saved) -> str:
+    """What was written, in one line."""
+    record = f" (record: {event.record})" if event.record else ""
+    return f"saved {event.path}, {event.frames} frames{record}"

@@ -1,0 +1,62 @@
+"""``lightx2v-core run``: plan, load, generate, write."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
+from lightx2v_core.cli.progress import listener
+from lightx2v_core.cli.show_plan import plan_text
+from lightx2v_core.errors import LightX2VError, RequestError
+from lightx2v_core.events import Failed, PlanReady
+from lightx2v_core.output import check_writable
+from lightx2v_core.resolve import resolve
+
+
+@click.command("run")
+@run_options
+@click.option("--dump-tensors", metavar="FILE", help="Also store latents and video as safetensors (float32).")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
+@common_options
+def command(**parameters: Any) -> None:
+    """Generate a video.
+
+    CONFIG is a JSON file with comments; options lie over it.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
+    dry_run, dump = parameters.pop("dry_run"), parameters.pop("dump_tensors")
+    with listener(as_json=as_json, quiet=quiet) as emit:
+        try:
+            plugins = plugins_from(parameters)
+            loaded = config_from(parameters)
+            resolved = resolve(loaded, plugins, with_output=True)
+            output = resolved.plan.output
+            assert output is not None
+            if dump is not None:
+                check_writable(Path(dump))
+            if not dry_run and loaded.config.prompt is None:
+                raise RequestError("no prompt given; use --prompt TEXT")
+            emit(PlanReady(plan=resolved.plan.to_json()))
+            if dry_run:
+                if not as_json:
+                    click.echo(plan_text(resolved.plan))
+                return
+            from lightx2v_core.run import Pipeline
+
+            pipeline = Pipeline.load(resolved, on_event=emit)
+            pipeline.generate_to(resolved, output, dump=None if dump is None else Path(dump), on_event=emit)
+        except LightX2VError as exc:
+            emit(Failed(message=str(exc), exit_status=exc.exit_status))
+            raise
+
+
+def _interrupt(_number: int, _frame: Any) -> None:
+    """SIGTERM ends a run like Ctrl-C does: with its temporary files removed."""
+    raise KeyboardInterrupt

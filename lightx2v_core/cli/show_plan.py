@@ -1,0 +1,77 @@
+"""A plan as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lightx2v_core.plan import Plan, PlannedComponent
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for people: one fact a line, with the reason for each choice."""
+    request, geometry, memory = plan.request, plan.geometry, plan.memory
+    lines = [
+        f"{plan.variant}: {plan.summary}",
+        f"  model     {plan.model}, {plan.task}, {count(plan.parameters)} parameters, from {plan.model_path}",
+        f"  device    {plan.device.name} ({plan.device.torch_name}; {plan.device_why})",
+        f"  dtype     {plan.dtype} ({plan.dtype_why})",
+        "components",
+        *(line for part in plan.components for line in _component(part)),
+        "choices",
+    ]
+    for choice in plan.choices:
+        lines.append(f"  {choice.kind:<10}{choice.use} ({choice.why})")
+        lines += [f"            not {name}: {'; '.join(reasons)}" for name, reasons in choice.rejected.items()]
+    origin = plan.origins
+    scales = ", ".join(f"{scale:g}" for scale in request.guide_scale)
+    lines += [
+        "request",
+        f"  size      {request.width}x{request.height} ({origin['size']})",
+        f"  frames    {request.frames} ({origin['frames']}) at {request.fps:g} fps ({origin['fps']})",
+        f"  steps     {request.steps} ({origin['steps']}), shift {request.shift:g} ({origin['shift']})",
+        f"  guidance  {scales} ({origin['guide_scale']}){', in one batch' if request.batched_guidance else ''}",
+        f"  negative  {_short(request.negative_prompt) or '(empty)'} ({origin['negative_prompt']})",
+        f"  seed      {request.seed} ({origin['seed']})",
+        f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens",
+        "memory (forecast)",
+        f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
+        f"the device has {size(memory.device_total) if memory.device_total else 'an unknown amount'}",
+        f"  host      {size(memory.host_peak)}",
+    ]
+    if plan.output is not None:
+        record = ", with a run record" if plan.output.record else ""
+        lines += ["output", f"  {plan.output.kind:<10}{plan.output.path}{record}"]
+    lines += [f"not {name}: {reason}" for name, reason in plan.rejected_models.items()]
+    lines += [f"note: {note}" for note in plan.notes]
+    lines += [f"warning: {warning}" for warning in plan.warnings]
+    return "\n".join(lines)
+
+
+def _component(part: PlannedComponent) -> Iterable[str]:
+    yield (
+        f"  {part.name}: {part.summary}, {count(part.parameters)} parameters in {part.tensors} tensors, "
+        f"{part.precision}, {size(part.stored)}"
+    )
+    names = [Path(file).name for file in part.files]
+    shown = ", ".join(names if len(names) <= 2 else [names[0], f"... {names[-1]} ({len(names)} files)"])
+    yield f"    {shown} (by {part.rule}); needs {size(part.weights)} + {size(part.activations)} of activations"
+
+
+def size(number: int) -> str:
+    """Bytes for people: 1.5 GiB."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def count(number: int) -> str:
+    """A number for people: 1,418,996,800."""
+    return f"{number:,}"
+
+
+def _short(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."

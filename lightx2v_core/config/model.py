@@ -1,0 +1,138 @@
+"""The configuration of a run. ``None`` means: not said, take the default of the model or the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import field, frozen
+from attrs import validators as v
+
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+def _help(text: str) -> dict[str, str]:
+    return {"help": text}
+
+
+@frozen(kw_only=True)
+class Section:
+    """A choice of implementation: ``use`` holds ``auto``, one name, or several that are tried in order."""
+
+    use: tuple[str, ...] = field(validator=v.min_len(1), metadata=_help("a name, or names tried in order"))
+    options: Mapping[str, Mapping[str, Any]] = field(
+        factory=dict, metadata=_help("options of an implementation, under its name")
+    )
+
+    @property
+    def want(self) -> str | tuple[str, ...]:
+        """What the registry is asked for."""
+        return self.use[0] if len(self.use) == 1 else self.use
+
+
+@frozen(kw_only=True)
+class ComponentConfig:
+    """Overrides for one component."""
+
+    path: str | None = field(default=None, metadata=_help("file or folder to read it from"))
+    quantizer: Section | None = field(default=None, metadata=_help("quantizer of this component"))
+    offloader: Section | None = field(default=None, metadata=_help("offloader of this component"))
+
+
+@frozen(kw_only=True)
+class SamplingConfig:
+    """How to sample. Sizes in pixels; absent values are the model's official ones."""
+
+    size: tuple[int, int] | None = field(
+        default=None,
+        validator=v.optional(v.deep_iterable(v.ge(1))),
+        metadata=_help('width and height: "832x480" or [832, 480]'),
+    )
+    frames: int | None = field(
+        default=None, validator=v.optional(v.ge(1)), metadata=_help("number of frames, 4k+1 for Wan")
+    )
+    fps: float | None = field(
+        default=None, validator=v.optional([v.gt(0), v.le(1000)]), metadata=_help("frames a second of the file")
+    )
+    steps: int | None = field(
+        default=None, validator=v.optional([v.ge(1), v.le(1000)]), metadata=_help("denoising steps")
+    )
+    guide_scale: tuple[float, ...] | None = field(
+        default=None,
+        validator=v.optional([v.min_len(1), v.max_len(2), v.deep_iterable([v.ge(0), v.le(1e4)])]),
+        metadata=_help("guidance scale; two values are high-noise expert first; 1 switches guidance off"),
+    )
+    shift: float | None = field(
+        default=None, validator=v.optional([v.gt(0), v.le(1e4)]), metadata=_help("flow shift of the noise levels")
+    )
+    seed: int = field(
+        default=42, validator=[v.ge(0), v.lt(2**63)], metadata=_help("seed of the noise; the same on every device")
+    )
+    batched_guidance: bool = field(
+        default=False, metadata=_help("run both guidance passes as one batch: more memory, fewer launches")
+    )
+
+
+@frozen(kw_only=True)
+class LoraConfig:
+    """One LoRA file."""
+
+    path: str = field(metadata=_help("the file"))
+    strength: float = field(default=1.0, metadata=_help("factor on top of alpha / rank"))
+    alpha: float | None = field(default=None, metadata=_help("alpha when the file has none"))
+    name: str | None = field(default=None, metadata=_help("component it is for: high_noise_model, low_noise_model"))
+
+
+@frozen(kw_only=True)
+class InputsConfig:
+    """Images and videos a task starts from; which of them it takes depends on the task."""
+
+    image: str | None = field(default=None, metadata=_help("first image"))
+    last_image: str | None = field(default=None, metadata=_help("last image"))
+    src_video: str | None = field(default=None, metadata=_help("video to edit"))
+    src_mask: str | None = field(default=None, metadata=_help("mask of what to change"))
+    ref_images: tuple[str, ...] | None = field(default=None, metadata=_help("reference images"))
+    pose_video: str | None = field(default=None, metadata=_help("pose video"))
+    face_video: str | None = field(default=None, metadata=_help("face video"))
+    background_video: str | None = field(default=None, metadata=_help("background video"))
+    mask_video: str | None = field(default=None, metadata=_help("mask video"))
+
+
+@frozen(kw_only=True)
+class OutputConfig:
+    """Where and how the result is written."""
+
+    path: str | None = field(default=None, metadata=_help("an .mp4 file, a .png for one frame, or a folder of PNGs"))
+    record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
+    crf: int = field(default=18, validator=[v.ge(0), v.le(51)], metadata=_help("H.264 quality, lower is better"))
+
+
+@frozen(kw_only=True)
+class RunConfig:
+    """Everything that can be configured about a run."""
+
+    model_path: str | None = field(default=None, metadata=_help("folder of the model"))
+    model: Section = field(factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognises it"))
+    task: str | None = field(default=None, metadata=_help("t2v, i2v, flf2v, vace or animate"))
+    prompt: str | None = field(default=None, metadata=_help("what the video shows"))
+    negative_prompt: str | None = field(
+        default=None, metadata=_help("what it should not show; absent: the model's official one; empty: none")
+    )
+    dtype: Dtype = field(default="auto", metadata=_help("compute dtype; auto: bfloat16 on CUDA, float32 on CPU"))
+    device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
+    attention: Section = field(factory=lambda: Section(use=("auto",)), metadata=_help("attention kernel"))
+    quantizer: Section | None = field(default=None, metadata=_help("kernel for quantized weights"))
+    offloader: Section = field(
+        factory=lambda: Section(use=("none",)), metadata=_help("where weights live while they are not used")
+    )
+    lora_applier: Section = field(
+        factory=lambda: Section(use=("merge",)), metadata=_help("how LoRA files are applied")
+    )
+    scheduler: Section | None = field(default=None, metadata=_help("timesteps and update rule; absent: the model's"))
+    components: Mapping[str, ComponentConfig] = field(
+        factory=dict, metadata=_help("overrides for dit, high_noise, low_noise, text_encoder, image_encoder, vae")
+    )
+    sampling: SamplingConfig = field(factory=SamplingConfig, metadata=_help("how to sample"))
+    inputs: InputsConfig = field(factory=InputsConfig, metadata=_help("images and videos to start from"))
+    loras: tuple[LoraConfig, ...] = field(default=(), metadata=_help("LoRA files, applied in order"))
+    output: OutputConfig = field(factory=OutputConfig, metadata=_help("where and how the result is written"))

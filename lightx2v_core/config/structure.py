@@ -1,0 +1,110 @@
+"""Plain data -> attrs classes, strictly: no silent conversion, no unknown key, every mistake in one message."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+import attrs
+from cattrs import Converter, transform_error
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+
+from lightx2v_core.errors import ConfigError, suggestion
+
+T = TypeVar("T")
+
+
+def structure(data: Any, cls: type[T], *, path: str = "$", where: str = "configuration") -> T:
+    """``data`` as ``cls``. ``ConfigError`` lists every mistake with its path; ``path`` is the path of ``data``."""
+    try:
+        return _converter().structure(data, cls)
+    except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
+        problems = transform_error(exc, path=path, format_exception=_explain)
+        raise ConfigError("\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])) from None
+
+
+def unstructure(value: Any) -> Any:
+    """attrs classes as plain JSON data."""
+    return _converter().unstructure(value)
+
+
+def _converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _exact)
+    converter.register_structure_hook_func(lambda cls: getattr(cls, "__origin__", None) is tuple, _tuple(converter))
+    converter.register_structure_hook_func(attrs.has, _object(converter))
+    converter.register_structure_hook_func(_is_literal, _literal)
+    return converter
+
+
+def _exact(value: Any, kind: type[Any]) -> Any:
+    """A value of exactly this JSON type; an integer is fine where a float is wanted, a bool never is."""
+    accepted = (int, float) if kind is float else (kind,)
+    if type(value) not in accepted:
+        raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {value!r}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return kind(value)
+
+
+def _object(converter: Converter) -> Any:
+    def build(value: Any, cls: type[Any]) -> Any:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"expected an object, got {_word(type(value))} {value!r}")
+        return make(value, cls)
+
+    from cattrs.gen import make_dict_structure_fn
+
+    made: dict[type[Any], Any] = {}
+
+    def make(value: Any, cls: type[Any]) -> Any:
+        if cls not in made:
+            made[cls] = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+        return made[cls](value, cls)
+
+    return build
+
+
+def _tuple(converter: Converter) -> Any:
+    def build(value: Any, cls: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"expected a list, got {_word(type(value))} {value!r}")
+        kinds = get_args(cls)
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(converter.structure(list(value), list[kinds[0]]))  # type: ignore[valid-type]
+        if len(value) != len(kinds):
+            raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
+        return tuple(converter.structure(item, kind) for item, kind in zip(value, kinds, strict=True))
+
+    return build
+
+
+def _is_literal(cls: Any) -> bool:
+    return str(getattr(cls, "__origin__", "")) == "typing.Literal"
+
+
+def _literal(value: Any, cls: Any) -> Any:
+    allowed = get_args(cls)
+    if value not in allowed or type(value) not in {type(item) for item in allowed}:
+        choices = ", ".join(repr(item) for item in allowed)
+        raise ValueError(f"{value!r} is not one of {choices}{suggestion(str(value), map(str, allowed))}")
+    return value
+
+
+def _explain(exc: BaseException, _kind: Any) -> str:
+    """One mistake in words; cattrs adds where it is."""
+    if isinstance(exc, ForbiddenExtraKeysError):
+        known = [item.name for item in attrs.fields(exc.cl)]
+        return "; ".join(f"unknown key {key!r}{suggestion(key, known)}" for key in sorted(exc.extra_fields))
+    if isinstance(exc, KeyError):
+        return f"the key {exc.args[0]!r} is required"
+    return str(exc)
+
+
+def _word(kind: type[Any]) -> str:
+    return {
+        bool: "true or false", int: "an integer", float: "a number", str: "a string", dict: "an object",
+        list: "a list", tuple: "a list", type(None): "null",
+    }.get(kind, kind.__name__)  # fmt: skip

@@ -1,0 +1,47 @@
+"""The exceptions of the project. Each message says what was asked, what is there and what to do next.
+
+``exit_status`` is what the command line ends with: 2 when the request was wrong, 1 when the run failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LightX2VError(Exception):
+    """Base of all errors meant for users; printed as one message, without a traceback."""
+
+    exit_status = 1
+
+
+class RequestError(LightX2VError):
+    """The request cannot be carried out as it stands: found before any weight is read."""
+
+    exit_status = 2
+
+
+class ConfigError(RequestError):
+    """A configuration file, key or value is wrong."""
+
+
+class CheckpointError(RequestError):
+    """A model folder or file is missing, broken, or not what its configuration says."""
+
+
+class PluginError(RequestError):
+    """A plugin or an implementation of one is unknown, ambiguous or cannot be used here."""
+
+
+class OutputError(LightX2VError):
+    """A result could not be written."""
+
+
+class RunError(LightX2VError):
+    """The run started and could not be finished."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

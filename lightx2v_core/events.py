@@ -1,0 +1,102 @@
+"""The progress of a run, as a stream of typed events. The bar, ``--json`` and every other view are listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from attrs import asdict, frozen
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something that happened; ``kind`` names it in JSON."""
+
+    kind: ClassVar[str] = "event"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": self.kind, **asdict(self)}
+
+
+@frozen(kw_only=True)
+class PlanReady(Event):
+    """The plan of the run, as JSON data."""
+
+    kind: ClassVar[str] = "plan"
+    plan: dict[str, Any]
+
+
+@frozen(kw_only=True)
+class PhaseStarted(Event):
+    """A phase begins: ``load``, ``encode``, ``denoise`` or ``decode``; ``total`` counts ``unit``s."""
+
+    kind: ClassVar[str] = "phase"
+    phase: str
+    total: int
+    unit: str
+
+
+@frozen(kw_only=True)
+class Progress(Event):
+    """``done`` of the phase's total; ``detail`` says what was just finished."""
+
+    kind: ClassVar[str] = "progress"
+    phase: str
+    done: int
+    total: int
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class StepDone(Event):
+    """A denoising step ended; ``seconds`` is what it took."""
+
+    kind: ClassVar[str] = "step"
+    index: int
+    count: int
+    timestep: float
+    expert: int
+    seconds: float
+
+
+@frozen(kw_only=True)
+class PhaseDone(Event):
+    """A phase ended after ``seconds``."""
+
+    kind: ClassVar[str] = "phase_done"
+    phase: str
+    seconds: float
+
+
+@frozen(kw_only=True)
+class Warned(Event):
+    """Something the user should know and that does not stop the run."""
+
+    kind: ClassVar[str] = "warning"
+    message: str
+
+
+@frozen(kw_only=True)
+class Saved(Event):
+    """A result lies under ``path``; ``record`` is the run record beside it, if one was written."""
+
+    kind: ClassVar[str] = "saved"
+    path: str
+    record: str | None
+    frames: int
+
+
+@frozen(kw_only=True)
+class Failed(Event):
+    """The run ended without a result."""
+
+    kind: ClassVar[str] = "error"
+    message: str
+    exit_status: int
+
+
+Emit = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """The listener of a run nobody watches."""

@@ -1,0 +1,102 @@
+"""What a run will do, why, and what it takes. Plain data: it can be printed, stored and sent to another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict, frozen
+
+from lightx2v_core.requests import Request
+from lightx2v_core.specs import Device, Geometry
+
+
+@frozen(kw_only=True)
+class PlannedComponent:
+    """A component, its files, the rule that chose them, and what it takes. Sizes in bytes."""
+
+    name: str
+    summary: str
+    files: tuple[str, ...]
+    rule: str
+    tensors: int
+    parameters: int
+    stored: int
+    precision: str
+    #: weights when loaded in the compute dtype, and activations at their peak (a forecast)
+    weights: int
+    activations: int
+
+
+@frozen(kw_only=True)
+class Choice:
+    """An implementation that was selected, why, and what was rejected for which reasons."""
+
+    kind: str
+    use: str
+    why: str
+    rejected: Mapping[str, tuple[str, ...]]
+    options: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class MemoryForecast:
+    """Bytes on the device and in host memory at their peak."""
+
+    device_weights: int
+    device_peak: int
+    host_peak: int
+    device_total: int
+
+    @property
+    def impossible(self) -> bool:
+        """Whether the weights alone are more than the device has."""
+        return 0 < self.device_total < self.device_weights
+
+
+@frozen(kw_only=True)
+class PlannedOutput:
+    """Where the result goes: ``kind`` is ``mp4``, ``png`` (one frame) or ``frames`` (a folder of PNGs)."""
+
+    path: str
+    kind: str
+    record: bool
+    crf: int
+
+
+@frozen(kw_only=True)
+class Plan:
+    """The whole answer to "what will this do"."""
+
+    model: str
+    variant: str
+    summary: str
+    model_path: str
+    task: str
+    device: Device
+    device_why: str
+    dtype: str
+    dtype_why: str
+    components: tuple[PlannedComponent, ...]
+    choices: tuple[Choice, ...]
+    request: Request
+    #: which of the request's values are the model's defaults, and where the others came from
+    origins: Mapping[str, str]
+    geometry: Geometry
+    memory: MemoryForecast
+    output: PlannedOutput | None
+    rejected_models: Mapping[str, str]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    plugins: Mapping[str, str]
+
+    @property
+    def parameters(self) -> int:
+        return sum(component.parameters for component in self.components)
+
+    def choice(self, kind: str) -> Choice:
+        return next(choice for choice in self.choices if choice.kind == kind)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``."""
+        return asdict(self)

@@ -1,0 +1,183 @@
+"""What built objects must do: one protocol for each kind of implementation. Nothing here imports torch.
+
+Shape legend: B batch, L tokens (query), S tokens (key), H heads, D head dim, C channels, T latent frames,
+h, w latent size, F frames, X, Y frame height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import frozen
+
+from lightx2v_core.events import Emit
+from lightx2v_core.requests import Request
+from lightx2v_core.tensors import TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class WeightSource(Protocol):
+    """Tensors by name, known from headers and read one at a time."""
+
+    def names(self) -> Sequence[str]: ...
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape, dtype and file of a tensor, without reading it. ``KeyError`` for an unknown name."""
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        """The tensor in its stored dtype, on ``device``."""
+
+    def close(self) -> None:
+        """Release files; tensors that were read stay valid."""
+
+
+class Attention(Protocol):
+    """Scaled dot-product attention without a mask."""
+
+    def __call__(self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None) -> Tensor:
+        """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``; scale defaults to ``D ** -0.5``."""
+
+
+class Quantizer(Protocol):
+    """A linear layer for a stored weight format, and the maths of that format."""
+
+    def linear(self, name: str, plain: nn.Linear, stored: Mapping[str, TensorInfo]) -> nn.Module | None:
+        """A module (on the meta device) that computes what ``plain`` does from the tensors stored under ``name``.
+
+        ``stored`` holds the layer's tensors by their suffix (``weight``, ``bias``, ``weight_scale``, ...). ``None``
+        when they are not in this format, so that layers are decided one by one.
+        """
+
+    def quantize(self, weight: Tensor) -> dict[str, Tensor]:
+        """The tensors, by suffix, that store ``weight`` [out, in]."""
+
+    def dequantize(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """The float32 weight [out, in] that ``stored`` stands for."""
+
+
+class ModuleWeights(Protocol):
+    """The stored weights of one module that still lies on the meta device."""
+
+    def fill(self, prefix: str, device: str) -> int:
+        """Read every tensor under ``prefix`` (``""``: all), cast it to the dtype its parameter was created with and
+        assign it on ``device``. Returns the bytes read."""
+
+
+class Offloader(Protocol):
+    """Decides where the blocks of a component live, and when they move."""
+
+    def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
+        """Fill ``module`` (on the meta device), now or later. ``blocks`` are the prefixes of its uniform blocks in
+        running order; everything else is used in every call."""
+
+    def active(self, component: str) -> AbstractContextManager[None]:
+        """Entered around each use of a component: ``text_encoder``, ``dit``, ``vae``, ..."""
+
+
+@frozen(kw_only=True)
+class Adapter:
+    """A LoRA file and how strongly it is applied; ``target`` is a component such as ``dit`` or ``high_noise``."""
+
+    source: WeightSource
+    strength: float = 1.0
+    alpha: float | None = None
+    target: str = "dit"
+
+
+class LoraApplier(Protocol):
+    """Merges adapters into weights, or attaches them to a loaded module."""
+
+    def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
+        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached."""
+
+    def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> Callable[[], None]:
+        """Attach to a filled module; returns the function that undoes it."""
+
+
+class Scheduler(Protocol):
+    """Timesteps and the update rule of one request. It may keep a history, so it serves one request only."""
+
+    #: what the network is told at each step
+    timesteps: Sequence[float]
+    #: noise level before each step, and a last 0
+    sigmas: Sequence[float]
+
+    def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
+        """The latents after step ``index``, in float32. ``prediction`` is the flow velocity (noise - data)."""
+
+
+@frozen(kw_only=True)
+class Step:
+    """Where a denoising loop is: ``index`` of ``count``, the network's timestep and the noise level."""
+
+    index: int
+    count: int
+    timestep: float
+    sigma: float
+
+
+@frozen(kw_only=True)
+class Conditions:
+    """What a request was encoded to. ``positive`` and ``negative`` mean something to their model only."""
+
+    latent_shape: tuple[int, ...]
+    positive: Any
+    #: None when guidance needs no second pass
+    negative: Any | None = None
+    #: constants of the request that both passes share
+    shared: Any | None = None
+
+
+class VideoModel(Protocol):
+    """A loaded model. It serves many requests and keeps nothing of them."""
+
+    def encode(self, request: Request, *, guided: bool, emit: Emit) -> Conditions:
+        """Encode prompts and images; ``guided`` asks for ``negative`` too."""
+
+    def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
+        """Latents with what the request fixes written into them; called on the noise and after every step."""
+
+    def expert(self, step: Step) -> int:
+        """Which network runs this step: 0, or the high-noise expert 0 and the low-noise expert 1."""
+
+    def predict(self, latents: Tensor, step: Step, conditions: Sequence[Any], shared: Any) -> Sequence[Tensor]:
+        """The flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched), float32."""
+
+    def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
+        """Chunks [3, n, X, Y] of float32 frames in [-1, 1], in order, as they are decoded."""
+
+
+class Loader(Protocol):
+    """Opens the weight files of one component."""
+
+    def __call__(self, header: Any) -> WeightSource: ...
+
+
+@frozen(kw_only=True)
+class LoadedComponent:
+    """What a model gets to build one component from."""
+
+    name: str
+    source: WeightSource
+    #: fills a module built on the meta device and hands it to the offloader
+    load: Callable[[nn.Module, Sequence[str]], None]
+    #: files that are no weights, such as a tokenizer folder, by the name the model gave them
+    assets: Mapping[str, Any]
+    offloader: Offloader
+
+
+@frozen(kw_only=True)
+class ModelParts:
+    """Everything a run selected, handed to the model that uses it."""
+
+    variant: str
+    architecture: Mapping[str, Any]
+    components: Mapping[str, LoadedComponent]
+    attention: Attention
+    device: str
+    dtype: torch.dtype

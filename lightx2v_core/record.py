@@ -1,0 +1,71 @@
+"""The run record: what is needed to know, and to repeat, how a result came about."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict
+
+from lightx2v_core.checkpoint.fingerprint import fingerprint
+from lightx2v_core.plan import Plan
+
+FORMAT = 1
+
+
+def run_record(
+    plan: Plan,
+    config: Mapping[str, Any],
+    *,
+    timings: Mapping[str, float],
+    steps: list[float],
+    peak_memory: Mapping[str, int],
+) -> dict[str, Any]:
+    """The record of one run. ``timings`` are seconds a phase, ``steps`` seconds a denoising step."""
+    return {
+        "lightx2v_record": FORMAT,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": plan.model,
+        "variant": plan.variant,
+        "task": plan.task,
+        "request": asdict(plan.request),
+        "config": dict(config),
+        "components": {
+            part.name: {
+                "files": [Path(file).name for file in part.files],
+                "precision": part.precision,
+                "fingerprint": fingerprint(Path(file) for file in part.files),
+            }
+            for part in plan.components
+        },
+        "choices": {choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices},
+        "dtype": plan.dtype,
+        "device": plan.device.name,
+        "latent_shape": list(plan.geometry.latent_shape),
+        "seconds": {phase: round(seconds, 4) for phase, seconds in timings.items()},
+        "step_seconds": [round(seconds, 4) for seconds in steps],
+        "peak_memory_bytes": dict(peak_memory),
+        "versions": {
+            **plan.plugins,
+            "torch": metadata.version("torch"),
+            "python": platform.python_version(),
+            "platform": sys.platform,
+        },
+        "warnings": list(plan.warnings),
+    }
+
+
+def dumps(record: Mapping[str, Any], *, indent: int | None = 2) -> str:
+    """The record as JSON text."""
+    return json.dumps(record, ensure_ascii=False, indent=indent)
+
+
+def sidecar(output: Path) -> Path:
+    """Where the record of an output lies: ``fox.mp4`` -> ``fox.json``; inside a folder of frames, ``record.json``."""
+    return output / "record.json" if output.is_dir() else output.with_suffix(".json")

@@ -1,0 +1,120 @@
+"""The candidates of each kind, and the choice between them, with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from lightx2v_core.errors import PluginError, suggestion
+from lightx2v_core.plugins import PluginSet, Provided
+from lightx2v_core.specs import BuildContext
+
+#: kinds whose implementations all compute the same function, so that the machine may choose
+AUTOMATIC = frozenset({"attention"})
+
+
+@frozen(kw_only=True)
+class Rejected:
+    """A candidate that was not taken, and why."""
+
+    name: str
+    reasons: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class Selection:
+    """The implementation a configuration means."""
+
+    chosen: Provided
+    why: str
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.chosen.spec.name
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "use": self.chosen.qualified,
+            "why": self.why,
+            "rejected": {item.name: list(item.reasons) for item in self.rejected},
+        }
+
+
+@frozen
+class Registry:
+    """Looks implementations up by name in one ``PluginSet``."""
+
+    plugins: PluginSet
+
+    def candidates(self, kind: str) -> tuple[Provided, ...]:
+        """All implementations of a kind, best first: by falling priority, then by name."""
+        return tuple(
+            sorted(
+                self.plugins.provided(kind), key=lambda item: (-item.spec.priority, item.spec.name, item.plugin)
+            )
+        )
+
+    def find(self, kind: str, name: str) -> Provided:
+        """The implementation called ``name`` or ``plugin/name``.
+
+        ``PluginError`` when nothing or more than one thing is called so.
+        """
+        candidates = self.candidates(kind)
+        matches = [item for item in candidates if name in (item.spec.name, item.qualified)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            choices = " or ".join(item.qualified for item in matches)
+            raise PluginError(f"{kind} {name!r} comes from more than one plugin: ask for {choices}")
+        raise PluginError(self._unknown(kind, name, candidates))
+
+    def select(
+        self,
+        kind: str,
+        want: str | Sequence[str],
+        ctx: BuildContext,
+        *,
+        origin: str = "asked for",
+        limits: Callable[[Provided], Sequence[str]] = lambda _item: (),
+    ) -> Selection:
+        """The usable implementation that ``want`` means. ``origin`` says who named it, ``limits`` gives further reasons
+        against a candidate.
+
+        ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in order.
+        A named choice that is unusable never falls back: ``PluginError`` with every reason.
+        """
+        if want == "auto":
+            if kind not in AUTOMATIC:
+                names = ", ".join(item.spec.name for item in self.candidates(kind)) or "none installed"
+                raise PluginError(f"{kind} cannot be 'auto', since its choice changes the result; name one of: {names}")
+            candidates = list(self.candidates(kind))
+            why = "auto: the usable one of highest priority"
+        else:
+            names = [want] if isinstance(want, str) else list(want)
+            if not names:
+                raise PluginError(f"{kind} names no implementation; give a name or a list of names")
+            candidates = [self.find(kind, name) for name in names]
+            why = origin if len(candidates) == 1 else f"{origin}: first usable of {', '.join(names)}"
+        rejected: list[Rejected] = []
+        for item in candidates:
+            reasons = item.reasons(ctx) or tuple(limits(item))
+            if not reasons:
+                return Selection(chosen=item, why=why, rejected=tuple(rejected))
+            rejected.append(Rejected(name=item.qualified, reasons=reasons))
+        asked = "auto" if want == "auto" else ", ".join(repr(item.spec.name) for item in candidates)
+        lines = [f"  {item.name}: {'; '.join(item.reasons)}" for item in rejected]
+        raise PluginError("\n".join([f"no usable {kind} among {asked}:", *lines, *self._absent()]))
+
+    def _unknown(self, kind: str, name: str, candidates: Sequence[Provided]) -> str:
+        names = [item.spec.name for item in candidates]
+        text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, names)}"
+        return "\n".join([text, *self._absent()])
+
+    def _absent(self) -> list[str]:
+        """Plugins that might have had it, and did not load."""
+        return [
+            f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})" for plugin in self.plugins.not_loaded()
+        ]

@@ -1,0 +1,257 @@
+"""Specs: what an implementation is, described without importing it. A hook returns a list of them.
+
+``build`` and ``unusable`` import heavy packages inside their bodies, so listing plugins imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from attrs import field, frozen
+from attrs import validators as v
+
+from lightx2v_core.protocols import (
+    Attention,
+    LoraApplier,
+    ModelParts,
+    Offloader,
+    Quantizer,
+    Scheduler,
+    VideoModel,
+    WeightSource,
+)
+from lightx2v_core.tensors import Header
+
+if TYPE_CHECKING:
+    import click
+
+C = TypeVar("C")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@frozen(kw_only=True)
+class NoOptions:
+    """The configuration of an implementation that has nothing to configure."""
+
+
+@frozen(kw_only=True)
+class Device:
+    """The device of a run, probed once by the core."""
+
+    #: ``cpu`` or ``cuda``
+    kind: str = "cpu"
+    index: int = 0
+    name: str = "CPU"
+    #: CUDA compute capability, (0, 0) elsewhere
+    capability: tuple[int, int] = (0, 0)
+    #: bytes of memory of the device (of the machine for ``cpu``); 0 when unknown
+    memory: int = 0
+
+    @property
+    def torch_name(self) -> str:
+        """The name torch knows it by, such as ``cuda:0``."""
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+@frozen(kw_only=True)
+class BuildContext:
+    """What every ``build`` and ``unusable`` may depend on."""
+
+    device: Device = field(factory=Device)
+    #: compute dtype, by torch's name
+    dtype: str = "float32"
+
+
+def _usable(_ctx: BuildContext) -> Sequence[str]:
+    return ()
+
+
+@frozen(kw_only=True)
+class Spec(Generic[C]):
+    """A named implementation."""
+
+    name: str = field(validator=v.matches_re(r"[a-z][a-z0-9.+_-]*"))
+    summary: str
+    #: attrs class that ``options`` of this implementation are structured into
+    config: type[C] = NoOptions  # type: ignore[assignment]
+    #: extra of the plugin's own distribution whose requirements must be installed
+    extra: str | None = None
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    min_capability: tuple[int, int] = (0, 0)
+    #: reasons why this machine cannot use it; empty when it can
+    unusable: Callable[[BuildContext], Sequence[str]] = _usable
+    #: orders ``auto`` only: 0 the core's own, 1-99 portable kernels, 100 and up with a published benchmark
+    priority: int = 0
+
+
+@frozen(kw_only=True)
+class WeightLoaderSpec(Spec[C]):
+    """Opens weight files, chosen by file suffix."""
+
+    #: such as ``(".safetensors",)``
+    suffixes: tuple[str, ...]
+    #: the tensors of one file from its head alone; ``CheckpointError`` when it is broken
+    read_header: Callable[[Path], Header]
+    build: Callable[[C, BuildContext], Callable[[Header], WeightSource]]
+
+
+@frozen(kw_only=True)
+class QuantizerSpec(Spec[C]):
+    """A linear layer for one stored weight format on one kernel."""
+
+    #: the weight format, such as ``fp8-e4m3-per-channel``
+    format: str
+    build: Callable[[C, BuildContext], Quantizer]
+
+
+@frozen(kw_only=True)
+class AttentionSpec(Spec[C]):
+    """An attention kernel."""
+
+    #: head dims it can run, or None for any
+    head_dims: frozenset[int] | None = None
+    dtypes: frozenset[str] = frozenset({"float32", "bfloat16", "float16"})
+    build: Callable[[C, BuildContext], Attention]
+
+
+@frozen(kw_only=True)
+class OffloaderSpec(Spec[C]):
+    """A policy for where blocks live and when they move."""
+
+    build: Callable[[C, BuildContext], Offloader]
+
+
+@frozen(kw_only=True)
+class LoraApplierSpec(Spec[C]):
+    """A way to apply adapters."""
+
+    build: Callable[[C, BuildContext], LoraApplier]
+
+
+@frozen(kw_only=True)
+class SchedulerContext:
+    """What a scheduler is built for: ``steps`` >= 1 and the flow ``shift`` > 0."""
+
+    steps: int
+    shift: float
+
+
+@frozen(kw_only=True)
+class SchedulerSpec(Spec[C]):
+    """Timesteps and an update rule; built anew for each request."""
+
+    build: Callable[[C, SchedulerContext], Scheduler]
+
+
+@frozen(kw_only=True)
+class CommandSpec(Spec[C]):
+    """A subcommand of ``lightx2v-core``; ``load`` is called when the command is used."""
+
+    load: Callable[[], click.Command]
+
+
+@frozen(kw_only=True)
+class ComponentSpec:
+    """One part of a model and where its files are, as data."""
+
+    #: ``dit``, ``text_encoder``, ``vae``, ...
+    name: str
+    summary: str
+    #: file names or globs inside the model folder, tried in order; an index file beside shards is followed
+    files: tuple[str, ...]
+    #: other files it needs: name -> path inside the folder
+    assets: Mapping[str, str] = field(factory=dict)
+    #: what to do when it is missing, such as where to get it
+    hint: str = ""
+
+
+@frozen(kw_only=True)
+class CheckpointFacts:
+    """What is known of a folder before any weight is read."""
+
+    folder: Path
+    #: the architecture file of the main network (``config.json``), ``{}`` when there is none
+    config: Mapping[str, Any]
+    #: headers of the components that were found
+    headers: Mapping[str, Header]
+
+
+@frozen(kw_only=True)
+class Defaults:
+    """The official sampling values of a variant at one task and size."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+    steps: int
+    shift: float
+    guide_scale: tuple[float, ...]
+    scheduler: str
+    negative_prompt: str
+
+
+@frozen(kw_only=True)
+class Recognition:
+    """A checkpoint that a model plugin knows."""
+
+    #: such as ``wan2.1-t2v-1.3b``
+    variant: str
+    summary: str
+    tasks: tuple[str, ...]
+    #: components each of these tasks needs
+    components: tuple[str, ...]
+    #: plain data that ``build`` gets back
+    architecture: Mapping[str, Any]
+    #: per component, the tensors that must be there: name -> shape
+    expected: Mapping[str, Mapping[str, tuple[int, ...]]]
+    #: head dim of the attention calls
+    head_dim: int
+    #: notes for the plan
+    notes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Geometry:
+    """The tensor sizes of one request."""
+
+    #: [C, T, h, w]
+    latent_shape: tuple[int, ...]
+    #: tokens of one forward pass
+    tokens: int
+    width: int
+    height: int
+    frames: int
+
+
+@frozen(kw_only=True)
+class MemoryNeed:
+    """A forecast of one component: bytes of its weights when loaded, and of activations at their peak."""
+
+    weights: int
+    activations: int
+
+
+@frozen(kw_only=True)
+class ModelSpec(Spec[C]):
+    """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
+
+    Everything but ``build`` runs at plan time and imports no torch.
+    """
+
+    #: task -> names of the inputs (of the configuration's ``inputs``) that it takes beside the prompt
+    tasks: Mapping[str, frozenset[str]]
+    components: tuple[ComponentSpec, ...]
+    #: which variant the folder holds, or the reason why it is none of this family
+    recognise: Callable[[CheckpointFacts], Recognition | str]
+    #: official values for a variant, a task and (width, height) or None for the official size
+    defaults: Callable[[Recognition, str, tuple[int, int] | None], Defaults]
+    #: tensor sizes; ``RequestError`` for sizes or frame counts that the model cannot do
+    geometry: Callable[[Recognition, int, int, int], Geometry]
+    #: component -> forecast, for a compute dtype
+    memory: Callable[[Recognition, Geometry, str, C], Mapping[str, MemoryNeed]]
+    build: Callable[[C, ModelParts], VideoModel]
+    #: writes a tiny checkpoint with random weights, for tests and demonstrations
+    write_tiny: Callable[[Path, int], None] | None = None

@@ -1,0 +1,81 @@
+"""What is known of a stored tensor before it is read. No torch here: planning looks at headers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+#: bytes per element of every dtype name that a header can hold (torch's names)
+DTYPE_BYTES: Mapping[str, int] = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1,
+    "float8_e8m0fnu": 1, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint64": 8, "uint32": 4,
+    "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8,
+}  # fmt: skip
+
+
+@frozen(kw_only=True)
+class TensorInfo:
+    """A tensor in a file: shape, torch dtype name, and where its bytes are."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    file: Path
+    #: first byte in the file, or None when only the loader knows
+    offset: int | None = None
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@frozen(kw_only=True)
+class Header:
+    """Everything the head of one or several weight files says: tensors by name, and file metadata."""
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str] = field(factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: info.shape for name, info in self.tensors.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored elements."""
+        return sum(info.elements for info in self.tensors.values())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.tensors.values())
+
+    @property
+    def precision(self) -> str:
+        """The dtype most of the bytes are in, such as ``"bfloat16"``."""
+        sizes: dict[str, int] = {}
+        for info in self.tensors.values():
+            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes
+        return max(sizes, key=lambda name: sizes[name]) if sizes else "empty"
+
+    def summary(self) -> dict[str, Any]:
+        """The counts that plans and records show."""
+        return {
+            "tensors": len(self.tensors),
+            "parameters": self.parameters,
+            "bytes": self.nbytes,
+            "precision": self.precision,
+        }

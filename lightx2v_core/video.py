@@ -1,0 +1,197 @@
+"""Writes frames as they are decoded: H.264 in MP4, a PNG, or a folder of PNGs.
+
+Everything is written under a temporary name beside its target and renamed at the end, so that an output is whole
+or not there. Pixels follow the official rule: [-1, 1] -> 0..255, truncated.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lightx2v_core.errors import OutputError
+from lightx2v_core.output import make_parents
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FrameWriter(Protocol):
+    """Takes frames in order."""
+
+    def write(self, frames: Tensor) -> None:
+        """Append float frames [3, n, X, Y] in [-1, 1]."""
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """[3, n, X, Y] in [-1, 1] -> [n, X, Y, 3] uint8 by the official rule: truncated, not rounded."""
+    import torch
+
+    return ((frames.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
+
+
+@contextmanager
+def open_writer(
+    path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
+) -> Iterator[FrameWriter]:
+    """A writer for ``kind`` (``mp4``, ``png``, ``frames``). The result appears when the block ends without an
+    exception; otherwise nothing is left. ``OutputError`` when it cannot be written."""
+    make_parents(path)
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        with failures_as(path):
+            writer: Any
+            if kind == "mp4":
+                writer = _Mp4(part, fps=fps, width=width, height=height, crf=crf, comment=comment)
+            else:
+                writer = _Pngs(part, folder=kind == "frames")
+        try:
+            yield writer
+            with failures_as(path):
+                writer.close()
+                _publish(part, path)
+        finally:
+            writer.abandon()
+    finally:
+        _remove(part)
+
+
+@contextmanager
+def failures_as(path: Path) -> Iterator[None]:
+    """Turn a failing file system or encoder into an ``OutputError`` that names the output."""
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (OSError, FFmpegError) as exc:
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise OutputError(f"{str(path)!r} could not be written: {reason}; nothing was left behind") from exc
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all."""
+    make_parents(path)
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        with failures_as(path):
+            part.write_bytes(data)
+            part.replace(path)
+    finally:
+        _remove(part)
+
+
+class _Mp4:
+    """H.264, yuv420p, constant quality."""
+
+    def __init__(self, path: Path, *, fps: float, width: int, height: int, crf: int, comment: str) -> None:
+        import av
+
+        self._file = path.open("wb")  # our own file object, so that a full disk raises where it happens
+        try:
+            self._container = av.open(self._file, mode="w", format="mp4")
+            if comment:
+                self._container.metadata["comment"] = comment
+            rate = Fraction(fps).limit_denominator(1001)
+            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+        except BaseException:
+            self._file.close()
+            raise
+        self._open = True
+
+    def write(self, frames: Tensor) -> None:
+        for image in to_uint8(frames):
+            for packet in self._stream.encode(_rgb_frame(image)):
+                self._container.mux(packet)
+
+    def close(self) -> None:
+        for packet in self._stream.encode(None):
+            self._container.mux(packet)
+        self._open = False
+        self._container.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Let go of the file after a failure; what is in it will be removed."""
+        from av.error import FFmpegError
+
+        if self._open:
+            self._open = False
+            # neither the trailer nor the last buffer may fit on the full disk that brought us here;
+            # the file is removed next
+            with suppress(OSError, FFmpegError, ValueError):
+                self._container.close()
+        with suppress(OSError):
+            self._file.close()
+
+
+class _Pngs:
+    """One PNG, or a folder of them named 00000.png, 00001.png, ..."""
+
+    def __init__(self, path: Path, *, folder: bool) -> None:
+        self._path, self._folder, self._count = path, folder, 0
+        if folder:
+            path.mkdir()
+
+    def write(self, frames: Tensor) -> None:
+        for image in to_uint8(frames):
+            target = self._path / f"{self._count:05d}.png" if self._folder else self._path
+            target.write_bytes(png_bytes(image))
+            self._count += 1
+
+    def close(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """A [X, Y, 3] uint8 image as a PNG file."""
+    import av
+
+    height, width, _ = image.shape
+    codec: Any = av.CodecContext.create("png", "w")
+    codec.width, codec.height, codec.pix_fmt = width, height, "rgb24"
+    codec.time_base = Fraction(1, 1)
+    return b"".join(bytes(packet) for packet in [*codec.encode(_rgb_frame(image)), *codec.encode(None)])
+
+
+def _rgb_frame(image: Tensor) -> Any:
+    """A PyAV frame of a [X, Y, 3] uint8 image, without numpy. Rows of a frame may be padded."""
+    import torch
+    from av import VideoFrame
+
+    height, width, _ = image.shape
+    frame = VideoFrame(width, height, "rgb24")
+    plane = frame.planes[0]
+    buffer = bytearray(plane.buffer_size)
+    rows = torch.frombuffer(buffer, dtype=torch.uint8)[: plane.line_size * height].view(height, plane.line_size)
+    rows[:, : width * 3] = image.view(height, width * 3)
+    plane.update(buffer)
+    return frame
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Move a finished result to its name. A folder of frames is moved into an existing folder file by file."""
+    if part.is_dir() and path.is_dir():
+        for file in sorted(part.iterdir()):
+            file.replace(path / file.name)
+        part.rmdir()
+    else:
+        part.replace(path)
+
+
+def _remove(part: Path) -> None:
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)

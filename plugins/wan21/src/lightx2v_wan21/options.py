@@ -1,0 +1,28 @@
+"""What can be configured about Wan2.1, under ``model.options."wan2.1"``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import field, frozen
+from attrs import validators as v
+
+
+def _tile(_instance: object, _attribute: object, value: int) -> None:
+    if value and (value < 64 or value % 8):
+        raise ValueError(f"'vae_tile' must be 0 (off) or a multiple of 8 from 64 up: {value}")
+
+
+def _overlap(instance: Wan21Options, _attribute: object, value: int) -> None:
+    if value % 8 or (instance.vae_tile and value >= instance.vae_tile):
+        raise ValueError(f"'vae_tile_overlap' must be a multiple of 8 below vae_tile: {value}")
+
+
+@frozen(kw_only=True)
+class Wan21Options:
+    """Options of the model family ``wan2.1``. Tiles are in pixels."""
+
+    vae_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    #: 0 decodes whole frames
+    vae_tile: int = field(default=0, validator=_tile)
+    vae_tile_overlap: int = field(default=64, validator=[v.ge(0), _overlap])

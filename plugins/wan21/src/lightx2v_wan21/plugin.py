@@ -1,0 +1,99 @@
+"""The hook implementations of Wan2.1. Imported at discovery, so nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightx2v_core.api import (
+    CheckpointFacts,
+    ComponentSpec,
+    Defaults,
+    Geometry,
+    MemoryNeed,
+    ModelParts,
+    ModelSpec,
+    Recognition,
+    VideoModel,
+    hookimpl,
+)
+from lightx2v_wan21.options import Wan21Options
+
+COMPONENTS = (
+    ComponentSpec(
+        name="dit",
+        summary="diffusion transformer",
+        files=("diffusion_pytorch_model*.safetensors",),
+        hint="download the model's repository again",
+    ),
+    ComponentSpec(
+        name="text_encoder",
+        summary="umT5-XXL text encoder",
+        files=("models_t5_umt5-xxl-enc-bf16.pth",),
+        assets={"tokenizer": "google/umt5-xxl/tokenizer.json"},
+        hint="it is part of every official Wan repository",
+    ),
+    ComponentSpec(
+        name="vae",
+        summary="Wan2.1 VAE",
+        files=("Wan2.1_VAE.pth",),
+        hint="it is part of every official Wan2.1 repository",
+    ),
+)
+
+
+def _recognise(facts: CheckpointFacts) -> Recognition | str:
+    from lightx2v_wan21.variants import recognise
+
+    return recognise(facts)
+
+
+def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
+    from lightx2v_wan21.variants import defaults
+
+    return defaults(recognition, task, size)
+
+
+def _geometry(recognition: Recognition, width: int, height: int, frames: int) -> Geometry:
+    from lightx2v_wan21.variants import geometry
+
+    return geometry(recognition, width, height, frames)
+
+
+def _memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: Wan21Options
+) -> Mapping[str, MemoryNeed]:
+    from lightx2v_wan21.variants import memory
+
+    return memory(recognition, shape, dtype, options)
+
+
+def _build(options: Wan21Options, parts: ModelParts) -> VideoModel:
+    from lightx2v_wan21.pipeline import build
+
+    return build(options, parts)
+
+
+def _write_tiny(folder: Path, seed: int) -> None:
+    from lightx2v_wan21.tiny import write_tiny
+
+    write_tiny(folder, seed)
+
+
+@hookimpl
+def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
+    return [
+        ModelSpec(
+            name="wan2.1",
+            summary="Wan2.1 text-to-video, 1.3B and 14B",
+            config=Wan21Options,
+            tasks={"t2v": frozenset()},
+            components=COMPONENTS,
+            recognise=_recognise,
+            defaults=_defaults,
+            geometry=_geometry,
+            memory=_memory,
+            build=_build,
+            write_tiny=_write_tiny,
+        )
+    ]

@@ -1,0 +1,146 @@
+"""The umT5 text encoder.
+
+Parameter names are those of the official checkpoint, so a file loads without renaming.
+
+Shape legend: B batch, L tokens, D model width, N heads, K channels of one head.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightx2v_wan21.architecture import Umt5Architecture
+
+MAX_DISTANCE = 128
+EPS = 1e-6
+
+
+class Umt5Encoder(nn.Module):
+    """Token ids to text embeddings; ``dtype`` is that of parameters and computation.
+
+    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    """
+
+    def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.arch = arch
+        self.token_embedding = nn.Embedding(arch.vocab_size, arch.dim, dtype=dtype)
+        self.blocks = nn.ModuleList(Umt5Block(arch, dtype) for _ in range(arch.num_layers))
+        self.norm = Umt5Norm(arch.dim, dtype)
+
+    @torch.no_grad()
+    def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """Embeddings ``[B, L, D]`` in ``dtype``; rows where the mask is 0 are zero.
+
+        Zero rows are what the transformer expects as padding. Columns that are masked in the whole batch
+        are not computed: a masked key has weight exactly 0, so the other rows do not depend on them.
+        """
+        used = int(mask_BL.any(dim=0).nonzero().max()) + 1 if mask_BL.any() else 0
+        ids, mask = ids_BL[:, :used], mask_BL[:, :used].bool()
+        x_BLD = self.token_embedding(ids)
+        buckets_LL = relative_buckets(used, self.arch.num_buckets, ids.device)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask, buckets_LL)
+        x_BLD = self.norm(x_BLD).masked_fill(~mask[:, :, None], 0)
+        return F.pad(x_BLD, (0, 0, 0, ids_BL.shape[1] - used))
+
+
+class Umt5Block(nn.Module):
+    """Self-attention and a gated feed-forward net, each after a norm."""
+
+    def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.norm1 = Umt5Norm(arch.dim, dtype)
+        self.attn = Umt5Attention(arch, dtype)
+        self.norm2 = Umt5Norm(arch.dim, dtype)
+        self.ffn = Umt5FeedForward(arch, dtype)
+        self.pos_embedding = PositionBias(arch, dtype)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor, buckets_LL: Tensor) -> Tensor:
+        """``[B, L, D]`` to ``[B, L, D]``."""
+        bias = self.pos_embedding(buckets_LL).expand(x_BLD.shape[0], -1, -1, -1)
+        bias = bias.masked_fill(~mask_BL[:, None, None, :], torch.finfo(bias.dtype).min)
+        x_BLD = x_BLD + self.attn(self.norm1(x_BLD), bias)
+        out: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
+        return out
+
+
+class Umt5Attention(nn.Module):
+    """Attention without scaling of the scores and without biases in the linears."""
+
+    def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.heads = (arch.num_heads, arch.dim_attn // arch.num_heads)
+        self.q = nn.Linear(arch.dim, arch.dim_attn, bias=False, dtype=dtype)
+        self.k = nn.Linear(arch.dim, arch.dim_attn, bias=False, dtype=dtype)
+        self.v = nn.Linear(arch.dim, arch.dim_attn, bias=False, dtype=dtype)
+        self.o = nn.Linear(arch.dim_attn, arch.dim, bias=False, dtype=dtype)
+
+    def forward(self, x_BLD: Tensor, bias_BNLL: Tensor) -> Tensor:
+        """``[B, L, D]`` to ``[B, L, D]``; the bias is added to the scores of each head."""
+        q, k, v = (
+            linear(x_BLD).unflatten(2, self.heads).transpose(1, 2) for linear in (self.q, self.k, self.v)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BNLL, scale=1.0)
+        projected: Tensor = self.o(out.transpose(1, 2).flatten(2))
+        return projected
+
+
+class Umt5FeedForward(nn.Module):
+    """Feed-forward net whose hidden channels are multiplied by a GELU gate."""
+
+    def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Linear(arch.dim, arch.dim_ffn, bias=False, dtype=dtype), nn.GELU(approximate="tanh")
+        )
+        self.fc1 = nn.Linear(arch.dim, arch.dim_ffn, bias=False, dtype=dtype)
+        self.fc2 = nn.Linear(arch.dim_ffn, arch.dim, bias=False, dtype=dtype)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """``[B, L, D]`` to ``[B, L, D]``."""
+        out: Tensor = self.fc2(self.fc1(x_BLD) * self.gate(x_BLD))
+        return out
+
+
+class PositionBias(nn.Module):
+    """Bias of every head for each bucket of distances; umT5 has one table per block."""
+
+    def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(arch.num_buckets, arch.num_heads, dtype=dtype)
+
+    def forward(self, buckets_LL: Tensor) -> Tensor:
+        """``[L, L]`` bucket numbers to ``[1, N, L, L]`` biases."""
+        bias: Tensor = self.embedding(buckets_LL).permute(2, 0, 1)[None]
+        return bias
+
+
+class Umt5Norm(nn.Module):
+    """Root-mean-square norm; the normalised value is rounded to x's dtype before the weight."""
+
+    def __init__(self, dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim, dtype=dtype))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Same shape and dtype as ``x``."""
+        return F.rms_norm(x_BLD, self.weight.shape, eps=EPS) * self.weight
+
+
+def relative_buckets(length: int, num_buckets: int, device: torch.device) -> Tensor:
+    """Bucket of the distance from each query (row) to each key (column), int64 ``[L, L]``.
+
+    Half of the buckets are for keys after the query. Of each half, one half counts single positions, the
+    other grows logarithmically up to ``MAX_DISTANCE``.
+    """
+    positions = torch.arange(length, device=device)
+    offsets = positions[None, :] - positions[:, None]
+    half = num_buckets // 2
+    exact = half // 2
+    distance = offsets.abs()
+    growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(MAX_DISTANCE / exact)
+    far = (exact + (growth * (half - exact)).long()).clamp(max=half - 1)
+    return (offsets > 0) * half + torch.where(distance < exact, distance, far)
