@@ -99,5 +99,3 @@ class _LoadProgress:
         if self.done - self._said >= self.total / 100 or self.done == self.total:
             self._said = self.done
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
-
-

@@ -35,11 +35,15 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         raise RequestError(f"output {str(path)!r} is a file where a folder is wanted")
     if folder and path.is_dir() and any(_FRAME.fullmatch(entry.name) for entry in path.iterdir()):
         raise RequestError(f"output folder {str(path)!r} already holds frames; name an empty or a new folder")
-    there = next((p for p in ([path] if folder else []) + list(path.absolute().parents) if p.exists()), Path("/"))
+    there = next(
+        (p for p in ([path] if folder else []) + list(path.absolute().parents) if p.exists()), Path("/")
+    )
     if not there.is_dir():
         raise RequestError(f"output {str(path)!r} cannot be written: {str(there)!r} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise RequestError(f"output {str(path)!r} cannot be written: no permission to write in {str(there)!r}")
+        raise RequestError(
+            f"output {str(path)!r} cannot be written: no permission to write in {str(there)!r}"
+        )
 
 
 def make_parents(path: Path) -> None:
@@ -64,8 +68,12 @@ def _kind(text: str | None, path: Path, frames: int) -> str:
             )
         return "png"
     if suffix == "":
-        raise RequestError(f"output {str(path)!r} has no suffix: end it in .mp4 or .png, or in / for a folder of PNGs")
-    raise RequestError(f"output {str(path)!r}: unknown kind {suffix!r}; use .mp4, .png, or a folder (ending in /)")
+        raise RequestError(
+            f"output {str(path)!r} has no suffix: end it in .mp4 or .png, or in / for a folder of PNGs"
+        )
+    raise RequestError(
+        f"output {str(path)!r}: unknown kind {suffix!r}; use .mp4, .png, or a folder (ending in /)"
+    )
 
 
 def _free_name(variant: str, request: Request) -> Path:

@@ -167,7 +167,11 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
     missing = []
     for text in dist.requires or ():
         need = Requirement(text)
-        if need.marker is None or not need.marker.evaluate({"extra": extra}) or need.marker.evaluate({"extra": ""}):
+        if (
+            need.marker is None
+            or not need.marker.evaluate({"extra": extra})
+            or need.marker.evaluate({"extra": ""})
+        ):
             continue
         try:
             if need.specifier.contains(metadata.version(need.name), prereleases=True):
@@ -249,7 +253,9 @@ def _incompatible(dist: metadata.Distribution | None) -> str:
 
     for text in dist.requires or ():
         need = Requirement(text)
-        if canonical(need.name) != "lightx2v-core" or (need.marker and not need.marker.evaluate({"extra": ""})):
+        if canonical(need.name) != "lightx2v-core" or (
+            need.marker and not need.marker.evaluate({"extra": ""})
+        ):
             continue
         if not need.specifier.contains(__version__, prereleases=True):
             return f"needs lightx2v-core{need.specifier}, found {__version__}"
@@ -290,5 +296,7 @@ def _known(wanted: Iterable[str], names: set[str], alias: Mapping[str, str], whe
     if unknown:
         hint = suggestion(unknown[0], names)
         installed = ", ".join(sorted(names)) or "none"
-        raise PluginError(f"{where} names unknown plugins: {', '.join(unknown)}; installed: {installed}{hint}")
+        raise PluginError(
+            f"{where} names unknown plugins: {', '.join(unknown)}; installed: {installed}{hint}"
+        )
     return {known for known in found.values() if known is not None}

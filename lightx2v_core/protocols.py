@@ -39,7 +39,9 @@ class WeightSource(Protocol):
 class Attention(Protocol):
     """Scaled dot-product attention without a mask."""
 
-    def __call__(self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None) -> Tensor:
+    def __call__(
+        self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None
+    ) -> Tensor:
         """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``; scale defaults to ``D ** -0.5``."""
 
 
@@ -145,7 +147,9 @@ class VideoModel(Protocol):
     def expert(self, step: Step) -> int:
         """Which network runs this step: 0, or the high-noise expert 0 and the low-noise expert 1."""
 
-    def predict(self, latents: Tensor, step: Step, conditions: Sequence[Any], shared: Any) -> Sequence[Tensor]:
+    def predict(
+        self, latents: Tensor, step: Step, conditions: Sequence[Any], shared: Any
+    ) -> Sequence[Tensor]:
         """The flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched), float32."""
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:

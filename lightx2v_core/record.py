@@ -44,7 +44,9 @@ def run_record(
             }
             for part in plan.components
         },
-        "choices": {choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices},
+        "choices": {
+            choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices
+        },
         "dtype": plan.dtype,
         "device": plan.device.name,
         "latent_shape": list(plan.geometry.latent_shape),

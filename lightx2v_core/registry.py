@@ -53,7 +53,8 @@ class Registry:
         """All implementations of a kind, best first: by falling priority, then by name."""
         return tuple(
             sorted(
-                self.plugins.provided(kind), key=lambda item: (-item.spec.priority, item.spec.name, item.plugin)
+                self.plugins.provided(kind),
+                key=lambda item: (-item.spec.priority, item.spec.name, item.plugin),
             )
         )
 
@@ -89,7 +90,9 @@ class Registry:
         if want == "auto":
             if kind not in AUTOMATIC:
                 names = ", ".join(item.spec.name for item in self.candidates(kind)) or "none installed"
-                raise PluginError(f"{kind} cannot be 'auto', since its choice changes the result; name one of: {names}")
+                raise PluginError(
+                    f"{kind} cannot be 'auto', since its choice changes the result; name one of: {names}"
+                )
             candidates = list(self.candidates(kind))
             why = "auto: the usable one of highest priority"
         else:
@@ -116,5 +119,6 @@ class Registry:
     def _absent(self) -> list[str]:
         """Plugins that might have had it, and did not load."""
         return [
-            f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})" for plugin in self.plugins.not_loaded()
+            f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
+            for plugin in self.plugins.not_loaded()
         ]

@@ -82,7 +82,9 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     _check_inputs(config, spec, task)
     _refuse_unbuilt(config, registry, ctx)
     limits = _attention_limits(recognition, ctx)
-    attention = _choose(registry, "attention", config.attention, ctx, loaded.origin("attention", "use"), limits)
+    attention = _choose(
+        registry, "attention", config.attention, ctx, loaded.origin("attention", "use"), limits
+    )
     offloader = _choose(registry, "offloader", config.offloader, ctx, loaded.origin("offloader", "use"))
     request, geometry, origins = resolve_request(loaded, spec, recognition, task)
     section = config.scheduler or Section(use=(request.scheduler,))
@@ -219,11 +221,15 @@ def _recognise(
     read = lru_cache(maxsize=None)(lambda path: _read_header(registry, path))
     names = config.model.use
     candidates = (
-        list(registry.candidates("model")) if names == ("auto",) else [registry.find("model", n) for n in names]
+        list(registry.candidates("model"))
+        if names == ("auto",)
+        else [registry.find("model", n) for n in names]
     )
     if not candidates:
         absent = "".join(f"\n  not loaded: {p.name} ({p.reason})" for p in registry.plugins.not_loaded())
-        raise PluginError(f'no model plugin is installed; for Wan2.1: pip install "lightx2v-core[wan21]"{absent}')
+        raise PluginError(
+            f'no model plugin is installed; for Wan2.1: pip install "lightx2v-core[wan21]"{absent}'
+        )
     known: list[tuple[Provided, Recognition, Mapping[str, Component]]] = []
     rejected: dict[str, str] = {}
     broken: list[CheckpointError] = []
@@ -318,7 +324,9 @@ def _complete(
         found += verify.problems(name, components[name].header, recognition.expected[name], source)
     if found:
         lines = "\n".join(f"  {line}" for line in found)
-        raise CheckpointError(f"{folder} ({recognition.variant}) cannot be run:\n{lines}\n  ({_listing(folder)})")
+        raise CheckpointError(
+            f"{folder} ({recognition.variant}) cannot be run:\n{lines}\n  ({_listing(folder)})"
+        )
 
 
 def _component_spec(spec: ModelSpec[Any], name: str) -> ComponentSpec:
@@ -366,7 +374,9 @@ def _refuse_unbuilt(config: RunConfig, registry: Registry, ctx: BuildContext) ->
         if part.quantizer is not None:
             registry.select("quantizer", part.quantizer.want, ctx)
         if part.offloader is not None:
-            raise ConfigError(f"components.{name}.offloader: no offloader that works on one component is installed")
+            raise ConfigError(
+                f"components.{name}.offloader: no offloader that works on one component is installed"
+            )
 
 
 def _task(config: RunConfig, recognition: Recognition) -> str:
@@ -434,7 +444,9 @@ def _warnings(
         extra = verify.unused(components[name].header, recognition.expected[name])
         if extra:
             some = ", ".join(extra[:3])
-            found.append(f"{name}: {len(extra)} tensors of the file have no place in the model, such as {some}")
+            found.append(
+                f"{name}: {len(extra)} tensors of the file have no place in the model, such as {some}"
+            )
     if memory.impossible:
         found.append(
             f"the weights take {memory.device_weights / 2**30:.1f} GiB and the device has "

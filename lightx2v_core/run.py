@@ -1,8 +1,8 @@
 """The run, top to bottom: load, encode, denoise, decode, write. The command line is a thin user of this module.
 
-    pipeline = load("models/Wan2.1-T2V-1.3B", config={"sampling": {"steps": 20}})
-    video = pipeline.generate(prompt="a red fox", seed=42)
-    video.save("fox.mp4")
+pipeline = load("models/Wan2.1-T2V-1.3B", config={"sampling": {"steps": 20}})
+video = pipeline.generate(prompt="a red fox", seed=42)
+video.save("fox.mp4")
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import denoise, initial_noise
 from lightx2v_core.errors import ConfigError, RequestError, RunError, suggestion
-from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, PlanReady, Progress, Saved, StepDone, Warned, ignore
+from lightx2v_core.events import (
+    Emit,
+    PhaseDone,
+    PhaseStarted,
+    PlanReady,
+    Progress,
+    Saved,
+    StepDone,
+    Warned,
+    ignore,
+)
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
@@ -62,7 +72,10 @@ def load(
 
     Raises ``RequestError`` (and its kinds) for everything that is wrong before weights are read.
     """
-    values = [Value(path=("model_path",), value=str(model_path), origin="model_path"), *_values(overrides, KEYWORDS)]
+    values = [
+        Value(path=("model_path",), value=str(model_path), origin="model_path"),
+        *_values(overrides, KEYWORDS),
+    ]
     loaded = load_config(config, values)
     return Pipeline.load(resolve(loaded, plugins or load_plugins()), on_event=on_event)
 
@@ -78,7 +91,9 @@ class Video:
 
     def save(self, path: str | Path, *, record: bool = True, crf: int = 18) -> Path:
         """Write an ``.mp4``, a ``.png`` (one frame) or a folder of PNGs; whole or not at all."""
-        output = planned_output(OutputConfig(path=str(path), record=record, crf=crf), self.plan.variant, self.plan.request)
+        output = planned_output(
+            OutputConfig(path=str(path), record=record, crf=crf), self.plan.variant, self.plan.request
+        )
         write_video([self.frames], output, self.plan, dict(self.record))
         return Path(output.path)
 
@@ -110,7 +125,9 @@ class Pipeline:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
         fixed = [name for name in request if name in KEYWORDS and name not in PER_REQUEST]
         if fixed:
-            raise RequestError(f"{', '.join(fixed)} cannot change between requests; load another pipeline for it")
+            raise RequestError(
+                f"{', '.join(fixed)} cannot change between requests; load another pipeline for it"
+            )
         values = _values(request, {name: KEYWORDS[name] for name in PER_REQUEST})
         loaded = _overlaid(self._resolved.loaded, values)
         return resolve(loaded, self._resolved.registry.plugins)
@@ -283,7 +300,9 @@ def _dump(path: Path | None, latents: Tensor, chunks: list[Tensor]) -> None:
 def _values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
     unknown = [name for name in given if name not in keys]
     if unknown:
-        raise ConfigError(f"unknown argument {unknown[0]!r}{suggestion(unknown[0], keys)}; known: {', '.join(keys)}")
+        raise ConfigError(
+            f"unknown argument {unknown[0]!r}{suggestion(unknown[0], keys)}; known: {', '.join(keys)}"
+        )
     return [
         Value(path=keys[name], value=list(value) if isinstance(value, tuple) else value, origin=f"{name}=")
         for name, value in given.items()

@@ -174,7 +174,9 @@ def _rgb_frame(image: Tensor) -> Any:
     frame = VideoFrame(width, height, "rgb24")
     plane = frame.planes[0]
     buffer = bytearray(plane.buffer_size)
-    rows = torch.frombuffer(buffer, dtype=torch.uint8)[: plane.line_size * height].view(height, plane.line_size)
+    rows = torch.frombuffer(buffer, dtype=torch.uint8)[: plane.line_size * height].view(
+        height, plane.line_size
+    )
     rows[:, : width * 3] = image.view(height, width * 3)
     plane.update(buffer)
     return frame

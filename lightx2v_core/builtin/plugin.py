@@ -126,7 +126,9 @@ def _euler(config: EulerOptions, ctx: SchedulerContext) -> Scheduler:
 @hookimpl
 def lightx2v_schedulers() -> list[SchedulerSpec[NoOptions] | SchedulerSpec[EulerOptions]]:
     return [
-        SchedulerSpec(name="unipc", summary="UniPC for flow matching, order 2; the official default", build=_unipc),
+        SchedulerSpec(
+            name="unipc", summary="UniPC for flow matching, order 2; the official default", build=_unipc
+        ),
         SchedulerSpec(name="dpm++", summary="DPM-Solver++ 2M for flow matching", build=_dpmpp),
         SchedulerSpec(name="euler", summary="plain Euler steps", config=EulerOptions, build=_euler),
     ]

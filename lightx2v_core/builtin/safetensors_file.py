@@ -35,7 +35,9 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length < 2 or length > _MAX_HEADER:
-                raise CheckpointError(f"{path} is not a safetensors file: it does not start with a header length")
+                raise CheckpointError(
+                    f"{path} is not a safetensors file: it does not start with a header length"
+                )
             if 8 + length > size:
                 raise CheckpointError(
                     f"{path} is truncated: its header takes {length} bytes and the file has only {size}; "
@@ -45,13 +47,17 @@ def read_header(path: Path) -> Header:
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
     except ValueError as exc:  # also what json and utf-8 decoding raise
-        raise CheckpointError(f"{path} is not a safetensors file or is damaged: its header is no JSON ({exc})") from None
+        raise CheckpointError(
+            f"{path} is not a safetensors file or is damaged: its header is no JSON ({exc})"
+        ) from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not a safetensors file: its header is no JSON object")
     metadata = data.pop("__metadata__", None) or {}
     start = 8 + length
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in data.items()}
-    end = max((info.offset + info.nbytes for info in tensors.values() if info.offset is not None), default=start)
+    end = max(
+        (info.offset + info.nbytes for info in tensors.values() if info.offset is not None), default=start
+    )
     if end != size:
         raise CheckpointError(f"{path} is damaged: {size - end} bytes follow its last tensor")
     return Header(tensors=tensors, metadata={str(key): str(value) for key, value in metadata.items()})
@@ -66,7 +72,9 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
         raise CheckpointError(f"{path} is damaged: the header entry of {name!r} is {entry!r}") from None
     info = TensorInfo(name=name, shape=shape, dtype=dtype, file=path, offset=start + begin) if fits else None
     if info is None or info.nbytes != end - begin:
-        raise CheckpointError(f"{path} is damaged: the header entry of {name!r} contradicts itself: {entry!r}")
+        raise CheckpointError(
+            f"{path} is damaged: the header entry of {name!r} contradicts itself: {entry!r}"
+        )
     if start + end > size:
         raise CheckpointError(
             f"{path} is truncated: {name!r} ends at byte {start + end} and the file has only {size}; "

@@ -57,7 +57,9 @@ def unwrapped(value: Any) -> Any:
     return value
 
 
-def _info(path: Path, name: Any, item: Any, folder: str, records: Mapping[str, zipfile.ZipInfo]) -> TensorInfo:
+def _info(
+    path: Path, name: Any, item: Any, folder: str, records: Mapping[str, zipfile.ZipInfo]
+) -> TensorInfo:
     if not isinstance(name, str) or not isinstance(item, StoredTensor):
         raise CheckpointError(
             f"{path} was refused, and nothing in it was executed: {name!r} is no tensor but {type(item).__name__}"

@@ -36,11 +36,15 @@ def model_folder(path: str | Path) -> Path:
     folder = Path(path).expanduser()
     if not folder.exists():
         parent = next((p for p in folder.parents if p.exists()), Path())
-        near = ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:8]) if parent.is_dir() else ""
+        near = (
+            ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:8]) if parent.is_dir() else ""
+        )
         hint = f"; {str(parent)!r} holds: {near}" if near else ""
         raise CheckpointError(f"model folder {str(path)!r} does not exist{hint}")
     if not folder.is_dir():
-        raise CheckpointError(f"model path {str(path)!r} is a file; give the folder that holds the model's files")
+        raise CheckpointError(
+            f"model path {str(path)!r} is a file; give the folder that holds the model's files"
+        )
     if not any(folder.iterdir()):
         raise CheckpointError(f"model folder {str(path)!r} is empty")
     return folder
@@ -81,7 +85,9 @@ def locate(spec: ComponentSpec, folder: Path, override: str | None) -> tuple[tup
     return _matching(spec, folder)
 
 
-def read_component(spec: ComponentSpec, folder: Path, found: tuple[tuple[Path, ...], str], read: ReadHeader) -> Component:
+def read_component(
+    spec: ComponentSpec, folder: Path, found: tuple[tuple[Path, ...], str], read: ReadHeader
+) -> Component:
     """Read the headers of located files. ``CheckpointError`` for a broken or contradictory file."""
     files, rule = found
     header = merged([read(path) for path in files])
@@ -132,7 +138,9 @@ def _matching(
 def _shards(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """Shards without an index: fine when their own numbering says that all are there."""
     parts = [_SHARD.fullmatch(name) for name in names]
-    stems = {(part["stem"], part["total"]) if part else (name, "") for part, name in zip(parts, names, strict=True)}
+    stems = {
+        (part["stem"], part["total"]) if part else (name, "") for part, name in zip(parts, names, strict=True)
+    }
     if len(stems) > 1:
         raise CheckpointError(_ambiguous(spec, folder, names))
     total = int(next(iter(stems))[1])
@@ -145,7 +153,9 @@ def _shards(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> tuple[Pa
 
 def _ambiguous(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> str:
     lines = "\n".join(f"  {name}" for name in names)
-    return f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n{lines}"
+    return (
+        f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n{lines}"
+    )
 
 
 def _index_of(files: Sequence[Path]) -> Path | None:
@@ -164,7 +174,13 @@ def _indexed(index: Path) -> tuple[Path, ...]:
     names = sorted(set(_weight_map(index).values()))
     for name in names:
         pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or PureWindowsPath(name).drive or "\\" in name or not pure.parts:
+        if (
+            pure.is_absolute()
+            or ".." in pure.parts
+            or PureWindowsPath(name).drive
+            or "\\" in name
+            or not pure.parts
+        ):
             raise CheckpointError(f"{index} was refused: its entry {name!r} points outside the folder")
     if lost := [name for name in names if not (index.parent / name).is_file()]:
         raise CheckpointError(
@@ -191,7 +207,9 @@ def _check_index(index: Path, weight_map: Mapping[str, str], header: Header) -> 
         for name, file in weight_map.items()
         if name not in header.tensors or header.tensors[name].file.name != PurePosixPath(file).name
     ]
-    extra = [f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in weight_map]
+    extra = [
+        f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in weight_map
+    ]
     if wrong or extra:
         raise CheckpointError(
             f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "

@@ -23,7 +23,9 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
         if name in header.tensors and header.tensors[name].shape != tuple(shape)
     ]
     if wrong:
-        found.append(f"{component}: {len(wrong)} tensors have another shape than {source} says: {_some(wrong)}")
+        found.append(
+            f"{component}: {len(wrong)} tensors have another shape than {source} says: {_some(wrong)}"
+        )
     coded = [
         f"{name} ({info.dtype} in {info.file.name})"
         for name, info in header.tensors.items()

@@ -49,7 +49,9 @@ class Commands(click.Group):
         formatter.write_text("Plugins may add commands; `lightx2v-core plugins` lists them.")
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="lightx2v-core")
 def cli() -> None:
     """Generate videos with Wan models and their plugins."""
@@ -82,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as exc:
         if debug:
             raise
-        click.echo(f"error: unexpected {type(exc).__name__}: {exc}\n  --debug shows where it happened", err=True)
+        click.echo(
+            f"error: unexpected {type(exc).__name__}: {exc}\n  --debug shows where it happened", err=True
+        )
         status = 1
     sys.exit(status or 0)

@@ -122,9 +122,9 @@ def run_options(command: F) -> F:
             multiple=option.multiple,
             is_flag=option.flag,
         )(command)
-    command = click.option("--set", "set_", metavar="KEY=JSON", multiple=True, help="Set any configuration key.")(
-        command
-    )
+    command = click.option(
+        "--set", "set_", metavar="KEY=JSON", multiple=True, help="Set any configuration key."
+    )(command)
     command = click.option("--config_json", metavar="FILE", hidden=True)(command)
     return click.argument("config", required=False)(command)
 
@@ -139,7 +139,9 @@ def config_from(parameters: dict[str, Any]) -> LoadedConfig:
     for option in RUN_OPTIONS:
         given = parameters.pop(option.parameter)
         # an empty value of a path or name means "not given", as in the scripts of the original command
-        if given in (None, (), False) or (given == "" and option.key not in (("prompt",), ("negative_prompt",))):
+        if given in (None, (), False) or (
+            given == "" and option.key not in (("prompt",), ("negative_prompt",))
+        ):
             continue
         values.append(Value(path=option.key, value=_read(option, given), origin=option.names[0]))
     values += [parse_set(text) for text in parameters.pop("set_")]
@@ -164,8 +166,12 @@ def common_options(command: F) -> F:
     command = click.option(
         "--strict-plugins", is_flag=True, help="Fail when a plugin does not load, instead of leaving it out."
     )(command)
-    command = click.option("--only-plugins", metavar="NAMES", help="Load only these plugins, comma separated.")(command)
-    return click.option("--disable-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")(command)
+    command = click.option(
+        "--only-plugins", metavar="NAMES", help="Load only these plugins, comma separated."
+    )(command)
+    return click.option("--disable-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")(
+        command
+    )
 
 
 def plugins_from(parameters: dict[str, Any]) -> PluginSet:

@@ -23,7 +23,11 @@ from lightx2v_core.specs import BuildContext, Spec
 @click.pass_context
 def command(ctx: click.Context, **parameters: Any) -> None:
     """List, show and check the installed plugins."""
-    ctx.obj = {"as_json": parameters.pop("as_json"), "timings": parameters.pop("timings"), "options": parameters}
+    ctx.obj = {
+        "as_json": parameters.pop("as_json"),
+        "timings": parameters.pop("timings"),
+        "options": parameters,
+    }
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_)
 
@@ -136,7 +140,11 @@ def option_lines(spec: Spec[Any]) -> list[str]:
     """``name: type = default`` of each option of an implementation."""
     lines = []
     for option in attrs.fields(spec.config):
-        kind = option.type if isinstance(option.type, str) else getattr(option.type, "__name__", str(option.type))
+        kind = (
+            option.type
+            if isinstance(option.type, str)
+            else getattr(option.type, "__name__", str(option.type))
+        )
         default = "" if option.default is attrs.NOTHING else f" = {option.default!r}"
         lines.append(f"{option.name}: {kind}{default}")
     return lines

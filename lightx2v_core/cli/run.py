@@ -21,7 +21,9 @@ from lightx2v_core.resolve import resolve
 @run_options
 @click.option("--dump-tensors", metavar="FILE", help="Also store latents and video as safetensors (float32).")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else."
+)
 @click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
 @common_options
 def command(**parameters: Any) -> None:

@@ -22,7 +22,9 @@ def plan_text(plan: Plan) -> str:
     ]
     for choice in plan.choices:
         lines.append(f"  {choice.kind:<10}{choice.use} ({choice.why})")
-        lines += [f"            not {name}: {'; '.join(reasons)}" for name, reasons in choice.rejected.items()]
+        lines += [
+            f"            not {name}: {'; '.join(reasons)}" for name, reasons in choice.rejected.items()
+        ]
     origin = plan.origins
     scales = ", ".join(f"{scale:g}" for scale in request.guide_scale)
     lines += [

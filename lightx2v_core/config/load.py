@@ -51,7 +51,9 @@ class LoadedConfig:
         return data
 
 
-def load_config(source: Path | str | Mapping[str, Any] | None = None, values: Iterable[Value] = ()) -> LoadedConfig:
+def load_config(
+    source: Path | str | Mapping[str, Any] | None = None, values: Iterable[Value] = ()
+) -> LoadedConfig:
     """Read ``source`` (a file or plain data) and lay ``values`` over it; later ones win."""
     origins: dict[str, str] = {}
     if source is None:

@@ -52,7 +52,9 @@ class SamplingConfig:
         default=None, validator=v.optional(v.ge(1)), metadata=_help("number of frames, 4k+1 for Wan")
     )
     fps: float | None = field(
-        default=None, validator=v.optional([v.gt(0), v.le(1000)]), metadata=_help("frames a second of the file")
+        default=None,
+        validator=v.optional([v.gt(0), v.le(1000)]),
+        metadata=_help("frames a second of the file"),
     )
     steps: int | None = field(
         default=None, validator=v.optional([v.ge(1), v.le(1000)]), metadata=_help("denoising steps")
@@ -63,10 +65,14 @@ class SamplingConfig:
         metadata=_help("guidance scale; two values are high-noise expert first; 1 switches guidance off"),
     )
     shift: float | None = field(
-        default=None, validator=v.optional([v.gt(0), v.le(1e4)]), metadata=_help("flow shift of the noise levels")
+        default=None,
+        validator=v.optional([v.gt(0), v.le(1e4)]),
+        metadata=_help("flow shift of the noise levels"),
     )
     seed: int = field(
-        default=42, validator=[v.ge(0), v.lt(2**63)], metadata=_help("seed of the noise; the same on every device")
+        default=42,
+        validator=[v.ge(0), v.lt(2**63)],
+        metadata=_help("seed of the noise; the same on every device"),
     )
     batched_guidance: bool = field(
         default=False, metadata=_help("run both guidance passes as one batch: more memory, fewer launches")
@@ -80,7 +86,9 @@ class LoraConfig:
     path: str = field(metadata=_help("the file"))
     strength: float = field(default=1.0, metadata=_help("factor on top of alpha / rank"))
     alpha: float | None = field(default=None, metadata=_help("alpha when the file has none"))
-    name: str | None = field(default=None, metadata=_help("component it is for: high_noise_model, low_noise_model"))
+    name: str | None = field(
+        default=None, metadata=_help("component it is for: high_noise_model, low_noise_model")
+    )
 
 
 @frozen(kw_only=True)
@@ -102,9 +110,13 @@ class InputsConfig:
 class OutputConfig:
     """Where and how the result is written."""
 
-    path: str | None = field(default=None, metadata=_help("an .mp4 file, a .png for one frame, or a folder of PNGs"))
+    path: str | None = field(
+        default=None, metadata=_help("an .mp4 file, a .png for one frame, or a folder of PNGs")
+    )
     record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
-    crf: int = field(default=18, validator=[v.ge(0), v.le(51)], metadata=_help("H.264 quality, lower is better"))
+    crf: int = field(
+        default=18, validator=[v.ge(0), v.le(51)], metadata=_help("H.264 quality, lower is better")
+    )
 
 
 @frozen(kw_only=True)
@@ -112,13 +124,17 @@ class RunConfig:
     """Everything that can be configured about a run."""
 
     model_path: str | None = field(default=None, metadata=_help("folder of the model"))
-    model: Section = field(factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognises it"))
+    model: Section = field(
+        factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognises it")
+    )
     task: str | None = field(default=None, metadata=_help("t2v, i2v, flf2v, vace or animate"))
     prompt: str | None = field(default=None, metadata=_help("what the video shows"))
     negative_prompt: str | None = field(
         default=None, metadata=_help("what it should not show; absent: the model's official one; empty: none")
     )
-    dtype: Dtype = field(default="auto", metadata=_help("compute dtype; auto: bfloat16 on CUDA, float32 on CPU"))
+    dtype: Dtype = field(
+        default="auto", metadata=_help("compute dtype; auto: bfloat16 on CUDA, float32 on CPU")
+    )
     device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
     attention: Section = field(factory=lambda: Section(use=("auto",)), metadata=_help("attention kernel"))
     quantizer: Section | None = field(default=None, metadata=_help("kernel for quantized weights"))
@@ -128,9 +144,12 @@ class RunConfig:
     lora_applier: Section = field(
         factory=lambda: Section(use=("merge",)), metadata=_help("how LoRA files are applied")
     )
-    scheduler: Section | None = field(default=None, metadata=_help("timesteps and update rule; absent: the model's"))
+    scheduler: Section | None = field(
+        default=None, metadata=_help("timesteps and update rule; absent: the model's")
+    )
     components: Mapping[str, ComponentConfig] = field(
-        factory=dict, metadata=_help("overrides for dit, high_noise, low_noise, text_encoder, image_encoder, vae")
+        factory=dict,
+        metadata=_help("overrides for dit, high_noise, low_noise, text_encoder, image_encoder, vae"),
     )
     sampling: SamplingConfig = field(factory=SamplingConfig, metadata=_help("how to sample"))
     inputs: InputsConfig = field(factory=InputsConfig, metadata=_help("images and videos to start from"))

@@ -21,7 +21,9 @@ def structure(data: Any, cls: type[T], *, path: str = "$", where: str = "configu
         return _converter().structure(data, cls)
     except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
         problems = transform_error(exc, path=path, format_exception=_explain)
-        raise ConfigError("\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])) from None
+        raise ConfigError(
+            "\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])
+        ) from None
 
 
 def unstructure(value: Any) -> Any:
@@ -33,7 +35,9 @@ def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _exact)
-    converter.register_structure_hook_func(lambda cls: getattr(cls, "__origin__", None) is tuple, _tuple(converter))
+    converter.register_structure_hook_func(
+        lambda cls: getattr(cls, "__origin__", None) is tuple, _tuple(converter)
+    )
     converter.register_structure_hook_func(attrs.has, _object(converter))
     converter.register_structure_hook_func(_is_literal, _literal)
     return converter

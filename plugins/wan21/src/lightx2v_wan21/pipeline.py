@@ -126,7 +126,9 @@ class TextToVideo:
         """There is one network."""
         return 0
 
-    def predict(self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Rope) -> list[Tensor]:
+    def predict(
+        self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Rope
+    ) -> list[Tensor]:
         """Flow velocities [C, T, h, w] of the latents under each text, in one batch."""
         count = len(conditions)
         timesteps = torch.full((count,), step.timestep, dtype=torch.float32, device=latents.device)
@@ -146,5 +148,3 @@ class TextToVideo:
             return self._autoencoder.decode(latents)
         overlap = self._options.vae_tile_overlap // SPATIAL_STRIDE
         return self._autoencoder.decode_tiled(latents, tile=(tile, tile), overlap=overlap)
-
-

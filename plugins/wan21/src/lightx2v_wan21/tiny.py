@@ -38,7 +38,12 @@ def write_tiny(folder: Path, seed: int = 0) -> None:
     (folder / "google" / "umt5-xxl").mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "google" / "umt5-xxl" / "tokenizer.json"))
     text = Umt5Architecture(
-        vocab_size=tokenizer.get_vocab_size(), dim=_TEXT_DIM, dim_attn=64, dim_ffn=96, num_heads=2, num_layers=2
+        vocab_size=tokenizer.get_vocab_size(),
+        dim=_TEXT_DIM,
+        dim_attn=64,
+        dim_ffn=96,
+        num_heads=2,
+        num_layers=2,
     )
     encoder = {name: tensor.bfloat16() for name, tensor in _random(umt5_tensors(text), generator).items()}
     torch.save(encoder, folder / "models_t5_umt5-xxl-enc-bf16.pth")

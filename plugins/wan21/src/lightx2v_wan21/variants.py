@@ -132,14 +132,18 @@ def geometry(recognition: Recognition, width: int, height: int, frames: int) -> 
     problems = []
     if frames % TEMPORAL_STRIDE != 1:
         lower = (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
-        problems.append(f"frames must be 4k + 1: instead of {frames} use {lower} or {lower + TEMPORAL_STRIDE}")
+        problems.append(
+            f"frames must be 4k + 1: instead of {frames} use {lower} or {lower + TEMPORAL_STRIDE}"
+        )
     for name, value, step in (
         ("width", width, SPATIAL_STRIDE * patch_columns),
         ("height", height, SPATIAL_STRIDE * patch_rows),
     ):
         if value % step or value < step:
             lower = max(value // step * step, step)
-            problems.append(f"{name} must be divisible by {step}: instead of {value} use {lower} or {lower + step}")
+            problems.append(
+                f"{name} must be divisible by {step}: instead of {value} use {lower} or {lower + step}"
+            )
     if problems:
         raise RequestError(f"{recognition.variant}: {'; '.join(problems)}")
     latent = (
