@@ -12,6 +12,7 @@ from torch import nn
 from lightx2v_core.checkpoint.fill import SourceWeights
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
+from lightx2v_core.plan import Plan
 from lightx2v_core.protocols import LoadedComponent, ModelParts, Offloader, VideoModel, WeightSource
 from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import Resolved, loader_for
@@ -20,10 +21,8 @@ from lightx2v_core.tensors import Header
 
 
 def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
-    """Load the model of a plan. ``RequestError`` before any weight is read when the weights cannot fit."""
-    plan, ctx, recognition = resolved.plan, resolved.ctx, resolved.recognition
-    if plan.memory.impossible:
-        raise RequestError("\n".join(plan.warnings))
+    """Load the model of a plan."""
+    ctx, recognition = resolved.ctx, resolved.recognition
     attention = resolved.attention.spec.build(resolved.attention.config, ctx)
     offloader = resolved.offloader.spec.build(resolved.offloader.config, ctx)
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
@@ -50,6 +49,16 @@ def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
         )
         model: VideoModel = resolved.model.spec.build(resolved.model.config, parts)
     return model
+
+
+def refuse_impossible(plan: Plan) -> None:
+    """``RequestError`` before any weight is read, when the weights alone are more than the device has."""
+    if plan.memory.impossible:
+        raise RequestError(
+            f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights and "
+            f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, an "
+            "offloader, or a smaller model"
+        )
 
 
 def load_bytes(resolved: Resolved) -> int:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Literal
 
+import attrs
 import pluggy
 from attrs import field, frozen
 
 from lightx2v_core import __version__, hookspecs
+from lightx2v_core.distributions import (
+    CORE_DIST,
+    canonical,
+    incompatible,
+    missing_requirements,
+    name_of,
+    version_of,
+)
 from lightx2v_core.errors import PluginError, suggestion
 from lightx2v_core.specs import BuildContext, Spec
 
@@ -43,20 +51,21 @@ class Provided:
     def reasons(self, ctx: BuildContext) -> tuple[str, ...]:
         """Why this machine cannot use it; the cheap checks first, the plugin's own last."""
         spec, device = self.spec, ctx.device
-        found = [f"{need} is not installed" for need in missing_requirements(self.dist, spec.extra)]
-        if device.kind not in spec.devices:
-            found.append(f"runs on {', '.join(sorted(spec.devices))}, not on {device.kind}")
-        elif device.kind == "cuda" and device.capability < spec.min_capability:
-            found.append(
-                f"needs compute capability {spec.min_capability[0]}.{spec.min_capability[1]}, "
-                f"{device.name} has {device.capability[0]}.{device.capability[1]}"
-            )
-        if found:
-            return tuple(found)
         try:
-            return tuple(spec.unusable(ctx))
-        except Exception as exc:
-            return (f"its check failed: {type(exc).__name__}: {exc}",)
+            found = missing_requirements(self.dist, spec.extra)
+            if device.kind not in spec.devices:
+                found.append(f"runs on {', '.join(sorted(spec.devices))}, not on {device.kind}")
+            elif device.kind == "cuda" and device.capability < spec.min_capability:
+                found.append(
+                    f"needs compute capability {spec.min_capability[0]}.{spec.min_capability[1]}, "
+                    f"{device.name} has {device.capability[0]}.{device.capability[1]}"
+                )
+            if found:
+                return tuple(found)
+            said = spec.unusable(ctx)
+            return (said,) if isinstance(said, str) else tuple(said)
+        except (Exception, SystemExit) as exc:
+            return (f"its check failed: {_in_words(exc)}",)
 
 
 @frozen(kw_only=True)
@@ -75,11 +84,11 @@ class Plugin:
 
     @property
     def dist_name(self) -> str:
-        return self.dist.metadata["Name"] if self.dist is not None else "(no distribution)"
+        return name_of(self.dist) or "(no distribution)"
 
     @property
     def version(self) -> str:
-        return self.dist.version if self.dist is not None else ""
+        return version_of(self.dist)
 
 
 @frozen(kw_only=True)
@@ -90,9 +99,11 @@ class PluginSet:
     warnings: tuple[str, ...] = field(default=())
 
     def __getitem__(self, name: str) -> Plugin:
-        for plugin in self.plugins:
-            if name == plugin.name or canonical(name) == canonical(plugin.dist_name):
-                return plugin
+        """A plugin by its name, else by that of its distribution. ``PluginError`` when there is none."""
+        by_name = [plugin for plugin in self.plugins if plugin.name == name]
+        by_dist = [plugin for plugin in self.plugins if canonical(plugin.dist_name) == canonical(name)]
+        for plugin in by_name + by_dist:
+            return plugin
         known = [plugin.name for plugin in self.plugins]
         raise PluginError(f"no plugin {name!r}; installed: {', '.join(known)}{suggestion(name, known)}")
 
@@ -114,27 +125,25 @@ def load_plugins(
     """Find, check and import the installed plugins.
 
     ``disable`` and ``only`` take entry-point or distribution names; ``LIGHTX2V_DISABLE_PLUGINS`` and
-    ``LIGHTX2V_PLUGINS`` (comma separated) do the same for a whole environment. A name that matches nothing is a
-    ``PluginError``; with ``strict`` so is a plugin that does not load. The core's own implementations are always
-    there.
+    ``LIGHTX2V_PLUGINS`` (comma separated) do the same for a whole environment. An empty ``only`` or
+    ``LIGHTX2V_PLUGINS`` admits none. A name that matches nothing is a ``PluginError``; with ``strict`` so is
+    a plugin that does not load. The core's own implementations are always there.
     """
     environ = os.environ if environ is None else environ
     found = discover()
-    names = {entry.name for entry in found}
-    alias = {canonical(entry.dist.metadata["Name"]): entry.name for entry in found if entry.dist is not None}
-    off = _known(_listed(environ.get("LIGHTX2V_DISABLE_PLUGINS")), names, alias, "LIGHTX2V_DISABLE_PLUGINS")
-    off |= _known(disable, names, alias, "--disable-plugin")
-    allowed = set(names)
+    off = _matching(_listed(environ.get("LIGHTX2V_DISABLE_PLUGINS")), found, "LIGHTX2V_DISABLE_PLUGINS")
+    off |= _matching(disable, found, "--disable-plugin")
     if environ.get("LIGHTX2V_PLUGINS") is not None:
-        allowed &= _known(_listed(environ["LIGHTX2V_PLUGINS"]), names, alias, "LIGHTX2V_PLUGINS")
+        listed = _listed(environ["LIGHTX2V_PLUGINS"])
+        off |= set(found) - _matching(listed, found, "LIGHTX2V_PLUGINS", core=True)
     if only is not None:
-        allowed &= _known(only, names, alias, "--only-plugins")
+        off |= set(found) - _matching(only, found, "--only-plugins", core=True)
 
     manager = pluggy.PluginManager("lightx2v_core")
     manager.add_hookspecs(hookspecs)
     plugins = [_core(manager)]
     for entry in found:
-        if entry.name in off or entry.name not in allowed:
+        if entry in off:
             plugins.append(Plugin(name=entry.name, module=entry.value, state="disabled", dist=entry.dist,
                                   reason="switched off by name"))  # fmt: skip
         else:
@@ -148,50 +157,21 @@ def load_plugins(
 def discover() -> list[metadata.EntryPoint]:
     """The entry points of the group, once each, sorted by name; nothing is imported.
 
-    A distribution can be listed twice (two folders of one environment on the path); two distributions that take
-    the same plugin name stay two, and the second is reported as broken.
+    A distribution can be listed twice (two folders of one environment on the path); two distributions that
+    take the same plugin name stay two, and the second is reported as broken.
     """
     unique = {
-        (entry.name, entry.value, canonical(entry.dist.metadata["Name"]) if entry.dist else ""): entry
+        (entry.name, entry.value, canonical(name_of(entry.dist))): entry
         for entry in reversed(list(metadata.entry_points(group=GROUP)))
     }
     return [unique[key] for key in sorted(unique)]
-
-
-def missing_requirements(dist: metadata.Distribution | None, extra: str | None) -> list[str]:
-    """Requirements of an extra that are not met here, read from metadata without importing anything."""
-    if dist is None or extra is None:
-        return []
-    from packaging.requirements import Requirement
-
-    missing = []
-    for text in dist.requires or ():
-        need = Requirement(text)
-        if (
-            need.marker is None
-            or not need.marker.evaluate({"extra": extra})
-            or need.marker.evaluate({"extra": ""})
-        ):
-            continue
-        try:
-            if need.specifier.contains(metadata.version(need.name), prereleases=True):
-                continue
-        except metadata.PackageNotFoundError:
-            pass
-        missing.append(f"{need.name}{need.specifier}")
-    return missing
-
-
-def canonical(name: str) -> str:
-    """A distribution name as packaging compares it."""
-    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def _core(manager: pluggy.PluginManager) -> Plugin:
     from lightx2v_core.builtin import plugin
 
     try:
-        dist = metadata.distribution("lightx2v-core")
+        dist = metadata.distribution(CORE_DIST)
     except metadata.PackageNotFoundError:
         dist = None
     provides = _collect(manager, plugin, CORE, dist)
@@ -204,99 +184,129 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
     plugin = Plugin(name=entry.name, module=entry.value, state="loaded", dist=dist)
     start = time.perf_counter()
     try:
-        reason = _incompatible(dist)
+        reason = incompatible(dist, __version__) if dist is not None else ""
         if reason:
-            return _with(plugin, state="incompatible", reason=reason)
-        if manager.has_plugin(entry.name) or entry.name == CORE:
+            return attrs.evolve(plugin, state="incompatible", reason=reason)
+        if manager.has_plugin(entry.name):
             raise ValueError(f"another plugin is already called {entry.name!r}")
         provides = _collect(manager, entry.load(), entry.name, dist)
     except (Exception, SystemExit) as exc:
-        reason = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-        return _with(plugin, state="broken", reason=reason, traceback=traceback.format_exc(),
-                     seconds=time.perf_counter() - start)  # fmt: skip
-    return _with(plugin, provides=provides, seconds=time.perf_counter() - start)
+        import traceback
+
+        return attrs.evolve(plugin, state="broken", reason=_in_words(exc), traceback=traceback.format_exc(),
+                            seconds=time.perf_counter() - start)  # fmt: skip
+    return attrs.evolve(plugin, provides=provides, seconds=time.perf_counter() - start)
 
 
 def _collect(
     manager: pluggy.PluginManager, module: Any, name: str, dist: metadata.Distribution | None
 ) -> tuple[Provided, ...]:
     """Register a plugin and return its specs; on failure the manager is as it was before."""
-    if manager.register(module, name) is None:
-        raise ValueError(f"the plugin {name!r} is blocked")
+    if module is None:
+        raise TypeError("its entry point gives None, not a module")
     try:
-        if not manager.get_hookcallers(module):
-            raise TypeError(f"{getattr(module, '__name__', module)!r} implements no hook of lightx2v-core")
         try:
-            manager.check_pending()
+            manager.register(module, name)
         except pluggy.PluginValidationError as exc:
-            raise TypeError(_unknown_hook(module) or str(exc)) from None
+            raise TypeError(f"a hook takes no arguments: {exc}") from None
+        _check_hooks(manager, module)
         found: list[Provided] = []
         for kind, (hook, spec_type) in hookspecs.KINDS.items():
             for impl in getattr(manager.hook, hook).get_hookimpls():
-                for spec in impl.function() if impl.plugin is module else ():
-                    if not isinstance(spec, spec_type):
-                        raise TypeError(f"{hook} gave {spec!r}, which is not a {spec_type.__name__}")
+                for spec in _called(hook, impl, spec_type) if impl.plugin is module else ():
+                    _check_spec(hook, spec, spec_type)
                     if any(kind == other.kind and spec.name == other.spec.name for other in found):
                         raise ValueError(f"{hook} gave two specs called {spec.name!r}")
                     found.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
         return tuple(found)
     except BaseException:
-        manager.unregister(name=name)
+        # not has_plugin(): when the module is there under another name, that plugin stays
+        if manager.get_plugin(name) is module:
+            manager.unregister(name=name)
         raise
 
 
-def _incompatible(dist: metadata.Distribution | None) -> str:
-    """Why the distribution's own requirement does not admit this core, or an empty string."""
-    if dist is None:
-        return ""
-    from packaging.requirements import Requirement
-
-    for text in dist.requires or ():
-        need = Requirement(text)
-        if canonical(need.name) != "lightx2v-core" or (
-            need.marker and not need.marker.evaluate({"extra": ""})
-        ):
-            continue
-        if not need.specifier.contains(__version__, prereleases=True):
-            return f"needs lightx2v-core{need.specifier}, found {__version__}"
-    return ""
-
-
-def _unknown_hook(module: Any) -> str:
-    """The misspelt hook of a module, in words."""
+def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
+    """A plugin must implement a hook, and no hook that this core does not know (unless marked optional)."""
+    callers = manager.get_hookcallers(module)
+    if not callers:
+        raise TypeError(f"{getattr(module, '__name__', module)!r} implements no hook of lightx2v-core")
     known = [hook for hook, _ in hookspecs.KINDS.values()]
-    for name in dir(module):
-        if name not in known and getattr(getattr(module, name), "lightx2v_core_impl", None):
-            return f"unknown hook {name!r}{suggestion(name, known)}"
-    return ""
+    for caller in callers:
+        required = [i for i in caller.get_hookimpls() if i.plugin is module and not i.optionalhook]
+        if required and not caller.has_spec():
+            raise TypeError(f"unknown hook {caller.name!r}{suggestion(caller.name, known)}")
+
+
+def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[Any]:
+    """What one implementation of a hook returns. Called alone, so that no plugin can wrap or stop another."""
+    if impl.wrapper or impl.hookwrapper:
+        raise TypeError(f"{hook} is a wrapper, which lightx2v-core does not have")
+    given = impl.function()
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise TypeError(f"{hook} gave {given!r}, which is not a list of {spec_type.__name__}")
+    return list(given)
+
+
+def _check_spec(hook: str, spec: Any, spec_type: type[Any]) -> None:
+    """What the core relies on before it builds anything; a wrong field would otherwise stop a later run."""
+    if not isinstance(spec, spec_type):
+        raise TypeError(f"{hook} gave {spec!r}, which is not a {spec_type.__name__}")
+    wants = {
+        "name": isinstance(spec.name, str) and spec.name != "auto",
+        "summary": isinstance(spec.summary, str),
+        "config": isinstance(spec.config, type) and attrs.has(spec.config),
+        "extra": spec.extra is None or isinstance(spec.extra, str),
+        "devices": isinstance(spec.devices, frozenset),
+        "min_capability": isinstance(spec.min_capability, tuple) and len(spec.min_capability) == 2,
+        "unusable": callable(spec.unusable),
+        "priority": type(spec.priority) is int,
+    }
+    for field_name, right in wants.items():
+        if not right:
+            value = getattr(spec, field_name)
+            raise TypeError(f"{hook} gave {spec.name!r} with a wrong {field_name}: {value!r}")
+
+
+def _in_words(exc: BaseException) -> str:
+    """An exception in one line, so that a broken plugin costs one line."""
+    text = " ".join(str(exc).split())
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def _warning(plugin: Plugin) -> str:
-    who = f"plugin {plugin.name} ({plugin.dist_name} {plugin.version})"
+    who = f"plugin {plugin.name} ({' '.join(filter(None, (plugin.dist_name, plugin.version)))})"
     return f"{who} is {plugin.state} and was left out: {plugin.reason}"
-
-
-def _with(plugin: Plugin, **changes: Any) -> Plugin:
-    from attrs import evolve
-
-    return evolve(plugin, **changes)
 
 
 def _listed(text: str | None) -> Sequence[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def _known(wanted: Iterable[str], names: set[str], alias: Mapping[str, str], where: str) -> set[str]:
-    """Names as entry-point names; those that match nothing are an error."""
+def _matching(
+    wanted: Iterable[str], found: Sequence[metadata.EntryPoint], where: str, *, core: bool = False
+) -> set[metadata.EntryPoint]:
+    """The entry points that names mean. A name that matches none is an error; with ``core`` its own is none."""
     wanted = list(wanted)
-    found = {name: name if name in names else alias.get(canonical(name)) for name in wanted}
-    unknown = [name for name, known in found.items() if known is None]
-    if CORE in unknown:
-        raise PluginError(f"{where}: the implementations of the core itself cannot be switched off")
+    if not wanted:
+        return set()
+    names = {entry.name for entry in found}
+    dists = {canonical(name_of(entry.dist)) for entry in found}
+    matching: set[metadata.EntryPoint] = set()
+    unknown = []
+    for name in wanted:
+        if name in names:
+            matching |= {entry for entry in found if entry.name == name}
+        elif canonical(name) in dists:
+            matching |= {entry for entry in found if canonical(name_of(entry.dist)) == canonical(name)}
+        elif canonical(name) not in (CORE, CORE_DIST):
+            unknown.append(name)
+        elif not core:
+            raise PluginError(f"{where}: the implementations of the core itself cannot be switched off")
     if unknown:
-        hint = suggestion(unknown[0], names)
         installed = ", ".join(sorted(names)) or "none"
+        hint = suggestion(unknown[0], names | dists)
         raise PluginError(
             f"{where} names unknown plugins: {', '.join(unknown)}; installed: {installed}{hint}"
         )
-    return {known for known in found.values() if known is not None}
+    return matching

@@ -81,17 +81,17 @@ class Registry:
         origin: str = "asked for",
         limits: Callable[[Provided], Sequence[str]] = lambda _item: (),
     ) -> Selection:
-        """The usable implementation that ``want`` means. ``origin`` says who named it, ``limits`` gives further reasons
-        against a candidate.
+        """The usable implementation that ``want`` means. ``origin`` says who named it, ``limits`` gives further
+        reasons against a candidate.
 
-        ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in order.
-        A named choice that is unusable never falls back: ``PluginError`` with every reason.
+        ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in
+        order. A named choice that is unusable never falls back: ``PluginError`` with every reason.
         """
         if want == "auto":
             if kind not in AUTOMATIC:
-                names = ", ".join(item.spec.name for item in self.candidates(kind)) or "none installed"
+                known = ", ".join(item.spec.name for item in self.candidates(kind)) or "none installed"
                 raise PluginError(
-                    f"{kind} cannot be 'auto', since its choice changes the result; name one of: {names}"
+                    f"{kind} cannot be 'auto', since its choice changes the result; name one of: {known}"
                 )
             candidates = list(self.candidates(kind))
             why = "auto: the usable one of highest priority"

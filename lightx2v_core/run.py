@@ -17,7 +17,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from lightx2v_core.build import build_model, load_bytes
+from lightx2v_core.build import build_model, load_bytes, refuse_impossible
 from lightx2v_core.config.load import LoadedConfig, Value, load_config
 from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.config.structure import unstructure
@@ -108,7 +108,8 @@ class Pipeline:
 
     @classmethod
     def load(cls, resolved: Resolved, *, on_event: Emit = ignore) -> Pipeline:
-        """Read the weights of a resolved plan."""
+        """Read the weights of a resolved plan. ``RequestError`` when they cannot fit."""
+        refuse_impossible(resolved.plan)
         for warning in resolved.plan.warnings:
             on_event(Warned(message=warning))
         clock = _Clock(on_event)

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _DTYPES: Mapping[str, str] = {
     "C64": "complex64",
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # the limit of the reference implementation
+_MAX_NUMBER = 1 << 48  # no file has a longer side; torch overflows above 2 ** 63
+_LFS_POINTER = b"version "
 
 
 def read_header(path: Path) -> Header:
@@ -33,7 +36,12 @@ def read_header(path: Path) -> Header:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            first = file.read(8)
+            length = int.from_bytes(first, "little")
+            if first == _LFS_POINTER:
+                raise CheckpointError(
+                    f"{path} is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
+                )
             if size < 8 or length < 2 or length > _MAX_HEADER:
                 raise CheckpointError(
                     f"{path} is not a safetensors file: it does not start with a header length"
@@ -43,50 +51,74 @@ def read_header(path: Path) -> Header:
                     f"{path} is truncated: its header takes {length} bytes and the file has only {size}; "
                     "copy or download it again"
                 )
-            data = json.loads(file.read(length), object_pairs_hook=_unique)
+            # decoded here, since json would also take utf-16 and utf-32
+            data = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique)
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
-    except ValueError as exc:  # also what json and utf-8 decoding raise
+    except (ValueError, RecursionError) as exc:
         raise CheckpointError(
             f"{path} is not a safetensors file or is damaged: its header is no JSON ({exc})"
         ) from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not a safetensors file: its header is no JSON object")
     metadata = data.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path} is damaged: the metadata of its header is no object of texts")
     start = 8 + length
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in data.items()}
-    end = max(
-        (info.offset + info.nbytes for info in tensors.values() if info.offset is not None), default=start
-    )
-    if end != size:
-        raise CheckpointError(f"{path} is damaged: {size - end} bytes follow its last tensor")
-    return Header(tensors=tensors, metadata={str(key): str(value) for key, value in metadata.items()})
+    _check_gapless(path, tensors, start, size)
+    return Header(tensors=tensors, metadata=metadata)
 
 
 def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorInfo:
     try:
-        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
         begin, end = entry["data_offsets"]
-        fits = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        fits = isinstance(shape, list) and all(
+            type(n) is int and 0 <= n <= _MAX_NUMBER for n in (*shape, begin, end)
+        )
     except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path} is damaged: the header entry of {name!r} is {entry!r}") from None
-    info = TensorInfo(name=name, shape=shape, dtype=dtype, file=path, offset=start + begin) if fits else None
-    if info is None or info.nbytes != end - begin:
+        fits = False
+    if not fits or prod(shape) * DTYPE_BYTES[dtype] != end - begin:
         raise CheckpointError(
-            f"{path} is damaged: the header entry of {name!r} contradicts itself: {entry!r}"
+            f"{path} is damaged: the header entry of {name!r} makes no sense: {_short(entry)}"
         )
     if start + end > size:
         raise CheckpointError(
             f"{path} is truncated: {name!r} ends at byte {start + end} and the file has only {size}; "
             "copy or download it again"
         )
-    return info
+    return TensorInfo(name=name, shape=tuple(shape), dtype=dtype, file=path, offset=start + begin)
+
+
+def _check_gapless(path: Path, tensors: Mapping[str, TensorInfo], start: int, size: int) -> None:
+    """The format has no holes and no overlaps; a file that has some was not written whole by one writer."""
+    at = start
+    for begin, end, name in sorted(_span(info) for info in tensors.values()):
+        if begin != at:
+            what = "overlaps the tensor before it" if begin < at else f"follows {begin - at} bytes of no tensor"
+            raise CheckpointError(f"{path} is damaged: {name!r} {what}")
+        at = end
+    if at != size:
+        raise CheckpointError(f"{path} is damaged: {size - at} bytes follow its last tensor")
+
+
+def _span(info: TensorInfo) -> tuple[int, int, str]:
+    assert info.offset is not None
+    return info.offset, info.offset + info.nbytes, info.name
+
+
+def _short(entry: Any) -> str:
+    text = repr(entry)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name is there twice")
+    for name in found:
+        name.encode()  # half a surrogate pair can be neither printed nor stored
     return found
 
 
@@ -118,7 +150,7 @@ class SafetensorsSource:
         assert info.offset is not None
         try:
             if info.file not in self._files:
-                self._files[info.file] = os.open(info.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                self._open(info.file)
             done = 0
             while done < len(buffer):
                 count = os.preadv(self._files[info.file], [buffer[done : done + _CHUNK]], info.offset + done)
@@ -127,6 +159,18 @@ class SafetensorsSource:
                 done += count
         except OSError as exc:
             raise RunError(f"{info.file} cannot be read: {exc.strerror or exc}") from None
+
+    def _open(self, path: Path) -> None:
+        """Open a file and make sure that it is still the one whose header was read."""
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._files[path] = descriptor
+        try:
+            now = read_header(path).tensors
+        except CheckpointError as exc:
+            raise RunError(f"{path} changed since it was planned: {exc}") from None
+        for name, info in self._tensors.items():
+            if info.file == path and now.get(name) != info:
+                raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
 
     def close(self) -> None:
         while self._files:

@@ -9,15 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from lightx2v_core.errors import CheckpointError
+from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.specs import ComponentSpec
 from lightx2v_core.tensors import Header, TensorInfo
 
 ReadHeader = Callable[[Path], Header]
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
 INDEX_SUFFIX = ".safetensors.index.json"
+
+
+@frozen(kw_only=True)
+class Located:
+    """The files of a component, the rule that chose them, and the index that names them."""
+
+    files: tuple[Path, ...]
+    rule: str
+    index: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -33,14 +42,9 @@ class Component:
 
 def model_folder(path: str | Path) -> Path:
     """The folder a user named; ``CheckpointError`` when it is none."""
-    folder = Path(path).expanduser()
-    if not folder.exists():
-        parent = next((p for p in folder.parents if p.exists()), Path())
-        near = (
-            ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:8]) if parent.is_dir() else ""
-        )
-        hint = f"; {str(parent)!r} holds: {near}" if near else ""
-        raise CheckpointError(f"model folder {str(path)!r} does not exist{hint}")
+    folder = expanded(path)
+    if folder is None or not folder.exists():
+        raise CheckpointError(f"model folder {_short(str(path))} does not exist{_near(folder)}")
     if not folder.is_dir():
         raise CheckpointError(
             f"model path {str(path)!r} is a file; give the folder that holds the model's files"
@@ -50,6 +54,30 @@ def model_folder(path: str | Path) -> Path:
     return folder
 
 
+def expanded(path: str | Path) -> Path | None:
+    """A path with ``~`` replaced, ``None`` when no file can be called so."""
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
+        return None
+    return found
+
+
+def _near(folder: Path | None) -> str:
+    """What else is there, for a folder that is not."""
+    parent = next((p for p in folder.parents if p.is_dir()), None) if folder is not None else None
+    if folder is None or parent is None:
+        return ""
+    try:
+        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+    except OSError:
+        return ""
+    if near := suggestion(folder.relative_to(parent).parts[0], names):
+        return f"{near} (in {str(parent)!r})"
+    return f"; {str(parent)!r} holds: {', '.join(names[:8])}" if names else ""
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a folder, ``{}`` when there is none."""
     path = folder / "config.json"
@@ -57,47 +85,43 @@ def read_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise CheckpointError(f"{path} is damaged: {exc}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds {type(value).__name__} where an object is expected")
     return value
 
 
-def locate(spec: ComponentSpec, folder: Path, override: str | None) -> tuple[tuple[Path, ...], str] | None:
+def locate(spec: ComponentSpec, folder: Path, override: str | None) -> Located | None:
     """The files of a component and the rule that chose them, ``None`` when there are none.
 
     An explicit path wins and must exist; else the first of the spec's patterns that matches. An index beside shards
     is followed; several unrelated matches are a ``CheckpointError`` that lists them.
     """
     if override is not None:
-        path = Path(override).expanduser()
-        if path.is_file():
-            return (path,), f"components.{spec.name}.path"
-        if not path.is_dir():
-            raise CheckpointError(f"components.{spec.name}.path {override!r} does not exist")
+        path = expanded(override)
+        if path is not None and path.is_file():
+            return Located(files=(path,), rule=f"components.{spec.name}.path")
+        if path is None or not path.is_dir():
+            raise CheckpointError(f"components.{spec.name}.path {_short(override)} does not exist{_near(path)}")
         found = _matching(spec, path) or _matching(spec, path, patterns=("*.safetensors",))
         if found is None:
             raise CheckpointError(
                 f"components.{spec.name}.path {override!r} holds no {spec.summary} ({', '.join(spec.files)})"
             )
-        return found[0], f"components.{spec.name}.path, {found[1]}"
+        return evolve(found, rule=f"components.{spec.name}.path, {found.rule}")
     return _matching(spec, folder)
 
 
-def read_component(
-    spec: ComponentSpec, folder: Path, found: tuple[tuple[Path, ...], str], read: ReadHeader
-) -> Component:
+def read_component(spec: ComponentSpec, folder: Path, found: Located, read: ReadHeader) -> Component:
     """Read the headers of located files. ``CheckpointError`` for a broken or contradictory file."""
-    files, rule = found
-    header = merged([read(path) for path in files])
-    index = _index_of(files)
-    if index is not None:
-        _check_index(index, _weight_map(index), header)
+    header = merged([read(path) for path in found.files])
+    if found.index is not None:
+        _check_index(found.index, _weight_map(found.index), header)
     return Component(
         name=spec.name,
-        files=files,
-        rule=rule,
+        files=found.files,
+        rule=found.rule,
         header=header,
         assets={name: folder / path for name, path in spec.assets.items()},
     )
@@ -116,22 +140,21 @@ def merged(headers: Sequence[Header]) -> Header:
     return Header(tensors=tensors, metadata=metadata)
 
 
-def _matching(
-    spec: ComponentSpec, folder: Path, patterns: Sequence[str] | None = None
-) -> tuple[tuple[Path, ...], str] | None:
+def _matching(spec: ComponentSpec, folder: Path, patterns: Sequence[str] | None = None) -> Located | None:
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     for pattern in patterns or spec.files:
         if indexes := fnmatch.filter(names, pattern.removesuffix(".safetensors") + INDEX_SUFFIX):
             if len(indexes) > 1:
                 raise CheckpointError(_ambiguous(spec, folder, indexes))
-            return _indexed(folder / indexes[0]), f"index {indexes[0]}"
+            index = folder / indexes[0]
+            return Located(files=_indexed(index), rule=f"index {index.name}", index=index)
         found = fnmatch.filter(names, pattern)
         if len(found) == 1:
             shard = _SHARD.fullmatch(found[0])
             if shard is None or shard["total"] == "00001":
-                return (folder / found[0],), f"file {pattern}"
+                return Located(files=(folder / found[0],), rule=f"file {pattern}")
         if found:
-            return _shards(spec, folder, found), f"shards {pattern}"
+            return Located(files=_shards(spec, folder, found), rule=f"shards {pattern}")
     return None
 
 
@@ -145,9 +168,12 @@ def _shards(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> tuple[Pa
         raise CheckpointError(_ambiguous(spec, folder, names))
     total = int(next(iter(stems))[1])
     there = {int(part["number"]) for part in parts if part}
-    if lost := sorted(set(range(1, total + 1)) - there):
-        numbers = ", ".join(f"{number:05d}" for number in lost)
-        raise CheckpointError(f"{folder}: shard {numbers} of {total} of the {spec.summary} is missing")
+    wanted = set(range(1, total + 1))
+    for numbers, what in ((wanted - there, "is missing"), (there - wanted, "is one too many")):
+        if numbers:
+            some = ", ".join(f"{number:05d}" for number in sorted(numbers)[:8])
+            more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+            raise CheckpointError(f"{folder}: shard {some}{more} of {total} of the {spec.summary} {what}")
     return tuple(folder / name for name in names)
 
 
@@ -156,17 +182,6 @@ def _ambiguous(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> str:
     return (
         f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n{lines}"
     )
-
-
-def _index_of(files: Sequence[Path]) -> Path | None:
-    """The index file these shards belong to, if there is one beside them."""
-    for path in files:
-        shard = _SHARD.fullmatch(path.name)
-        stem = shard["stem"] if shard else path.name.removesuffix(".safetensors")
-        index = path.with_name(stem + INDEX_SUFFIX)
-        if index.is_file():
-            return index
-    return None
 
 
 def _indexed(index: Path) -> tuple[Path, ...]:
@@ -179,6 +194,7 @@ def _indexed(index: Path) -> tuple[Path, ...]:
             or ".." in pure.parts
             or PureWindowsPath(name).drive
             or "\\" in name
+            or "\0" in name
             or not pure.parts
         ):
             raise CheckpointError(f"{index} was refused: its entry {name!r} points outside the folder")
@@ -193,7 +209,7 @@ def _indexed(index: Path) -> tuple[Path, ...]:
 def _weight_map(index: Path) -> dict[str, str]:
     try:
         value = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(f"{index} is no index of shards: {type(exc).__name__}: {exc}") from None
     if not isinstance(value, dict) or not value or not all(isinstance(name, str) for name in value.values()):
         raise CheckpointError(f"{index} is no index of shards: its weight_map is empty or names no files")
@@ -215,3 +231,7 @@ def _check_index(index: Path, weight_map: Mapping[str, str], header: Header) -> 
             f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "
             f"are not in it, such as {(wrong or extra)[0]}; download the index and the shards again"
         )
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 300 else f"{text[:300]!r}..."

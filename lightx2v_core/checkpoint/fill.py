@@ -33,7 +33,9 @@ class SourceWeights:
                 info = self._source.info(name)
                 try:
                     tensor = self._source.read(name, device).to(slot.dtype)
-                except torch.OutOfMemoryError as exc:
+                except RuntimeError as exc:
+                    if not _out_of_memory(exc):
+                        raise
                     raise RunError(
                         f"out of memory on {device} while loading {name} ({info.nbytes} bytes): {exc}; "
                         "use a smaller dtype, an offloader, or a device with more memory"
@@ -45,6 +47,11 @@ class SourceWeights:
                 done += info.nbytes
                 self._on_bytes(info.nbytes, name)
         return done
+
+
+def _out_of_memory(exc: RuntimeError) -> bool:
+    """Torch has an exception of its own for the memory of accelerators only."""
+    return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
 
 
 def slots(module: nn.Module, prefix: str = "") -> list[tuple[nn.Module, str, str, Tensor]]:

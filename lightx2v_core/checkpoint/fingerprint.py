@@ -12,16 +12,24 @@ _SAMPLE_BYTES = 1 << 16
 
 def fingerprint(files: Iterable[Path]) -> str:
     """``sampled-sha256:...`` over each file's name, size and 16 evenly spaced 64 KiB samples (all of a file up to
-    1 MiB). It recognises a file; it is no proof against someone who forges one."""
+    1 MiB). It recognises a file; it is no proof against someone who forges one. ``unreadable: NAME`` for a file that
+    has gone meanwhile: a finished video is not given up for its record."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= _SAMPLES * _SAMPLE_BYTES:
-                digest.update(file.read())
-                continue
-            for i in range(_SAMPLES):
-                file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
+        try:
+            _add(digest, path)
+        except OSError:
+            return f"unreadable: {path.name}"
     return f"sampled-sha256:{digest.hexdigest()[:32]}"
+
+
+def _add(digest: hashlib._Hash, path: Path) -> None:
+    size = path.stat().st_size
+    digest.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
+    with path.open("rb") as file:
+        if size <= _SAMPLES * _SAMPLE_BYTES:
+            digest.update(file.read())
+            return
+        for i in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))

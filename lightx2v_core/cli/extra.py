@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import click
 
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.device import probe
+from lightx2v_core.errors import PluginError
+from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import BuildContext, CommandSpec
 
 
 def plugin_command(name: str) -> click.Command | None:
     """The command a plugin registered under ``name``, if any. ``PluginError`` when it cannot be used."""
-    plugins = load_plugins()
-    for warning in plugins.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    registry = Registry(plugins)
+    registry = Registry(_plugins())
     if not any(name in (item.spec.name, item.qualified) for item in registry.candidates("command")):
         return None
-    spec = registry.select("command", name, BuildContext()).chosen.spec
-    assert isinstance(spec, CommandSpec)
-    return spec.load()
+    chosen = registry.select("command", name, BuildContext(device=probe()[0])).chosen
+    assert isinstance(chosen.spec, CommandSpec)
+    try:
+        command = chosen.spec.load()
+    except (Exception, SystemExit) as exc:
+        raise PluginError(f"command {name!r} cannot be loaded: {type(exc).__name__}: {exc}") from exc
+    if not isinstance(command, click.Command):
+        raise PluginError(f"command {name!r} is no click command: {command!r}")
+    return command
+
+
+def _plugins() -> PluginSet:
+    """The plugins, loaded once an invocation: click asks for a command more than once."""
+    ctx = click.get_current_context(silent=True)
+    found: PluginSet | None = None if ctx is None else ctx.meta.get(__name__)
+    if found is None:
+        found = load_plugins()
+        for warning in found.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if ctx is not None:
+            ctx.meta[__name__] = found
+    return found

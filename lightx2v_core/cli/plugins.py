@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import attrs
 import click
 
-from lightx2v_core.cli.options import common_options, plugins_from
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.distributions import found_twice
 from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.plugins import Plugin, PluginSet, Provided, canonical
-from lightx2v_core.registry import Registry
+from lightx2v_core.plugins import GROUP, Plugin, PluginSet, Provided
 from lightx2v_core.specs import BuildContext, Spec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _json_option(command: F) -> F:
+    """``--json`` is understood before and behind the subcommand."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 @click.group("plugins", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_json_option
 @click.option("--timings", is_flag=True, help="Show the seconds each import took.")
 @common_options
 @click.pass_context
-def command(ctx: click.Context, **parameters: Any) -> None:
+def command(ctx: click.Context, /, **parameters: Any) -> None:
     """List, show and check the installed plugins."""
     ctx.obj = {
         "as_json": parameters.pop("as_json"),
@@ -33,12 +40,13 @@ def command(ctx: click.Context, **parameters: Any) -> None:
 
 
 @command.command("list")
+@_json_option
 @click.pass_obj
-def list_(obj: dict[str, Any]) -> None:
+def list_(obj: dict[str, Any], as_json: bool) -> None:
     """List plugins and what they provide."""
     plugins = plugins_from(dict(obj["options"]))
-    if obj["as_json"]:
-        click.echo(json.dumps([as_json(plugin) for plugin in plugins.plugins], ensure_ascii=False))
+    if as_json or obj["as_json"]:
+        _print_json([plugin_json(plugin) for plugin in plugins.plugins])
         return
     rows = [_row(plugin, timings=obj["timings"]) for plugin in plugins.plugins]
     for line in _table(rows):
@@ -49,18 +57,19 @@ def list_(obj: dict[str, Any]) -> None:
 
 @command.command("show")
 @click.argument("name")
+@_json_option
 @click.pass_obj
-def show(obj: dict[str, Any], name: str) -> None:
+def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
     """Show one plugin: its implementations, their options, and whether this machine can use them."""
     from lightx2v_core.device import probe
 
-    plugins = plugins_from(dict(obj["options"]))
-    plugin = plugins[name]
+    plugin = plugins_from(dict(obj["options"]))[name]
     ctx = BuildContext(device=probe()[0])
-    if obj["as_json"]:
-        click.echo(json.dumps(as_json(plugin, ctx), ensure_ascii=False))
+    if as_json or obj["as_json"]:
+        _print_json(plugin_json(plugin, ctx))
         return
-    click.echo(f"{plugin.name}: {plugin.dist_name} {plugin.version}, {plugin.module}, {plugin.state}")
+    origin = f"{plugin.dist_name} {plugin.version}".strip()
+    click.echo(f"{plugin.name}: {origin}, {plugin.module}, {plugin.state}")
     if plugin.reason:
         click.echo(f"  {plugin.reason}")
     if plugin.traceback:
@@ -74,13 +83,14 @@ def show(obj: dict[str, Any], name: str) -> None:
 
 
 @command.command("check")
+@_json_option
 @click.pass_context
-def check(ctx: click.Context) -> None:
+def check(ctx: click.Context, as_json: bool) -> None:
     """Check the installed plugins; exit status 1 when something is wrong with one."""
     plugins = plugins_from(dict(ctx.obj["options"]))
     found = problems(plugins)
-    if ctx.obj["as_json"]:
-        click.echo(json.dumps({"problems": found}, ensure_ascii=False))
+    if as_json or ctx.obj["as_json"]:
+        _print_json({"problems": found})
     else:
         for problem in found or [f"{len(plugins.plugins)} plugins, no problems"]:
             click.echo(problem)
@@ -92,7 +102,7 @@ def problems(plugins: PluginSet) -> list[str]:
     found = list(plugins.warnings)
     for kind in KINDS:
         names: dict[str, list[str]] = {}
-        for item in Registry(plugins).candidates(kind):
+        for item in plugins.provided(kind):
             names.setdefault(item.spec.name, []).append(item.qualified)
         found += [
             f"{kind} {name!r} comes from more than one plugin: {', '.join(sorted(owners))}; "
@@ -100,20 +110,14 @@ def problems(plugins: PluginSet) -> list[str]:
             for name, owners in names.items()
             if len(owners) > 1
         ]
-    places: dict[str, list[str]] = {}
-    for dist in metadata.distributions():
-        name = canonical(dist.metadata["Name"] or "")
-        if name.startswith("lightx2v-"):
-            places.setdefault(name, []).append(str(dist.locate_file("")))
     found += [
         f"{name} is found {len(where)} times on the path, {where[0]} wins: {', '.join(where)}"
-        for name, where in places.items()
-        if len(where) > 1
+        for name, where in found_twice(GROUP).items()
     ]
     return found
 
 
-def as_json(plugin: Plugin, ctx: BuildContext | None = None) -> dict[str, Any]:
+def plugin_json(plugin: Plugin, ctx: BuildContext | None = None) -> dict[str, Any]:
     """A plugin as plain data; with a context, also whether each implementation can be used."""
     return {
         "name": plugin.name,
@@ -148,6 +152,10 @@ def option_lines(spec: Spec[Any]) -> list[str]:
         default = "" if option.default is attrs.NOTHING else f" = {option.default!r}"
         lines.append(f"{option.name}: {kind}{default}")
     return lines
+
+
+def _print_json(data: Any) -> None:
+    click.echo(json.dumps(data, ensure_ascii=False))
 
 
 def _row(plugin: Plugin, *, timings: bool) -> list[str]:

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import field, frozen
 from attrs import validators as v
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+
+def _between(low: float, high: float, *, above: bool = False) -> Callable[[Any, Any, Any], None]:
+    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if
+    ``above``. None passes: it means that nothing was said."""
+
+    def check(_instance: Any, attribute: Any, value: Any) -> None:
+        for number in value if isinstance(value, Sequence) else (value,):
+            if number is None or (low < number if above else low <= number) and number <= high:
+                continue
+            start = f"above {low:g}" if above else f"{low:g} or more"
+            end = "" if high == math.inf else f", at most {high:g}"
+            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}")
+
+    return check
 
 
 def _help(text: str) -> dict[str, str]:
@@ -45,33 +61,33 @@ class SamplingConfig:
 
     size: tuple[int, int] | None = field(
         default=None,
-        validator=v.optional(v.deep_iterable(v.ge(1))),
+        validator=_between(1, 16384),
         metadata=_help('width and height: "832x480" or [832, 480]'),
     )
     frames: int | None = field(
-        default=None, validator=v.optional(v.ge(1)), metadata=_help("number of frames, 4k+1 for Wan")
+        default=None, validator=_between(1, 100_000), metadata=_help("number of frames, 4k+1 for Wan")
     )
     fps: float | None = field(
         default=None,
-        validator=v.optional([v.gt(0), v.le(1000)]),
+        validator=_between(0, 1000, above=True),
         metadata=_help("frames a second of the file"),
     )
     steps: int | None = field(
-        default=None, validator=v.optional([v.ge(1), v.le(1000)]), metadata=_help("denoising steps")
+        default=None, validator=_between(1, 1000), metadata=_help("denoising steps")
     )
     guide_scale: tuple[float, ...] | None = field(
         default=None,
-        validator=v.optional([v.min_len(1), v.max_len(2), v.deep_iterable([v.ge(0), v.le(1e4)])]),
+        validator=[_between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
         metadata=_help("guidance scale; two values are high-noise expert first; 1 switches guidance off"),
     )
     shift: float | None = field(
         default=None,
-        validator=v.optional([v.gt(0), v.le(1e4)]),
+        validator=_between(0, 1e4, above=True),
         metadata=_help("flow shift of the noise levels"),
     )
     seed: int = field(
         default=42,
-        validator=[v.ge(0), v.lt(2**63)],
+        validator=_between(0, 2**63 - 1),
         metadata=_help("seed of the noise; the same on every device"),
     )
     batched_guidance: bool = field(
@@ -115,7 +131,7 @@ class OutputConfig:
     )
     record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
     crf: int = field(
-        default=18, validator=[v.ge(0), v.le(51)], metadata=_help("H.264 quality, lower is better")
+        default=18, validator=_between(0, 51), metadata=_help("H.264 quality, lower is better")
     )
 
 

@@ -22,6 +22,12 @@ def case(golden):
     return vae, load_file(folder / "inputs.safetensors"), load_file(folder / "outputs.safetensors")
 
 
+def skip_unless_there(run, inputs):
+    """The compact fixtures in tests/golden hold fewer lengths than the full set."""
+    if not any(name.startswith(f"{run}.") for name in inputs):
+        pytest.skip(f"{run} is in the full set of fixtures only")
+
+
 @pytest.fixture
 def random_vae():
     vae = WanVae(VaeArchitecture(dim=4, dec_dim=4))
@@ -36,6 +42,7 @@ def random_vae():
 @pytest.mark.parametrize("run", ["enc_t1", "enc_t5", "enc_t9", "enc_t17"])
 def test_encode_equals_official(run, case):
     vae, inputs, outputs = case
+    skip_unless_there(run, inputs)
     latents = vae.encode(inputs[f"{run}.video"])
     assert latents.dtype == torch.float32
     torch.testing.assert_close(latents, outputs[f"{run}.latent"], **TOLERANCE)
@@ -44,6 +51,7 @@ def test_encode_equals_official(run, case):
 @pytest.mark.parametrize("run", ["dec_t1", "dec_t2", "dec_t3", "dec_t5"])
 def test_decode_equals_official(run, case):
     vae, inputs, outputs = case
+    skip_unless_there(run, inputs)
     chunks = list(vae.decode(inputs[f"{run}.latent"]))
     assert [chunk.shape[1] for chunk in chunks] == [1] + [4] * (len(chunks) - 1)
     torch.testing.assert_close(torch.cat(chunks, dim=1), outputs[f"{run}.video_raw"], **TOLERANCE)

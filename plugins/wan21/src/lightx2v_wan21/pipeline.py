@@ -135,7 +135,8 @@ class TextToVideo:
         batch = latents.expand(count, *latents.shape)
         context = torch.stack(list(conditions)) if count > 1 else conditions[0][None]
         with self._dit.offloader.active(self._dit.name):
-            return list(self._network(batch, timesteps, context, shared))
+            flow: Tensor = self._network(batch, timesteps, context, shared)
+        return flow.unbind(0)
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
         """Frames in chunks [3, n, X, Y]: the first alone, then four at a time."""

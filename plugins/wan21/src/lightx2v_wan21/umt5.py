@@ -26,7 +26,11 @@ class Umt5Encoder(nn.Module):
     def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.arch = arch
-        self.token_embedding = nn.Embedding(arch.vocab_size, arch.dim, dtype=dtype)
+        # from_pretrained, because a plain Embedding draws random numbers, which on the meta device imports torch's
+        # compiler: a second at every start
+        self.token_embedding = nn.Embedding.from_pretrained(
+            torch.empty(arch.vocab_size, arch.dim, dtype=dtype)
+        )
         self.blocks = nn.ModuleList(Umt5Block(arch, dtype) for _ in range(arch.num_layers))
         self.norm = Umt5Norm(arch.dim, dtype)
 
@@ -110,7 +114,9 @@ class PositionBias(nn.Module):
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(arch.num_buckets, arch.num_heads, dtype=dtype)
+        self.embedding = nn.Embedding.from_pretrained(
+            torch.empty(arch.num_buckets, arch.num_heads, dtype=dtype)
+        )
 
     def forward(self, buckets_LL: Tensor) -> Tensor:
         """``[L, L]`` bucket numbers to ``[1, N, L, L]`` biases."""

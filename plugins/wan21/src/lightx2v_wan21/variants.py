@@ -167,8 +167,9 @@ def memory(
         "vae": _bytes(recognition.expected["vae"], vae_unit),
     }
     dit, text = recognition.architecture["dit"], recognition.architecture["text_encoder"]
-    # residual stream, modulated input and the float32 queries and keys; or the two hidden tensors of the ffn
-    wide = max(4 * 4 * dit["dim"] + 5 * unit * dit["dim"], 2 * 4 * dit["dim"] + 2 * unit * dit["ffn_dim"])
+    # Bytes a token, counted on the network: residual stream, float32 queries and keys, and the tensors of the
+    # compute dtype that live with them; the hidden layer of the ffn stays below that.
+    wide = dit["dim"] * (13 + 15 * unit // 2)
     activations = {
         "dit": shape.tokens * wide,
         "text_encoder": dit["text_len"] * (4 * text["dim"] + 3 * text["dim_ffn"]) * 4
@@ -179,13 +180,13 @@ def memory(
 
 
 def _vae_activations(recognition: Recognition, shape: Geometry, unit: int, options: Wan21Options) -> int:
-    """At full resolution: 4 frames of a few tensors at once, and 2 frames of history for each of 7 convolutions;
-    below it three stages of a quarter the pixels and twice the channels each, which together add as much again."""
+    """Counted on the decoder: about 45 frames of the widest layer at full resolution, which are the 4 frames in work,
+    the 2 frames of history of every causal convolution, and the smaller stages below."""
     height, width = shape.height, shape.width
     if options.vae_tile:
         height, width = min(height, options.vae_tile), min(width, options.vae_tile)
-    frame = recognition.architecture["vae"]["dec_dim"] * height * width * unit
-    return 2 * frame * (4 * 4 + 7 * 2)
+    frame: int = recognition.architecture["vae"]["dec_dim"] * height * width * unit
+    return 45 * frame
 
 
 def _bytes(tensors: Mapping[str, tuple[int, ...]], unit: int, keep: tuple[str, ...] = ()) -> int:

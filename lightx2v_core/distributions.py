@@ -1,0 +1,151 @@
+"""What installed distributions say about themselves, read from their metadata. Nothing of them is imported.
+
+A distribution whose metadata is damaged or gone has an empty name and version; it never stops the others.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+CORE_DIST = "lightx2v-core"
+
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?(.*)", re.DOTALL)
+_CLAUSE = re.compile(r"\s*(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)\s*")
+_COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+
+
+def canonical(name: str) -> str:
+    """A distribution name as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_of(dist: metadata.Distribution | None) -> str:
+    """The distribution's name, or an empty string."""
+    return _said(dist, "Name")
+
+
+def version_of(dist: metadata.Distribution | None) -> str:
+    """The distribution's version, or an empty string."""
+    return _said(dist, "Version")
+
+
+def incompatible(dist: metadata.Distribution, version: str) -> str:
+    """Why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
+    for text in dist.requires or ():
+        match = _REQUIREMENT.match(text)
+        if match is None or canonical(match[1]) != CORE_DIST:
+            continue
+        rest = match[2].strip()
+        if ";" in rest or "@" in rest:
+            need = _requirement(text)
+            if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+                continue
+            rest = str(need.specifier)
+        if not admits(rest.strip("() "), version):
+            return f"needs {CORE_DIST}{rest}, found {version}"
+    return ""
+
+
+def admits(specifier: str, version: str) -> bool:
+    """Whether a version specifier such as ``>=0.1,<0.2`` admits ``version``.
+
+    Plain clauses are compared here: importing packaging would take longer than all the rest of a listing.
+    """
+    if not specifier:
+        return True
+    clauses = [_CLAUSE.fullmatch(clause) for clause in specifier.split(",")]
+    if not re.fullmatch(r"\d+(\.\d+)*", version) or None in clauses:
+        from packaging.specifiers import SpecifierSet
+
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    have = _release(version)
+    return all(_COMPARE[clause[1]](have, _release(clause[2])) for clause in clauses if clause)
+
+
+def missing_requirements(dist: metadata.Distribution | None, extra: str | None) -> list[str]:
+    """Why the requirements of an extra are not met here, one reason each."""
+    if dist is None or extra is None:
+        return []
+    known = [canonical(name) for name in dist.metadata.get_all("Provides-Extra") or ()]
+    if canonical(extra) not in known:
+        return [f"{name_of(dist)} {version_of(dist)} has no extra {extra!r}"]
+    missing = []
+    for text in dist.requires or ():
+        need = _requirement(text)
+        if (
+            need.marker is None
+            or not need.marker.evaluate({"extra": extra})
+            or need.marker.evaluate({"extra": ""})
+        ):
+            continue
+        found = _installed(need.name)
+        if found is None:
+            missing.append(f"{need.name}{need.specifier} is not installed")
+        elif not need.specifier.contains(found, prereleases=True):
+            missing.append(f"{need.name}{need.specifier} is not installed, found {found}")
+    return missing
+
+
+def found_twice(group: str) -> dict[str, list[str]]:
+    """Distributions that lie in more than one folder of the path, with the folders; the first one wins.
+
+    Only those that matter here: with an entry point in ``group`` in one of the places, or called ``lightx2v-*``.
+    """
+    places: dict[str, list[str]] = {}
+    ours: set[str] = set()
+    for dist in metadata.distributions():
+        name = canonical(name_of(dist))
+        # one folder under two names (lib and lib64) is no second copy
+        place = os.path.realpath(str(dist.locate_file("")))
+        if name and place not in places.setdefault(name, []):
+            places[name].append(place)
+        if name.startswith("lightx2v-") or any(entry.group == group for entry in _entry_points(dist)):
+            ours.add(name)
+    return {name: where for name, where in places.items() if name in ours and len(where) > 1}
+
+
+def _said(dist: metadata.Distribution | None, key: str) -> str:
+    if dist is None:
+        return ""
+    try:
+        return str(dist.metadata[key] or "")
+    except Exception:  # the file is gone or is no text; which error that is differs between Python versions
+        return ""
+
+
+def _entry_points(dist: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
+    try:
+        return dist.entry_points
+    except Exception:
+        return ()
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version_of(metadata.distribution(name)) or None
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _requirement(text: str) -> Requirement:
+    from packaging.requirements import Requirement
+
+    return Requirement(text)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """``0.2.0`` and ``0.2`` are the same release."""
+    parts = [int(part) for part in version.split(".")]
+    while len(parts) > 1 and parts[-1] == 0:
+        parts.pop()
+    return tuple(parts)

@@ -1,0 +1,40 @@
+"""``python -m lightx2v_core.testing tiny FOLDER``: a tiny checkpoint with random weights, to try things out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lightx2v_core.errors import LightX2VError, PluginError
+from lightx2v_core.plugins import load_plugins
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import ModelSpec
+
+
+@click.group()
+def cli() -> None:
+    """Tools for trying out and testing plugins."""
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", default="wan2.1", show_default=True, help="Model family to write.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
+def tiny(folder: Path, model: str, seed: int) -> None:
+    """Write a tiny checkpoint of a model family into FOLDER, in its own layout, with random weights."""
+    try:
+        spec = Registry(load_plugins()).find("model", model).spec
+        assert isinstance(spec, ModelSpec)
+        if spec.write_tiny is None:
+            raise PluginError(f"model {model!r} cannot write a tiny checkpoint")
+        if folder.exists() and any(folder.iterdir()):
+            raise PluginError(f"{str(folder)!r} exists and is not empty; name a new folder")
+    except LightX2VError as exc:
+        raise click.ClickException(str(exc)) from None
+    spec.write_tiny(folder, seed)
+    click.echo(f"wrote a tiny {model} checkpoint to {folder}")
+
+
+if __name__ == "__main__":
+    cli()

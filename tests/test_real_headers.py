@@ -1,0 +1,121 @@
+"""Planning a 14B model from its headers: quick, small, and without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+architecture = pytest.importorskip("lightx2v_wan21.architecture", reason="needs the Wan2.1 plugin")
+CONFIG = {
+    "_class_name": "WanModel", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40,
+    "num_layers": 40, "in_dim": 16, "out_dim": 16, "freq_dim": 256, "text_len": 512, "eps": 1e-06,
+}  # fmt: skip
+
+
+def writers() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("real_headers", Path(__file__).with_name("real_headers.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wan2.1-T2V-14B with every header and no data: sparse files of 69 GB in all."""
+    root = tmp_path_factory.mktemp("Wan2.1-T2V-14B")
+    make = writers()
+    (root / "config.json").write_text(json.dumps(CONFIG))
+    (root / "google" / "umt5-xxl").mkdir(parents=True)
+    (root / "google" / "umt5-xxl" / "tokenizer.json").write_text("{}")
+    dit = architecture.dit_from(CONFIG, {"text_embedding.0.weight": (5120, 4096)})
+    text = architecture.Umt5Architecture(
+        vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
+    )
+    make.write_sparse_shards(root, architecture.dit_tensors(dit), 6)
+    make.write_sparse_pth(root / "models_t5_umt5-xxl-enc-bf16.pth", architecture.umt5_tensors(text))
+    vae = architecture.vae_tensors(architecture.VaeArchitecture(dim=96, dec_dim=96))
+    make.write_sparse_pth(root / "Wan2.1_VAE.pth", vae, "FloatStorage")
+    if sum(file.stat().st_blocks * 512 for file in root.rglob("*")) > 2**30:
+        pytest.skip("this file system has no sparse files")
+    return root
+
+
+def test_a_14b_plan_takes_two_seconds_and_500_mb_at_most(folder: Path) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "lightx2v_core",
+        "plan",
+        "--model-path",
+        str(folder),
+        "--dtype",
+        "bfloat16",
+        "--json",
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert seconds < 2, f"{seconds:.2f} s"
+    assert peak < 500e6 or peak_of(line) < 500e6, f"{peak / 1e6:.0f} MB"
+
+    plan = json.loads(done.stdout)["plan"]
+    assert plan["variant"] == "wan2.1-t2v-14b"
+    parts = {part["name"]: part for part in plan["components"]}
+    assert parts["dit"]["parameters"] == 14_288_491_584
+    assert len(parts["dit"]["files"]) == 6
+    assert parts["text_encoder"]["parameters"] == 5_680_910_336
+    assert parts["vae"]["parameters"] == 126_892_531
+    assert plan["geometry"]["latent_shape"] == [16, 21, 90, 160]
+    assert plan["geometry"]["tokens"] == 75_600
+    # bfloat16 weights, and the few float32 tensors: the forecast is that of the loaded model
+    assert parts["dit"]["weights"] / 2**30 == pytest.approx(26.9, abs=0.5)
+    assert plan["memory"]["device_peak"] > plan["memory"]["device_weights"] > 37 * 2**30
+
+
+def test_planning_imports_no_torch(folder: Path) -> None:
+    code = (
+        "import sys\nfrom lightx2v_core.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nfinally:\n"
+        "    heavy = {'torch', 'numpy', 'av', 'tokenizers', 'huggingface_hub'} & set(sys.modules)\n"
+        "    print('heavy:', *heavy)"
+    )
+    line = [sys.executable, "-c", code, "plan", "--model-path", str(folder)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1].strip() == "heavy:", done.stdout + done.stderr
+
+
+def test_weights_that_cannot_fit_are_refused_before_they_are_read(folder: Path) -> None:
+    from lightx2v_core.device import host_memory
+
+    if host_memory() > 70 * 2**30:
+        pytest.skip("this machine can hold the weights")
+    line = [sys.executable, "-m", "lightx2v_core", "run", "--model-path", str(folder), "--prompt", "x"]
+    done = subprocess.run(
+        [*line, "--output", str(folder / "x.mp4"), "--device", "cpu"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "74.9 GiB of weights" in done.stderr
+    assert "smaller --dtype" in done.stderr
+    assert not (folder / "x.mp4").exists()
+
+
+def peak_of(line: list[str]) -> int:
+    """Peak memory of one command alone (the figure of all children keeps the largest ever)."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
+    )
+    return int(subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True).stdout)
