@@ -11,6 +11,9 @@ from lightx2v_core.plugins import load_plugins
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import ModelSpec
 
+#: a file that says that a folder was written by ``tiny`` and may be written again
+MARKER = "TINY"
+
 
 @click.group()
 def cli() -> None:
@@ -28,10 +31,12 @@ def tiny(folder: Path, model: str, seed: int) -> None:
         assert isinstance(spec, ModelSpec)
         if spec.write_tiny is None:
             raise PluginError(f"model {model!r} cannot write a tiny checkpoint")
-        if folder.exists() and any(folder.iterdir()):
-            raise PluginError(f"{str(folder)!r} exists and is not empty; name a new folder")
+        if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+            raise PluginError(f"{str(folder)!r} is not empty and holds no tiny checkpoint; name a new folder")
     except LightX2VError as exc:
         raise click.ClickException(str(exc)) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text(f"a tiny {model} checkpoint with random weights, seed {seed}\n", encoding="utf-8")
     spec.write_tiny(folder, seed)
     click.echo(f"wrote a tiny {model} checkpoint to {folder}")
 
