@@ -57,6 +57,12 @@ def command(**parameters: Any) -> None:
         except LightX2VError as exc:
             emit(Failed(message=str(exc), exit_status=exc.exit_status))
             raise
+        except KeyboardInterrupt:
+            emit(Failed(message="interrupted", exit_status=130))
+            raise
+        except Exception as exc:
+            emit(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
+            raise
 
 
 def _interrupt(_number: int, _frame: Any) -> None:

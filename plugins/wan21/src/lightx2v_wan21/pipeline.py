@@ -128,7 +128,7 @@ class TextToVideo:
 
     def predict(
         self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Rope
-    ) -> list[Tensor]:
+    ) -> Sequence[Tensor]:
         """Flow velocities [C, T, h, w] of the latents under each text, in one batch."""
         count = len(conditions)
         timesteps = torch.full((count,), step.timestep, dtype=torch.float32, device=latents.device)
@@ -136,7 +136,7 @@ class TextToVideo:
         context = torch.stack(list(conditions)) if count > 1 else conditions[0][None]
         with self._dit.offloader.active(self._dit.name):
             flow: Tensor = self._network(batch, timesteps, context, shared)
-        return flow.unbind(0)
+        return flow.unbind()
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
         """Frames in chunks [3, n, X, Y]: the first alone, then four at a time."""

@@ -26,11 +26,7 @@ class Umt5Encoder(nn.Module):
     def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.arch = arch
-        # from_pretrained, because a plain Embedding draws random numbers, which on the meta device imports torch's
-        # compiler: a second at every start
-        self.token_embedding = nn.Embedding.from_pretrained(
-            torch.empty(arch.vocab_size, arch.dim, dtype=dtype)
-        )
+        self.token_embedding = Table(arch.vocab_size, arch.dim, dtype)
         self.blocks = nn.ModuleList(Umt5Block(arch, dtype) for _ in range(arch.num_layers))
         self.norm = Umt5Norm(arch.dim, dtype)
 
@@ -114,9 +110,7 @@ class PositionBias(nn.Module):
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
-        self.embedding = nn.Embedding.from_pretrained(
-            torch.empty(arch.num_buckets, arch.num_heads, dtype=dtype)
-        )
+        self.embedding = Table(arch.num_buckets, arch.num_heads, dtype)
 
     def forward(self, buckets_LL: Tensor) -> Tensor:
         """``[L, L]`` bucket numbers to ``[1, N, L, L]`` biases."""
@@ -134,6 +128,19 @@ class Umt5Norm(nn.Module):
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Same shape and dtype as ``x``."""
         return F.rms_norm(x_BLD, self.weight.shape, eps=EPS) * self.weight
+
+
+class Table(nn.Module):
+    """Rows by index. torch's Embedding would draw random numbers when it is built, which on the meta device imports
+    torch's compiler: a second at every start."""
+
+    def __init__(self, rows: int, dim: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(rows, dim, dtype=dtype))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """``[...]`` integers to ``[..., D]``."""
+        return F.embedding(index, self.weight)
 
 
 def relative_buckets(length: int, num_buckets: int, device: torch.device) -> Tensor:

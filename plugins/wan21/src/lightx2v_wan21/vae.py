@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightx2v_wan21.architecture import VaeArchitecture, decoder_layers, encoder_layers
-from lightx2v_wan21.vae_layers import CausalConv3d, Past, RmsNorm, build_layer, build_middle
+from lightx2v_wan21.vae_layers import CausalConv3d, Past, PointConv3d, RmsNorm, build_layer, build_middle
 
 # Statistics of the official latents; they are not part of the checkpoint.
 # fmt: off
@@ -45,8 +45,8 @@ class WanVae(nn.Module):
             raise ValueError(f"z_dim is {arch.z_dim}; the Wan2.1 VAE has {len(LATENT_MEAN)} latent channels")
         self.dtype = dtype
         self.encoder = Encoder(arch, dtype)
-        self.conv1 = nn.Conv3d(2 * arch.z_dim, 2 * arch.z_dim, kernel_size=1, dtype=dtype)
-        self.conv2 = nn.Conv3d(arch.z_dim, arch.z_dim, kernel_size=1, dtype=dtype)
+        self.conv1 = PointConv3d(2 * arch.z_dim, 2 * arch.z_dim, dtype)
+        self.conv2 = PointConv3d(arch.z_dim, arch.z_dim, dtype)
         self.decoder = Decoder(arch, dtype)
 
     @torch.no_grad()
