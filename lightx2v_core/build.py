@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from lightx2v_core.checkpoint.fill import SourceWeights
+from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
 from lightx2v_core.plan import Plan
-from lightx2v_core.protocols import LoadedComponent, ModelParts, Offloader, VideoModel, WeightSource
+from lightx2v_core.protocols import (
+    Adapter,
+    LoadedComponent,
+    LoraApplier,
+    ModelParts,
+    Offloader,
+    Quantizer,
+    VideoModel,
+    WeightSource,
+)
+from lightx2v_core.recognise import loader_for, read_header
 from lightx2v_core.registry import Registry
-from lightx2v_core.resolve import Resolved, loader_for
+from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import BuildContext
-from lightx2v_core.tensors import Header
+from lightx2v_core.tensors import Header, TensorInfo
 
 
 def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
     """Load the model of a plan."""
-    ctx, recognition = resolved.ctx, resolved.recognition
-    attention = resolved.attention.spec.build(resolved.attention.config, ctx)
-    offloader = resolved.offloader.spec.build(resolved.offloader.config, ctx)
+    ctx, recognition = resolved.ctx, resolved.found.recognition
+    offloaders, quantizers = _built(resolved.offloaders, ctx), _built(resolved.quantizers, ctx)
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
     with ExitStack() as opened:
+        loras = _Loras(resolved, opened)
         components = {}
         for name in recognition.components:
-            component = resolved.components[name]
+            component = resolved.found.components[name]
             source = open_source(component.header, resolved.registry, ctx)
             opened.callback(source.close)
+            loading = _Loading(name, source, offloaders[name], quantizers.get(name), loras, progress)
             components[name] = LoadedComponent(
                 name=name,
                 source=source,
-                load=_loading(name, source, offloader, progress),
+                load=loading,
                 assets=component.assets,
-                offloader=offloader,
+                offloader=offloaders[name],
             )
         parts = ModelParts(
             variant=recognition.variant,
             architecture=recognition.architecture,
             components=components,
-            attention=attention,
+            attention=resolved.attention.spec.build(resolved.attention.config, ctx),
             device=ctx.device.torch_name,
             dtype=getattr(torch, ctx.dtype),
         )
-        model: VideoModel = resolved.model.spec.build(resolved.model.config, parts)
+        model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
     return model
 
 
@@ -63,38 +76,97 @@ def refuse_impossible(plan: Plan) -> None:
 
 def load_bytes(resolved: Resolved) -> int:
     """Bytes that loading the plan's components reads."""
+    found = resolved.found
     return sum(
-        resolved.components[name].header.tensors[tensor].nbytes
-        for name in resolved.recognition.components
-        for tensor in resolved.recognition.expected[name]
+        found.components[name].header.tensors[tensor].nbytes
+        for name in found.recognition.components
+        for tensor in found.recognition.expected[name]
     )
 
 
 def open_source(header: Header, registry: Registry, ctx: BuildContext) -> WeightSource:
-    """A source over the files of a header, each opened by the loader of its suffix."""
-    by_loader: dict[str, tuple[Any, dict[str, Any]]] = {}
-    for name, info in header.tensors.items():
-        item = loader_for(registry, info.file)
-        by_loader.setdefault(item.qualified, (item.spec, {}))[1][name] = info
-    sources = [
-        spec.build(spec.config(), ctx)(Header(tensors=tensors, metadata=header.metadata))
-        for spec, tensors in by_loader.values()
-    ]
-    if len(sources) != 1:
+    """A source over the files of a header, opened by the loader of their suffix."""
+    by_loader = {}
+    for path in {info.file for info in header.tensors.values()}:
+        item = loader_for(registry, path)
+        by_loader[item.qualified] = item.spec
+    if len(by_loader) != 1:
         files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
         raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
-    return sources[0]  # type: ignore[no-any-return]
+    spec: Any = next(iter(by_loader.values()))
+    source: WeightSource = spec.build(spec.config(), ctx)(header)
+    return source
 
 
-def _loading(
-    name: str, source: WeightSource, offloader: Offloader, progress: _LoadProgress
-) -> Callable[[nn.Module, Sequence[str]], None]:
-    def load(module: nn.Module, blocks: Sequence[str]) -> None:
-        weights = SourceWeights(module, source, progress.add)
-        offloader.place(name, module, weights, blocks)
+class _Loading:
+    """Fills one component: quantized layers exchanged, adapters applied, weights placed by the offloader."""
+
+    def __init__(
+        self,
+        name: str,
+        source: WeightSource,
+        offloader: Offloader,
+        quantizer: Quantizer | None,
+        loras: _Loras,
+        progress: _LoadProgress,
+    ) -> None:
+        self._name, self._source, self._offloader = name, source, offloader
+        self._quantizer, self._loras, self._progress = quantizer, loras, progress
+
+    def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
+        if self._quantizer is not None:
+            exchange_linears(module, self._source, self._quantizer)
+        source = self._loras.merged(self._name, self._source)
+        self._offloader.place(self._name, module, SourceWeights(module, source, self._progress.add), blocks)
+        self._loras.attach(self._name, module)
         module.eval()
 
-    return load
+
+def exchange_linears(module: nn.Module, source: WeightSource, quantizer: Quantizer) -> None:
+    """Let ``quantizer`` take over each linear whose stored tensors are in its format; the others stay."""
+    layers: dict[str, dict[str, TensorInfo]] = {}
+    for name in source.names():
+        layer, _, suffix = name.rpartition(".")
+        layers.setdefault(layer, {})[suffix] = source.info(name)
+    for name, plain in list(module.named_modules()):
+        if isinstance(plain, nn.Linear) and name in layers:
+            quantized = quantizer.linear(name, plain, layers[name])
+            if quantized is not None:
+                parent, _, key = name.rpartition(".")
+                setattr(module.get_submodule(parent), key, quantized)
+
+
+class _Loras:
+    """The adapters of a run, by the component they are for; nothing when there are none."""
+
+    def __init__(self, resolved: Resolved, opened: ExitStack) -> None:
+        self._applier: LoraApplier | None = None
+        self._adapters: dict[str, list[Adapter]] = {}
+        if resolved.lora_applier is None:
+            return
+        self._applier = resolved.lora_applier.spec.build(resolved.lora_applier.config, resolved.ctx)
+        main = resolved.found.spec.components[0].name
+        for lora in resolved.loaded.config.loras:
+            header = read_header(resolved.registry, Path(lora.path).expanduser())
+            source = open_source(header, resolved.registry, resolved.ctx)
+            opened.callback(source.close)
+            target = (lora.name or main).removesuffix("_model")
+            self._adapters.setdefault(target, []).append(
+                Adapter(source=source, strength=lora.strength, alpha=lora.alpha, target=target)
+            )
+        if unknown := set(self._adapters) - set(resolved.found.recognition.components):
+            raise RequestError(
+                f"a LoRA is for {', '.join(sorted(unknown))}, which {resolved.plan.variant} does not have"
+            )
+
+    def merged(self, component: str, source: WeightSource) -> WeightSource:
+        adapters = self._adapters.get(component)
+        return self._applier.merged(source, adapters) if self._applier and adapters else source
+
+    def attach(self, component: str, module: nn.Module) -> None:
+        adapters = self._adapters.get(component)
+        if self._applier and adapters:
+            self._applier.attach(module, adapters)
 
 
 class _LoadProgress:
@@ -108,3 +180,15 @@ class _LoadProgress:
         if self.done - self._said >= self.total / 100 or self.done == self.total:
             self._said = self.done
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
+
+
+def _built(chosen: Mapping[str, Chosen], ctx: BuildContext) -> Mapping[str, Any]:
+    """Component -> built implementation; components that share a choice share the object."""
+    objects: dict[tuple[str, str], Any] = {}
+    found = {}
+    for name, item in chosen.items():
+        key = (item.selection.chosen.qualified, repr(item.config))
+        if key not in objects:
+            objects[key] = item.spec.build(item.config, ctx)
+        found[name] = objects[key]
+    return found

@@ -15,6 +15,9 @@ from lightx2v_core.errors import RequestError
 from lightx2v_core.specs import Device
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
+_NO_DEVICE = 100
+#: where a container's memory limit is written, cgroup v2 and v1
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def probe(want: str = "auto") -> tuple[Device, str]:
@@ -39,15 +42,21 @@ def probe(want: str = "auto") -> tuple[Device, str]:
 def cuda_device(index: int) -> Device | str:
     """CUDA device ``index``, or the reason why it cannot be used."""
     if not torch_has_cuda():
-        return f"the installed torch {metadata.version('torch')} is built without CUDA"
+        try:
+            return f"the installed torch {metadata.version('torch')} is built without CUDA"
+        except metadata.PackageNotFoundError:
+            return "torch is not installed"
     try:
         cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
     except OSError:
         return "no NVIDIA driver is installed"
-    if (status := cuda.cuInit(0)) != 0:
+    status = cuda.cuInit(0)
+    if status not in (0, _NO_DEVICE):
         return f"the NVIDIA driver reports error {status}"
     count, handle, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     cuda.cuDeviceGetCount(ctypes.byref(count))
+    if status == _NO_DEVICE or count.value == 0:
+        return "no CUDA device is visible"
     if index >= count.value:
         return f"there are {count.value} CUDA devices, numbered from 0"
     cuda.cuDeviceGet(ctypes.byref(handle), index)
@@ -85,7 +94,7 @@ def host_memory() -> int:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return 0
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in LIMITS:
         try:
             limit = Path(path).read_text(encoding="ascii").strip()
         except OSError:

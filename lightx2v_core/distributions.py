@@ -9,6 +9,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 CORE_DIST = "lightx2v-core"
 
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?(.*)", re.DOTALL)
-_CLAUSE = re.compile(r"\s*(>=|<=|==|!=|<|>)\s*(\d+(?:\.\d+)*)\s*")
 _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -39,10 +38,18 @@ def version_of(dist: metadata.Distribution | None) -> str:
     return _said(dist, "Version")
 
 
+def requirements(dist: metadata.Distribution) -> list[str]:
+    """The distribution's ``Requires-Dist`` lines; ``ValueError`` when it has no readable metadata."""
+    if not name_of(dist):
+        raise ValueError("the metadata of its distribution cannot be read")
+    # only an egg-info has them in another file
+    return list(_metadata(dist).get_all("Requires-Dist") or dist.requires or ())
+
+
 def incompatible(dist: metadata.Distribution, version: str) -> str:
     """Why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
-    for text in dist.requires or ():
-        match = _REQUIREMENT.match(text)
+    for text in requirements(dist):
+        match = re.match(r"([\w.-]+)\s*(?:\[[^\]]*\])?(.*)", text.strip())
         if match is None or canonical(match[1]) != CORE_DIST:
             continue
         rest = match[2].strip()
@@ -63,7 +70,7 @@ def admits(specifier: str, version: str) -> bool:
     """
     if not specifier:
         return True
-    clauses = [_CLAUSE.fullmatch(clause) for clause in specifier.split(",")]
+    clauses = [re.fullmatch(r"\s*([<>]=?|[=!]=)\s*(\d+(?:\.\d+)*)\s*", one) for one in specifier.split(",")]
     if not re.fullmatch(r"\d+(\.\d+)*", version) or None in clauses:
         from packaging.specifiers import SpecifierSet
 
@@ -76,11 +83,11 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
     """Why the requirements of an extra are not met here, one reason each."""
     if dist is None or extra is None:
         return []
-    known = [canonical(name) for name in dist.metadata.get_all("Provides-Extra") or ()]
-    if canonical(extra) not in known:
+    lines = requirements(dist)
+    if canonical(extra) not in [canonical(name) for name in _metadata(dist).get_all("Provides-Extra") or ()]:
         return [f"{name_of(dist)} {version_of(dist)} has no extra {extra!r}"]
     missing = []
-    for text in dist.requires or ():
+    for text in lines:
         need = _requirement(text)
         if (
             need.marker is None
@@ -118,9 +125,15 @@ def _said(dist: metadata.Distribution | None, key: str) -> str:
     if dist is None:
         return ""
     try:
-        return str(dist.metadata[key] or "")
+        return str(_metadata(dist)[key] or "")
     except Exception:  # the file is gone or is no text; which error that is differs between Python versions
         return ""
+
+
+@lru_cache(maxsize=64)
+def _metadata(dist: metadata.Distribution) -> metadata.PackageMetadata:
+    """``dist.metadata`` parses the file, README included, each time it is asked for."""
+    return dist.metadata
 
 
 def _entry_points(dist: metadata.Distribution) -> Iterable[metadata.EntryPoint]:

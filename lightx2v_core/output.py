@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 from lightx2v_core.config.model import OutputConfig
@@ -11,51 +13,116 @@ from lightx2v_core.errors import OutputError, RequestError
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.requests import Request
 
-_FRAME = re.compile(r"\d{5}\.png")
+_FRAME = re.compile(r"\d{5,}\.png")
+_RECORD_KEY = b'"lightx2v_record"'
+_LONGEST_NAME = 250  # bytes; file systems take 255, and the record's suffix may be longer
 
 
 def planned_output(config: OutputConfig, variant: str, request: Request) -> PlannedOutput:
     """The output of a request. ``RequestError`` for a name, size or place that cannot work."""
-    path = Path(config.path).expanduser() if config.path is not None else _free_name(variant, request)
+    path = _expanded(config.path) if config.path is not None else _free_name(variant, request)
     kind = _kind(config.path, path, request.frames)
     if kind == "mp4" and (request.width % 2 or request.height % 2):
         raise RequestError(
             f"H.264 needs an even width and height, not {request.width}x{request.height}; "
             "choose another --size or a folder of PNGs as --output"
         )
+    if kind == "mp4" and frame_rate(request.fps) == 0:
+        raise RequestError(f"an .mp4 cannot have {request.fps:g} frames a second; the least is 0.001")
     check_writable(path, folder=kind == "frames")
+    if config.record:
+        _check_record(record_path(path, kind))
     return PlannedOutput(path=str(path), kind=kind, record=config.record, crf=config.crf)
+
+
+def frame_rate(fps: float) -> Fraction:
+    """A frame rate as MP4 holds it: 23.976 is 2997/125."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def record_path(path: Path, kind: str) -> Path:
+    """Where the record of an output lies: ``fox.mp4`` -> ``fox.json``; inside a folder of frames, ``record.json``."""
+    return path / "record.json" if kind == "frames" else path.with_suffix(".json")
 
 
 def check_writable(path: Path, *, folder: bool = False) -> None:
     """``RequestError`` when ``path`` cannot be created; missing parent folders would be made."""
+    try:
+        _check_place(path, folder)
+    except OSError as exc:
+        raise RequestError(f"output {_short(path)} cannot be written: {exc.strerror or exc}") from None
+
+
+def _check_place(path: Path, folder: bool) -> None:
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise RequestError(f"output {_short(path)}: the name is too long; {_LONGEST_NAME} bytes are possible")
     if path.is_dir() and not folder:
         raise RequestError(f"output {str(path)!r} is a folder where a file is wanted")
     if path.exists() and not path.is_dir() and folder:
         raise RequestError(f"output {str(path)!r} is a file where a folder is wanted")
     if folder and path.is_dir() and any(_FRAME.fullmatch(entry.name) for entry in path.iterdir()):
         raise RequestError(f"output folder {str(path)!r} already holds frames; name an empty or a new folder")
-    there = next(
-        (p for p in ([path] if folder else []) + list(path.absolute().parents) if p.exists()), Path("/")
-    )
+    start = [path] if folder else []
+    there = next((p for p in start + list(path.absolute().parents) if os.path.lexists(p)), Path("/"))
     if not there.is_dir():
         raise RequestError(f"output {str(path)!r} cannot be written: {str(there)!r} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise RequestError(
             f"output {str(path)!r} cannot be written: no permission to write in {str(there)!r}"
         )
+    try:  # permissions do not tell everything, of /proc or of a full quota: hours later would be a bad time to learn
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as exc:
+        raise RequestError(
+            f"output {str(path)!r} cannot be written: no file can be made in {str(there)!r} "
+            f"({exc.strerror or exc})"
+        ) from None
 
 
-def make_parents(path: Path) -> None:
-    """Create the folder of a file. ``OutputError`` when that fails."""
+def _check_record(path: Path) -> None:
+    """The record's name follows from the output's, so it must not hit a file that somebody else wrote."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as file:
+            known = _RECORD_KEY in file.read(200)
+    except FileNotFoundError:
+        known = True
+    except OSError:
+        known = False
+    if not known:
+        raise RequestError(
+            f"the run record would replace {str(path)!r}, which is no run record; "
+            "choose another --output or --no-record"
+        )
+
+
+def make_parents(path: Path) -> list[Path]:
+    """Create the folder of a file; returns those that were made. ``OutputError`` when that fails."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            made.append(folder)
     except OSError as exc:
         raise OutputError(f"cannot create folder {str(path.parent)!r}: {exc.strerror or exc}") from None
+    return made
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise RequestError(f"output {text!r}: there is no such user") from None
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return repr(text) if len(text) <= 300 else f"{text[:300]!r}..."
 
 
 def _kind(text: str | None, path: Path, frames: int) -> str:
-    if path.is_dir() or (text is not None and text.endswith(("/", os.sep))):
+    if os.path.isdir(path) or (text is not None and text.endswith(("/", os.sep))):
         return "frames"
     suffix = path.suffix.lower()
     if suffix == ".mp4":
@@ -69,10 +136,10 @@ def _kind(text: str | None, path: Path, frames: int) -> str:
         return "png"
     if suffix == "":
         raise RequestError(
-            f"output {str(path)!r} has no suffix: end it in .mp4 or .png, or in / for a folder of PNGs"
+            f"output {_short(path)} has no suffix: end it in .mp4 or .png, or in / for a folder of PNGs"
         )
     raise RequestError(
-        f"output {str(path)!r}: unknown kind {suffix!r}; use .mp4, .png, or a folder (ending in /)"
+        f"output {_short(path)}: unknown kind {suffix[:20]!r}; use .mp4, .png, or a folder (ending in /)"
     )
 
 
@@ -81,4 +148,8 @@ def _free_name(variant: str, request: Request) -> Path:
     suffix = ".png" if request.frames == 1 else ".mp4"
     stem = f"{variant}_seed{request.seed}"
     names = (f"{stem}{suffix}" if i == 1 else f"{stem}_{i}{suffix}" for i in range(1, 100_000))
-    return next(Path(name) for name in names if not Path(name).exists())
+    return next(
+        path
+        for path in map(Path, names)
+        if not os.path.lexists(path) and not os.path.lexists(path.with_suffix(".json"))
+    )

@@ -139,8 +139,7 @@ def load_plugins(
     if only is not None:
         off |= set(found) - _matching(only, found, "--only-plugins", core=True)
 
-    manager = pluggy.PluginManager("lightx2v_core")
-    manager.add_hookspecs(hookspecs)
+    manager = _manager()
     plugins = [_core(manager)]
     for entry in found:
         if entry in off:
@@ -154,6 +153,16 @@ def load_plugins(
     return PluginSet(plugins=tuple(plugins), warnings=warnings)
 
 
+def collected(modules: Mapping[str, Any]) -> PluginSet:
+    """The core and the given modules, by plugin name. Nothing is discovered, and a broken module raises."""
+    manager = _manager()
+    plugins = [_core(manager)]
+    for name, module in modules.items():
+        provides = _collect(manager, module, name, None)
+        plugins.append(Plugin(name=name, module=module.__name__, state="loaded", provides=provides))
+    return PluginSet(plugins=tuple(plugins))
+
+
 def discover() -> list[metadata.EntryPoint]:
     """The entry points of the group, once each, sorted by name; nothing is imported.
 
@@ -165,6 +174,12 @@ def discover() -> list[metadata.EntryPoint]:
         for entry in reversed(list(metadata.entry_points(group=GROUP)))
     }
     return [unique[key] for key in sorted(unique)]
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("lightx2v_core")
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 def _core(manager: pluggy.PluginManager) -> Plugin:

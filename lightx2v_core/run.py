@@ -39,7 +39,7 @@ from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import VideoModel
 from lightx2v_core.record import dumps, run_record, sidecar
-from lightx2v_core.resolve import Resolved, resolve
+from lightx2v_core.resolve import Resolved, resolve, with_request
 from lightx2v_core.specs import SchedulerContext
 from lightx2v_core.video import open_writer, write_bytes
 
@@ -130,8 +130,7 @@ class Pipeline:
                 f"{', '.join(fixed)} cannot change between requests; load another pipeline for it"
             )
         values = _values(request, {name: KEYWORDS[name] for name in PER_REQUEST})
-        loaded = _overlaid(self._resolved.loaded, values)
-        return resolve(loaded, self._resolved.registry.plugins)
+        return with_request(self._resolved, _overlaid(self._resolved.loaded, values))
 
     def generate(self, *, on_event: Emit = ignore, **request: Any) -> Video:
         """Generate a video in memory. ``request`` is named like the command line's options: ``prompt``,

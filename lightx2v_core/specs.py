@@ -209,6 +209,8 @@ class Recognition:
     expected: Mapping[str, Mapping[str, tuple[int, ...]]]
     #: head dim of the attention calls
     head_dim: int
+    #: networks that take turns while denoising; a request may give a guidance scale for each
+    experts: int = 1
     #: notes for the plan
     notes: tuple[str, ...] = ()
 

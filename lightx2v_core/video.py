@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lightx2v_core.errors import OutputError
-from lightx2v_core.output import make_parents
+from lightx2v_core.output import frame_rate, make_parents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,30 +35,84 @@ def to_uint8(frames: Tensor) -> Tensor:
     return ((frames.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
 
 
-@contextmanager
-def open_writer(
-    path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
-) -> Iterator[FrameWriter]:
-    """A writer for ``kind`` (``mp4``, ``png``, ``frames``). The result appears when the block ends without an
-    exception; otherwise nothing is left. ``OutputError`` when it cannot be written."""
-    make_parents(path)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
+class Publication:
+    """Results that appear together: each is written under a temporary name, and all are renamed at the end."""
+
+    def __init__(self) -> None:
+        self._staged: list[tuple[Path, Path]] = []
+        self._writers: list[tuple[Path, _Mp4 | _Pngs]] = []
+        self._made: list[Path] = []
+
+    def video(
+        self, path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
+    ) -> FrameWriter:
+        """A writer for ``kind``: ``mp4``, ``png`` or ``frames``. ``OutputError`` when it cannot be written."""
+        part = self._stage(path)
         with failures_as(path):
-            writer: Any
+            writer: _Mp4 | _Pngs
             if kind == "mp4":
                 writer = _Mp4(part, fps=fps, width=width, height=height, crf=crf, comment=comment)
             else:
                 writer = _Pngs(part, folder=kind == "frames")
-        try:
-            yield writer
+        self._writers.append((path, writer))
+        return _Guarded(writer, path)
+
+    def bytes(self, path: Path, data: bytes) -> None:
+        """A small file. One inside a folder of frames comes and goes with that folder."""
+        folder = next(
+            (part for target, part in self._staged if target == path.parent and part.is_dir()), None
+        )
+        part = folder / path.name if folder is not None else self._stage(path)
+        with failures_as(path):
+            part.write_bytes(data)
+
+    def publish(self) -> None:
+        """Finish every file, and only then give them their names."""
+        for path, writer in self._writers:
             with failures_as(path):
                 writer.close()
+        for path, part in self._staged:
+            with failures_as(path):
                 _publish(part, path)
-        finally:
+        self._made.clear()
+
+    def discard(self) -> None:
+        """Remove what was not published, and the folders that were made for it."""
+        for _path, writer in self._writers:
             writer.abandon()
-    finally:
+        for _path, part in self._staged:
+            _remove(part)
+        for folder in reversed(self._made):
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _stage(self, path: Path) -> Path:
+        self._made += make_parents(path)
+        # not longer than any file name may be, and apart from the other parts of this process
+        part = path.with_name(f".{path.name[:40]}.part-{os.getpid()}-{len(self._staged)}")
+        self._staged.append((path, part))
         _remove(part)
+        return part
+
+
+@contextmanager
+def publication() -> Iterator[Publication]:
+    """What is written in the block appears when it ends without an exception; otherwise nothing is left."""
+    files = Publication()
+    try:
+        yield files
+        files.publish()
+    finally:
+        files.discard()
+
+
+@contextmanager
+def open_writer(
+    path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
+) -> Iterator[FrameWriter]:
+    """A writer for a video alone, see ``Publication.video``."""
+    with publication() as files:
+        yield files.video(path, kind, fps=fps, width=width, height=height, crf=crf, comment=comment)
 
 
 @contextmanager
@@ -75,14 +129,19 @@ def failures_as(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file whole or not at all."""
-    make_parents(path)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        with failures_as(path):
-            part.write_bytes(data)
-            part.replace(path)
-    finally:
-        _remove(part)
+    with publication() as files:
+        files.bytes(path, data)
+
+
+class _Guarded:
+    """A writer whose failures name the output. The caller's own failures, in between, stay what they are."""
+
+    def __init__(self, writer: FrameWriter, path: Path) -> None:
+        self._writer, self._path = writer, path
+
+    def write(self, frames: Tensor) -> None:
+        with failures_as(self._path):
+            self._writer.write(frames)
 
 
 class _Mp4:
@@ -96,8 +155,9 @@ class _Mp4:
             self._container = av.open(self._file, mode="w", format="mp4")
             if comment:
                 self._container.metadata["comment"] = comment
-            rate = Fraction(fps).limit_denominator(1001)
-            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+            self._stream = self._container.add_stream(
+                "libx264", rate=frame_rate(fps), options={"crf": str(crf)}
+            )
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
         except BaseException:
@@ -171,7 +231,7 @@ def _rgb_frame(image: Tensor) -> Any:
     from av import VideoFrame
 
     height, width, _ = image.shape
-    frame = VideoFrame(width, height, "rgb24")
+    frame: Any = VideoFrame(width, height, "rgb24")
     plane = frame.planes[0]
     buffer = bytearray(plane.buffer_size)
     rows = torch.frombuffer(buffer, dtype=torch.uint8)[: plane.line_size * height].view(

@@ -10,9 +10,12 @@ from __future__ import annotations
 import io
 import pickletools
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from attrs import frozen
+
+from lightx2v_core.api import DTYPE_BYTES
 
 
 class Refused(Exception):
@@ -21,12 +24,21 @@ class Refused(Exception):
 
 @frozen
 class StoredTensor:
-    """A tensor in the archive: its record ``storage``, dtype, shape, and elements of the whole storage."""
+    """A tensor in the archive: a view of the record ``storage`` of ``storage_bytes``, counted in elements."""
 
     storage: str
-    storage_elements: int
+    storage_bytes: int
     dtype: str
     shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @property
+    def span(self) -> int:
+        """Elements from the first to the last one that belongs to it."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
 
 
 @frozen
@@ -38,13 +50,14 @@ class _Global:
 class _Storage:
     key: str
     dtype: str
-    elements: int
+    nbytes: int
 
 
 class _Mark:
     pass
 
 
+_MAX_NUMBER = 1 << 48  # sizes above it are no real ones, and torch overflows above 2 ** 63
 _STORAGES = {
     f"torch.{kind}Storage": dtype
     for kind, dtype in {
@@ -76,7 +89,7 @@ def read_index(data: bytes) -> Any:
     except Refused:
         raise
     except Exception as exc:  # a damaged pickle can fail anywhere: empty stack, wrong types, bad text
-        raise Refused(f"its index is damaged ({type(exc).__name__}: {exc})") from None
+        raise Refused(f"its index is damaged ({type(exc).__name__})") from None
     raise Refused("its index is cut off")
 
 
@@ -108,32 +121,43 @@ def _call(machine: _Machine) -> None:
     elif name == "torch.Size":
         machine.push(tuple(arguments[0]))
     elif name == "torch._utils._rebuild_tensor_v2":
-        storage, _offset, shape = arguments[:3]
-        machine.push(_tensor(storage, shape, storage.dtype))
+        storage, offset, shape, stride = arguments[:4]
+        machine.push(_tensor(storage, offset, shape, stride, storage.dtype))
     elif name == "torch._utils._rebuild_tensor_v3":
-        storage, _offset, shape = arguments[:3]
-        machine.push(_tensor(storage, shape, _DTYPES[arguments[6].name]))
+        storage, offset, shape, stride = arguments[:4]
+        machine.push(_tensor(storage, offset, shape, stride, _DTYPES[arguments[6].name]))
     elif name == "torch._utils._rebuild_parameter" and isinstance(arguments[0], StoredTensor):
         machine.push(arguments[0])
     else:
         raise Refused(f"it calls {name}, which is no tensor")
 
 
-def _tensor(storage: Any, shape: Any, dtype: str) -> StoredTensor:
-    if not isinstance(storage, _Storage) or not all(type(n) is int and n >= 0 for n in shape):
-        raise Refused("a tensor in it has no storage or shape")
-    elements = storage.elements if storage.dtype == dtype else 0  # an untyped storage counts bytes
-    return StoredTensor(storage.key, elements, dtype, tuple(shape))
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, dtype: str) -> StoredTensor:
+    """A view of a storage, which has to lie inside of it."""
+    if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
+        raise Refused("a tensor in it has no storage, shape or strides")
+    if not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in (offset, *shape, *stride)):
+        raise Refused("a tensor in it has an impossible shape")
+    if len(shape) != len(stride) or prod(shape) > _MAX_NUMBER:
+        raise Refused("a tensor in it has an impossible shape")
+    tensor = StoredTensor(storage.key, storage.nbytes, dtype, shape, stride, offset)
+    if (offset + tensor.span) * DTYPE_BYTES[dtype] > storage.nbytes:
+        raise Refused("a tensor in it reaches beyond its storage")
+    return tensor
 
 
 def _persistent(machine: _Machine) -> None:
+    """``("storage", type, key, location, number of elements)``. Values are never printed: they may be huge."""
     (pid,) = machine.pop(1)
     if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or not isinstance(pid[1], _Global):
-        raise Refused(f"it refers to {pid!r}, which is no storage")
+        raise Refused("it refers to something outside that is no storage")
     dtype = _STORAGES.get(pid[1].name)
     if dtype is None:
         raise Refused(f"it has a storage of type {pid[1].name}")
-    machine.push(_Storage(str(pid[2]), dtype, int(pid[4])))
+    key, elements = pid[2], pid[4]
+    if type(key) is not str or type(elements) is not int or not 0 <= elements <= _MAX_NUMBER:
+        raise Refused("it has a storage without a name or a size")
+    machine.push(_Storage(key, dtype, elements * DTYPE_BYTES[dtype]))
 
 
 _CALLABLE = frozenset(
@@ -157,6 +181,8 @@ def _set_items(machine: _Machine, items: Sequence[Any]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, dict):
         raise Refused("it sets items of something that is no dict")
+    if not all(type(key) in (str, int) for key in items[::2]):  # hashing others may never end
+        raise Refused("it has a dict with keys that are no names")
     target.update(zip(items[::2], items[1::2], strict=True))
 
 

@@ -7,15 +7,14 @@ positioned reads straight into their memory: every byte once, and nothing stays 
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, RunError, TensorInfo
+from lightx2v_core.builtin.positioned import OpenFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +95,9 @@ def _check_gapless(path: Path, tensors: Mapping[str, TensorInfo], start: int, si
     at = start
     for begin, end, name in sorted(_span(info) for info in tensors.values()):
         if begin != at:
-            what = "overlaps the tensor before it" if begin < at else f"follows {begin - at} bytes of no tensor"
+            what = (
+                "overlaps the tensor before it" if begin < at else f"follows {begin - at} bytes of no tensor"
+            )
             raise CheckpointError(f"{path} is damaged: {name!r} {what}")
         at = end
     if at != size:
@@ -127,7 +128,7 @@ class SafetensorsSource:
 
     def __init__(self, header: Header) -> None:
         self._tensors = header.tensors
-        self._files: dict[Path, int] = {}
+        self._files = OpenFiles(self._check)
 
     def names(self) -> Sequence[str]:
         return list(self._tensors)
@@ -137,33 +138,16 @@ class SafetensorsSource:
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
         """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
-        import torch
-
         info = self._tensors[name]
-        tensor = torch.empty(info.shape, dtype=getattr(torch, info.dtype))
-        if info.nbytes:
-            buffer = (ctypes.c_char * info.nbytes).from_address(tensor.data_ptr())
-            self._read_into(info, memoryview(buffer).cast("B"))
-        return tensor if device == "cpu" else tensor.to(device)
-
-    def _read_into(self, info: TensorInfo, buffer: memoryview) -> None:
         assert info.offset is not None
-        try:
-            if info.file not in self._files:
-                self._open(info.file)
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(self._files[info.file], [buffer[done : done + _CHUNK]], info.offset + done)
-                if count == 0:
-                    raise RunError(f"{info.file} became shorter while it was read: {info.name!r} is cut off")
-                done += count
-        except OSError as exc:
-            raise RunError(f"{info.file} cannot be read: {exc.strerror or exc}") from None
+        flat = self._files.read(info.file, info.offset, info.elements, info.dtype, name)
+        return flat.view(info.shape).to(device)
 
-    def _open(self, path: Path) -> None:
-        """Open a file and make sure that it is still the one whose header was read."""
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self._files[path] = descriptor
+    def close(self) -> None:
+        self._files.close()
+
+    def _check(self, path: Path) -> None:
+        """A file that was just opened has to be the one whose header was read."""
         try:
             now = read_header(path).tensors
         except CheckpointError as exc:
@@ -172,14 +156,5 @@ class SafetensorsSource:
             if info.file == path and now.get(name) != info:
                 raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
 
-    def close(self) -> None:
-        while self._files:
-            os.close(self._files.popitem()[1])
-
-    def __del__(self) -> None:
-        self.close()
-
-
-_CHUNK = 1 << 28  # one read call takes at most 2 GiB on Linux
 
 assert set(_DTYPES.values()) <= set(DTYPE_BYTES)

@@ -1,19 +1,24 @@
 """torch.save files (.pth): a zip archive of a pickled index and raw storages.
 
 The index is *read*, never unpickled: a small interpreter (``pickle_index``) follows its opcodes, knows the few
-names that tensors are made of and refuses every other one. Tensors are loaded by
-``torch.load(mmap=True, weights_only=True)``.
+names that tensors are made of and refuses every other one. The storages are plain bytes at known places, read like
+those of a safetensors file; ``torch.load`` is not needed.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from attrs import frozen
 
 from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, RunError, TensorInfo
 from lightx2v_core.builtin.pickle_index import Refused, StoredTensor, read_index
+from lightx2v_core.builtin.positioned import OpenFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,61 +26,130 @@ if TYPE_CHECKING:
 #: keys under which training code wraps a state dict
 WRAPPERS = ("state_dict", "model_state")
 _MAX_INDEX = 1 << 28
+_MAX_WRAPPERS = 8
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@frozen
+class Entry:
+    """A tensor by its name: how it lies in its storage, and where in the file its first element is."""
+
+    stored: StoredTensor
+    position: int
 
 
 def read_header(path: Path) -> Header:
     """The tensors of one file. ``CheckpointError`` when it is damaged or holds anything but tensors."""
+    return Header(
+        tensors={
+            name: TensorInfo(
+                name=name,
+                shape=entry.stored.shape,
+                dtype=entry.stored.dtype,
+                file=path,
+                offset=entry.position,
+            )
+            for name, entry in read_entries(path).items()
+        }
+    )
+
+
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Every tensor of a file and where it is. ``CheckpointError`` as for ``read_header``."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = {entry.filename: entry for entry in archive.infolist()}
-            index = next((name for name in records if name.endswith("/data.pkl")), None)
-            if index is None or records[index].file_size > _MAX_INDEX:
-                raise CheckpointError(f"{path} is not a torch.save file: the archive has no data.pkl")
-            value = read_index(archive.read(index))
-    except zipfile.BadZipFile:
-        raise CheckpointError(
-            f"{path} is not a torch.save file, or is truncated (files of torch before 1.6 must be saved again)"
-        ) from None
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise CheckpointError(
+                    f"{path} is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
+                )
+            with zipfile.ZipFile(file) as archive:
+                return _entries(path, file, archive)
+    except (CheckpointError, MemoryError):
+        raise
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
     except Refused as exc:
         raise CheckpointError(f"{path} was refused, and nothing in it was executed: {exc}") from None
-    state = unwrapped(value)
-    if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f"{path} holds no tensors by name, but {type(state).__name__}")
+    except Exception as exc:  # zipfile fails in many ways: bad checksum, unknown compression, encryption, ...
+        raise CheckpointError(
+            f"{path} is not a torch.save file, or is truncated or damaged ({exc}); copy or download it again "
+            "(files of torch before 1.6 must be saved again)"
+        ) from None
+
+
+def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, Entry]:
+    records = {entry.filename: entry for entry in archive.infolist()}
+    index = next((name for name in records if name.endswith("/data.pkl")), None)
+    if index is None:
+        raise CheckpointError(f"{path} is not a torch.save file: the archive has no data.pkl")
+    if records[index].file_size > _MAX_INDEX:
+        raise CheckpointError(f"{path} was refused: its index is larger than any list of tensors")
     folder = index.removesuffix("data.pkl")
-    return Header(tensors={name: _info(path, name, item, folder, records) for name, item in state.items()})
+    order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in records else b"little"
+    if order != sys.byteorder.encode():
+        raise CheckpointError(f"{path} was written on a machine of another byte order; save it again")
+    state = unwrapped(read_index(archive.read(index)))
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path} holds no tensors by name, but {_kind(state)}")
+    size = os.fstat(file.fileno()).st_size
+    starts: dict[str, int] = {}
+    found = {}
+    for name, item in state.items():
+        if not isinstance(name, str) or not isinstance(item, StoredTensor):
+            raise CheckpointError(
+                f"{path} was refused, and nothing in it was executed: {name!r} is no tensor but {_kind(item)}"
+            )
+        record = records.get(f"{folder}data/{item.storage}")
+        if record is None or record.file_size < item.storage_bytes:
+            raise CheckpointError(f"{path} is damaged: the storage of {name!r} is missing or too short")
+        if record.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(f"{path} is compressed, which torch cannot read; save it with torch.save")
+        if item.storage not in starts:
+            starts[item.storage] = _data_start(file, record)
+        if starts[item.storage] + item.storage_bytes > size:
+            raise CheckpointError(f"{path} is truncated: the storage of {name!r} is cut off")
+        position = starts[item.storage] + item.offset * DTYPE_BYTES[item.dtype]
+        found[name] = Entry(stored=item, position=position)
+    return found
+
+
+def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
+    """Where the bytes of a record begin: behind its own header, whose padding only that header knows."""
+    file.seek(record.header_offset)
+    head = file.read(30)
+    if head[:4] != b"PK\x03\x04" or len(head) != 30:
+        raise zipfile.BadZipFile(f"no record at byte {record.header_offset}")
+    return (
+        record.header_offset
+        + 30
+        + int.from_bytes(head[26:28], "little")
+        + int.from_bytes(head[28:30], "little")
+    )
 
 
 def unwrapped(value: Any) -> Any:
-    """The state dict inside the wrappers that training code puts around it."""
-    while isinstance(value, Mapping):
-        inner = next((value[key] for key in WRAPPERS if isinstance(value.get(key), Mapping)), None)
-        if inner is None:
-            return value
-        value = inner
+    """The state dict inside the wrappers that training code puts around it; a few, since a dict may hold itself."""
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(value, Mapping):
+            break
+        value = next((value[key] for key in WRAPPERS if isinstance(value.get(key), Mapping)), value)
     return value
 
 
-def _info(
-    path: Path, name: Any, item: Any, folder: str, records: Mapping[str, zipfile.ZipInfo]
-) -> TensorInfo:
-    if not isinstance(name, str) or not isinstance(item, StoredTensor):
-        raise CheckpointError(
-            f"{path} was refused, and nothing in it was executed: {name!r} is no tensor but {type(item).__name__}"
-        )
-    record = records.get(f"{folder}data/{item.storage}")
-    if record is None or record.file_size < item.storage_elements * DTYPE_BYTES[item.dtype]:
-        raise CheckpointError(f"{path} is damaged: the storage of {name!r} is missing or too short")
-    return TensorInfo(name=name, shape=item.shape, dtype=item.dtype, file=path)
+def _kind(value: Any) -> str:
+    """What a value of the index is, in words."""
+    if isinstance(value, Mapping):
+        return "a dict" if value else "an empty dict"
+    return {StoredTensor: "a single tensor", type(None): "None"}.get(type(value), type(value).__name__)
 
 
 class TorchSource:
-    """``WeightSource`` over one torch.save file, memory-mapped on first use."""
+    """``WeightSource`` over the tensors of a header, which may lie in several files."""
 
     def __init__(self, header: Header) -> None:
         self._tensors = header.tensors
-        self._loaded: dict[Path, Mapping[str, Tensor]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._files = OpenFiles(self._check)
 
     def names(self) -> Sequence[str]:
         return list(self._tensors)
@@ -84,22 +158,30 @@ class TorchSource:
         return self._tensors[name]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor on ``device``; on the CPU it stays a view of the mapped file until it is written to."""
-        import pickle
-
-        import torch
-
+        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
         info = self._tensors[name]
-        if info.file not in self._loaded:
-            try:
-                state = unwrapped(torch.load(info.file, map_location="cpu", mmap=True, weights_only=True))
-            except (OSError, RuntimeError, pickle.UnpicklingError) as exc:
-                raise RunError(f"{info.file} cannot be read: {exc}") from None
-            self._loaded[info.file] = state
-        tensor = self._loaded[info.file].get(name)
-        if tensor is None or tuple(tensor.shape) != info.shape:
-            raise RunError(f"{info.file} changed since it was planned: {name!r} is not what it was")
-        return tensor.to(device)
+        self._files.open(info.file)
+        entry = self._entries[name]
+        flat = self._files.read(info.file, entry.position, entry.stored.span, info.dtype, name)
+        return flat.as_strided(info.shape, entry.stored.stride).contiguous().to(device)
 
     def close(self) -> None:
-        self._loaded.clear()
+        self._files.close()
+
+    def _check(self, path: Path) -> None:
+        """A file that was just opened has to be the one whose header was read."""
+        try:
+            now = read_entries(path)
+        except CheckpointError as exc:
+            raise RunError(f"{path} changed since it was planned: {exc}") from None
+        for name, info in self._tensors.items():
+            if info.file != path:
+                continue
+            entry = now.get(name)
+            if entry is None or (entry.stored.shape, entry.stored.dtype, entry.position) != (
+                info.shape,
+                info.dtype,
+                info.offset,
+            ):
+                raise RunError(f"{path} changed since it was planned: {name!r} is not what it was")
+            self._entries[name] = entry

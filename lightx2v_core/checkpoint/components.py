@@ -103,7 +103,9 @@ def locate(spec: ComponentSpec, folder: Path, override: str | None) -> Located |
         if path is not None and path.is_file():
             return Located(files=(path,), rule=f"components.{spec.name}.path")
         if path is None or not path.is_dir():
-            raise CheckpointError(f"components.{spec.name}.path {_short(override)} does not exist{_near(path)}")
+            raise CheckpointError(
+                f"components.{spec.name}.path {_short(override)} does not exist{_near(path)}"
+            )
         found = _matching(spec, path) or _matching(spec, path, patterns=("*.safetensors",))
         if found is None:
             raise CheckpointError(

@@ -26,14 +26,21 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
         found.append(
             f"{component}: {len(wrong)} tensors have another shape than {source} says: {_some(wrong)}"
         )
-    coded = [
+    return found
+
+
+def coded(component: str, header: Header, expected: Mapping[str, Sequence[int]]) -> list[str]:
+    """Tensors in a dtype that needs a quantizer, as a sentence; an empty list when there are none."""
+    found = [
         f"{name} ({info.dtype} in {info.file.name})"
         for name, info in header.tensors.items()
         if name in expected and info.dtype not in PLAIN
     ]
-    if coded:
-        found.append(f"{component}: {len(coded)} tensors are stored quantized: {_some(coded)}")
-    return found
+    if not found:
+        return []
+    return [
+        f"{component}: {len(found)} tensors are stored quantized: {_some(found)}; choose a quantizer that reads them"
+    ]
 
 
 def unused(header: Header, expected: Mapping[str, Sequence[int]]) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import attrs
 import click
 
+from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.distributions import found_twice
 from lightx2v_core.hookspecs import KINDS
@@ -35,6 +37,8 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
         "timings": parameters.pop("timings"),
         "options": parameters,
     }
+    # at exit Python would search the imported modules for cycles, which takes longer than the listing itself
+    ctx.call_on_close(gc.freeze)
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_)
 
@@ -111,6 +115,11 @@ def problems(plugins: PluginSet) -> list[str]:
             if len(owners) > 1
         ]
     found += [
+        f"command {item.spec.name!r} is one of the core's; that of {item.plugin} is {item.qualified!r}"
+        for item in plugins.provided("command")
+        if item.spec.name in COMMANDS
+    ]
+    found += [
         f"{name} is found {len(where)} times on the path, {where[0]} wins: {', '.join(where)}"
         for name, where in found_twice(GROUP).items()
     ]
@@ -142,16 +151,24 @@ def _provided(item: Provided, ctx: BuildContext | None) -> dict[str, Any]:
 
 def option_lines(spec: Spec[Any]) -> list[str]:
     """``name: type = default`` of each option of an implementation."""
-    lines = []
-    for option in attrs.fields(spec.config):
-        kind = (
-            option.type
-            if isinstance(option.type, str)
-            else getattr(option.type, "__name__", str(option.type))
-        )
-        default = "" if option.default is attrs.NOTHING else f" = {option.default!r}"
-        lines.append(f"{option.name}: {kind}{default}")
-    return lines
+    return [
+        f"{option.name}: {_type(option.type)}{_default(option.default)}"
+        for option in attrs.fields(spec.config)
+    ]
+
+
+def _type(hint: Any) -> str:
+    """A type as it is written in source."""
+    plain = isinstance(hint, type) and get_origin(hint) is None
+    return hint.__name__ if plain else str(hint).replace("typing.", "")
+
+
+def _default(value: Any) -> str:
+    if value is attrs.NOTHING:
+        return ""
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+        return " = ..." if value.takes_self else f" = {value.factory()!r}"
+    return f" = {value!r}"
 
 
 def _print_json(data: Any) -> None:

@@ -1,12 +1,13 @@
 """JSON with ``//`` and ``/* */`` comments and trailing commas, read strictly.
 
 Comments and trailing commas become blanks of the same length before the standard parser sees the text, so line
-and column in its messages are those of the file. Repeated keys and NaN are errors.
+and column in its messages are those of the file. Repeated keys and numbers that are not finite are errors.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ def read(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc.strerror or exc}") from None
+    except ValueError as exc:  # no UTF-8, or a name that no file can have
         raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc}") from None
     value = loads(text, str(path))
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected an object {{...}} at the top, got {type(value).__name__}")
+        raise ConfigError(f"{path}: expected an object {{...}} at the top, got {_word(value)}")
     return value
 
 
@@ -37,7 +40,10 @@ def loads(text: str, where: str = "text") -> Any:
     """The value of JSONC ``text``; ``where`` names it in errors."""
     try:
         return json.loads(
-            _blanked(text, where), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
+            _blanked(text, where),
+            object_pairs_hook=_without_repeats,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
         )
     except json.JSONDecodeError as exc:
         raise ConfigError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}") from None
@@ -80,5 +86,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _word(value: Any) -> str:
+    return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(
+        type(value), "a number"
+    )

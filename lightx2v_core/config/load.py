@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 from attrs import frozen
 
 from lightx2v_core.config import jsonc
@@ -19,6 +18,11 @@ from lightx2v_core.errors import ConfigError
 SECTIONS = ("model", "attention", "quantizer", "offloader", "lora_applier", "scheduler")
 #: what a section that gives only ``options`` uses; the other sections have to say it
 _DEFAULT_USE = {"model": "auto", "attention": "auto", "offloader": "none", "lora_applier": "merge"}
+
+
+#: a part of a dotted key: in quotes, or without dots, quotes and equals signs
+_PART = r'"([^"]+)"|([^\s."=](?:[^."=]*[^\s."=])?)'
+_SET = re.compile(rf"(?P<key>\s*(?:{_PART})(?:\s*\.\s*(?:{_PART}))*\s*)=(?P<value>.*)", re.DOTALL)
 
 
 @frozen(kw_only=True)
@@ -67,8 +71,11 @@ def load_config(
         _record(data, str(source), origins)
     for item in values:
         _put(data, item)
-        origins.update({path: item.origin for path in _leaves(item.value, ".".join(item.path))})
-    given_by = sorted({origin for origin in origins.values()})
+        at = ".".join(item.path)
+        for path in [path for path in origins if path == at or path.startswith(f"{at}.")]:
+            del origins[path]  # what stood there is gone
+        origins.update(dict.fromkeys(_leaves(item.value, at), item.origin))
+    given_by = sorted(set(origins.values()))
     where = f"configuration (from {', '.join(given_by)})" if given_by else "configuration"
     return LoadedConfig(config=structure(_normal(data), RunConfig, where=where), origins=origins)
 
@@ -76,24 +83,25 @@ def load_config(
 def parse_set(text: str) -> Value:
     """``dotted.key=JSON`` of ``--set``; a value that is no JSON is taken as a string. A key that has dots itself is
     put in quotes: ``model.options."wan2.1".vae_tile=256``."""
-    key, equals, raw = text.partition("=")
-    if not equals or not key.strip():
+    match = _SET.fullmatch(text)
+    if match is None:
         raise ConfigError(f"--set {text!r}: expected dotted.key=value, such as sampling.steps=20")
+    key, raw = match.group("key").strip(), match.group("value")
     try:
         value = jsonc.loads(raw, f"--set {key}")
     except ConfigError:
         if raw.lstrip()[:1] in ("{", "[", '"'):
             raise
         value = raw
-    parts = [quoted or plain.strip() for quoted, plain in re.findall(r'"([^"]*)"|([^."]+)', key)]
-    return Value(path=tuple(parts), value=value, origin=f"--set {key.strip()}")
+    parts = [quoted or plain for quoted, plain in re.findall(_PART, key)]
+    return Value(path=tuple(parts), value=value, origin=f"--set {key}")
 
 
 def parse_size(text: str) -> list[int]:
     """``832x480`` (or ``832*480``) as [width, height]."""
-    match = re.fullmatch(r"\s*(\d+)\s*[xX*\u00d7]\s*(\d+)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX*\u00d7]\s*(\d{1,9})\s*", text)
     if match is None:
-        raise ConfigError(f"size {text!r}: expected WIDTHxHEIGHT in pixels, such as 832x480")
+        raise ConfigError(f"size {text[:100]!r}: expected WIDTHxHEIGHT in pixels, such as 832x480")
     return [int(match.group(1)), int(match.group(2))]
 
 
@@ -161,7 +169,7 @@ def _put(data: dict[str, Any], item: Value) -> None:
 
 
 def _record(value: Any, origin: str, origins: dict[str, str]) -> None:
-    origins.update({path: origin for path in _leaves(value, "")})
+    origins.update(dict.fromkeys(_leaves(value, ""), origin))
 
 
 def _leaves(value: Any, path: str) -> list[str]:
@@ -171,7 +179,4 @@ def _leaves(value: Any, path: str) -> list[str]:
 
 
 def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        str(key): _copied(item) if isinstance(item, Mapping) else item
-        for key, item in (attrs.asdict(value) if attrs.has(type(value)) else value).items()
-    }
+    return {str(key): _copied(item) if isinstance(item, Mapping) else item for key, item in value.items()}

@@ -18,7 +18,7 @@ def _between(low: float, high: float, *, above: bool = False) -> Callable[[Any, 
 
     def check(_instance: Any, attribute: Any, value: Any) -> None:
         for number in value if isinstance(value, Sequence) else (value,):
-            if number is None or (low < number if above else low <= number) and number <= high:
+            if number is None or ((low < number if above else low <= number) and number <= high):
                 continue
             start = f"above {low:g}" if above else f"{low:g} or more"
             end = "" if high == math.inf else f", at most {high:g}"
@@ -72,9 +72,7 @@ class SamplingConfig:
         validator=_between(0, 1000, above=True),
         metadata=_help("frames a second of the file"),
     )
-    steps: int | None = field(
-        default=None, validator=_between(1, 1000), metadata=_help("denoising steps")
-    )
+    steps: int | None = field(default=None, validator=_between(1, 1000), metadata=_help("denoising steps"))
     guide_scale: tuple[float, ...] | None = field(
         default=None,
         validator=[_between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
@@ -130,9 +128,7 @@ class OutputConfig:
         default=None, metadata=_help("an .mp4 file, a .png for one frame, or a folder of PNGs")
     )
     record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
-    crf: int = field(
-        default=18, validator=_between(0, 51), metadata=_help("H.264 quality, lower is better")
-    )
+    crf: int = field(default=18, validator=_between(0, 51), metadata=_help("H.264 quality, lower is better"))
 
 
 @frozen(kw_only=True)

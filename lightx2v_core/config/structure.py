@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
@@ -47,16 +47,32 @@ def _exact(value: Any, kind: type[Any]) -> Any:
     """A value of exactly this JSON type; an integer is fine where a float is wanted, a bool never is."""
     accepted = (int, float) if kind is float else (kind,)
     if type(value) not in accepted:
-        raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {value!r}")
-    if kind is float and not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value!r}")
+        raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {_short(value)}")
+    if kind is float and not abs(value) <= sys.float_info.max:
+        raise ValueError(f"expected a finite number, got {_short(value)}")
+    if kind is str and not _is_text(value):
+        raise ValueError(f"{_short(value)} is not valid text: it has a NUL or half a character in it")
     return kind(value)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a run record, a file name and a tokenizer could take it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _object(converter: Converter) -> Any:
     def build(value: Any, cls: type[Any]) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"expected an object, got {_word(type(value))} {value!r}")
+            raise TypeError(f"expected an object, got {_word(type(value))} {_short(value)}")
         return make(value, cls)
 
     from cattrs.gen import make_dict_structure_fn
@@ -74,7 +90,7 @@ def _object(converter: Converter) -> Any:
 def _tuple(converter: Converter) -> Any:
     def build(value: Any, cls: Any) -> Any:
         if not isinstance(value, list | tuple):
-            raise TypeError(f"expected a list, got {_word(type(value))} {value!r}")
+            raise TypeError(f"expected a list, got {_word(type(value))} {_short(value)}")
         kinds = get_args(cls)
         if len(kinds) == 2 and kinds[1] is Ellipsis:
             return tuple(converter.structure(list(value), list[kinds[0]]))  # type: ignore[valid-type]
@@ -93,7 +109,9 @@ def _literal(value: Any, cls: Any) -> Any:
     allowed = get_args(cls)
     if value not in allowed or type(value) not in {type(item) for item in allowed}:
         choices = ", ".join(repr(item) for item in allowed)
-        raise ValueError(f"{value!r} is not one of {choices}{suggestion(str(value), map(str, allowed))}")
+        raise ValueError(
+            f"{_short(value)} is not one of {choices}{suggestion(str(value), map(str, allowed))}"
+        )
     return value
 
 

@@ -1,1 +1,12 @@
-"""What plugin authors test with."""
+"""What plugin authors test with. Nothing of it is loaded unless it is asked for.
+
+``pytest_plugins = ["lightx2v_core.testing.fixtures"]`` in a ``conftest.py`` brings the fixture ``fake_dist``.
+"""
+
+from __future__ import annotations
+
+from lightx2v_core.testing.dists import environment, write_dist
+from lightx2v_core.testing.imports import HEAVY, assert_light_import, heavy_imports
+from lightx2v_core.testing.sets import plugin_set
+
+__all__ = ["HEAVY", "assert_light_import", "environment", "heavy_imports", "plugin_set", "write_dist"]

@@ -36,7 +36,9 @@ def tiny(folder: Path, model: str, seed: int) -> None:
     except LightX2VError as exc:
         raise click.ClickException(str(exc)) from None
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(f"a tiny {model} checkpoint with random weights, seed {seed}\n", encoding="utf-8")
+    (folder / MARKER).write_text(
+        f"a tiny {model} checkpoint with random weights, seed {seed}\n", encoding="utf-8"
+    )
     spec.write_tiny(folder, seed)
     click.echo(f"wrote a tiny {model} checkpoint to {folder}")
 

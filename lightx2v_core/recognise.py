@@ -1,0 +1,195 @@
+"""Asks the model plugins whose checkpoint a folder is, and checks that everything it needs is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.components import Component, locate, read_component, read_config
+from lightx2v_core.choices import Chosen, structured_options
+from lightx2v_core.config.model import RunConfig
+from lightx2v_core.errors import CheckpointError, PluginError, suggestion
+from lightx2v_core.plugins import Provided
+from lightx2v_core.registry import Registry, Selection
+from lightx2v_core.specs import (
+    BuildContext,
+    CheckpointFacts,
+    ComponentSpec,
+    ModelSpec,
+    Recognition,
+    WeightLoaderSpec,
+)
+from lightx2v_core.tensors import Header
+
+Answer = tuple[Provided, Recognition, Mapping[str, Component]]
+
+
+@frozen(kw_only=True)
+class Recognised:
+    """The model a folder holds, its components, and the models it is not, with reasons."""
+
+    model: Chosen
+    recognition: Recognition
+    components: Mapping[str, Component]
+    rejected: Mapping[str, str]
+
+    @property
+    def spec(self) -> ModelSpec[Any]:
+        spec: ModelSpec[Any] = self.model.spec
+        return spec
+
+    def part(self, name: str) -> ComponentSpec:
+        """What the model says of one of its components."""
+        return component_spec(self.spec, name)
+
+
+def recognise(config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext) -> Recognised:
+    """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one."""
+    read = lru_cache(maxsize=None)(lambda path: read_header(registry, path))
+    known: list[Answer] = []
+    rejected: dict[str, str] = {}
+    broken: list[CheckpointError] = []
+    for item in _candidates(config, registry):
+        assert isinstance(item.spec, ModelSpec)
+        if reasons := item.reasons(ctx):
+            rejected[item.qualified] = "; ".join(reasons)
+            continue
+        try:
+            components = _locate(item.spec, config, folder, read)
+            answer = _ask(item.spec, folder, components)
+        except CheckpointError as exc:
+            broken.append(exc)
+            rejected[item.qualified] = str(exc)
+            continue
+        if isinstance(answer, Recognition):
+            known.append((item, answer, components))
+        else:
+            rejected[item.qualified] = answer
+    if len(known) > 1:
+        choices = " or ".join(f"--model {item.qualified}" for item, _, _ in known)
+        raise CheckpointError(f"{folder} is recognised by more than one model; say which: {choices}")
+    if broken and not known:
+        raise broken[0]
+    if not known:
+        reasons_text = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
+        raise CheckpointError(f"no installed model knows {folder} ({listing(folder)}):\n{reasons_text}")
+    item, recognition, components = known[0]
+    chosen = Chosen(
+        selection=Selection(
+            chosen=item, why="recognised by its tensors" if config.model.use == ("auto",) else "asked for"
+        ),
+        config=structured_options(config.model, registry, "model", item),
+    )
+    return Recognised(model=chosen, recognition=recognition, components=components, rejected=rejected)
+
+
+def check_complete(found: Recognised, folder: Path, quantized: frozenset[str]) -> None:
+    """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``.
+    ``quantized`` names the components that a quantizer is chosen for."""
+    problems: list[str] = []
+    for name in found.recognition.components:
+        part = found.part(name)
+        component = found.components.get(name)
+        if component is None:
+            problems.append(
+                f"{name}: no {part.summary} ({' or '.join(part.files)}); {part.hint or 'add it to the folder'}"
+                f" or set components.{name}.path"
+            )
+            continue
+        problems += [
+            f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}"
+            for asset, path in component.assets.items()
+            if not path.exists()
+        ]
+        source = "config.json" if part is found.spec.components[0] else "its own layout"
+        problems += verify.problems(name, component.header, found.recognition.expected[name], source)
+        if name not in quantized:
+            problems += verify.coded(name, component.header, found.recognition.expected[name])
+    if problems:
+        lines = "\n".join(f"  {line}" for line in problems)
+        raise CheckpointError(
+            f"{folder} ({found.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
+        )
+
+
+def component_spec(spec: ModelSpec[Any], name: str) -> ComponentSpec:
+    """The component of a model by its name."""
+    return next(part for part in spec.components if part.name == name)
+
+
+def loader_for(registry: Registry, path: Path) -> Provided:
+    """The weight loader of a file, by its suffix."""
+    suffixes: set[str] = set()
+    for item in registry.candidates("weight_loader"):
+        assert isinstance(item.spec, WeightLoaderSpec)
+        if path.suffix.lower() in item.spec.suffixes:
+            return item
+        suffixes.update(item.spec.suffixes)
+    raise CheckpointError(
+        f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
+    )
+
+
+def read_header(registry: Registry, path: Path) -> Header:
+    """The header of a file, by the loader of its suffix."""
+    spec = loader_for(registry, path).spec
+    assert isinstance(spec, WeightLoaderSpec)
+    return spec.read_header(path)
+
+
+def listing(folder: Path) -> str:
+    """What a folder holds, in a few words."""
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"it holds {', '.join(names[:12])}{more}"
+
+
+def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
+    if config.model.use != ("auto",):
+        return [registry.find("model", name) for name in config.model.use]
+    found = list(registry.candidates("model"))
+    if not found:
+        absent = "".join(
+            f"\n  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
+            for plugin in registry.plugins.not_loaded()
+        )
+        raise PluginError(
+            f'no model plugin is installed; for Wan2.1: pip install "lightx2v-core[wan21]"{absent}'
+        )
+    return found
+
+
+def _locate(
+    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: Callable[[Path], Header]
+) -> Mapping[str, Component]:
+    names = [part.name for part in spec.components]
+    for name in config.components:
+        if name not in names:
+            raise CheckpointError(
+                f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
+                f"it has {', '.join(names)}"
+            )
+    components = {}
+    for part in spec.components:
+        override = config.components[part.name].path if part.name in config.components else None
+        found = locate(part, folder, override)
+        if found is not None:
+            components[part.name] = read_component(part, folder, found, read)
+    return components
+
+
+def _ask(spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component]) -> Recognition | str:
+    main = spec.components[0]
+    if main.name not in components:
+        return f"no {main.summary} ({' or '.join(main.files)})"
+    facts = CheckpointFacts(
+        folder=folder,
+        config=read_config(components[main.name].files[0].parent),
+        headers={name: component.header for name, component in components.items()},
+    )
+    return spec.recognise(facts)

@@ -1,0 +1,51 @@
+"""The rule that a plugin's entry module imports nothing heavy, checked in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+#: packages that may be imported inside ``build`` and ``unusable`` only
+HEAVY = ("torch", "transformers", "numpy", "xformers", "vllm", "PIL", "av", "tokenizers", "cattrs")
+
+_MARK = "heavy imports:"
+
+
+def heavy_imports(
+    code: str,
+    *,
+    forbidden: Sequence[str] = HEAVY,
+    env: Mapping[str, str] | None = None,
+    arguments: Sequence[str] = (),
+) -> list[str]:
+    """Which of the ``forbidden`` packages running ``code`` in a fresh interpreter imports.
+
+    ``AssertionError`` when the code fails; a ``SystemExit(0)`` is no failure.
+    """
+    # the interpreter's own start-up (a .pth file, a coverage hook) is not the code's doing
+    program = (
+        "import atexit, sys\n"
+        f"_before, _wanted = set(sys.modules), {tuple(forbidden)!r}\n"
+        f"atexit.register(lambda: print({_MARK!r}, "
+        "*(name for name in _wanted if name in sys.modules and name not in _before)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program + code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=None if env is None else dict(env),
+    )
+    assert done.returncode == 0, f"status {done.returncode} of\n{code}\n{done.stdout}{done.stderr}"
+    return done.stdout.rpartition(_MARK)[2].split()
+
+
+def assert_light_import(
+    module: str, *, forbidden: Sequence[str] = HEAVY, env: Mapping[str, str] | None = None
+) -> None:
+    """Fail when importing ``module`` imports one of the ``forbidden`` packages."""
+    found = heavy_imports(f"import {module}", forbidden=forbidden, env=env)
+    assert not found, (
+        f"import {module} imports {', '.join(found)}: move that into the bodies of build and unusable"
+    )
