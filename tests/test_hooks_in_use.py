@@ -1,0 +1,185 @@
+"""Quantizers, LoRA appliers and offloaders of third parties are really used by a run, one component at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import nn  # noqa: E402
+
+from lightx2v_core import load  # noqa: E402
+from lightx2v_core.api import (  # noqa: E402
+    BuildContext,
+    CheckpointError,
+    LoraApplierSpec,
+    OffloaderSpec,
+    QuantizerSpec,
+    hookimpl,
+)
+from lightx2v_core.plugins import collected  # noqa: E402
+
+SMALL: dict[str, Any] = {"size": (32, 32), "frames": 1, "steps": 2, "prompt": "a fox"}
+
+
+class HalfLinear(nn.Module):
+    """A linear whose file holds int8 codes and one scale a row."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(plain.weight.shape, dtype=torch.int8), requires_grad=False)
+        self.weight_scale = nn.Parameter(torch.empty(plain.out_features, 1), requires_grad=False)
+        self.bias = plain.bias
+
+    def forward(self, x: Any) -> Any:
+        return nn.functional.linear(x, self.weight.float() * self.weight_scale, self.bias)
+
+
+class RowInt8:
+    """The quantizer of ``HalfLinear``."""
+
+    def linear(self, name: str, plain: nn.Linear, stored: Mapping[str, Any]) -> nn.Module | None:
+        if "weight_scale" not in stored:
+            return None
+        with torch.device("meta"):
+            return HalfLinear(plain)
+
+    def quantize(self, weight: Any) -> dict[str, Any]:
+        scale = weight.abs().amax(dim=1, keepdim=True) / 127
+        return {"weight": (weight / scale).round().to(torch.int8), "weight_scale": scale}
+
+    def dequantize(self, stored: Mapping[str, Any]) -> Any:
+        return stored["weight"].float() * stored["weight_scale"]
+
+
+class Doubling:
+    """A source in which the head of the network counts (1 + strength) times."""
+
+    def __init__(self, base: Any, strength: float) -> None:
+        self.base, self.strength = base, strength
+        self.names, self.info, self.close = base.names, base.info, base.close
+
+    def read(self, name: str, device: str = "cpu") -> Any:
+        tensor = self.base.read(name, device)
+        return tensor * (1 + self.strength) if name == "head.head.weight" else tensor
+
+
+class Applier:
+    def __init__(self) -> None:
+        self.attached: list[str] = []
+
+    def merged(self, base: Any, adapters: Sequence[Any]) -> Any:
+        return Doubling(base, sum(adapter.strength for adapter in adapters))
+
+    def attach(self, module: nn.Module, adapters: Sequence[Any]) -> Callable[[], None]:
+        self.attached.append(type(module).__name__)
+        return lambda: None
+
+
+class Watching:
+    """Fills block by block and notes when each component is in use."""
+
+    def __init__(self) -> None:
+        self.placed: dict[str, int] = {}
+        self.used: list[str] = []
+
+    def place(self, component: str, module: nn.Module, weights: Any, blocks: Sequence[str]) -> None:
+        for block in blocks:
+            weights.fill(block, "cpu")
+        assert not any(p.is_meta for b in blocks for p in module.get_submodule(b).parameters())
+        weights.fill("", "cpu")
+        self.placed[component] = len(blocks)
+
+    @contextmanager
+    def active(self, component: str) -> Iterator[None]:
+        self.used.append(component)
+        yield
+
+
+def plugin_of(**hooks: list[Any]) -> ModuleType:
+    """A plugin module whose hooks return the given specs."""
+    module = ModuleType("acme_plugin")
+    for name, specs in hooks.items():
+        setattr(module, name, hookimpl(lambda specs=tuple(specs): specs))
+    return module
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    from lightx2v_wan21.tiny import write_tiny
+
+    write_tiny(tmp_path / "tiny", 0)
+    return tmp_path / "tiny"
+
+
+def plugins(**hooks: Any) -> Any:
+    from lightx2v_wan21 import plugin
+
+    return collected({"wan21": plugin, "acme": plugin_of(**hooks)})
+
+
+def test_a_quantizer_takes_over_the_layers_that_are_in_its_format(checkpoint: Path) -> None:
+    plain = load(checkpoint).generate(**SMALL)
+    shard = checkpoint / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    index = checkpoint / "diffusion_pytorch_model.safetensors.index.json"
+    tensors = load_file(shard) | load_file(str(shard).replace("00001-of", "00002-of"))
+    for name in [n for n in tensors if n.startswith("blocks.1.ffn") and n.endswith("weight")]:
+        for suffix, tensor in RowInt8().quantize(tensors[name]).items():
+            tensors[f"{name.removesuffix('.weight')}.{suffix}"] = tensor
+    for path in checkpoint.glob("*.safetensors"):
+        path.unlink()
+    index.unlink()
+    save_file(tensors, checkpoint / "diffusion_pytorch_model.safetensors")
+
+    with pytest.raises(CheckpointError, match=r"2 tensors are stored quantized: blocks\.1\.ffn"):
+        load(checkpoint)
+    spec = QuantizerSpec(
+        name="row-int8", summary="int8", format="int8-per-channel", build=lambda c, x: RowInt8()
+    )
+    found = load(checkpoint, plugins=plugins(lightx2v_quantizers=[spec]), quantizer="row-int8")
+    network = found._model._network  # type: ignore[attr-defined]
+    assert isinstance(network.blocks[1].ffn[0], HalfLinear)
+    assert isinstance(network.blocks[0].ffn[0], nn.Linear)
+    got = found.generate(**SMALL)
+    assert not torch.equal(got.latents, plain.latents)
+    torch.testing.assert_close(got.latents, plain.latents, atol=0.5, rtol=0.1)
+
+
+def test_an_applier_gets_the_adapters_and_its_source_is_loaded(checkpoint: Path, tmp_path: Path) -> None:
+    applier = Applier()
+    spec = LoraApplierSpec(name="acme", summary="doubles", build=lambda config, ctx: applier)
+    save_file({"x": torch.zeros(1)}, tmp_path / "lora.safetensors")
+    lora = {"path": str(tmp_path / "lora.safetensors"), "strength": 0.5}
+    found = plugins(lightx2v_lora_appliers=[spec])
+    changed = load(checkpoint, plugins=found, lora_applier="acme", loras=[lora])
+    plain = load(checkpoint, plugins=found)
+    weight = plain._model._network.head.head.weight  # type: ignore[attr-defined]
+    torch.testing.assert_close(changed._model._network.head.head.weight, weight * 1.5)  # type: ignore[attr-defined]
+    assert applier.attached == ["WanDiT"]
+
+
+def test_an_offloader_places_blocks_and_is_told_of_each_use(checkpoint: Path) -> None:
+    made: list[Watching] = []
+
+    def build(_config: Any, _ctx: BuildContext) -> Watching:
+        made.append(Watching())
+        return made[-1]
+
+    spec = OffloaderSpec(name="watching", summary="watches", build=build)
+    found = plugins(lightx2v_offloaders=[spec])
+    video = load(checkpoint, plugins=found, offloader="watching").generate(**SMALL)
+    assert torch.equal(video.latents, load(checkpoint).generate(**SMALL).latents)
+    assert made[0].placed == {"text_encoder": 2, "dit": 2, "vae": 0}
+    assert made[0].used == ["text_encoder", "text_encoder", "dit", "dit", "dit", "dit", "vae"]
+
+    one = {"text_encoder": {"offloader": "watching"}}
+    load(checkpoint, plugins=found, components=one).generate(**SMALL)
+    assert made[1].placed == {"text_encoder": 2}
