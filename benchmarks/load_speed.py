@@ -38,7 +38,9 @@ print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAG
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size-mb", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()

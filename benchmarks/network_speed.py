@@ -39,19 +39,25 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--attention", default="auto")
-    parser.add_argument("--case", nargs="+", choices=list(CASES), default=["1.3b-480p", "1.3b-720p", "14b-480p"])
+    parser.add_argument(
+        "--case", nargs="+", choices=list(CASES), default=["1.3b-480p", "1.3b-720p", "14b-480p"]
+    )
     parser.add_argument("--layers", type=int, help="use only this many blocks, and scale the result up")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     device, _ = probe(args.device)
-    chosen = Registry(load_plugins()).select(
-        "attention", args.attention, BuildContext(device=device, dtype=args.dtype)
-    ).chosen
+    chosen = (
+        Registry(load_plugins())
+        .select("attention", args.attention, BuildContext(device=device, dtype=args.dtype))
+        .chosen
+    )
     attention = chosen.spec.build(  # type: ignore[attr-defined]
         chosen.spec.config(), BuildContext(device=device, dtype=args.dtype)
     )

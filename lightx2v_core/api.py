@@ -52,6 +52,8 @@ from lightx2v_core.specs import (
     SchedulerContext,
     SchedulerSpec,
     Spec,
+    Target,
+    TaskSpec,
     WeightLoaderSpec,
 )
 from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
@@ -101,6 +103,8 @@ __all__ = [
     "SchedulerSpec",
     "Spec",
     "Step",
+    "Target",
+    "TaskSpec",
     "TensorInfo",
     "VideoModel",
     "Warned",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -25,7 +24,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 
 def canonical(name: str) -> str:
     """A distribution name as packaging compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def name_of(dist: metadata.Distribution | None) -> str:
@@ -49,10 +48,9 @@ def requirements(dist: metadata.Distribution) -> list[str]:
 def incompatible(dist: metadata.Distribution, version: str) -> str:
     """Why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
     for text in requirements(dist):
-        match = re.match(r"([\w.-]+)\s*(?:\[[^\]]*\])?(.*)", text.strip())
-        if match is None or canonical(match[1]) != CORE_DIST:
+        name, rest = _split(text)
+        if canonical(name) != CORE_DIST:
             continue
-        rest = match[2].strip()
         if ";" in rest or "@" in rest:
             need = _requirement(text)
             if need.marker is not None and not need.marker.evaluate({"extra": ""}):
@@ -70,13 +68,13 @@ def admits(specifier: str, version: str) -> bool:
     """
     if not specifier:
         return True
-    clauses = [re.fullmatch(r"\s*([<>]=?|[=!]=)\s*(\d+(?:\.\d+)*)\s*", one) for one in specifier.split(",")]
-    if not re.fullmatch(r"\d+(\.\d+)*", version) or None in clauses:
+    have = _release(version)
+    clauses = [_clause(text) for text in specifier.split(",")]
+    if not have or None in clauses:
         from packaging.specifiers import SpecifierSet
 
         return SpecifierSet(specifier).contains(version, prereleases=True)
-    have = _release(version)
-    return all(_COMPARE[clause[1]](have, _release(clause[2])) for clause in clauses if clause)
+    return all(_COMPARE[clause[0]](have, clause[1]) for clause in clauses if clause)
 
 
 def missing_requirements(dist: metadata.Distribution | None, extra: str | None) -> list[str]:
@@ -156,9 +154,27 @@ def _requirement(text: str) -> Requirement:
     return Requirement(text)
 
 
+def _split(requirement: str) -> tuple[str, str]:
+    """``name[extra]>=1; marker`` as the name and what follows its extras."""
+    text = requirement.strip()
+    end = next((i for i, char in enumerate(text) if not (char.isalnum() or char in "._-")), len(text))
+    rest = text[end:].strip()
+    return text[:end], rest.partition("]")[2].strip() if rest.startswith("[") else rest
+
+
+def _clause(text: str) -> tuple[str, tuple[int, ...]] | None:
+    """``>=1.2`` as its operator and release; None when it is not as plain as that."""
+    number = text.strip().lstrip("<>=!~")
+    sign, release = text.strip().removesuffix(number), _release(number.strip())
+    return (sign, release) if sign in _COMPARE and release else None
+
+
 def _release(version: str) -> tuple[int, ...]:
-    """``0.2.0`` and ``0.2`` are the same release."""
-    parts = [int(part) for part in version.split(".")]
-    while len(parts) > 1 and parts[-1] == 0:
-        parts.pop()
-    return tuple(parts)
+    """``0.2.0`` and ``0.2`` are the same release (0, 2); empty when it is more than numbers."""
+    parts = version.split(".")
+    if not (version.isascii() and all(part.isdigit() for part in parts)):
+        return ()
+    numbers = [int(part) for part in parts]
+    while len(numbers) > 1 and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

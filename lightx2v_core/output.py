@@ -53,6 +53,13 @@ def check_writable(path: Path, *, folder: bool = False) -> None:
         raise RequestError(f"output {_short(path)} cannot be written: {exc.strerror or exc}") from None
 
 
+def check_dump(path: Path) -> None:
+    """``RequestError`` when the tensors of ``--dump-tensors`` cannot go to ``path``."""
+    if path.suffix.lower() != ".safetensors":
+        raise RequestError(f"--dump-tensors {_short(path)} has to end in .safetensors")
+    check_writable(path)
+
+
 def _check_place(path: Path, folder: bool) -> None:
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise RequestError(f"output {_short(path)}: the name is too long; {_LONGEST_NAME} bytes are possible")

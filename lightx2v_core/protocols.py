@@ -138,8 +138,9 @@ class Conditions:
 class VideoModel(Protocol):
     """A loaded model. It serves many requests and keeps nothing of them."""
 
-    def encode(self, request: Request, *, guided: bool, emit: Emit) -> Conditions:
-        """Encode prompts and images; ``guided`` asks for ``negative`` too."""
+    def encode(self, request: Request, inputs: Mapping[str, Any], *, guided: bool, emit: Emit) -> Conditions:
+        """Encode prompts and inputs; ``guided`` asks for ``negative`` too. ``inputs`` holds paths, or images and
+        tensors given in memory, by the names of the configuration's ``inputs``."""
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """Latents with what the request fixes written into them; called on the noise and after every step."""

@@ -9,6 +9,7 @@ from attrs import frozen
 class Request:
     """What to generate. Sizes are in pixels, ``fps`` in frames a second."""
 
+    task: str
     prompt: str
     negative_prompt: str
     width: int

@@ -6,6 +6,7 @@ Pure: nothing is written and no weight is read. Everything that can be wrong wit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import asdict, evolve, frozen
@@ -23,7 +24,16 @@ from lightx2v_core.plugins import PluginSet
 from lightx2v_core.recognise import Recognised, check_complete, read_header, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import BuildContext, Device, Geometry, MemoryNeed, ModelSpec, Recognition
+from lightx2v_core.specs import (
+    BuildContext,
+    Device,
+    Geometry,
+    MemoryNeed,
+    ModelSpec,
+    Recognition,
+    Target,
+    TaskSpec,
+)
 
 
 @frozen(kw_only=True)
@@ -42,6 +52,8 @@ class Resolved:
     quantizers: Mapping[str, Chosen]
     #: None when there is nothing to apply
     lora_applier: Chosen | None
+    #: what the task starts from: paths, or images and tensors given in memory
+    inputs: Mapping[str, Any]
 
 
 def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False) -> Resolved:
@@ -56,7 +68,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     found = recognise(config, registry, folder, ctx)
     recognition = found.recognition
     task = _task(config, recognition)
-    _check_inputs(config, found.spec, task)
+    inputs = _inputs(config, found.spec, task, {})
 
     quantizers = choose_each(registry, "quantizer", loaded, recognition.components, ctx)
     check_complete(found, folder, frozenset(quantizers))
@@ -75,7 +87,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     )
     offloaders = choose_each(registry, "offloader", loaded, recognition.components, ctx)
 
-    request, geometry, origins = _request(loaded, found.spec, recognition, task)
+    request, geometry, origins = _request(loaded, found.spec, recognition, task, inputs)
     scheduler = _scheduler(loaded, registry, ctx, request, origins)
     components, memory, warnings = _needs(found, geometry, ctx, plugins)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
@@ -118,13 +130,16 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         offloaders=offloaders,
         quantizers=quantizers,
         lora_applier=lora_applier,
+        inputs=inputs,
     )
 
 
-def with_request(resolved: Resolved, loaded: LoadedConfig) -> Resolved:
-    """The same loaded model with another request: only what a request decides is resolved again."""
+def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[str, Any]) -> Resolved:
+    """The same loaded model with another request: only what a request decides is resolved again. ``in_memory`` holds
+    inputs that are no paths."""
     found, plan = resolved.found, resolved.plan
-    request, geometry, origins = _request(loaded, found.spec, found.recognition, plan.task)
+    inputs = _inputs(loaded.config, found.spec, plan.task, in_memory)
+    request, geometry, origins = _request(loaded, found.spec, found.recognition, plan.task, inputs)
     scheduler = _scheduler(loaded, resolved.registry, resolved.ctx, request, origins)
     components, memory, warnings = _needs(found, geometry, resolved.ctx, resolved.registry.plugins)
     choices = [scheduler.as_choice("scheduler") if c.kind == "scheduler" else c for c in plan.choices]
@@ -139,11 +154,25 @@ def with_request(resolved: Resolved, loaded: LoadedConfig) -> Resolved:
         choices=tuple(choices),
         output=None,
     )
-    return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler)
+    return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs)
+
+
+def check_ready(resolved: Resolved) -> None:
+    """``RequestError`` when the request lacks a prompt or an input of its task: fine for a plan, not for a run."""
+    task = resolved.found.spec.tasks[resolved.plan.task]
+    if missing := sorted(task.required - set(resolved.inputs)):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise RequestError(f"task {resolved.plan.task} needs {', '.join(missing)}; use {options}")
+    if resolved.loaded.config.prompt is None:
+        raise RequestError("no prompt given; use --prompt TEXT")
 
 
 def _request(
-    loaded: LoadedConfig, spec: ModelSpec[Any], recognition: Recognition, task: str
+    loaded: LoadedConfig,
+    spec: ModelSpec[Any],
+    recognition: Recognition,
+    task: str,
+    inputs: Mapping[str, Any],
 ) -> tuple[Request, Geometry, dict[str, str]]:
     """Fill what was not said with the official values of the variant, task and size."""
     config, sampling = loaded.config, loaded.config.sampling
@@ -156,7 +185,8 @@ def _request(
 
     width, height = value("size", sampling.size, (defaults.width, defaults.height), "sampling", "size")
     frames = value("frames", sampling.frames, defaults.frames, "sampling", "frames")
-    geometry = spec.geometry(recognition, width, height, frames)
+    target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
+    geometry = spec.geometry(recognition, target)
     scales = value("guide_scale", sampling.guide_scale, defaults.guide_scale, "sampling", "guide_scale")
     if len(scales) > recognition.experts:
         raise RequestError(
@@ -165,6 +195,7 @@ def _request(
         )
     scheduler = config.scheduler.use[0] if config.scheduler else None
     request = Request(
+        task=task,
         prompt=config.prompt or "",
         negative_prompt=value(
             "negative_prompt", config.negative_prompt, defaults.negative_prompt, "negative_prompt"
@@ -275,13 +306,23 @@ def _task(config: RunConfig, recognition: Recognition) -> str:
     return config.task
 
 
-def _check_inputs(config: RunConfig, spec: ModelSpec[Any], task: str) -> None:
-    """Inputs that the task does not take are refused; ignoring one would be a silent mistake."""
-    given = {name for name, value in asdict(config.inputs).items() if value is not None}
-    takes = spec.tasks.get(task, frozenset())
-    if wrong := sorted(given - takes):
+def _inputs(
+    config: RunConfig, spec: ModelSpec[Any], task: str, in_memory: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
+    given: dict[str, Any] = {
+        name: value for name, value in asdict(config.inputs).items() if value is not None
+    }
+    given.update(in_memory)
+    takes = spec.tasks.get(task, TaskSpec()).takes
+    if wrong := sorted(set(given) - takes):
         what = ", ".join(sorted(takes)) if takes else "a prompt only"
         raise RequestError(f"task {task} of {spec.name} does not take {', '.join(wrong)}; it takes {what}")
+    for name, value in given.items():
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, str) and not Path(path).expanduser().is_file():
+                raise RequestError(f"{name} {path!r} does not exist")
+    return given
 
 
 def _check_loras(config: RunConfig, registry: Registry) -> None:

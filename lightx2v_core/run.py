@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 from torch import Tensor
 
 from lightx2v_core.build import build_model, load_bytes, refuse_impossible
 from lightx2v_core.config.load import LoadedConfig, Value, load_config
-from lightx2v_core.config.model import OutputConfig
+from lightx2v_core.config.model import InputsConfig, OutputConfig
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import denoise, initial_noise
 from lightx2v_core.errors import ConfigError, RequestError, RunError, suggestion
@@ -39,7 +39,7 @@ from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import VideoModel
 from lightx2v_core.record import dumps, run_record, sidecar
-from lightx2v_core.resolve import Resolved, resolve, with_request
+from lightx2v_core.resolve import Resolved, check_ready, resolve, with_request
 from lightx2v_core.specs import SchedulerContext
 from lightx2v_core.video import open_writer, write_bytes
 
@@ -53,6 +53,8 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "steps": ("sampling", "steps"), "guide_scale": ("sampling", "guide_scale"), "shift": ("sampling", "shift"),
     "seed": ("sampling", "seed"), "batched_guidance": ("sampling", "batched_guidance"),
 }  # fmt: skip
+#: what a task starts from: paths, or images and tensors
+INPUTS = tuple(item.name for item in fields(InputsConfig))
 #: what a request may say; the rest belongs to the loaded pipeline
 PER_REQUEST = (
     "prompt", "negative_prompt", "scheduler", "size", "frames", "fps", "steps", "guide_scale", "shift", "seed",
@@ -130,13 +132,18 @@ class Pipeline:
             raise RequestError(
                 f"{', '.join(fixed)} cannot change between requests; load another pipeline for it"
             )
-        values = _values(request, {name: KEYWORDS[name] for name in PER_REQUEST})
-        return with_request(self._resolved, _overlaid(self._resolved.loaded, values))
+        in_memory = {name: request.pop(name) for name in INPUTS if not _is_path(request.get(name))}
+        keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
+        loaded = _overlaid(self._resolved.loaded, _values(request, keys))
+        return with_request(self._resolved, loaded, in_memory)
 
     def generate(self, *, on_event: Emit = ignore, **request: Any) -> Video:
         """Generate a video in memory. ``request`` is named like the command line's options: ``prompt``,
-        ``negative_prompt``, ``seed``, ``size``, ``frames``, ``steps``, ``guide_scale``, ``shift``, ..."""
-        job = Job(self, self.resolve(**request), on_event)
+        ``negative_prompt``, ``seed``, ``size``, ``frames``, ``steps``, ``guide_scale``, ``shift``, ...; ``image`` and
+        the other inputs may be paths, PIL images, arrays or tensors."""
+        resolved = self.resolve(**request)
+        check_ready(resolved)
+        job = Job(self, resolved, on_event)
         latents = job.latents()
         frames = torch.cat(list(job.frames(latents)), dim=1)
         return Video(frames=frames, latents=latents.cpu(), plan=job.plan, record=job.record())
@@ -180,7 +187,9 @@ class Job:
         """Encode the prompt and denoise: the final latents [C, T, h, w], float32, on the device."""
         request = self.plan.request
         with self._clock.phase("encode", 2 if request.guided else 1, "prompts"):
-            conditions = self._model.encode(request, guided=request.guided, emit=self._emit)
+            conditions = self._model.encode(
+                request, self._resolved.inputs, guided=request.guided, emit=self._emit
+            )
         noise = initial_noise(conditions.latent_shape, request.seed, self._device.torch_name)
         scheduler = self._resolved.scheduler.spec.build(
             self._resolved.scheduler.config, SchedulerContext(steps=request.steps, shift=request.shift)
@@ -308,6 +317,12 @@ def _values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> li
         Value(path=keys[name], value=list(value) if isinstance(value, tuple) else value, origin=f"{name}=")
         for name, value in given.items()
     ]
+
+
+def _is_path(value: Any) -> bool:
+    """Whether an input is a path (or several), and not an image or tensor in memory."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return all(item is None or isinstance(item, str | Path) for item in several)
 
 
 def _overlaid(base: LoadedConfig, values: list[Value]) -> LoadedConfig:

@@ -237,21 +237,43 @@ class MemoryNeed:
 
 
 @frozen(kw_only=True)
+class TaskSpec:
+    """What a task takes beside the prompt: names of the configuration's ``inputs``."""
+
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return self.required | self.optional
+
+
+@frozen(kw_only=True)
+class Target:
+    """The size that is wanted, and the inputs that may decide it: paths, or images and tensors given in memory."""
+
+    task: str
+    width: int
+    height: int
+    frames: int
+    inputs: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class ModelSpec(Spec[C]):
     """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
 
     Everything but ``build`` runs at plan time and imports no torch.
     """
 
-    #: task -> names of the inputs (of the configuration's ``inputs``) that it takes beside the prompt
-    tasks: Mapping[str, frozenset[str]]
+    tasks: Mapping[str, TaskSpec]
     components: tuple[ComponentSpec, ...]
     #: which variant the folder holds, or the reason why it is none of this family
     recognise: Callable[[CheckpointFacts], Recognition | str]
     #: official values for a variant, a task and (width, height) or None for the official size
     defaults: Callable[[Recognition, str, tuple[int, int] | None], Defaults]
-    #: tensor sizes; ``RequestError`` for sizes or frame counts that the model cannot do
-    geometry: Callable[[Recognition, int, int, int], Geometry]
+    #: tensor sizes; ``RequestError`` for sizes, frame counts and inputs that the model cannot do
+    geometry: Callable[[Recognition, Target], Geometry]
     #: component -> forecast, for a compute dtype
     memory: Callable[[Recognition, Geometry, str, C], Mapping[str, MemoryNeed]]
     build: Callable[[C, ModelParts], VideoModel]

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
 from lightx2v_core.choices import structured_options
+from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
 from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
 from lightx2v_core.config.model import Section
 from lightx2v_core.plugins import PluginSet

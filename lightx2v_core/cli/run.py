@@ -11,10 +11,10 @@ import click
 from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
-from lightx2v_core.errors import LightX2VError, RequestError
+from lightx2v_core.errors import LightX2VError
 from lightx2v_core.events import Failed, PlanReady
 from lightx2v_core.output import check_writable
-from lightx2v_core.resolve import resolve
+from lightx2v_core.resolve import check_ready, resolve
 
 
 @click.command("run")
@@ -43,8 +43,8 @@ def command(**parameters: Any) -> None:
             assert output is not None
             if dump is not None:
                 check_writable(Path(dump))
-            if not dry_run and loaded.config.prompt is None:
-                raise RequestError("no prompt given; use --prompt TEXT")
+            if not dry_run:
+                check_ready(resolved)
             emit(PlanReady(plan=resolved.plan.to_json()))
             if dry_run:
                 if not as_json:

@@ -5,6 +5,7 @@ Shapes are tuples in checkpoint order: linear weights are ``(out, in)``, convolu
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Literal
 
 from attrs import frozen
@@ -84,7 +85,7 @@ class VaeLayer:
 def encoder_layers(arch: VaeArchitecture) -> Iterator[VaeLayer]:
     """The layers of ``encoder.downsamples`` in order."""
     widths = [arch.dim * m for m in (1, *arch.multipliers)]
-    for stage, (width, out_width) in enumerate(zip(widths, widths[1:], strict=False)):
+    for stage, (width, out_width) in enumerate(pairwise(widths)):
         for block in range(arch.num_res_blocks):
             yield VaeLayer("residual", out_width if block else width, out_width)
         if stage < len(arch.temporal_downsample):

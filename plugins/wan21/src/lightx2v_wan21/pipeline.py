@@ -7,7 +7,8 @@ F frames, X Y frame rows and columns.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ class TextToVideo:
         self._options = options
         self._device = device
 
-    def encode(self, request: Request, *, guided: bool, emit: Emit) -> Conditions:
+    def encode(self, request: Request, inputs: Mapping[str, Any], *, guided: bool, emit: Emit) -> Conditions:
         """Encode the prompt and, for guidance, the negative prompt."""
         texts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
         contexts = []

@@ -14,6 +14,8 @@ from lightx2v_core.api import (
     ModelParts,
     ModelSpec,
     Recognition,
+    Target,
+    TaskSpec,
     VideoModel,
     hookimpl,
 )
@@ -54,10 +56,10 @@ def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None)
     return defaults(recognition, task, size)
 
 
-def _geometry(recognition: Recognition, width: int, height: int, frames: int) -> Geometry:
+def _geometry(recognition: Recognition, target: Target) -> Geometry:
     from lightx2v_wan21.variants import geometry
 
-    return geometry(recognition, width, height, frames)
+    return geometry(recognition, target)
 
 
 def _memory(
@@ -87,7 +89,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             name="wan2.1",
             summary="Wan2.1 text-to-video, 1.3B and 14B",
             config=Wan21Options,
-            tasks={"t2v": frozenset()},
+            tasks={"t2v": TaskSpec()},
             components=COMPONENTS,
             recognise=_recognise,
             defaults=_defaults,

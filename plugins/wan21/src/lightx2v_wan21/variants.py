@@ -19,6 +19,7 @@ from lightx2v_core.api import (
     MemoryNeed,
     Recognition,
     RequestError,
+    Target,
 )
 from lightx2v_wan21.architecture import (
     DitArchitecture,
@@ -125,9 +126,9 @@ def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None)
     )
 
 
-def geometry(recognition: Recognition, width: int, height: int, frames: int) -> Geometry:
+def geometry(recognition: Recognition, target: Target) -> Geometry:
     """Latent shape [16, T, h, w] and tokens. ``RequestError`` unless frames are 4k + 1 and the size divides."""
-    dit = recognition.architecture["dit"]
+    dit, width, height, frames = recognition.architecture["dit"], target.width, target.height, target.frames
     _, patch_rows, patch_columns = dit["patch_size"]
     problems = []
     if frames % TEMPORAL_STRIDE != 1:
