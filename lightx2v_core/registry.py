@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.errors import PluginError, suggestion
-from lightx2v_core.plugins import PluginSet, Provided
+from lightx2v_core.plugins import CORE, PluginSet, Provided
 from lightx2v_core.specs import BuildContext
 
 #: kinds whose implementations all compute the same function, so that the machine may choose
@@ -58,13 +58,16 @@ class Registry:
             )
         )
 
-    def find(self, kind: str, name: str) -> Provided:
+    def find(self, kind: str, name: str, *, asked: bool = True) -> Provided:
         """The implementation called ``name`` or ``plugin/name``.
 
-        ``PluginError`` when nothing or more than one thing is called so.
+        ``PluginError`` when nothing or more than one thing is called so; a default, which nobody ``asked`` for,
+        then means the core's own, so that no plugin can break runs that do not name it.
         """
         candidates = self.candidates(kind)
         matches = [item for item in candidates if name in (item.spec.name, item.qualified)]
+        if not asked and len(matches) > 1:
+            matches = [item for item in matches if item.plugin == CORE] or matches
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -81,8 +84,8 @@ class Registry:
         origin: str = "asked for",
         limits: Callable[[Provided], Sequence[str]] = lambda _item: (),
     ) -> Selection:
-        """The usable implementation that ``want`` means. ``origin`` says who named it, ``limits`` gives further
-        reasons against a candidate.
+        """The usable implementation that ``want`` means. ``origin`` says who named it (``default ...``: nobody),
+        ``limits`` gives further reasons against a candidate.
 
         ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in
         order. A named choice that is unusable never falls back: ``PluginError`` with every reason.
@@ -99,7 +102,8 @@ class Registry:
             names = [want] if isinstance(want, str) else list(want)
             if not names:
                 raise PluginError(f"{kind} names no implementation; give a name or a list of names")
-            candidates = [self.find(kind, name) for name in names]
+            asked = not origin.startswith("default")
+            candidates = [self.find(kind, name, asked=asked) for name in names]
             why = origin if len(candidates) == 1 else f"{origin}: first usable of {', '.join(names)}"
         rejected: list[Rejected] = []
         for item in candidates:
@@ -107,9 +111,9 @@ class Registry:
             if not reasons:
                 return Selection(chosen=item, why=why, rejected=tuple(rejected))
             rejected.append(Rejected(name=item.qualified, reasons=reasons))
-        asked = "auto" if want == "auto" else ", ".join(repr(item.spec.name) for item in candidates)
+        among = "auto" if want == "auto" else ", ".join(repr(item.spec.name) for item in candidates)
         lines = [f"  {item.name}: {'; '.join(item.reasons)}" for item in rejected]
-        raise PluginError("\n".join([f"no usable {kind} among {asked}:", *lines, *self._absent()]))
+        raise PluginError("\n".join([f"no usable {kind} among {among}:", *lines, *self._absent()]))
 
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided]) -> str:
         names = [item.spec.name for item in candidates]

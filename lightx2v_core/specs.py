@@ -153,6 +153,21 @@ class CommandSpec(Spec[C]):
 
 
 @frozen(kw_only=True)
+class KeyMap:
+    """How another layout names the tensors of a component.
+
+    ``renames`` are regular expressions and replacements, applied to a stored name one after the other. A result such
+    as ``attn.to_qkv.weight#q`` is a part: the parts named in ``joins`` are put together along the first axis.
+    """
+
+    name: str
+    renames: tuple[tuple[str, str], ...] = ()
+    #: regular expressions of stored names that are marks and not weights
+    drops: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class ComponentSpec:
     """One part of a model and where its files are, as data."""
 
@@ -161,6 +176,10 @@ class ComponentSpec:
     summary: str
     #: file names or globs inside the model folder, tried in order; an index file beside shards is followed
     files: tuple[str, ...]
+    #: official names that only a file of this component has; without them, file names alone decide
+    signature: tuple[str, ...] = ()
+    #: other layouts than the official one
+    layouts: tuple[KeyMap, ...] = ()
     #: other files it needs: name -> path inside the folder
     assets: Mapping[str, str] = field(factory=dict)
     #: what to do when it is missing, such as where to get it

@@ -144,15 +144,58 @@ class _Guarded:
             self._writer.write(frames)
 
 
+class _Sink:
+    """The file behind an encoder. PyAV drops some of the exceptions of its callbacks with a traceback on stderr, so
+    the first one is kept here, and raised by ``check``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._failure: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        if self._failure is None:
+            try:
+                self._file.write(data)
+            except BaseException as exc:
+                self._failure = exc
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except BaseException as exc:
+            self._failure = self._failure or exc
+            return 0
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def finish(self) -> None:
+        self.check()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        with suppress(
+            OSError
+        ):  # what is still in its buffer may not fit on the full disk that brought us here
+            self._file.close()
+
+
 class _Mp4:
     """H.264, yuv420p, constant quality."""
 
     def __init__(self, path: Path, *, fps: float, width: int, height: int, crf: int, comment: str) -> None:
         import av
 
-        self._file = path.open("wb")  # our own file object, so that a full disk raises where it happens
+        self._sink = _Sink(path)
         try:
-            self._container = av.open(self._file, mode="w", format="mp4")
+            self._container = av.open(self._sink, mode="w", format="mp4")
             if comment:
                 self._container.metadata["comment"] = comment
             self._stream = self._container.add_stream(
@@ -161,23 +204,19 @@ class _Mp4:
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
         except BaseException:
-            self._file.close()
+            self._sink.abandon()
             raise
         self._open = True
 
     def write(self, frames: Tensor) -> None:
         for image in to_uint8(frames):
-            for packet in self._stream.encode(_rgb_frame(image)):
-                self._container.mux(packet)
+            self._mux(_rgb_frame(image))
 
     def close(self) -> None:
-        for packet in self._stream.encode(None):
-            self._container.mux(packet)
+        self._mux(None)
         self._open = False
         self._container.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self._sink.finish()
 
     def abandon(self) -> None:
         """Let go of the file after a failure; what is in it will be removed."""
@@ -185,12 +224,14 @@ class _Mp4:
 
         if self._open:
             self._open = False
-            # neither the trailer nor the last buffer may fit on the full disk that brought us here;
-            # the file is removed next
             with suppress(OSError, FFmpegError, ValueError):
                 self._container.close()
-        with suppress(OSError):
-            self._file.close()
+        self._sink.abandon()
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+        self._sink.check()
 
 
 class _Pngs:

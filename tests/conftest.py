@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["lightx2v_core.testing.fixtures"]
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _GOLDEN_ROOTS = (_REPOSITORY.parent / "shared" / "golden", _REPOSITORY / "tests" / "golden")
 

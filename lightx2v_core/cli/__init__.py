@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -88,4 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"error: unexpected {type(exc).__name__}: {exc}\n  --debug shows where it happened", err=True
         )
         status = 1
+    if argv is None:  # the process ends here: without the search for cycles among all imported modules
+        gc.freeze()
     sys.exit(status or 0)

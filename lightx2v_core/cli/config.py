@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from lightx2v_core.choices import structured_options
-from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
 from lightx2v_core.config.model import Section
 from lightx2v_core.plugins import PluginSet
@@ -57,7 +58,10 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
         if section is None or unused:
             continue
         names = [] if section.use == ("auto",) else list(section.use)
-        chosen = [registry.find(kind, name) for name in names] or list(registry.candidates(kind))[:1]
+        asked = loaded.origin(kind, "use") != "default"
+        chosen = [registry.find(kind, name, asked=asked) for name in names] or list(
+            registry.candidates(kind)
+        )[:1]
         for item in chosen:
             structured_options(section, registry, kind, item)
 

@@ -11,7 +11,6 @@ from attrs import frozen
 
 from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_set, parse_size
 from lightx2v_core.errors import ConfigError
-from lightx2v_core.plugins import PluginSet, load_plugins
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -158,28 +157,3 @@ def _read(option: RunOption, given: Any) -> Any:
         return [part for item in read for part in item] if option.read is _list else read
     except ConfigError as exc:
         raise ConfigError(f"{option.names[0]}: {exc}") from None
-
-
-def common_options(command: F) -> F:
-    """Add the options of every command; it receives ``plugins_wanted`` through ``plugins_from``."""
-    command = click.option("--debug", is_flag=True, help="Show a traceback when something fails.")(command)
-    command = click.option(
-        "--strict-plugins", is_flag=True, help="Fail when a plugin does not load, instead of leaving it out."
-    )(command)
-    command = click.option(
-        "--only-plugins", metavar="NAMES", help="Load only these plugins, comma separated."
-    )(command)
-    return click.option("--disable-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")(
-        command
-    )
-
-
-def plugins_from(parameters: dict[str, Any]) -> PluginSet:
-    """Load the plugins a command line admits. Takes its parameters out of ``parameters``."""
-    parameters.pop("debug")
-    only = parameters.pop("only_plugins")
-    return load_plugins(
-        disable=[name for text in parameters.pop("disable_plugin") for name in _list(text)],
-        only=None if only is None else _list(only),
-        strict=parameters.pop("strict_plugins"),
-    )

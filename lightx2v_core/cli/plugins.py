@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar, get_origin
@@ -37,8 +36,6 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
         "timings": parameters.pop("timings"),
         "options": parameters,
     }
-    # at exit Python would search the imported modules for cycles, which takes longer than the listing itself
-    ctx.call_on_close(gc.freeze)
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lightx2v_core.cli.options import common_options, config_from, plugins_from, run_options
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.errors import LightX2VError

@@ -1,0 +1,103 @@
+"""Other layouts of the same weights: files whose tensors have other names than the official ones.
+
+A ``KeyMap`` is data of a component; here it is applied to a header, and to a source when weights are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from lightx2v_core.errors import CheckpointError
+from lightx2v_core.protocols import WeightSource
+from lightx2v_core.specs import ComponentSpec, KeyMap
+from lightx2v_core.tensors import Header, TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OFFICIAL = KeyMap(name="official")
+
+
+@frozen(kw_only=True)
+class Mapped:
+    """A header in official names, and the stored names behind each of them."""
+
+    layout: str
+    header: Header
+    stored: Mapping[str, tuple[str, ...]]
+
+
+def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
+    """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
+    the file is something else."""
+    for key_map in (OFFICIAL, *spec.layouts):
+        mapped = applied(key_map, header)
+        if mapped is not None and all(name in mapped.header.tensors for name in spec.signature):
+            return mapped
+    return None
+
+
+def applied(key_map: KeyMap, header: Header) -> Mapped | None:
+    """``header`` with a key map's renames; ``None`` when two tensors would get one name."""
+    drops = [re.compile(pattern) for pattern in key_map.drops]
+    renames = [(re.compile(pattern), text) for pattern, text in key_map.renames]
+    found: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in header.tensors.items():
+        if any(drop.search(name) for drop in drops):
+            continue
+        new = name
+        for pattern, text in renames:
+            new = pattern.sub(text, new)
+        new, _, part = new.partition("#")
+        if part in found.setdefault(new, {}):
+            return None
+        found[new][part] = info
+    tensors, stored = {}, {}
+    for name, parts in found.items():
+        ordered = [parts[part] for part in key_map.joins if part in parts] or list(parts.values())
+        if len(ordered) != len(parts) or ("" not in parts and len(parts) != len(key_map.joins)):
+            return None  # a part is missing, or is none of those that belong together
+        tensors[name] = ordered[0] if len(ordered) == 1 else _joined(ordered)
+        stored[name] = tuple(info.name for info in ordered)
+    return Mapped(
+        layout=key_map.name, header=Header(tensors=tensors, metadata=header.metadata), stored=stored
+    )
+
+
+class MappedSource:
+    """A ``WeightSource`` under official names; parts that a layout stores apart are joined along the first axis."""
+
+    def __init__(self, base: WeightSource, mapped: Mapped) -> None:
+        self._base = base
+        self._mapped = mapped
+
+    def names(self) -> Sequence[str]:
+        return list(self._mapped.header.tensors)
+
+    def info(self, name: str) -> TensorInfo:
+        return self._mapped.header.tensors[name]
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        parts = [self._base.read(stored, device) for stored in self._mapped.stored[name]]
+        if len(parts) == 1:
+            # a layout may store a tensor with other axes of length one
+            return parts[0].reshape(self.info(name).shape)
+        import torch
+
+        return torch.cat(parts)
+
+    def close(self) -> None:
+        self._base.close()
+
+
+def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:
+    first = parts[0]
+    if any(part.shape[1:] != first.shape[1:] or part.dtype != first.dtype for part in parts):
+        names = ", ".join(part.name for part in parts)
+        raise CheckpointError(f"{first.file}: {names} belong together and do not fit together")
+    rows = sum(part.shape[0] for part in parts)
+    return evolve(first, shape=(rows, *first.shape[1:]), offset=None)

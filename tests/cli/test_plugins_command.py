@@ -1,0 +1,245 @@
+"""``lightx2v-core plugins`` and the commands that plugins bring, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lightx2v_core import __version__
+from lightx2v_core.cli import main
+from lightx2v_core.testing.fixtures import FakeDist
+
+ACME = """
+from typing import Literal
+
+from attrs import field, frozen
+
+from lightx2v_core.api import AttentionSpec, CommandSpec, hookimpl
+
+
+@frozen(kw_only=True)
+class Options:
+    op: Literal["auto", "flash"] = "auto"
+    tile: int = 64
+    blocks: list[int] = field(factory=list)
+
+
+def _load(name):
+    import click
+
+    def load():
+        if name == "acme-broken":
+            raise ImportError("no gradio")
+        return click.Command(name, callback=lambda: click.echo(f"{name} ran")) if name == "acme-ui" else name
+
+    return load
+
+
+@hookimpl
+def lightx2v_attention_backends():
+    yield AttentionSpec(name="acme", summary="Acme's kernel", config=Options, build=print, priority=7)
+    yield AttentionSpec(name="acme-hopper", summary="Acme's other kernel", build=print, min_capability=(99, 0),
+                        devices=frozenset({"cuda"}))
+
+
+@hookimpl
+def lightx2v_commands():
+    return [
+        CommandSpec(name="acme-ui", summary="Open a page.", load=_load("acme-ui")),
+        CommandSpec(name="acme-broken", summary="Never works.", load=_load("acme-broken")),
+        CommandSpec(name="acme-odd", summary="No command.", load=_load("acme-odd")),
+        CommandSpec(name="acme-gpu", summary="Not here.", load=_load("acme-ui"), unusable=lambda c: ["no screen"]),
+    ]
+"""
+
+
+@pytest.fixture
+def acme(fake_dist: FakeDist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIGHTX2V_PLUGINS", raising=False)
+    monkeypatch.delenv("LIGHTX2V_DISABLE_PLUGINS", raising=False)
+    fake_dist("acme-dist", modules={"acme_plugin.py": ACME}, plugins={"acme": "acme_plugin"}, version="1.5")
+
+
+@pytest.fixture
+def broken(fake_dist: FakeDist) -> None:
+    source = "import acme_lacks_this"
+    fake_dist("bad-dist", modules={"bad_plugin.py": source}, plugins={"bad": "bad_plugin"})
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command line in this process: (status, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        out, err = capsys.readouterr()
+        return end.value.code, out, err
+
+    return run
+
+
+@pytest.mark.usefixtures("acme", "broken")
+def test_the_list_shows_plugins_and_what_they_provide(cli: Any) -> None:
+    status, out, err = cli("plugins")
+    assert (status, err) == (0, "")
+    rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines()}
+    assert rows["acme"].startswith("acme acme-dist 1.5 loaded attention acme, acme-hopper; command acme-ui")
+    assert rows["core"].startswith(
+        f"core lightx2v-core {__version__} loaded weight_loader safetensors, torch;"
+    )
+    assert out.splitlines()[-1] == "bad is broken: ModuleNotFoundError: No module named 'acme_lacks_this'"
+    assert cli("plugins", "list") == (status, out, err)
+
+
+@pytest.mark.usefixtures("acme")
+def test_timings(cli: Any) -> None:
+    _, out, _ = cli("plugins", "--timings")
+    (row,) = [line for line in out.splitlines() if line.startswith("acme ")]
+    assert " ms  attention acme" in row
+
+
+@pytest.mark.usefixtures("acme", "broken")
+@pytest.mark.parametrize("arguments", [("--json",), ("--json", "list"), ("list", "--json")])
+def test_the_list_as_json(cli: Any, arguments: tuple[str, ...]) -> None:
+    status, out, err = cli("plugins", *arguments)
+    assert (status, err, out.count("\n")) == (0, "", 1)
+    listed = {plugin["name"]: plugin for plugin in json.loads(out)}
+    acme = listed["acme"]
+    assert acme.pop("seconds") > 0
+    assert acme.pop("provides")[0] == {
+        "kind": "attention",
+        "name": "acme",
+        "summary": "Acme's kernel",
+        "priority": 7,
+    }
+    assert acme == {
+        "name": "acme",
+        "distribution": "acme-dist",
+        "version": "1.5",
+        "module": "acme_plugin",
+        "state": "loaded",
+        "reason": "",
+    }
+    assert listed["bad"]["state"] == "broken"
+
+
+@pytest.mark.usefixtures("acme")
+def test_show(cli: Any) -> None:
+    status, out, _ = cli("plugins", "show", "acme")
+    assert status == 0
+    assert out.startswith("acme: acme-dist 1.5, acme_plugin, loaded\n")
+    text = "\n".join(line.strip() for line in out.splitlines())
+    assert (
+        "attention acme: Acme's kernel\ncan be used here\n"
+        "op: Literal['auto', 'flash'] = 'auto'\ntile: int = 64\nblocks: list[int] = []\n"
+    ) in text
+    assert "attention acme-hopper: Acme's other kernel\ncannot be used here: " in text
+    assert "command acme-gpu: Not here.\ncannot be used here: no screen" in text
+    assert cli("plugins", "show", "Acme_Dist")[1] == out
+
+
+@pytest.mark.usefixtures("acme")
+def test_show_as_json(cli: Any) -> None:
+    status, out, _ = cli("plugins", "show", "acme", "--json")
+    provides = {item["name"]: item for item in json.loads(out)["provides"]}
+    assert status == 0
+    assert provides["acme"]["unusable"] == []
+    assert provides["acme-gpu"]["unusable"] == ["no screen"]
+    assert len(provides["acme"]["options"]) == 3
+
+
+@pytest.mark.usefixtures("broken")
+def test_show_of_a_broken_plugin_has_the_traceback(cli: Any) -> None:
+    status, out, _ = cli("plugins", "show", "bad")
+    assert status == 0
+    assert "Traceback (most recent call last)" in out
+    assert "bad_plugin.py" in out
+
+
+def test_show_of_an_unknown_plugin(cli: Any) -> None:
+    status, out, err = cli("plugins", "show", "cor")
+    assert (status, out) == (2, "")
+    assert "no plugin 'cor'; installed: core" in err
+    assert "did you mean 'core'?" in err
+
+
+@pytest.mark.usefixtures("acme")
+def test_check_without_problems(cli: Any) -> None:
+    status, out, _ = cli("plugins", "--only-plugins", "acme", "check")
+    assert status == 0
+    assert out.endswith("plugins, no problems\n")
+    assert json.loads(cli("plugins", "--only-plugins", "acme", "check", "--json")[1]) == {"problems": []}
+
+
+@pytest.mark.usefixtures("acme", "broken")
+def test_check_with_problems(cli: Any, fake_dist: FakeDist) -> None:
+    fake_dist("acme-2", modules={"acme_two.py": ACME}, plugins={"two": "acme_two"})
+    status, out, _ = cli("plugins", "check")
+    assert status == 1
+    lines = out.splitlines()
+    assert lines[0].startswith("plugin bad (bad-dist 1.0) is broken and was left out: ModuleNotFoundError")
+    assert (
+        "attention 'acme' comes from more than one plugin: acme/acme, two/acme; each needs its qualified name"
+        in lines
+    )
+    assert any(line.startswith("command 'acme-ui' comes from more than one plugin: acme/") for line in lines)
+    status, out, _ = cli("plugins", "check", "--json")
+    assert status == 1
+    assert json.loads(out)["problems"] == lines
+
+
+@pytest.mark.usefixtures("acme", "broken")
+def test_switches(cli: Any) -> None:
+    _, out, _ = cli("plugins", "--disable-plugin", "acme,bad", "--json")
+    found = {plugin["name"]: plugin["state"] for plugin in json.loads(out)}
+    assert (found["acme"], found["bad"]) == ("disabled", "disabled")
+    _, out, _ = cli("plugins", "--disable-plugin", "acme", "--disable-plugin", "bad-dist", "--json")
+    assert {plugin["name"]: plugin["state"] for plugin in json.loads(out)} == found
+    _, out, _ = cli("plugins", "--only-plugins", "acme", "--json")
+    assert [p["name"] for p in json.loads(out) if p["state"] == "loaded"] == ["core", "acme"]
+    status, _, err = cli("plugins", "--disable-plugin", "acm")
+    assert (status, "did you mean 'acme'?" in err) == (2, True)
+    status, _, err = cli("plugins", "--strict-plugins")
+    assert (status, "plugin bad (bad-dist 1.0) is broken" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("acme")
+def test_commands_of_plugins(cli: Any) -> None:
+    assert cli("acme-ui") == (0, "acme-ui ran\n", "")
+    assert cli("acme/acme-ui") == (0, "acme-ui ran\n", "")
+    assert cli("acme-broken")[::2] == (
+        2,
+        "error: command 'acme-broken' cannot be loaded: ImportError: no gradio\n",
+    )
+    assert cli("acme-odd")[::2] == (2, "error: command 'acme-odd' is no click command: 'acme-odd'\n")
+    status, _, err = cli("acme-gpu")
+    assert status == 2
+    assert "no usable command among 'acme-gpu':\n  acme/acme-gpu: no screen" in err
+
+
+@pytest.mark.usefixtures("acme", "broken")
+def test_a_command_costs_one_warning_for_each_plugin_left_out(cli: Any) -> None:
+    status, out, err = cli("acme-ui")
+    assert (status, out) == (0, "acme-ui ran\n")
+    assert err.count("warning: plugin bad (bad-dist 1.0) is broken and was left out") == err.count("\n") == 1
+
+
+def test_the_core_keeps_its_own_commands(cli: Any, fake_dist: FakeDist) -> None:
+    source = ACME.replace('name="acme-ui"', 'name="run"')
+    fake_dist("thief", modules={"thief.py": source}, plugins={"thief": "thief"})
+    status, out, _ = cli("run", "--help")
+    assert status == 0
+    assert "Generate a video." in out
+    assert cli("thief/run")[1] == "acme-ui ran\n"
+    status, out, _ = cli("plugins", "--only-plugins", "thief", "check")
+    assert (status, out) == (1, "command 'run' is one of the core's; that of thief is 'thief/run'\n")
+
+
+@pytest.mark.usefixtures("acme")
+def test_an_unknown_command(cli: Any) -> None:
+    status, _, err = cli("plugns")
+    assert status == 2
+    assert "no command 'plugns'; did you mean 'plugins'?" in err

@@ -1,0 +1,158 @@
+"""What users and plugin authors depend on: hooks, specs, public names, options, configuration keys.
+
+``tests/api_surface.json`` holds it. A difference is a change of the public interface: look at it, then write the
+file anew with ``python tests/test_api_surface.py`` so that the change is a diff somebody reviews.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+SNAPSHOT = Path(__file__).with_name("api_surface.json")
+
+
+def surface() -> dict[str, Any]:
+    """The public interface as plain data."""
+    from lightx2v_core import api, specs, testing
+    from lightx2v_core.config.model import RunConfig
+    from lightx2v_core.hookspecs import KINDS
+    from lightx2v_core.plugins import GROUP
+
+    hooks = {hook: list(inspect.signature(_hook(hook)).parameters) for hook, _ in KINDS.values()}
+    classes = {
+        name: found
+        for name, found in sorted(vars(specs).items())
+        if attrs.has(found) and found.__module__ == specs.__name__
+    }
+    return {
+        "entry point group": GROUP,
+        "hooks": hooks,
+        "kinds": {kind: spec.__name__ for kind, (_, spec) in KINDS.items()},
+        "specs": {name: _fields(found) for name, found in classes.items()},
+        "lightx2v_core.api": sorted(api.__all__),
+        "protocols": {
+            name: _methods(getattr(api, name))
+            for name in sorted(api.__all__)
+            if getattr(getattr(api, name), "_is_protocol", False)
+        },
+        "lightx2v_core.testing": sorted(testing.__all__),
+        "commands": _commands(),
+        "configuration": _keys(RunConfig),
+    }
+
+
+def _hook(name: str) -> Any:
+    from lightx2v_core import hookspecs
+
+    return getattr(hookspecs, name)
+
+
+def _fields(cls: type[Any]) -> list[str]:
+    """Names of fields; ``= ...`` marks those a plugin may leave out."""
+    return [f.name if f.default is attrs.NOTHING else f"{f.name} = ..." for f in attrs.fields(cls)]
+
+
+def _methods(protocol: type[Any]) -> dict[str, str]:
+    """Parameters by method; annotated attributes have none."""
+    found = dict.fromkeys((name for name in vars(protocol).get("__annotations__", {})), "")
+    for name, value in vars(protocol).items():
+        if inspect.isfunction(value) and (name == "__call__" or not name.startswith("_")):
+            kinds = inspect.signature(value).parameters.values()
+            found[name] = ", ".join(
+                str(p.replace(annotation=inspect.Parameter.empty)) for p in kinds if p.name != "self"
+            )
+    return found
+
+
+def _commands() -> dict[str, list[str]]:
+    """Every option spelling and argument by command."""
+    from lightx2v_core.cli import COMMANDS, cli
+
+    ctx = click.Context(cli)
+    found = {"": _parameters(cli)}
+    for name in COMMANDS:
+        command = cli.get_command(ctx, name)
+        assert command is not None
+        found[name] = _parameters(command)
+        if isinstance(command, click.Group):
+            found.update({f"{name} {sub}": _parameters(item) for sub, item in command.commands.items()})
+    return found
+
+
+def _parameters(command: click.Command) -> list[str]:
+    arguments = [p.human_readable_name for p in command.params if isinstance(p, click.Argument)]
+    options = [o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)]
+    return [*arguments, *sorted(options)]
+
+
+def _keys(cls: type[Any], prefix: str = "") -> list[str]:
+    """Dotted configuration keys; ``*`` stands for names that users choose, ``[]`` for items of a list."""
+    found = []
+    hints = typing.get_type_hints(cls)
+    for field in attrs.fields(cls):
+        key = f"{prefix}{field.name}"
+        found.append(key)
+        for nested, suffix in _nested(hints[field.name]):
+            found += _keys(nested, f"{key}{suffix}.")
+    return found
+
+
+def _nested(hint: Any, suffix: str = "") -> list[tuple[type[Any], str]]:
+    """The configuration classes inside a type, and how a key reaches them."""
+    if isinstance(hint, type) and attrs.has(hint):
+        return [(hint, suffix)]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return [found for argument in arguments for found in _nested(argument, suffix)]
+    if origin is tuple:
+        return _nested(arguments[0], f"{suffix}[]")
+    return _nested(arguments[1], f"{suffix}.*") if len(arguments) == 2 else []
+
+
+def text(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_the_public_interface_is_what_was_reviewed() -> None:
+    stored = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    found = json.loads(text(surface()))
+    how = f"look at the difference; if it is meant, run `python tests/{Path(__file__).name}` and commit the diff"
+    for part in stored.keys() | found.keys():
+        assert found.get(part) == stored.get(part), f"the public interface changed in {part!r}: {how}"
+
+
+def test_the_snapshot_is_written_as_the_script_writes_it() -> None:
+    stored = SNAPSHOT.read_text(encoding="utf-8")
+    assert stored == text(json.loads(stored))
+
+
+def test_the_snapshot_sees_every_part() -> None:
+    found = surface()
+    assert all(found.values())
+    assert found["hooks"]["lightx2v_models"] == []
+    assert found["specs"]["AttentionSpec"][-1] == "build"
+    assert "priority = ..." in found["specs"]["Spec"]
+    assert {"sampling.steps", "loras[].path", "components.*.path", "attention.use"} <= {
+        *found["configuration"]
+    }
+    assert "--model-path" in found["commands"]["run"]
+    assert found["commands"]["plugins show"] == ["NAME", "--json"]
+    assert found["protocols"]["Scheduler"]["step"] == "prediction, index, latents"
+
+
+def test_spec_fields_can_be_added_without_breaking_plugins() -> None:
+    """Fields that every kind shares have defaults, but for the two that say what it is."""
+    required = [name for name in surface()["specs"]["Spec"] if not name.endswith("= ...")]
+    assert required == ["name", "summary"]
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(text(surface()), encoding="utf-8")
