@@ -87,8 +87,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     )
     offloaders = choose_each(registry, "offloader", loaded, recognition.components, ctx)
 
-    request, geometry, origins = _request(loaded, found.spec, recognition, task, inputs)
-    scheduler = _scheduler(loaded, registry, ctx, request, origins)
+    request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
     components, memory, warnings = _needs(found, geometry, ctx, plugins)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
     choices += _per_component("offloader", offloaders) + _per_component("quantizer", quantizers)
@@ -139,8 +138,9 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     inputs that are no paths."""
     found, plan = resolved.found, resolved.plan
     inputs = _inputs(loaded.config, found.spec, plan.task, in_memory)
-    request, geometry, origins = _request(loaded, found.spec, found.recognition, plan.task, inputs)
-    scheduler = _scheduler(loaded, resolved.registry, resolved.ctx, request, origins)
+    request, geometry, origins, scheduler = _request(
+        loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
+    )
     components, memory, warnings = _needs(found, geometry, resolved.ctx, resolved.registry.plugins)
     choices = [scheduler.as_choice("scheduler") if c.kind == "scheduler" else c for c in plan.choices]
     plan = evolve(
@@ -169,31 +169,48 @@ def check_ready(resolved: Resolved) -> None:
 
 def _request(
     loaded: LoadedConfig,
-    spec: ModelSpec[Any],
-    recognition: Recognition,
+    registry: Registry,
+    found: Recognised,
+    ctx: BuildContext,
     task: str,
     inputs: Mapping[str, Any],
-) -> tuple[Request, Geometry, dict[str, str]]:
-    """Fill what was not said with the official values of the variant, task and size."""
+) -> tuple[Request, Geometry, dict[str, str], Chosen]:
+    """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
     config, sampling = loaded.config, loaded.config.sampling
+    spec, recognition = found.spec, found.recognition
     defaults = spec.defaults(recognition, task, sampling.size)
+    by_model = f"default of {recognition.variant}"
     origins: dict[str, str] = {}
 
-    def value(name: str, given: Any, default: Any, *path: str) -> Any:
-        origins[name] = loaded.origin(*path) if given is not None else f"default of {recognition.variant}"
+    def value(name: str, given: Any, default: Any, *path: str, by: str = by_model) -> Any:
+        origins[name] = loaded.origin(*path) if given is not None else by
         return default if given is None else given
 
     width, height = value("size", sampling.size, (defaults.width, defaults.height), "sampling", "size")
     frames = value("frames", sampling.frames, defaults.frames, "sampling", "frames")
     target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
     geometry = spec.geometry(recognition, target)
-    scales = value("guide_scale", sampling.guide_scale, defaults.guide_scale, "sampling", "guide_scale")
+
+    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler")
+    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"])
+    by_scheduler = f"default of {scheduler.selection.name}"
+    fixed = scheduler.spec.steps(scheduler.config)
+    if fixed is not None:
+        steps = value("steps", sampling.steps, fixed, "sampling", "steps", by=by_scheduler)
+        if steps != fixed:
+            raise RequestError(
+                f"scheduler {scheduler.selection.name} with its options takes {fixed} steps, and {steps} are asked for "
+                f"({origins['steps']}); leave the steps out, or change the scheduler's options"
+            )
+    else:
+        steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
+    guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)
+    scales = value("guide_scale", sampling.guide_scale, guided, "sampling", "guide_scale", by=by)
     if len(scales) > recognition.experts:
         raise RequestError(
             f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
             f"{len(scales)} guidance scales are given"
         )
-    scheduler = config.scheduler.use[0] if config.scheduler else None
     request = Request(
         task=task,
         prompt=config.prompt or "",
@@ -204,23 +221,16 @@ def _request(
         height=geometry.height,
         frames=geometry.frames,
         fps=value("fps", sampling.fps, defaults.fps, "sampling", "fps"),
-        steps=value("steps", sampling.steps, defaults.steps, "sampling", "steps"),
+        steps=steps,
         shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
         guide_scale=scales,
-        scheduler=value("scheduler", scheduler, defaults.scheduler, "scheduler"),
+        scheduler=scheduler.selection.name,
         seed=sampling.seed,
         batched_guidance=sampling.batched_guidance,
     )
     origins["seed"] = loaded.origin("sampling", "seed")
     origins["prompt"] = loaded.origin("prompt")
-    return request, geometry, origins
-
-
-def _scheduler(
-    loaded: LoadedConfig, registry: Registry, ctx: BuildContext, request: Request, origins: Mapping[str, str]
-) -> Chosen:
-    section = loaded.config.scheduler or Section(use=(request.scheduler,))
-    return choose(registry, "scheduler", section, ctx, origin=origins["scheduler"])
+    return request, geometry, origins, scheduler
 
 
 def _needs(

@@ -138,11 +138,19 @@ class SchedulerContext:
     shift: float
 
 
+def _any_steps(_config: Any) -> int | None:
+    return None
+
+
 @frozen(kw_only=True)
 class SchedulerSpec(Spec[C]):
     """Timesteps and an update rule; built anew for each request."""
 
     build: Callable[[C, SchedulerContext], Scheduler]
+    #: the number of steps that its options fix, None when any number works
+    steps: Callable[[C], int | None] = _any_steps
+    #: whether guidance is on by default; distilled models run without
+    guided: bool = True
 
 
 @frozen(kw_only=True)

@@ -44,6 +44,23 @@ def test_a_run_equals_the_official_one(name: str, golden: Golden, tmp_path: Path
     assert dump["video"].abs().max() <= 1
 
 
+def test_a_distilled_run_equals_the_original_one(golden: Golden, tmp_path: Path) -> None:
+    folder = golden("e2e_wan21_t2v")
+    case = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+    if "distill" not in case["runs"]:
+        pytest.skip("the distilled run is in the full set of fixtures only")
+    run, expected = case["runs"]["distill"], load_file(folder / "outputs.safetensors")
+    done = command(
+        "run", "--model-path", folder / "ckpt", "--prompt", run["prompt"], "--scheduler", "distill",
+        "--size", "{}x{}".format(*run["size"]), "--frames", run["frame_num"], "--shift", run["shift"],
+        "--seed", run["seed"], "--output", tmp_path / "out.mp4", "--dump-tensors", tmp_path / "dump.safetensors",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    dump = load_file(tmp_path / "dump.safetensors")
+    close(dump["latents"], expected["distill.latents"], case["tolerance"]["latents"])
+    close(dump["video"], expected["distill.frames"].float(), case["tolerance"]["frames"])
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_frames_are_those_that_the_official_code_saves(batched: bool, golden: Golden, tmp_path: Path) -> None:
     """A folder of PNGs holds the official uint8 frames, also when both guidance passes run as one batch."""

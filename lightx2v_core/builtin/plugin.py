@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lightx2v_core.api import (
     Attention,
@@ -123,12 +123,43 @@ def _euler(config: EulerOptions, ctx: SchedulerContext) -> Scheduler:
     return FlowEuler(ctx.steps, ctx.shift, grid=config.grid)
 
 
+def _denoising_steps(_instance: object, _attribute: object, value: tuple[int, ...]) -> None:
+    if not value or list(value) != sorted(set(value), reverse=True) or not 1 <= value[-1] <= value[0] <= 1000:
+        raise ValueError(f"'denoising_steps' must be falling timesteps from 1000 to 1: {list(value)}")
+
+
+@frozen(kw_only=True)
+class DistillOptions:
+    """Options of the ``distill`` scheduler."""
+
+    #: timesteps of training to visit, falling
+    denoising_steps: tuple[int, ...] = field(default=(1000, 750, 500, 250), validator=_denoising_steps)
+
+
+def _distill(config: DistillOptions, ctx: SchedulerContext) -> Scheduler:
+    from lightx2v_core.builtin.schedulers.distill import StepDistill
+
+    return StepDistill(config.denoising_steps, ctx.shift)
+
+
+def _distill_steps(config: DistillOptions) -> int:
+    return len(config.denoising_steps)
+
+
 @hookimpl
-def lightx2v_schedulers() -> list[SchedulerSpec[NoOptions] | SchedulerSpec[EulerOptions]]:
+def lightx2v_schedulers() -> list[SchedulerSpec[Any]]:
     return [
         SchedulerSpec(
             name="unipc", summary="UniPC for flow matching, order 2; the official default", build=_unipc
         ),
         SchedulerSpec(name="dpm++", summary="DPM-Solver++ 2M for flow matching", build=_dpmpp),
         SchedulerSpec(name="euler", summary="plain Euler steps", config=EulerOptions, build=_euler),
+        SchedulerSpec(
+            name="distill",
+            summary="the few fixed steps of distilled models, without guidance",
+            config=DistillOptions,
+            build=_distill,
+            steps=_distill_steps,
+            guided=False,
+        ),
     ]

@@ -1,0 +1,45 @@
+"""The schedule of step-distilled models: a few fixed timesteps, one Euler step between each.
+
+Source: LightX2V's step-distill scheduler. The training grid is ``linspace(1, 0, 1001)`` without its end, shifted; the
+timestep list picks from it at ``1000 - t``, and the network is told the fractional timestep of the shifted level. The
+update ``x0 = x - sigma v; x = x0 + sigma_next v`` is Euler's: nothing is noised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lightx2v_core.builtin.schedulers.grids import TRAIN_TIMESTEPS, check_turn, shifted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StepDistill:
+    """Visits ``denoising_steps`` (falling, 1..1000) with a flow ``shift`` > 0; ValueError for other values."""
+
+    timesteps: Sequence[float]
+    sigmas: Sequence[float]
+
+    def __init__(self, denoising_steps: Sequence[int], shift: float) -> None:
+        steps = list(denoising_steps)
+        if not steps or not all(1 <= t <= TRAIN_TIMESTEPS for t in steps):
+            raise ValueError(f"StepDistill: denoising steps are from 1 to {TRAIN_TIMESTEPS}, got {steps}")
+        if steps != sorted(set(steps), reverse=True):
+            raise ValueError(f"StepDistill: denoising steps must fall, got {steps}")
+        if not shift > 0:
+            raise ValueError(f"StepDistill: shift must be above 0, got {shift}")
+        levels = [shifted(t / TRAIN_TIMESTEPS, shift) for t in steps]
+        self.timesteps = tuple(level * TRAIN_TIMESTEPS for level in levels)
+        self.sigmas = (*levels, 0.0)
+        self._next = 0
+
+    def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
+        """Return the latents at ``sigmas[index + 1]``. Steps are taken in order from 0; ValueError otherwise."""
+        check_turn(self, self._next, index, len(self.timesteps))
+        stride = self.sigmas[index + 1] - self.sigmas[index]
+        self._next += 1
+        return torch.add(latents, prediction.to(latents.dtype), alpha=stride)
