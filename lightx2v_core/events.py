@@ -87,6 +87,28 @@ class Saved(Event):
 
 
 @frozen(kw_only=True)
+class JobStarted(Event):
+    """Job ``index`` of ``count`` begins; ``line`` is where its file says so."""
+
+    kind: ClassVar[str] = "job"
+    index: int
+    count: int
+    line: int
+    output: str
+
+
+@frozen(kw_only=True)
+class JobDone(Event):
+    """A job ended: ``state`` is ``done``, ``done before``, ``planned`` or ``failed``."""
+
+    kind: ClassVar[str] = "job_done"
+    index: int
+    line: int
+    state: str
+    message: str
+
+
+@frozen(kw_only=True)
 class Failed(Event):
     """The run ended without a result."""
 

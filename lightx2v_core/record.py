@@ -22,6 +22,7 @@ FORMAT = 1
 def run_record(
     plan: Plan,
     config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
     *,
     timings: Mapping[str, float],
     steps: list[float],
@@ -35,6 +36,7 @@ def run_record(
         "variant": plan.variant,
         "task": plan.task,
         "request": asdict(plan.request),
+        "inputs": described(inputs),
         "config": dict(config),
         "components": {
             part.name: {
@@ -68,6 +70,12 @@ def dumps(record: Mapping[str, Any], *, indent: int | None = 2) -> str:
     return json.dumps(record, ensure_ascii=False, indent=indent)
 
 
-def sidecar(output: Path) -> Path:
-    """Where the record of an output lies: ``fox.mp4`` -> ``fox.json``; inside a folder of frames, ``record.json``."""
-    return output / "record.json" if output.is_dir() else output.with_suffix(".json")
+def described(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as a record holds them: paths as they are, what was given in memory by its type."""
+    return {name: _described(value) for name, value in inputs.items()}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_described(item) for item in value]
+    return str(value) if isinstance(value, str | Path) else f"<{type(value).__name__} in memory>"

@@ -15,6 +15,7 @@ from lightx2v_core import __version__, device
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.components import expanded, model_folder
 from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
+from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.errors import RequestError, suggestion
@@ -155,6 +156,12 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         output=None,
     )
     return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs)
+
+
+def resolve_job(resolved: Resolved, request: Mapping[str, Any]) -> Resolved:
+    """The same loaded model with the values of one request, named as in Python: ``prompt``, ``size``, ``seed``."""
+    loaded, in_memory = request_config(resolved.loaded, request)
+    return with_request(resolved, loaded, in_memory)
 
 
 def check_ready(resolved: Resolved) -> None:

@@ -14,52 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from attrs import evolve, fields, frozen
+from attrs import frozen
 from torch import Tensor
 
 from lightx2v_core.build import build_model, load_bytes, refuse_impossible
-from lightx2v_core.config.load import LoadedConfig, Value, load_config
-from lightx2v_core.config.model import InputsConfig, OutputConfig
+from lightx2v_core.checkpoint.serialize import serialized
+from lightx2v_core.config.keywords import KEYWORDS, keyword_values
+from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import denoise, initial_noise
-from lightx2v_core.errors import ConfigError, RequestError, RunError, suggestion
+from lightx2v_core.errors import RunError
 from lightx2v_core.events import (
     Emit,
     PhaseDone,
     PhaseStarted,
-    PlanReady,
     Progress,
     Saved,
     StepDone,
     Warned,
     ignore,
 )
-from lightx2v_core.output import planned_output
+from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import VideoModel
-from lightx2v_core.record import dumps, run_record, sidecar
-from lightx2v_core.resolve import Resolved, check_ready, resolve, with_request
+from lightx2v_core.record import dumps, run_record
+from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
 from lightx2v_core.specs import SchedulerContext
 from lightx2v_core.video import open_writer, write_bytes
-
-#: keyword of ``load`` and ``generate`` -> configuration key
-KEYWORDS: Mapping[str, tuple[str, ...]] = {
-    "task": ("task",), "prompt": ("prompt",), "negative_prompt": ("negative_prompt",), "dtype": ("dtype",),
-    "device": ("device",), "attention": ("attention",), "offloader": ("offloader",), "quantizer": ("quantizer",),
-    "lora_applier": ("lora_applier",),
-    "model": ("model",), "scheduler": ("scheduler",), "loras": ("loras",), "components": ("components",),
-    "size": ("sampling", "size"), "frames": ("sampling", "frames"), "fps": ("sampling", "fps"),
-    "steps": ("sampling", "steps"), "guide_scale": ("sampling", "guide_scale"), "shift": ("sampling", "shift"),
-    "seed": ("sampling", "seed"), "batched_guidance": ("sampling", "batched_guidance"),
-}  # fmt: skip
-#: what a task starts from: paths, or images and tensors
-INPUTS = tuple(item.name for item in fields(InputsConfig))
-#: what a request may say; the rest belongs to the loaded pipeline
-PER_REQUEST = (
-    "prompt", "negative_prompt", "scheduler", "size", "frames", "fps", "steps", "guide_scale", "shift", "seed",
-    "batched_guidance",
-)  # fmt: skip
 
 
 def load(
@@ -77,7 +60,7 @@ def load(
     """
     values = [
         Value(path=("model_path",), value=str(model_path), origin="model_path"),
-        *_values(overrides, KEYWORDS),
+        *keyword_values(overrides, KEYWORDS),
     ]
     loaded = load_config(config, values)
     return Pipeline.load(resolve(loaded, plugins or load_plugins()), on_event=on_event)
@@ -127,15 +110,7 @@ class Pipeline:
 
     def resolve(self, **request: Any) -> Resolved:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
-        fixed = [name for name in request if name in KEYWORDS and name not in PER_REQUEST]
-        if fixed:
-            raise RequestError(
-                f"{', '.join(fixed)} cannot change between requests; load another pipeline for it"
-            )
-        in_memory = {name: request.pop(name) for name in INPUTS if not _is_path(request.get(name))}
-        keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
-        loaded = _overlaid(self._resolved.loaded, _values(request, keys))
-        return with_request(self._resolved, loaded, in_memory)
+        return resolve_job(self._resolved, request)
 
     def generate(self, *, on_event: Emit = ignore, **request: Any) -> Video:
         """Generate a video in memory. ``request`` is named like the command line's options: ``prompt``,
@@ -226,7 +201,12 @@ class Job:
         """The run record as far as the run has come."""
         config = unstructure(self._resolved.loaded.config)
         return run_record(
-            self.plan, config, timings=self._clock.seconds, steps=self._steps, peak_memory=self._peak_memory()
+            self.plan,
+            config,
+            self._resolved.inputs,
+            timings=self._clock.seconds,
+            steps=self._steps,
+            peak_memory=self._peak_memory(),
         )
 
     def _note(self, event: Any) -> None:
@@ -272,7 +252,7 @@ def write_video(
         dump()
     if not output.record:
         return None
-    beside = sidecar(path)
+    beside = record_path(path, output.kind)
     write_bytes(beside, dumps(now()).encode())
     return str(beside)
 
@@ -293,39 +273,8 @@ class _Clock:
         self._emit(PhaseDone(phase=name, seconds=self.seconds[name]))
 
 
-def announce(plan: Plan, emit: Emit) -> None:
-    """Tell the listeners what is going to happen."""
-    emit(PlanReady(plan=plan.to_json()))
-
-
 def _dump(path: Path | None, latents: Tensor, chunks: list[Tensor]) -> None:
     if path is None:
         return
-    from safetensors.torch import save
-
-    tensors = {"latents": latents.float().cpu().contiguous(), "video": torch.cat(chunks, dim=1).contiguous()}
-    write_bytes(path, save(tensors))
-
-
-def _values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
-    unknown = [name for name in given if name not in keys]
-    if unknown:
-        raise ConfigError(
-            f"unknown argument {unknown[0]!r}{suggestion(unknown[0], keys)}; known: {', '.join(keys)}"
-        )
-    return [
-        Value(path=keys[name], value=list(value) if isinstance(value, tuple) else value, origin=f"{name}=")
-        for name, value in given.items()
-    ]
-
-
-def _is_path(value: Any) -> bool:
-    """Whether an input is a path (or several), and not an image or tensor in memory."""
-    several = value if isinstance(value, list | tuple) else [value]
-    return all(item is None or isinstance(item, str | Path) for item in several)
-
-
-def _overlaid(base: LoadedConfig, values: list[Value]) -> LoadedConfig:
-    """A configuration with the values of one request on top; ``base`` stays as it is."""
-    top = load_config(base.to_json(), values)
-    return evolve(top, origins={**base.origins, **{".".join(v.path): v.origin for v in values}})
+    tensors = {"latents": latents.float(), "video": torch.cat(chunks, dim=1)}
+    write_bytes(path, b"".join(serialized(tensors)))

@@ -13,6 +13,8 @@ import click
 from lightx2v_core.events import (
     Emit,
     Event,
+    JobDone,
+    JobStarted,
     PhaseDone,
     PhaseStarted,
     PlanReady,
@@ -64,6 +66,8 @@ class _Lines(_Quiet):
             click.echo(f"{event.phase} done in {event.seconds:.1f} s", err=True)
         elif isinstance(event, Saved):
             click.echo(saved(event), err=True)
+        elif isinstance(event, JobStarted | JobDone):
+            click.echo(job(event), err=True)
 
 
 class _Bars(_Quiet):
@@ -89,6 +93,9 @@ class _Bars(_Quiet):
             self.close()
         elif isinstance(event, Saved):
             click.echo(saved(event), err=True)
+        elif isinstance(event, JobStarted | JobDone):
+            self.close()
+            click.echo(job(event), err=True)
 
     def _open(self, event: PhaseStarted) -> None:
         from tqdm import tqdm
@@ -120,6 +127,13 @@ def headline(plan: dict[str, Any]) -> str:
         f"{request['steps']} steps of {request['scheduler']}, seed {request['seed']}, {plan['dtype']} on "
         f"{plan['device']['name']}"
     )
+
+
+def job(event: JobStarted | JobDone) -> str:
+    """Where a batch is, in one line."""
+    if isinstance(event, JobStarted):
+        return f"job {event.index + 1} of {event.count} (line {event.line}): {event.output}"
+    return f"line {event.line} {event.state}" + (f": {event.message}" if event.message else "")
 
 
 def saved(event: Saved) -> str:

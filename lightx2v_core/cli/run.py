@@ -8,19 +8,25 @@ from typing import Any
 
 import click
 
+from lightx2v_core.cli.batch import check_options, read_jobs, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.events import Failed, PlanReady
-from lightx2v_core.output import check_writable
+from lightx2v_core.output import check_dump
 from lightx2v_core.resolve import check_ready, resolve
 
 
 @click.command("run")
 @run_options
 @click.option("--dump-tensors", metavar="FILE", help="Also store latents and video as safetensors (float32).")
+@click.option(
+    "--prompt-file",
+    metavar="FILE",
+    help="One job a line: a prompt, or a JSON object; --output is a folder then.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else."
@@ -35,15 +41,21 @@ def command(**parameters: Any) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
     dry_run, dump = parameters.pop("dry_run"), parameters.pop("dump_tensors")
+    prompt_file = parameters.pop("prompt_file")
     with listener(as_json=as_json, quiet=quiet) as emit:
         try:
             plugins = plugins_from(parameters)
             loaded = config_from(parameters)
+            if prompt_file is not None:
+                check_options(loaded, dump)
+                jobs = read_jobs(Path(prompt_file), loaded.config.output.path)
+                run_batch(jobs, loaded, plugins, emit=emit, dry_run=dry_run)
+                return
             resolved = resolve(loaded, plugins, with_output=True)
             output = resolved.plan.output
             assert output is not None
             if dump is not None:
-                check_writable(Path(dump))
+                check_dump(Path(dump))
             if not dry_run:
                 check_ready(resolved)
             emit(PlanReady(plan=resolved.plan.to_json()))

@@ -1,0 +1,128 @@
+"""``run --prompt-file``: one job a line, one loaded model. A job that fails is reported, the others are finished, and a
+second run of the same file does only what is not done yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+from lightx2v_core.config import jsonc
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError
+from lightx2v_core.events import Emit, JobDone, JobStarted
+from lightx2v_core.output import planned_output, record_path
+from lightx2v_core.plan import PlannedOutput
+from lightx2v_core.record import described
+from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
+
+
+@frozen(kw_only=True)
+class Line:
+    """A job as its line says it: what it changes of the request, and where its result goes."""
+
+    number: int
+    request: Mapping[str, Any]
+    output: str
+
+
+def read_jobs(path: Path, output: str | None) -> list[Line]:
+    """The jobs of a file. A line is a prompt, or a JSON object of request values and ``output``; empty lines and those
+    that start with ``#`` are passed over. ``ConfigError`` names the line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"prompt file {str(path)!r} cannot be read: {exc}") from None
+    jobs = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        request = jsonc.loads(line, f"{path}, line {number}") if line.startswith("{") else {"prompt": line}
+        jobs.append(Line(number=number, output=_output(request, number, output), request=request))
+    if not jobs:
+        raise ConfigError(f"prompt file {str(path)!r} holds no jobs")
+    twice = {job.output for job in jobs if sum(job.output == other.output for other in jobs) > 1}
+    if twice:
+        raise ConfigError(f"{path}: more than one job writes {sorted(twice)[0]!r}")
+    return jobs
+
+
+def run_batch(
+    jobs: Sequence[Line], loaded: LoadedConfig, plugins: Any, *, emit: Emit, dry_run: bool = False
+) -> None:
+    """Run the jobs that are not done. ``RunError`` at the end when some failed."""
+    from lightx2v_core.run import Pipeline
+
+    base = resolve(loaded, plugins)
+    failed, pipeline = [], None
+    for index, job in enumerate(jobs):
+        emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
+        try:
+            resolved, output = _resolve(base, job, loaded)
+            state = "done before"
+            if not _done(resolved, output):
+                state = "planned" if dry_run else "done"
+                if not dry_run:
+                    pipeline = pipeline or Pipeline.load(base, on_event=emit)
+                    pipeline.generate_to(resolved, output, on_event=emit)
+            emit(JobDone(index=index, line=job.number, state=state, message=""))
+        except LightX2VError as exc:
+            failed.append(f"line {job.number}: {exc}")
+            emit(JobDone(index=index, line=job.number, state="failed", message=str(exc)))
+    if failed:
+        lines = "\n  ".join(failed)
+        raise RunError(f"{len(failed)} of {len(jobs)} jobs failed, the others are done:\n  {lines}")
+
+
+def _resolve(base: Resolved, job: Line, loaded: LoadedConfig) -> tuple[Resolved, PlannedOutput]:
+    resolved = resolve_job(base, dict(job.request))
+    check_ready(resolved)
+    config = evolve(loaded.config.output, path=job.output)
+    output = planned_output(config, resolved.plan.variant, resolved.plan.request)
+    return resolved, output
+
+
+def _done(resolved: Resolved, output: PlannedOutput) -> bool:
+    """Whether the output is there, with the record of just this request."""
+    record = record_path(Path(output.path), output.kind)
+    if not Path(output.path).exists() or not record.is_file():
+        return False
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    wanted = json.loads(json.dumps(asdict(resolved.plan.request)))
+    return (
+        isinstance(found, dict)
+        and found.get("request") == wanted
+        and found.get("inputs") == json.loads(json.dumps(described(resolved.inputs)))
+        and found.get("variant") == resolved.plan.variant
+    )
+
+
+def _output(request: Any, number: int, output: str | None) -> str:
+    """Where a job's result goes: its own ``output``, else a number in the folder given by ``--output``."""
+    if not isinstance(request, dict):
+        raise ConfigError(f"line {number}: expected an object")
+    own = request.pop("output", None)
+    if own is not None and not isinstance(own, str):
+        raise ConfigError(f"line {number}: output has to be a path, got {own!r}")
+    folder = Path(output) if output is not None else Path("outputs")
+    if own is not None:
+        return own if output is None or Path(own).is_absolute() else str(folder / own)
+    return str(folder / f"{number:05d}.mp4")
+
+
+def check_options(loaded: LoadedConfig, dump: str | None) -> None:
+    """``RequestError`` for options that have no meaning for many jobs."""
+    if loaded.config.prompt is not None:
+        raise RequestError("--prompt and --prompt-file are both given; a line of the file is a prompt")
+    if dump is not None:
+        raise RequestError("--dump-tensors stores one run and cannot be used with --prompt-file")
+    path = loaded.config.output.path
+    if path is not None and Path(path).suffix:
+        raise RequestError(f"--output {path!r} with --prompt-file has to be a folder for the results")

@@ -1,0 +1,68 @@
+"""The names under which Python and batch files set configuration keys, and which of them a request may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, fields
+
+from lightx2v_core.config.load import LoadedConfig, Value, load_config
+from lightx2v_core.config.model import InputsConfig
+from lightx2v_core.errors import ConfigError, RequestError, suggestion
+
+#: keyword of ``load`` and ``generate`` -> configuration key
+KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    "task": ("task",), "prompt": ("prompt",), "negative_prompt": ("negative_prompt",), "dtype": ("dtype",),
+    "device": ("device",), "attention": ("attention",), "offloader": ("offloader",), "quantizer": ("quantizer",),
+    "lora_applier": ("lora_applier",),
+    "model": ("model",), "scheduler": ("scheduler",), "loras": ("loras",), "components": ("components",),
+    "size": ("sampling", "size"), "frames": ("sampling", "frames"), "fps": ("sampling", "fps"),
+    "steps": ("sampling", "steps"), "guide_scale": ("sampling", "guide_scale"), "shift": ("sampling", "shift"),
+    "seed": ("sampling", "seed"), "batched_guidance": ("sampling", "batched_guidance"),
+}  # fmt: skip
+#: what a task starts from: paths, or images and tensors
+INPUTS = tuple(item.name for item in fields(InputsConfig))
+#: what a request may say; the rest belongs to the loaded pipeline
+PER_REQUEST = (
+    "prompt", "negative_prompt", "scheduler", "size", "frames", "fps", "steps", "guide_scale", "shift", "seed",
+    "batched_guidance",
+)  # fmt: skip
+
+
+def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[LoadedConfig, dict[str, Any]]:
+    """``base`` with the values of one request on top, and the inputs that are given in memory. ``base`` stays as it
+    is. ``RequestError`` for what cannot change between requests, ``ConfigError`` for what is unknown or wrong."""
+    fixed = [name for name in request if name in KEYWORDS and name not in PER_REQUEST]
+    if fixed:
+        raise RequestError(f"{', '.join(fixed)} cannot change between requests; load another pipeline for it")
+    in_memory = {name: value for name, value in request.items() if name in INPUTS and not _is_path(value)}
+    keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
+    values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
+    loaded = load_config(base.to_json(), values)
+    origins = {**base.origins, **{".".join(value.path): value.origin for value in values}}
+    return evolve(loaded, origins=origins), in_memory
+
+
+def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
+    """Keyword arguments as values of the configuration. ``ConfigError`` for an unknown one."""
+    unknown = [name for name in given if name not in keys]
+    if unknown:
+        raise ConfigError(
+            f"unknown argument {unknown[0]!r}{suggestion(unknown[0], keys)}; known: {', '.join(keys)}"
+        )
+    return [Value(path=keys[name], value=_plain(value), origin=f"{name}=") for name, value in given.items()]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_path(value: Any) -> bool:
+    """Whether an input is a path (or several), and not an image or tensor in memory."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return all(item is None or isinstance(item, str | Path) for item in several)

@@ -1,0 +1,156 @@
+"""The built distributions, installed as a user installs them. Run by ``tox -e wheels``, away from the sources.
+
+Only installed packages are used here; nothing of the repository but this folder may be on the path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import lightx2v_core
+import lightx2v_wan21
+
+DISTRIBUTIONS = {"lightx2v_core": "lightx2v_core", "lightx2v_wan21": "lightx2v_wan21"}
+SCRIPT = Path(sys.executable).with_name("lightx2v-core")
+
+#: what installing the core brings, and what each of its extras adds
+CORE_REQUIRES = {
+    "": {
+        "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch", "tqdm",
+    },
+    "wan21": {"lightx2v-wan21"},
+    "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
+}  # fmt: skip
+WAN21_REQUIRES = {"": {"attrs", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}}
+
+
+@pytest.fixture(scope="session")
+def dists() -> Path:
+    """The folder of the wheels and source archives that were installed."""
+    if "LIGHTX2V_TEST_DISTS" not in os.environ:
+        pytest.skip(
+            "LIGHTX2V_TEST_DISTS does not name the folder of the built distributions; use tox -e wheels"
+        )
+    return Path(os.environ["LIGHTX2V_TEST_DISTS"])
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Wan2.1 checkpoint, written by the public command."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    call(sys.executable, "-m", "lightx2v_core.testing", "tiny", folder, "--model", "wan2.1")
+    return folder
+
+
+def call(*command: str | Path, status: int = 0) -> str:
+    """What a command prints; it must end with this status."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def wheel_names(dists: Path, name: str) -> list[str]:
+    (wheel,) = dists.glob(f"{name}-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.namelist()
+
+
+def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, set[str]]:
+    """Names of the requirements, by the extra that asks for them ("" for none)."""
+    found: dict[str, set[str]] = {}
+    for need in map(Requirement, requirements):
+        asked = ""
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            asked = next(extra for extra in extras if need.marker.evaluate({"extra": extra}))
+        found.setdefault(asked, set()).add(canonicalize_name(need.name))
+    return found
+
+
+@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_wan21])
+def test_packages_come_from_the_wheels(package) -> None:
+    folder = Path(package.__file__).parent
+    assert folder.parent.name == "site-packages"
+    assert folder.is_relative_to(sys.prefix)
+
+
+def test_the_sources_are_not_on_the_path() -> None:
+    assert not [entry for entry in sys.path if (Path(entry) / "constraints.txt").exists()]
+
+
+def test_entry_points() -> None:
+    found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
+    assert found == {("wan21", "lightx2v_wan21.plugin")}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("lightx2v-core", CORE_REQUIRES), ("lightx2v-wan21", WAN21_REQUIRES)]
+)
+def test_requirements(name: str, expected: dict[str, set[str]]) -> None:
+    dist = metadata.distribution(name)
+    assert dist.metadata["License-Expression"] == "Apache-2.0"
+    extras = dist.metadata.get_all("Provides-Extra") or []
+    assert set(extras) == set(expected) - {""}
+    assert by_extra(dist.requires or [], extras) == expected
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_wheel_holds_the_package_and_its_licence(name: str, dists: Path) -> None:
+    names = wheel_names(dists, name)
+    assert {entry.split("/")[0] for entry in names if ".dist-info/" not in entry} == {DISTRIBUTIONS[name]}
+    assert f"{DISTRIBUTIONS[name]}/py.typed" in names
+    assert any(entry.endswith(".dist-info/licenses/LICENSE") for entry in names)
+    assert not [entry for entry in names if "/tests/" in entry or entry.endswith(".pyc")]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_source_archive_holds_only_its_own_distribution(name: str, dists: Path) -> None:
+    (archive,) = dists.glob(f"{name}-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = [entry.split("/", 1)[1] for entry in tar.getnames()]
+    assert {"LICENSE", "README.md", "pyproject.toml"} <= set(names)
+    others = ("plugins/", "tests/", "docs/", "benchmarks/") if name == "lightx2v_core" else ("plugins/",)
+    assert not [entry for entry in names if entry.startswith(others)]
+
+
+def test_console_script() -> None:
+    version = metadata.version("lightx2v-core")
+    assert version in call(SCRIPT, "--version")
+    assert version in call(sys.executable, "-m", "lightx2v_core", "--version")
+    assert "wan21" in call(SCRIPT, "plugins")
+
+
+def test_run_leaves_a_video(tiny: Path, tmp_path: Path) -> None:
+    import av
+    from safetensors.torch import load_file
+
+    output, dump = tmp_path / "fox.mp4", tmp_path / "fox.safetensors"
+    events = call(
+        SCRIPT, "run", "--model-path", tiny, "--task", "t2v", "--prompt", "a red fox runs over snow",
+        "--size", "32x32", "--frames", "5", "--steps", "2", "--seed", "7", "--output", output,
+        "--dump-tensors", dump, "--json",
+    )  # fmt: skip
+    assert [json.loads(line) for line in events.splitlines()]
+    with av.open(str(output)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(32, 32, 3)] * 5
+    assert set(load_file(dump)) == {"latents", "video"}
+
+
+def test_python_interface(tiny: Path) -> None:
+    from lightx2v_core import load
+
+    pipeline = load(tiny, task="t2v")
+    video = pipeline.generate(prompt="a cat", seed=1, size=(32, 32), frames=5, steps=2)
+    assert tuple(video.frames.shape) == (3, 5, 32, 32)

@@ -1,0 +1,195 @@
+"""What the distributions of this repository say about themselves and each other, and what the tools know of them.
+
+A new plugin folder that is missing from an extra, tox.ini, .importlinter or requirements-dev.txt fails here.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PLUGINS = sorted(file.parent.name for file in (REPOSITORY / "plugins").glob("*/pyproject.toml"))
+CORE: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+MINOR = tuple(int(part) for part in CORE["version"].split(".")[:2])
+PIN = f">={MINOR[0]}.{MINOR[1]},<{MINOR[0]}.{MINOR[1] + 1}"
+
+#: where a module is not called like its distribution
+DISTRIBUTION_OF = {"PIL": "pillow"}
+
+every_plugin = pytest.mark.parametrize("plugin", PLUGINS)
+
+
+def project(plugin: str) -> dict[str, Any]:
+    text = (REPOSITORY / "plugins" / plugin / "pyproject.toml").read_text(encoding="utf-8")
+    found: dict[str, Any] = tomllib.loads(text)["project"]
+    return found
+
+
+def requirement(requirements: list[str], name: str) -> str:
+    """The version limits of one requirement."""
+    (found,) = (need for need in requirements if re.match(rf"{name}(?![\w-])", need))
+    return re.sub(rf"^{name}(\[[^\]]*\])?", "", found)
+
+
+def version_in(module: Path) -> str | None:
+    """``__version__`` of a module if it has one, without importing the module."""
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__":
+            version: str = ast.literal_eval(node.value)
+            return version
+    return None
+
+
+def imported(package: Path) -> set[str]:
+    """The distributions that the modules of a package import, wherever in a module."""
+    found = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(str(node.module).partition(".")[0])
+    modules = found - set(sys.stdlib_module_names) - {package.name}
+    return {DISTRIBUTION_OF.get(module, module.replace("_", "-")).lower() for module in modules}
+
+
+def declared(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w-]", need)[0].replace("_", "-").lower() for need in requirements}
+
+
+def listed(file: str, section: str, option: str) -> list[str]:
+    """The values of an option of an ini file, one a line or separated by commas."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / file, encoding="utf-8")
+    return [value.strip() for value in re.split(r"[,\n]", parser[section][option]) if value.strip()]
+
+
+def test_there_are_plugins() -> None:
+    assert "wan21" in PLUGINS
+
+
+@every_plugin
+def test_plugin_is_an_extra_of_the_core(plugin: str) -> None:
+    assert requirement(CORE["optional-dependencies"][plugin], f"lightx2v-{plugin}") == PIN
+
+
+def test_extras_name_plugins() -> None:
+    assert set(CORE["optional-dependencies"]) - {"test"} <= set(PLUGINS)
+
+
+@every_plugin
+def test_plugin_names(plugin: str) -> None:
+    about = project(plugin)
+    assert about["name"] == f"lightx2v-{plugin}"
+    assert about["entry-points"] == {"lightx2v_core.plugins": {plugin: f"lightx2v_{plugin}.plugin"}}
+    package = REPOSITORY / "plugins" / plugin / "src" / f"lightx2v_{plugin}"
+    assert (package / "plugin.py").is_file()
+    assert [folder.name for folder in package.parent.iterdir() if folder.name.isidentifier()] == [
+        package.name
+    ]
+
+
+@every_plugin
+def test_versions_go_together(plugin: str) -> None:
+    about = project(plugin)
+    assert tuple(int(part) for part in about["version"].split(".")[:2]) == MINOR
+    assert requirement(about["dependencies"], "lightx2v-core") == PIN
+    for need in about["dependencies"]:
+        if need.startswith("lightx2v-"):
+            assert need.endswith(PIN)
+
+
+@every_plugin
+def test_same_terms_as_the_core(plugin: str) -> None:
+    about = project(plugin)
+    for key in ("license", "license-files", "readme", "requires-python"):
+        assert about[key] == CORE[key], key
+    folder = REPOSITORY / "plugins" / plugin
+    assert (folder / "LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+    assert (folder / "README.md").read_text(encoding="utf-8").strip()
+    assert (folder / "src" / f"lightx2v_{plugin}" / "py.typed").is_file()
+
+
+@every_plugin
+def test_same_limits_as_the_core(plugin: str) -> None:
+    """A library that both need has one lower limit in this repository."""
+    core = {re.split(r"[^\w-]", need)[0]: need for need in CORE["dependencies"]}
+    for need in project(plugin)["dependencies"]:
+        assert core.get(re.split(r"[^\w-]", need)[0], need) == need
+
+
+def test_core_declares_what_it_imports() -> None:
+    testing = {"pytest"}  # for those who test with lightx2v_core.testing
+    assert imported(REPOSITORY / "lightx2v_core") - declared(CORE["dependencies"]) <= testing
+
+
+@every_plugin
+def test_plugin_declares_what_it_imports(plugin: str) -> None:
+    package = REPOSITORY / "plugins" / plugin / "src" / f"lightx2v_{plugin}"
+    about = project(plugin)
+    extras = [need for needs in about.get("optional-dependencies", {}).values() for need in needs]
+    assert imported(package) <= declared([*about["dependencies"], *extras])
+
+
+def test_version_of_the_core() -> None:
+    assert version_in(REPOSITORY / "lightx2v_core" / "__init__.py") == CORE["version"]
+    assert (REPOSITORY / "lightx2v_core" / "py.typed").is_file()
+
+
+@every_plugin
+def test_version_of_the_plugin(plugin: str) -> None:
+    module = REPOSITORY / "plugins" / plugin / "src" / f"lightx2v_{plugin}" / "__init__.py"
+    assert version_in(module) in (None, project(plugin)["version"])
+
+
+@every_plugin
+def test_tools_know_the_plugin(plugin: str) -> None:
+    package = f"lightx2v_{plugin}"
+    assert plugin in listed("tox.ini", "tox", "env_list")
+    assert f"-e {{tox_root}}/plugins/{plugin}" in listed("tox.ini", "testenv:all", "deps")
+    assert f"-e plugins/{plugin}" in (REPOSITORY / "requirements-dev.txt").read_text().splitlines()
+    assert package in listed(".importlinter", "importlinter", "root_packages")
+    for contract, option in (
+        ("core-without-plugins", "forbidden_modules"),
+        ("public-face", "source_modules"),
+    ):
+        assert package in listed(".importlinter", f"importlinter:contract:{contract}", option)
+    assert f"{package}.plugin" in listed(".importlinter", "importlinter:contract:light", "source_modules")
+
+
+@pytest.mark.parametrize(
+    ("environment", "tool"), [("lint", "ruff"), ("types", "mypy"), ("imports", "import-linter")]
+)
+def test_developers_have_the_tools_that_tox_has(environment: str, tool: str) -> None:
+    (pinned,) = (
+        need for need in listed("tox.ini", f"testenv:{environment}", "deps") if need.startswith(tool)
+    )
+    assert pinned in (REPOSITORY / "requirements-dev.txt").read_text().splitlines()
+
+
+def test_everything_installs_through_the_constraints() -> None:
+    assert "PIP_CONSTRAINT = {tox_root}/constraints.txt" in listed("tox.ini", "testenv", "set_env")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / "tox.ini", encoding="utf-8")
+    for section in parser.sections():
+        if section != "testenv" and "set_env" in parser[section]:
+            assert "{[testenv]set_env}" in parser[section]["set_env"], section
+
+
+def test_ci_runs_what_the_readme_says() -> None:
+    lines = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    marked = re.search(r"<!-- test-line -->\s*```\w*\n(.+?)\n```", readme, re.DOTALL)
+    if marked is None:
+        pytest.skip("README.md has no test line yet")
+    assert lines[-1] == marked.group(1)
+    assert (REPOSITORY / ".ci" / "run").stat().st_mode & 0o100, ".ci/run must be executable"
