@@ -177,7 +177,7 @@ def _locate(
     components = {}
     for part in spec.components:
         override = config.components[part.name].path if part.name in config.components else None
-        found = locate(part, folder, override)
+        found = locate(part, folder, override, read)
         if found is not None:
             components[part.name] = read_component(part, folder, found, read)
     return components
@@ -189,7 +189,7 @@ def _ask(spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component]
         return f"no {main.summary} ({' or '.join(main.files)})"
     facts = CheckpointFacts(
         folder=folder,
-        config=read_config(components[main.name].files[0].parent),
+        config=read_config(components[main.name].files[0].parent) or read_config(folder),
         headers={name: component.header for name, component in components.items()},
     )
     return spec.recognise(facts)

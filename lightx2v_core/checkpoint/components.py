@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
+from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
+from lightx2v_core.checkpoint.shards import Located, check_index, weight_sets
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.specs import ComponentSpec
 from lightx2v_core.tensors import Header, TensorInfo
 
 ReadHeader = Callable[[Path], Header]
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
-INDEX_SUFFIX = ".safetensors.index.json"
-
-
-@frozen(kw_only=True)
-class Located:
-    """The files of a component, the rule that chose them, and the index that names them."""
-
-    files: tuple[Path, ...]
-    rule: str
-    index: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -36,7 +25,12 @@ class Component:
     name: str
     files: tuple[Path, ...]
     rule: str
+    #: the header in official names
     header: Header
+    #: how the stored names become the official ones
+    mapped: Mapped
+    #: the header as the files have it
+    stored: Header
     assets: Mapping[str, Path]
 
 
@@ -92,39 +86,50 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
-def locate(spec: ComponentSpec, folder: Path, override: str | None) -> Located | None:
+def locate(
+    spec: ComponentSpec, folder: Path, override: str | None, read: ReadHeader | None = None
+) -> Located | None:
     """The files of a component and the rule that chose them, ``None`` when there are none.
 
-    An explicit path wins and must exist; else the first of the spec's patterns that matches. An index beside shards
-    is followed; several unrelated matches are a ``CheckpointError`` that lists them.
+    An explicit path wins and must exist; else the first of the spec's patterns that matches, which may name a folder
+    inside the model's. An index beside shards is followed. With ``read``, files that lack the spec's signature are
+    passed over. Several candidates are a ``CheckpointError`` that lists them.
     """
     if override is not None:
-        path = expanded(override)
-        if path is not None and path.is_file():
-            return Located(files=(path,), rule=f"components.{spec.name}.path")
-        if path is None or not path.is_dir():
-            raise CheckpointError(
-                f"components.{spec.name}.path {_short(override)} does not exist{_near(path)}"
-            )
-        found = _matching(spec, path) or _matching(spec, path, patterns=("*.safetensors",))
-        if found is None:
-            raise CheckpointError(
-                f"components.{spec.name}.path {override!r} holds no {spec.summary} ({', '.join(spec.files)})"
-            )
-        return evolve(found, rule=f"components.{spec.name}.path, {found.rule}")
-    return _matching(spec, folder)
+        return _explicit(spec, override, read)
+    return _matching(spec, folder, spec.files, read)
+
+
+def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None) -> Located:
+    key = f"components.{spec.name}.path"
+    path = expanded(override)
+    if path is not None and path.is_file():
+        if read is not None and spec.signature and recognised(spec, read(path)) is None:
+            raise CheckpointError(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
+        return Located(files=(path,), rule=key)
+    if path is None or not path.is_dir():
+        raise CheckpointError(f"{key} {_short(override)} does not exist{_near(path)}")
+    names = [pattern.rpartition("/")[2] for pattern in spec.files]
+    found = _matching(spec, path, [*dict.fromkeys(names), "*.safetensors"], read)
+    if found is None:
+        raise CheckpointError(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
+    return evolve(found, rule=f"{key}, {found.rule}")
 
 
 def read_component(spec: ComponentSpec, folder: Path, found: Located, read: ReadHeader) -> Component:
     """Read the headers of located files. ``CheckpointError`` for a broken or contradictory file."""
-    header = merged([read(path) for path in found.files])
+    stored = merged([read(path) for path in found.files])
     if found.index is not None:
-        _check_index(found.index, _weight_map(found.index), header)
+        check_index(found.index, stored)
+    mapped = recognised(spec, stored) or applied(OFFICIAL, stored)
+    assert mapped is not None
     return Component(
         name=spec.name,
         files=found.files,
         rule=found.rule,
-        header=header,
+        header=mapped.header,
+        mapped=mapped,
+        stored=stored,
         assets={name: folder / path for name, path in spec.assets.items()},
     )
 
@@ -142,97 +147,41 @@ def merged(headers: Sequence[Header]) -> Header:
     return Header(tensors=tensors, metadata=metadata)
 
 
-def _matching(spec: ComponentSpec, folder: Path, patterns: Sequence[str] | None = None) -> Located | None:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    for pattern in patterns or spec.files:
-        if indexes := fnmatch.filter(names, pattern.removesuffix(".safetensors") + INDEX_SUFFIX):
-            if len(indexes) > 1:
-                raise CheckpointError(_ambiguous(spec, folder, indexes))
-            index = folder / indexes[0]
-            return Located(files=_indexed(index), rule=f"index {index.name}", index=index)
-        found = fnmatch.filter(names, pattern)
-        if len(found) == 1:
-            shard = _SHARD.fullmatch(found[0])
-            if shard is None or shard["total"] == "00001":
-                return Located(files=(folder / found[0],), rule=f"file {pattern}")
+def _matching(
+    spec: ComponentSpec, folder: Path, patterns: Sequence[str], read: ReadHeader | None
+) -> Located | None:
+    for pattern in patterns:
+        sub, _, name_pattern = pattern.rpartition("/")
+        where = folder / sub
+        if not where.is_dir():
+            continue
+        found = weight_sets(where, name_pattern, spec.summary)
+        if read is not None and spec.signature:
+            found = [item for item in found if _belongs(spec, item, read)]
+        if len(found) > 1:
+            raise CheckpointError(_ambiguous(spec, where, found, read))
         if found:
-            return Located(files=_shards(spec, folder, found), rule=f"shards {pattern}")
+            return evolve(
+                found[0], rule=f"{found[0].rule} {pattern}" if found[0].index is None else found[0].rule
+            )
     return None
 
 
-def _shards(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """Shards without an index: fine when their own numbering says that all are there."""
-    parts = [_SHARD.fullmatch(name) for name in names]
-    stems = {
-        (part["stem"], part["total"]) if part else (name, "") for part, name in zip(parts, names, strict=True)
-    }
-    if len(stems) > 1:
-        raise CheckpointError(_ambiguous(spec, folder, names))
-    total = int(next(iter(stems))[1])
-    there = {int(part["number"]) for part in parts if part}
-    wanted = set(range(1, total + 1))
-    for numbers, what in ((wanted - there, "is missing"), (there - wanted, "is one too many")):
-        if numbers:
-            some = ", ".join(f"{number:05d}" for number in sorted(numbers)[:8])
-            more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-            raise CheckpointError(f"{folder}: shard {some}{more} of {total} of the {spec.summary} {what}")
-    return tuple(folder / name for name in names)
+def _belongs(spec: ComponentSpec, item: Located, read: ReadHeader) -> bool:
+    return recognised(spec, merged([read(path) for path in item.files])) is not None
 
 
-def _ambiguous(spec: ComponentSpec, folder: Path, names: Sequence[str]) -> str:
-    lines = "\n".join(f"  {name}" for name in names)
+def _ambiguous(spec: ComponentSpec, folder: Path, found: Sequence[Located], read: ReadHeader | None) -> str:
+    lines = []
+    for item in found:
+        name = item.index.name if item.index is not None else item.files[0].name
+        more = f" and {len(item.files) - 1} more" if len(item.files) > 1 and item.index is None else ""
+        precision = f" ({merged([read(path) for path in item.files]).precision})" if read is not None else ""
+        lines.append(f"  {name}{more}{precision}")
     return (
-        f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n{lines}"
+        f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n"
+        + "\n".join(lines)
     )
-
-
-def _indexed(index: Path) -> tuple[Path, ...]:
-    """The files an index names. None may leave the folder, all must be there."""
-    names = sorted(set(_weight_map(index).values()))
-    for name in names:
-        pure = PurePosixPath(name)
-        if (
-            pure.is_absolute()
-            or ".." in pure.parts
-            or PureWindowsPath(name).drive
-            or "\\" in name
-            or "\0" in name
-            or not pure.parts
-        ):
-            raise CheckpointError(f"{index} was refused: its entry {name!r} points outside the folder")
-    if lost := [name for name in names if not (index.parent / name).is_file()]:
-        raise CheckpointError(
-            f"{index.name} names {len(names)} files and {len(lost)} of them are missing in {index.parent}: "
-            f"{', '.join(lost)}; download them again"
-        )
-    return tuple(index.parent / name for name in names)
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        value = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise CheckpointError(f"{index} is no index of shards: {type(exc).__name__}: {exc}") from None
-    if not isinstance(value, dict) or not value or not all(isinstance(name, str) for name in value.values()):
-        raise CheckpointError(f"{index} is no index of shards: its weight_map is empty or names no files")
-    return value
-
-
-def _check_index(index: Path, weight_map: Mapping[str, str], header: Header) -> None:
-    """The index and the shards must agree on what is where."""
-    wrong = [
-        f"{name} (index: {file})"
-        for name, file in weight_map.items()
-        if name not in header.tensors or header.tensors[name].file.name != PurePosixPath(file).name
-    ]
-    extra = [
-        f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in weight_map
-    ]
-    if wrong or extra:
-        raise CheckpointError(
-            f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "
-            f"are not in it, such as {(wrong or extra)[0]}; download the index and the shards again"
-        )
 
 
 def _short(text: str) -> str:
