@@ -23,7 +23,7 @@ import torch
 
 from lightx2v_core import __version__
 from lightx2v_core.config.load import Value, load_config
-from lightx2v_core.denoise import denoise, initial_noise
+from lightx2v_core.denoise import denoise
 from lightx2v_core.events import ignore
 from lightx2v_core.plugins import load_plugins
 from lightx2v_core.resolve import resolve
@@ -64,7 +64,7 @@ def measure(folder: Path, steps: int, repeats: int, scheduler: str) -> dict[str,
     model, request = pipeline._model, resolved.plan.request
     with torch.inference_mode():
         conditions = model.encode(request, {}, guided=True, emit=ignore)
-        noise = initial_noise(conditions.latent_shape, request.seed, "cpu")
+        noise = torch.randn(conditions.latent_shape)
         network = Timed(model._network)  # type: ignore[attr-defined]
         model._network = network  # type: ignore[attr-defined]
 

@@ -13,13 +13,6 @@ from lightx2v_core.protocols import Conditions, Scheduler, Step, VideoModel
 from lightx2v_core.requests import Request
 
 
-def initial_noise(shape: tuple[int, ...], seed: int, device: str) -> Tensor:
-    """Float32 noise from a CPU generator, so that a seed means the same video on every device. One draw of the
-    whole latent shape [C, T, h, w], as the official code does it."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float32).to(device)
-
-
 def denoise(
     model: VideoModel,
     scheduler: Scheduler,

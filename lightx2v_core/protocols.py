@@ -133,14 +133,37 @@ class Conditions:
     negative: Any | None = None
     #: constants of the request that both passes share
     shared: Any | None = None
+    #: leading latent frames that are conditions and no part of the video
+    lead: int = 0
+    #: leading frames of the decoded segment that the segment before it already gave
+    overlap: int = 0
+    #: frames of this segment's end that the next segment starts from; 0: this is the last one
+    carry: int = 0
+
+
+@frozen(kw_only=True)
+class Segment:
+    """The part of a video that came before: its number from 0, and its last frames [3, n, X, Y] in [-1, 1]."""
+
+    index: int
+    frames: Tensor
 
 
 class VideoModel(Protocol):
     """A loaded model. It serves many requests and keeps nothing of them."""
 
-    def encode(self, request: Request, inputs: Mapping[str, Any], *, guided: bool, emit: Emit) -> Conditions:
+    def encode(
+        self,
+        request: Request,
+        inputs: Mapping[str, Any],
+        *,
+        guided: bool,
+        emit: Emit,
+        before: Segment | None = None,
+    ) -> Conditions:
         """Encode prompts and inputs; ``guided`` asks for ``negative`` too. ``inputs`` holds paths, or images and
-        tensors given in memory, by the names of the configuration's ``inputs``."""
+        tensors given in memory, by the names of the configuration's ``inputs``. A model that makes its video in
+        segments is asked again, with the segment ``before``, as long as its conditions ``carry`` frames."""
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
         """Latents with what the request fixes written into them; called on the noise and after every step."""
