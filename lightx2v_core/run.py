@@ -34,7 +34,7 @@ from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import VideoModel
 from lightx2v_core.record import dumps
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
-from lightx2v_core.video import open_writer, write_bytes
+from lightx2v_core.video import publication
 
 
 def load(
@@ -127,12 +127,12 @@ class Pipeline:
                     kept.append(chunk)
                 yield chunk
 
-        def store() -> None:
-            if dump is not None:
-                tensors = {"latents": job.latents, "video": torch.cat(kept, dim=1)}
-                write_bytes(dump, b"".join(serialized(tensors)))
+        def tensors() -> Mapping[Path, bytes]:
+            if dump is None:
+                return {}
+            return {dump: b"".join(serialized({"latents": job.latents, "video": torch.cat(kept, dim=1)}))}
 
-        record = write_video(decoded(), output, job.plan, job.record, and_then=store)
+        record = write_video(decoded(), output, job.plan, job.record, extra=tensors)
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
         return Path(output.path)
 
@@ -143,29 +143,31 @@ def write_video(
     plan: Plan,
     record: Any,
     *,
-    and_then: Callable[[], None] = lambda: None,
+    extra: Callable[[], Mapping[Path, bytes]] = dict,
 ) -> str | None:
-    """Write frames as they come, then the record beside them. Returns the record's path.
+    """Write frames as they come, then what ``extra`` gives and the record: all of it appears, or nothing. Returns the
+    record's path.
 
     ``record`` is the record or a function that gives it; what is known before decoding goes into the MP4 itself.
     """
     path, frames = Path(output.path), iter(chunks)
+    beside = record_path(path, output.kind)
     now = record if callable(record) else lambda: record
     first = list(islice(frames, 1))  # with the first frames, denoising is done and the record can tell of it
-    with open_writer(
-        path,
-        output.kind,
-        fps=plan.request.fps,
-        width=plan.request.width,
-        height=plan.request.height,
-        crf=output.crf,
-        comment=dumps(now(), indent=None) if output.record else "",
-    ) as writer:
+    with publication() as files:
+        writer = files.video(
+            path,
+            output.kind,
+            fps=plan.request.fps,
+            width=plan.request.width,
+            height=plan.request.height,
+            crf=output.crf,
+            comment=dumps(now(), indent=None) if output.record else "",
+        )
         for chunk in chain(first, frames):
             writer.write(chunk)
-        and_then()
-    if not output.record:
-        return None
-    beside = record_path(path, output.kind)
-    write_bytes(beside, dumps(now()).encode())
-    return str(beside)
+        for name, data in extra().items():
+            files.bytes(name, data)
+        if output.record:
+            files.bytes(beside, dumps(now()).encode())
+    return str(beside) if output.record else None

@@ -61,7 +61,7 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
         ),
         WeightLoaderSpec(
             name="torch",
-            summary="torch.save files, memory-mapped, tensors only",
+            summary="torch.save files, tensors only, read without unpickling",
             suffixes=(".pth", ".pt", ".bin"),
             read_header=_torch_header,
             build=_torch,

@@ -119,7 +119,7 @@ def run_options(command: F) -> F:
             help=option.help,
             metavar=None if option.flag else option.metavar,
             multiple=option.multiple,
-            is_flag=option.flag,
+            is_flag=option.flag or None,  # False would make every value optional
         )(command)
     command = click.option(
         "--set", "set_", metavar="KEY=JSON", multiple=True, help="Set any configuration key."

@@ -33,7 +33,9 @@ CORE_REQUIRES = {
     "wan21": {"lightx2v-wan21"},
     "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
 }  # fmt: skip
-WAN21_REQUIRES = {"": {"attrs", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}}
+WAN21_REQUIRES = {
+    "": {"attrs", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
+}
 
 
 @pytest.fixture(scope="session")
