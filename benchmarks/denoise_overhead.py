@@ -99,9 +99,9 @@ class Timed:
         self.arch = network.arch
         self.seconds = 0.0
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
-        out = self._network(*args)
+        out = self._network(*args, **kwargs)
         self.seconds += time.perf_counter() - start
         return out
 

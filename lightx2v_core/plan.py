@@ -62,6 +62,8 @@ class PlannedOutput:
     kind: str
     record: bool
     crf: int
+    #: a video whose sound goes into the result
+    audio: str | None = None
 
 
 @frozen(kw_only=True)

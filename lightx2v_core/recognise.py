@@ -60,8 +60,9 @@ def recognise(config: RunConfig, registry: Registry, folder: Path, ctx: BuildCon
             rejected[item.qualified] = "; ".join(reasons)
             continue
         try:
+            options = structured_options(config.model, registry, "model", item)
             components = _locate(item.spec, config, folder, read)
-            answer = _ask(item.spec, folder, components)
+            answer = _ask(item.spec, folder, components, options)
         except CheckpointError as exc:
             broken.append(exc)
             rejected[item.qualified] = str(exc)
@@ -183,7 +184,9 @@ def _locate(
     return components
 
 
-def _ask(spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component]) -> Recognition | str:
+def _ask(
+    spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component], options: Any
+) -> Recognition | str:
     main = spec.components[0]
     if main.name not in components:
         return f"no {main.summary} ({' or '.join(main.files)})"
@@ -191,5 +194,6 @@ def _ask(spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component]
         folder=folder,
         config=read_config(components[main.name].files[0].parent) or read_config(folder),
         headers={name: component.header for name, component in components.items()},
+        options=options,
     )
     return spec.recognise(facts)

@@ -20,7 +20,7 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.output import planned_output
-from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
+from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.recognise import Recognised, check_complete, read_header, recognise
 from lightx2v_core.registry import Registry
@@ -110,7 +110,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         origins=origins,
         geometry=geometry,
         memory=memory,
-        output=planned_output(config.output, recognition.variant, request) if with_output else None,
+        output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
         notes=recognition.notes,
         warnings=warnings,
@@ -238,6 +238,14 @@ def _request(
     origins["seed"] = loaded.origin("sampling", "seed")
     origins["prompt"] = loaded.origin("prompt")
     return request, geometry, origins, scheduler
+
+
+def _output(
+    config: RunConfig, found: Recognised, request: Request, inputs: Mapping[str, Any]
+) -> PlannedOutput:
+    output = planned_output(config.output, found.recognition.variant, request)
+    sound = inputs.get(found.spec.tasks[request.task].audio or "")
+    return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output
 
 
 def _needs(

@@ -163,6 +163,7 @@ def write_video(
             height=plan.request.height,
             crf=output.crf,
             comment=dumps(now(), indent=None) if output.record else "",
+            audio=None if output.audio is None else Path(output.audio),
         )
         for chunk in chain(first, frames):
             writer.write(chunk)

@@ -203,6 +203,8 @@ class CheckpointFacts:
     config: Mapping[str, Any]
     #: headers of the components that were found
     headers: Mapping[str, Header]
+    #: the model's options, which may decide what it needs
+    options: Any = None
 
 
 @frozen(kw_only=True)
@@ -269,6 +271,8 @@ class TaskSpec:
 
     required: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
+    #: the input video whose sound the result carries on
+    audio: str | None = None
 
     @property
     def takes(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lightx2v_core.audio import Audio
 from lightx2v_core.errors import OutputError
 from lightx2v_core.output import frame_rate, make_parents
 
@@ -44,14 +45,26 @@ class Publication:
         self._made: list[Path] = []
 
     def video(
-        self, path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
+        self,
+        path: Path,
+        kind: str,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        crf: int,
+        comment: str = "",
+        audio: Path | None = None,
     ) -> FrameWriter:
-        """A writer for ``kind``: ``mp4``, ``png`` or ``frames``. ``OutputError`` when it cannot be written."""
+        """A writer for ``kind``: ``mp4``, ``png`` or ``frames``; an ``mp4`` gets the sound of ``audio``, if there is
+        any. ``OutputError`` when it cannot be written."""
         part = self._stage(path)
         with failures_as(path):
             writer: _Mp4 | _Pngs
             if kind == "mp4":
-                writer = _Mp4(part, fps=fps, width=width, height=height, crf=crf, comment=comment)
+                writer = _Mp4(
+                    part, fps=fps, width=width, height=height, crf=crf, comment=comment, audio=audio
+                )
             else:
                 writer = _Pngs(part, folder=kind == "frames")
         self._writers.append((path, writer))
@@ -190,10 +203,12 @@ class _Sink:
 class _Mp4:
     """H.264, yuv420p, constant quality."""
 
-    def __init__(self, path: Path, *, fps: float, width: int, height: int, crf: int, comment: str) -> None:
+    def __init__(
+        self, path: Path, *, fps: float, width: int, height: int, crf: int, comment: str, audio: Path | None
+    ) -> None:
         import av
 
-        self._sink = _Sink(path)
+        self._sink, self._frames, self._fps = _Sink(path), 0, fps
         try:
             self._container = av.open(self._sink, mode="w", format="mp4")
             if comment:
@@ -203,6 +218,7 @@ class _Mp4:
             )
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
+            self._audio = Audio(self._container, audio) if audio is not None else None
         except BaseException:
             self._sink.abandon()
             raise
@@ -211,9 +227,14 @@ class _Mp4:
     def write(self, frames: Tensor) -> None:
         for image in to_uint8(frames):
             self._mux(_rgb_frame(image))
+            self._frames += 1
 
     def close(self) -> None:
         self._mux(None)
+        if self._audio is not None:
+            self._audio.write(self._frames / self._fps)
+            self._audio.close()
+            self._sink.check()
         self._open = False
         self._container.close()
         self._sink.finish()
