@@ -1,9 +1,11 @@
 """Tensor lists against the modules and the known totals of the official files; inference of sizes."""
 
+import json
 import math
 import subprocess
 import sys
 
+import attrs
 import pytest
 import torch
 
@@ -14,6 +16,13 @@ from lightx2v_wan21.vae import WanVae
 
 DIT_1_3B = arch.DitArchitecture(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, in_dim=16, out_dim=16)
 DIT_14B = arch.DitArchitecture(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40, in_dim=16, out_dim=16)
+_LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40, "out_dim": 16}
+DIT_I2V = arch.DitArchitecture(**_LARGE, in_dim=36, image_dim=1280)
+DIT_FLF2V = arch.DitArchitecture(**_LARGE, in_dim=36, image_dim=1280, image_positions=514)
+DIT_A14B_I2V = arch.DitArchitecture(**_LARGE, in_dim=36)
+DIT_VACE = arch.DitArchitecture(**_LARGE, in_dim=16, vace_layers=tuple(range(0, 40, 5)))
+DIT_VACE_SMALL = attrs.evolve(DIT_1_3B, vace_layers=tuple(range(0, 30, 2)))
+DIT_5B = arch.DitArchitecture(dim=3072, ffn_dim=14336, num_heads=24, num_layers=30, in_dim=48, out_dim=48)
 DIT_TINY = arch.DitArchitecture(
     dim=64, ffn_dim=128, num_heads=2, num_layers=3, in_dim=16, out_dim=16, text_dim=48
 )
@@ -31,8 +40,18 @@ def state_shapes(module):
 
 @pytest.mark.parametrize(
     ("size", "tensors", "parameters"),
-    [(DIT_TINY, 15 + 27 * 3, None), (DIT_1_3B, 825, 1_418_996_800), (DIT_14B, 1095, 14_288_491_584)],
-    ids=["tiny", "1.3B", "14B"],
+    [
+        (DIT_TINY, 15 + 27 * 3, None),
+        (DIT_1_3B, 825, 1_418_996_800),
+        (DIT_14B, 1095, 14_288_491_584),
+        (DIT_I2V, 1303, 16_394_878_784),
+        (DIT_FLF2V, 1304, 16_395_536_704),
+        (DIT_VACE_SMALL, 1264, 2_153_972_032),
+        (DIT_VACE, 1331, 17_337_592_896),
+        (DIT_5B, 825, 4_999_787_712),
+        (DIT_A14B_I2V, 1095, 14_288_901_184),
+    ],
+    ids=["tiny", "1.3B", "14B", "i2v", "flf2v", "vace-1.3B", "vace-14B", "5B", "a14b-i2v"],
 )
 def test_dit_tensors(size, tensors, parameters, sdpa):
     expected = arch.dit_tensors(size)
@@ -72,6 +91,34 @@ def test_vae_tensors(size, parameters):
 def test_sizes_come_back_from_shapes():
     assert arch.umt5_from(arch.umt5_tensors(UMT5_TINY)) == UMT5_TINY
     assert arch.vae_from(arch.vae_tensors(VAE_TINY)) == VAE_TINY
+
+
+@pytest.mark.parametrize("size", [DIT_14B, DIT_FLF2V, DIT_VACE], ids=["t2v", "flf2v", "vace"])
+def test_a_network_survives_json(size):
+    """Plans hand the sizes on as plain data."""
+    assert arch.DitArchitecture(**json.loads(json.dumps(attrs.asdict(size)))) == size
+
+
+@pytest.mark.parametrize("size", [DIT_I2V, DIT_FLF2V, DIT_VACE, DIT_VACE_SMALL, DIT_A14B_I2V])
+def test_branches_come_back_from_shapes(size):
+    """No official file names the image branch, and third parties leave ``vace_layers`` out."""
+    config = {name: getattr(size, name) for name in (*_LARGE, "in_dim")}
+    assert arch.dit_from(config, arch.dit_tensors(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("0,5", "vace_layers = '0,5'; expected a list of block numbers"),
+        ([0, 5], r"vace_layers = \[0, 5\], the checkpoint holds 8 vace_blocks"),
+        ([1, 5, 10, 15, 20, 25, 30, 35], "must rise from 0"),
+        ([0, 5, 10, 15, 20, 25, 30, 40], "below num_layers 40"),
+    ],
+)
+def test_wrong_vace_layers_are_named(layers, message):
+    config = {name: getattr(DIT_VACE, name) for name in (*_LARGE, "in_dim")}
+    with pytest.raises(ValueError, match=message):
+        arch.dit_from({**config, "vace_layers": layers}, arch.dit_tensors(DIT_VACE))
 
 
 CONFIG = {"dim": 64, "ffn_dim": 128, "num_heads": 2, "num_layers": 3, "in_dim": 16, "out_dim": 16}

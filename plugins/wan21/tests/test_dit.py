@@ -1,5 +1,6 @@
 """The transformer against reference outputs of the official code."""
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,21 +14,32 @@ TOLERANCE = {"atol": 2e-4, "rtol": 1e-3}
 TINY = DitArchitecture(dim=24, ffn_dim=32, num_heads=2, num_layers=1, in_dim=4, out_dim=4, text_dim=8)
 
 
-def load_case(folder, *, load_checkpoint, read_json, attention, dtype=torch.float32):
-    tensors = load_checkpoint(folder / "ckpt")
+def load_case(folder, *, load_checkpoint, read_json, attention, dtype=torch.float32, part="."):
+    checkpoint = folder / "ckpt" / part
+    tensors = load_checkpoint(checkpoint)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    arch = dit_from(read_json(folder / "ckpt" / "config.json"), shapes)
+    arch = dit_from(read_json(checkpoint / "config.json"), shapes)
     assert dit_tensors(arch) == shapes
     model = WanDiT(arch, attention=attention, dtype=dtype)
     model.load_state_dict(tensors)
     return model, load_file(folder / "inputs.safetensors"), load_file(folder / "outputs.safetensors")
 
 
-def predict(model, inputs, run):
+def randomized(model):
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def predict(model, inputs, run, **more):
     latents, timesteps = inputs[f"{run}.x"], inputs[f"{run}.t"]
     contexts = [inputs[f"{run}.context.{i}"] for i in range(len(latents))]
     padded = torch.stack([F.pad(c, (0, 0, 0, model.arch.text_len - len(c))) for c in contexts])
-    return model(latents, timesteps, padded, model.rope(latents.shape[1:], "cpu"))
+    if f"{run}.y" in inputs:
+        latents = torch.cat((latents, inputs[f"{run}.y"]), dim=1)
+    conditions = {"image_MSD": inputs.get(f"{run}.clip_fea"), "vace_BCTHW": inputs.get(f"{run}.vace_context")}
+    rope = model.rope(latents.shape[1:], "cpu")
+    return model(latents, timesteps, padded, rope, **conditions, **more)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +48,10 @@ def predict(model, inputs, run):
         ("dit_wan21_t2v", ("single", "batch2")),
         ("dit_wan21_t2v_hd128_sharded_bf16", ("single",)),
         ("dit_wan21_t2v_textdim4096", ("single",)),
+        ("dit_wan21_i2v", ("single", "batch2")),
+        ("dit_wan21_flf2v", ("single", "batch2")),
+        ("dit_wan21_vace", ("single",)),
+        ("dit_wan22_ti2v_5b", ("single", "per_token", "per_token_batch2")),
     ],
 )
 def test_output_equals_official(case, runs, golden, load_checkpoint, read_json, sdpa):
@@ -46,6 +62,28 @@ def test_output_equals_official(case, runs, golden, load_checkpoint, read_json, 
         out = predict(model, inputs, run)
         assert out.dtype == torch.float32
         torch.testing.assert_close(out, outputs[f"{run}.out"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("expert", ["high_noise_model", "low_noise_model"])
+@pytest.mark.parametrize("case", ["dit_wan22_t2v_a14b", "dit_wan22_i2v_a14b"])
+def test_experts_equal_official(case, expert, golden, load_checkpoint, read_json, sdpa):
+    model, inputs, outputs = load_case(
+        golden(case), load_checkpoint=load_checkpoint, read_json=read_json, attention=sdpa, part=expert
+    )
+    names = [name for name in outputs if name.endswith(f".{expert}.out")]
+    assert names
+    for name in names:
+        out = predict(model, inputs, name.split(".")[0])
+        torch.testing.assert_close(out, outputs[name], **TOLERANCE)
+
+
+def test_vace_scale(golden, load_checkpoint, read_json, sdpa):
+    model, inputs, outputs = load_case(
+        golden("dit_wan21_vace"), load_checkpoint=load_checkpoint, read_json=read_json, attention=sdpa
+    )
+    assert model.arch.vace_layers == (0, 2)
+    out = predict(model, inputs, "scaled", vace_scale=0.6)
+    torch.testing.assert_close(out, outputs["scaled.out"], **TOLERANCE)
 
 
 def test_intermediates_equal_official(golden, load_checkpoint, read_json, sdpa):
@@ -84,6 +122,45 @@ def test_bfloat16_keeps_sensitive_parts_in_float32(golden, load_checkpoint, read
     assert (out - expected).norm() < 0.03 * expected.norm()
 
 
+@pytest.mark.parametrize("case", ["dit_wan21_i2v", "dit_wan21_flf2v", "dit_wan21_vace", "dit_wan22_ti2v_5b"])
+def test_bfloat16_is_close_with_every_branch(case, golden, load_checkpoint, read_json, sdpa):
+    model, inputs, outputs = load_case(
+        golden(case),
+        load_checkpoint=load_checkpoint,
+        read_json=read_json,
+        attention=sdpa,
+        dtype=torch.bfloat16,
+    )
+    sensitive = ("norm", "time_", "head.", "modulation", "emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
+    for name, parameter in model.named_parameters():
+        assert (parameter.dtype == torch.float32) == any(part in name for part in sensitive), name
+    run = "per_token" if "ti2v" in case else "single"
+    out, expected = predict(model, inputs, run), outputs[f"{run}.out"]
+    assert out.dtype == torch.float32
+    assert (out - expected).norm() < 0.03 * expected.norm()
+
+
+def test_one_timestep_for_all_tokens_is_a_scalar_one(sdpa):
+    model = randomized(WanDiT(TINY, attention=sdpa, dtype=torch.float32))
+    latents, context = torch.randn(2, 4, 2, 4, 6), torch.randn(2, 5, 8)
+    rope = model.rope(latents.shape[1:], "cpu")
+    timesteps = torch.tensor([700, 30])
+    per_token = timesteps[:, None].expand(2, 12)
+    torch.testing.assert_close(
+        model(latents, per_token, context, rope), model(latents, timesteps, context, rope)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "what"), [({"image_dim": 6}, "image features"), ({"vace_layers": (0,)}, "a VACE condition")]
+)
+def test_a_missing_condition_is_named(size, what, sdpa):
+    model = WanDiT(attrs.evolve(TINY, **size), attention=sdpa, dtype=torch.float32)
+    latents = torch.zeros(1, 4, 1, 2, 2)
+    with pytest.raises(ValueError, match=f"this network takes {what}"):
+        model(latents, torch.tensor([1]), torch.zeros(1, 5, 8), model.rope(latents.shape[1:], "cpu"))
+
+
 def test_attention_module_is_not_part_of_the_state(sdpa):
     class Backend(torch.nn.Module):
         def __init__(self):
@@ -100,9 +177,7 @@ def test_attention_module_is_not_part_of_the_state(sdpa):
 
 
 def test_block_compiles_without_graph_break(sdpa):
-    model = WanDiT(TINY, attention=sdpa, dtype=torch.bfloat16)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    model = randomized(WanDiT(TINY, attention=sdpa, dtype=torch.bfloat16))
     args = (torch.randn(1, 12, 24), torch.randn(1, 6, 24), torch.randn(1, 5, 24).bfloat16())
     rope = model.rope((4, 3, 4, 4), "cpu")
     block = torch.compile(model.blocks[0], backend="eager", fullgraph=True)

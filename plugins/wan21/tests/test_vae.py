@@ -139,3 +139,24 @@ def test_bad_overlap_is_refused(random_vae):
     for overlap in (4, -1):
         with pytest.raises(ValueError, match=f"overlap {overlap} of tiles"):
             next(random_vae.decode_tiled(torch.zeros(16, 1, 8, 8), tile=(4, 8), overlap=overlap))
+
+
+@pytest.mark.parametrize(("dim", "dec_dim"), [(24, 24), (4, 6)])
+def test_other_widths_come_from_the_file(dim, dec_dim):
+    """The light VAE is the same network at a quarter of the width; encoder and decoder may differ."""
+    with torch.device("meta"):
+        shapes = {
+            n: tuple(t.shape)
+            for n, t in WanVae(VaeArchitecture(dim=dim, dec_dim=dec_dim)).state_dict().items()
+        }
+    arch = vae_from(shapes)
+    assert (arch.dim, arch.dec_dim) == (dim, dec_dim)
+    assert vae_tensors(arch) == shapes
+    vae = WanVae(arch)
+    for parameter in vae.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    latents = vae.encode(torch.zeros(3, 5, 16, 24))
+    assert latents.shape == (16, 2, 2, 3)
+    video = torch.cat(list(vae.decode(latents)), dim=1)
+    assert video.shape == (3, 5, 16, 24)
+    assert video.isfinite().all()

@@ -1,31 +1,30 @@
-"""The Wan2.1 diffusion transformer.
+"""The Wan diffusion transformer: text-to-video, image branch and VACE branch.
 
 Parameter names are those of the official checkpoints, so a file loads without renaming.
 
 Shape legend:
     B batch, C latent channels, T frames, H W latent rows and columns
-    L video tokens (T/pt * H/ph * W/pw), S text tokens, D model width, N heads, K = D/N
+    L video tokens (T/pt * H/ph * W/pw), S text or image tokens, D model width
+    U distinct timesteps (B when each video has one)
 
 Precision follows the official runtime: the linears of the blocks, the text and the patch embedding run
 in ``dtype``; the residual stream, norms, modulation, timestep embedding and head are float32.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from lightx2v_wan21.architecture import DitArchitecture
-from lightx2v_wan21.rope import Rope, apply_rope, rope_table
-
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``attention(q, k, v) -> out`` on ``[B, L, N, K]``; keys and values may have another length than queries."""
+from lightx2v_wan21.dit_architecture import DitArchitecture
+from lightx2v_wan21.dit_blocks import Attention, DitBlock, Head, ImageEmbedding, VaceBlock
+from lightx2v_wan21.rope import Rope, rope_table
 
 
 class WanDiT(nn.Module):
-    """Predicts the flow of a noisy latent video at a timestep, given text.
+    """Predicts the flow of a noisy latent video at a timestep, given text and what else the variant takes.
 
     Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
     """
@@ -35,9 +34,7 @@ class WanDiT(nn.Module):
         self.arch = arch
         self.dtype = dtype
         dim = arch.dim
-        self.patch_embedding = nn.Conv3d(
-            arch.in_dim, dim, kernel_size=arch.patch_size, stride=arch.patch_size, dtype=dtype
-        )
+        self.patch_embedding = _patches(arch.in_dim, arch, dtype)
         self.text_embedding = nn.Sequential(
             nn.Linear(arch.text_dim, dim, dtype=dtype),
             nn.GELU(approximate="tanh"),
@@ -49,34 +46,102 @@ class WanDiT(nn.Module):
             nn.Linear(dim, dim, dtype=torch.float32),
         )
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim, dtype=torch.float32))
+        image = bool(arch.image_dim)
+        self.img_emb = ImageEmbedding(arch, dtype=dtype) if image else None
         self.blocks = nn.ModuleList(
-            DitBlock(arch, attention=attention, dtype=dtype) for _ in range(arch.num_layers)
+            DitBlock(arch, attention=attention, dtype=dtype, image=image) for _ in range(arch.num_layers)
+        )
+        vace = bool(arch.vace_layers)
+        self.vace_patch_embedding = _patches(arch.vace_in_dim, arch, dtype) if vace else None
+        self.vace_blocks = nn.ModuleList(
+            VaceBlock(arch, attention=attention, dtype=dtype, first=layer == 0) for layer in arch.vace_layers
         )
         self.head = Head(arch)
 
     def rope(self, latent_shape: Sequence[int], device: torch.device | str) -> Rope:
         """Rotary table for a latent of shape ``[C, T, H, W]``; the same for every step of a request."""
-        return rope_table(self._grid(latent_shape[1:]), self.arch.head_dim, device)
+        return rope_table(self.grid(latent_shape[1:]), self.arch.head_dim, device)
 
-    def forward(self, latents_BCTHW: Tensor, timesteps_B: Tensor, context_BSD: Tensor, rope: Rope) -> Tensor:
+    def forward(
+        self,
+        latents_BCTHW: Tensor,
+        timesteps: Tensor,
+        context_BSD: Tensor,
+        rope: Rope,
+        *,
+        image_MSD: Tensor | None = None,
+        vace_BCTHW: Tensor | None = None,
+        vace_scale: float = 1.0,
+    ) -> Tensor:
         """Predicted flow, float32 ``[B, out_dim, T, H, W]``.
 
         Args:
-            latents_BCTHW: noisy latents, any float dtype.
-            timesteps_B: integer or fractional timesteps, 0..1000.
+            latents_BCTHW: noisy latents with ``in_dim`` channels, any float dtype; a condition on channels comes
+                after the 16 channels of the latent.
+            timesteps: integer or fractional timesteps, 0..1000: ``[B]``, or ``[B, L]`` with one for each token.
             context_BSD: text embeddings ``[B, text_len, text_dim]``, zero-padded: the padding is attended.
             rope: table of ``self.rope`` for this latent size.
+            image_MSD: image features ``[B, 257, image_dim]``, or ``[2B, 257, image_dim]`` with the first and the last
+                image of each video in turn; for networks with an image branch.
+            vace_BCTHW: VACE condition ``[B, vace_in_dim, T, H, W]``, for networks with a VACE branch.
+            vace_scale: strength of the VACE condition.
         """
-        grid = self._grid(latents_BCTHW.shape[2:])
-        x_BLD = self.patch_embedding(latents_BCTHW.to(self.dtype)).flatten(2).transpose(1, 2).float()
-        time_BD = self.time_embedding(timestep_features(timesteps_B, self.arch.freq_dim))
-        modulation_B6D = self.time_projection(time_BD).unflatten(1, (6, -1))
-        context_BSD = self.text_embedding(context_BSD.to(self.dtype))
-        for block in self.blocks:
-            x_BLD = block(x_BLD, modulation_B6D, context_BSD, rope)
-        return self._unpatchify(self.head(x_BLD, time_BD), grid)
+        x_BLD = self.embed(latents_BCTHW)
+        time_UD, modulation_U6D, rows_BL = self.time(timesteps)
+        context_BSD = self.text(context_BSD)
+        image_BSD = self.image(image_MSD)
+        condition_BLD = self._vace_condition(vace_BCTHW)
+        vace_of = dict(zip(self.arch.vace_layers, self.vace_blocks, strict=True))
+        for index, block in enumerate(self.blocks):
+            hint_BLD = None
+            if index in vace_of:
+                # The VACE branch takes nothing from the main one but the embedded latents, at its first block. Run in
+                # between, one hint lives at a time.
+                condition_BLD, hint_BLD = vace_of[index](
+                    condition_BLD, x_BLD, modulation_U6D, context_BSD, rope, rows_BL
+                )
+            x_BLD = block(x_BLD, modulation_U6D, context_BSD, rope, rows_BL, image_BSD)
+            if hint_BLD is not None:
+                x_BLD = torch.add(x_BLD, hint_BLD, alpha=vace_scale)
+        return self.finish(x_BLD, time_UD, self.grid(latents_BCTHW.shape[2:]), rows_BL)
 
-    def _grid(self, size: Sequence[int]) -> tuple[int, int, int]:
+    def embed(self, latents_BCTHW: Tensor) -> Tensor:
+        """Video tokens, float32 ``[B, L, D]``."""
+        return _tokens(self.patch_embedding, latents_BCTHW.to(self.dtype))
+
+    def time(self, timesteps: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Embedding ``[U, D]`` and block modulation ``[U, 6, D]`` of the distinct timesteps, and the row that each
+        token takes (``None`` when each video has one timestep)."""
+        rows_BL = None
+        if timesteps.ndim == 2:
+            timesteps, rows_BL = torch.unique(timesteps, return_inverse=True)
+        time_UD: Tensor = self.time_embedding(timestep_features(timesteps, self.arch.freq_dim))
+        return time_UD, self.time_projection(time_UD).unflatten(1, (6, -1)), rows_BL
+
+    def text(self, context_BSD: Tensor) -> Tensor:
+        """Embedded text ``[B, S, D]`` in the dtype of the linears."""
+        embedded: Tensor = self.text_embedding(context_BSD.to(self.dtype))
+        return embedded
+
+    def image(self, image_MSD: Tensor | None) -> Tensor | None:
+        """Embedded image features ``[B, S, D]``, ``None`` for a network without an image branch."""
+        if self.img_emb is None:
+            return None
+        if image_MSD is None:
+            raise ValueError("this network takes image features, and none were given")
+        embedded: Tensor = self.img_emb(image_MSD)
+        return embedded
+
+    def finish(
+        self, x_BLD: Tensor, time_UD: Tensor, grid: tuple[int, int, int], rows_BL: Tensor | None = None
+    ) -> Tensor:
+        """The residual stream after the last block to the predicted flow."""
+        # Head channels are (pt, ph, pw, C) with C fastest.
+        x = self.head(x_BLD, time_UD, rows_BL).view(-1, *grid, *self.arch.patch_size, self.arch.out_dim)
+        flow: Tensor = x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        return flow
+
+    def grid(self, size: Sequence[int]) -> tuple[int, int, int]:
         """Tokens along each axis of a (T, H, W) latent."""
         frames, rows, columns = size
         pt, ph, pw = self.arch.patch_size
@@ -86,128 +151,28 @@ class WanDiT(nn.Module):
             )
         return frames // pt, rows // ph, columns // pw
 
-    def _unpatchify(self, x_BLP: Tensor, grid: tuple[int, int, int]) -> Tensor:
-        # Head channels are (pt, ph, pw, C) with C fastest.
-        x = x_BLP.view(-1, *grid, *self.arch.patch_size, self.arch.out_dim)
-        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+    def _vace_condition(self, vace_BCTHW: Tensor | None) -> Tensor | None:
+        """Tokens of the VACE condition, float32 ``[B, L, D]``."""
+        if self.vace_patch_embedding is None:
+            return None
+        if vace_BCTHW is None:
+            raise ValueError("this network takes a VACE condition, and none was given")
+        return _tokens(self.vace_patch_embedding, vace_BCTHW.to(self.dtype))
 
 
-class DitBlock(nn.Module):
-    """Self-attention, cross-attention to the text and a feed-forward net on the residual stream."""
-
-    def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.eps = arch.eps
-        self.dtype = dtype
-        self.modulation = nn.Parameter(torch.empty(1, 6, arch.dim, dtype=torch.float32))
-        self.self_attn = SelfAttention(arch, attention=attention, dtype=dtype)
-        self.norm3 = nn.LayerNorm(arch.dim, eps=arch.eps, dtype=torch.float32)
-        self.cross_attn = CrossAttention(arch, attention=attention, dtype=dtype)
-        self.ffn = nn.Sequential(
-            nn.Linear(arch.dim, arch.ffn_dim, dtype=dtype),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(arch.ffn_dim, arch.dim, dtype=dtype),
-        )
-
-    def forward(self, x_BLD: Tensor, modulation_B6D: Tensor, context_BSD: Tensor, rope: Rope) -> Tensor:
-        """The residual stream after this block, float32 ``[B, L, D]``."""
-        modulation = self.modulation + modulation_B6D
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = modulation.chunk(6, dim=1)
-
-        y = modulated_norm(x_BLD, shift, scale, self.eps).to(self.dtype)
-        x_BLD = torch.addcmul(x_BLD, self.self_attn(y, rope), gate)
-
-        # norm3 belongs to the cross-attention, in between norm1 and norm2 of the official naming.
-        y = self.norm3(x_BLD).to(self.dtype)
-        x_BLD = x_BLD + self.cross_attn(y, context_BSD)
-
-        y = modulated_norm(x_BLD, ffn_shift, ffn_scale, self.eps).to(self.dtype)
-        return torch.addcmul(x_BLD, self.ffn(y), ffn_gate)
-
-
-class AttentionLayer(nn.Module):
-    """The projections that self- and cross-attention share."""
-
-    attention: Attention
-
-    def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.heads = (arch.num_heads, arch.head_dim)
-        # Past nn.Module.__setattr__: a backend that is a module itself must not appear in the state dict.
-        object.__setattr__(self, "attention", attention)
-        self.q = nn.Linear(arch.dim, arch.dim, dtype=dtype)
-        self.k = nn.Linear(arch.dim, arch.dim, dtype=dtype)
-        self.v = nn.Linear(arch.dim, arch.dim, dtype=dtype)
-        self.o = nn.Linear(arch.dim, arch.dim, dtype=dtype)
-        self.norm_q = RmsNorm(arch.dim, arch.eps)
-        self.norm_k = RmsNorm(arch.dim, arch.eps)
-
-    def attend(self, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor) -> Tensor:
-        """Attention and output projection; the float32 queries and keys take the dtype of the values."""
-        out = self.attention(q_BLNK.to(v_BLNK.dtype), k_BLNK.to(v_BLNK.dtype), v_BLNK)
-        projected: Tensor = self.o(out.flatten(2))
-        return projected
-
-
-class SelfAttention(AttentionLayer):
-    """Attention among the video tokens, with rotary positions."""
-
-    def forward(self, x_BLD: Tensor, rope: Rope) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``, both in the dtype of the linears."""
-        q = apply_rope(self.norm_q(self.q(x_BLD)).unflatten(2, self.heads), rope)
-        k = apply_rope(self.norm_k(self.k(x_BLD)).unflatten(2, self.heads), rope)
-        v = self.v(x_BLD).unflatten(2, self.heads)
-        return self.attend(q, k, v)
-
-
-class CrossAttention(AttentionLayer):
-    """Attention from video tokens to the text tokens."""
-
-    def forward(self, x_BLD: Tensor, context_BSD: Tensor) -> Tensor:
-        """``[B, L, D]`` and ``[B, S, D]`` to ``[B, L, D]``, all in the dtype of the linears."""
-        q = self.norm_q(self.q(x_BLD)).unflatten(2, self.heads)
-        k = self.norm_k(self.k(context_BSD)).unflatten(2, self.heads)
-        v = self.v(context_BSD).unflatten(2, self.heads)
-        return self.attend(q, k, v)
-
-
-class RmsNorm(nn.Module):
-    """Root-mean-square norm over the whole model width, before the split into heads."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        """float32 ``[B, L, D]``; as officially, the normalised value is rounded to x's dtype first."""
-        return F.rms_norm(x_BLD, self.weight.shape, eps=self.eps) * self.weight
-
-
-class Head(nn.Module):
-    """Final modulated norm and projection to the pixels of a patch, in float32."""
-
-    def __init__(self, arch: DitArchitecture) -> None:
-        super().__init__()
-        self.eps = arch.eps
-        self.head = nn.Linear(arch.dim, math.prod(arch.patch_size) * arch.out_dim, dtype=torch.float32)
-        self.modulation = nn.Parameter(torch.empty(1, 2, arch.dim, dtype=torch.float32))
-
-    def forward(self, x_BLD: Tensor, time_BD: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, pt*ph*pw*C]``; takes the time embedding, not its projection."""
-        shift, scale = (self.modulation + time_BD[:, None]).chunk(2, dim=1)
-        out: Tensor = self.head(modulated_norm(x_BLD, shift, scale, self.eps))
-        return out
-
-
-def modulated_norm(x_BLD: Tensor, shift_B1D: Tensor, scale_B1D: Tensor, eps: float) -> Tensor:
-    """LayerNorm without parameters, then ``* (1 + scale) + shift``."""
-    return torch.addcmul(shift_B1D, F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=eps), 1 + scale_B1D)
-
-
-def timestep_features(timesteps_B: Tensor, dim: int) -> Tensor:
-    """Sinusoidal features, cosines first; computed in float64, returned as float32 ``[B, dim]``."""
+def timestep_features(timesteps_U: Tensor, dim: int) -> Tensor:
+    """Sinusoidal features, cosines first; computed in float64, returned as float32 ``[U, dim]``."""
     half = dim // 2
-    powers = torch.arange(half, dtype=torch.float64, device=timesteps_B.device) / half
-    angles = torch.outer(timesteps_B.double(), 10000.0**-powers)
+    powers = torch.arange(half, dtype=torch.float64, device=timesteps_U.device) / half
+    angles = torch.outer(timesteps_U.double(), 10000.0**-powers)
     return torch.cat((angles.cos(), angles.sin()), dim=1).float()
+
+
+def _patches(channels: int, arch: DitArchitecture, dtype: torch.dtype) -> nn.Conv3d:
+    size = arch.patch_size
+    return nn.Conv3d(channels, arch.dim, kernel_size=size, stride=size, dtype=dtype)
+
+
+def _tokens(embedding: nn.Conv3d, x_BCTHW: Tensor) -> Tensor:
+    tokens: Tensor = embedding(x_BCTHW).flatten(2).transpose(1, 2).float()
+    return tokens

@@ -26,3 +26,9 @@ class Wan21Options:
     #: 0 decodes whole frames
     vae_tile: int = field(default=0, validator=_tile)
     vae_tile_overlap: int = field(default=64, validator=[v.ge(0), _overlap])
+    #: decode with a tiny VAE (taew2_1.pth, lighttaew2_1.safetensors): faster, less memory, less detail
+    tiny_vae: bool = False
+    #: whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "light..."
+    tiny_vae_scaled: bool | None = None
+    #: strength of the condition of vace
+    vace_scale: float = field(default=1.0, validator=[v.ge(0.0), v.le(100.0)])

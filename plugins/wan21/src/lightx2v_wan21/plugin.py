@@ -36,12 +36,32 @@ COMPONENTS = (
         hint="it is part of every official Wan repository",
     ),
     ComponentSpec(
+        name="image_encoder",
+        summary="CLIP ViT-H/14 image encoder",
+        files=("models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",),
+        hint="it is part of the official image-to-video repositories",
+    ),
+    ComponentSpec(
         name="vae",
         summary="Wan2.1 VAE",
-        files=("Wan2.1_VAE.pth",),
+        files=("Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", "lightvaew2_1.safetensors"),
         hint="it is part of every official Wan2.1 repository",
     ),
+    ComponentSpec(
+        name="tiny_vae",
+        summary="tiny VAE for decoding",
+        files=("taew2_1.pth", "taew2_1.safetensors", "lighttaew2_1.safetensors", "lighttaew2_1.pth"),
+        hint="download taew2_1.pth or lighttaew2_1.safetensors",
+    ),
 )
+
+
+TASKS = {
+    "t2v": TaskSpec(),
+    "i2v": TaskSpec(required=frozenset({"image"})),
+    "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
+    "vace": TaskSpec(optional=frozenset({"src_video", "src_mask", "ref_images"})),
+}
 
 
 def _recognise(facts: CheckpointFacts) -> Recognition | str:
@@ -65,7 +85,7 @@ def _geometry(recognition: Recognition, target: Target) -> Geometry:
 def _memory(
     recognition: Recognition, shape: Geometry, dtype: str, options: Wan21Options
 ) -> Mapping[str, MemoryNeed]:
-    from lightx2v_wan21.variants import memory
+    from lightx2v_wan21.memory import memory
 
     return memory(recognition, shape, dtype, options)
 
@@ -87,9 +107,9 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
     return [
         ModelSpec(
             name="wan2.1",
-            summary="Wan2.1 text-to-video, 1.3B and 14B",
+            summary="Wan2.1 t2v, i2v, flf2v and vace, 1.3B and 14B",
             config=Wan21Options,
-            tasks={"t2v": TaskSpec()},
+            tasks=TASKS,
             components=COMPONENTS,
             recognise=_recognise,
             defaults=_defaults,

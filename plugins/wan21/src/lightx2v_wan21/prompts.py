@@ -6,3 +6,7 @@ NEGATIVE = (
     "丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，"
     "杂乱的背景，三条腿，背景人很多，倒着走"
 )
+#: image-to-video: first of all no shaking camera
+NEGATIVE_I2V = "镜头晃动，" + NEGATIVE
+#: first and last frame to video: neither a cut nor a shaking camera
+NEGATIVE_FLF2V = "镜头切换，" + NEGATIVE_I2V

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -13,28 +14,47 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from lightx2v_wan21.architecture import (
+    ClipArchitecture,
     DitArchitecture,
+    TaeArchitecture,
     Umt5Architecture,
     VaeArchitecture,
+    clip_tensors,
     dit_tensors,
+    tae_tensors,
     umt5_tensors,
     vae_tensors,
 )
 
 _TEXT_DIM = 64
+#: what the network of a task has beside that of t2v
+_BRANCHES: Mapping[str, Mapping[str, Any]] = {
+    "t2v": {},
+    "i2v": {"image_dim": 80},
+    "flf2v": {"image_dim": 80, "image_positions": 514},
+    "vace": {"vace_layers": (0,)},
+}
 _PIECES = "▁ a e i o u s t r n the ing er on red fox runs snow field cat dog sea city night light over in of".split()
 
 
-def write_tiny(folder: Path, seed: int = 0) -> None:
-    """Write config.json, two shards with an index, text encoder, tokenizer and VAE: about 1.5 MB in all."""
+def write_tiny(folder: Path, seed: int = 0, task: str = "t2v") -> None:
+    """Write config.json, two shards with an index, text encoder, tokenizer, VAE and tiny VAE, and an image encoder for
+    the tasks ``i2v`` and ``flf2v``: about 5 MB in all."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     dit = DitArchitecture(
-        dim=64, ffn_dim=128, num_heads=2, num_layers=2, in_dim=16, out_dim=16, text_dim=_TEXT_DIM
+        dim=64,
+        ffn_dim=128,
+        num_heads=2,
+        num_layers=2,
+        in_dim=36 if task in ("i2v", "flf2v") else 16,
+        out_dim=16,
+        text_dim=_TEXT_DIM,
+        **_BRANCHES[task],
     )
-    _write_config(folder, dit)
-    _write_shards(folder, _random(dit_tensors(dit), generator))
-    tokenizer = _tokenizer()
+    _write_config(folder, dit, task)
+    _write_shards(folder, random_tensors(dit_tensors(dit), generator))
+    tokenizer = tiny_tokenizer()
     (folder / "google" / "umt5-xxl").mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "google" / "umt5-xxl" / "tokenizer.json"))
     text = Umt5Architecture(
@@ -45,13 +65,25 @@ def write_tiny(folder: Path, seed: int = 0) -> None:
         num_heads=2,
         num_layers=2,
     )
-    encoder = {name: tensor.bfloat16() for name, tensor in _random(umt5_tensors(text), generator).items()}
+    encoder = {
+        name: tensor.bfloat16() for name, tensor in random_tensors(umt5_tensors(text), generator).items()
+    }
     torch.save(encoder, folder / "models_t5_umt5-xxl-enc-bf16.pth")
     vae = VaeArchitecture(dim=8, dec_dim=8)
-    torch.save(_random(vae_tensors(vae), generator), folder / "Wan2.1_VAE.pth")
+    torch.save(random_tensors(vae_tensors(vae), generator), folder / "Wan2.1_VAE.pth")
+    tiny = TaeArchitecture(
+        enc_dim=8, dec_dims=(16, 12, 8, 8), z_dim=16, image_channels=3, grow_rows=(16, 24, 16)
+    )
+    torch.save(random_tensors(tae_tensors(tiny), generator), folder / "taew2_1.pth")
+    if dit.image_dim:
+        clip = ClipArchitecture(dim=dit.image_dim, dim_mlp=160, num_layers=3)  # the last is not used
+        visual = {
+            name: tensor.half() for name, tensor in random_tensors(clip_tensors(clip), generator).items()
+        }
+        torch.save(visual, folder / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth")
 
 
-def _random(tensors: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
+def random_tensors(tensors: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
     """Weights that keep activations near one: norms around 1, the rest scaled by their fan-in."""
     found = {}
     for name, shape in tensors.items():
@@ -65,10 +97,10 @@ def _random(tensors: Mapping[str, tuple[int, ...]], generator: torch.Generator) 
     return found
 
 
-def _write_config(folder: Path, dit: DitArchitecture) -> None:
-    config = {
-        "_class_name": "WanModel",
-        "model_type": "t2v",
+def _write_config(folder: Path, dit: DitArchitecture, task: str) -> None:
+    config: dict[str, Any] = {
+        "_class_name": "VaceWanModel" if dit.vace_layers else "WanModel",
+        "model_type": task,
         "dim": dit.dim,
         "ffn_dim": dit.ffn_dim,
         "freq_dim": dit.freq_dim,
@@ -79,6 +111,8 @@ def _write_config(folder: Path, dit: DitArchitecture) -> None:
         "text_len": dit.text_len,
         "eps": dit.eps,
     }
+    if dit.vace_layers:
+        config |= {"vace_layers": list(dit.vace_layers), "vace_in_dim": dit.vace_in_dim}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -96,7 +130,7 @@ def _write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _tokenizer() -> Tokenizer:
+def tiny_tokenizer() -> Tokenizer:
     """A unigram tokenizer with byte fallback, so that it takes any text."""
     specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces = [(piece, -4.0 - 0.01 * i) for i, piece in enumerate(_PIECES)]

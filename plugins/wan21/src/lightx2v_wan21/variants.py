@@ -11,193 +11,250 @@ from typing import Any
 import attrs
 
 from lightx2v_core.api import (
-    DTYPE_BYTES,
     CheckpointError,
     CheckpointFacts,
     Defaults,
     Geometry,
-    MemoryNeed,
     Recognition,
     RequestError,
     Target,
 )
 from lightx2v_wan21.architecture import (
     DitArchitecture,
-    Umt5Architecture,
-    VaeArchitecture,
+    Shapes,
+    clip_from,
+    clip_tensors,
     dit_from,
     dit_tensors,
+    tae_from,
+    tae_tensors,
     umt5_from,
     umt5_tensors,
     vae_from,
     vae_tensors,
 )
+from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
-from lightx2v_wan21.prompts import NEGATIVE
+from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
+from lightx2v_wan21.sizes import (
+    SPATIAL_STRIDE,
+    frame_problems,
+    latent_frames,
+    side_problems,
+    size_for_image,
+    size_for_video,
+)
 
-SPATIAL_STRIDE, TEMPORAL_STRIDE = 8, 4
-#: tensors that only a text-to-video Wan network and its relatives have
+#: tensors that every Wan network has
 _SIGNATURE = ("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.norm_q.weight")
 #: (dim, layers) of the official networks -> name
 _OFFICIAL = {(1536, 30): "1.3b", (5120, 40): "14b"}
-#: parts of a tensor's name that the network keeps in float32, see ``dit.py``
-_FLOAT32 = ("modulation", "norm", "time_", "head.")
+_TASKS = {
+    "t2v": "text-to-video",
+    "i2v": "image-to-video",
+    "flf2v": "first-and-last-frame-to-video",
+    "vace": "video creation and editing (VACE)",
+}
+#: components beside the VAE that a task needs; all but the image encoder are what every task needs
+_ENCODERS = {
+    "t2v": ("text_encoder",),
+    "i2v": ("text_encoder", "image_encoder"),
+    "flf2v": ("text_encoder", "image_encoder"),
+    "vace": ("text_encoder",),
+}
+#: component -> (sizes from shapes, tensors of these sizes)
+_LAYOUTS: Mapping[str, tuple[Any, Any]] = {
+    "text_encoder": (umt5_from, umt5_tensors),
+    "image_encoder": (clip_from, clip_tensors),
+    "vae": (vae_from, vae_tensors),
+    "tiny_vae": (tae_from, tae_tensors),
+}
+_HD, _SD = (1280, 720), (832, 480)
+#: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
+_LEAST_FRAMES = {"flf2v": 5}
 
 
 def recognise(facts: CheckpointFacts) -> Recognition | str:
-    """The variant in a folder, or why it is no Wan2.1 text-to-video model. ``CheckpointError`` when it is one whose
-    configuration cannot be true."""
+    """The variant in a folder, or why it is no Wan2.1 model. ``CheckpointError`` when it is one whose configuration
+    cannot be true. Its options decide whether the tiny VAE is a component."""
     shapes = facts.headers["dit"].shapes
-    if any(name not in shapes for name in _SIGNATURE):
-        lost = next(name for name in _SIGNATURE if name not in shapes)
-        return f"its network has no tensor {lost!r}, so it is no Wan transformer"
-    if reason := _other_task(shapes):
+    for name in _SIGNATURE:
+        if name not in shapes:
+            return f"its network has no tensor {name!r}, so it is no Wan transformer"
+    task, reason = _task(shapes)
+    if reason:
         return reason
+    options = facts.options or Wan21Options()
+    components = _components(task, tiny=options.tiny_vae)
     try:
         dit = dit_from(facts.config, shapes)
-        text = umt5_from(facts.headers["text_encoder"].shapes) if "text_encoder" in facts.headers else None
-        vae = vae_from(facts.headers["vae"].shapes) if "vae" in facts.headers else None
+        sizes = {
+            name: sizes_from(facts.headers[name].shapes)
+            for name, (sizes_from, _) in _LAYOUTS.items()
+            if name in components and name in facts.headers
+        }
     except ValueError as exc:
         hint = "" if facts.config else " (there is no config.json beside the network)"
         raise CheckpointError(f"{facts.folder}: {exc}{hint}") from None
-    if text is not None and text.dim != dit.text_dim:
-        raise CheckpointError(
-            f"{facts.folder}: the network takes text embeddings of width {dit.text_dim} and the text encoder gives "
-            f"{text.dim}; one of the two files belongs to another model"
-        )
-    return _recognition(facts, dit, text, vae)
+    _check_fit(facts, dit, sizes)
+    return _recognition(facts, task, components, dit, sizes)
 
 
-def _other_task(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Why a Wan network is not a text-to-video one, or an empty string."""
-    for name, task in (
-        ("pose_patch_embedding.weight", "a Wan2.2 Animate"),
-        ("vace_patch_embedding.weight", "a VACE"),
-        ("img_emb.emb_pos", "a first-and-last-frame"),
-        ("img_emb.proj.0.weight", "an image-to-video"),
-    ):
-        if name in shapes:
-            return f"{task} network (it has {name!r}); this version runs text-to-video only"
+def _task(shapes: Shapes) -> tuple[str, str]:
+    """The task of a Wan network, or why it is none of Wan2.1."""
     channels = shapes["patch_embedding.weight"][1]
+    if "pose_patch_embedding.weight" in shapes:
+        return "", "a Wan2.2 Animate network (it has 'pose_patch_embedding.weight')"
+    if "img_emb.emb_pos" in shapes:
+        return "flf2v", ""
+    if "img_emb.proj.0.weight" in shapes:
+        return "i2v", ""
+    if channels == 36:
+        return "", "a Wan2.2 image-to-video network: 36 input channels and no 'img_emb.proj.0.weight'"
     if channels != 16:
-        return f"a network with {channels} input channels; this version runs text-to-video only, which has 16"
-    return ""
+        return "", f"a network with {channels} input channels, and those of Wan2.1 have 16 or 36"
+    return ("vace" if "vace_patch_embedding.weight" in shapes else "t2v"), ""
+
+
+def _check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, Any]) -> None:
+    """``CheckpointError`` when an encoder gives what the network does not take."""
+    for name, what, takes in (
+        ("text_encoder", "text embeddings", dit.text_dim),
+        ("image_encoder", "image features", dit.image_dim),
+    ):
+        if takes and name in sizes and sizes[name].dim != takes:
+            raise CheckpointError(
+                f"{facts.folder}: the network takes {what} of width {takes} and the {name.replace('_', ' ')} gives "
+                f"{sizes[name].dim}; one of the two files belongs to another model"
+            )
+    for name in ("vae", "tiny_vae"):
+        if name in sizes and sizes[name].z_dim != dit.out_dim:
+            raise CheckpointError(
+                f"{facts.folder}: the network makes latents of {dit.out_dim} channels and the {name.replace('_', ' ')} "
+                f"takes {sizes[name].z_dim}; one of the two files belongs to another model"
+            )
+
+
+def _components(task: str, *, tiny: bool) -> tuple[str, ...]:
+    """What a task needs. With a tiny VAE to decode, the full one is for the tasks that encode."""
+    vaes = ("tiny_vae",) if task == "t2v" else ("vae", "tiny_vae")
+    return ("dit", *_ENCODERS[task], *(vaes if tiny else ("vae",)))
 
 
 def _recognition(
-    facts: CheckpointFacts, dit: DitArchitecture, text: Umt5Architecture | None, vae: VaeArchitecture | None
+    facts: CheckpointFacts,
+    task: str,
+    components: tuple[str, ...],
+    dit: DitArchitecture,
+    sizes: Mapping[str, Any],
 ) -> Recognition:
     expected = {"dit": dit_tensors(dit)}
-    architecture: dict[str, Any] = {"dit": attrs.asdict(dit)}
-    if text is not None:
-        expected["text_encoder"], architecture["text_encoder"] = umt5_tensors(text), attrs.asdict(text)
-    if vae is not None:
-        expected["vae"], architecture["vae"] = vae_tensors(vae), attrs.asdict(vae)
+    architecture: dict[str, Any] = {"task": task, "dit": attrs.asdict(dit)}
+    for name, found in sizes.items():
+        expected[name], architecture[name] = _LAYOUTS[name][1](found), attrs.asdict(found)
     size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
-    notes = []
-    if size == "1.3b":
-        notes.append("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12")
+    architecture["official_size"] = _official_size(facts, task, size)
     return Recognition(
-        variant=f"wan2.1-t2v-{size}",
-        summary=f"Wan2.1 text-to-video, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
-        tasks=("t2v",),
-        components=("dit", "text_encoder", "vae"),
+        variant=f"wan2.1-{task}-{size}",
+        summary=f"Wan2.1 {_TASKS[task]}, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
+        tasks=(task,),
+        components=components,
         architecture=architecture,
         expected=expected,
         head_dim=dit.head_dim,
-        notes=tuple(notes),
+        notes=_notes(facts, task, size),
     )
 
 
-def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
-    """Official values: 50 steps of unipc, shift 5, guidance 5, 81 frames at 16 fps; 1280x720 for the 14B model,
-    832x480 for the others."""
-    width, height = size or ((1280, 720) if recognition.variant.endswith("-14b") else (832, 480))
+def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
+    """What the official script makes by default. The i2v networks of 480P and 720P differ in their weights only, so the
+    name of the folder decides between them."""
+    if size != "14b" or (task == "i2v" and "480p" in facts.folder.name.lower()):
+        return _SD
+    return _HD
+
+
+def _notes(facts: CheckpointFacts, task: str, size: str) -> tuple[str, ...]:
+    if task == "t2v" and size == "1.3b":
+        return ("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12",)
+    if task == "i2v" and size == "14b" and not any(p in facts.folder.name.lower() for p in ("480p", "720p")):
+        return (
+            "the networks of 480P and 720P look alike, and the folder's name does not tell: the default size is "
+            "1280x720",
+        )
+    return ()
+
+
+def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
+    """Official values: 81 frames at 16 fps, unipc, guidance 5; 50 steps and shift 5 for t2v, 40 steps and shift 5 (3 up
+    to 480p) for i2v, 50 steps and shift 16 for flf2v and vace; 1280x720 for 14B, 832x480 for the others."""
+    width, height = size or recognition.architecture["official_size"]
+    small = width * height <= _SD[0] * _SD[1]
+    shift = {"t2v": 5.0, "i2v": 3.0 if small else 5.0}.get(task, 16.0)
     return Defaults(
         width=width,
         height=height,
         frames=81,
         fps=16,
-        steps=50,
-        shift=5.0,
+        steps=40 if task == "i2v" else 50,
+        shift=shift,
         guide_scale=(5.0,),
         scheduler="unipc",
-        negative_prompt=NEGATIVE,
+        negative_prompt={"i2v": NEGATIVE_I2V, "flf2v": NEGATIVE_FLF2V}.get(task, NEGATIVE),
     )
 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latent shape [16, T, h, w] and tokens. ``RequestError`` unless frames are 4k + 1 and the size divides."""
-    dit, width, height, frames = recognition.architecture["dit"], target.width, target.height, target.frames
-    _, patch_rows, patch_columns = dit["patch_size"]
-    problems = []
-    if frames % TEMPORAL_STRIDE != 1:
-        lower = (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1
+    """Latent shape [16, T, h, w] and tokens. An image, or a source video, decides the aspect at the area of the target.
+
+    ``RequestError`` unless frames are 4k + 1, the size divides, and inputs can be read.
+    """
+    dit, inputs = recognition.architecture["dit"], target.inputs
+    patch = (dit["patch_size"][1], dit["patch_size"][2])
+    width, height, frames, references = target.width, target.height, target.frames, 0
+    problems = frame_problems(frames, least=_LEAST_FRAMES.get(target.task, 1))
+    area, source = width * height, ""
+    if inputs.get("image") is not None:
+        shown = image_size(inputs["image"], "image")
+        source = "image {}x{}".format(*shown)
+        width, height = size_for_image(*shown, area, patch)
+    elif inputs.get("src_video") is not None:
+        info = video_info(inputs["src_video"], "src_video")
+        source = f"src_video {info.width}x{info.height}"
+        available = _available(info.frames, inputs.get("src_mask"))
+        width, height, fitted = size_for_video(info.width, info.height, available, area, frames, patch)
+        frames = frames if problems else fitted
+    elif inputs.get("src_mask") is not None:
         problems.append(
-            f"frames must be 4k + 1: instead of {frames} use {lower} or {lower + TEMPORAL_STRIDE}"
+            "src_mask needs a src_video that it is the mask of; without both, everything is made anew"
         )
-    for name, value, step in (
-        ("width", width, SPATIAL_STRIDE * patch_columns),
-        ("height", height, SPATIAL_STRIDE * patch_rows),
-    ):
-        if value % step or value < step:
-            lower = max(value // step * step, step)
-            problems.append(
-                f"{name} must be divisible by {step}: instead of {value} use {lower} or {lower + step}"
-            )
+    if source and not (width and height):
+        problems.append(f"no video of {area} pixels can have the shape of {source}; use a larger --size")
+    elif not source:
+        problems += side_problems(width, height, patch)
+    if inputs.get("last_image") is not None:
+        image_size(inputs["last_image"], "last_image")
+    if (images := inputs.get("ref_images")) is not None:
+        images = images if isinstance(images, list | tuple) else (images,)
+        references = len([image_size(image, "ref_images") for image in images])
     if problems:
         raise RequestError(f"{recognition.variant}: {'; '.join(problems)}")
     latent = (
-        dit["in_dim"],
-        (frames - 1) // TEMPORAL_STRIDE + 1,
+        dit["out_dim"],
+        references + latent_frames(frames),
         height // SPATIAL_STRIDE,
         width // SPATIAL_STRIDE,
     )
-    tokens = latent[1] * (latent[2] // patch_rows) * (latent[3] // patch_columns)
+    tokens = latent[1] * (latent[2] // patch[0]) * (latent[3] // patch[1])
     return Geometry(latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames)
 
 
-def memory(
-    recognition: Recognition, shape: Geometry, dtype: str, options: Wan21Options
-) -> dict[str, MemoryNeed]:
-    """Weights exactly, activations by counting the tensors that live at the peak of each network."""
-    unit, vae_unit = DTYPE_BYTES[dtype], DTYPE_BYTES[options.vae_dtype]
-    weights = {
-        "dit": _bytes(recognition.expected["dit"], unit, keep=_FLOAT32),
-        "text_encoder": _bytes(recognition.expected["text_encoder"], unit),
-        "vae": _bytes(recognition.expected["vae"], vae_unit),
-    }
-    dit, text = recognition.architecture["dit"], recognition.architecture["text_encoder"]
-    # Bytes a token, counted on the network: residual stream, float32 queries and keys, and the tensors of the
-    # compute dtype that live with them; the hidden layer of the ffn stays below that.
-    wide = dit["dim"] * (13 + 15 * unit // 2)
-    activations = {
-        "dit": shape.tokens * wide,
-        "text_encoder": dit["text_len"] * (4 * text["dim"] + 3 * text["dim_ffn"]) * 4
-        + 2 * text["num_heads"] * dit["text_len"] ** 2 * 4,
-        "vae": _vae_activations(recognition, shape, vae_unit, options),
-    }
-    return {name: MemoryNeed(weights=weights[name], activations=activations[name]) for name in weights}
-
-
-def _vae_activations(recognition: Recognition, shape: Geometry, unit: int, options: Wan21Options) -> int:
-    """Counted on the decoder: about 45 frames of the widest layer at full resolution, which are the 4 frames in work,
-    the 2 frames of history of every causal convolution, and the smaller stages below."""
-    height, width = shape.height, shape.width
-    if options.vae_tile:
-        height, width = min(height, options.vae_tile), min(width, options.vae_tile)
-    frame: int = recognition.architecture["vae"]["dec_dim"] * height * width * unit
-    return 45 * frame
-
-
-def _bytes(tensors: Mapping[str, tuple[int, ...]], unit: int, keep: tuple[str, ...] = ()) -> int:
-    total = 0
-    for name, shape in tensors.items():
-        count = 1
-        for size in shape:
-            count *= size
-        total += count * (4 if any(part in name for part in keep) else unit)
-    return total
+def _available(frames: int, mask: Any | None) -> int:
+    """Frames of a source video that its mask covers; a mask of one frame covers all."""
+    if mask is None:
+        return frames
+    masks = video_info(mask, "src_mask").frames
+    return frames if masks == 1 else min(frames, masks)
 
 
 def _count(parameters: int) -> str:

@@ -1,0 +1,88 @@
+"""A forecast of the memory that each component of a Wan2.1 model takes. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from lightx2v_core.api import DTYPE_BYTES, Geometry, MemoryNeed, Recognition
+from lightx2v_wan21.options import Wan21Options
+
+#: parts of a tensor's name that the network keeps in float32, see ``dit.py``
+_FLOAT32 = ("modulation", "norm", "time_", "head.", "emb_pos", "img_emb.proj.0", "img_emb.proj.4")
+
+
+def memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: Wan21Options
+) -> dict[str, MemoryNeed]:
+    """Weights exactly, activations by counting the tensors that live at the peak of each network."""
+    unit = DTYPE_BYTES[dtype]
+    units = {"vae": DTYPE_BYTES[options.vae_dtype]}
+    keep = {"dit": _FLOAT32, "image_encoder": ("norm",)}
+    activations = {
+        "dit": _dit,
+        "text_encoder": _text_encoder,
+        "image_encoder": _image_encoder,
+        "vae": _vae,
+        "tiny_vae": _tiny_vae,
+    }
+    return {
+        name: MemoryNeed(
+            weights=_bytes(recognition.expected[name], units.get(name, unit), keep=keep.get(name, ())),
+            activations=activations[name](recognition.architecture, shape, units.get(name, unit), options),
+        )
+        for name in recognition.components
+    }
+
+
+def _dit(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
+    """Counted on the network: residual stream, float32 queries and keys, and the tensors of the compute dtype that live
+    with them; the hidden layer of the ffn stays below that. VACE carries two more streams: the condition and a hint."""
+    dit = sizes["dit"]
+    streams = 4 + unit if dit["vace_layers"] else 0
+    wide: int = shape.tokens * dit["dim"] * (13 + 15 * unit // 2 + streams)
+    return wide
+
+
+def _text_encoder(sizes: Mapping[str, Any], _shape: Geometry, _unit: int, _options: Wan21Options) -> int:
+    text, length = sizes["text_encoder"], sizes["dit"]["text_len"]
+    hidden: int = length * (4 * text["dim"] + 3 * text["dim_ffn"]) * 4
+    scores: int = 2 * text["num_heads"] * length**2 * 4
+    return hidden + scores
+
+
+def _image_encoder(sizes: Mapping[str, Any], _shape: Geometry, unit: int, _options: Wan21Options) -> int:
+    clip = sizes["image_encoder"]
+    side = clip["patch_size"] ** 2 * clip["num_tokens"]
+    hidden: int = clip["num_tokens"] * (6 * clip["dim"] + 2 * clip["dim_mlp"]) * max(unit, 4)
+    pixels: int = 3 * 3 * side * 4
+    return hidden + pixels
+
+
+def _vae(sizes: Mapping[str, Any], shape: Geometry, unit: int, options: Wan21Options) -> int:
+    """Counted on the decoder: about 45 frames of the widest layer at full resolution, which are the 4 frames in work,
+    the 2 frames of history of every causal convolution, and the smaller stages below. The encoder, for the tasks that
+    need it, takes 39 of its own width and never tiles; the videos it reads are added."""
+    vae, pixels = sizes["vae"], shape.height * shape.width
+    tile = options.vae_tile
+    tiled = min(shape.height, tile) * min(shape.width, tile) if tile else pixels
+    decoding: int = 0 if options.tiny_vae else 45 * vae["dec_dim"] * tiled * unit
+    if sizes["task"] == "t2v":
+        return decoding
+    videos = {"vace": 4}.get(sizes["task"], 1)  # of vace: the video, the two parts of it, and masks
+    encoding: int = 39 * vae["dim"] * pixels * unit + videos * 3 * shape.frames * pixels * 4
+    return max(decoding, encoding)
+
+
+def _tiny_vae(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
+    """Counted on the decoder: eleven frames of the last stage at full resolution."""
+    vae = sizes["tiny_vae"]
+    wide: int = 11 * vae["dec_dims"][2] * shape.height * shape.width * unit
+    return wide
+
+
+def _bytes(tensors: Mapping[str, tuple[int, ...]], unit: int, keep: tuple[str, ...] = ()) -> int:
+    return sum(
+        prod(shape) * (4 if any(part in name for part in keep) else unit) for name, shape in tensors.items()
+    )

@@ -1,0 +1,63 @@
+"""Sizes of videos and latents: what a request may ask for, and what an image or a source video makes of it.
+
+Nothing here imports torch. Formulas: the official pipelines (Wan-Video/Wan2.1, ``wan/image2video.py``,
+``wan/utils/vace_processor.py``).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+SPATIAL_STRIDE, TEMPORAL_STRIDE = 8, 4
+
+
+def latent_frames(frames: int) -> int:
+    """Latent frames of 4k + 1 frames: k + 1."""
+    return (frames - 1) // TEMPORAL_STRIDE + 1
+
+
+def frame_problems(frames: int, *, least: int = 1) -> list[str]:
+    """Why a video cannot have so many frames, with the nearest that it can have."""
+    if frames % TEMPORAL_STRIDE == 1 and frames >= least:
+        return []
+    lower = max((frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1, least)
+    if frames < least:
+        return [f"frames must be 4k + 1 and at least {least}: instead of {frames} use {lower}"]
+    return [f"frames must be 4k + 1: instead of {frames} use {lower} or {lower + TEMPORAL_STRIDE}"]
+
+
+def side_problems(width: int, height: int, patch: tuple[int, int]) -> list[str]:
+    """Why a video cannot have this size, with the nearest that it can have. ``patch`` is in rows and columns."""
+    problems = []
+    for name, value, step in (
+        ("width", width, SPATIAL_STRIDE * patch[1]),
+        ("height", height, SPATIAL_STRIDE * patch[0]),
+    ):
+        if value % step or value < step:
+            lower = max(value // step * step, step)
+            problems.append(
+                f"{name} must be divisible by {step}: instead of {value} use {lower} or {lower + step}"
+            )
+    return problems
+
+
+def size_for_image(width: int, height: int, area: int, patch: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a video with the aspect of an image and about ``area`` pixels; 0 for a side that would be
+    shorter than a patch. ``patch`` is in rows and columns."""
+    aspect = height / width
+    rows = round(sqrt(area * aspect) // SPATIAL_STRIDE // patch[0] * patch[0])
+    columns = round(sqrt(area / aspect) // SPATIAL_STRIDE // patch[1] * patch[1])
+    return columns * SPATIAL_STRIDE, rows * SPATIAL_STRIDE
+
+
+def size_for_video(
+    width: int, height: int, available: int, area: int, frames: int, patch: tuple[int, int]
+) -> tuple[int, int, int]:
+    """Width, height and frames that VACE makes of a source video of ``available`` frames: its aspect, at most ``area``
+    pixels, at most its own size, and at most ``frames`` frames; 0 for a side that would be shorter than a patch."""
+    step_y, step_x = SPATIAL_STRIDE * patch[0], SPATIAL_STRIDE * patch[1]
+    tokens = min(area / (step_y * step_x), (height // step_y) * (width // step_x))
+    rows = round(sqrt(tokens * height / width))
+    columns = int(tokens / rows) if rows else 0
+    latents = min(latent_frames(max(available, 1)), latent_frames(frames))
+    return columns * step_x, rows * step_y, (latents - 1) * TEMPORAL_STRIDE + 1

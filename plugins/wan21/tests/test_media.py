@@ -1,0 +1,286 @@
+"""Images and videos from files and from memory."""
+
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from lightx2v_core.api import RequestError
+from lightx2v_wan21 import media
+from lightx2v_wan21.media import at_rate, evenly, image_size, image_tensor, open_image, open_video, video_info
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def halves(mode="RGB", left=RED, right=WHITE, size=(8, 4)):
+    image = Image.new(mode, size, right)
+    image.paste(left, (0, 0, size[0] // 2, size[1]))
+    return image
+
+
+def palette(**options):
+    image = Image.new("P", (8, 4), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.paste(0, (0, 0, 4, 4))
+    image.info.update(options)
+    return image
+
+
+def saved(tmp_path, image, suffix=".png", **options):
+    path = tmp_path / f"image{suffix}"
+    image.save(path, **options)
+    return path
+
+
+CASES = {
+    "rgb": (halves(), RED, WHITE),
+    "rgba": (halves("RGBA", (*RED, 255), (0, 0, 0, 0)), RED, WHITE),
+    "half transparent": (halves("RGBA", (*RED, 128), (*RED, 255)), (255, 127, 127), RED),
+    "gray with alpha": (halves("LA", (0, 255), (0, 0)), (0, 0, 0), WHITE),
+    "palette": (palette(), RED, (0, 0, 255)),
+    "palette with a transparent colour": (palette(transparency=1), RED, WHITE),
+    "gray": (halves("L", 0, 200), (0, 0, 0), (200, 200, 200)),
+    "one bit": (halves("1", 0, 1), (0, 0, 0), WHITE),
+    "16 bit": (
+        Image.fromarray(np.tile(np.uint16([0, 0, 0, 0, 32896, 32896, 65535, 65535]), (4, 1))),
+        (0, 0, 0),
+        (128, 128, 128),
+    ),
+}
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_any_kind_of_image_becomes_rgb(name, from_file, tmp_path):
+    image, left, right = CASES[name]
+    source = saved(tmp_path, image) if from_file else image
+    assert image_size(source) == (8, 4)
+    got = open_image(source)
+    assert (got.mode, got.size) == ("RGB", (8, 4))
+    for column, expected in ((0, left), (4, right)):
+        assert np.abs(np.subtract(got.getpixel((column, 0)), expected)).max() <= 1
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".webp", {"lossless": True}), (".jpg", {"quality": 100})])
+def test_other_formats(suffix, options, tmp_path):
+    got = open_image(str(saved(tmp_path, halves(size=(32, 16)), suffix, **options)))
+    assert np.abs(np.subtract(got.getpixel((4, 4)), RED)).max() <= 4
+
+
+def test_cmyk_jpeg(tmp_path):
+    got = open_image(saved(tmp_path, halves().convert("CMYK"), ".jpg", quality=100))
+    assert got.mode == "RGB"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation, suffix, tmp_path):
+    image = halves(size=(32, 16))
+    image.paste((0, 0, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, image, suffix, exif=exif)
+    with Image.open(path) as stored:
+        expected = ImageOps.exif_transpose(stored).convert("RGB")
+    assert image_size(path) == expected.size == ((16, 32) if orientation > 4 else (32, 16))
+    assert np.array_equal(np.asarray(open_image(path)), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.asarray(halves()),
+        torch.from_numpy(np.array(halves())).permute(2, 0, 1),
+        torch.from_numpy(np.array(halves())).permute(2, 0, 1)[:, None],
+        image_tensor(halves()),
+        image_tensor(halves()).to(torch.float64),
+        image_tensor(halves())[:, None].bfloat16(),
+        np.asarray(halves()).astype(np.uint16) * 257,
+        np.asarray(halves()).astype(np.int64),
+    ],
+    ids=["array", "tensor", "one frame", "float", "double", "half frame", "uint16", "int64"],
+)
+def test_pixels_in_memory(pixels):
+    assert image_size(pixels) == (8, 4)
+    assert np.array_equal(np.asarray(open_image(pixels)), np.asarray(halves()))
+
+
+def test_gray_pixels_in_memory():
+    for pixels in (np.full((4, 8), 7, np.uint8), torch.full((1, 4, 8), 7, dtype=torch.uint8)):
+        assert open_image(pixels).getpixel((3, 3)) == (7, 7, 7)
+    assert open_image(np.ones((4, 8), bool)).getpixel((0, 0)) == WHITE
+
+
+def test_image_tensor_is_the_official_one():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    expected = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255).sub(0.5).div(0.5)
+    assert torch.equal(image_tensor(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((2, 3, 4, 5)), r"last_image is no image: ndarray of shape \[2, 3, 4, 5\]"),
+        (7, "last_image is no image: int; it takes a path"),
+        (np.full((4, 8, 3), 3.0), r"last_image holds floats from 3 to 3; floats are taken as \[-1, 1\]"),
+        (torch.tensor(float("nan")).expand(3, 4, 8), "last_image holds floats from nan to nan"),
+        (np.full((4, 8, 3), 999), r"last_image holds integers outside of 0..255"),
+    ],
+)
+def test_wrong_pixels_are_named(source, message):
+    with pytest.raises(RequestError, match=message):
+        open_image(source, "last_image")
+
+
+@pytest.mark.parametrize("read", [open_image, image_size])
+def test_unreadable_images_are_named(read, tmp_path):
+    with pytest.raises(RequestError, match="image '.*nothing.png' does not exist"):
+        read(tmp_path / "nothing.png")
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    with pytest.raises(RequestError, match="image '.*text.png' is no image that can be read"):
+        read(text)
+    with pytest.raises(RequestError, match="cannot be read"):
+        read(tmp_path)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    path = saved(tmp_path, noise)
+    path.write_bytes(path.read_bytes()[:4000])
+    assert image_size(path) == (64, 64)  # the header is whole
+    with pytest.raises(RequestError, match="image '.*' cannot be read: "):
+        open_image(path)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """20 frames of 48x32 at 10 fps; frame i has the gray level 12 * i."""
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for i in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 12 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def levels(clip):
+    return [round(frame.float().mean().item() / 12) for frame in clip.frames]
+
+
+def test_a_video_file(video):
+    info = video_info(video)
+    assert (info.width, info.height, info.frames, info.fps) == (48, 32, 20, 10)
+    clip = open_video(str(video))
+    assert (clip.frames.shape, clip.frames.dtype, clip.fps) == ((20, 32, 48, 3), torch.uint8, 10)
+    assert levels(clip) == list(range(20))
+    assert clip.tensor().shape == (3, 20, 32, 48)
+    assert -1 <= clip.tensor().min() < clip.tensor().max() <= 1
+
+
+def test_frames_are_picked_while_reading(video):
+    assert levels(open_video(video, pick=lambda times: at_rate(times, 5))) == list(range(0, 20, 2))
+    assert levels(open_video(video, pick=lambda times: at_rate(times, 20))) == [i // 2 for i in range(40)]
+    assert levels(open_video(video, pick=lambda times: evenly(times, 5))) == [0, 4, 9, 14, 19]
+    assert levels(open_video(video, pick=lambda _: [3, 1, 3, 99])) == [3, 1, 3, 19]
+
+
+@pytest.mark.parametrize(("rotation", "corner"), [(0, (0, 0)), (-90, (1, 0)), (90, (0, 2)), (180, (1, 2))])
+def test_a_turned_video_is_shown_upright(rotation, corner):
+    """Players turn a frame counter-clockwise by what its display matrix says; -90 is a phone held upright."""
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[corner] = 255  # will be top left
+
+    class Frame:
+        def to_ndarray(self, format):
+            return pixels
+
+    Frame.rotation = rotation
+    got = media._pixels(Frame())
+    assert got.shape == ((3, 2, 3) if rotation in (90, -90) else (2, 3, 3))
+    assert got[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 81])
+def test_as_many_frames_as_there_are_stay_as_they_are(count):
+    times = [(i / 16, (i + 1) / 16) for i in range(count)]
+    assert evenly(times, count) == list(range(count))
+    assert at_rate(times, 16) == list(range(count))
+
+
+def test_evenly_is_the_official_choice():
+    """The first frame whose interval holds each of the evenly spaced moments; its ends belong to it."""
+    times = np.array([(i / 30, (i + 1) / 30) for i in range(150)], dtype=np.float32)
+    moments = np.linspace(0.0, times[-1].mean(), 81)
+    inside = (moments[:, None] >= times[None, :, 0]) & (moments[:, None] <= times[None, :, 1])
+    assert evenly([tuple(pair) for pair in times.tolist()], 81) == np.argmax(inside, axis=1).tolist()
+
+
+@pytest.mark.parametrize("layout", ["FHWC", "CFHW", "FCHW", "list"])
+def test_frames_in_memory(layout):
+    frames = torch.randint(0, 256, (6, 16, 24, 3), dtype=torch.uint8)
+    orders = {"FHWC": (0, 1, 2, 3), "CFHW": (3, 0, 1, 2), "FCHW": (0, 3, 1, 2)}
+    given = [frame.numpy() for frame in frames] if layout == "list" else frames.permute(orders[layout])
+    info = video_info(given)
+    assert (info.width, info.height, info.frames, info.fps) == (24, 16, 6, 0)
+    clip = open_video(given, pick=lambda times: evenly(times, 5))
+    assert torch.equal(clip.frames, frames[[0, 1, 2, 4, 5]])
+
+
+def test_floats_in_memory_are_not_rounded():
+    video = torch.rand(3, 5, 16, 24) * 2 - 1
+    assert torch.equal(open_video(video).tensor(), video)
+    mask = torch.rand(1, 5, 16, 24)
+    for given in (mask, mask[0], mask[0].numpy()):
+        torch.testing.assert_close((open_video(given, floats=(0, 1)).tensor() + 1) / 2, mask)
+    with pytest.raises(RequestError, match=r"src_mask holds floats from .* floats are taken as \[0, 1\]"):
+        open_video(video, "src_mask", floats=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((2, 2)), r"src_video is no video: ndarray of shape \[2, 2\]"),
+        ([], "src_video is an empty list"),
+        ([halves(), halves(size=(4, 4))], "src_video: the images of a list must be of one size"),
+    ],
+)
+def test_wrong_frames_are_named(source, message):
+    with pytest.raises(RequestError, match=message):
+        open_video(source, "src_video")
+
+
+@pytest.mark.parametrize("read", [open_video, video_info])
+def test_unreadable_videos_are_named(read, tmp_path):
+    with pytest.raises(RequestError, match="video '.*nothing.mp4' does not exist"):
+        read(tmp_path / "nothing.mp4")
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    with pytest.raises(RequestError, match="video '.*text.mp4' is no video that can be read: "):
+        read(text)
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(RequestError, match="video '.*sound.wav' holds no video"):
+        read(sound)
+
+
+def test_an_image_is_a_video_of_one_frame(tmp_path):
+    path = saved(tmp_path, halves())
+    assert video_info(path).frames == 1
+    assert open_video(path).frames.shape == (1, 4, 8, 3)
+
+
+def test_sizes_do_not_import_torch():
+    code = "import sys, lightx2v_wan21.media_size, lightx2v_wan21.variants; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,257 @@
+"""What a folder is recognised as, and what it officially runs with: from headers alone."""
+
+import hashlib
+from math import prod
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+
+from lightx2v_core import load
+from lightx2v_core.api import (
+    CheckpointError,
+    CheckpointFacts,
+    Geometry,
+    Header,
+    RequestError,
+    Target,
+    TensorInfo,
+)
+from lightx2v_wan21 import architecture as arch
+from lightx2v_wan21.memory import memory
+from lightx2v_wan21.options import Wan21Options
+from lightx2v_wan21.plugin import lightx2v_models
+from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
+from lightx2v_wan21.tiny import write_tiny
+from lightx2v_wan21.variants import defaults, geometry, recognise
+
+LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40, "out_dim": 16}
+SMALL = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30, "out_dim": 16}
+DITS = {
+    "t2v-1.3b": arch.DitArchitecture(**SMALL, in_dim=16),
+    "t2v-14b": arch.DitArchitecture(**LARGE, in_dim=16),
+    "i2v-14b": arch.DitArchitecture(**LARGE, in_dim=36, image_dim=1280),
+    "flf2v-14b": arch.DitArchitecture(**LARGE, in_dim=36, image_dim=1280, image_positions=514),
+    "vace-1.3b": arch.DitArchitecture(**SMALL, in_dim=16, vace_layers=tuple(range(0, 30, 2))),
+    "vace-14b": arch.DitArchitecture(**LARGE, in_dim=16, vace_layers=tuple(range(0, 40, 5))),
+}
+UMT5 = arch.Umt5Architecture(
+    vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
+)
+TAE = arch.TaeArchitecture(
+    enc_dim=64, dec_dims=(256, 128, 64, 64), z_dim=16, image_channels=3, grow_rows=(256, 256, 128)
+)
+ENCODERS = {
+    "text_encoder": arch.umt5_tensors(UMT5),
+    # its last block is in the file and not used
+    "image_encoder": arch.clip_tensors(arch.ClipArchitecture(dim=1280, dim_mlp=5120, num_layers=32)),
+    "vae": arch.vae_tensors(arch.VaeArchitecture(dim=96, dec_dim=96)),
+    "tiny_vae": arch.tae_tensors(TAE),
+}
+
+
+def header(tensors, dtype="float32"):
+    return Header(
+        tensors={n: TensorInfo(name=n, shape=s, dtype=dtype, file=Path("f")) for n, s in tensors.items()}
+    )
+
+
+def facts(name, folder="model", options=None, **headers):
+    dit = DITS[name] if isinstance(name, str) else name
+    config = {field: getattr(dit, field) for field in (*LARGE, "in_dim")}
+    found = {"dit": arch.dit_tensors(dit), **ENCODERS, **headers}
+    return CheckpointFacts(
+        folder=Path(folder),
+        config=config,
+        headers={part: header(tensors) for part, tensors in found.items()},
+        options=options,
+    )
+
+
+@pytest.mark.parametrize("name", DITS)
+def test_official_networks_are_recognised(name):
+    found = recognise(facts(name))
+    task = name.split("-")[0]
+    assert (found.variant, found.tasks, found.head_dim) == (f"wan2.1-{name}", (task,), 128)
+    images = ("image_encoder",) if task in ("i2v", "flf2v") else ()
+    assert found.components == ("dit", "text_encoder", *images, "vae")
+    assert set(found.expected) == set(found.components)
+
+
+@pytest.mark.parametrize("name", DITS)
+def test_a_tiny_vae_takes_the_place_of_the_full_one(name):
+    """The full one is asked for by the tasks that encode only."""
+    found = recognise(facts(name, options=Wan21Options(tiny_vae=True)))
+    vaes = tuple(part for part in found.components if part.endswith("vae"))
+    assert vaes == (("tiny_vae",) if name.startswith("t2v") else ("vae", "tiny_vae"))
+    assert set(found.expected) == set(found.components)
+
+
+def test_what_is_not_needed_is_not_looked_at():
+    broken = {"image_encoder": {"a": (1,)}, "tiny_vae": {"a": (1,)}}
+    assert recognise(facts("t2v-14b", **broken)).variant == "wan2.1-t2v-14b"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"in_dim": 48, "out_dim": 48}, "48 input channels, and those of Wan2.1 have 16 or 36"),
+        ({"in_dim": 36}, "a Wan2.2 image-to-video network"),
+    ],
+)
+def test_other_networks_are_not_of_this_family(change, message):
+    assert message in recognise(facts(attrs.evolve(DITS["t2v-14b"], **change)))
+
+
+def test_animate_and_strangers_are_not_of_this_family():
+    animate = arch.dit_tensors(DITS["i2v-14b"]) | {"pose_patch_embedding.weight": (5120, 16, 1, 2, 2)}
+    assert "Animate" in recognise(facts("i2v-14b", dit=animate))
+    assert "no Wan transformer" in recognise(facts("t2v-14b", dit={"a": (1,)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"text_encoder": arch.umt5_tensors(attrs.evolve(UMT5, dim=64))},
+            "takes text embeddings of width 4096",
+        ),
+        (
+            {"image_encoder": arch.clip_tensors(arch.ClipArchitecture(dim=160, dim_mlp=1, num_layers=2))},
+            "takes image features of width 1280 and the image encoder gives 160",
+        ),
+        ({"vae": arch.vae_tensors(arch.VaeArchitecture(dim=96, dec_dim=96, z_dim=48))}, "vae takes 48"),
+        ({"image_encoder": {"a": (1,)}}, "not a CLIP image encoder checkpoint"),
+    ],
+)
+def test_parts_of_another_model_are_named(change, message):
+    with pytest.raises(CheckpointError, match=message):
+        recognise(facts("i2v-14b", **change))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "size", "expected"),
+    [
+        ("t2v-1.3b", "m", None, (832, 480, 50, 5.0)),
+        ("t2v-14b", "m", None, (1280, 720, 50, 5.0)),
+        ("t2v-14b", "m", (832, 480), (832, 480, 50, 5.0)),
+        ("i2v-14b", "Wan2.1-I2V-14B-720P", None, (1280, 720, 40, 5.0)),
+        ("i2v-14b", "Wan2.1-I2V-14B-480P", None, (832, 480, 40, 3.0)),
+        ("i2v-14b", "m", (480, 832), (480, 832, 40, 3.0)),
+        ("flf2v-14b", "m", None, (1280, 720, 50, 16.0)),
+        ("vace-1.3b", "m", None, (832, 480, 50, 16.0)),
+        ("vace-14b", "m", None, (1280, 720, 50, 16.0)),
+    ],
+)
+def test_official_defaults(name, folder, size, expected):
+    task = name.split("-")[0]
+    got = defaults(recognise(facts(name, folder)), task, size)
+    assert (got.width, got.height, got.steps, got.shift) == expected
+    assert (got.frames, got.fps, got.guide_scale, got.scheduler) == (81, 16, (5.0,), "unipc")
+    assert got.negative_prompt == {"i2v": NEGATIVE_I2V, "flf2v": NEGATIVE_FLF2V}.get(task, NEGATIVE)
+
+
+def test_negative_prompts_are_the_official_ones():
+    digest = hashlib.sha256(NEGATIVE.encode()).hexdigest()
+    assert (len(NEGATIVE), digest[:12]) == (137, "ce96e0324e4b")
+    assert (len(NEGATIVE_I2V), len(NEGATIVE_FLF2V)) == (137 + 5, 137 + 10)
+
+
+def test_the_480p_and_720p_networks_are_told_apart_by_name():
+    assert "does not tell" in recognise(facts("i2v-14b")).notes[0]
+    assert recognise(facts("i2v-14b", "Wan2.1-I2V-14B-480P")).notes == ()
+
+
+@pytest.mark.parametrize(("size", "frames", "tokens"), [((832, 480), 81, 32760), ((1280, 720), 81, 75600)])
+def test_tokens_of_official_sizes(size, frames, tokens):
+    found = recognise(facts("i2v-14b"))
+    target = Target(task="i2v", width=size[0], height=size[1], frames=frames)
+    assert geometry(found, target) == Geometry(
+        latent_shape=(16, 21, size[1] // 8, size[0] // 8),
+        tokens=tokens,
+        width=size[0],
+        height=size[1],
+        frames=frames,
+    )
+
+
+def test_reference_images_take_latent_frames(tmp_path):
+    found = recognise(facts("vace-14b"))
+    images = (torch.zeros(3, 9, 9), torch.zeros(3, 9, 9))
+    target = Target(task="vace", width=832, height=480, frames=81, inputs={"ref_images": images})
+    assert geometry(found, target).latent_shape == (16, 23, 60, 104)
+    assert geometry(found, target).tokens == 23 * 30 * 52
+
+
+@pytest.mark.parametrize(
+    ("size", "frames", "message"),
+    [
+        ((833, 480), 81, "width must be divisible by 16: instead of 833 use 832 or 848"),
+        ((832, 8), 81, "height must be divisible by 16: instead of 8 use 16 or 32"),
+        ((832, 480), 80, "frames must be 4k . 1: instead of 80 use 77 or 81"),
+    ],
+)
+def test_impossible_sizes_name_possible_ones(size, frames, message):
+    with pytest.raises(RequestError, match=message):
+        target = Target(task="i2v", width=size[0], height=size[1], frames=frames)
+        geometry(recognise(facts("i2v-14b")), target)
+
+
+@pytest.mark.parametrize("options", [Wan21Options(), Wan21Options(tiny_vae=True), Wan21Options(vae_tile=256)])
+@pytest.mark.parametrize("name", DITS)
+def test_memory_counts_every_component(name, options):
+    found = recognise(facts(name, options=options))
+    target = Target(task=name.split("-")[0], width=1280, height=720, frames=81)
+    needs = memory(found, geometry(found, target), "bfloat16", options)
+    assert set(needs) == set(found.components)
+    weights = sum(need.weights for need in needs.values())
+    stored = sum(prod(shape) for tensors in found.expected.values() for shape in tensors.values())
+    assert 2 * stored <= weights <= 2.2 * stored
+    assert all(need.activations > 0 for need in needs.values() if need is not needs.get("vae"))
+    if options.tiny_vae:
+        assert needs["tiny_vae"].weights < 30 * 2**20
+    if "vae" in needs and name.startswith("t2v"):
+        full = memory(found, geometry(found, target), "bfloat16", Wan21Options())["vae"].activations
+        assert (needs["vae"].activations < full) == bool(options.vae_tile)
+
+
+def test_the_tiny_vae_decodes_when_it_is_asked_for(tmp_path):
+    """In the place of the full one, which t2v then does not need; the file's name tells how latents are scaled."""
+    write_tiny(tmp_path, task="t2v")
+    small = {"size": (32, 32), "frames": 5, "steps": 2, "prompt": "a fox"}
+    full = load(tmp_path, **small).generate()
+    (tmp_path / "Wan2.1_VAE.pth").unlink()
+    options = {"use": ["wan2.1"], "options": {"wan2.1": {"tiny_vae": True}}}
+    tiny = load(tmp_path, **small, config={"model": options}).generate()
+    assert torch.equal(tiny.latents, full.latents)
+    assert tiny.frames.shape == full.frames.shape
+    assert not torch.allclose(tiny.frames, full.frames, atol=0.1)
+    (tmp_path / "taew2_1.pth").rename(tmp_path / "lighttaew2_1.pth")
+    scaled = load(tmp_path, **small, config={"model": options}).generate()
+    assert not torch.allclose(tiny.frames, scaled.frames, atol=0.01)
+    options["options"]["wan2.1"]["tiny_vae_scaled"] = False
+    assert torch.equal(load(tmp_path, **small, config={"model": options}).generate().frames, tiny.frames)
+    with pytest.raises(CheckpointError, match="no Wan2.1 VAE"):
+        load(tmp_path, **small)
+
+
+def test_a_task_that_encodes_needs_the_full_vae_too(tmp_path):
+    write_tiny(tmp_path, task="i2v")
+    options = {"use": ["wan2.1"], "options": {"wan2.1": {"tiny_vae": True}}}
+    pipeline = load(tmp_path, size=(32, 32), frames=5, steps=1, config={"model": options})
+    assert [part.name for part in pipeline.plan.components][-2:] == ["vae", "tiny_vae"]
+    video = pipeline.generate(prompt="a fox", image=torch.zeros(3, 16, 16))
+    assert video.frames.shape == (3, 5, 32, 32)
+
+
+def test_tiny_checkpoints_are_of_their_variant(tmp_path):
+    (spec,) = lightx2v_models()
+    for task in spec.tasks:
+        write_tiny(tmp_path / task, task=task)
+        plan = load(tmp_path / task).plan
+        assert (plan.task, plan.variant.split("-")[1]) == (task, task)
+        # CLIP's last block is in the file and not used
+        assert not [
+            warning for warning in plan.warnings if not warning.startswith("image_encoder: 12 tensors")
+        ]
