@@ -292,7 +292,7 @@ def _warnings(found: Recognised, memory: MemoryForecast) -> list[str]:
     recognition, warnings = found.recognition, []
     for name in recognition.components:
         extra = verify.unused(found.components[name].header, recognition.expected[name])
-        if extra:
+        if extra and found.part(name).whole:
             warnings.append(
                 f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
             )

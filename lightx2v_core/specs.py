@@ -192,6 +192,8 @@ class ComponentSpec:
     assets: Mapping[str, str] = field(factory=dict)
     #: what to do when it is missing, such as where to get it
     hint: str = ""
+    #: False for files that officially hold more than the model uses
+    whole: bool = True
 
 
 @frozen(kw_only=True)

@@ -64,8 +64,9 @@ class BlockLayers(nn.Module):
         images = () if image_BSD is None else (image_BSD,)
         x_BLD = x_BLD + self.cross_attn(y, context_BSD, *images)
 
-        y = modulated_norm(x_BLD, spread(ffn_shift, rows_BL), spread(ffn_scale, rows_BL), self.eps)
-        return torch.addcmul(x_BLD, self.ffn(y.to(self.dtype)), spread(ffn_gate, rows_BL))
+        shift, scale = spread(ffn_shift, rows_BL), spread(ffn_scale, rows_BL)
+        y = modulated_norm(x_BLD, shift, scale, self.eps).to(self.dtype)
+        return torch.addcmul(x_BLD, self.ffn(y), spread(ffn_gate, rows_BL))
 
 
 class DitBlock(BlockLayers):

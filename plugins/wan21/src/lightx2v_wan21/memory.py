@@ -38,9 +38,10 @@ def memory(
 
 def _dit(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
     """Counted on the network: residual stream, float32 queries and keys, and the tensors of the compute dtype that live
-    with them; the hidden layer of the ffn stays below that. VACE carries two more streams: the condition and a hint."""
+    with them; the hidden layer of the ffn stays below that. VACE keeps two more float32 streams: while one branch
+    runs, the other waits."""
     dit = sizes["dit"]
-    streams = 4 + unit if dit["vace_layers"] else 0
+    streams = 8 if dit["vace_layers"] else 0
     wide: int = shape.tokens * dit["dim"] * (13 + 15 * unit // 2 + streams)
     return wide
 

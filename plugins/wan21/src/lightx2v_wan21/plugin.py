@@ -40,6 +40,7 @@ COMPONENTS = (
         summary="CLIP ViT-H/14 image encoder",
         files=("models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",),
         hint="it is part of the official image-to-video repositories",
+        whole=False,  # the text tower, the last block and the projection are not used
     ),
     ComponentSpec(
         name="vae",
