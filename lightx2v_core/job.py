@@ -84,6 +84,8 @@ class Job:
             for chunk in self._decode(latents[:, conditions.lead :], done - skip):
                 tail = _last([*tail, chunk], conditions.carry)
                 skip, chunk = max(skip - chunk.shape[1], 0), chunk[:, skip:]
+                # the last segment of a model may be longer than what is left of the video
+                chunk = chunk[:, : self.plan.request.frames - done]
                 if chunk.shape[1]:
                     done += chunk.shape[1]
                     yield chunk

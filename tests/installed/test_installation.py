@@ -21,8 +21,13 @@ from packaging.utils import canonicalize_name
 
 import lightx2v_core
 import lightx2v_wan21
+import lightx2v_wan22
 
-DISTRIBUTIONS = {"lightx2v_core": "lightx2v_core", "lightx2v_wan21": "lightx2v_wan21"}
+DISTRIBUTIONS = {
+    "lightx2v_core": "lightx2v_core",
+    "lightx2v_wan21": "lightx2v_wan21",
+    "lightx2v_wan22": "lightx2v_wan22",
+}
 SCRIPT = Path(sys.executable).with_name("lightx2v-core")
 
 #: what installing the core brings, and what each of its extras adds
@@ -31,11 +36,13 @@ CORE_REQUIRES = {
         "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch", "tqdm",
     },
     "wan21": {"lightx2v-wan21"},
+    "wan22": {"lightx2v-wan22"},
     "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
 }  # fmt: skip
 WAN21_REQUIRES = {
-    "": {"attrs", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
+    "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
+WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +87,7 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
     return found
 
 
-@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_wan21])
+@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_wan21, lightx2v_wan22])
 def test_packages_come_from_the_wheels(package) -> None:
     folder = Path(package.__file__).parent
     assert folder.parent.name == "site-packages"
@@ -93,11 +100,16 @@ def test_the_sources_are_not_on_the_path() -> None:
 
 def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
-    assert found == {("wan21", "lightx2v_wan21.plugin")}
+    assert found == {("wan21", "lightx2v_wan21.plugin"), ("wan22", "lightx2v_wan22.plugin")}
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("lightx2v-core", CORE_REQUIRES), ("lightx2v-wan21", WAN21_REQUIRES)]
+    ("name", "expected"),
+    [
+        ("lightx2v-core", CORE_REQUIRES),
+        ("lightx2v-wan21", WAN21_REQUIRES),
+        ("lightx2v-wan22", WAN22_REQUIRES),
+    ],
 )
 def test_requirements(name: str, expected: dict[str, set[str]]) -> None:
     dist = metadata.distribution(name)

@@ -37,13 +37,14 @@ def memory(
 
 
 def _dit(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
-    """Counted on the network: residual stream, float32 queries and keys, and the tensors of the compute dtype that live
-    with them; the hidden layer of the ffn stays below that. VACE keeps two more float32 streams: while one branch
-    runs, the other waits."""
+    """Bytes a token, counted on the network. The peak is in the attention (residual stream, float32 queries and keys,
+    tensors of the compute dtype) or in the feed-forward net (its hidden layer before and after the activation, beside
+    four float32 streams). VACE keeps two more float32 streams: while one branch runs, the other waits."""
     dit = sizes["dit"]
-    streams = 8 if dit["vace_layers"] else 0
-    wide: int = shape.tokens * dit["dim"] * (13 + 15 * unit // 2 + streams)
-    return wide
+    dim, hidden = dit["dim"], dit["ffn_dim"]
+    streams = 8 * dim if dit["vace_layers"] else 0
+    wide: int = max(dim * (13 + 15 * unit // 2), dim * (16 + unit) + 2 * hidden * unit) + streams
+    return shape.tokens * wide
 
 
 def _text_encoder(sizes: Mapping[str, Any], _shape: Geometry, _unit: int, _options: Wan21Options) -> int:

@@ -1,0 +1,136 @@
+"""What Animate's network is given for one segment of the video, from inputs that preprocessing has made.
+
+Shape legend: F frames of the segment, X Y frame rows and columns, T h w latent frames, rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightx2v_wan21.api import folded, image_tensor, open_image, open_video
+from lightx2v_wan22.animate.variants import STRIDE, reference_images
+
+#: video [3, F, X, Y] in [-1, 1] -> latents [16, T, h, w]
+Encode = Callable[[Tensor], Tensor]
+MASK_CHANNELS = 4
+
+
+@frozen(kw_only=True)
+class Span:
+    """The frames ``start`` to ``start + frames`` of a video that are made at once; the first ``known`` of them are
+    those that the segment before ended with."""
+
+    start: int
+    frames: int
+    known: int
+
+
+@frozen(kw_only=True)
+class Reference:
+    """What is made of the reference image."""
+
+    #: mask and latents [20, 1, h, w]
+    channels: Tensor
+    #: features [1, 257, width]
+    features: Tensor
+
+
+def reference(
+    inputs: Mapping[str, Any],
+    size: tuple[int, int],
+    encode: Encode,
+    features: Callable[[Tensor], Tensor],
+    device: str,
+) -> Reference:
+    """The reference image on a black frame of ``size`` (rows, columns), encoded by the VAE and by CLIP."""
+    image = image_tensor(open_image(reference_images(inputs)[0], "ref_images"))
+    image = letterboxed(image, *size).to(device)
+    latents = encode(image[:, None])
+    mask = torch.ones(MASK_CHANNELS, *latents.shape[1:], device=latents.device)
+    return Reference(channels=torch.cat((mask, latents)), features=features(image)[None])
+
+
+def pose_latents(inputs: Mapping[str, Any], span: Span, encode: Encode, device: str) -> Tensor:
+    """Latents [16, T, h, w] of the pose video."""
+    return encode(_frames(inputs, "pose_video", span).to(device))
+
+
+def faces(inputs: Mapping[str, Any], span: Span, device: str) -> Tensor:
+    """Faces [3, F, 512, 512] in [-1, 1]."""
+    return _frames(inputs, "face_video", span).to(device)
+
+
+def known_channels(
+    inputs: Mapping[str, Any],
+    span: Span,
+    tail: Tensor | None,
+    size: tuple[int, int],
+    encode: Encode,
+    device: str,
+) -> Tensor:
+    """The channels ``[20, T, h, w]`` that tell the network what of the segment is there: a mask of 4 channels (1 where
+    it is), then the latents of the video in which the rest is grey.
+
+    In a replacement the background is there, where the mask leaves it. ``tail`` ``[3, overlap, X, Y]`` ends the segment
+    before.
+    """
+    rows, columns = size
+    if "background_video" in inputs:
+        video = _frames(inputs, "background_video", span).to(device)
+        person = (_frames(inputs, "mask_video", span, floats=(0.0, 1.0))[0] + 1) / 2
+        small = F.interpolate(person[:, None], size=(rows // STRIDE, columns // STRIDE), mode="nearest")
+        mask = 1 - small[:, 0].to(device)
+    else:
+        video = torch.zeros(3, span.frames, rows, columns, device=device)
+        mask = torch.zeros(span.frames, rows // STRIDE, columns // STRIDE, device=device)
+    if tail is not None:
+        video[:, : span.known], mask[: span.known] = tail.to(device), 1
+    return torch.cat((folded(mask), encode(video)))
+
+
+def mirrored(index: int, length: int) -> int:
+    """Which frame of a clip stands for frame ``index`` of an endless one that runs to and fro."""
+    if length == 1:
+        return 0
+    place = index % (2 * (length - 1))
+    return place if place < length else 2 * (length - 1) - place
+
+
+def letterboxed(image: Tensor, rows: int, columns: int) -> Tensor:
+    """An image ``[3, x, y]`` in [-1, 1] as large as it fits in the middle of a black ``[3, X, Y]``.
+
+    Bilinear without antialiasing, to whole steps of brightness: what OpenCV does in the official code.
+    """
+    height, width = image.shape[1:]
+    if height / width > rows / columns:
+        inner = (rows, max(int(rows / height * width), 1))
+    else:
+        inner = (max(int(columns / width * height), 1), columns)
+    if inner != (height, width):
+        pixels = (image[None] + 1) * 127.5
+        pixels = F.interpolate(pixels, size=inner, mode="bilinear", align_corners=False).round()
+        image = pixels[0] / 127.5 - 1
+    canvas = torch.full((3, rows, columns), -1.0)
+    top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
+    canvas[:, top : top + inner[0], left : left + inner[1]] = image
+    return canvas
+
+
+def _frames(
+    inputs: Mapping[str, Any], name: str, span: Span, floats: tuple[float, float] = (-1.0, 1.0)
+) -> Tensor:
+    """The frames of a segment [C, F, X, Y] in [-1, 1]; a video that is too short runs to and fro."""
+    wanted = range(span.start, span.start + span.frames)
+    clip = open_video(
+        inputs[name],
+        name,
+        pick=lambda shown: [mirrored(index, len(shown)) for index in wanted],
+        floats=floats,
+    )
+    return clip.tensor()

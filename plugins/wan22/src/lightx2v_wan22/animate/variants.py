@@ -1,0 +1,169 @@
+"""What an Animate checkpoint is and what it officially runs with. Everything here is known from headers alone.
+
+Defaults: the official configuration and script (Wan-Video/Wan2.2, ``wan/configs/wan_animate_14B.py``, ``generate.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from lightx2v_core.api import (
+    DTYPE_BYTES,
+    CheckpointFacts,
+    Defaults,
+    Geometry,
+    MemoryNeed,
+    Recognition,
+    RequestError,
+    Target,
+)
+from lightx2v_wan21.api import NEGATIVE, image_size, video_info
+from lightx2v_wan22.animate.architecture import animate_from, animate_tensors
+from lightx2v_wan22.options import AnimateOptions
+from lightx2v_wan22.planning import (
+    LAYOUTS,
+    VAE21_PEAK,
+    check_fit,
+    count_name,
+    described,
+    read_sizes,
+    text_need,
+    transformer_need,
+    unreadable,
+    vae_components,
+    vae_needs,
+    wan_geometry,
+    weight_bytes,
+)
+
+#: "a person in the video is moving": the official prompt of every video
+PROMPT = "视频中的人在做动作"
+STRIDE, LATENT_CHANNELS = 8, 16
+#: latent frames that stand for the reference image
+REFERENCE_FRAMES = 1
+
+
+def recognise(facts: CheckpointFacts) -> Recognition | str:
+    """The variant in a folder, or why it is no Animate model. ``CheckpointError`` when it is one whose configuration
+    cannot be true."""
+    shapes = facts.headers["dit"].shapes
+    if "pose_patch_embedding.weight" not in shapes:
+        return "its network has no tensor 'pose_patch_embedding.weight', so it is no Animate network"
+    options = facts.options or AnimateOptions()
+    components = ("dit", "text_encoder", "image_encoder", *vae_components(options, encodes=True))
+    try:
+        arch, sizes = animate_from(facts.config, shapes), read_sizes(facts, components, LAYOUTS)
+    except ValueError as exc:
+        raise unreadable(facts, exc, "network") from None
+    check_fit(facts, arch.dit, sizes)
+    expected, architecture = described(sizes, LAYOUTS)
+    official = (arch.dit.dim, arch.dit.num_layers) == (5120, 40)
+    size = "14b" if official else count_name(facts.headers["dit"].parameters)
+    return Recognition(
+        variant=f"wan2.2-animate-{size}",
+        summary=f"Wan2.2 Animate, {arch.dit.num_layers} blocks of width {arch.dit.dim}, {arch.dit.num_heads} heads, "
+        f"{arch.adapters} face adapters",
+        tasks=("animate",),
+        components=components,
+        architecture={
+            **architecture,
+            "dit": attrs.asdict(arch),
+            "patch_size": arch.dit.patch_size,
+            "face_size": arch.face_size,
+            "segment": options.segment_frames,
+            "overlap": options.overlap_frames,
+        },
+        expected={**expected, "dit": animate_tensors(arch)},
+        head_dim=arch.dit.head_dim,
+        notes=(
+            "the video is as large and as long as the pose video",
+            f"the official prompt is {PROMPT!r}, whatever the video shows",
+        ),
+    )
+
+
+def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
+    """Official values: 20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and length are
+    those of the pose video."""
+    width, height = size or (1280, 720)
+    return Defaults(
+        width=width,
+        height=height,
+        frames=recognition.architecture["segment"],
+        fps=30,
+        steps=20,
+        shift=5.0,
+        guide_scale=(1.0,),
+        scheduler="unipc",
+        negative_prompt=NEGATIVE,
+    )
+
+
+def geometry(recognition: Recognition, target: Target) -> Geometry:
+    """Latent shape [16, 1 + T, h, w] of one segment, and its tokens.
+
+    Raises:
+        RequestError: an input has a size the networks cannot take, or another size or length is asked for than that of
+            the pose video.
+    """
+    inputs, size, frames = target.inputs, (target.width, target.height), target.frames
+    _check_inputs(recognition, inputs)
+    if "pose_video" in inputs:
+        pose = video_info(inputs["pose_video"], "pose_video")
+        size, frames = (pose.width, pose.height), pose.frames
+    segment = attrs.evolve(target, frames=recognition.architecture["segment"])
+    shape = wan_geometry(
+        recognition, segment, size=size, channels=LATENT_CHANNELS, stride=STRIDE, extra=REFERENCE_FRAMES
+    )
+    return attrs.evolve(shape, frames=frames)
+
+
+def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
+    """What can be wrong with the inputs, known from their headers."""
+    problems = []
+    if ("background_video" in inputs) != ("mask_video" in inputs):
+        problems.append(
+            "background_video and mask_video replace a person in a video together; give both or none"
+        )
+    if "face_video" in inputs:
+        side = recognition.architecture["face_size"]
+        face = video_info(inputs["face_video"], "face_video")
+        if (face.width, face.height) != (side, side):
+            problems.append(f"face_video is {face.width}x{face.height}; it must be {side}x{side}")
+    if "ref_images" in inputs:
+        count = len(reference_images(inputs))
+        if count != 1:
+            problems.append(f"ref_images takes one image, and {count} are given")
+        else:
+            image_size(reference_images(inputs)[0], "ref_images")
+    if problems:
+        raise RequestError(f"{recognition.variant}: {'; '.join(problems)}")
+
+
+def reference_images(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The reference images of a request."""
+    given = inputs.get("ref_images", ())
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: AnimateOptions
+) -> Mapping[str, MemoryNeed]:
+    """Weights exactly; the transformer at one segment, or its motion encoder when that takes more."""
+    dit, clip = recognition.architecture["dit"], recognition.architecture["image_encoder"]
+    network = transformer_need(recognition.expected["dit"], dit["dit"], shape.tokens, dtype)
+    # eight faces at full resolution in float32, four times: both sides of a convolution and of its activation
+    faces = 4 * 8 * dit["motion_channels"][0] * recognition.architecture["face_size"] ** 2 * 4
+    segment = attrs.evolve(shape, frames=recognition.architecture["segment"])
+    return {
+        "dit": attrs.evolve(network, activations=max(network.activations, faces)),
+        "text_encoder": text_need(recognition, dtype, dit["dit"]["text_len"]),
+        "image_encoder": MemoryNeed(
+            weights=weight_bytes(recognition.expected["image_encoder"], DTYPE_BYTES[dtype], keep=("norm",)),
+            activations=clip["num_tokens"] * (6 * clip["dim"] + 2 * clip["dim_mlp"]) * 4,
+        ),
+        **vae_needs(recognition, segment, dtype, options, VAE21_PEAK, videos=3),
+    }

@@ -1,0 +1,115 @@
+"""What a TI2V-5B checkpoint is and what it officially runs with. Everything here is known from headers alone.
+
+Defaults: the official configuration (Wan-Video/Wan2.2, ``wan/configs/wan_ti2v_5B.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, Target
+from lightx2v_wan21.api import NEGATIVE, dit_from, dit_tensors, image_size
+from lightx2v_wan22.options import Ti2vOptions
+from lightx2v_wan22.planning import (
+    LAYOUTS22,
+    VAE22_PEAK,
+    check_fit,
+    count_name,
+    described,
+    read_sizes,
+    text_need,
+    transformer_need,
+    unreadable,
+    vae_components,
+    vae_needs,
+    wan_geometry,
+)
+from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
+
+
+def recognise(facts: CheckpointFacts) -> Recognition | str:
+    """The variant in a folder, or why it is no TI2V model. ``CheckpointError`` when it is one whose configuration
+    cannot be true."""
+    shapes = facts.headers["dit"].shapes
+    channels = shapes["patch_embedding.weight"][1]
+    if channels != LATENT_CHANNELS:
+        return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
+    options = facts.options or Ti2vOptions()
+    components = ("dit", "text_encoder", *vae_components(options, encodes=True))
+    try:
+        dit, sizes = dit_from(facts.config, shapes), read_sizes(facts, components, LAYOUTS22)
+    except ValueError as exc:
+        raise unreadable(facts, exc, "network") from None
+    check_fit(facts, dit, sizes)
+    expected, architecture = described(sizes, LAYOUTS22)
+    official = (dit.dim, dit.num_layers) == (3072, 30)
+    size = "5b" if official else count_name(facts.headers["dit"].parameters)
+    return Recognition(
+        variant=f"wan2.2-ti2v-{size}",
+        summary=f"Wan2.2 text- and image-to-video, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
+        tasks=("t2v", "i2v"),
+        components=components,
+        architecture={**architecture, "dit": attrs.asdict(dit), "patch_size": dit.patch_size},
+        expected={**expected, "dit": dit_tensors(dit)},
+        head_dim=dit.head_dim,
+    )
+
+
+def defaults(_recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
+    """Official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704."""
+    width, height = size or (1280, 704)
+    return Defaults(
+        width=width,
+        height=height,
+        frames=121,
+        fps=24,
+        steps=50,
+        shift=5.0,
+        guide_scale=(5.0,),
+        scheduler="unipc",
+        negative_prompt=NEGATIVE,
+    )
+
+
+def geometry(recognition: Recognition, target: Target) -> Geometry:
+    """Latent shape [48, T, h, w] and tokens. An image keeps its aspect ratio: the size is only the area then."""
+    size = (target.width, target.height)
+    if "image" in target.inputs:
+        step = SPATIAL_STRIDE * recognition.architecture["patch_size"][1]
+        size = best_size(image_size(target.inputs["image"]), target.width * target.height, step)
+    return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=SPATIAL_STRIDE)
+
+
+def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:
+    """The (width, height) in multiples of ``step``, of at most ``area`` pixels, whose aspect is nearest to that of the
+    image: of rounding the width down first, and rounding the height down first, the better one.
+
+    Official: ``best_output_size``.
+    """
+    ratio = image[0] / image[1]
+    wide = (area * ratio) ** 0.5
+    width = max(int(wide // step), 1) * step
+    by_width = (width, max(int(area / width // step), 1) * step)
+    height = max(int(area / wide // step), 1) * step
+    by_height = (max(int(area / height // step), 1) * step, height)
+
+    def distortion(size: tuple[int, int]) -> float:
+        other = size[0] / size[1]
+        return max(ratio / other, other / ratio)
+
+    return by_width if distortion(by_width) < distortion(by_height) else by_height
+
+
+def memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: Ti2vOptions
+) -> Mapping[str, MemoryNeed]:
+    """Weights exactly, activations by counting the tensors that live at the peak of each network."""
+    dit = recognition.architecture["dit"]
+    return {
+        "dit": transformer_need(recognition.expected["dit"], dit, shape.tokens, dtype),
+        "text_encoder": text_need(recognition, dtype, dit["text_len"]),
+        # The image is a single frame: encoding it stays below decoding.
+        **vae_needs(recognition, shape, dtype, options, VAE22_PEAK, videos=0),
+    }
