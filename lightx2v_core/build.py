@@ -64,6 +64,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
             dtype=getattr(torch, ctx.dtype),
         )
         model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
+    progress.finish()
     return model
 
 
@@ -72,8 +73,8 @@ def refuse_impossible(plan: Plan) -> None:
     if plan.memory.impossible:
         raise RequestError(
             f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights and "
-            f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, an "
-            "offloader, or a smaller model"
+            f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, "
+            "--set offloader=sequential, another offloader, or a smaller model"
         )
 
 
@@ -178,7 +179,13 @@ class _LoadProgress:
     def __init__(self, *, total: int, emit: Emit) -> None:
         self.total, self.done, self._emit, self._said = total, 0, emit, 0
 
+    def finish(self) -> None:
+        """An offloader may read on later; that is no part of loading."""
+        self.total = 0
+
     def add(self, count: int, name: str) -> None:
+        if not self.total:
+            return
         self.done += count
         if self.done - self._said >= self.total / 100 or self.done == self.total:
             self._said = self.done

@@ -89,7 +89,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     offloaders = choose_each(registry, "offloader", loaded, recognition.components, ctx)
 
     request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
-    components, memory, warnings = _needs(found, geometry, ctx, plugins)
+    components, memory, warnings = _needs(found, geometry, ctx, plugins, offloaders)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
     choices += _per_component("offloader", offloaders) + _per_component("quantizer", quantizers)
     if lora_applier is not None:
@@ -142,7 +142,9 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     request, geometry, origins, scheduler = _request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
     )
-    components, memory, warnings = _needs(found, geometry, resolved.ctx, resolved.registry.plugins)
+    components, memory, warnings = _needs(
+        found, geometry, resolved.ctx, resolved.registry.plugins, resolved.offloaders
+    )
     choices = [scheduler.as_choice("scheduler") if c.kind == "scheduler" else c for c in plan.choices]
     plan = evolve(
         plan,
@@ -249,12 +251,16 @@ def _output(
 
 
 def _needs(
-    found: Recognised, geometry: Geometry, ctx: BuildContext, plugins: PluginSet
+    found: Recognised,
+    geometry: Geometry,
+    ctx: BuildContext,
+    plugins: PluginSet,
+    offloaders: Mapping[str, Chosen],
 ) -> tuple[tuple[PlannedComponent, ...], MemoryForecast, tuple[str, ...]]:
-    """Each component with its forecast, their sum, and what to warn of."""
+    """Each component with its forecast, what they need together, and what to warn of."""
     needs = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
     components = tuple(_planned(found, name, needs[name]) for name in found.recognition.components)
-    memory = _forecast(components, found, ctx)
+    memory = _forecast(needs, found, ctx, offloaders)
     return components, memory, (*plugins.warnings, *_warnings(found, memory))
 
 
@@ -274,11 +280,20 @@ def _planned(found: Recognised, name: str, need: MemoryNeed) -> PlannedComponent
     )
 
 
-def _forecast(planned: tuple[PlannedComponent, ...], found: Recognised, ctx: BuildContext) -> MemoryForecast:
-    """Everything resident: all weights, and the activations of the hungriest phase."""
-    weights = sum(part.weights for part in planned)
-    peak = weights + max((part.activations for part in planned), default=0)
-    tensors = [info for part in planned for info in found.components[part.name].header.tensors.values()]
+def _forecast(
+    needs: Mapping[str, MemoryNeed], found: Recognised, ctx: BuildContext, offloaders: Mapping[str, Chosen]
+) -> MemoryForecast:
+    """What the components of each offloader need together, added up."""
+    names = found.recognition.components
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(offloaders[name].selection.chosen.qualified, []).append(name)
+    together = [
+        offloaders[group[0]].spec.together([needs[name] for name in group]) for group in groups.values()
+    ]
+    weights = sum(need.weights for need in together)
+    peak = weights + max(need.activations for need in together)
+    tensors = [info for name in names for info in found.components[name].header.tensors.values()]
     largest = max((info.nbytes for info in tensors), default=0)
     return MemoryForecast(
         device_weights=weights,

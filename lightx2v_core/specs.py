@@ -117,10 +117,27 @@ class AttentionSpec(Spec[C]):
 
 
 @frozen(kw_only=True)
+class MemoryNeed:
+    """A forecast of one component: bytes of its weights when loaded, and of activations at their peak."""
+
+    weights: int
+    activations: int
+
+
+def _all_resident(needs: Sequence[MemoryNeed]) -> MemoryNeed:
+    return MemoryNeed(
+        weights=sum(need.weights for need in needs),
+        activations=max((need.activations for need in needs), default=0),
+    )
+
+
+@frozen(kw_only=True)
 class OffloaderSpec(Spec[C]):
     """A policy for where blocks live and when they move."""
 
     build: Callable[[C, BuildContext], Offloader]
+    #: what components need on the device at once: their weights, and the activations on top of these at the peak
+    together: Callable[[Sequence[MemoryNeed]], MemoryNeed] = _all_resident
 
 
 @frozen(kw_only=True)
@@ -257,14 +274,6 @@ class Geometry:
     width: int
     height: int
     frames: int
-
-
-@frozen(kw_only=True)
-class MemoryNeed:
-    """A forecast of one component: bytes of its weights when loaded, and of activations at their peak."""
-
-    weights: int
-    activations: int
 
 
 @frozen(kw_only=True)

@@ -183,3 +183,16 @@ def test_an_offloader_places_blocks_and_is_told_of_each_use(checkpoint: Path) ->
     one = {"text_encoder": {"offloader": "watching"}}
     load(checkpoint, plugins=found, components=one).generate(**SMALL)
     assert made[1].placed == {"text_encoder": 2}
+
+
+def test_one_component_at_a_time_gives_the_same_video(checkpoint: Path) -> None:
+    plain = load(checkpoint)
+    found = load(checkpoint, offloader="sequential")
+    network = found._model._network  # type: ignore[attr-defined]
+    assert all(parameter.is_meta for parameter in network.parameters())
+    first, again = found.generate(**SMALL), found.generate(**SMALL)
+    expected = plain.generate(**SMALL)
+    assert torch.equal(first.frames, expected.frames)
+    assert torch.equal(again.frames, expected.frames)
+    assert all(parameter.is_meta for parameter in network.parameters())  # the VAE was the last one at work
+    assert found.plan.memory.device_weights == max(part.weights for part in found.plan.components)

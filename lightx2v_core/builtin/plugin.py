@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from lightx2v_core.api import (
     AttentionSpec,
     BuildContext,
     Header,
+    MemoryNeed,
     NoOptions,
     Offloader,
     OffloaderSpec,
@@ -92,9 +93,29 @@ def _resident(_config: NoOptions, ctx: BuildContext) -> Offloader:
     return Resident(ctx.device.torch_name)
 
 
+def _sequential(_config: NoOptions, ctx: BuildContext) -> Offloader:
+    from lightx2v_core.builtin.sequential import Sequential
+
+    return Sequential(ctx.device.torch_name)
+
+
+def _one_at_a_time(needs: Sequence[MemoryNeed]) -> MemoryNeed:
+    weights = max((need.weights for need in needs), default=0)
+    peak = max((need.weights + need.activations for need in needs), default=0)
+    return MemoryNeed(weights=weights, activations=peak - weights)
+
+
 @hookimpl
 def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
-    return [OffloaderSpec(name="none", summary="every component stays on the device", build=_resident)]
+    return [
+        OffloaderSpec(name="none", summary="every component stays on the device", build=_resident),
+        OffloaderSpec(
+            name="sequential",
+            summary="one component at a time, read from its files when it is used",
+            build=_sequential,
+            together=_one_at_a_time,
+        ),
+    ]
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,41 @@
+"""The offloader that keeps one component at a time: the text encoder while the prompt is encoded, then the network (of
+two experts the one at work), then the VAE. The others stay in their files and are read again when it is their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lightx2v_core.api import ModuleWeights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Sequential:
+    """Fills a component on ``device`` when it is used, after letting go of the one before."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._placed: dict[str, tuple[nn.Module, ModuleWeights]] = {}
+        self._present: str | None = None
+
+    def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
+        self._placed[component] = (module, weights)
+
+    @contextmanager
+    def active(self, component: str) -> Iterator[None]:
+        if self._present != component:
+            self.release()
+            _, weights = self._placed[component]
+            # named first: a fill that is interrupted leaves something to let go of
+            self._present = component
+            weights.fill("", self.device)
+        yield
+
+    def release(self) -> None:
+        """Let go of the weights that are present."""
+        if self._present is not None:
+            self._placed[self._present][0].to("meta")
+            self._present = None
