@@ -5,22 +5,43 @@ The two were written independently of ours from the same official code. Run by `
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers import (
+    AutoencoderKLWan,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+    WanVACETransformer3DModel,
+)
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedTokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from lightx2v_core import load
+from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
 from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
+from lightx2v_core.checkpoint.layouts import MappedSource, applied
+from lightx2v_core.specs import KeyMap
 from lightx2v_wan21.api import (
+    CLIP_TRANSFORMERS,
+    DIT_DIFFUSERS,
+    UMT5_TRANSFORMERS,
+    VAE_DIFFUSERS,
+    ClipArchitecture,
+    ClipVision,
     DitArchitecture,
     Tokenizer,
     Umt5Architecture,
@@ -28,74 +49,20 @@ from lightx2v_wan21.api import (
     VaeArchitecture,
     WanDiT,
     WanVae,
+    clip_from,
+    clip_tensors,
     dit_from,
+    dit_tensors,
+    random_tensors,
     umt5_from,
     vae_from,
 )
 from lightx2v_wan21.tiny import write_tiny
 
 Tensors = Mapping[str, Tensor]
+#: of conftest: the module of another library, its official names mapped, filled with our weights
+Fill = Callable[..., nn.Module]
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-4}
-
-#: official name -> diffusers name, one substitution after the other
-DIT_NAMES = (
-    (r"^text_embedding\.0", "condition_embedder.text_embedder.linear_1"),
-    (r"^text_embedding\.2", "condition_embedder.text_embedder.linear_2"),
-    (r"^time_embedding\.0", "condition_embedder.time_embedder.linear_1"),
-    (r"^time_embedding\.2", "condition_embedder.time_embedder.linear_2"),
-    (r"^time_projection\.1", "condition_embedder.time_proj"),
-    (r"^head\.head", "proj_out"),
-    (r"^head\.modulation|modulation$", "scale_shift_table"),
-    (r"self_attn", "attn1"),
-    (r"cross_attn", "attn2"),
-    (r"(attn\d)\.([qkv])\.", r"\1.to_\2."),
-    (r"(attn\d)\.o\.", r"\1.to_out.0."),
-    (r"norm3", "norm2"),
-    (r"ffn\.0", "ffn.net.0.proj"),
-    (r"ffn\.2", "ffn.net.2"),
-)
-VAE_NAMES = (
-    (r"^conv1", "quant_conv"),
-    (r"^conv2", "post_quant_conv"),
-    (r"coder\.conv1", "coder.conv_in"),
-    (r"head\.0", "norm_out"),
-    (r"head\.2", "conv_out"),
-    (r"middle\.0", "mid_block.resnets.0"),
-    (r"middle\.1", "mid_block.attentions.0"),
-    (r"middle\.2", "mid_block.resnets.1"),
-    (r"downsamples\.", "down_blocks."),
-    (r"residual\.0", "norm1"),
-    (r"residual\.2", "conv1"),
-    (r"residual\.3", "norm2"),
-    (r"residual\.6", "conv2"),
-    (r"shortcut", "conv_shortcut"),
-)
-UMT5_NAMES = (
-    (r"^token_embedding", "shared"),
-    (r"^norm\.", "encoder.final_layer_norm."),
-    (r"^blocks\.(\d+)\.", r"encoder.block.\1.layer."),
-    (r"norm1", "0.layer_norm"),
-    (r"norm2", "1.layer_norm"),
-    (r"attn", "0.SelfAttention"),
-    (r"pos_embedding\.embedding", "0.SelfAttention.relative_attention_bias"),
-    (r"ffn\.gate\.0", "1.DenseReluDense.wi_0"),
-    (r"ffn\.fc1", "1.DenseReluDense.wi_1"),
-    (r"ffn\.fc2", "1.DenseReluDense.wo"),
-)
-
-
-def renamed(tensors: Tensors, rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    found = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        # the VAE's decoder is a flat list in official files: per stage three blocks, then an upsampler
-        if flat := re.match(r"decoder\.upsamples\.(\d+)\.(.*)", name):
-            stage, index = divmod(int(flat[1]), 4)
-            part = "upsamplers.0" if index == 3 else f"resnets.{index}"
-            name = f"decoder.up_blocks.{stage}.{part}.{flat[2]}"
-        found[name] = tensor
-    return found
 
 
 def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
@@ -109,6 +76,27 @@ def filled(network: nn.Module, tensors: Tensors) -> nn.Module:
 
 def randn(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def dit_config(arch: DitArchitecture) -> dict[str, Any]:
+    """The sizes of a transformer as diffusers names them."""
+    return {
+        "patch_size": arch.patch_size,
+        "num_attention_heads": arch.num_heads,
+        "attention_head_dim": arch.head_dim,
+        "in_channels": arch.in_dim,
+        "out_channels": arch.out_dim,
+        "text_dim": arch.text_dim,
+        "freq_dim": arch.freq_dim,
+        "ffn_dim": arch.ffn_dim,
+        "num_layers": arch.num_layers,
+        "eps": arch.eps,
+        "cross_attn_norm": True,
+        "qk_norm": "rms_norm_across_heads",
+        "image_dim": arch.image_dim or None,
+        "added_kv_proj_dim": arch.dim if arch.image_dim else None,
+        "pos_embed_seq_len": arch.image_positions or None,
+    }
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -130,12 +118,6 @@ def official_unipc(shift: float) -> OfficialGrid:
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_grad():
-    with torch.no_grad():
-        yield
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
@@ -144,7 +126,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dit_tensors(tiny: Path) -> Tensors:
+def t2v_tensors(tiny: Path) -> Tensors:
     tensors: dict[str, Tensor] = {}
     for file in sorted(tiny.glob("*.safetensors")):
         tensors |= load_file(file)
@@ -163,27 +145,14 @@ def vae_tensors(tiny: Path) -> Tensors:
 
 
 @pytest.fixture(scope="module")
-def their_dit(dit_tensors: Tensors) -> WanTransformer3DModel:
-    arch = dit_architecture(dit_tensors)
-    network = WanTransformer3DModel(
-        patch_size=arch.patch_size,
-        num_attention_heads=arch.num_heads,
-        attention_head_dim=arch.head_dim,
-        in_channels=arch.in_dim,
-        out_channels=arch.out_dim,
-        text_dim=arch.text_dim,
-        freq_dim=arch.freq_dim,
-        ffn_dim=arch.ffn_dim,
-        num_layers=arch.num_layers,
-        eps=arch.eps,
-        cross_attn_norm=True,
-        qk_norm="rms_norm_across_heads",
-    )
-    return filled(network, renamed(dit_tensors, DIT_NAMES))
+def their_dit(t2v_tensors: Tensors, fill: Fill) -> WanTransformer3DModel:
+    arch = dit_architecture(t2v_tensors)
+    network = WanTransformer3DModel(**dit_config(arch))
+    return fill(network, DIT_DIFFUSERS, t2v_tensors)
 
 
 @pytest.fixture(scope="module")
-def their_encoder(text_tensors: Tensors) -> UMT5EncoderModel:
+def their_encoder(text_tensors: Tensors, fill: Fill) -> UMT5EncoderModel:
     arch = umt5_from(shapes(text_tensors))
     config = UMT5Config(
         vocab_size=arch.vocab_size,
@@ -197,17 +166,14 @@ def their_encoder(text_tensors: Tensors) -> UMT5EncoderModel:
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
     )
-    network = UMT5EncoderModel(config)
-    tensors = renamed(text_tensors, UMT5_NAMES)
-    tied = {"encoder.embed_tokens.weight": tensors["shared.weight"]}
-    return filled(network, tensors | tied)
+    return fill(UMT5EncoderModel(config), UMT5_TRANSFORMERS, text_tensors)
 
 
 @pytest.fixture(scope="module")
-def their_vae(vae_tensors: Tensors) -> AutoencoderKLWan:
+def their_vae(vae_tensors: Tensors, fill: Fill) -> AutoencoderKLWan:
     arch = vae_from(shapes(vae_tensors))
     network = AutoencoderKLWan(base_dim=arch.dim, decoder_base_dim=arch.dec_dim, z_dim=arch.z_dim)
-    return filled(network, renamed(vae_tensors, VAE_NAMES))
+    return fill(network, VAE_DIFFUSERS, vae_tensors)
 
 
 def dit_architecture(tensors: Tensors) -> DitArchitecture:
@@ -227,16 +193,148 @@ def test_text_encoder(text_tensors: Tensors, their_encoder: UMT5EncoderModel) ->
 
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 4, 10)])
 def test_transformer(
-    size: tuple[int, int, int], dit_tensors: Tensors, their_dit: WanTransformer3DModel
+    size: tuple[int, int, int], t2v_tensors: Tensors, their_dit: WanTransformer3DModel
 ) -> None:
-    arch = dit_architecture(dit_tensors)
-    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), dit_tensors)
+    arch = dit_architecture(t2v_tensors)
+    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), t2v_tensors)
     latents = randn(2, arch.in_dim, *size, seed=2)
     context = randn(2, arch.text_len, arch.text_dim, seed=3)
     timesteps = torch.tensor([999, 251])
     expected = their_dit(latents, timesteps, context, return_dict=False)[0]
     found = network(latents, timesteps, context, network.rope(latents.shape[1:], "cpu"))
     torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+SMALL = {
+    "dim": 64,
+    "ffn_dim": 128,
+    "num_heads": 2,
+    "num_layers": 3,
+    "in_dim": 16,
+    "out_dim": 16,
+    "text_dim": 48,
+}
+
+
+def weights(tensors: Mapping[str, tuple[int, ...]], seed: int) -> Tensors:
+    return random_tensors(tensors, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("images", "positions"), [(1, 0), (2, 514)], ids=["i2v", "flf2v"])
+def test_transformer_with_images(images: int, positions: int, fill: Fill) -> None:
+    arch = DitArchitecture(**{**SMALL, "in_dim": 36}, image_dim=80, image_positions=positions)
+    tensors = weights(dit_tensors(arch), seed=31)
+    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
+    theirs = fill(WanTransformer3DModel(**dit_config(arch)), DIT_DIFFUSERS, tensors)
+    latents = randn(2, arch.in_dim, 3, 4, 6, seed=32)
+    context = randn(2, arch.text_len, arch.text_dim, seed=33)
+    features = randn(2 * images, 257, arch.image_dim, seed=34)
+    timesteps = torch.tensor([999, 251])
+    expected = theirs(latents, timesteps, context, features, return_dict=False)[0]
+    rope = network.rope(latents.shape[1:], "cpu")
+    found = network(latents, timesteps, context, rope, image_MSD=features)
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.6])
+def test_transformer_with_vace(scale: float, fill: Fill) -> None:
+    arch = DitArchitecture(**SMALL, vace_layers=(0, 2))
+    tensors = weights(dit_tensors(arch), seed=41)
+    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
+    theirs = WanVACETransformer3DModel(
+        **dit_config(arch), vace_layers=list(arch.vace_layers), vace_in_channels=arch.vace_in_dim
+    )
+    theirs = fill(theirs, DIT_DIFFUSERS, tensors)
+    latents = randn(2, arch.in_dim, 3, 4, 6, seed=42)
+    condition = randn(2, arch.vace_in_dim, 3, 4, 6, seed=43)
+    context = randn(2, arch.text_len, arch.text_dim, seed=44)
+    timesteps = torch.tensor([999, 251])
+    expected = theirs(
+        latents,
+        timesteps,
+        context,
+        control_hidden_states=condition,
+        control_hidden_states_scale=torch.full((len(arch.vace_layers),), scale),
+        return_dict=False,
+    )[0]
+    rope = network.rope(latents.shape[1:], "cpu")
+    found = network(latents, timesteps, context, rope, vace_BCTHW=condition, vace_scale=scale)
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def test_transformer_with_a_timestep_per_token(fill: Fill) -> None:
+    """The network of Wan2.2 TI2V-5B: 48 channels, and the tokens of a known first frame hold no noise."""
+    arch = DitArchitecture(**{**SMALL, "in_dim": 48, "out_dim": 48})
+    tensors = weights(dit_tensors(arch), seed=51)
+    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
+    theirs = fill(WanTransformer3DModel(**dit_config(arch)), DIT_DIFFUSERS, tensors)
+    latents = randn(2, arch.in_dim, 3, 4, 6, seed=52)
+    context = randn(2, arch.text_len, arch.text_dim, seed=53)
+    timesteps = torch.tensor([[999], [251]]).repeat(1, 3 * 2 * 3)
+    timesteps[:, : 2 * 3] = 0
+    expected = theirs(latents, timesteps, context, return_dict=False)[0]
+    found = network(latents, timesteps, context, network.rope(latents.shape[1:], "cpu"))
+    torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def clip_tensors_whole() -> Tensors:
+    """The visual tower with its last block and norm, which image features do without."""
+    arch = ClipArchitecture(dim=160, dim_mlp=320, num_layers=4, patch_size=7, num_tokens=17)
+    last = {"visual.post_norm.weight": (arch.dim,), "visual.post_norm.bias": (arch.dim,)}
+    return weights(clip_tensors(arch) | last, seed=61)
+
+
+@pytest.fixture(scope="module")
+def their_clip(clip_tensors_whole: Tensors, fill: Fill) -> CLIPVisionModel:
+    arch = clip_from(shapes(clip_tensors_whole))
+    config = CLIPVisionConfig(
+        hidden_size=arch.dim,
+        intermediate_size=arch.dim_mlp,
+        num_hidden_layers=arch.num_layers + 1,
+        num_attention_heads=arch.dim // arch.head_dim,
+        image_size=arch.side * arch.patch_size,
+        patch_size=arch.patch_size,
+        hidden_act="gelu",
+    )
+    return fill(CLIPVisionModel(config), CLIP_TRANSFORMERS, clip_tensors_whole)
+
+
+def test_image_encoder(clip_tensors_whole: Tensors, their_clip: CLIPVisionModel) -> None:
+    arch = clip_from(shapes(clip_tensors_whole))
+    tensors = {name: clip_tensors_whole[name] for name in clip_tensors(arch)}
+    network = filled(ClipVision(arch, dtype=torch.float32), tensors)
+    images = randn(2, 3, 28, 28, seed=62)
+    expected = their_clip(images, output_hidden_states=True).hidden_states[-2]
+    torch.testing.assert_close(network.visual(images), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "tensors", "key_map"),
+    [
+        ("their_dit", "t2v_tensors", DIT_DIFFUSERS),
+        ("their_vae", "vae_tensors", VAE_DIFFUSERS),
+        ("their_encoder", "text_tensors", UMT5_TRANSFORMERS),
+        ("their_clip", "clip_tensors_whole", CLIP_TRANSFORMERS),
+    ],
+    ids=["dit", "vae", "text_encoder", "image_encoder"],
+)
+def test_files_that_they_write(
+    theirs: str, tensors: str, key_map: KeyMap, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The names in a file are not always those of the module."""
+    request.getfixturevalue(theirs).save_pretrained(tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    header = read_header(file)
+    mapped = applied(key_map, header)
+    assert mapped is not None
+    source = MappedSource(SafetensorsSource(header), mapped)
+    expected = request.getfixturevalue(tensors)
+    assert sorted(source.names()) == sorted(expected)
+    for name, tensor in expected.items():
+        # axes of length one may be missing there
+        assert torch.equal(source.read(name).reshape(tensor.shape), tensor)
+    source.close()
 
 
 @pytest.fixture(scope="module")

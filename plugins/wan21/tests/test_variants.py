@@ -252,3 +252,72 @@ def test_tiny_checkpoints_are_of_their_variant(tmp_path):
         plan = load(tmp_path / task).plan
         assert (plan.task, plan.variant.split("-")[1]) == (task, task)
         assert not plan.warnings
+
+
+def named(name, file, folder="model"):
+    """Facts of a network whose tensors lie in ``file``."""
+    found = facts(name, folder)
+    tensors = {
+        key: attrs.evolve(info, file=Path(folder) / file)
+        for key, info in found.headers["dit"].tensors.items()
+    }
+    return attrs.evolve(found, headers={**found.headers, "dit": Header(tensors=tensors)})
+
+
+ORDINARY = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "folder", "shift"),
+    [
+        ("t2v-14b", "wan2.1_t2v_14b_lightx2v_4step.safetensors", "models", 5.0),
+        ("i2v-14b", "wan2.1_i2v_480p_scaled_fp8_e4m3_lightx2v.safetensors", "Wan2.1-I2V-14B-480P", 5.0),
+        ("i2v-14b", ORDINARY, "Wan2.1-I2V-14B-480P-StepDistill-CfgDistill-Lightx2v", 5.0),
+        ("t2v-1.3b", "distill_models/model.safetensors", "models", 5.0),
+        ("t2v-14b", ORDINARY, "my-4-steps", 5.0),
+        ("flf2v-14b", "flf2v_4steps.safetensors", "models", 16.0),
+        ("vace-14b", "vace_distill.safetensors", "models", 5.0),
+    ],
+)
+def test_a_distilled_network_is_known_by_its_name(name, file, folder, shift):
+    found = recognise(named(name, file, folder))
+    task = name.split("-")[0]
+    got = defaults(found, task, None)
+    assert found.variant == f"wan2.1-{name}-distill"
+    assert (got.scheduler, got.steps, got.shift, got.guide_scale) == ("distill", 4, shift, (1.0,))
+    (note,) = (note for note in found.notes if "distilled" in note)
+    assert f"--scheduler unipc --steps {40 if task == 'i2v' else 50} --guide-scale 5" in note
+    assert ("--shift 3" in note) == ("480P" in folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [
+        (ORDINARY, "lightx2v"),
+        (ORDINARY, "Wan2.1-T2V-14B"),
+        ("diffusion_pytorch_model_step5000.safetensors", "m"),
+        ("model_14steps.safetensors", "finetune-1000-steps"),
+    ],
+)
+def test_ordinary_names_do_not_say_distilled(file, folder):
+    found = recognise(named("t2v-14b", file, folder))
+    got = defaults(found, "t2v", None)
+    assert (found.variant, got.scheduler, got.steps, got.guide_scale) == (
+        "wan2.1-t2v-14b",
+        "unipc",
+        50,
+        (5.0,),
+    )
+    assert not found.notes
+
+
+def test_what_a_name_says_can_be_overridden(tmp_path):
+    folder = tmp_path / "tiny-4step"
+    folder.mkdir()
+    write_tiny(folder)
+    small = {"size": (32, 32), "frames": 5}
+    plan = load(folder, **small).plan
+    assert (plan.request.scheduler, plan.request.steps, plan.request.guide_scale) == ("distill", 4, (1.0,))
+    assert any("'tiny-4step'" in note for note in plan.notes)
+    plan = load(folder, **small, scheduler="unipc", steps=50, guide_scale=5).plan
+    assert (plan.request.scheduler, plan.request.steps, plan.request.guide_scale) == ("unipc", 50, (5.0,))

@@ -27,6 +27,13 @@ from lightx2v_wan21.architecture import (
     vae_from,
     vae_tensors,
 )
+from lightx2v_wan21.key_maps import (
+    CLIP_TRANSFORMERS,
+    DIT_COMFYUI,
+    DIT_DIFFUSERS,
+    UMT5_TRANSFORMERS,
+    VAE_DIFFUSERS,
+)
 from lightx2v_wan21.media_size import VideoInfo, image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
@@ -46,11 +53,12 @@ if TYPE_CHECKING:
     from lightx2v_wan21.tiny import random_tensors, tiny_tokenizer
     from lightx2v_wan21.tokenizer import Tokenizer
     from lightx2v_wan21.umt5 import Umt5Encoder
-    from lightx2v_wan21.vae import STATISTICS, WanVae, tile_weights
+    from lightx2v_wan21.vae import STATISTICS, WanVae
     from lightx2v_wan21.vae_layers import CausalConv3d, Past, PointConv3d
     from lightx2v_wan21.vae_layers import RmsNorm as ChannelNorm
     from lightx2v_wan21.vae_layers import build_layer as build_vae_layer
     from lightx2v_wan21.vae_layers import build_middle as build_vae_middle
+    from lightx2v_wan21.vae_tiling import chunk_sizes, decode_tiled
 
 #: name here -> module and name of what needs torch
 _LAZY = {
@@ -89,15 +97,21 @@ _LAZY = {
     "open_video": ("media", "open_video"),
     "random_tensors": ("tiny", "random_tensors"),
     "resized": ("conditions", "resized"),
-    "tile_weights": ("vae", "tile_weights"),
+    "chunk_sizes": ("vae_tiling", "chunk_sizes"),
+    "decode_tiled": ("vae_tiling", "decode_tiled"),
     "tiny_tokenizer": ("tiny", "tiny_tokenizer"),
 }
 
 __all__ = [
+    "CLIP_TRANSFORMERS",
+    "DIT_COMFYUI",
+    "DIT_DIFFUSERS",
     "NEGATIVE",
     "NEGATIVE_FLF2V",
     "NEGATIVE_I2V",
     "STATISTICS",
+    "UMT5_TRANSFORMERS",
+    "VAE_DIFFUSERS",
     "CausalConv3d",
     "ChannelNorm",
     "Clip",
@@ -133,10 +147,12 @@ __all__ = [
     "block_names",
     "build_vae_layer",
     "build_vae_middle",
+    "chunk_sizes",
     "clip_from",
     "clip_tensors",
     "count_blocks",
     "covered",
+    "decode_tiled",
     "dit_from",
     "dit_tensors",
     "evenly",
@@ -156,7 +172,6 @@ __all__ = [
     "size_for_video",
     "tae_from",
     "tae_tensors",
-    "tile_weights",
     "tiny_tokenizer",
     "umt5_from",
     "umt5_tensors",

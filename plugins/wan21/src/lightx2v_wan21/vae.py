@@ -7,7 +7,6 @@ Shape legend:
     latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/8, w = W/8, normalised per channel
 """
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 
 from lightx2v_wan21.architecture import VaeArchitecture, decoder_layers, encoder_layers
 from lightx2v_wan21.vae_layers import CausalConv3d, Past, PointConv3d, RmsNorm, build_layer, build_middle
+from lightx2v_wan21.vae_tiling import TEMPORAL_STRIDE, chunk_sizes, decode_tiled
 
 # Statistics of the official latents; they are not part of the checkpoint.
 # fmt: off
@@ -32,7 +32,6 @@ LATENT_STD = (
 STATISTICS = (LATENT_MEAN, LATENT_STD)
 
 SPATIAL_STRIDE = 8
-TEMPORAL_STRIDE = 4
 
 
 class WanVae(nn.Module):
@@ -65,7 +64,7 @@ class WanVae(nn.Module):
             raise ValueError(f"frames of {rows}x{columns} are not divisible by {SPATIAL_STRIDE}")
         x_BCTHW = (video if video.ndim == 5 else video[None]).to(self.dtype)
         past: Past = {}
-        chunks = torch.split(x_BCTHW, _chunk_sizes(frames // TEMPORAL_STRIDE + 1), dim=2)
+        chunks = torch.split(x_BCTHW, chunk_sizes(frames // TEMPORAL_STRIDE + 1), dim=2)
         moments = torch.cat([self.encoder(chunk, past) for chunk in chunks], dim=2)
         mu: Tensor = self.conv1(moments).chunk(2, dim=1)[0].float()
         mean, inverse_std = _statistics(mu.device)
@@ -85,41 +84,8 @@ class WanVae(nn.Module):
             yield self.decoder(frame, past)[0].float()
 
     def decode_tiled(self, latents: Tensor, *, tile: tuple[int, int], overlap: int) -> Iterator[Tensor]:
-        """Like ``decode`` with the device memory of one tile; chunks are on the CPU.
-
-        Each tile is decoded over the whole clip before the next, into one CPU buffer of the whole video.
-        The seams differ slightly from ``decode`` because a tile does not see its surroundings; a tile as
-        large as the frame gives the same result.
-
-        Args:
-            latents: ``[C, T, h, w]``.
-            tile: rows and columns of a tile, in latent pixels.
-            overlap: latent pixels (at least) shared by neighbouring tiles, blended linearly.
-
-        Raises:
-            ValueError: the overlap is negative or not smaller than a tile.
-        """
-        _, num_latents, rows, columns = latents.shape
-        if tile[0] >= rows and tile[1] >= columns:
-            for chunk in self.decode(latents):
-                yield chunk.cpu()
-            return
-        num_frames = sum(_chunk_sizes(num_latents))
-        video = torch.zeros(3, num_frames, rows * SPATIAL_STRIDE, columns * SPATIAL_STRIDE, device="cpu")
-        for top, row_weights in tile_weights(rows, tile[0], overlap):
-            for left, column_weights in tile_weights(columns, tile[1], overlap):
-                weights = torch.outer(row_weights, column_weights).to(latents.device)
-                height, width = weights.shape
-                part = latents[
-                    ..., top : top + height // SPATIAL_STRIDE, left : left + width // SPATIAL_STRIDE
-                ]
-                y, x = top * SPATIAL_STRIDE, left * SPATIAL_STRIDE
-                frame = 0
-                for chunk in self.decode(part):
-                    n = chunk.shape[1]
-                    video[:, frame : frame + n, y : y + height, x : x + width] += (chunk * weights).cpu()
-                    frame += n
-        yield from torch.split(video, _chunk_sizes(num_latents), dim=1)
+        """Like ``decode`` with the device memory of one tile, see ``vae_tiling.decode_tiled``."""
+        return decode_tiled(self.decode, latents, tile=tile, overlap=overlap, stride=SPATIAL_STRIDE)
 
 
 class Encoder(nn.Module):
@@ -158,40 +124,6 @@ class Decoder(nn.Module):
         for layer in self.upsamples:
             x = layer(x, past)
         return _head_forward(self.head, x, past)
-
-
-def tile_weights(size: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
-    """Tiles along one axis: the first latent pixel of each, and its blending weight for every video pixel.
-
-    Tiles are spread evenly, so that neighbours share at least ``overlap``; weights add up to 1 everywhere.
-    """
-    if tile < size and not 0 <= overlap < tile:
-        raise ValueError(f"overlap {overlap} of tiles must be at least 0 and smaller than a tile, {tile}")
-    tile = min(tile, size)
-    count = 1 if tile == size else math.ceil((size - overlap) / (tile - overlap))
-    starts = [round(i * (size - tile) / max(count - 1, 1)) for i in range(count)]
-    length = tile * SPATIAL_STRIDE
-    rise = (torch.arange(length, dtype=torch.float32, device="cpu") + 0.5) / SPATIAL_STRIDE
-    weights = []
-    for i, start in enumerate(starts):
-        weight = torch.ones_like(rise)
-        if i > 0:
-            weight = torch.minimum(weight, rise / max(starts[i - 1] + tile - start, 1e-3))
-        if i < count - 1:
-            weight = torch.minimum(weight, rise.flip(0) / max(start + tile - starts[i + 1], 1e-3))
-        weights.append(weight)
-    total = torch.zeros(size * SPATIAL_STRIDE, device="cpu")
-    for start, weight in zip(starts, weights, strict=True):
-        total[start * SPATIAL_STRIDE :][:length] += weight
-    return [
-        (start, weight / total[start * SPATIAL_STRIDE :][:length])
-        for start, weight in zip(starts, weights, strict=True)
-    ]
-
-
-def _chunk_sizes(num_latents: int) -> list[int]:
-    """Video frames that each latent frame stands for."""
-    return [1] + [TEMPORAL_STRIDE] * (num_latents - 1)
 
 
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 """What a Wan2.1 checkpoint is and what it officially runs with. Everything here is known from headers alone.
 
-Defaults: the official generate script and configuration (Wan-Video/Wan2.1, ``wan/configs``, ``generate.py``).
+Defaults: the official generate script and configuration (Wan-Video/Wan2.1, ``wan/configs``, ``generate.py``); of
+distilled networks LightX2V's (``configs/distill``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,6 +74,12 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
 _HD, _SD = (1280, 720), (832, 480)
 #: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
 _LEAST_FRAMES = {"flf2v": 5}
+#: of a distilled network when another scheduler than ``distill``, which has its own steps, is asked for
+DISTILLED_STEPS = 4
+#: what the names of distilled networks hold. The tensors are those of the ordinary ones.
+_DISTILLED = re.compile(r"distill|(?<!\d)[1-9][ _-]?steps?(?![a-z])")
+#: a maker of distilled networks, whose name is also that of programs: it counts in the names of files only
+_DISTILLED_FILE = re.compile(rf"{_DISTILLED.pattern}|lightx2v")
 
 
 def recognise(facts: CheckpointFacts) -> Recognition | str:
@@ -154,16 +162,30 @@ def _recognition(
         expected[name], architecture[name] = _LAYOUTS[name][1](found), attrs.asdict(found)
     size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
     architecture["official_size"] = _official_size(facts, task, size)
+    telling = _distilled(facts)
+    architecture["distilled"] = bool(telling)
     return Recognition(
-        variant=f"wan2.1-{task}-{size}",
+        variant=f"wan2.1-{task}-{size}{'-distill' if telling else ''}",
         summary=f"Wan2.1 {_TASKS[task]}, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
         tasks=(task,),
         components=components,
         architecture=architecture,
         expected=expected,
         head_dim=dit.head_dim,
-        notes=_notes(facts, task, size),
+        notes=_notes(facts, task, size, telling),
     )
+
+
+def _distilled(facts: CheckpointFacts) -> str:
+    """The name of a file or folder that says that the network is distilled; empty when none does."""
+    files = {info.file for info in facts.headers["dit"].tensors.values()}
+    for name in sorted(file.name for file in files):
+        if _DISTILLED_FILE.search(name.lower()):
+            return name
+    for name in sorted({facts.folder.name, *(file.parent.name for file in files)}):
+        if _DISTILLED.search(name.lower()):
+            return name
+    return ""
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
@@ -174,8 +196,22 @@ def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, i
     return _HD
 
 
-def _notes(facts: CheckpointFacts, task: str, size: str) -> tuple[str, ...]:
-    if task == "t2v" and size == "1.3b":
+def _notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tuple[str, ...]:
+    notes = _size_notes(facts, task, size, distilled)
+    if not distilled:
+        return notes
+    ordinary = f"--scheduler unipc --steps {_steps(task)} --guide-scale 5"
+    if task != "flf2v":
+        ordinary += f" --shift {_shift(task, _official_size(facts, task, size)):g}"
+    return (
+        *notes,
+        f"the name {distilled!r} says that the network is distilled: the distill scheduler and no guidance by default; "
+        f"if it is not, give {ordinary}",
+    )
+
+
+def _size_notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tuple[str, ...]:
+    if task == "t2v" and size == "1.3b" and not distilled:
         return ("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12",)
     if task == "i2v" and size == "14b" and not any(p in facts.folder.name.lower() for p in ("480p", "720p")):
         return (
@@ -187,21 +223,30 @@ def _notes(facts: CheckpointFacts, task: str, size: str) -> tuple[str, ...]:
 
 def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
     """Official values: 81 frames at 16 fps, unipc, guidance 5; 50 steps and shift 5 for t2v, 40 steps and shift 5 (3 up
-    to 480p) for i2v, 50 steps and shift 16 for flf2v and vace; 1280x720 for 14B, 832x480 for the others."""
+    to 480p) for i2v, 50 steps and shift 16 for flf2v and vace; 1280x720 for 14B, 832x480 for the others. Of distilled
+    networks: their own scheduler, shift 5 (16 for flf2v), no guidance."""
     width, height = size or recognition.architecture["official_size"]
-    small = width * height <= _SD[0] * _SD[1]
-    shift = {"t2v": 5.0, "i2v": 3.0 if small else 5.0}.get(task, 16.0)
+    distilled = recognition.architecture["distilled"]
     return Defaults(
         width=width,
         height=height,
         frames=81,
         fps=16,
-        steps=40 if task == "i2v" else 50,
-        shift=shift,
-        guide_scale=(5.0,),
-        scheduler="unipc",
+        steps=DISTILLED_STEPS if distilled else _steps(task),
+        shift=5.0 if distilled and task != "flf2v" else _shift(task, (width, height)),
+        guide_scale=(1.0,) if distilled else (5.0,),
+        scheduler="distill" if distilled else "unipc",
         negative_prompt={"i2v": NEGATIVE_I2V, "flf2v": NEGATIVE_FLF2V}.get(task, NEGATIVE),
     )
+
+
+def _steps(task: str) -> int:
+    return 40 if task == "i2v" else 50
+
+
+def _shift(task: str, size: tuple[int, int]) -> float:
+    small = size[0] * size[1] <= _SD[0] * _SD[1]
+    return {"t2v": 5.0, "i2v": 3.0 if small else 5.0}.get(task, 16.0)
 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:

@@ -21,7 +21,8 @@ from lightx2v_wan21.api import (
     PointConv3d,
     VaeArchitecture,
     build_vae_middle,
-    tile_weights,
+    chunk_sizes,
+    decode_tiled,
 )
 from lightx2v_wan22.ti2v.architecture import (
     FOLDED_CHANNELS,
@@ -80,7 +81,7 @@ class Wan22Vae(nn.Module):
             raise ValueError(f"frames of {rows}x{columns} are not divisible by {SPATIAL_STRIDE}")
         x_BCTHW = patchify((video if video.ndim == 5 else video[None]).to(self.dtype))
         past: Past = {}
-        chunks = torch.split(x_BCTHW, _chunk_sizes(frames // TEMPORAL_STRIDE + 1), dim=2)
+        chunks = torch.split(x_BCTHW, chunk_sizes(frames // TEMPORAL_STRIDE + 1), dim=2)
         moments = torch.cat([self.encoder(chunk, past) for chunk in chunks], dim=2)
         mu: Tensor = self.conv1(moments).chunk(2, dim=1)[0].float()
         mean, inverse_std = _statistics(mu.device)
@@ -100,33 +101,8 @@ class Wan22Vae(nn.Module):
             yield unpatchify(self.decoder(frame, past, first=index == 0))[0].float()
 
     def decode_tiled(self, latents: Tensor, *, tile: tuple[int, int], overlap: int) -> Iterator[Tensor]:
-        """Like ``decode`` with the device memory of one tile; chunks are on the CPU.
-
-        Each tile is decoded over the whole clip before the next, into one CPU buffer of the whole video. The seams
-        differ slightly from ``decode`` because a tile does not see its surroundings.
-
-        Args:
-            latents: ``[C, T, h, w]``.
-            tile: rows and columns of a tile, in latent pixels.
-            overlap: latent pixels (at least) shared by neighbouring tiles, blended linearly.
-        """
-        _, num_latents, rows, columns = latents.shape
-        if tile[0] >= rows and tile[1] >= columns:
-            for chunk in self.decode(latents):
-                yield chunk.cpu()
-            return
-        sizes = _chunk_sizes(num_latents)
-        video = torch.zeros(3, sum(sizes), rows * SPATIAL_STRIDE, columns * SPATIAL_STRIDE, device="cpu")
-        for top, row_weights in _tiles(rows, tile[0], overlap):
-            for left, column_weights in _tiles(columns, tile[1], overlap):
-                weights = torch.outer(row_weights, column_weights).to(latents.device)
-                height, width = (size // SPATIAL_STRIDE for size in weights.shape)
-                part = self.decode(latents[..., top : top + height, left : left + width])
-                area = video[..., top * SPATIAL_STRIDE :, left * SPATIAL_STRIDE :]
-                area = area[..., : weights.shape[0], : weights.shape[1]]
-                for piece, chunk in zip(torch.split(area, sizes, dim=1), part, strict=True):
-                    piece += (chunk * weights).cpu()
-        yield from torch.split(video, sizes, dim=1)
+        """Like ``decode`` with the device memory of one tile; rows, columns and overlap in latent pixels."""
+        return decode_tiled(self.decode, latents, tile=tile, overlap=overlap, stride=SPATIAL_STRIDE)
 
 
 class Encoder(nn.Module):
@@ -165,16 +141,6 @@ class Decoder(nn.Module):
         for stage in self.upsamples:
             x = stage(x, past, first=first)
         return _head_forward(self.head, x, past)
-
-
-def _tiles(size: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
-    """``tile_weights`` of the Wan2.1 VAE, whose latents are half as wide in pixels."""
-    return [(start, weight.repeat_interleave(2)) for start, weight in tile_weights(size, tile, overlap)]
-
-
-def _chunk_sizes(num_latents: int) -> list[int]:
-    """Video frames that each latent frame stands for."""
-    return [1] + [TEMPORAL_STRIDE] * (num_latents - 1)
 
 
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:

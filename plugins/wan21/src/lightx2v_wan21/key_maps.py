@@ -1,0 +1,134 @@
+"""Other names of the same tensors: files of diffusers, transformers and ComfyUI. Nothing here imports torch.
+
+What follows a layer's name (``weight``, ``bias``, the scale of a stored format) is carried on as it is.
+"""
+
+from __future__ import annotations
+
+from lightx2v_core.api import KeyMap
+
+#: a block of the transformer, or of its VACE branch
+_BLOCK = r"^((?:vace_)?blocks\.\d+)\."
+#: a block of the text encoder: layer 0 is attention, layer 1 what follows it
+_LAYER = r"^(?:encoder\.)?block\.(\d+)\.layer\."
+#: files of the visual tower alone may leave its name out
+_VISION = r"^(?:vision_model\.)?"
+_VISION_LAYER = _VISION + r"encoder\.layers\.(\d+)\."
+
+#: blocks of a decoder stage in a file of diffusers: three residual ones and, but for the last stage, an upsampler.
+#: The official list is flat.
+_STAGES, _STAGE_BLOCKS = 4, 3
+
+DIT_DIFFUSERS = KeyMap(
+    name="diffusers",
+    renames=(
+        (r"^condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
+        (r"^condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
+        (r"^condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
+        (r"^condition_embedder\.time_embedder\.linear_2\.", "time_embedding.2."),
+        (r"^condition_embedder\.time_proj\.", "time_projection.1."),
+        (r"^condition_embedder\.image_embedder\.norm1\.", "img_emb.proj.0."),
+        (r"^condition_embedder\.image_embedder\.ff\.net\.0\.proj\.", "img_emb.proj.1."),
+        (r"^condition_embedder\.image_embedder\.ff\.net\.2\.", "img_emb.proj.3."),
+        (r"^condition_embedder\.image_embedder\.norm2\.", "img_emb.proj.4."),
+        (r"^condition_embedder\.image_embedder\.pos_embed$", "img_emb.emb_pos"),
+        (r"^proj_out\.", "head.head."),
+        (r"^scale_shift_table$", "head.modulation"),
+        (_BLOCK + r"scale_shift_table$", r"\1.modulation"),
+        (_BLOCK + r"attn1\.", r"\1.self_attn."),
+        (_BLOCK + r"attn2\.", r"\1.cross_attn."),
+        (_BLOCK + r"(self|cross)_attn\.to_([qkv])\.", r"\1.\2_attn.\3."),
+        (_BLOCK + r"(self|cross)_attn\.to_out\.0\.", r"\1.\2_attn.o."),
+        (_BLOCK + r"cross_attn\.add_([kv])_proj\.", r"\1.cross_attn.\2_img."),
+        (_BLOCK + r"cross_attn\.norm_added_k\.", r"\1.cross_attn.norm_k_img."),
+        # the norm before cross-attention: third in the official code, second in use
+        (_BLOCK + r"norm2\.", r"\1.norm3."),
+        (_BLOCK + r"ffn\.net\.0\.proj\.", r"\1.ffn.0."),
+        (_BLOCK + r"ffn\.net\.2\.", r"\1.ffn.2."),
+        (_BLOCK + r"proj_in\.", r"\1.before_proj."),
+        (_BLOCK + r"proj_out\.", r"\1.after_proj."),
+    ),
+    # early conversions hold a norm that nothing uses
+    drops=(r"\.norm_added_q\.",),
+)
+
+DIT_COMFYUI = KeyMap(
+    name="comfyui",
+    renames=((r"^(?:model\.)?diffusion_model\.", ""),),
+    # says that the file is in fp8; the dtype of each tensor says it too
+    drops=(r"^(?:(?:model\.)?diffusion_model\.)?scaled_fp8$",),
+)
+
+VAE_DIFFUSERS = KeyMap(
+    name="diffusers",
+    renames=(
+        (r"\.norm1\.", ".residual.0."),
+        (r"\.conv1\.", ".residual.2."),
+        (r"\.norm2\.", ".residual.3."),
+        (r"\.conv2\.", ".residual.6."),
+        (r"\.conv_shortcut\.", ".shortcut."),
+        (r"\.mid_block\.resnets\.0\.", ".middle.0."),
+        (r"\.mid_block\.attentions\.0\.", ".middle.1."),
+        (r"\.mid_block\.resnets\.1\.", ".middle.2."),
+        (r"^encoder\.down_blocks\.", "encoder.downsamples."),
+        *(
+            (
+                rf"^decoder\.up_blocks\.{stage}\.resnets\.{block}\.",
+                f"decoder.upsamples.{stage * (_STAGE_BLOCKS + 1) + block}.",
+            )
+            for stage in range(_STAGES)
+            for block in range(_STAGE_BLOCKS)
+        ),
+        *(
+            (
+                rf"^decoder\.up_blocks\.{stage}\.upsamplers\.0\.",
+                f"decoder.upsamples.{stage * (_STAGE_BLOCKS + 1) + _STAGE_BLOCKS}.",
+            )
+            for stage in range(_STAGES - 1)
+        ),
+        (r"\.norm_out\.", ".head.0."),
+        (r"\.conv_out\.", ".head.2."),
+        (r"\.conv_in\.", ".conv1."),
+        (r"^quant_conv\.", "conv1."),
+        (r"^post_quant_conv\.", "conv2."),
+    ),
+)
+
+#: the encoder of transformers, which ComfyUI's files keep
+UMT5_TRANSFORMERS = KeyMap(
+    name="transformers",
+    renames=(
+        (r"^shared\.", "token_embedding."),
+        (r"^(?:encoder\.)?final_layer_norm\.", "norm."),
+        (_LAYER + r"0\.layer_norm\.", r"blocks.\1.norm1."),
+        (_LAYER + r"0\.SelfAttention\.relative_attention_bias\.", r"blocks.\1.pos_embedding.embedding."),
+        (_LAYER + r"0\.SelfAttention\.([qkvo])\.", r"blocks.\1.attn.\2."),
+        (_LAYER + r"1\.layer_norm\.", r"blocks.\1.norm2."),
+        (_LAYER + r"1\.DenseReluDense\.wi_0\.", r"blocks.\1.ffn.gate.0."),
+        (_LAYER + r"1\.DenseReluDense\.wi_1\.", r"blocks.\1.ffn.fc1."),
+        (_LAYER + r"1\.DenseReluDense\.wo\.", r"blocks.\1.ffn.fc2."),
+    ),
+    # the embedding once more, and what ComfyUI adds: the tokenizer, and the mark of fp8
+    drops=(r"^(?:encoder\.)?embed_tokens\.", r"^spiece_model$", r"^scaled_fp8$"),
+)
+
+#: The class token and the positions are ``[D]`` and ``[L, D]`` there, ``[1, 1, D]`` and ``[1, L, D]`` officially.
+CLIP_TRANSFORMERS = KeyMap(
+    name="transformers",
+    renames=(
+        (_VISION + r"embeddings\.class_embedding$", "visual.cls_embedding"),
+        (_VISION + r"embeddings\.position_embedding\.weight$", "visual.pos_embedding"),
+        (_VISION + r"embeddings\.patch_embedding\.", "visual.patch_embedding."),
+        # the name is misspelt in transformers
+        (_VISION + r"pre_layrnorm\.", "visual.pre_norm."),
+        (_VISION + r"post_layernorm\.", "visual.post_norm."),
+        (_VISION_LAYER + r"layer_norm([12])\.", r"visual.transformer.\1.norm\2."),
+        (_VISION_LAYER + r"self_attn\.([qkv])_proj\.(.+)$", r"visual.transformer.\1.attn.to_qkv.\3#\2"),
+        (_VISION_LAYER + r"self_attn\.out_proj\.", r"visual.transformer.\1.attn.proj."),
+        (_VISION_LAYER + r"mlp\.fc1\.", r"visual.transformer.\1.mlp.0."),
+        (_VISION_LAYER + r"mlp\.fc2\.", r"visual.transformer.\1.mlp.2."),
+    ),
+    # a table of 0..L-1, and the way into the space that images share with texts
+    drops=(_VISION + r"embeddings\.position_ids$", r"^visual_projection\."),
+    joins=("q", "k", "v"),
+)
