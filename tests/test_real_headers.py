@@ -13,14 +13,10 @@ from types import ModuleType
 
 import pytest
 
-architecture = pytest.importorskip("lightx2v_wan21.architecture", reason="needs the Wan2.1 plugin")
-CONFIG = {
-    "_class_name": "WanModel", "model_type": "t2v", "dim": 5120, "ffn_dim": 13824, "num_heads": 40,
-    "num_layers": 40, "in_dim": 16, "out_dim": 16, "freq_dim": 256, "text_len": 512, "eps": 1e-06,
-}  # fmt: skip
+pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
 
-def writers() -> ModuleType:
+def models() -> ModuleType:
     spec = importlib.util.spec_from_file_location("real_headers", Path(__file__).with_name("real_headers.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -32,20 +28,11 @@ def writers() -> ModuleType:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Wan2.1-T2V-14B with every header and no data: sparse files of 69 GB in all."""
-    root = tmp_path_factory.mktemp("Wan2.1-T2V-14B")
-    make = writers()
-    (root / "config.json").write_text(json.dumps(CONFIG))
-    (root / "google" / "umt5-xxl").mkdir(parents=True)
-    (root / "google" / "umt5-xxl" / "tokenizer.json").write_text("{}")
-    dit = architecture.dit_from(CONFIG, {"text_embedding.0.weight": (5120, 4096)})
-    text = architecture.Umt5Architecture(
-        vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
-    )
-    make.write_sparse_shards(root, architecture.dit_tensors(dit), 6)
-    make.write_sparse_pth(root / "models_t5_umt5-xxl-enc-bf16.pth", architecture.umt5_tensors(text))
-    vae = architecture.vae_tensors(architecture.VaeArchitecture(dim=96, dec_dim=96))
-    make.write_sparse_pth(root / "Wan2.1_VAE.pth", vae, "FloatStorage")
-    if sum(file.stat().st_blocks * 512 for file in root.rglob("*")) > 2**30:
+    root = tmp_path_factory.mktemp("models") / "Wan2.1-T2V-14B"
+    root.mkdir()
+    make = models()
+    make.write_model(root, root.name)
+    if make.has_no_holes(root):
         pytest.skip("this file system has no sparse files")
     return root
 
