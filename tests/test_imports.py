@@ -102,20 +102,20 @@ def seconds(*arguments: str) -> float:
 
 @pytest.mark.slow
 def test_help_and_plugins_cost_little_more_than_click() -> None:
-    """Medians of interleaved runs, so that a busy machine slows all three; two retries for the rest."""
+    """Medians of interleaved runs, so that a busy machine slows all three; four retries for the rest."""
     commands = {
         "import click": ("-c", "import click"),
         "--help": ("-c", MAIN, "--help"),
         "plugins": ("-c", MAIN, "plugins"),
     }
-    for attempt in range(3):
+    for attempt in range(5):
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(11):
             for name, command in commands.items():
                 times[name].append(seconds(*command))
         click = median(times["import click"])
         ratios = {name: round(median(runs) / click, 2) for name, runs in times.items()}
-        if max(ratios.values()) < 3 or attempt == 2:
+        if max(ratios.values()) < 3 or attempt == 4:
             break
     assert max(ratios.values()) < 3, f"times of `import click` ({click * 1000:.0f} ms): {json.dumps(ratios)}"
     print(f"times of `import click` ({click * 1000:.0f} ms): {json.dumps(ratios)}")  # noqa: T201
