@@ -5,6 +5,9 @@ Everything a plugin may depend on is here or in ``lightx2v_core.testing``; other
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from lightx2v_core.errors import (
     CheckpointError,
     ConfigError,
@@ -15,25 +18,7 @@ from lightx2v_core.errors import (
     RunError,
     suggestion,
 )
-from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
 from lightx2v_core.hookspecs import hookimpl
-from lightx2v_core.protocols import (
-    Adapter,
-    Attention,
-    Conditions,
-    LoadedComponent,
-    LoraApplier,
-    ModelParts,
-    ModuleWeights,
-    Offloader,
-    Quantizer,
-    Scheduler,
-    Segment,
-    Step,
-    VideoModel,
-    WeightSource,
-)
-from lightx2v_core.requests import Request
 from lightx2v_core.specs import (
     AttentionSpec,
     BuildContext,
@@ -59,6 +44,51 @@ from lightx2v_core.specs import (
     WeightLoaderSpec,
 )
 from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
+
+if TYPE_CHECKING:
+    from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
+    from lightx2v_core.protocols import (
+        Adapter,
+        Attention,
+        Conditions,
+        LoadedComponent,
+        LoraApplier,
+        ModelParts,
+        ModuleWeights,
+        Offloader,
+        Quantizer,
+        Scheduler,
+        Segment,
+        Step,
+        VideoModel,
+        WeightSource,
+    )
+    from lightx2v_core.requests import Request
+
+#: what is only needed at run time, resolved when it is asked for: listing plugins goes without
+_LATER = {
+    **dict.fromkeys(("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Warned"), "events"),
+    "Request": "requests",
+    **dict.fromkeys(
+        (
+            "Adapter",
+            "Attention",
+            "Conditions",
+            "LoadedComponent",
+            "LoraApplier",
+            "ModelParts",
+            "ModuleWeights",
+            "Offloader",
+            "Quantizer",
+            "Scheduler",
+            "Segment",
+            "Step",
+            "VideoModel",
+            "WeightSource",
+        ),
+        "protocols",
+    ),
+}
 
 __all__ = [
     "DTYPE_BYTES",
@@ -117,3 +147,9 @@ __all__ = [
     "hookimpl",
     "suggestion",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"lightx2v_core.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

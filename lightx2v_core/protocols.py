@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
 
-from lightx2v_core.events import Emit
-from lightx2v_core.requests import Request
-from lightx2v_core.tensors import TensorInfo
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from lightx2v_core.events import Emit
+    from lightx2v_core.requests import Request
+    from lightx2v_core.tensors import TensorInfo
 
 
 class WeightSource(Protocol):

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from attrs import field, frozen
 from attrs import validators as v
 
-from lightx2v_core.protocols import (
-    Attention,
-    LoraApplier,
-    ModelParts,
-    Offloader,
-    Quantizer,
-    Scheduler,
-    VideoModel,
-    WeightSource,
-)
 from lightx2v_core.tensors import Header
 
 if TYPE_CHECKING:
     import click
+
+    from lightx2v_core.protocols import (
+        Attention,
+        LoraApplier,
+        ModelParts,
+        Offloader,
+        Quantizer,
+        Scheduler,
+        VideoModel,
+        WeightSource,
+    )
 
 C = TypeVar("C")
 T_co = TypeVar("T_co", covariant=True)

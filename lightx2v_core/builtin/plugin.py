@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
 from lightx2v_core.api import (
-    Attention,
     AttentionSpec,
     BuildContext,
     Header,
     MemoryNeed,
     NoOptions,
-    Offloader,
     OffloaderSpec,
-    Scheduler,
     SchedulerContext,
     SchedulerSpec,
     WeightLoaderSpec,
-    WeightSource,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Attention, Offloader, Scheduler, WeightSource
 
 
 def _safetensors_header(path: Path) -> Header:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightx2v_core.api import (
     CheckpointFacts,
@@ -11,15 +12,16 @@ from lightx2v_core.api import (
     Defaults,
     Geometry,
     MemoryNeed,
-    ModelParts,
     ModelSpec,
     Recognition,
     Target,
     TaskSpec,
-    VideoModel,
     hookimpl,
 )
 from lightx2v_wan21.options import Wan21Options
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import ModelParts, VideoModel
 
 COMPONENTS = (
     ComponentSpec(
