@@ -137,7 +137,7 @@ def _metadata(dist: metadata.Distribution) -> metadata.PackageMetadata:
 def _entry_points(dist: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
     try:
         return dist.entry_points
-    except Exception:  # a foreign distribution with a damaged list; it only drops out of the search for copies
+    except Exception:  # a damaged list of a foreign distribution: it drops out of the search
         return ()
 
 
