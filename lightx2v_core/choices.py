@@ -8,13 +8,13 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.config.model import ComponentConfig, Section
+from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, suggestion
 from lightx2v_core.plan import Choice
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import AttentionSpec, BuildContext, Recognition
+from lightx2v_core.specs import AttentionSpec, BuildContext, ComponentSpec, Recognition
 
 Limits = Callable[[Provided], Sequence[str]]
 
@@ -60,17 +60,27 @@ def choose(
     return Chosen(selection=selection, config=structured_options(section, registry, kind, selection.chosen))
 
 
+def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple[Any, str]:
+    """What ``components`` says of one component, and under which name: its own, or that of its group. ``None`` and
+    the component's own name when it says nothing."""
+    for name in (part.name, part.group):
+        value = getattr(config.components.get(name or "", ComponentConfig()), key)
+        if name is not None and value is not None:
+            return value, name
+    return None, part.name
+
+
 def choose_each(
-    registry: Registry, kind: str, loaded: LoadedConfig, names: Sequence[str], ctx: BuildContext
+    registry: Registry, kind: str, loaded: LoadedConfig, parts: Sequence[ComponentSpec], ctx: BuildContext
 ) -> Mapping[str, Chosen]:
     """A choice for each component: its own section, else the one for all; components with neither are left out."""
     found = {}
-    for name in names:
-        own = getattr(loaded.config.components.get(name, ComponentConfig()), kind)
+    for part in parts:
+        own, name = component_setting(loaded.config, part, kind)
         section = own or getattr(loaded.config, kind)
         path = ("components", name, kind, "use") if own else (kind, "use")
         if section is not None:
-            found[name] = choose(registry, kind, section, ctx, origin=loaded.origin(*path))
+            found[part.name] = choose(registry, kind, section, ctx, origin=loaded.origin(*path))
     return found
 
 

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.components import Component, locate, read_component, read_config
-from lightx2v_core.choices import Chosen, structured_options
+from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, suggestion
 from lightx2v_core.plugins import Provided
@@ -169,6 +169,7 @@ def _locate(
     spec: ModelSpec[Any], config: RunConfig, folder: Path, read: Callable[[Path], Header]
 ) -> Mapping[str, Component]:
     names = [part.name for part in spec.components]
+    names += sorted({part.group for part in spec.components if part.group is not None})
     for name in config.components:
         if name not in names:
             raise CheckpointError(
@@ -177,7 +178,7 @@ def _locate(
             )
     components = {}
     for part in spec.components:
-        override = config.components[part.name].path if part.name in config.components else None
+        override, _ = component_setting(config, part, "path")
         found = locate(part, folder, override, read)
         if found is not None:
             components[part.name] = read_component(part, folder, found, read)

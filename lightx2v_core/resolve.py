@@ -71,7 +71,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     task = _task(config, recognition)
     inputs = _inputs(config, found.spec, task, {})
 
-    quantizers = choose_each(registry, "quantizer", loaded, recognition.components, ctx)
+    parts = [found.part(name) for name in recognition.components]
+    quantizers = choose_each(registry, "quantizer", loaded, parts, ctx)
     check_complete(found, folder, frozenset(quantizers))
     lora_applier = None
     if config.loras:
@@ -86,7 +87,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         origin=loaded.origin("attention", "use"),
         limits=attention_limits(recognition, ctx),
     )
-    offloaders = choose_each(registry, "offloader", loaded, recognition.components, ctx)
+    offloaders = choose_each(registry, "offloader", loaded, parts, ctx)
 
     request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
     components, memory, warnings = _needs(found, geometry, ctx, plugins, offloaders)

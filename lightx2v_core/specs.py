@@ -212,6 +212,8 @@ class ComponentSpec:
     hint: str = ""
     #: False for files that officially hold more than the model uses
     whole: bool = True
+    #: a name that stands for several components in the configuration, such as ``dit`` for two experts
+    group: str | None = None
 
 
 @frozen(kw_only=True)
@@ -320,5 +322,8 @@ class ModelSpec(Spec[C]):
     #: component -> forecast, for a compute dtype
     memory: Callable[[Recognition, Geometry, str, C], Mapping[str, MemoryNeed]]
     build: Callable[[C, ModelParts], VideoModel]
+    #: other names of the family, from existing scripts and configurations -> whether they ask for a distilled network
+    #: (None: they do not say)
+    aliases: Mapping[str, bool | None] = field(factory=dict)
     #: writes a tiny checkpoint with random weights, for tests and demonstrations
     write_tiny: Callable[[Path, int], None] | None = None

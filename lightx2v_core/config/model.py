@@ -51,6 +51,13 @@ class ComponentConfig:
     """Overrides for one component."""
 
     path: str | None = field(default=None, metadata=_help("file or folder to read it from"))
+    precision: str | None = field(
+        default=None,
+        metadata=_help("which of several files or folders: original, fp8, int8, or a dtype"),
+    )
+    distilled: bool | None = field(
+        default=None, metadata=_help("which of several networks: a distilled one, or an ordinary one")
+    )
     quantizer: Section | None = field(default=None, metadata=_help("quantizer of this component"))
     offloader: Section | None = field(default=None, metadata=_help("offloader of this component"))
 
@@ -161,7 +168,10 @@ class RunConfig:
     )
     components: Mapping[str, ComponentConfig] = field(
         factory=dict,
-        metadata=_help("overrides for dit, high_noise, low_noise, text_encoder, image_encoder, vae"),
+        metadata=_help(
+            "overrides for dit (both experts where there are two), high_noise, low_noise, text_encoder, "
+            "image_encoder, vae"
+        ),
     )
     sampling: SamplingConfig = field(factory=SamplingConfig, metadata=_help("how to sample"))
     inputs: InputsConfig = field(factory=InputsConfig, metadata=_help("images and videos to start from"))

@@ -114,6 +114,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             config=Wan21Options,
             tasks=TASKS,
             components=COMPONENTS,
+            aliases={"wan2.1_distill": True, "wan2.1_vace": None},
             recognise=_recognise,
             defaults=_defaults,
             geometry=_geometry,

@@ -71,6 +71,7 @@ def _expert(name: str) -> ComponentSpec:
         ),
         signature=SIGNATURE,
         hint="download the model's repository again",
+        group="dit",
     )
 
 
@@ -106,6 +107,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
             },
             components=(_expert("high_noise"), _expert("low_noise"), TEXT_ENCODER, VAE21, TINY_VAE21),
+            aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
             **_functions("a14b"),
         ),
         ModelSpec(
@@ -114,6 +116,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
             config=Ti2vOptions,
             tasks={"t2v": TaskSpec(), "i2v": TaskSpec(required=frozenset({"image"}))},
             components=(DIT, TEXT_ENCODER, VAE22, TINY_VAE22),
+            aliases={"wan2.2": None},
             **_functions("ti2v"),
         ),
         ModelSpec(
@@ -129,6 +132,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 )
             },
             components=(DIT, TEXT_ENCODER, IMAGE_ENCODER, VAE21, TINY_VAE21),
+            aliases={"wan2.2_animate": None},
             **_functions("animate"),
         ),
     ]
