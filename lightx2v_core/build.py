@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lightx2v_core.checkpoint.fill import SourceWeights
-from lightx2v_core.checkpoint.layouts import OFFICIAL, MappedSource
+from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
@@ -45,7 +45,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
             component = resolved.found.components[name]
             source = open_source(component.stored, resolved.registry, ctx)
             opened.callback(source.close)
-            if component.mapped.layout != OFFICIAL.name:
+            if component.mapped.renamed:
                 source = MappedSource(source, component.mapped)
             loading = _Loading(name, source, offloaders[name], quantizers.get(name), loras, progress)
             components[name] = LoadedComponent(

@@ -16,6 +16,13 @@ DTYPE_BYTES: Mapping[str, int] = {
     "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8,
 }  # fmt: skip
 
+#: the block types of GGML -> elements and bytes of a block, which lies along the last axis
+#: (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md)
+BLOCK_DTYPES: Mapping[str, tuple[int, int]] = {
+    "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
+    "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
+}  # fmt: skip
+
 
 @frozen(kw_only=True)
 class TensorInfo:
@@ -34,7 +41,34 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
+        if self.dtype in BLOCK_DTYPES:
+            elements, size = BLOCK_DTYPES[self.dtype]
+            return self.elements // elements * size
         return self.elements * DTYPE_BYTES[self.dtype]
+
+
+@frozen(kw_only=True)
+class LayerFormat:
+    """How the weight of one layer is stored, when it is not in a plain float dtype."""
+
+    #: such as ``blocks.0.ffn.0``; the full name for a tensor that is no layer's weight
+    name: str
+    #: such as ``fp8-channel``, see ``checkpoint/formats.py``
+    format: str
+    #: the layer's tensors by suffix: ``weight``, ``bias``, ``weight_scale``, ...; ``""`` is the tensor ``name`` itself
+    tensors: Mapping[str, TensorInfo]
+    #: shape of the weight when it is decoded
+    shape: tuple[int, ...]
+    #: the file asks for a multiplication in full precision
+    weight_only: bool = False
+
+    @property
+    def weight(self) -> TensorInfo:
+        return self.tensors["weight"] if "weight" in self.tensors else self.tensors[""]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.tensors.values())
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from lightx2v_core.checkpoint.formats import official_suffix
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.protocols import WeightSource
 from lightx2v_core.specs import ComponentSpec, KeyMap
@@ -29,6 +30,11 @@ class Mapped:
     layout: str
     header: Header
     stored: Mapping[str, tuple[str, ...]]
+
+    @property
+    def renamed(self) -> bool:
+        """Whether any name differs from the stored one."""
+        return any(parts != (name,) for name, parts in self.stored.items())
 
 
 def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
@@ -53,6 +59,7 @@ def applied(key_map: KeyMap, header: Header) -> Mapped | None:
         for pattern, text in renames:
             new = pattern.sub(text, new)
         new, _, part = new.partition("#")
+        new = official_suffix(new, header.tensors)
         if part in found.setdefault(new, {}):
             return None
         found[new][part] = info

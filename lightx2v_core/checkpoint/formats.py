@@ -1,0 +1,288 @@
+"""How weights are stored, read off the headers layer by layer: the dtype of a weight, its scales and their shapes.
+
+A format says what is in the file; which kernel multiplies with it is the choice of a quantizer. The formats:
+
+=================== ================================================================================================
+``fp8-channel``     float8_e4m3fn, a scale for each output channel: ``weight_scale`` [out, 1] or [out]
+``fp8-tensor``      float8_e4m3fn, one scale: ``weight_scale`` [] or [1]
+``fp8-tensor-static``  the same with a scale for the input too: ``input_scale`` []
+``fp8-block128``    float8_e4m3fn, a scale for each 128 x 128 block: ``weight_scale`` [ceil(out/128), ceil(in/128)]
+``fp8-plain``       float8_e4m3fn without any scale; biases, norms and embeddings may be in it too
+``fp8-e5m2-...``    the same in float8_e5m2
+``int8-channel``, ``int8-tensor``, ``int8-tensor-static``   int8, symmetric
+``nvfp4``           uint8 [out, in/2], ``weight_scale`` e4m3 for 16 inputs, and scales of the whole tensor
+``mxfp4``, ``mxfp6``, ``mxfp8``  groups of 32 inputs with ``weight_scale`` e8m0
+``gguf-q8_0``, ...  the block types of GGML
+=================== ================================================================================================
+
+Decoded, a weight of the fp8 and int8 formats is ``weight * weight_scale``.
+
+Sources: the files written by LightX2V's converter and the rules by which ComfyUI reads its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+
+from lightx2v_core.checkpoint import scales
+from lightx2v_core.tensors import BLOCK_DTYPES, Header, LayerFormat, TensorInfo
+
+__all__ = [
+    "LayerFormat",
+    "accounted",
+    "format_problems",
+    "layer_formats",
+    "official_suffix",
+    "scheme_of",
+]
+
+#: ComfyUI's names of what lies beside a weight -> the official ones
+SUFFIXES: Mapping[str, str] = {"scale_weight": "weight_scale", "scale_input": "input_scale"}
+#: a top-level tensor: the file holds scaled fp8; with two elements it is meant for weights only
+MARKER = "scaled_fp8"
+#: beside a weight: UTF-8 bytes of a JSON object such as {"format": "float8_e4m3fn"}
+LAYER_MARK = "comfy_quant"
+#: file metadata: a JSON object {"layers": {layer: the same as the mark of a layer}}
+METADATA = "_quantization_metadata"
+#: what a mark calls the format -> formats that its layer may have
+MARKED: Mapping[str, tuple[str, ...]] = {
+    "float8_e4m3fn": ("fp8-tensor", "fp8-tensor-static", "fp8-channel"),
+    "float8_e5m2": ("fp8-e5m2-tensor", "fp8-e5m2-tensor-static", "fp8-e5m2-channel"),
+    "int8_tensorwise": ("int8-tensor", "int8-tensor-static", "int8-channel"),
+    "int8": ("int8-tensor", "int8-tensor-static", "int8-channel"),
+    "nvfp4": ("nvfp4",),
+    "mxfp8": ("mxfp8",),
+}
+#: what a mark may say beside the format; anything else could change what the numbers mean
+_MARK_KEYS = frozenset({"format", "full_precision_matrix_mult"})
+_MAX_MARK = 1 << 16
+
+_CODES: Mapping[str, str] = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8-e5m2", "int8": "int8"}
+#: suffixes that belong to a quantized weight
+_BESIDE = frozenset(
+    {"weight_scale", "input_scale", "weight_scale_2", "weight_global_scale", "input_global_scale",
+     "input_absmax", "alpha", "bias", LAYER_MARK}
+)  # fmt: skip
+_TELLING = ("scale", "zero", "absmax", "quant", "workspace")  # of which MARKER is one
+
+Group = dict[str, TensorInfo]
+
+
+def official_suffix(name: str, there: Mapping[str, Any] | None = None) -> str:
+    """A tensor's name with ComfyUI's name of a scale replaced by the official one, unless that is ``there`` too."""
+    layer, dot, suffix = name.rpartition(".")
+    if suffix not in SUFFIXES:
+        return name
+    new = f"{layer}{dot}{SUFFIXES[suffix]}"
+    return name if there is not None and new in there else new
+
+
+def layer_formats(header: Header) -> dict[str, LayerFormat]:
+    """The layers whose weights are not in a plain float dtype, and single tensors that are not. What cannot be made out
+    is left out here and said by ``format_problems``."""
+    return _examined(header)[0]
+
+
+def format_problems(header: Header) -> list[str]:
+    """What is wrong with quantized weights, as sentences that name file and key: a weight without its scale, a scale
+    without its weight or of an impossible shape, marks that contradict the tensors."""
+    return _examined(header)[1]
+
+
+def scheme_of(header: Header) -> str:
+    """The format that most bytes of quantized weights are in, ``""`` when there are none."""
+    sizes: dict[str, int] = {}
+    for layer in layer_formats(header).values():
+        sizes[layer.format] = sizes.get(layer.format, 0) + layer.weight.nbytes
+    return max(sizes, key=lambda name: sizes[name]) if sizes else ""
+
+
+def accounted(header: Header) -> frozenset[str]:
+    """Tensors that no network has a place for and that quantized weights explain: scales and marks."""
+    found = {name for name in header if name.rpartition(".")[2] == MARKER}
+    for layer in layer_formats(header).values():
+        if "weight" in layer.tensors:
+            found |= {
+                f"{layer.name}.{suffix}" for suffix in layer.tensors if suffix not in ("weight", "bias")
+            }
+    return frozenset(found)
+
+
+@frozen(kw_only=True)
+class _Mark:
+    """What a mark says of one layer, and where it stands."""
+
+    format: str
+    weight_only: bool
+    where: str
+
+
+def _examined(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
+    problems: list[str] = []
+    groups = _groups(header, problems)
+    found: dict[str, LayerFormat] = {}
+    unscaled: list[TensorInfo] = []
+    for name, group in groups.items():
+        layer, wrong = _layer(name, group)
+        problems += wrong
+        if layer is not None:
+            found[name] = layer
+            if layer.format.endswith("-plain") and len(layer.shape) == 2:
+                unscaled.append(layer.weight)
+        for suffix, info in group.items():
+            if not _belongs(suffix, layer) and info.dtype in _CODES:
+                full = f"{name}.{suffix}" if name else suffix
+                if info.dtype == "int8":
+                    problems.append(f"{_at(info)} is int8 and has no scale, so its values are lost")
+                else:
+                    found[full] = LayerFormat(
+                        name=full, format=f"{_CODES[info.dtype]}-plain", tensors={"": info}, shape=info.shape
+                    )
+    marker = next((info for name, info in header.tensors.items() if name.rpartition(".")[2] == MARKER), None)
+    scaled = any("weight_scale" in layer.tensors for layer in found.values())
+    if unscaled and (scaled or marker is not None):
+        problems += [
+            f"{_at(info)} is {info.dtype} and has no weight_scale, though the file is one of scaled weights"
+            for info in unscaled
+        ]
+    if marker is not None and marker.elements == 2:
+        found = {name: evolve(layer, weight_only=True) for name, layer in found.items()}
+    marks, wrong = _marks(header, groups)
+    problems += wrong
+    for name, mark in marks.items():
+        layer = found.get(name)
+        if layer is None or layer.format not in MARKED[mark.format]:
+            stored = layer.format if layer is not None else groups[name]["weight"].dtype
+            problems.append(
+                f"{mark.where} says that {name} is stored as {mark.format}, and its tensors say {stored}"
+            )
+        else:
+            found[name] = evolve(layer, weight_only=mark.weight_only)
+    return found, problems
+
+
+def _groups(header: Header, problems: list[str]) -> dict[str, Group]:
+    """Tensors by layer and official suffix."""
+    groups: dict[str, Group] = {}
+    for name, info in header.tensors.items():
+        layer, _, suffix = name.rpartition(".")
+        group, suffix = groups.setdefault(layer, {}), SUFFIXES.get(suffix, suffix)
+        if suffix in group:
+            problems.append(
+                f"{_at(info)} and {group[suffix].name} are two names of one thing; which one holds?"
+            )
+        else:
+            group[suffix] = info
+    return groups
+
+
+def _layer(name: str, group: Group) -> tuple[LayerFormat | None, list[str]]:
+    """The format of one layer, ``None`` for plain floats and for what is wrong, which is then said."""
+    weight, scale = group.get("weight"), group.get("weight_scale")
+    if weight is None:
+        return None, [] if scale is None else [
+            f"{_at(scale)} is a scale, and there is no {name}.weight that it is for"
+        ]
+    coded = weight.dtype in _CODES or weight.dtype == "uint8" or weight.dtype in BLOCK_DTYPES
+    if not coded:
+        if scale is None:
+            return None, []
+        return None, [f"{_at(scale)} is a scale, and {weight.name} is {weight.dtype}, which takes none"]
+    unknown = [s for s in group if s not in _BESIDE and s != "weight" and any(word in s for word in _TELLING)]
+    if unknown:
+        return None, [
+            f"{_at(group[unknown[0]])} lies beside a {weight.dtype} weight and means nothing known here"
+        ]
+    if weight.dtype in BLOCK_DTYPES:
+        kind, shape, wrong = f"gguf-{weight.dtype}", weight.shape, ""
+    elif weight.dtype == "uint8" or (scale is not None and scale.dtype in (*scales.MX_DTYPES, "uint8")):
+        kind, shape, wrong = scales.packed(weight, group)
+    elif scale is None:
+        kind, shape = f"{_CODES[weight.dtype]}-plain", weight.shape
+        wrong = f"{_at(weight)} is int8 and has no {name}.weight_scale" if weight.dtype == "int8" else ""
+    else:
+        granularity, wrong = scales.granularity(weight, scale)
+        static = "-static" if "input_scale" in group and granularity == "tensor" else ""
+        kind, shape = f"{_CODES[weight.dtype]}-{granularity}{static}", weight.shape
+    if wrong:
+        return None, [wrong]
+    tensors = {suffix: info for suffix, info in group.items() if suffix == "weight" or suffix in _BESIDE}
+    return LayerFormat(name=name, format=kind, tensors=tensors, shape=shape), []
+
+
+def _belongs(suffix: str, layer: LayerFormat | None) -> bool:
+    """Whether a tensor is, or lies beside, a weight, so that nothing is to be said of it alone."""
+    if suffix == "bias":
+        return layer is not None
+    return suffix == "weight" or suffix in _BESIDE or any(word in suffix for word in _TELLING)
+
+
+def _marks(header: Header, groups: Mapping[str, Group]) -> tuple[dict[str, _Mark], list[str]]:
+    """What ComfyUI's marks say of the layers that are there. Marks of other layers are left alone: a part that is
+    taken out of a whole checkpoint keeps the metadata of all."""
+    said: list[tuple[str, Any, str]] = []
+    problems: list[str] = []
+    if METADATA in header.metadata:
+        where = f"the metadata {METADATA!r}"
+        layers = _json(header.metadata[METADATA])
+        layers = layers.get("layers") if isinstance(layers, dict) else None
+        if not isinstance(layers, dict):
+            problems.append(f"{where} is no JSON object of layers")
+        else:
+            said += [(name, value, where) for name, value in layers.items()]
+    for name, group in groups.items():
+        if (info := group.get(LAYER_MARK)) is not None:
+            said.append((name, _json(_bytes(info)), _at(info)))
+    marks: dict[str, _Mark] = {}
+    for name, value, where in said:
+        layer = _nearest(name, groups)
+        if layer is None:
+            continue
+        kind = value.get("format") if isinstance(value, dict) else None
+        if not isinstance(kind, str) or kind not in MARKED:
+            problems.append(f"{where} says of {name} {value!r}; known formats are {', '.join(MARKED)}")
+        elif unknown := [key for key in value if key not in _MARK_KEYS and value[key] not in (None, False)]:
+            problems.append(f"{where} says of {name} {unknown[0]!r}, which is not known here")
+        else:
+            only = bool(value.get("full_precision_matrix_mult"))
+            marks[layer] = _Mark(format=kind, weight_only=only, where=where)
+    return marks, problems
+
+
+def _nearest(name: str, groups: Mapping[str, Group]) -> str | None:
+    """The layer that a mark means; it may leave out, or have kept, the prefix of the network."""
+    if "weight" in groups.get(name, {}):
+        return name
+    tail = f".{name}"
+    found = [layer for layer, group in groups.items() if "weight" in group and (layer.endswith(tail))]
+    found += [
+        layer for layer, group in groups.items() if layer and "weight" in group and name.endswith(f".{layer}")
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _bytes(info: TensorInfo) -> bytes:
+    """The bytes of a mark, the only tensor whose content says what the file is."""
+    if info.dtype != "uint8" or info.offset is None or info.nbytes > _MAX_MARK:
+        return b""
+    try:
+        with info.file.open("rb") as file:
+            file.seek(info.offset)
+            return file.read(info.nbytes)
+    except OSError:
+        return b""
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _at(info: TensorInfo) -> str:
+    return f"{info.file.name}: {info.name}"
