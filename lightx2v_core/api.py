@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from lightx2v_core.protocols import (
         Adapter,
         Attention,
+        Change,
         Conditions,
         LoadedComponent,
         LoraApplier,
@@ -73,6 +74,7 @@ _LATER = {
         (
             "Adapter",
             "Attention",
+            "Change",
             "Conditions",
             "LoadedComponent",
             "LoraApplier",
@@ -96,6 +98,7 @@ __all__ = [
     "Attention",
     "AttentionSpec",
     "BuildContext",
+    "Change",
     "CheckpointError",
     "CheckpointFacts",
     "CommandSpec",

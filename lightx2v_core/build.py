@@ -15,6 +15,7 @@ from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
+from lightx2v_core.lora.matching import match
 from lightx2v_core.plan import Plan
 from lightx2v_core.protocols import (
     Adapter,
@@ -26,7 +27,7 @@ from lightx2v_core.protocols import (
     VideoModel,
     WeightSource,
 )
-from lightx2v_core.recognise import loader_for, read_header
+from lightx2v_core.recognise import component_spec, loader_for, read_header
 from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import BuildContext
@@ -149,16 +150,26 @@ class _Loras:
         if resolved.lora_applier is None:
             return
         self._applier = resolved.lora_applier.spec.build(resolved.lora_applier.config, resolved.ctx)
-        main = resolved.found.spec.components[0].name
+        found = resolved.found
+        main = found.spec.components[0].name
         for lora in resolved.loaded.config.loras:
             header = read_header(resolved.registry, Path(lora.path).expanduser())
             source = open_source(header, resolved.registry, resolved.ctx)
             opened.callback(source.close)
             target = (lora.name or main).removesuffix("_model")
-            self._adapters.setdefault(target, []).append(
-                Adapter(source=source, strength=lora.strength, alpha=lora.alpha, target=target)
+            coverage = match(
+                header, found.recognition.expected.get(target, {}), component_spec(found.spec, target).layouts
             )
-        if unknown := set(self._adapters) - set(resolved.found.recognition.components):
+            self._adapters.setdefault(target, []).append(
+                Adapter(
+                    source=source,
+                    changes=coverage.changes,
+                    strength=lora.strength,
+                    target=target,
+                    name=Path(lora.path).name,
+                )
+            )
+        if unknown := set(self._adapters) - set(found.recognition.components):
             raise RequestError(
                 f"a LoRA is for {', '.join(sorted(unknown))}, which {resolved.plan.variant} does not have"
             )

@@ -82,13 +82,37 @@ class Offloader(Protocol):
 
 
 @frozen(kw_only=True)
+class Change:
+    """What one LoRA does to one tensor of a network.
+
+    ``tensors`` are stored names by role. Kinds: ``low-rank`` (``down`` [r, in, ...], ``up`` [out, r], for a Tucker
+    decomposition ``mid`` [r, r, ...]), ``diff`` (``diff``, added as it is), ``loha`` and ``lokr`` (the factors as in
+    LyCORIS). ``alpha`` and ``magnitude`` (of a DoRA) may stand beside them.
+    """
+
+    #: the tensor, by its official name
+    target: str
+    kind: str
+    tensors: Mapping[str, str]
+    #: shape of what is added
+    shape: tuple[int, ...]
+    rank: int | None = None
+    #: rows of the tensor that are meant (first, behind the last), ``None`` for all of them
+    rows: tuple[int, int] | None = None
+    #: alpha / rank; the adapter's strength comes on top of it
+    scale: float = 1.0
+
+
+@frozen(kw_only=True)
 class Adapter:
     """A LoRA file and how strongly it is applied; ``target`` is a component such as ``dit`` or ``high_noise``."""
 
     source: WeightSource
+    changes: Sequence[Change]
     strength: float = 1.0
-    alpha: float | None = None
     target: str = "dit"
+    #: the file, for messages
+    name: str = ""
 
 
 class LoraApplier(Protocol):

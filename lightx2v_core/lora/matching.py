@@ -1,0 +1,323 @@
+"""Compares a LoRA file with a network: which of its changes find their tensor, which do not, and why.
+
+The network is known by what it expects, names and shapes, and by the key maps of its component: a file that was made
+for another layout of the same network goes through the map of that layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from math import prod
+
+from attrs import field, frozen
+
+from lightx2v_core.lora import naming
+from lightx2v_core.lora.recognition import LoraFile, Target, dotted_names, flat_name, parsed
+from lightx2v_core.protocols import Change
+from lightx2v_core.specs import KeyMap
+from lightx2v_core.tensors import Header, TensorInfo
+
+Shapes = Mapping[str, Sequence[int]]
+
+#: kind of a change -> the roles it consists of; the rest of its tensors scale it
+_ROLES: Mapping[str, frozenset[str]] = {
+    "low-rank": frozenset({"down", "up", "mid"}),
+    "loha": frozenset({"w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"}),
+    "lokr": frozenset({"w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"}),
+}
+
+
+@frozen(kw_only=True)
+class Coverage:
+    """What of a file has an effect on a network."""
+
+    changes: tuple[Change, ...]
+    #: stored names of the tensors that these changes use
+    matched: tuple[str, ...]
+    #: stored names that belong nowhere -> why
+    unmatched: Mapping[str, str] = field(factory=dict)
+    #: stored names whose tensor has another shape -> what does not fit
+    mismatched: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every tensor of the file has an effect."""
+        return not self.unmatched and not self.mismatched
+
+
+def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
+    """What a LoRA does to a network that expects the tensors ``expected`` (name -> shape). ``layouts`` are the key maps
+    of its component."""
+    file = lora if isinstance(lora, LoraFile) else parsed(lora)
+    names = _Names(expected, layouts)
+    changes: list[Change] = []
+    by_target: dict[tuple[str, str, tuple[int, int] | None], str] = {}
+    unmatched = dict.fromkeys(file.unknown, "is no part of a change that is known")
+    mismatched: dict[str, str] = {}
+    for target in file.targets:
+        made, problems, wrong = _changes(target, names)
+        for change in made:
+            key = (change.target, change.kind, change.rows)
+            if key in by_target:
+                reason = f"{change.target} is changed by {by_target[key]} already"
+                problems |= dict.fromkeys(change.tensors.values(), reason)
+                continue
+            by_target[key] = target.base
+            changes.append(change)
+        unmatched |= problems
+        mismatched |= wrong
+    used = {name for change in changes for name in change.tensors.values()}
+    return Coverage(
+        changes=tuple(changes),
+        matched=tuple(name for name in file.header if name in used),
+        unmatched={name: why for name, why in unmatched.items() if name not in used},
+        mismatched={name: why for name, why in mismatched.items() if name not in used},
+    )
+
+
+def _changes(target: Target, names: _Names) -> tuple[list[Change], dict[str, str], dict[str, str]]:
+    """The changes of one target; its tensors that find no place, and those that do not fit, with reasons."""
+    made: list[Change] = []
+    unmatched: dict[str, str] = {}
+    mismatched: dict[str, str] = {}
+    done: set[str] = set()
+    for kind in target.kinds:
+        kind = "low-rank" if kind.startswith("low-rank") else kind
+        roles = _ROLES.get(kind, frozenset({kind}))
+        tensors = {role: info for role, info in target.tensors.items() if role in roles}
+        done |= set(tensors)
+        extras = {}
+        if kind in _ROLES:
+            extras = {role: target.tensors[role] for role in ("alpha", "magnitude") if role in target.tensors}
+            done |= set(extras)
+        place = names.find(target.base, naming.PARAMETERS.get(kind, "weight"))
+        everything = {**tensors, **extras}
+        if place is None:
+            reason = "the network has no such tensor"
+            unmatched |= {info.name: reason for info in everything.values()}
+        elif problem := _misfit(kind, everything, place.shape):
+            mismatched |= {
+                info.name: f"{place.tensor} is {list(place.shape)}, {problem}" for info in everything.values()
+            }
+        else:
+            made.append(
+                Change(
+                    target=place.tensor,
+                    kind="diff" if kind.startswith("diff") else kind,
+                    tensors={role: info.name for role, info in _plain(everything).items()},
+                    rank=target.rank if kind in _ROLES else None,
+                    shape=place.shape,
+                    rows=place.rows,
+                )
+            )
+    if "up_bias" in target.tensors and "low-rank" in {change.kind for change in made}:
+        done.add("up_bias")
+        _add_bias(target, names, made, unmatched, mismatched)
+    for role, info in target.tensors.items():
+        if role not in done:
+            unmatched.setdefault(info.name, f"{target.base} lacks what belongs to it: {_lacks(target)}")
+    return made, unmatched, mismatched
+
+
+def _add_bias(
+    target: Target,
+    names: _Names,
+    made: list[Change],
+    unmatched: dict[str, str],
+    mismatched: dict[str, str],
+) -> None:
+    """The bias of the second matrix: a difference of the layer's bias, scaled like the pair."""
+    info, place = target.tensors["up_bias"], names.find(target.base, "bias")
+    if place is None:
+        unmatched[info.name] = "the network has no such tensor"
+    elif info.elements != prod(place.shape):
+        mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, it is {list(info.shape)}"
+    else:
+        tensors = {"diff": info.name}
+        if "alpha" in target.tensors:
+            tensors["alpha"] = target.tensors["alpha"].name
+        made.append(
+            Change(
+                target=place.tensor,
+                kind="diff",
+                tensors=tensors,
+                rank=target.rank,
+                shape=place.shape,
+                rows=place.rows,
+            )
+        )
+
+
+def _plain(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Differences have one role, whatever parameter they are of."""
+    return {"diff" if role.startswith("diff") else role: info for role, info in tensors.items()}
+
+
+def _lacks(target: Target) -> str:
+    roles = set(target.tensors)
+    if roles & {"down", "up"}:
+        return "down" if "down" not in roles else "up"
+    return "a matrix"
+
+
+def _misfit(kind: str, tensors: Mapping[str, TensorInfo], shape: Sequence[int]) -> str:
+    """Why the parts of a change do not make up a tensor of ``shape``; empty when they do."""
+    shapes = {role: info.shape for role, info in tensors.items()}
+    said = ", ".join(f"{role} {list(shapes[role])}" for role in tensors if role != "alpha")
+    if "alpha" in tensors and tensors["alpha"].elements != 1:
+        return f"its alpha is no single number: {list(shapes['alpha'])}"
+    if "magnitude" in shapes and prod(shapes["magnitude"]) not in (shape[0], *shape[1:2]):
+        return f"the file has {said}"
+    if kind not in _ROLES:
+        fits = prod(tensors[kind].shape) == prod(shape)
+    elif len(shape) < 2:
+        fits = False
+    elif kind == "low-rank":
+        fits = _fits_low_rank(shapes, shape)
+    elif kind == "loha":
+        fits = _fits_loha(shapes, shape)
+    else:
+        fits = _fits_lokr(shapes, shape)
+    return "" if fits else f"the file has {said}"
+
+
+def _fits_low_rank(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:
+    down, up, mid = shapes["down"], shapes["up"], shapes.get("mid")
+    if len(down) < 2 or len(up) < 2 or prod(up[2:]) != 1 or up[0] != shape[0] or not down[0]:
+        return False
+    if mid is None:
+        return up[1] == down[0] and prod(down[1:]) == prod(shape[1:])
+    kernel = tuple(mid[2:])
+    return (
+        len(mid) >= 2
+        and (mid[0], mid[1]) == (up[1], down[0])
+        and prod(down[2:]) == 1
+        and (down[1], *kernel) == tuple(shape[1:])
+    )
+
+
+def _fits_loha(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:
+    made = [_product(shapes, part, f"t{part[1]}") for part in ("w1", "w2")]
+    return all(one is not None and one[0] == shape[0] and prod(one) == prod(shape) for one in made)
+
+
+def _fits_lokr(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:
+    first, second = _product(shapes, "w1", "t1"), _product(shapes, "w2", "t2")
+    return (
+        first is not None
+        and second is not None
+        and len(first) == 2
+        and len(second) >= 2
+        and first[0] * second[0] == shape[0]
+        and first[1] * prod(second[1:]) == prod(shape[1:])
+    )
+
+
+def _product(shapes: Mapping[str, tuple[int, ...]], part: str, core: str) -> tuple[int, ...] | None:
+    """Shape of a factor that is stored whole, as a product ``a @ b``, or with a core tensor ``t``; ``None`` when these
+    do not fit together."""
+    if part in shapes:
+        return shapes[part]
+    a, b, t = shapes[f"{part}_a"], shapes[f"{part}_b"], shapes.get(core)
+    if len(a) != 2 or len(b) != 2:
+        return None
+    if t is None:
+        return (a[0], b[1]) if a[1] == b[0] else None
+    return (a[1], b[1], *t[2:]) if len(t) >= 2 and (t[0], t[1]) == (a[0], b[0]) else None
+
+
+@frozen(kw_only=True)
+class _Place:
+    """Where a change goes: the tensor, the shape it makes up, and which rows of the tensor when it is a part."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    rows: tuple[int, int] | None = None
+
+
+class _Names:
+    """Finds the tensors of a network by the names that files use for its modules."""
+
+    def __init__(self, expected: Shapes, layouts: Sequence[KeyMap]) -> None:
+        self._expected = expected
+        self._layouts = layouts
+        self._flat: dict[str, str | None] = {}
+        for name in expected:
+            key = name.replace(".", "_")
+            self._flat[key] = (
+                None if key in self._flat else name
+            )  # two tensors with one flat name: neither is meant
+
+    def find(self, base: str, parameter: str) -> _Place | None:
+        """The tensor of ``parameter`` of a module, or the tensor that itself is called ``base``."""
+        flat = flat_name(base)
+        for name in flat or dotted_names(base):
+            for old in _spellings(name, flat=bool(flat)):
+                for full in _with_parameter(old, parameter, "_" if flat else "."):
+                    if found := self._flat_place(full) if flat else self._place(full):
+                        return found
+        return None
+
+    def _place(self, name: str) -> _Place | None:
+        if name in self._expected:
+            return _Place(tensor=name, shape=tuple(self._expected[name]))
+        for key_map in self._layouts:
+            tensor, _, part = renamed(key_map, name).partition("#")
+            if tensor in self._expected:
+                return self._part(key_map, tensor, part)
+        return None
+
+    def _flat_place(self, name: str) -> _Place | None:
+        if tensor := self._flat.get(name):
+            return _Place(tensor=tensor, shape=tuple(self._expected[tensor]))
+        for key_map in self._layouts:
+            key, _, part = renamed(key_map, name, flat=True).partition("#")
+            if tensor := self._flat.get(key.replace(".", "_")):
+                return self._part(key_map, tensor, part)
+        return None
+
+    def _part(self, key_map: KeyMap, tensor: str, part: str) -> _Place | None:
+        shape = tuple(self._expected[tensor])
+        if not part:
+            return _Place(tensor=tensor, shape=shape)
+        if part not in key_map.joins or shape[0] % len(key_map.joins):
+            return None
+        rows = shape[0] // len(key_map.joins)
+        start = key_map.joins.index(part) * rows
+        return _Place(tensor=tensor, shape=(rows, *shape[1:]), rows=(start, start + rows))
+
+
+def _with_parameter(name: str, parameter: str, dot: str) -> Iterable[str]:
+    """The full names that a module's name can mean: its parameter, or itself when it is a tensor."""
+    yield f"{name}{dot}{parameter}"
+    yield name
+
+
+def _spellings(name: str, *, flat: bool) -> Iterable[str]:
+    """A module's name as it is, and as older programs mean it."""
+    yield name
+    if not flat:
+        modern = name
+        for pattern, text in naming.OLD_MODULES:
+            modern = re.sub(pattern, text, modern)
+        if modern != name:
+            yield modern
+
+
+def renamed(key_map: KeyMap, name: str, *, flat: bool = False) -> str:
+    """A name through the renames of a key map; with ``flat`` its dots are underscores."""
+    for pattern, text in _compiled(key_map.renames, flat):
+        name = pattern.sub(text, name)
+    return name
+
+
+@lru_cache(maxsize=64)
+def _compiled(renames: tuple[tuple[str, str], ...], flat: bool) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(_any_dot(pattern) if flat else pattern), text) for pattern, text in renames)
+
+
+def _any_dot(pattern: str) -> str:
+    """A pattern whose dots match underscores as well: in flat names nothing tells them apart."""
+    return re.sub(r"\[[^\]]*\]|\\\.", lambda found: "[._]" if found[0] == r"\." else found[0], pattern)

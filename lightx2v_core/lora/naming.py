@@ -1,0 +1,114 @@
+"""The names that LoRA files use, as data: what stands before a module's name, and what stands after it.
+
+A stored name is prefix, module and suffix: ``diffusion_model.`` ``blocks.0.self_attn.q`` ``.lora_A.weight``. The suffix
+says which part of a change the tensor is (its role), the prefix which program wrote it. To read another family of
+names, add a line here.
+
+Sources: the files and loaders of LightX2V, diffusers, PEFT, kohya-ss/musubi-tuner, ComfyUI and LyCORIS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Family:
+    """A way to name the parts of a change: role -> regular expression of the end of a name."""
+
+    name: str
+    suffixes: Mapping[str, str]
+
+
+#: Roles: ``down`` [rank, in], ``up`` [out, rank] and ``mid`` [rank, rank, ...] of a low-rank pair; ``up_bias`` of one
+#: whose second matrix has a bias; ``diff``, ``diff_b`` and ``diff_m`` are added to weight, bias and modulation.
+#: An adapter of PEFT may have a name of its own, which stands inside the key.
+FAMILIES = (
+    Family(
+        name="standard",
+        suffixes={
+            "down": r"\.lora_down\.weight",
+            "up": r"\.lora_up\.weight",
+            "mid": r"\.lora_mid\.weight",
+        },
+    ),
+    Family(
+        name="peft",
+        suffixes={"down": r"\.lora_A\.weight", "up": r"\.lora_B\.weight", "up_bias": r"\.lora_B\.bias"},
+    ),
+    Family(
+        name="peft, named adapter",
+        suffixes={
+            "down": r"\.lora_A\.(?P<adapter>[^.]+)\.weight",
+            "up": r"\.lora_B\.(?P<adapter>[^.]+)\.weight",
+            "up_bias": r"\.lora_B\.(?P<adapter>[^.]+)\.bias",
+        },
+    ),
+    Family(name="peft, bare", suffixes={"down": r"\.lora_A", "up": r"\.lora_B"}),
+    Family(name="diffusers", suffixes={"down": r"\.lora\.down\.weight", "up": r"\.lora\.up\.weight"}),
+    Family(name="diffusers, old", suffixes={"down": r"_lora\.down\.weight", "up": r"_lora\.up\.weight"}),
+    Family(
+        name="transformers",
+        suffixes={"down": r"\.lora_linear_layer\.down\.weight", "up": r"\.lora_linear_layer\.up\.weight"},
+    ),
+    Family(
+        name="loha",
+        suffixes={
+            part: rf"\.hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")
+        },
+    ),
+    Family(
+        name="lokr",
+        suffixes={
+            part: rf"\.lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")
+        },
+    ),
+    Family(
+        name="difference", suffixes={"diff": r"\.diff", "diff_b": r"\.diff_b", "diff_m": r"\.diff_m"}
+    ),
+)  # fmt: skip
+
+#: what stands beside the parts of any family: its scaling, and the magnitude that makes a DoRA of it
+SHARED: Mapping[str, str] = {
+    "alpha": r"\.alpha",
+    "magnitude": r"\.dora_scale|\.lora_magnitude_vector(?:\.(?P<adapter>(?!weight$)[^.]+))?(?:\.weight)?",
+}
+
+#: role of a difference -> name of the parameter it is added to
+PARAMETERS: Mapping[str, str] = {
+    "diff": "weight",
+    "diff_b": "bias",
+    "diff_m": "modulation",
+    "up_bias": "bias",
+}
+
+#: first parts of a dotted name that may be in front of the network's own names, in any number and order
+PREFIXES = frozenset(
+    {
+        "base_model",
+        "model",
+        "diffusion_model",
+        "transformer",
+        "transformer_2",
+        "unet",
+        "dit",
+        "module",
+        "pipe",
+    }
+)
+#: prefixes of the second network of a pipeline that has two
+SECOND = frozenset({"transformer_2"})
+
+#: what is in front of names whose dots are underscores
+FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lycoris_")
+#: what may follow these, as ``PREFIXES`` does in dotted names
+FLAT_NESTED = ("model_diffusion_model_", "diffusion_model_", "model_", "transformer_", "unet_")
+
+#: names of modules as older versions of diffusers wrote them -> as its networks have them
+OLD_MODULES = ((r"\.processor\.", "."), (r"\.to_out$", ".to_out.0"))
+
+
+#: what may follow a word that looks like the name of an expert and is none, such as ``low_rank``
+NOT_EXPERTS = ("rank", "vram", "res", "resolution", "poly", "step", "steps", "strength")

@@ -1,0 +1,239 @@
+"""What a LoRA file holds, read off its header: whether it is one, its families of names, ranks, alphas and kinds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
+
+from lightx2v_core.lora import naming
+from lightx2v_core.lora.scalars import read_scalars
+from lightx2v_core.tensors import Header, TensorInfo
+
+_SUFFIXES = tuple(
+    (family.name, role, re.compile(f"(?P<base>.+){suffix}"))
+    for family in naming.FAMILIES
+    for role, suffix in family.suffixes.items()
+)
+_SHARED = tuple((role, re.compile(f"(?P<base>.+?)(?:{suffix})")) for role, suffix in naming.SHARED.items())
+_LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"})
+
+
+@frozen(kw_only=True)
+class Target:
+    """What a file holds for one module: its name as stored, without what says the part, and the parts by role."""
+
+    base: str
+    family: str
+    tensors: Mapping[str, TensorInfo]
+    adapter: str = ""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What it does: ``low-rank``, ``low-rank with mid``, ``loha``, ``lokr``, ``diff``, ``diff_b``, ``diff_m``."""
+        roles, found = set(self.tensors), []
+        if {"down", "up"} <= roles:
+            found.append("low-rank with mid" if "mid" in roles else "low-rank")
+        if self.family == "loha" and {"w1_a", "w1_b", "w2_a", "w2_b"} <= roles:
+            found.append("loha")
+        if (
+            self.family == "lokr"
+            and any(part <= roles for part in _LOKR_FIRST)
+            and any(part <= roles for part in _LOKR_SECOND)
+        ):
+            found.append("lokr")
+        return (*found, *(role for role in ("diff", "diff_b", "diff_m") if role in roles))
+
+    @property
+    def rank(self) -> int | None:
+        """The rank of its matrices; ``None`` when it has none."""
+        for role in ("down", "w1_b", "w2_b"):
+            if role in self.tensors and self.tensors[role].shape:
+                return self.tensors[role].shape[0]
+        return None
+
+
+@frozen(kw_only=True)
+class LoraFile:
+    """A header taken apart."""
+
+    header: Header
+    targets: tuple[Target, ...]
+    #: names that are no part of a change
+    unknown: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class LoraDescription:
+    """What a LoRA file is."""
+
+    #: the family that most of its changes are named by
+    family: str
+    families: tuple[str, ...]
+    #: different ranks, rising
+    ranks: tuple[int, ...]
+    #: different alphas, rising; empty when it has none, or when only its loader could read them
+    alphas: tuple[float, ...]
+    #: changes that have an alpha, of all that could
+    with_alpha: int
+    scalable: int
+    #: kind of change -> how many
+    kinds: Mapping[str, int]
+    #: module without the number of its block (``blocks.N.self_attn.q``) -> how many changes
+    targets: Mapping[str, int]
+    #: the expert that it says it is for, and what says so
+    expert: str | None
+    expert_why: str
+    #: names that are no part of a change
+    unknown: tuple[str, ...] = field(default=())
+    parameters: int
+
+    @property
+    def magnitudes(self) -> int:
+        """How many of its changes are of DoRA."""
+        return self.kinds.get("magnitude", 0)
+
+
+def is_lora(header: Header) -> bool:
+    """Whether a file is a LoRA: most of its tensors are parts of changes, and one of these is complete."""
+    file = parsed(header)
+    return 2 * len(file.unknown) < len(header) and any(target.kinds for target in file.targets)
+
+
+def parsed(header: Header) -> LoraFile:
+    """The changes of a file. Parts of one module belong together; those of different families are changes of their
+    own, and what a module has beside them (alpha, magnitude) is part of each."""
+    parts: dict[tuple[str, str, str], dict[str, TensorInfo]] = {}
+    shared: dict[str, dict[tuple[str, str], TensorInfo]] = {}
+    unknown = []
+    for name, info in header.tensors.items():
+        for family, role, pattern in _SUFFIXES:
+            if match := pattern.fullmatch(name):
+                adapter = match.groupdict().get("adapter") or ""
+                parts.setdefault((match["base"], family, adapter), {})[role] = info
+                break
+        else:
+            for role, pattern in _SHARED:
+                if match := pattern.fullmatch(name):
+                    adapter = match.groupdict().get("adapter") or ""
+                    shared.setdefault(match["base"], {})[role, adapter] = info
+                    break
+            else:
+                unknown.append(name)
+    targets = []
+    for (base, family, adapter), tensors in parts.items():
+        if family != "difference":
+            for (role, of), info in shared.get(base, {}).items():
+                if of in ("", adapter):
+                    tensors[role] = info
+        targets.append(Target(base=base, family=family, tensors=tensors, adapter=adapter))
+    used = {info.name for target in targets for info in target.tensors.values()}
+    alone = [info.name for by_role in shared.values() for info in by_role.values() if info.name not in used]
+    return LoraFile(header=header, targets=tuple(targets), unknown=(*unknown, *alone))
+
+
+def describe(header: Header, experts: Sequence[str] = ("high_noise", "low_noise")) -> LoraDescription:
+    """What a LoRA file says of itself. ``experts`` are the names that a hint of the expert can mean."""
+    file = parsed(header)
+    families = Counter(_family(target) for target in file.targets)
+    kinds: Counter[str] = Counter(kind for target in file.targets for kind in target.kinds)
+    magnitudes = sum("magnitude" in target.tensors for target in file.targets)
+    if magnitudes:
+        kinds["magnitude"] = magnitudes
+    scalable = [target for target in file.targets if target.rank is not None]
+    alphas = [target.tensors["alpha"] for target in scalable if "alpha" in target.tensors]
+    expert, why = expert_hint(header, experts)
+    return LoraDescription(
+        family=families.most_common(1)[0][0] if families else "none",
+        families=tuple(name for name, _ in families.most_common()),
+        ranks=tuple(sorted({target.rank for target in scalable if target.rank is not None})),
+        alphas=tuple(sorted(set(read_scalars(alphas).values()))),
+        with_alpha=len(alphas),
+        scalable=len(scalable),
+        kinds=dict(kinds),
+        targets=dict(Counter(_group(target.base) for target in file.targets)),
+        expert=expert,
+        expert_why=why,
+        unknown=file.unknown,
+        parameters=header.parameters,
+    )
+
+
+def shown(base: str) -> str:
+    """The name of a module without the prefixes in front of it."""
+    if flat := flat_name(base):
+        return flat[-1]
+    return dotted_names(base)[-1]
+
+
+def dotted_names(base: str) -> list[str]:
+    """A dotted name with ever more of its prefixes left out; the first is the name as it is."""
+    parts = base.split(".")
+    names = [base]
+    while len(parts) > 1 and parts[0] in naming.PREFIXES:
+        parts = parts[1:]
+        names.append(".".join(parts))
+    return names
+
+
+def flat_name(base: str) -> list[str]:
+    """A name whose dots are underscores with ever more of its prefixes left out; empty when it is not of that kind."""
+    prefix = next((text for text in naming.FLAT_PREFIXES if base.startswith(text)), None)
+    if prefix is None:
+        return []
+    names = [base.removeprefix(prefix)]
+    while nested := next((text for text in naming.FLAT_NESTED if names[-1].startswith(text)), None):
+        names.append(names[-1].removeprefix(nested))
+    return names
+
+
+def second(base: str) -> bool:
+    """Whether a name is of the second network of a pipeline that has two."""
+    for part in base.split("."):
+        if part in naming.SECOND:
+            return True
+        if part not in naming.PREFIXES:
+            return False
+    return False
+
+
+def expert_hint(header: Header, experts: Sequence[str]) -> tuple[str | None, str]:
+    """The one of several networks that a file says it is for, and what says so: its keys, its metadata, its name."""
+    if len(experts) < 2:
+        return None, ""
+    if header.tensors and all(second(name) for name in header):
+        return experts[1], f"its keys start with {sorted(naming.SECOND)[0]}"
+    said = {
+        key: header.metadata[key] for key in ("ss_output_name", "modelspec.title") if key in header.metadata
+    }
+    files = {f"file {info.file.name}": info.file.stem for info in header.tensors.values()}
+    for what, text in (*((f"metadata {key}", value) for key, value in said.items()), *files.items()):
+        named = [name for name in experts if _names(text, name, experts)]
+        if len(named) == 1:
+            return named[0], what
+    return None, ""
+
+
+def _names(text: str, name: str, experts: Sequence[str]) -> bool:
+    """Whether a text names an expert: by its whole name, or by the word that only it has (``high``, ``low``)."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", " ", text).lower()
+    own = name.split("_")
+    if re.search(rf"\b{' ?'.join(map(re.escape, own))}\b", words):
+        return True
+    others = {word for other in experts if other != name for word in other.split("_")}
+    not_experts = "|".join(naming.NOT_EXPERTS)
+    return any(
+        re.search(rf"\b{re.escape(word)}\b(?! ?(?:{not_experts})\b)", words)
+        for word in own
+        if word not in others
+    )
+
+
+def _group(base: str) -> str:
+    return re.sub(r"(?<=[._])\d+(?=[._])", "N", shown(base), count=1)
+
+
+def _family(target: Target) -> str:
+    return f"{target.family}, flat names" if flat_name(target.base) else target.family

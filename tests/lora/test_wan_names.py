@@ -1,0 +1,82 @@
+"""The reference LoRA files, and names of real ones, against the networks of the installed plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+
+from lightx2v_core.builtin.safetensors_file import read_header
+from lightx2v_core.lora.matching import match
+from lightx2v_core.lora.recognition import is_lora
+from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_wan21.api import DIT_DIFFUSERS, DitArchitecture, dit_tensors
+
+FILES = {
+    "lora_ab_diffusion_model": 20, "lora_down_up_alpha": 20, "kohya_lora_unet": 20, "lightx2v_diff": 69,
+    "peft_default": 8, "diffusers_names": 20,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_of_the_reference_files_is_matched(name: str, golden: Callable[[str], Path]) -> None:
+    folder = golden("lora_wan21_t2v")
+    network = read_header(folder / "ckpt" / "diffusion_pytorch_model.safetensors")
+    lora = read_header(folder / "loras" / f"{name}.safetensors")
+    assert is_lora(lora)
+    assert not is_lora(network)
+    found = match(lora, network.shapes, (DIT_DIFFUSERS,))
+    assert found.whole
+    assert len({change.target for change in found.changes}) == FILES[name]
+    assert len(found.matched) == len(lora)
+
+
+def test_every_tensor_of_an_image_network_is_found_by_its_flat_and_dotted_name() -> None:
+    arch = DitArchitecture(
+        dim=32, ffn_dim=48, num_heads=2, num_layers=12, in_dim=36, out_dim=16, image_dim=24, image_positions=5,
+        vace_layers=(0, 5),
+    )  # fmt: skip
+    expected = dit_tensors(arch)
+    for name, shape in expected.items():
+        base, _, parameter = name.rpartition(".")
+        suffix = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}.get(parameter)
+        key = f"{name}.diff" if suffix is None else f"{base}.{suffix}"
+        flat = key.replace(".", "_").removesuffix(f"_{suffix or 'diff'}")
+        for stored in (f"diffusion_model.{key}", f"lora_unet_{flat}.{suffix or 'diff'}"):
+            info = TensorInfo(name=stored, shape=shape, dtype="float32", file=Path("x.safetensors"))
+            found = match(Header(tensors={stored: info}), expected, (DIT_DIFFUSERS,))
+            assert [change.target for change in found.changes] == [name], stored
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("blocks.7.attn1.to_q", "blocks.7.self_attn.q"), ("blocks.7.attn2.to_out.0", "blocks.7.cross_attn.o"),
+        ("blocks.7.attn2.add_k_proj", "blocks.7.cross_attn.k_img"), ("blocks.7.ffn.net.0.proj", "blocks.7.ffn.0"),
+        ("blocks.7.ffn.net.2", "blocks.7.ffn.2"), ("proj_out", "head.head"),
+        ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
+        ("condition_embedder.time_proj", "time_projection.1"),
+        ("condition_embedder.text_embedder.linear_2", "text_embedding.2"),
+        ("condition_embedder.image_embedder.ff.net.0.proj", "img_emb.proj.1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "style", ["transformer.{}", "base_model.model.{}", "lora_unet_{}", "lora_transformer_{}"]
+)
+def test_names_of_diffusers_dotted_and_flat(theirs: str, ours: str, style: str) -> None:
+    arch = DitArchitecture(
+        dim=32, ffn_dim=48, num_heads=2, num_layers=8, in_dim=36, out_dim=16, image_dim=24
+    )  # fmt: skip
+    expected = dit_tensors(arch)
+    rows, columns = expected[f"{ours}.weight"]
+    base = style.format(theirs.replace(".", "_") if style.startswith("lora") else theirs)
+    shapes = {f"{base}.lora_down.weight": (4, columns), f"{base}.lora_up.weight": (rows, 4)}
+    infos = {
+        name: TensorInfo(name=name, shape=shape, dtype="float32", file=Path("x.safetensors"))
+        for name, shape in shapes.items()
+    }
+    found = match(Header(tensors=infos), expected, (DIT_DIFFUSERS,))
+    assert [change.target for change in found.changes] == [f"{ours}.weight"]
