@@ -46,7 +46,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
             component = resolved.found.components[name]
             source = open_source(component.stored, resolved.registry, ctx)
             opened.callback(source.close)
-            if component.mapped.renamed:
+            if component.mapped.renamed or component.header != component.stored:
                 source = MappedSource(source, component.mapped)
             loading = _Loading(name, source, offloaders[name], quantizers.get(name), loras, progress)
             components[name] = LoadedComponent(

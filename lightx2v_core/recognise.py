@@ -10,7 +10,10 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.components import Component, locate, read_component, read_config
+from lightx2v_core.checkpoint.candidates import Wish
+from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
+from lightx2v_core.checkpoint.folders import expanded, first_config
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, suggestion
@@ -37,6 +40,8 @@ class Recognised:
     recognition: Recognition
     components: Mapping[str, Component]
     rejected: Mapping[str, str]
+    #: needed component that was not found -> why
+    absent: Mapping[str, str]
 
     @property
     def spec(self) -> ModelSpec[Any]:
@@ -62,7 +67,7 @@ def recognise(config: RunConfig, registry: Registry, folder: Path, ctx: BuildCon
         try:
             options = structured_options(config.model, registry, "model", item)
             components = _locate(item.spec, config, folder, read)
-            answer = _ask(item.spec, folder, components, options)
+            answer = _ask(item.spec, folder, components, options, read)
         except CheckpointError as exc:
             broken.append(exc)
             rejected[item.qualified] = str(exc)
@@ -80,13 +85,24 @@ def recognise(config: RunConfig, registry: Registry, folder: Path, ctx: BuildCon
         reasons_text = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
         raise CheckpointError(f"no installed model knows {folder} ({listing(folder)}):\n{reasons_text}")
     item, recognition, components = known[0]
+    components = {
+        name: fitted(component, recognition.expected.get(name, {})) for name, component in components.items()
+    }
     chosen = Chosen(
         selection=Selection(
             chosen=item, why="recognised by its tensors" if config.model.use == ("auto",) else "asked for"
         ),
         config=structured_options(config.model, registry, "model", item),
     )
-    return Recognised(model=chosen, recognition=recognition, components=components, rejected=rejected)
+    assert isinstance(item.spec, ModelSpec)
+    absent = {
+        name: absence(component_spec(item.spec, name), folder, read)
+        for name in recognition.components
+        if name not in components
+    }
+    return Recognised(
+        model=chosen, recognition=recognition, components=components, rejected=rejected, absent=absent
+    )
 
 
 def check_complete(found: Recognised, folder: Path, quantized: frozenset[str]) -> None:
@@ -98,7 +114,7 @@ def check_complete(found: Recognised, folder: Path, quantized: frozenset[str]) -
         component = found.components.get(name)
         if component is None:
             problems.append(
-                f"{name}: no {part.summary} ({' or '.join(part.files)}); {part.hint or 'add it to the folder'}"
+                f"{name}: {found.absent[name]}; {part.hint or 'add it to the folder'}"
                 f" or set components.{name}.path"
             )
             continue
@@ -176,24 +192,53 @@ def _locate(
                 f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
                 f"it has {', '.join(names)}"
             )
-    components = {}
+    components: dict[str, Component] = {}
     for part in spec.components:
-        override, _ = component_setting(config, part, "path")
-        found = locate(part, folder, override, read)
+        main = components.get(spec.components[0].name)
+        wish = _wish(config, part, main.files[0].parent if main is not None else None)
+        override, asked_as = component_setting(config, part, "path")
+        if override is not None and asked_as != part.name:
+            part = _of_group(spec, part, override, asked_as)
+        found = locate(part, folder, override, read, wish)
         if found is not None:
             components[part.name] = read_component(part, folder, found, read)
     return components
 
 
+def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
+    """What the configuration asks of a component beside its path."""
+    precision, key = component_setting(config, part, "precision")
+    distilled, other = component_setting(config, part, "distilled")
+    key = key if precision is not None else other
+    return Wish(key=f"components.{key}", precision=precision, distilled=distilled, near=near)
+
+
+def _of_group(spec: ModelSpec[Any], part: ComponentSpec, path: str, group: str) -> ComponentSpec:
+    """A component whose files are looked for in a folder that was given for all of its group. One file cannot be
+    several networks: ``CheckpointError``."""
+    members = [item.name for item in spec.components if item.group == group]
+    if len(members) > 1 and (file := expanded(path)) is not None and file.is_file():
+        ways = " and ".join(f"components.{name}.path" for name in members)
+        raise CheckpointError(
+            f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
+        )
+    return part
+
+
 def _ask(
-    spec: ModelSpec[Any], folder: Path, components: Mapping[str, Component], options: Any
+    spec: ModelSpec[Any],
+    folder: Path,
+    components: Mapping[str, Component],
+    options: Any,
+    read: Callable[[Path], Header],
 ) -> Recognition | str:
     main = spec.components[0]
     if main.name not in components:
-        return f"no {main.summary} ({' or '.join(main.files)})"
+        return absence(main, folder, read)
+    here = components[main.name].files[0].parent
     facts = CheckpointFacts(
         folder=folder,
-        config=read_config(components[main.name].files[0].parent) or read_config(folder),
+        config=first_config([here, *(folder / name for name in CONFIG_FOLDERS)]),
         headers={name: component.header for name, component in components.items()},
         options=options,
     )

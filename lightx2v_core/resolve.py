@@ -13,7 +13,7 @@ from attrs import asdict, evolve, frozen
 
 from lightx2v_core import __version__, device
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.components import expanded, model_folder
+from lightx2v_core.checkpoint.folders import expanded, model_folder
 from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
@@ -307,8 +307,9 @@ def _forecast(
 def _warnings(found: Recognised, memory: MemoryForecast) -> list[str]:
     recognition, warnings = found.recognition, []
     for name in recognition.components:
-        extra = verify.unused(found.components[name].header, recognition.expected[name])
-        if extra and found.part(name).whole:
+        part = found.part(name)
+        extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
+        if extra and part.whole:
             warnings.append(
                 f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
             )

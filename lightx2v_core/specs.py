@@ -193,6 +193,10 @@ class KeyMap:
     joins: tuple[str, ...] = ()
 
 
+def _asset_paths(value: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    return {name: (paths,) if isinstance(paths, str) else tuple(paths) for name, paths in value.items()}
+
+
 @frozen(kw_only=True)
 class ComponentSpec:
     """One part of a model and where its files are, as data."""
@@ -202,16 +206,22 @@ class ComponentSpec:
     summary: str
     #: file names or globs inside the model folder, tried in order; an index file beside shards is followed
     files: tuple[str, ...]
+    #: further globs, for when none of ``files`` gives what is wanted; needs a signature
+    fallback: tuple[str, ...] = ()
     #: official names that only a file of this component has; without them, file names alone decide
     signature: tuple[str, ...] = ()
     #: other layouts than the official one
     layouts: tuple[KeyMap, ...] = ()
-    #: other files it needs: name -> path inside the folder
-    assets: Mapping[str, str] = field(factory=dict)
+    #: other files it needs: name -> where it may be inside the model's folder or beside the weights
+    assets: Mapping[str, tuple[str, ...]] = field(factory=dict, converter=_asset_paths)
     #: what to do when it is missing, such as where to get it
     hint: str = ""
     #: False for files that officially hold more than the model uses
     whole: bool = True
+    #: regular expressions of tensors that a file may hold and the model does without
+    spare: tuple[str, ...] = ()
+    #: True for a network that decides what the model is: when there are several, one has to be asked for
+    main: bool = False
     #: a name that stands for several components in the configuration, such as ``dit`` for two experts
     group: str | None = None
 

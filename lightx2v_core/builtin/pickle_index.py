@@ -107,7 +107,7 @@ class _Machine:
         return taken
 
     def since_mark(self) -> list[Any]:
-        at = max(i for i, item in enumerate(self.stack) if isinstance(item, _Mark))
+        at = next(i for i in reversed(range(len(self.stack))) if isinstance(self.stack[i], _Mark))
         items = self.stack[at + 1 :]
         del self.stack[at:]
         return items

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve, frozen
 
+from lightx2v_core.checkpoint.candidates import Candidate, ReadHeader, Wish, choose, gathered, passed_over
+from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
-from lightx2v_core.checkpoint.shards import Located, check_index, weight_sets
-from lightx2v_core.errors import CheckpointError, suggestion
+from lightx2v_core.checkpoint.places import PLACES, Place
+from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
+from lightx2v_core.errors import CheckpointError
 from lightx2v_core.specs import ComponentSpec
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.tensors import Header
 
-ReadHeader = Callable[[Path], Header]
+#: an explicit folder is taken as it is
+_HERE = (Place(folder=""),)
 
 
 @frozen(kw_only=True)
@@ -32,88 +34,78 @@ class Component:
     #: the header as the files have it
     stored: Header
     assets: Mapping[str, Path]
-
-
-def model_folder(path: str | Path) -> Path:
-    """The folder a user named; ``CheckpointError`` when it is none."""
-    folder = expanded(path)
-    if folder is None or not folder.exists():
-        raise CheckpointError(f"model folder {_short(str(path))} does not exist{_near(folder)}")
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"model path {str(path)!r} is a file; give the folder that holds the model's files"
-        )
-    if not any(folder.iterdir()):
-        raise CheckpointError(f"model folder {str(path)!r} is empty")
-    return folder
-
-
-def expanded(path: str | Path) -> Path | None:
-    """A path with ``~`` replaced, ``None`` when no file can be called so."""
-    try:
-        found = Path(path).expanduser()
-        found.exists()
-    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
-        return None
-    return found
-
-
-def _near(folder: Path | None) -> str:
-    """What else is there, for a folder that is not."""
-    parent = next((p for p in folder.parents if p.is_dir()), None) if folder is not None else None
-    if folder is None or parent is None:
-        return ""
-    try:
-        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
-    except OSError:
-        return ""
-    if near := suggestion(folder.relative_to(parent).parts[0], names):
-        return f"{near} (in {str(parent)!r})"
-    return f"; {str(parent)!r} holds: {', '.join(names[:8])}" if names else ""
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a folder, ``{}`` when there is none."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise CheckpointError(f"{path} is damaged: {exc}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__} where an object is expected")
-    return value
+    #: other files that could have been the component
+    passed_over: tuple[str, ...] = ()
 
 
 def locate(
-    spec: ComponentSpec, folder: Path, override: str | None, read: ReadHeader | None = None
+    spec: ComponentSpec,
+    folder: Path,
+    override: str | None,
+    read: ReadHeader | None = None,
+    wish: Wish | None = None,
 ) -> Located | None:
     """The files of a component and the rule that chose them, ``None`` when there are none.
 
-    An explicit path wins and must exist; else the first of the spec's patterns that matches, which may name a folder
-    inside the model's. An index beside shards is followed. With ``read``, files that lack the spec's signature are
-    passed over. Several candidates are a ``CheckpointError`` that lists them.
+    An explicit path wins and must exist; else the candidates of all places inside the model's folder are weighed, see
+    ``candidates``. An index beside shards is followed. With ``read``, files that lack the spec's signature are passed
+    over. What is ambiguous or incomplete is a ``CheckpointError``.
     """
+    wish = wish or Wish()
+    wish = evolve(wish, key=wish.key or f"components.{spec.name}")
     if override is not None:
-        return _explicit(spec, override, read)
-    return _matching(spec, folder, spec.files, read)
+        return _explicit(spec, override, read, wish)
+    patterns = [*spec.files, *spec.fallback]
+    found = gathered(spec, folder, patterns, read, wish)
+    chosen = choose(spec, folder, found, wish)
+    if chosen is None:
+        return None
+    place = f"{chosen.place.folder}/" if chosen.place.folder else ""
+    return _located(chosen, found, f"{place}{patterns[chosen.pattern]}")
 
 
-def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None) -> Located:
-    key = f"components.{spec.name}.path"
+def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
+    """Why a folder holds no such component, in words: files that are called like one are looked into."""
+    for located in weight_sets(folder, spec.files[0].rpartition("/")[2], spec.summary)[0]:
+        held = {name for path in located.files for name in read(path)}
+        if lost := [name for name in spec.signature if name not in held]:
+            return f"no {spec.summary}: {located.files[0].name} has no tensor {lost[0]!r}"
+    return f"no {spec.summary} ({' or '.join(spec.files)})"
+
+
+def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish: Wish) -> Located:
+    key = f"{wish.key}.path"
     path = expanded(override)
     if path is not None and path.is_file():
-        if read is not None and spec.signature and recognised(spec, read(path)) is None:
-            raise CheckpointError(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
-        return Located(files=(path,), rule=key)
+        found = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
+        if read is not None:
+            mapped = recognised(spec, read(path))
+            if mapped is None:
+                raise CheckpointError(
+                    f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}"
+                )
+            found = [evolve(found[0], mapped=mapped)]
+        choose(spec, path.parent, found, wish)
+        return found[0].located
     if path is None or not path.is_dir():
-        raise CheckpointError(f"{key} {_short(override)} does not exist{_near(path)}")
+        raise CheckpointError(f"{key} {short(override)} does not exist{near(path)}")
     names = [pattern.rpartition("/")[2] for pattern in spec.files]
-    found = _matching(spec, path, [*dict.fromkeys(names), "*.safetensors"], read)
-    if found is None:
+    patterns = [*dict.fromkeys([*spec.files, *names, "*.safetensors", *spec.fallback])]
+    found = gathered(spec, path, patterns, read, wish, _HERE)
+    chosen = choose(spec, path, found, wish)
+    if chosen is None:
         raise CheckpointError(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
-    return evolve(found, rule=f"{key}, {found.rule}")
+    located = _located(chosen, found, patterns[chosen.pattern])
+    return evolve(located, rule=f"{key}, {located.rule}")
+
+
+def _located(chosen: Candidate, found: Sequence[Candidate], pattern: str) -> Located:
+    rule = chosen.located.rule
+    return evolve(
+        chosen.located,
+        rule=rule if chosen.located.index is not None else f"{rule} {pattern}",
+        passed_over=passed_over(found, chosen),
+    )
 
 
 def read_component(spec: ComponentSpec, folder: Path, found: Located, read: ReadHeader) -> Component:
@@ -130,59 +122,31 @@ def read_component(spec: ComponentSpec, folder: Path, found: Located, read: Read
         header=mapped.header,
         mapped=mapped,
         stored=stored,
-        assets={name: folder / path for name, path in spec.assets.items()},
+        assets={name: _asset(folder, found.files[0].parent, paths) for name, paths in spec.assets.items()},
+        passed_over=found.passed_over,
     )
 
 
-def merged(headers: Sequence[Header]) -> Header:
-    """Several files as one; a tensor that is in two of them is a ``CheckpointError``."""
-    tensors: dict[str, TensorInfo] = {}
-    metadata: dict[str, str] = {}
-    for header in headers:
-        for name, info in header.tensors.items():
-            if name in tensors:
-                raise CheckpointError(f"tensor {name!r} is in both {tensors[name].file} and {info.file.name}")
-            tensors[name] = info
-        metadata.update(header.metadata)
-    return Header(tensors=tensors, metadata=metadata)
+def fitted(component: Component, expected: Mapping[str, Sequence[int]]) -> Component:
+    """``component`` with the shapes a model expects where a layout stores other axes of length one."""
+    tensors = dict(component.header.tensors)
+    for name, shape in expected.items():
+        info = tensors.get(name)
+        if info is not None and info.shape != tuple(shape) and _axes(info.shape) == _axes(shape):
+            tensors[name] = evolve(info, shape=tuple(shape))
+    header = evolve(component.header, tensors=tensors)
+    return evolve(component, header=header, mapped=evolve(component.mapped, header=header))
 
 
-def _matching(
-    spec: ComponentSpec, folder: Path, patterns: Sequence[str], read: ReadHeader | None
-) -> Located | None:
-    for pattern in patterns:
-        sub, _, name_pattern = pattern.rpartition("/")
-        where = folder / sub
-        if not where.is_dir():
-            continue
-        found = weight_sets(where, name_pattern, spec.summary)
-        if read is not None and spec.signature:
-            found = [item for item in found if _belongs(spec, item, read)]
-        if len(found) > 1:
-            raise CheckpointError(_ambiguous(spec, where, found, read))
-        if found:
-            return evolve(
-                found[0], rule=f"{found[0].rule} {pattern}" if found[0].index is None else found[0].rule
-            )
-    return None
+def _axes(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
-def _belongs(spec: ComponentSpec, item: Located, read: ReadHeader) -> bool:
-    return recognised(spec, merged([read(path) for path in item.files])) is not None
-
-
-def _ambiguous(spec: ComponentSpec, folder: Path, found: Sequence[Located], read: ReadHeader | None) -> str:
-    lines = []
-    for item in found:
-        name = item.index.name if item.index is not None else item.files[0].name
-        more = f" and {len(item.files) - 1} more" if len(item.files) > 1 and item.index is None else ""
-        precision = f" ({merged([read(path) for path in item.files]).precision})" if read is not None else ""
-        lines.append(f"  {name}{more}{precision}")
-    return (
-        f"{folder} holds more than one {spec.summary}; say which with components.{spec.name}.path:\n"
-        + "\n".join(lines)
-    )
-
-
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 300 else f"{text[:300]!r}..."
+def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
+    """Where an asset is: inside the model's folder, beside the component, or in one of the known places. Where it
+    should be when it is nowhere."""
+    for where in (folder, beside, *(folder / place.folder for place in PLACES[1:])):
+        for path in paths:
+            if (where / path).exists():
+                return where / path
+    return folder / paths[0]

@@ -40,7 +40,9 @@ class Mapped:
 def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
     """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
     the file is something else."""
-    for key_map in (OFFICIAL, *spec.layouts):
+    if all(name in header.tensors for name in spec.signature):
+        return applied(OFFICIAL, header)
+    for key_map in spec.layouts:
         mapped = applied(key_map, header)
         if mapped is not None and all(name in mapped.header.tensors for name in spec.signature):
             return mapped
@@ -103,7 +105,9 @@ class MappedSource:
 
 def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:
     first = parts[0]
-    if any(part.shape[1:] != first.shape[1:] or part.dtype != first.dtype for part in parts):
+    if not first.shape or any(
+        part.shape[1:] != first.shape[1:] or part.dtype != first.dtype for part in parts
+    ):
         names = ", ".join(part.name for part in parts)
         raise CheckpointError(f"{first.file}: {names} belong together and do not fit together")
     rows = sum(part.shape[0] for part in parts)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from attrs import frozen
 
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.tensors import Header
+from lightx2v_core.tensors import Header, TensorInfo
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
 #: the files that a network split by its blocks consists of
@@ -26,30 +26,45 @@ class Located:
     files: tuple[Path, ...]
     rule: str
     index: Path | None = None
+    #: what else could have been the component, in words
+    passed_over: tuple[str, ...] = ()
 
 
-def weight_sets(folder: Path, pattern: str, summary: str) -> list[Located]:
-    """The sets of files in ``folder`` whose names match ``pattern``. ``summary`` names what is looked for in the
-    ``CheckpointError`` for a set that is not complete."""
+def weight_sets(folder: Path, pattern: str, summary: str) -> tuple[list[Located], list[tuple[Located, str]]]:
+    """The sets of files in ``folder`` whose names match ``pattern``, and those that are not complete, with what is
+    wrong with them. ``summary`` names what is looked for."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
     indexes = fnmatch.filter(names, pattern.removesuffix(".safetensors") + INDEX_SUFFIX)
-    found = [
-        Located(files=_indexed(folder / name), rule=f"index {name}", index=folder / name) for name in indexes
-    ]
-    indexed = {path.name for item in found for path in item.files}
+    found: list[Located] = []
+    broken: list[tuple[Located, str]] = []
+    indexed: set[str] = set()
+    for name in indexes:
+        index, rule = folder / name, f"index {name}"
+        try:
+            files = _indexed(index)
+        except CheckpointError as exc:
+            broken.append((Located(files=(index,), rule=rule, index=index), str(exc)))
+            continue
+        indexed.update(path.name for path in files)
+        found.append(Located(files=files, rule=rule, index=index))
     groups: dict[tuple[str, str], list[str]] = {}
     stems = {name.removesuffix(INDEX_SUFFIX) for name in indexes}
     for name in fnmatch.filter(names, pattern):
         if name not in indexed and _group(name)[0] not in stems:
             groups.setdefault(_group(name), []).append(name)
     for (_, total), members in groups.items():
+        files = tuple(folder / name for name in members)
         if total == "blocks":
-            found.append(Located(files=tuple(folder / name for name in members), rule="block files"))
+            found.append(Located(files=files, rule="block files"))
         elif total:
-            found.append(Located(files=_shards(folder, members, summary), rule="shards"))
+            located = Located(files=files, rule="shards")
+            if problem := _shard_problem(folder, members, summary):
+                broken.append((located, problem))
+            else:
+                found.append(located)
         elif not members[0].endswith(INDEX_SUFFIX):
-            found.append(Located(files=(folder / members[0],), rule="file"))
-    return found
+            found.append(Located(files=files, rule="file"))
+    return found, broken
 
 
 def _group(name: str) -> tuple[str, str]:
@@ -60,8 +75,8 @@ def _group(name: str) -> tuple[str, str]:
     return (shard["stem"], shard["total"]) if shard else (name, "")
 
 
-def _shards(folder: Path, names: Sequence[str], summary: str) -> tuple[Path, ...]:
-    """Shards without an index: fine when their own numbering says that all are there."""
+def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
+    """What is wrong with shards that no index names; nothing when their own numbering says that all are there."""
     parts = [part for name in names if (part := _SHARD.fullmatch(name))]
     total = int(parts[0]["total"])
     there = {int(part["number"]) for part in parts}
@@ -70,8 +85,8 @@ def _shards(folder: Path, names: Sequence[str], summary: str) -> tuple[Path, ...
         if numbers:
             some = ", ".join(f"{number:05d}" for number in sorted(numbers)[:8])
             more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-            raise CheckpointError(f"{folder}: shard {some}{more} of {total} of the {summary} {what}")
-    return tuple(folder / name for name in names)
+            return f"{folder}: shard {some}{more} of {total} of the {summary} {what}"
+    return ""
 
 
 def _indexed(index: Path) -> tuple[Path, ...]:
@@ -122,3 +137,16 @@ def check_index(index: Path, header: Header) -> None:
             f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "
             f"are not in it, such as {(wrong or extra)[0]}; download the index and the shards again"
         )
+
+
+def merged(headers: Sequence[Header]) -> Header:
+    """Several files as one; a tensor that is in two of them is a ``CheckpointError``."""
+    tensors: dict[str, TensorInfo] = {}
+    metadata: dict[str, str] = {}
+    for header in headers:
+        for name, info in header.tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"tensor {name!r} is in both {tensors[name].file} and {info.file.name}")
+            tensors[name] = info
+        metadata.update(header.metadata)
+    return Header(tensors=tensors, metadata=metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from lightx2v_core.tensors import Header
@@ -43,9 +44,10 @@ def coded(component: str, header: Header, expected: Mapping[str, Sequence[int]])
     ]
 
 
-def unused(header: Header, expected: Mapping[str, Sequence[int]]) -> list[str]:
-    """Tensors of the file that the model has no use for."""
-    return [name for name in header if name not in expected]
+def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
+    """Tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions) names."""
+    patterns = [re.compile(pattern) for pattern in spare]
+    return [name for name in header if name not in expected and not any(p.search(name) for p in patterns)]
 
 
 def _some(items: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from lightx2v_core.api import CheckpointError, ComponentSpec
 from lightx2v_core.builtin.safetensors_file import read_header
-from lightx2v_core.checkpoint.components import locate, model_folder, read_component, read_config
+from lightx2v_core.checkpoint.components import locate, read_component
+from lightx2v_core.checkpoint.folders import model_folder, read_config
 
 SPEC = ComponentSpec(
     name="dit",

@@ -242,7 +242,7 @@ def test_a_pth_that_holds_something_else(model: Path, refused: Refused) -> None:
     torch.save([1, 2], model / VAE)
     refused(model, (VAE, "holds no tensors by name"))
     torch.save({"w": torch.ones(1)}, model / VAE)
-    refused(model, "not a Wan2.1 VAE")
+    refused(model, (VAE, "no Wan2.1 VAE", "has no tensor 'conv1.weight'"))
 
 
 def test_a_damaged_pth(model: Path, refused: Refused) -> None:

@@ -27,7 +27,7 @@ def case(golden, load_checkpoint, read_json, sdpa):
     arch = animate_from(read_json(folder / "ckpt" / "config.json"), shapes)
     assert animate_tensors(arch) == shapes
     model = AnimateDiT(arch, attention=sdpa, dtype=torch.float32)
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: value for name, value in tensors.items() if not name.endswith(".kernel")})
     inputs = {
         name.removeprefix("single."): value
         for name, value in load_file(folder / "inputs.safetensors").items()
@@ -90,7 +90,9 @@ def test_official_size():
     assert sum(map(math.prod, expected.values())) == 17_274_817_108
     with torch.device("meta"):
         model = AnimateDiT(OFFICIAL, attention=F.scaled_dot_product_attention, dtype=torch.bfloat16)
-    assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == expected
+    assert {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()} == {
+        name: shape for name, shape in expected.items() if not name.endswith(".kernel")
+    }
 
 
 def test_other_lengths_are_refused(case, motion):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
+from lightx2v_wan21.dit_config import dit_config
 from lightx2v_wan21.shapes import Shapes, affine, count_blocks, is_size
 
 
@@ -99,7 +100,8 @@ def dit_tensors(arch: DitArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
-    """The architecture a config.json describes.
+    """The architecture a config.json describes, the official one or that of diffusers; without one, see
+    ``dit_config``.
 
     Official files leave out ``text_dim`` and ``patch_size``; the first is then read from
     ``text_embedding.0.weight`` in ``shapes``, and so are the sizes of the image branch and of the VACE condition,
@@ -108,7 +110,7 @@ def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
     Raises:
         ValueError: a field is missing or is not a positive integer, or contradicts the number of blocks.
     """
-    held = _sizes_held(shapes)
+    held, config = _sizes_held(shapes), dit_config(config, shapes)
 
     def size(name: str, default: int | None = None) -> int:
         value = config.get(name, default)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lightx2v_core.api import (
     CheckpointFacts,
-    ComponentSpec,
     Defaults,
     Geometry,
     MemoryNeed,
@@ -18,47 +17,13 @@ from lightx2v_core.api import (
     TaskSpec,
     hookimpl,
 )
+from lightx2v_wan21.components import DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
 from lightx2v_wan21.options import Wan21Options
 
 if TYPE_CHECKING:
     from lightx2v_core.api import ModelParts, VideoModel
 
-COMPONENTS = (
-    ComponentSpec(
-        name="dit",
-        summary="diffusion transformer",
-        files=("diffusion_pytorch_model*.safetensors",),
-        hint="download the model's repository again",
-    ),
-    ComponentSpec(
-        name="text_encoder",
-        summary="umT5-XXL text encoder",
-        files=("models_t5_umt5-xxl-enc-bf16.pth",),
-        assets={"tokenizer": "google/umt5-xxl/tokenizer.json"},
-        hint="it is part of every official Wan repository",
-    ),
-    ComponentSpec(
-        name="image_encoder",
-        summary="CLIP ViT-H/14 image encoder",
-        files=("models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",),
-        hint="it is part of the official image-to-video repositories",
-        whole=False,  # the text tower, the last block and the projection are not used
-    ),
-    ComponentSpec(
-        name="vae",
-        summary="Wan2.1 VAE",
-        files=("Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors", "lightvaew2_1.safetensors"),
-        hint="it is part of every official Wan2.1 repository",
-    ),
-    ComponentSpec(
-        name="tiny_vae",
-        summary="tiny VAE for decoding",
-        files=("taew2_1.pth", "taew2_1.safetensors", "lighttaew2_1.safetensors", "lighttaew2_1.pth"),
-        hint="download taew2_1.pth or lighttaew2_1.safetensors",
-    ),
-)
-
-
+COMPONENTS = (DIT, TEXT_ENCODER, IMAGE_ENCODER, VAE, TINY_VAE)
 TASKS = {
     "t2v": TaskSpec(),
     "i2v": TaskSpec(required=frozenset({"image"})),

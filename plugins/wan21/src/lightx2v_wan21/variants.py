@@ -90,7 +90,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         if name not in shapes:
             return f"its network has no tensor {name!r}, so it is no Wan transformer"
     task, reason = _task(shapes)
-    if reason:
+    if reason or (reason := _one_of_two(facts)):
         return reason
     options = facts.options or Wan21Options()
     components = _components(task, tiny=options.tiny_vae)
@@ -122,6 +122,17 @@ def _task(shapes: Shapes) -> tuple[str, str]:
     if channels != 16:
         return "", f"a network with {channels} input channels, and those of Wan2.1 have 16 or 36"
     return ("vace" if "vace_patch_embedding.weight" in shapes else "t2v"), ""
+
+
+def _one_of_two(facts: CheckpointFacts) -> str:
+    """Why a network is an expert of Wan2.2 A14B, which has the tensors of Wan2.1: only names tell them apart."""
+    file = facts.headers["dit"].tensors["head.modulation"].file
+    if file.parent.name == "transformer" and (file.parent.parent / "transformer_2").is_dir():
+        return "one of two experts of a Wan2.2 model: there is 'transformer_2' beside it"
+    for name in (file.name.lower(), file.parent.name.lower()):
+        if "high_noise" in name or "low_noise" in name:
+            return f"an expert of a Wan2.2 model, by the name {name!r}"
+    return ""
 
 
 def _check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, Any]) -> None:

@@ -59,5 +59,7 @@ def animate_diffusers(residuals: int) -> KeyMap:
     )
 
 
+#: all the same, 1 3 3 1 along both axes: they are computed, and files may leave them out
+BLUR_KERNELS = (r"^motion_encoder\..*\.kernel$",)
 #: The biases of the motion encoder are ``[C]`` there, ``[1, C, 1, 1]`` officially; its blur kernels are not stored.
 ANIMATE_DIFFUSERS = animate_diffusers(_RESIDUALS)

@@ -6,73 +6,58 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from attrs import evolve
+
 from lightx2v_core.api import ComponentSpec, ModelSpec, TaskSpec, hookimpl
+from lightx2v_wan21.api import ANY_FILE, DIT, DIT_COMFYUI, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
+from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, BLUR_KERNELS, VAE22_DIFFUSERS
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
 
-#: tensors that every Wan transformer has
-SIGNATURE = ("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.norm_q.weight")
-
-TEXT_ENCODER = ComponentSpec(
-    name="text_encoder",
-    summary="umT5-XXL text encoder",
-    files=("models_t5_umt5-xxl-enc-bf16.pth",),
-    assets={"tokenizer": "google/umt5-xxl/tokenizer.json"},
-    hint="it is part of every official Wan repository",
-)
-VAE21 = ComponentSpec(
-    name="vae",
-    summary="Wan2.1 VAE",
-    files=("Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"),
-    hint="it is part of every official Wan repository but that of TI2V-5B",
-)
+VAE21 = evolve(VAE, hint="it is part of every official Wan repository but that of TI2V-5B")
 VAE22 = ComponentSpec(
     name="vae",
     summary="Wan2.2 VAE",
-    files=("Wan2.2_VAE.pth", "Wan2.2_VAE.safetensors"),
+    files=("Wan2.2_VAE.pth", "Wan2.2_VAE.safetensors", "wan2.2_vae.safetensors"),
+    fallback=ANY_FILE,
+    signature=(
+        "conv1.weight",
+        "encoder.downsamples.0.downsamples.0.residual.0.gamma",
+        "decoder.middle.0.residual.0.gamma",
+    ),
+    layouts=(VAE22_DIFFUSERS,),
     hint="it is part of the official repository of TI2V-5B",
 )
-TINY_VAE21 = ComponentSpec(
-    name="tiny_vae",
-    summary="tiny VAE for decoding",
-    files=("taew2_1.pth", "taew2_1.safetensors", "lighttaew2_1.safetensors", "lighttaew2_1.pth"),
-    hint="download taew2_1.pth or lighttaew2_1.safetensors",
-)
-TINY_VAE22 = ComponentSpec(
-    name="tiny_vae",
-    summary="tiny VAE for decoding",
+TINY_VAE22 = evolve(
+    TINY_VAE,
     files=("taew2_2.pth", "taew2_2.safetensors", "lighttaew2_2.safetensors", "lighttaew2_2.pth"),
     hint="download taew2_2.pth or lighttaew2_2.safetensors",
 )
-DIT = ComponentSpec(
-    name="dit",
-    summary="diffusion transformer",
-    files=("diffusion_pytorch_model*.safetensors",),
-    signature=SIGNATURE,
-    hint="download the model's repository again",
+ANIMATE = evolve(
+    DIT,
+    layouts=(DIT_COMFYUI, ANIMATE_DIFFUSERS),
+    spare=BLUR_KERNELS,
 )
-IMAGE_ENCODER = ComponentSpec(
-    name="image_encoder",
-    summary="CLIP image encoder",
-    files=("models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",),
-    hint="it is part of the official repository of Animate-14B",
-    whole=False,  # the text tower, the last block and the projection are not used
-)
+CLIP = evolve(IMAGE_ENCODER, hint="it is part of the official repository of Animate-14B")
 
 
-def _expert(name: str) -> ComponentSpec:
-    """An expert in a folder of its own; distilled ones are single files there."""
-    return ComponentSpec(
+def _expert(name: str, diffusers: str) -> ComponentSpec:
+    """An expert in a folder of its own, or one that its file's name tells from the other: both look alike."""
+    return evolve(
+        DIT,
         name=name,
         summary=f"{name.replace('_', '-')} expert",
         files=(
             f"{name}_model/diffusion_pytorch_model*.safetensors",
             f"{name}_model/*.safetensors",
-            f"distill_models/{name}_model/*.safetensors",
+            f"{diffusers}/diffusion_pytorch_model*.safetensors",
+            f"*{name}*.safetensors",
         ),
-        signature=SIGNATURE,
-        hint="download the model's repository again",
+        fallback=(f"{name}_model/*.pth", f"{name}_model/*.pt"),
         group="dit",
     )
+
+
+EXPERTS = (_expert("high_noise", "transformer"), _expert("low_noise", "transformer_2"))
 
 
 def _late(module: str, name: str) -> Callable[..., Any]:
@@ -106,7 +91,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 "i2v": TaskSpec(required=frozenset({"image"})),
                 "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
             },
-            components=(_expert("high_noise"), _expert("low_noise"), TEXT_ENCODER, VAE21, TINY_VAE21),
+            components=(*EXPERTS, TEXT_ENCODER, VAE21, TINY_VAE),
             aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
             **_functions("a14b"),
         ),
@@ -131,7 +116,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                     audio="src_video",
                 )
             },
-            components=(DIT, TEXT_ENCODER, IMAGE_ENCODER, VAE21, TINY_VAE21),
+            components=(ANIMATE, TEXT_ENCODER, CLIP, VAE21, TINY_VAE),
             aliases={"wan2.2_animate": None},
             **_functions("animate"),
         ),

@@ -49,6 +49,8 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     for name, kind in _OTHERS:
         if name in shapes:
             return f"its experts are {kind} network (they have {name!r})"
+    if "low_noise" not in facts.headers and _folder_of(facts, "high_noise") == "transformer":
+        return "it has one transformer, and A14B has two experts"
     channels = shapes["patch_embedding.weight"][1]
     if channels not in _TASKS:
         return f"its experts take {channels} channels; those of A14B take {' or '.join(map(str, _TASKS))}"
@@ -82,6 +84,11 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         experts=len(EXPERTS),
         notes=_notes(steps),
     )
+
+
+def _folder_of(facts: CheckpointFacts, name: str) -> str:
+    """The name of the folder that a component's files lie in."""
+    return next(iter(facts.headers[name].tensors.values())).file.parent.name
 
 
 def _notes(distilled_steps: int) -> tuple[str, ...]:

@@ -116,20 +116,17 @@ class Leaky(nn.Module):
 
 
 class Blur(nn.Module):
-    """Convolves each channel with one 4x4 kernel that the checkpoint holds."""
-
-    kernel: Tensor
+    """Convolves each channel with the kernel 1 3 3 1 along both axes. Official files hold it, others leave it out."""
 
     def __init__(self, padding: tuple[int, int]) -> None:
         super().__init__()
         self.padding = padding
-        self.register_buffer("kernel", torch.empty(4, 4, dtype=torch.float32))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, C, H', W']`` with H' = H + 2 * padding - 3."""
         channels = x_BCHW.shape[1]
-        # A true convolution: torch's cross-correlation with the kernel turned round.
-        kernel = self.kernel.flip(0, 1).expand(channels, 1, 4, 4)
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x_BCHW.device)
+        kernel = (torch.outer(row, row) / 64).expand(channels, 1, 4, 4)
         return F.conv2d(x_BCHW, kernel, padding=self.padding, groups=channels)
 
 

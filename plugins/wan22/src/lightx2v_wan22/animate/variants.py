@@ -5,6 +5,7 @@ Defaults: the official configuration and script (Wan-Video/Wan2.2, ``wan/configs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from lightx2v_core.api import (
 )
 from lightx2v_wan21.api import NEGATIVE, image_size, video_info
 from lightx2v_wan22.animate.architecture import animate_from, animate_tensors
+from lightx2v_wan22.key_maps import BLUR_KERNELS
 from lightx2v_wan22.options import AnimateOptions
 from lightx2v_wan22.planning import (
     LAYOUTS,
@@ -76,13 +78,19 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
             "segment": options.segment_frames,
             "overlap": options.overlap_frames,
         },
-        expected={**expected, "dit": animate_tensors(arch)},
+        expected={**expected, "dit": _needed(animate_tensors(arch))},
         head_dim=arch.dit.head_dim,
         notes=(
             "the video is as large and as long as the pose video",
             f"the official prompt is {PROMPT!r}, whatever the video shows",
         ),
     )
+
+
+def _needed(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """All but the blur kernels, which are computed."""
+    kernels = [re.compile(pattern) for pattern in BLUR_KERNELS]
+    return {name: shape for name, shape in tensors.items() if not any(k.search(name) for k in kernels)}
 
 
 def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
