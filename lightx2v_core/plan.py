@@ -19,10 +19,16 @@ class PlannedComponent:
     summary: str
     files: tuple[str, ...]
     rule: str
+    #: whose names the files use: ``official``, ``diffusers``, ``comfyui``, ...
+    layout: str
     tensors: int
     parameters: int
     stored: int
     precision: str
+    #: the format of quantized weights, empty when there are none
+    scheme: str
+    #: other files that could have been it
+    passed_over: tuple[str, ...]
     #: weights when loaded in the compute dtype, and activations at their peak (a forecast)
     weights: int
     activations: int

@@ -14,6 +14,7 @@ from attrs import asdict, evolve, frozen
 from lightx2v_core import __version__, device
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.folders import expanded, model_folder
+from lightx2v_core.checkpoint.formats import scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
@@ -272,10 +273,13 @@ def _planned(found: Recognised, name: str, need: MemoryNeed) -> PlannedComponent
         summary=found.part(name).summary,
         files=tuple(str(path) for path in component.files),
         rule=component.rule,
+        layout=component.mapped.layout,
         tensors=len(component.header),
         parameters=component.header.parameters,
         stored=component.header.nbytes,
         precision=component.header.precision,
+        scheme=scheme_of(component.header),
+        passed_over=component.passed_over,
         weights=need.weights,
         activations=need.activations,
     )

@@ -53,11 +53,14 @@ def plan_text(plan: Plan) -> str:
 def _component(part: PlannedComponent) -> Iterable[str]:
     yield (
         f"  {part.name}: {part.summary}, {count(part.parameters)} parameters in {part.tensors} tensors, "
-        f"{part.precision}, {size(part.stored)}"
+        f"{part.scheme or part.precision}, {size(part.stored)}"
+        + (f", layout of {part.layout}" if part.layout != "official" else "")
     )
     names = [Path(file).name for file in part.files]
     shown = ", ".join(names if len(names) <= 2 else [names[0], f"... {names[-1]} ({len(names)} files)"])
     yield f"    {shown} (by {part.rule}); needs {size(part.weights)} + {size(part.activations)} of activations"
+    for other in part.passed_over:
+        yield f"    not {other}"
 
 
 def size(number: int) -> str:
