@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from attrs import evolve, frozen
 from torch import nn
 
 from lightx2v_core.checkpoint.fill import SourceWeights
@@ -34,12 +35,37 @@ from lightx2v_core.specs import BuildContext
 from lightx2v_core.tensors import Header, TensorInfo
 
 
-def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
+@frozen(kw_only=True)
+class Loaded:
+    """A loaded model, and the offloaders of its components."""
+
+    model: VideoModel
+    offloaders: Mapping[str, Offloader]
+    #: the networks that take turns, in the order of ``VideoModel.expert``
+    experts: tuple[str, ...]
+
+    def prepare(self, expert: int) -> None:
+        """Tell the offloader of an expert that it is about to be used."""
+        name = self.experts[expert]
+        self.offloaders[name].prepare(name)
+
+    def close(self) -> None:
+        """Give back what offloaders hold. All of them, whatever one of them says."""
+        with ExitStack() as closing:
+            for offloader in {id(item): item for item in self.offloaders.values()}.values():
+                closing.callback(offloader.close)
+
+
+def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
     """Load the model of a plan."""
     ctx, recognition = resolved.ctx, resolved.found.recognition
-    offloaders, quantizers = _built(resolved.offloaders, ctx), _built(resolved.quantizers, ctx)
+    budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.budgets.items()}
+    offloaders = _built(resolved.offloaders, budgeted)
+    quantizers = _built(resolved.quantizers, dict.fromkeys(resolved.quantizers, ctx))
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
-    with ExitStack() as opened:
+    with ExitStack() as opened, ExitStack() as failing:
+        for offloader in offloaders.values():
+            failing.callback(offloader.close)
         loras = _Loras(resolved, opened)
         components = {}
         for name in recognition.components:
@@ -65,8 +91,17 @@ def build_model(resolved: Resolved, *, emit: Emit) -> VideoModel:
             dtype=getattr(torch, ctx.dtype),
         )
         model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
+        failing.pop_all()
     progress.finish()
-    return model
+    return Loaded(model=model, offloaders=offloaders, experts=_experts(resolved))
+
+
+def _experts(resolved: Resolved) -> tuple[str, ...]:
+    """The components that take turns: those of a group, in the order the model lists them."""
+    found = resolved.found
+    if found.recognition.experts == 1:
+        return (found.spec.components[0].name,)
+    return tuple(name for name in found.recognition.components if found.part(name).group is not None)
 
 
 def refuse_impossible(plan: Plan) -> None:
@@ -76,6 +111,11 @@ def refuse_impossible(plan: Plan) -> None:
             f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights and "
             f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, "
             "--set offloader=sequential, another offloader, or a smaller model"
+        )
+    if plan.memory.excess:
+        raise RequestError(
+            f"{plan.memory.excess}; raise it, use --offloader auto, or make less at once: a smaller --size, fewer "
+            "--frames"
         )
 
 
@@ -203,13 +243,13 @@ class _LoadProgress:
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
 
 
-def _built(chosen: Mapping[str, Chosen], ctx: BuildContext) -> Mapping[str, Any]:
+def _built(chosen: Mapping[str, Chosen], contexts: Mapping[str, BuildContext]) -> Mapping[str, Any]:
     """Component -> built implementation; components that share a choice share the object."""
     objects: dict[tuple[str, str], Any] = {}
     found = {}
     for name, item in chosen.items():
         key = (item.selection.chosen.qualified, repr(item.config))
         if key not in objects:
-            objects[key] = item.spec.build(item.config, ctx)
+            objects[key] = item.spec.build(item.config, contexts[name])
         found[name] = objects[key]
     return found

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightx2v_core.build import Loaded
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import denoise
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone
-from lightx2v_core.protocols import Conditions, Segment, VideoModel
+from lightx2v_core.protocols import Conditions, Segment
 from lightx2v_core.record import run_record
 from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import SchedulerContext
@@ -25,10 +26,11 @@ from lightx2v_core.specs import SchedulerContext
 class Job:
     """One request. ``frames`` does the work; afterwards ``latents`` and ``record`` tell about it."""
 
-    def __init__(self, model: VideoModel, resolved: Resolved, load_seconds: float, emit: Emit) -> None:
+    def __init__(self, loaded: Loaded, resolved: Resolved, load_seconds: float, emit: Emit) -> None:
         self.plan = resolved.plan
         self._resolved = resolved
-        self._model = model
+        self._loaded = loaded
+        self._model = loaded.model
         self._emit = emit
         self._steps: list[float] = []
         self._latents: list[Tensor] = []
@@ -117,6 +119,7 @@ class Job:
                 request,
                 emit=self._note,
                 synchronize=self._synchronize,
+                prepare=self._loaded.prepare,
             )
 
     def _decode(self, latents: Tensor, start: int) -> Iterator[Tensor]:

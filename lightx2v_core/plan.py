@@ -47,17 +47,42 @@ class Choice:
 
 @frozen(kw_only=True)
 class MemoryForecast:
-    """Bytes on the device and in host memory at their peak."""
+    """What a run takes: bytes on the device and in host memory at their peak, and what moving weights costs."""
 
     device_weights: int
     device_peak: int
     host_peak: int
     device_total: int
+    #: what the configuration allows; None: everything there is
+    device_limit: int | None = None
+    host_limit: int | None = None
+    #: bytes that are copied to the device or read from a disk in each step
+    moved: int = 0
+    #: seconds of computing of a step (linear layers only), and what moving adds to them
+    computing: float = 0.0
+    exposed: float = 0.0
+    #: seconds of a request that moving takes outside of its steps
+    switching: float = 0.0
+    #: disk space for computed weights
+    scratch: int = 0
+    #: how an offloader goes about it, one text each
+    details: tuple[str, ...] = ()
 
     @property
     def impossible(self) -> bool:
         """Whether the weights alone are more than the device has."""
         return 0 < self.device_total < self.device_weights
+
+    @property
+    def excess(self) -> str:
+        """Which limit of the configuration is exceeded, in words; empty when none is."""
+        for what, option, peak, limit in (
+            ("device", "--vram-limit", self.device_peak, self.device_limit),
+            ("host", "--ram-limit", self.host_peak, self.host_limit),
+        ):
+            if limit is not None and peak > limit:
+                return f"the forecast of {what} memory is {peak / 1e9:.1f} GB and {option} is {limit / 1e9:.1f} GB"
+        return ""
 
 
 @frozen(kw_only=True)

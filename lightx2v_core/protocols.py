@@ -33,7 +33,20 @@ class WeightSource(Protocol):
         """The tensor in its stored dtype, on ``device``."""
 
     def close(self) -> None:
-        """Release files; tensors that were read stay valid."""
+        """Release files; tensors that were read stay valid, and a later ``read`` opens them again."""
+
+
+class DirectSource(WeightSource, Protocol):
+    """A source that can also read into memory that is already there. Optional: weights of other sources are read as
+    new tensors, and an offloader that reads them again and again keeps a copy of them."""
+
+    def direct(self, name: str) -> bool:
+        """Whether ``read_into`` takes the bytes as they are stored, so that a second time costs no more than reading.
+        ``KeyError`` for an unknown name."""
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Read into ``out``: contiguous, on the CPU, of the stored shape and dtype. Called from several threads at
+        once. ``RunError`` when the file changed or vanished since it was opened."""
 
 
 class Attention(Protocol):
@@ -62,23 +75,68 @@ class Quantizer(Protocol):
         """The float32 weight [out, in] that ``stored`` stands for."""
 
 
+@frozen(kw_only=True)
+class ModuleTensor:
+    """A parameter or buffer of a module, wherever its data lies: ``owner``'s attribute ``key``."""
+
+    name: str
+    owner: nn.Module
+    key: str
+    #: a parameter, else a buffer
+    parameter: bool
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    #: bytes in ``dtype``
+    nbytes: int
+
+
 class ModuleWeights(Protocol):
-    """The stored weights of one module that still lies on the meta device."""
+    """The stored weights of one module that still lies on the meta device. They can be read at any time, and again."""
 
     def fill(self, prefix: str, device: str) -> int:
-        """Read every tensor under ``prefix`` (``""``: all), cast it to the dtype its parameter was created with and
-        assign it on ``device``. Returns the bytes read."""
+        """Read every tensor under ``prefix`` (``""``: all) that lies on the meta device, cast it to the dtype its
+        parameter was created with and assign it on ``device``. Returns the bytes read."""
+
+    def tensors(self, prefix: str) -> Sequence[ModuleTensor]:
+        """Every stored tensor of the module under ``prefix`` (``""``: all)."""
+
+    def direct(self, name: str) -> bool:
+        """Whether ``read_into`` only reads. Otherwise it computes: a cast, a merge, a join."""
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Read one tensor into ``out``, which is contiguous, on the CPU and has the tensor's shape and dtype. Where
+        ``direct`` says so it may be called from several threads at once."""
 
 
 class Offloader(Protocol):
-    """Decides where the blocks of a component live, and when they move."""
+    """Decides where the blocks of a component live, and when they move. It never changes a result.
+
+    The order of calls: ``place`` once for each component, in any order and before anything runs; then requests, each
+    of them any number of uses inside ``active``; ``close`` at the end, also after a failure. All of it comes from one
+    thread. Between two requests nothing is called: what a use left in place may stay for the next.
+
+    While ``active`` is open the component is called like any module, its blocks once or never, in the order given to
+    ``place``; calls in another order, or of some blocks only, may be slow and must be right. An exception that leaves
+    ``active`` ends the use wherever it was, and the next use must work. Uses of two components do not overlap, but one
+    may be left open (by a decoder that is read chunk by chunk) while another begins.
+
+    ``LightX2VError`` is the only error meant for users: a file that changed or vanished is a ``RunError``.
+    """
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
-        """Fill ``module`` (on the meta device), now or later. ``blocks`` are the prefixes of its uniform blocks in
-        running order; everything else is used in every call."""
+        """Fill ``module`` (on the meta device), now or later. ``blocks`` are the prefixes of its blocks in running
+        order; a block is called as a module, and nothing of it is used outside of its call. Everything else is used
+        in every call. Afterwards submodules may be wrapped, such as by adapters: hold modules, not names."""
 
     def active(self, component: str) -> AbstractContextManager[None]:
         """Entered around each use of a component: ``text_encoder``, ``dit``, ``vae``, ..."""
+
+    def prepare(self, component: str) -> None:
+        """A hint: after the next use of the component at work, or at once when none is, ``component`` is used.
+        Ignoring it is fine."""
+
+    def close(self) -> None:
+        """Give back everything: memory, threads, files. May be called twice; nothing is used afterwards."""
 
 
 @frozen(kw_only=True)

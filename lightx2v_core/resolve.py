@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import asdict, evolve, frozen
 
-from lightx2v_core import __version__, device
+from lightx2v_core import __version__, device, memory
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.folders import expanded, model_folder
 from lightx2v_core.checkpoint.formats import scheme_of
@@ -27,14 +27,15 @@ from lightx2v_core.recognise import Recognised, check_complete, read_header, rec
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
 from lightx2v_core.specs import (
+    Budget,
     BuildContext,
     Device,
     Geometry,
-    MemoryNeed,
     ModelSpec,
     Recognition,
     Target,
     TaskSpec,
+    Workload,
 )
 
 
@@ -51,6 +52,7 @@ class Resolved:
     scheduler: Chosen
     #: component -> choice
     offloaders: Mapping[str, Chosen]
+    budgets: Mapping[str, Budget]
     quantizers: Mapping[str, Chosen]
     #: None when there is nothing to apply
     lora_applier: Chosen | None
@@ -63,7 +65,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     config, registry = loaded.config, Registry(plugins)
     where, device_why = device.probe(config.device)
     dtype, dtype_why = _dtype(config, where)
-    ctx = BuildContext(device=where, dtype=dtype)
+    ctx = BuildContext(device=where, dtype=dtype, speeds=memory.speeds(config.memory, where))
     if config.model_path is None:
         raise RequestError("no model folder given; use --model-path DIR (or model_path in the configuration)")
     folder = model_folder(config.model_path)
@@ -88,10 +90,12 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         origin=loaded.origin("attention", "use"),
         limits=attention_limits(recognition, ctx),
     )
-    offloaders = choose_each(registry, "offloader", loaded, parts, ctx)
-
     request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
-    components, memory, warnings = _needs(found, geometry, ctx, plugins, offloaders)
+    named = [part for part in parts if part.name in memory.named(loaded, found)]
+    offloaders = choose_each(registry, "offloader", loaded, named, ctx)
+    loads = _workloads(found, geometry, request, ctx)
+    offloaders = memory.choose_offloaders(registry, loaded, found, loads, offloaders, ctx, request.steps)
+    components, needed, warnings = _needs(found, loads, ctx, plugins, offloaders, loaded)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
     choices += _per_component("offloader", offloaders) + _per_component("quantizer", quantizers)
     if lora_applier is not None:
@@ -111,7 +115,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         request=request,
         origins=origins,
         geometry=geometry,
-        memory=memory,
+        memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
         notes=recognition.notes,
@@ -130,6 +134,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         attention=attention,
         scheduler=scheduler,
         offloaders=offloaders,
+        budgets=memory.budgets(offloaders, loads, ctx, memory.allowed(loaded, found, where)),
         quantizers=quantizers,
         lora_applier=lora_applier,
         inputs=inputs,
@@ -144,8 +149,9 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     request, geometry, origins, scheduler = _request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
     )
-    components, memory, warnings = _needs(
-        found, geometry, resolved.ctx, resolved.registry.plugins, resolved.offloaders
+    loads = _workloads(found, geometry, request, resolved.ctx)
+    components, needed, warnings = _needs(
+        found, loads, resolved.ctx, resolved.registry.plugins, resolved.offloaders, loaded
     )
     choices = [scheduler.as_choice("scheduler") if c.kind == "scheduler" else c for c in plan.choices]
     plan = evolve(
@@ -154,7 +160,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         geometry=geometry,
         origins=origins,
         components=components,
-        memory=memory,
+        memory=needed,
         warnings=warnings,
         choices=tuple(choices),
         output=None,
@@ -252,21 +258,28 @@ def _output(
     return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output
 
 
+def _workloads(
+    found: Recognised, geometry: Geometry, request: Request, ctx: BuildContext
+) -> Mapping[str, Workload]:
+    needs = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
+    return memory.workloads(found, needs, geometry, request, ctx)
+
+
 def _needs(
     found: Recognised,
-    geometry: Geometry,
+    loads: Mapping[str, Workload],
     ctx: BuildContext,
     plugins: PluginSet,
     offloaders: Mapping[str, Chosen],
+    loaded: LoadedConfig,
 ) -> tuple[tuple[PlannedComponent, ...], MemoryForecast, tuple[str, ...]]:
     """Each component with its forecast, what they need together, and what to warn of."""
-    needs = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
-    components = tuple(_planned(found, name, needs[name]) for name in found.recognition.components)
-    memory = _forecast(needs, found, ctx, offloaders)
-    return components, memory, (*plugins.warnings, *_warnings(found, memory))
+    components = tuple(_planned(found, name, loads[name]) for name in found.recognition.components)
+    needed = memory.forecast(offloaders, loads, ctx, memory.allowed(loaded, found, ctx.device))
+    return components, needed, (*plugins.warnings, *_warnings(found, needed))
 
 
-def _planned(found: Recognised, name: str, need: MemoryNeed) -> PlannedComponent:
+def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
     component = found.components[name]
     return PlannedComponent(
         name=name,
@@ -285,30 +298,7 @@ def _planned(found: Recognised, name: str, need: MemoryNeed) -> PlannedComponent
     )
 
 
-def _forecast(
-    needs: Mapping[str, MemoryNeed], found: Recognised, ctx: BuildContext, offloaders: Mapping[str, Chosen]
-) -> MemoryForecast:
-    """What the components of each offloader need together, added up."""
-    names = found.recognition.components
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(offloaders[name].selection.chosen.qualified, []).append(name)
-    together = [
-        offloaders[group[0]].spec.together([needs[name] for name in group]) for group in groups.values()
-    ]
-    weights = sum(need.weights for need in together)
-    peak = weights + max(need.activations for need in together)
-    tensors = [info for name in names for info in found.components[name].header.tensors.values()]
-    largest = max((info.nbytes for info in tensors), default=0)
-    return MemoryForecast(
-        device_weights=weights,
-        device_peak=peak,
-        host_peak=peak if ctx.device.kind == "cpu" else 2 * largest,
-        device_total=ctx.device.memory,
-    )
-
-
-def _warnings(found: Recognised, memory: MemoryForecast) -> list[str]:
+def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:
     recognition, warnings = found.recognition, []
     for name in recognition.components:
         part = found.part(name)
@@ -317,15 +307,17 @@ def _warnings(found: Recognised, memory: MemoryForecast) -> list[str]:
             warnings.append(
                 f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
             )
-    if memory.impossible:
+    if needed.excess:
+        warnings.append(f"{needed.excess}: this run will be refused")
+    if needed.impossible:
         warnings.append(
-            f"the weights take {memory.device_weights / 2**30:.1f} GiB and the device has "
-            f"{memory.device_total / 2**30:.1f} GiB: this will not fit without offloading or a smaller dtype"
+            f"the weights take {needed.device_weights / 2**30:.1f} GiB and the device has "
+            f"{needed.device_total / 2**30:.1f} GiB: this will not fit without offloading or a smaller dtype"
         )
-    elif 0 < memory.device_total < memory.device_peak:
+    elif 0 < needed.device_total < needed.device_peak:
         warnings.append(
-            f"the forecast peak of {memory.device_peak / 2**30:.1f} GiB is more than the device has "
-            f"({memory.device_total / 2**30:.1f} GiB): it may run out of memory"
+            f"the forecast peak of {needed.device_peak / 2**30:.1f} GiB is more than the device has "
+            f"({needed.device_total / 2**30:.1f} GiB): it may run out of memory"
         )
     return warnings
 

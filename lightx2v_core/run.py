@@ -16,7 +16,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from lightx2v_core.build import build_model, load_bytes, refuse_impossible
+from lightx2v_core.build import Loaded, build_model, load_bytes, refuse_impossible
 from lightx2v_core.checkpoint.serialize import serialized
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values
 from lightx2v_core.config.load import Value, load_config
@@ -31,7 +31,6 @@ from lightx2v_core.job import Clock, Job
 from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.protocols import VideoModel
 from lightx2v_core.record import dumps
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
 from lightx2v_core.video import publication
@@ -79,9 +78,10 @@ class Video:
 class Pipeline:
     """A loaded model. It serves many requests, and requests never change it."""
 
-    def __init__(self, resolved: Resolved, model: VideoModel, seconds: float) -> None:
+    def __init__(self, resolved: Resolved, loaded: Loaded, seconds: float) -> None:
         self._resolved = resolved
-        self._model = model
+        self._loaded = loaded
+        self._model = loaded.model
         self._load_seconds = seconds
 
     @classmethod
@@ -92,8 +92,18 @@ class Pipeline:
             on_event(Warned(message=warning))
         clock = Clock(on_event)
         with clock.phase("load", load_bytes(resolved), "bytes"):
-            model = build_model(resolved, emit=on_event)
-        return cls(resolved, model, clock.seconds["load"])
+            loaded = build_model(resolved, emit=on_event)
+        return cls(resolved, loaded, clock.seconds["load"])
+
+    def close(self) -> None:
+        """Give back what offloaders hold: memory, threads, files. The pipeline cannot be used afterwards."""
+        self._loaded.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
     @property
     def plan(self) -> Plan:
@@ -110,7 +120,7 @@ class Pipeline:
         the other inputs may be paths, PIL images, arrays or tensors."""
         resolved = self.resolve(**request)
         check_ready(resolved)
-        job = Job(self._model, resolved, self._load_seconds, on_event)
+        job = Job(self._loaded, resolved, self._load_seconds, on_event)
         frames = torch.cat(list(job.frames()), dim=1)
         return Video(frames=frames, latents=job.latents, plan=job.plan, record=job.record())
 
@@ -118,7 +128,7 @@ class Pipeline:
         self, resolved: Resolved, output: PlannedOutput, *, dump: Path | None = None, on_event: Emit = ignore
     ) -> Path:
         """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors."""
-        job = Job(self._model, resolved, self._load_seconds, on_event)
+        job = Job(self._loaded, resolved, self._load_seconds, on_event)
         kept: list[Tensor] = []
 
         def decoded() -> Iterator[Tensor]:

@@ -57,12 +57,37 @@ class Device:
 
 
 @frozen(kw_only=True)
+class Budget:
+    """Bytes that the components of one offloader may take, activations included. ``None``: no limit. On a ``cpu``
+    device both are limits of the same memory, and ``device`` and ``host`` are equal."""
+
+    device: int | None = None
+    host: int | None = None
+    #: host bytes of the process without any weights, as planned: they are taken off ``host`` already
+    process: int = 0
+    #: component -> bytes of activations at its peak
+    activations: Mapping[str, int] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Speeds:
+    """What forecasts of time go by: bytes a second from host to device and from disk, and operations a second."""
+
+    copy: float = 25e9
+    disk: float = 2e9
+    compute: float = 1e14
+
+
+@frozen(kw_only=True)
 class BuildContext:
     """What every ``build`` and ``unusable`` may depend on."""
 
     device: Device = field(factory=Device)
     #: compute dtype, by torch's name
     dtype: str = "float32"
+    #: for offloaders only
+    budget: Budget = field(factory=Budget)
+    speeds: Speeds = field(factory=Speeds)
 
 
 def _usable(_ctx: BuildContext) -> Sequence[str]:
@@ -125,20 +150,62 @@ class MemoryNeed:
     activations: int
 
 
-def _all_resident(needs: Sequence[MemoryNeed]) -> MemoryNeed:
-    return MemoryNeed(
-        weights=sum(need.weights for need in needs),
-        activations=max((need.activations for need in needs), default=0),
+@frozen(kw_only=True)
+class Workload:
+    """A component as the forecast of an offloader sees it. Sizes in bytes."""
+
+    name: str
+    #: on the device, in the dtypes that are computed in; activations at their peak come on top
+    weights: int
+    activations: int = 0
+    #: weights of each block, in running order; the rest of the weights is used in every call
+    blocks: tuple[int, ...] = ()
+    #: calls in each denoising step; 0 for what runs before or after them. Components with calls take turns.
+    passes: int = 0
+    #: seconds of computing of one call; 0 when unknown
+    seconds: float = 0.0
+    #: whether the weights are used as they are stored; if not, a disk has to hold a copy of what is computed from them
+    direct: bool = True
+
+
+@frozen(kw_only=True)
+class OffloadForecast:
+    """What components take under an offloader, at the peak of each. Sizes in bytes."""
+
+    #: weights on the device, and the activations on top of these at the peak
+    weights: int
+    activations: int
+    #: host memory besides the device's, without what the process takes anyway
+    host: int = 0
+    #: copied to the device or read from a disk in each denoising step
+    moved: int = 0
+    #: seconds of a step that moving adds to computing
+    exposed: float = 0.0
+    #: seconds of a request that moving takes outside of its steps
+    switching: float = 0.0
+    #: disk space for computed weights
+    scratch: int = 0
+    #: for people, such as ``12 of 40 blocks stay on the device``
+    detail: str = ""
+
+
+def _all_resident(_config: Any, _ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    return OffloadForecast(
+        weights=sum(load.weights for load in loads),
+        activations=max((load.activations for load in loads), default=0),
     )
 
 
 @frozen(kw_only=True)
 class OffloaderSpec(Spec[C]):
-    """A policy for where blocks live and when they move."""
+    """A policy for where blocks live and when they move. No policy changes the result of a run."""
 
     build: Callable[[C, BuildContext], Offloader]
-    #: what components need on the device at once: their weights, and the activations on top of these at the peak
-    together: Callable[[Sequence[MemoryNeed]], MemoryNeed] = _all_resident
+    #: what components take that share this offloader, under the budget and with the speeds of the context. Imports no
+    #: torch. What exceeds the budget is the least that is possible.
+    forecast: Callable[[C, BuildContext, Sequence[Workload]], OffloadForecast] = _all_resident
+    #: options that ``auto`` may choose among; none: only what they are by default
+    settings: tuple[C, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -272,6 +339,8 @@ class Recognition:
     head_dim: int
     #: networks that take turns while denoising; a request may give a guidance scale for each
     experts: int = 1
+    #: component -> prefixes of its blocks in running order: what an offloader may move one by one
+    blocks: Mapping[str, tuple[str, ...]] = field(factory=dict)
     #: notes for the plan
     notes: tuple[str, ...] = ()
 

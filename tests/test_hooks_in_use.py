@@ -103,6 +103,12 @@ class Watching:
         self.used.append(component)
         yield
 
+    def prepare(self, component: str) -> None:
+        self.used.append(f"{component} next")
+
+    def close(self) -> None:
+        self.used.append("closed")
+
 
 def plugin_of(**hooks: list[Any]) -> ModuleType:
     """A plugin module whose hooks return the given specs."""

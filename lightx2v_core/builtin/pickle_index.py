@@ -40,6 +40,16 @@ class StoredTensor:
             return 0
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
 
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie one after the other; the strides of axes of length one say nothing."""
+        step = 1
+        for n, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if n > 1 and stride != step:
+                return False
+            step *= n
+        return True
+
 
 @frozen
 class _Global:

@@ -12,12 +12,13 @@ from lightx2v_core.api import (
     AttentionSpec,
     BuildContext,
     Header,
-    MemoryNeed,
     NoOptions,
     OffloaderSpec,
+    OffloadForecast,
     SchedulerContext,
     SchedulerSpec,
     WeightLoaderSpec,
+    Workload,
     hookimpl,
 )
 
@@ -98,10 +99,16 @@ def _sequential(_config: NoOptions, ctx: BuildContext) -> Offloader:
     return Sequential(ctx.device.torch_name)
 
 
-def _one_at_a_time(needs: Sequence[MemoryNeed]) -> MemoryNeed:
-    weights = max((need.weights for need in needs), default=0)
-    peak = max((need.weights + need.activations for need in needs), default=0)
-    return MemoryNeed(weights=weights, activations=peak - weights)
+def _one_at_a_time(_config: NoOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    weights = max((load.weights for load in loads), default=0)
+    peak = max((load.weights + load.activations for load in loads), default=0)
+    total = sum(load.weights for load in loads)
+    return OffloadForecast(
+        weights=weights,
+        activations=peak - weights,
+        switching=total / ctx.speeds.disk,
+        detail="one component at a time, read from its files",
+    )
 
 
 @hookimpl
@@ -112,7 +119,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
             name="sequential",
             summary="one component at a time, read from its files when it is used",
             build=_sequential,
-            together=_one_at_a_time,
+            forecast=_one_at_a_time,
         ),
     ]
 

@@ -6,7 +6,10 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
+
+from attrs import frozen
 
 from lightx2v_core.api import RunError
 
@@ -16,12 +19,21 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 28  # one read call takes at most 2 GiB on Linux
 
 
+@frozen
+class Opened:
+    """An open file, and what it was when it was opened: size and time of its last change."""
+
+    descriptor: int
+    state: tuple[int, int]
+
+
 class OpenFiles:
-    """Files that are opened when they are first needed; ``check`` sees each of them then."""
+    """Files that are opened when they are first needed; ``check`` sees each of them then. Reading is thread-safe."""
 
     def __init__(self, check: Callable[[Path], None]) -> None:
         self._check = check
-        self._descriptors: dict[Path, int] = {}
+        self._files: dict[Path, Opened] = {}
+        self._lock = Lock()
 
     def read(self, path: Path, offset: int, elements: int, dtype: str, name: str) -> Tensor:
         """``elements`` of ``dtype`` from byte ``offset`` on, as a flat tensor. ``RunError`` names ``name`` when the
@@ -29,36 +41,56 @@ class OpenFiles:
         import torch
 
         tensor = torch.empty(elements, dtype=getattr(torch, dtype))
-        if tensor.nbytes:
-            buffer = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
-            self._read_into(path, offset, memoryview(buffer).cast("B"), name)
+        self.read_into(path, offset, tensor, name)
         return tensor
 
-    def open(self, path: Path) -> None:
+    def read_into(self, path: Path, offset: int, out: Tensor, name: str) -> None:
+        """Fill ``out`` (contiguous, on the CPU) with the bytes from ``offset`` on. Errors as for ``read``."""
+        assert out.is_contiguous()
+        assert out.device.type == "cpu"
+        if out.nbytes:
+            buffer = (ctypes.c_char * out.nbytes).from_address(out.data_ptr())
+            self._read_bytes(path, offset, memoryview(buffer).cast("B"), name)
+
+    def open(self, path: Path) -> Opened:
         """Open and check a file, unless that was done before."""
-        if path in self._descriptors:
-            return
-        try:
-            self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError as exc:
-            raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
-        self._check(path)
+        with self._lock:
+            if path not in self._files:
+                try:
+                    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                except OSError as exc:
+                    raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
+                try:
+                    opened = Opened(descriptor, _state(descriptor))
+                    self._check(path)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                self._files[path] = opened
+            return self._files[path]
 
     def close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+        while self._files:
+            os.close(self._files.popitem()[1].descriptor)
 
-    def _read_into(self, path: Path, offset: int, buffer: memoryview, name: str) -> None:
-        self.open(path)
+    def _read_bytes(self, path: Path, offset: int, buffer: memoryview, name: str) -> None:
+        file = self.open(path)
         done = 0
         try:
             while done < len(buffer):
-                count = os.preadv(self._descriptors[path], [buffer[done : done + _CHUNK]], offset + done)
+                count = os.preadv(file.descriptor, [buffer[done : done + _CHUNK]], offset + done)
                 if count == 0:
-                    raise RunError(f"{path} became shorter while it was read: {name!r} is cut off")
+                    raise RunError(f"{path} became shorter while it was in use: {name!r} is cut off")
                 done += count
+            if _state(file.descriptor) != file.state:
+                raise RunError(f"{path} was changed while it was in use: {name!r} may be damaged")
         except OSError as exc:
             raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
     def __del__(self) -> None:
         self.close()
+
+
+def _state(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns

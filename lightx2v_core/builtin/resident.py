@@ -23,3 +23,9 @@ class Resident:
 
     def active(self, component: str) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def prepare(self, component: str) -> None:
+        """Everything is there already."""
+
+    def close(self) -> None:
+        """The modules own their weights; they go with them."""

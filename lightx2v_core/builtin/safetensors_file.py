@@ -143,6 +143,16 @@ class SafetensorsSource:
         flat = self._files.read(info.file, info.offset, info.elements, info.dtype, name)
         return flat.view(info.shape).to(device)
 
+    def direct(self, name: str) -> bool:
+        """Always: tensors lie in the file as they are in memory."""
+        return self._tensors[name].offset is not None
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        info = self._tensors[name]
+        assert info.offset is not None
+        self._files.read_into(info.file, info.offset, out, name)
+
     def close(self) -> None:
         self._files.close()
 

@@ -39,3 +39,9 @@ class Sequential:
         if self._present is not None:
             self._placed[self._present][0].to("meta")
             self._present = None
+
+    def prepare(self, component: str) -> None:
+        """There is no room for two."""
+
+    def close(self) -> None:
+        self.release()

@@ -160,10 +160,23 @@ class TorchSource:
     def read(self, name: str, device: str = "cpu") -> Tensor:
         """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
         info = self._tensors[name]
-        self._files.open(info.file)
-        entry = self._entries[name]
+        entry = self._entry(name)
         flat = self._files.read(info.file, entry.position, entry.stored.span, info.dtype, name)
         return flat.as_strided(info.shape, entry.stored.stride).contiguous().to(device)
+
+    def direct(self, name: str) -> bool:
+        """Whether a tensor lies in the file without gaps and in order, as all but a few do."""
+        return self._entry(name).stored.contiguous
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        info, entry = self._tensors[name], self._entry(name)
+        assert entry.stored.contiguous
+        self._files.read_into(info.file, entry.position, out, name)
+
+    def _entry(self, name: str) -> Entry:
+        self._files.open(self._tensors[name].file)
+        return self._entries[name]
 
     def close(self) -> None:
         self._files.close()

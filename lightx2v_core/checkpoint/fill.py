@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lightx2v_core.checkpoint.layouts import is_direct
 from lightx2v_core.errors import RunError
-from lightx2v_core.protocols import WeightSource
+from lightx2v_core.protocols import ModuleTensor, WeightSource
 
 
 class SourceWeights:
@@ -18,6 +19,7 @@ class SourceWeights:
         self._module = module
         self._source = source
         self._on_bytes = on_bytes
+        self._dtypes = {name: slot.dtype for _, _, name, slot in slots(module)}
 
     def fill(self, prefix: str, device: str) -> int:
         """Read, cast and assign every tensor under ``prefix`` that still lies on the meta device.
@@ -47,6 +49,40 @@ class SourceWeights:
                 done += info.nbytes
                 self._on_bytes(info.nbytes, name)
         return done
+
+    def tensors(self, prefix: str) -> list[ModuleTensor]:
+        """Every stored tensor of the module under ``prefix``."""
+        return [
+            ModuleTensor(
+                name=name,
+                owner=owner,
+                key=key,
+                parameter=isinstance(slot, nn.Parameter),
+                shape=tuple(slot.shape),
+                dtype=slot.dtype,
+                nbytes=slot.numel() * slot.element_size(),
+            )
+            for owner, key, name, slot in slots(self._module, prefix)
+        ]
+
+    def direct(self, name: str) -> bool:
+        """Whether the stored bytes are those that are computed with."""
+        source = self._source
+        return is_direct(source) and self._stored_dtype(name) == self._dtypes[name] and source.direct(name)
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Read one tensor into ``out``, cast to its dtype. ``RunError`` as ``WeightSource.read`` raises it."""
+        source = self._source
+        with torch.no_grad():
+            if is_direct(source) and self._stored_dtype(name) == out.dtype and source.direct(name):
+                source.read_into(name, out)
+            else:
+                out.copy_(source.read(name))
+        self._on_bytes(source.info(name).nbytes, name)
+
+    def _stored_dtype(self, name: str) -> torch.dtype:
+        found: torch.dtype = getattr(torch, self._source.info(name).dtype)
+        return found
 
 
 def _out_of_memory(exc: RuntimeError) -> bool:

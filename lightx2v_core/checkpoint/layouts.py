@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.formats import official_suffix
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.protocols import WeightSource
+from lightx2v_core.protocols import DirectSource, WeightSource
 from lightx2v_core.specs import ComponentSpec, KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 
@@ -99,8 +99,30 @@ class MappedSource:
 
         return torch.cat(parts)
 
+    def direct(self, name: str) -> bool:
+        """Whether all parts are; joining is reading one behind the other."""
+        base = self._base
+        return is_direct(base) and all(base.direct(stored) for stored in self._mapped.stored[name])
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Into ``out``, of the stored shape and dtype."""
+        base, row = self._base, 0
+        assert is_direct(base)
+        stored = self._mapped.stored[name]
+        if len(stored) == 1:
+            return base.read_into(stored[0], out.view(base.info(stored[0]).shape))
+        for part in stored:
+            info = base.info(part)
+            base.read_into(part, out[row : row + info.shape[0]])
+            row += info.shape[0]
+
     def close(self) -> None:
         self._base.close()
+
+
+def is_direct(source: WeightSource) -> TypeGuard[DirectSource]:
+    """Whether a source can read into memory that is already there."""
+    return hasattr(source, "direct") and hasattr(source, "read_into")
 
 
 def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +59,23 @@ def run_batch(
     from lightx2v_core.run import Pipeline
 
     base = resolve(loaded, plugins)
-    failed, pipeline = [], None
-    for index, job in enumerate(jobs):
-        emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
-        try:
-            resolved, output = _resolve(base, job, loaded)
-            state = "done before"
-            if not _done(resolved, output):
-                state = "planned" if dry_run else "done"
-                if not dry_run:
-                    pipeline = pipeline or Pipeline.load(base, on_event=emit)
-                    pipeline.generate_to(resolved, output, on_event=emit)
-            emit(JobDone(index=index, line=job.number, state=state, message=""))
-        except LightX2VError as exc:
-            failed.append(f"line {job.number}: {exc}")
-            emit(JobDone(index=index, line=job.number, state="failed", message=str(exc)))
+    failed: list[str] = []
+    pipeline: Pipeline | None = None
+    with ExitStack() as opened:
+        for index, job in enumerate(jobs):
+            emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
+            try:
+                resolved, output = _resolve(base, job, loaded)
+                state = "done before"
+                if not _done(resolved, output):
+                    state = "planned" if dry_run else "done"
+                    if not dry_run:
+                        pipeline = pipeline or opened.enter_context(Pipeline.load(base, on_event=emit))
+                        pipeline.generate_to(resolved, output, on_event=emit)
+                emit(JobDone(index=index, line=job.number, state=state, message=""))
+            except LightX2VError as exc:
+                failed.append(f"line {job.number}: {exc}")
+                emit(JobDone(index=index, line=job.number, state="failed", message=str(exc)))
     if failed:
         lines = "\n  ".join(failed)
         raise RunError(f"{len(failed)} of {len(jobs)} jobs failed, the others are done:\n  {lines}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from attrs import frozen
 
-from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_set, parse_size
+from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_bytes, parse_set, parse_size
 from lightx2v_core.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,6 +105,12 @@ RUN_OPTIONS = (
     RunOption(names=("--device",), key=("device",), help="auto, cpu, cuda or cuda:N.", metavar="NAME"),
     RunOption(names=("--attention",), key=("attention",), help="Attention kernel, or several to try in order.",
               metavar="NAME[,NAME]", read=_names),
+    RunOption(names=("--offloader",), key=("offloader",), metavar="NAME[,NAME]", read=_names,
+              help="Where weights live while they are not used; auto: the least costly that fits the limits."),
+    RunOption(names=("--vram-limit",), key=("memory", "vram_limit"), help="Device memory to use, such as 24GB.",
+              metavar="SIZE", read=parse_bytes),
+    RunOption(names=("--ram-limit",), key=("memory", "ram_limit"), help="Memory of the machine to use, such as 32GB.",
+              metavar="SIZE", read=parse_bytes),
     RunOption(names=("--lora",), key=("loras",), help="LoRA file; give it again for more.",
               metavar="PATH[:STRENGTH]", read=_lora, multiple=True),
     RunOption(names=("--output", "--save_result_path"), key=("output", "path"), metavar="FILE",

@@ -65,8 +65,10 @@ def command(**parameters: Any) -> None:
                 return
             from lightx2v_core.run import Pipeline
 
-            pipeline = Pipeline.load(resolved, on_event=emit)
-            pipeline.generate_to(resolved, output, dump=None if dump is None else Path(dump), on_event=emit)
+            with Pipeline.load(resolved, on_event=emit) as pipeline:
+                pipeline.generate_to(
+                    resolved, output, dump=None if dump is None else Path(dump), on_event=emit
+                )
         except LightX2VError as exc:
             emit(Failed(message=str(exc), exit_status=exc.exit_status))
             raise

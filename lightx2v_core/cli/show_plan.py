@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lightx2v_core.plan import Plan, PlannedComponent
+from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 
 
 def plan_text(plan: Plan) -> str:
@@ -40,6 +40,7 @@ def plan_text(plan: Plan) -> str:
         f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
         f"the device has {size(memory.device_total) if memory.device_total else 'an unknown amount'}",
         f"  host      {size(memory.host_peak)}",
+        *_moving(plan.memory),
     ]
     if plan.output is not None:
         record = ", with a run record" if plan.output.record else ""
@@ -48,6 +49,21 @@ def plan_text(plan: Plan) -> str:
     lines += [f"note: {note}" for note in plan.notes]
     lines += [f"warning: {warning}" for warning in plan.warnings]
     return "\n".join(lines)
+
+
+def _moving(memory: MemoryForecast) -> Iterable[str]:
+    """What the offloader does, and what it costs."""
+    yield from (f"  offload   {detail}" for detail in memory.details)
+    if memory.moved:
+        whole = memory.computing + memory.exposed
+        yield (
+            f"  moved     {size(memory.moved)} in each step; {memory.exposed / whole:.0%} of a step "
+            f"({memory.exposed:.2g} s) is expected to wait for it"
+        )
+    if memory.switching:
+        yield f"  switching {memory.switching:.2g} s in all between components"
+    if memory.scratch:
+        yield f"  scratch   {size(memory.scratch)} of disk for computed weights"
 
 
 def _component(part: PlannedComponent) -> Iterable[str]:

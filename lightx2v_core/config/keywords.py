@@ -17,6 +17,7 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "task": ("task",), "prompt": ("prompt",), "negative_prompt": ("negative_prompt",), "dtype": ("dtype",),
     "device": ("device",), "attention": ("attention",), "offloader": ("offloader",), "quantizer": ("quantizer",),
     "lora_applier": ("lora_applier",),
+    "vram_limit": ("memory", "vram_limit"), "ram_limit": ("memory", "ram_limit"),
     "model": ("model",), "scheduler": ("scheduler",), "loras": ("loras",), "components": ("components",),
     "size": ("sampling", "size"), "frames": ("sampling", "frames"), "fps": ("sampling", "fps"),
     "steps": ("sampling", "steps"), "guide_scale": ("sampling", "guide_scale"), "shift": ("sampling", "shift"),

@@ -105,6 +105,17 @@ def parse_size(text: str) -> list[int]:
     return [int(match.group(1)), int(match.group(2))]
 
 
+def parse_bytes(text: str) -> int:
+    """``24GB`` (10^9), ``24GiB`` (2^30), ``500MB``, ... or a plain number, in bytes."""
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ConfigError(
+            f"size of memory {text[:100]!r}: expected a number and a unit, such as 24GB or 16GiB"
+        )
+    power = " KMGT".index((match.group(2) or " ").upper())
+    return int(float(match.group(1)) * (1024 if match.group(3) else 1000) ** power)
+
+
 def default_config() -> dict[str, Any]:
     """The defaults as plain data."""
     data: dict[str, Any] = unstructure(RunConfig())
@@ -129,6 +140,9 @@ def _normal(data: dict[str, Any]) -> dict[str, Any]:
         if type(sampling.get("guide_scale")) in (int, float):
             sampling["guide_scale"] = [sampling["guide_scale"]]
         out["sampling"] = sampling
+    if isinstance(out.get("memory"), Mapping):
+        texts = {key: parse_bytes(item) for key, item in out["memory"].items() if isinstance(item, str)}
+        out["memory"] = {**out["memory"], **texts}
     if isinstance(out.get("loras"), Sequence) and not isinstance(out["loras"], str):
         out["loras"] = [{"path": item} if isinstance(item, str) else item for item in out["loras"]]
     return out

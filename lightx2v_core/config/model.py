@@ -101,6 +101,37 @@ class SamplingConfig:
 
 
 @frozen(kw_only=True)
+class MemoryConfig:
+    """How much memory a run may take, and what forecasts of time go by. Sizes in bytes, or texts such as "24GB"."""
+
+    vram_limit: int | None = field(
+        default=None,
+        validator=_between(1, math.inf),
+        metadata=_help('memory of the device that may be used: "24GB"; absent: all of it'),
+    )
+    ram_limit: int | None = field(
+        default=None,
+        validator=_between(1, math.inf),
+        metadata=_help('memory of the machine that may be used: "32GB"; absent: all of it'),
+    )
+    copy_speed: int | None = field(
+        default=None,
+        validator=_between(1, math.inf),
+        metadata=_help('bytes a second from the machine\'s memory to the device: "25GB"; for forecasts'),
+    )
+    disk_speed: int | None = field(
+        default=None,
+        validator=_between(1, math.inf),
+        metadata=_help('bytes a second from the disk of the model: "3GB"; for forecasts'),
+    )
+    compute_speed: float | None = field(
+        default=None,
+        validator=_between(0, math.inf, above=True),
+        metadata=_help("10^12 operations a second that the device reaches; for forecasts"),
+    )
+
+
+@frozen(kw_only=True)
 class LoraConfig:
     """One LoRA file."""
 
@@ -159,6 +190,9 @@ class RunConfig:
     quantizer: Section | None = field(default=None, metadata=_help("kernel for quantized weights"))
     offloader: Section = field(
         factory=lambda: Section(use=("none",)), metadata=_help("where weights live while they are not used")
+    )
+    memory: MemoryConfig = field(
+        factory=MemoryConfig, metadata=_help("limits of memory, which offloader=auto keeps")
     )
     lora_applier: Section = field(
         factory=lambda: Section(use=("merge",)), metadata=_help("how LoRA files are applied")

@@ -64,6 +64,13 @@ class DitArchitecture:
         """Channels of one attention head."""
         return self.dim // self.num_heads
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Prefixes of the blocks in running order: a VACE block comes right before the main block it acts on."""
+        vace = {layer: f"vace_blocks.{index}" for index, layer in enumerate(self.vace_layers)}
+        order = [(vace.get(layer), f"blocks.{layer}") for layer in range(self.num_layers)]
+        return tuple(name for pair in order for name in pair if name is not None)
+
 
 def dit_tensors(arch: DitArchitecture) -> dict[str, tuple[int, ...]]:
     """Every tensor of an official checkpoint of this size."""

@@ -28,6 +28,11 @@ class Umt5Architecture:
         if self.dim_attn % self.num_heads:
             raise ValueError(f"dim_attn {self.dim_attn} is not a multiple of num_heads {self.num_heads}")
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Prefixes of the blocks in running order."""
+        return tuple(f"blocks.{index}" for index in range(self.num_layers))
+
 
 def umt5_tensors(arch: Umt5Architecture) -> dict[str, tuple[int, ...]]:
     """Every tensor of an official umT5 encoder checkpoint of this size."""
@@ -92,6 +97,11 @@ class ClipArchitecture:
     def side(self) -> int:
         """Patches along one side of the image."""
         return isqrt(self.num_tokens - 1)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Prefixes of the blocks in running order."""
+        return tuple(f"visual.transformer.{index}" for index in range(self.num_layers))
 
 
 def clip_tensors(arch: ClipArchitecture) -> dict[str, tuple[int, ...]]:

@@ -73,9 +73,9 @@ def build(options: Wan21Options, parts: ModelParts) -> TextToVideo | Conditioned
     return ConditionedVideo(video, FirstAndLast(encode, _clip(parts), device=parts.device))
 
 
-def block_names(network: Umt5Encoder | WanDiT) -> list[str]:
-    """Prefixes of the uniform blocks, in running order. The blocks of a VACE branch are not among them."""
-    return [f"blocks.{i}" for i in range(len(network.blocks))]
+def block_names(network: Umt5Encoder | WanDiT) -> tuple[str, ...]:
+    """Prefixes of the blocks, in running order."""
+    return network.arch.blocks
 
 
 def _vae(options: Wan21Options, parts: ModelParts) -> WanVae:
@@ -106,7 +106,7 @@ def _clip(parts: ModelParts) -> ImageEncoder:
     component = parts.components["image_encoder"]
     with torch.device("meta"):
         network = ClipVision(ClipArchitecture(**parts.architecture["image_encoder"]), dtype=parts.dtype)
-    component.load(network, [f"visual.transformer.{i}" for i in range(network.arch.num_layers)])
+    component.load(network, network.arch.blocks)
     return ImageEncoder(network, component)
 
 

@@ -183,6 +183,10 @@ def _recognition(
         architecture=architecture,
         expected=expected,
         head_dim=dit.head_dim,
+        blocks={
+            "dit": dit.blocks,
+            **{name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")},
+        },
         notes=_notes(facts, task, size, telling),
     )
 

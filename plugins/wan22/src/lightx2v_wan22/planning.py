@@ -107,6 +107,11 @@ def described(sizes: Mapping[str, Any], layouts: Layouts) -> tuple[dict[str, Any
     return expected, {name: attrs.asdict(found) for name, found in sizes.items()}
 
 
+def encoder_blocks(sizes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Prefixes of the blocks, in running order, of the components beside the transformer that have some."""
+    return {name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")}
+
+
 def distilled(header: Header) -> int:
     """The steps a file is distilled to, which only its name tells; 0 for an ordinary one."""
     for file in {info.file for info in header.tensors.values()}:

@@ -20,6 +20,7 @@ from lightx2v_wan22.planning import (
     count_name,
     described,
     distilled,
+    encoder_blocks,
     read_sizes,
     text_need,
     transformer_need,
@@ -81,6 +82,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         },
         expected={**expected, **dict.fromkeys(EXPERTS, dit_tensors(dit))},
         head_dim=dit.head_dim,
+        blocks={**dict.fromkeys(EXPERTS, dit.blocks), **encoder_blocks(sizes)},
         experts=len(EXPERTS),
         notes=_notes(steps),
     )

@@ -59,6 +59,16 @@ class AnimateArchitecture:
         """How many face adapters there are."""
         return -(-self.dit.num_layers // ADAPTER_INTERVAL)
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Prefixes of the blocks and adapters in running order."""
+        order: list[str] = []
+        for index, block in enumerate(self.dit.blocks):
+            order.append(block)
+            if index % ADAPTER_INTERVAL == 0:
+                order.append(f"face_adapter.fuser_blocks.{index // ADAPTER_INTERVAL}")
+        return tuple(order)
+
 
 def animate_tensors(arch: AnimateArchitecture) -> dict[str, tuple[int, ...]]:
     """Every tensor of an official Animate checkpoint of this size, blur kernels included."""

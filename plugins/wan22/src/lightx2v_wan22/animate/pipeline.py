@@ -23,7 +23,6 @@ from lightx2v_wan21.api import (
     ImageEncoder,
     PromptEncoder,
     Rope,
-    block_names,
     latent_frames,
 )
 from lightx2v_wan22.animate.architecture import AnimateArchitecture
@@ -48,9 +47,8 @@ def build(options: AnimateOptions, parts: ModelParts) -> Animate:
         network = AnimateDiT(arch, attention=parts.attention, dtype=parts.dtype)
         clip = ClipVision(ClipArchitecture(**sizes["image_encoder"]), dtype=parts.dtype)
     prompts = load_prompts(parts, arch.dit.text_len)
-    components["dit"].load(network, block_names(network))
-    clip_blocks = [f"visual.transformer.{index}" for index in range(clip.arch.num_layers)]
-    components["image_encoder"].load(clip, clip_blocks)
+    components["dit"].load(network, arch.blocks)
+    components["image_encoder"].load(clip, clip.arch.blocks)
     return Animate(
         prompts,
         network,

@@ -31,6 +31,7 @@ from lightx2v_wan22.planning import (
     check_fit,
     count_name,
     described,
+    encoder_blocks,
     read_sizes,
     text_need,
     transformer_need,
@@ -80,6 +81,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         },
         expected={**expected, "dit": _needed(animate_tensors(arch))},
         head_dim=arch.dit.head_dim,
+        blocks={"dit": arch.blocks, **encoder_blocks(sizes)},
         notes=(
             "the video is as large and as long as the pose video",
             f"the official prompt is {PROMPT!r}, whatever the video shows",

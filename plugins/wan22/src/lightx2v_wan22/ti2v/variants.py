@@ -18,6 +18,7 @@ from lightx2v_wan22.planning import (
     check_fit,
     count_name,
     described,
+    encoder_blocks,
     read_sizes,
     text_need,
     transformer_need,
@@ -54,6 +55,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         architecture={**architecture, "dit": attrs.asdict(dit), "patch_size": dit.patch_size},
         expected={**expected, "dit": dit_tensors(dit)},
         head_dim=dit.head_dim,
+        blocks={"dit": dit.blocks, **encoder_blocks(sizes)},
     )
 
 
