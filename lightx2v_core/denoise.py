@@ -14,7 +14,7 @@ from lightx2v_core.protocols import Conditions, Scheduler, Step, VideoModel
 from lightx2v_core.requests import Request
 
 
-def _no_turns(_expert: int) -> None:
+def no_turns(_expert: int) -> None:
     """Nobody wants to know which expert comes next."""
 
 
@@ -31,7 +31,7 @@ def denoise(
     *,
     emit: Emit,
     synchronize: Callable[[], None],
-    prepare: Callable[[int], None] = _no_turns,
+    prepare: Callable[[int], None] = no_turns,
 ) -> Tensor:
     """Turn ``noise`` [C, T, h, w] into latents, one event a step. ``synchronize`` waits for the device, so that the
     seconds of a step are its own. ``prepare`` is told before the last pass of a step when another expert does the next

@@ -5,32 +5,40 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightx2v_core.build import Loaded
 from lightx2v_core.config.structure import unstructure
-from lightx2v_core.denoise import denoise
+from lightx2v_core.denoise import denoise, no_turns
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone
-from lightx2v_core.protocols import Conditions, Segment
+from lightx2v_core.protocols import Conditions, Segment, VideoModel
 from lightx2v_core.record import run_record
 from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import SchedulerContext
 
 
 class Job:
-    """One request. ``frames`` does the work; afterwards ``latents`` and ``record`` tell about it."""
+    """One request. ``frames`` does the work; afterwards ``latents`` and ``record`` tell about it. ``prepare`` is told
+    which expert is about to be used."""
 
-    def __init__(self, loaded: Loaded, resolved: Resolved, load_seconds: float, emit: Emit) -> None:
+    def __init__(
+        self,
+        model: VideoModel,
+        resolved: Resolved,
+        load_seconds: float,
+        emit: Emit,
+        *,
+        prepare: Callable[[int], None] = no_turns,
+    ) -> None:
         self.plan = resolved.plan
         self._resolved = resolved
-        self._loaded = loaded
-        self._model = loaded.model
+        self._model = model
+        self._prepare = prepare
         self._emit = emit
         self._steps: list[float] = []
         self._latents: list[Tensor] = []
@@ -119,7 +127,7 @@ class Job:
                 request,
                 emit=self._note,
                 synchronize=self._synchronize,
-                prepare=self._loaded.prepare,
+                prepare=self._prepare,
             )
 
     def _decode(self, latents: Tensor, start: int) -> Iterator[Tensor]:

@@ -120,7 +120,7 @@ class Pipeline:
         the other inputs may be paths, PIL images, arrays or tensors."""
         resolved = self.resolve(**request)
         check_ready(resolved)
-        job = Job(self._loaded, resolved, self._load_seconds, on_event)
+        job = self._job(resolved, on_event)
         frames = torch.cat(list(job.frames()), dim=1)
         return Video(frames=frames, latents=job.latents, plan=job.plan, record=job.record())
 
@@ -128,7 +128,7 @@ class Pipeline:
         self, resolved: Resolved, output: PlannedOutput, *, dump: Path | None = None, on_event: Emit = ignore
     ) -> Path:
         """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors."""
-        job = Job(self._loaded, resolved, self._load_seconds, on_event)
+        job = self._job(resolved, on_event)
         kept: list[Tensor] = []
 
         def decoded() -> Iterator[Tensor]:
@@ -145,6 +145,9 @@ class Pipeline:
         record = write_video(decoded(), output, job.plan, job.record, extra=tensors)
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
         return Path(output.path)
+
+    def _job(self, resolved: Resolved, on_event: Emit) -> Job:
+        return Job(self._model, resolved, self._load_seconds, on_event, prepare=self._loaded.prepare)
 
 
 def write_video(
