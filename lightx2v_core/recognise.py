@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.candidates import Wish
+from lightx2v_core.checkpoint.candidates import ReadHeader, Wish
 from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
 from lightx2v_core.checkpoint.folders import expanded, first_config
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
@@ -53,9 +53,12 @@ class Recognised:
         return component_spec(self.spec, name)
 
 
-def recognise(config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext) -> Recognised:
-    """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one."""
-    read = lru_cache(maxsize=None)(lambda path: read_header(registry, path))
+def recognise(
+    config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext, read: ReadHeader | None = None
+) -> Recognised:
+    """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
+    headers from one call to the next."""
+    read = read or lru_cache(maxsize=None)(lambda path: read_header(registry, path))
     known: list[Answer] = []
     rejected: dict[str, str] = {}
     broken: list[CheckpointError] = []
@@ -182,7 +185,7 @@ def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
 
 
 def _locate(
-    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: Callable[[Path], Header]
+    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader
 ) -> Mapping[str, Component]:
     names = [part.name for part in spec.components]
     names += sorted({part.group for part in spec.components if part.group is not None})
@@ -230,7 +233,7 @@ def _ask(
     folder: Path,
     components: Mapping[str, Component],
     options: Any,
-    read: Callable[[Path], Header],
+    read: ReadHeader,
 ) -> Recognition | str:
     main = spec.components[0]
     if main.name not in components:

@@ -13,6 +13,7 @@ from attrs import asdict, evolve, frozen
 
 from lightx2v_core import __version__, device, memory
 from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.candidates import ReadHeader
 from lightx2v_core.checkpoint.folders import expanded, model_folder
 from lightx2v_core.checkpoint.formats import scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
@@ -139,6 +140,18 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         lora_applier=lora_applier,
         inputs=inputs,
     )
+
+
+def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Recognised:
+    """The model of a folder, complete, whatever task is asked of it. ``LightX2VError`` says why there is none. ``read``
+    remembers headers from one call to the next."""
+    config, registry = loaded.config, Registry(plugins)
+    ctx = BuildContext(device=device.probe(config.device)[0])
+    assert config.model_path is not None
+    folder = model_folder(config.model_path)
+    found = recognise(config, registry, folder, ctx, read)
+    check_complete(found, folder, frozenset(found.recognition.components))
+    return found
 
 
 def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[str, Any]) -> Resolved:

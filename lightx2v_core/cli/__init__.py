@@ -17,6 +17,10 @@ from lightx2v_core.errors import LightX2VError, suggestion
 COMMANDS = {
     "run": ("lightx2v_core.cli.run", "Generate a video."),
     "plan": ("lightx2v_core.cli.plan", "Show what a run would do, why, and what it takes."),
+    "inspect": (
+        "lightx2v_core.cli.inspect",
+        "Show what a folder or file holds, and what can be run from it.",
+    ),
     "plugins": ("lightx2v_core.cli.plugins", "List, show and check the installed plugins."),
     "config": ("lightx2v_core.cli.config", "Check a configuration, or show where its values come from."),
 }

@@ -12,15 +12,25 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-SIZES = {"F32": 4, "BF16": 2}
+SIZES = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
 
 
-def write_sparse_safetensors(path: Path, tensors: Mapping[str, tuple[int, ...]], dtype: str = "F32") -> None:
-    """A safetensors file whose header is real and whose data is a hole of the right size."""
-    header, end = {}, 0
+def write_sparse_safetensors(
+    path: Path,
+    tensors: Mapping[str, tuple[int, ...]],
+    dtype: str = "F32",
+    *,
+    dtypes: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """A safetensors file whose header is real and whose data is a hole of the right size. ``dtypes`` names those of
+    tensors that are not in ``dtype``, by the format's names (``F8_E4M3``, ``I8``)."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
     for name, shape in tensors.items():
-        start, end = end, end + prod(shape) * SIZES[dtype]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+        kind = (dtypes or {}).get(name, dtype)
+        start, end = end, end + prod(shape) * SIZES[kind]
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

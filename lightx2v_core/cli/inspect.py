@@ -1,0 +1,28 @@
+"""``lightx2v-core inspect``: what a folder or file holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.show_inspection import inspection_text
+from lightx2v_core.inspection.inspect import inspect
+
+
+@click.command("inspect")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
+@common_options
+def command(path: str, as_json: bool, **parameters: Any) -> None:
+    """Show what PATH, a folder or a weight file, holds: components, LoRA files, problems, and what can be run.
+
+    Reads headers only.
+    """
+    found = inspect(path, plugins_from(parameters))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        click.echo(inspection_text(found))

@@ -1,0 +1,63 @@
+"""An inspection as text: a table of components, then adapters, problems and what can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lightx2v_core.cli.show_plan import count, size
+from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraReport
+
+_HEAD = ("component", "files", "layout", "variant", "precision", "parameters", "size")
+#: columns of numbers
+_RIGHT = frozenset({"parameters", "size"})
+
+
+def inspection_text(found: Inspection) -> str:
+    """The report for people."""
+    lines = [found.path]
+    if found.components:
+        lines += table([_HEAD, *(_row(item) for item in found.components)])
+    for lora in found.loras:
+        lines += _lora(lora)
+    lines += [f"other: {item.file}, {size(item.bytes)}: {item.what}" for item in found.others]
+    if not (found.components or found.loras or found.others):
+        lines.append("  no weight files")
+    lines += [f"problem: {problem}" for problem in found.problems]
+    lines += [f"cannot run: {obstacle}" for obstacle in found.obstacles]
+    if found.runnable:
+        lines.append("can run")
+        lines += [
+            line for run in found.runnable for line in (f"  {run.variant}, {run.task}:", f"    {run.command}")
+        ]
+    return "\n".join(lines)
+
+
+def _row(item: ComponentReport) -> tuple[str, ...]:
+    files = item.files[0] + (f" and {len(item.files) - 1} more" if len(item.files) > 1 else "")
+    precision = f"{item.precision} ({item.scheme})" if item.scheme else item.precision
+    variant = " or ".join(item.variants) or "-"
+    return (
+        item.component, files, item.layout, variant, precision, count(item.parameters), size(item.bytes),
+    )  # fmt: skip
+
+
+def _lora(item: LoraReport) -> Iterator[str]:
+    ranks = ", ".join(map(str, item.ranks)) or "none"
+    kinds = ", ".join(f"{number} {kind}" for kind, number in item.kinds.items())
+    expert = f", for {item.expert}" if item.expert else ""
+    yield f"LoRA: {item.file}, {size(item.bytes)}: names of {item.family}, rank {ranks}, {kinds}{expert}"
+    for name, (fits, total) in item.coverage.items():
+        yield f"  {fits} of {total} tensors fit {name}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns; the first row names them."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for cell, width, name in zip(row, widths, rows[0], strict=True)
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,158 @@
+"""What a set of weight files is: a component of an installed model, a LoRA, or something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.folders import first_config
+from lightx2v_core.checkpoint.formats import format_problems, scheme_of
+from lightx2v_core.checkpoint.layouts import Mapped, recognised
+from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, claimed
+from lightx2v_core.errors import CheckpointError
+from lightx2v_core.inspection.files import WeightSet
+from lightx2v_core.inspection.report import ComponentReport
+from lightx2v_core.specs import CheckpointFacts, ComponentSpec, ModelSpec, Recognition
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@frozen(kw_only=True)
+class Network:
+    """A main network: the tensors its model expects, for adapters to be matched with."""
+
+    name: str
+    expected: Shapes
+    part: ComponentSpec
+
+
+@frozen(kw_only=True)
+class Contents:
+    """A component that was recognised, and what is wrong with it."""
+
+    report: ComponentReport
+    networks: tuple[Network, ...] = ()
+    problems: tuple[str, ...] = field(default=())
+
+
+def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> Contents | None:
+    """The component that a set of files is; ``None`` when no model knows it."""
+    matches = list(_matches(item, models))
+    if not matches:
+        return None
+    _, part, mapped = matches[0]
+    variants: list[str] = []
+    networks: list[Network] = []
+    problems: list[str] = []
+    doubts: list[str] = []
+    for spec, own, found in matches:
+        if not own.main:
+            continue
+        try:
+            answer = _variant(spec, item, own, found, root)
+        except CheckpointError as exc:
+            doubts.append(str(exc))
+            continue
+        if isinstance(answer, Recognition) and answer.variant not in variants:
+            variants.append(answer.variant)
+            expected = answer.expected[own.name]
+            networks.append(Network(name=answer.variant, expected=expected, part=own))
+            problems += _shape_problems(answer, own, found)
+    if not variants:
+        problems += doubts
+    problems += [f"{shown(item, root)}: {problem}" for problem in format_problems(mapped.header)]
+    problems += _claims(item, mapped, root)
+    header = mapped.header
+    report = ComponentReport(
+        component=part.group or part.name,
+        summary=part.summary if part.group is None else "expert",
+        files=tuple(relative(path, root) for path in item.located.files),
+        layout=mapped.layout,
+        models=tuple(dict.fromkeys(spec.name for spec, _, _ in matches)),
+        variants=tuple(variants),
+        precision=header.precision,
+        scheme=scheme_of(header),
+        tensors=len(header),
+        parameters=header.parameters,
+        bytes=header.nbytes,
+    )
+    return Contents(report=report, networks=tuple(networks), problems=tuple(dict.fromkeys(problems)))
+
+
+def _matches(
+    item: WeightSet, models: Iterable[ModelSpec[Any]]
+) -> Iterable[tuple[ModelSpec[Any], ComponentSpec, Mapped]]:
+    """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
+    known: dict[tuple[Any, ...], Mapped | None] = {}
+    for spec in models:
+        for part in spec.components:
+            if not part.signature:
+                continue
+            key = (part.signature, tuple(layout.name for layout in part.layouts), part.layouts)
+            if key not in known:
+                known[key] = recognised(part, item.header)
+            mapped = known[key]
+            if mapped is not None:
+                yield spec, part, mapped
+
+
+def _variant(
+    spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: Mapped, root: Path
+) -> Recognition | str:
+    """What a model says of a network alone; the others of its group are taken to be like it."""
+    members = [own.name for own in spec.components if own is part or (part.group and own.group == part.group)]
+    if spec.components[0].name not in members:
+        return "not the main network"
+    base = root if root.is_dir() else root.parent
+    folders = [item.folder, item.folder.parent, *(base / name for name in CONFIG_FOLDERS)]
+    return spec.recognise(
+        CheckpointFacts(
+            folder=base,
+            config=first_config(dict.fromkeys(folders if root.is_dir() else folders[:2])),
+            headers=dict.fromkeys(members, mapped.header),
+            options=spec.config(),
+        )
+    )
+
+
+def _shape_problems(answer: Recognition, part: ComponentSpec, mapped: Mapped) -> list[str]:
+    header = mapped.header
+    expected = answer.expected[part.name]
+    fitting = {
+        name: evolve(info, shape=tuple(expected[name]))
+        for name, info in header.tensors.items()
+        if name in expected and _long(info.shape) == _long(expected[name])
+    }
+    header = evolve(header, tensors={**header.tensors, **fitting})
+    return verify.problems(part.group or part.name, header, expected, answer.variant)
+
+
+def _long(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _claims(item: WeightSet, mapped: Mapped, root: Path) -> list[str]:
+    """Names that claim another precision than the tensors have."""
+    header = mapped.header
+    held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
+    claim = claimed(item.located.files[0].name)
+    if claim and claim not in held:
+        return [
+            f"{shown(item, root)}: its name says {claim}, and its weights are "
+            f"{scheme_of(header) or header.precision}; the tensors decide"
+        ]
+    return []
+
+
+def shown(item: WeightSet, root: Path) -> str:
+    """How a set is called in messages."""
+    return relative(item.located.index or item.located.files[0], root)
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as seen from what was asked about."""
+    return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name

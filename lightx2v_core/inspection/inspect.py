@@ -1,0 +1,95 @@
+"""A folder or file -> ``Inspection``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.errors import CheckpointError, RequestError
+from lightx2v_core.inspection.contents import Contents, Network, contents, relative
+from lightx2v_core.inspection.files import WeightSet, weight_files
+from lightx2v_core.inspection.report import Inspection, LoraReport, OtherFile
+from lightx2v_core.inspection.runs import possible_runs
+from lightx2v_core.lora.matching import match
+from lightx2v_core.lora.recognition import describe, is_lora
+from lightx2v_core.plugins import PluginSet
+from lightx2v_core.recognise import read_header
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
+
+
+def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
+    """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
+    root = expanded(path)
+    if root is None or not root.exists():
+        raise RequestError(f"{short(str(path))} does not exist{near(root)}")
+    registry = Registry(plugins)
+    read = lru_cache(maxsize=None)(lambda file: read_header(registry, file))
+    suffixes = sorted(
+        {suffix for item in registry.candidates("weight_loader") for suffix in _suffixes(item.spec)}
+    )
+    if root.is_file() and root.suffix.lower() not in suffixes:
+        raise RequestError(f"{root} is no weight file; known are {', '.join(suffixes)}")
+    models = [item.spec for item in registry.candidates("model") if isinstance(item.spec, ModelSpec)]
+    sets, problems = weight_files(root, suffixes, read)
+    known: list[Contents] = []
+    loras: list[WeightSet] = []
+    others: list[OtherFile] = []
+    for item in sets:
+        if is_lora(item.header):
+            loras.append(item)
+        elif (found := contents(item, models, root)) is not None:
+            known.append(found)
+            problems += found.problems
+        else:
+            others.append(_other(item, root, bool(models)))
+    networks = {network.name: network for found in known for network in found.networks}
+    main = [found.report for found in known if found.networks]
+    runnable, obstacles = possible_runs(root, main, plugins, read) if root.is_dir() and models else ([], [])
+    if not models:
+        obstacles = ["no model plugin is installed, so no file can be recognised"]
+    components = sorted((found.report for found in known), key=lambda item: not item.variants)
+    return Inspection(
+        path=str(root),
+        components=tuple(components),
+        loras=tuple(_lora(item, root, networks) for item in loras),
+        others=tuple(others),
+        problems=tuple(dict.fromkeys(problems)),
+        runnable=tuple(runnable),
+        obstacles=tuple(obstacles),
+    )
+
+
+def _suffixes(spec: Any) -> tuple[str, ...]:
+    return spec.suffixes if isinstance(spec, WeightLoaderSpec) else ()
+
+
+def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:
+    description = describe(item.header)
+    coverage = {}
+    for name, network in networks.items():
+        try:
+            found = match(item.header, network.expected, network.part.layouts)
+        except CheckpointError:
+            continue
+        coverage[name] = (len(found.matched), len(item.header))
+    return LoraReport(
+        file=relative(item.located.files[0], root),
+        family=description.family,
+        ranks=description.ranks,
+        alphas=description.alphas,
+        kinds=description.kinds,
+        targets=description.targets,
+        expert=description.expert,
+        coverage=coverage,
+        bytes=item.header.nbytes,
+    )
+
+
+def _other(item: WeightSet, root: Path, models: bool) -> OtherFile:
+    names = list(item.header)
+    first = f"its first tensor is {names[0]!r}" if names else "it holds no tensors"
+    what = f"no installed model knows it ({first})" if models else first
+    return OtherFile(file=relative(item.located.files[0], root), what=what, bytes=item.header.nbytes)

@@ -1,0 +1,101 @@
+"""What can be run from a folder, and the command line for it: found by planning it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.checkpoint.candidates import ReadHeader
+from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.errors import LightX2VError
+from lightx2v_core.inspection.report import ComponentReport, Runnable
+from lightx2v_core.plugins import PluginSet
+from lightx2v_core.recognise import Recognised
+from lightx2v_core.resolve import runnable
+
+#: more alternatives than this are not tried; the folder is a store of models then, not a model
+_MOST = 24
+#: inputs whose option has another name
+_OPTION: Mapping[str, str] = {"ref_images": "ref_image"}
+
+
+def possible_runs(
+    folder: Path, networks: Sequence[ComponentReport], plugins: PluginSet, read: ReadHeader
+) -> tuple[list[Runnable], list[str]]:
+    """The runs that are possible, and why others are not."""
+    runs: list[Runnable] = []
+    obstacles: list[str] = []
+    seen: set[tuple[Any, ...]] = set()
+    for settings in _alternatives(folder, networks):
+        values = [Value(path=path, value=value, origin="inspect") for path, value in settings.items()]
+        try:
+            found = runnable(load_config({"model_path": str(folder)}, values), plugins, read)
+        except LightX2VError as exc:
+            if str(exc) not in obstacles:
+                obstacles.append(str(exc))
+            continue
+        files = tuple(sorted(str(c.files) for name, c in found.components.items() if found.part(name).main))
+        if files in seen:
+            continue
+        seen.add(files)
+        runs += _runs(folder, found, settings)
+    return runs, [] if runs and len(seen) >= len(networks) else _shortest(obstacles, bool(runs))
+
+
+def _shortest(obstacles: Sequence[str], some: bool) -> list[str]:
+    """The first obstacle is that of the folder as it is; those of alternatives only repeat it."""
+    return list(obstacles[:0] if some else obstacles[:1])
+
+
+def _alternatives(
+    folder: Path, networks: Sequence[ComponentReport]
+) -> Iterable[Mapping[tuple[str, ...], Any]]:
+    """The folder as it is, then what tells several networks apart: precision, distilled or not, and their paths."""
+    yield {}
+    if len(networks) < 2:
+        return
+    key = ("components", networks[0].component)
+    precisions = sorted({_precision(item) for item in networks})
+    wishes = product([None, *precisions], [None, True, False])
+    count = 0
+    for precision, distilled in wishes:
+        settings: dict[tuple[str, ...], Any] = {
+            (*key, "precision"): precision,
+            (*key, "distilled"): distilled,
+        }
+        chosen = {path: value for path, value in settings.items() if value is not None}
+        if chosen and (count := count + 1) <= _MOST:
+            yield chosen
+    for item in networks[:_MOST]:
+        if len(item.files) == 1:
+            yield {(*key, "path"): str(folder / item.files[0])}
+
+
+def _precision(item: ComponentReport) -> str:
+    return item.scheme.partition("-")[0] if item.scheme else "original"
+
+
+def _runs(folder: Path, found: Recognised, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
+    runs = []
+    for task in found.recognition.tasks:
+        words = ["lightx2v-core", "run", "--model-path", str(folder)]
+        if len(found.recognition.tasks) > 1:
+            words += ["--task", task]
+        for name in sorted(found.spec.tasks[task].required):
+            words += [f"--{_OPTION.get(name, name).replace('_', '-')}", "FILE"]
+        for path, value in settings.items():
+            text = value if isinstance(value, str) else str(value).lower()
+            words += ["--set", f"{'.'.join(path)}={text}"]
+        words += ["--prompt", "TEXT", "--output", "out.mp4"]
+        runs.append(
+            Runnable(
+                model=found.spec.name,
+                variant=found.recognition.variant,
+                task=task,
+                command=shlex.join(words),
+            )
+        )
+    return runs
