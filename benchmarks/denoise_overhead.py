@@ -23,7 +23,7 @@ import torch
 
 from lightx2v_core import __version__
 from lightx2v_core.config.load import Value, load_config
-from lightx2v_core.denoise import denoise
+from lightx2v_core.denoise import Leg, denoise
 from lightx2v_core.events import ignore
 from lightx2v_core.plugins import load_plugins
 from lightx2v_core.resolve import resolve
@@ -72,7 +72,8 @@ def measure(folder: Path, steps: int, repeats: int, scheduler: str) -> dict[str,
             sampler = resolved.scheduler.spec.build(
                 resolved.scheduler.config, SchedulerContext(steps=steps, shift=request.shift)
             )
-            denoise(model, sampler, noise, conditions, request, emit=ignore, synchronize=lambda: None)
+            leg = Leg(steps=steps, scheduler=sampler, noise=noise, conditions=conditions)
+            denoise(model, [leg], request, emit=ignore, synchronize=lambda: None)
 
         pairs = []
         for _ in range(repeats + 3):

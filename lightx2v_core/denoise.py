@@ -1,13 +1,16 @@
-"""The denoising loop. Short on purpose: caching, parallel guidance and guards wrap these two functions."""
+"""The denoising loop. Short on purpose: caching, parallel guidance and guards wrap these functions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
+from attrs import frozen
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from lightx2v_core.events import Emit, StepDone
 from lightx2v_core.protocols import Conditions, Scheduler, Step, VideoModel
@@ -22,52 +25,83 @@ def _nothing() -> None:
     """The next step runs on the same expert."""
 
 
+@frozen(kw_only=True)
+class Leg:
+    """The first ``steps`` of a scheduler, at one size: ``noise`` [C, T, h, w] on the device, and what the request was
+    encoded to at that size."""
+
+    steps: int
+    scheduler: Scheduler
+    noise: Tensor
+    conditions: Conditions
+
+
 def denoise(
     model: VideoModel,
-    scheduler: Scheduler,
-    noise: Tensor,
-    conditions: Conditions,
+    legs: Sequence[Leg],
     request: Request,
     *,
     emit: Emit,
     synchronize: Callable[[], None],
     prepare: Callable[[int], None] = no_turns,
 ) -> Tensor:
-    """Turn ``noise`` [C, T, h, w] into latents, one event a step. ``synchronize`` waits for the device, so that the
-    seconds of a step are its own. ``prepare`` is told before the last pass of a step when another expert does the next
-    one."""
-    count = len(scheduler.timesteps)
-    latents = model.constrain(noise, conditions)
-    for index, timestep in enumerate(scheduler.timesteps):
-        started = time.perf_counter()
-        step = _step(scheduler, index)
-        expert = model.expert(step)
-        following = _expert(model, scheduler, index + 1)
-        turn = partial(prepare, following) if following not in (None, expert) else _nothing
-        velocity = guided(
-            model,
-            latents,
-            step,
-            conditions,
-            scale=request.scale(expert),
-            batched=request.batched_guidance,
-            before_last=turn,
-        )
-        latents = model.constrain(scheduler.step(velocity, index, latents), conditions)
-        synchronize()
-        seconds = time.perf_counter() - started
-        emit(StepDone(index=index, count=count, timestep=timestep, expert=expert, seconds=seconds))
+    """Turn the noise of the first leg into latents [C, T, h, w] of the size of the last, one event a step.
+    ``synchronize`` waits for the device, so that the seconds of a step are its own. ``prepare`` is told before the last
+    pass of a step when another expert does the next one."""
+    steps = _steps(legs)
+    experts = [model.expert(step) for step in steps]
+    walk = zip(steps, experts, [*experts[1:], experts[-1]], strict=True)
+    latents = model.constrain(legs[0].noise, legs[0].conditions)
+    for leg, after in zip(legs, [*legs[1:], None], strict=True):
+        for turn, (step, expert, following) in enumerate(islice(walk, leg.steps)):
+            started = time.perf_counter()
+            velocity = guided(
+                model,
+                latents,
+                step,
+                leg.conditions,
+                scale=request.scale(expert),
+                batched=request.batched_guidance,
+                before_last=_nothing if following == expert else partial(prepare, following),
+            )
+            if after is not None and turn == leg.steps - 1:
+                latents = model.constrain(
+                    resized(latents, velocity, step.sigma, after.noise), after.conditions
+                )
+            else:
+                latents = model.constrain(leg.scheduler.step(velocity, turn, latents), leg.conditions)
+            synchronize()
+            seconds = time.perf_counter() - started
+            emit(
+                StepDone(
+                    index=step.index, count=step.count, timestep=step.timestep, expert=expert, seconds=seconds
+                )
+            )
     return latents
 
 
-def _step(scheduler: Scheduler, index: int) -> Step:
-    count = len(scheduler.timesteps)
-    return Step(index=index, count=count, timestep=scheduler.timesteps[index], sigma=scheduler.sigmas[index])
+def _steps(legs: Sequence[Leg]) -> list[Step]:
+    """Every step, leg after leg."""
+    levels = [
+        (leg.scheduler.timesteps[turn], leg.scheduler.sigmas[turn])
+        for leg in legs
+        for turn in range(leg.steps)
+    ]
+    return [
+        Step(index=index, count=len(levels), timestep=timestep, sigma=sigma)
+        for index, (timestep, sigma) in enumerate(levels)
+    ]
 
 
-def _expert(model: VideoModel, scheduler: Scheduler, index: int) -> int | None:
-    """The expert of a step; None behind the last one."""
-    return model.expert(_step(scheduler, index)) if index < len(scheduler.timesteps) else None
+def resized(latents: Tensor, velocity: Tensor, sigma: float, noise: Tensor) -> Tensor:
+    """The step from one size to the next: the predicted clean latents ``x - sigma v`` are resized (trilinear) to the
+    size of ``noise``, and noised to ``sigma`` again: ``(1 - sigma) x0 + sigma noise``.
+
+    Source: LightX2V's changing resolution, which keeps the noise level of the step that it replaces.
+    """
+    clean = torch.add(latents, velocity.to(latents.dtype), alpha=-sigma)
+    there = interpolate(clean[None], size=noise.shape[1:], mode="trilinear", align_corners=False)[0]
+    return torch.add(there * (1 - sigma), noise, alpha=sigma)
 
 
 def guided(

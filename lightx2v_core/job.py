@@ -10,16 +10,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from lightx2v_core.config.structure import unstructure
-from lightx2v_core.denoise import denoise, no_turns
+from lightx2v_core.denoise import Leg, denoise, no_turns
 from lightx2v_core.errors import RunError
-from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone
-from lightx2v_core.protocols import Conditions, Segment, VideoModel
+from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
+from lightx2v_core.protocols import Conditions, Scheduler, Segment, VideoModel
 from lightx2v_core.record import run_record
 from lightx2v_core.resolve import Resolved
-from lightx2v_core.specs import SchedulerContext
+from lightx2v_core.specs import SchedulerContext, Stage
 
 
 class Job:
@@ -86,8 +87,9 @@ class Job:
         before: Segment | None = None
         done = 0
         while True:
-            conditions = self._encode(before)
-            latents = self._denoise(conditions, generator)
+            encoded = self._encode(before)
+            latents = self._denoise(encoded, generator)
+            conditions = encoded[-1]  # the last stage has the size of the video
             self._latents.append(latents.float().cpu())
             tail: list[Tensor] = []
             skip = conditions.overlap
@@ -104,31 +106,61 @@ class Job:
             before = Segment(index=before.index + 1 if before else 0, frames=torch.cat(tail, dim=1))
 
     @torch.inference_mode()
-    def _encode(self, before: Segment | None) -> Conditions:
+    def _encode(self, before: Segment | None) -> list[Conditions]:
+        """What the request was encoded to, for each stage of the denoising; stages of one size share it."""
         request, inputs = self.plan.request, self._resolved.inputs
         more = {} if before is None else {"before": before}
+        found: dict[tuple[int, int], Conditions] = {}
         with self._clock.phase("encode", 2 if request.guided else 1, "prompts"):
-            return self._model.encode(request, inputs, guided=request.guided, emit=self._emit, **more)
+            for stage in reversed(self.plan.stages):
+                size = (stage.geometry.width, stage.geometry.height)
+                if size in found:
+                    continue
+                there = request if not found else evolve(request, width=size[0], height=size[1])
+                emit = ignore if found else self._emit
+                found[size] = self._model.encode(there, inputs, guided=request.guided, emit=emit, **more)
+        return [found[stage.geometry.width, stage.geometry.height] for stage in self.plan.stages]
 
     @torch.inference_mode()
-    def _denoise(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
+    def _denoise(self, encoded: list[Conditions], generator: torch.Generator) -> Tensor:
         """The final latents of a segment. The noise is float32 from a CPU generator, one draw of the whole latent shape
-        as in the official code, so that a seed means the same video on every device."""
-        noise = torch.randn(conditions.latent_shape, generator=generator, dtype=torch.float32)
-        request, chosen = self.plan.request, self._resolved.scheduler
-        context = SchedulerContext(steps=request.steps, shift=request.shift)
-        scheduler = chosen.spec.build(chosen.config, context)
-        with self._clock.phase("denoise", len(scheduler.timesteps), "steps"):
+        as in the official code, so that a seed means the same video on every device; of several stages one draw each,
+        in their order."""
+        stages, legs = self.plan.stages, []
+        ends = [*(stage.start for stage in stages[1:]), None]
+        for stage, conditions, end in zip(stages, encoded, ends, strict=True):
+            scheduler = self._scheduler(stage)
+            noise = torch.randn(conditions.latent_shape, generator=generator, dtype=torch.float32)
+            legs.append(
+                Leg(
+                    steps=len(scheduler.timesteps) if end is None else end - stage.start,
+                    scheduler=scheduler,
+                    noise=noise.to(self._device.torch_name),
+                    conditions=conditions,
+                )
+            )
+        with self._clock.phase("denoise", sum(leg.steps for leg in legs), "steps"):
             return denoise(
                 self._model,
-                scheduler,
-                noise.to(self._device.torch_name),
-                conditions,
-                request,
+                legs,
+                self.plan.request,
                 emit=self._note,
                 synchronize=self._synchronize,
                 prepare=self._prepare,
             )
+
+    def _scheduler(self, stage: Stage) -> Scheduler:
+        """A new scheduler for the steps from a stage on. ``RunError`` when it cannot begin there."""
+        request, chosen = self.plan.request, self._resolved.scheduler
+        context = SchedulerContext(steps=request.steps, shift=stage.shift, start=stage.start)
+        scheduler: Scheduler = chosen.spec.build(chosen.config, context)
+        if stage.start and len(scheduler.timesteps) != request.steps - stage.start:
+            raise RunError(
+                f"scheduler {request.scheduler} was to go on from step {stage.start} of {request.steps} and has "
+                f"{len(scheduler.timesteps)} steps: it does not heed SchedulerContext.start; use another scheduler, "
+                "or keep one size"
+            )
+        return scheduler
 
     def _decode(self, latents: Tensor, start: int) -> Iterator[Tensor]:
         """The frames of a segment; ``start`` is its first frame in the whole video."""

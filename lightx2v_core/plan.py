@@ -8,7 +8,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import Device, Geometry
+from lightx2v_core.specs import Device, Geometry, Stage
 
 
 @frozen(kw_only=True)
@@ -116,6 +116,8 @@ class Plan:
     #: which of the request's values are the model's defaults, and where the others came from
     origins: Mapping[str, str]
     geometry: Geometry
+    #: sizes that the denoising goes through; one, unless the model changes the resolution
+    stages: tuple[Stage, ...]
     memory: MemoryForecast
     output: PlannedOutput | None
     rejected_models: Mapping[str, str]

@@ -52,6 +52,10 @@ def run_record(
         "dtype": plan.dtype,
         "device": plan.device.name,
         "latent_shape": list(plan.geometry.latent_shape),
+        "stages": [
+            {"start": stage.start, "shift": stage.shift, "latent_shape": list(stage.geometry.latent_shape)}
+            for stage in plan.stages
+        ],
         "seconds": {phase: round(seconds, 4) for phase, seconds in timings.items()},
         "step_seconds": [round(seconds, 4) for seconds in steps],
         "peak_memory_bytes": dict(peak_memory),

@@ -20,7 +20,7 @@ from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
-from lightx2v_core.errors import RequestError, suggestion
+from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import PluginSet
@@ -34,6 +34,7 @@ from lightx2v_core.specs import (
     Geometry,
     ModelSpec,
     Recognition,
+    Stage,
     Target,
     TaskSpec,
     Workload,
@@ -116,6 +117,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         request=request,
         origins=origins,
         geometry=geometry,
+        stages=_stages(found, request, geometry),
         memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
@@ -171,6 +173,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         plan,
         request=request,
         geometry=geometry,
+        stages=_stages(found, request, geometry),
         origins=origins,
         components=components,
         memory=needed,
@@ -261,6 +264,19 @@ def _request(
     origins["seed"] = loaded.origin("sampling", "seed")
     origins["prompt"] = loaded.origin("prompt")
     return request, geometry, origins, scheduler
+
+
+def _stages(found: Recognised, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
+    """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
+    stages = tuple(found.spec.stages(found.recognition, request, geometry, found.model.config))
+    starts = [stage.start for stage in stages]
+    rising = starts[:1] == [0] and starts == sorted(set(starts)) and starts[-1] < request.steps
+    if not rising or stages[-1].geometry != geometry:
+        raise PluginError(
+            f"model {found.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
+            "0, rise, and end with the size of the video: this is a mistake of its plugin"
+        )
+    return stages
 
 
 def _output(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         VideoModel,
         WeightSource,
     )
+    from lightx2v_core.requests import Request
 
 C = TypeVar("C")
 T_co = TypeVar("T_co", covariant=True)
@@ -217,10 +218,15 @@ class LoraApplierSpec(Spec[C]):
 
 @frozen(kw_only=True)
 class SchedulerContext:
-    """What a scheduler is built for: ``steps`` >= 1 and the flow ``shift`` > 0."""
+    """What a scheduler is built for: ``steps`` >= 1 and the flow ``shift`` > 0.
+
+    ``start`` steps of them were already made by another scheduler: what is built has the timesteps and noise levels
+    of the others alone, counts its own steps from 0, and begins without a history.
+    """
 
     steps: int
     shift: float
+    start: int = 0
 
 
 def _any_steps(_config: Any) -> int | None:
@@ -359,6 +365,25 @@ class Geometry:
 
 
 @frozen(kw_only=True)
+class Stage:
+    """The denoising steps that run at one size: from ``start`` up to that of the next stage.
+
+    Between two stages the prediction of the clean latents is resized, and noised again with noise of its new size.
+    """
+
+    start: int = 0
+    #: flow shift of the noise levels from here on
+    shift: float
+    geometry: Geometry
+
+
+def _one_stage(
+    _recognition: Recognition, request: Request, geometry: Geometry, _config: Any
+) -> Sequence[Stage]:
+    return (Stage(shift=request.shift, geometry=geometry),)
+
+
+@frozen(kw_only=True)
 class TaskSpec:
     """What a task takes beside the prompt: names of the configuration's ``inputs``."""
 
@@ -401,6 +426,9 @@ class ModelSpec(Spec[C]):
     #: component -> forecast, for a compute dtype
     memory: Callable[[Recognition, Geometry, str, C], Mapping[str, MemoryNeed]]
     build: Callable[[C, ModelParts], VideoModel]
+    #: sizes that the denoising of a request goes through, the last one being that of the video; ``RequestError`` for
+    #: options that cannot be followed
+    stages: Callable[[Recognition, Request, Geometry, C], Sequence[Stage]] = _one_stage
     #: other names of the family, from existing scripts and configurations -> whether they ask for a distilled network
     #: (None: they do not say)
     aliases: Mapping[str, bool | None] = field(factory=dict)

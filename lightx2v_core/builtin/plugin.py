@@ -135,19 +135,19 @@ class EulerOptions:
 def _unipc(_config: NoOptions, ctx: SchedulerContext) -> Scheduler:
     from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
 
-    return FlowUniPC(ctx.steps, ctx.shift)
+    return FlowUniPC(ctx.steps, ctx.shift, ctx.start)
 
 
 def _dpmpp(_config: NoOptions, ctx: SchedulerContext) -> Scheduler:
     from lightx2v_core.builtin.schedulers.dpmpp import FlowDPMSolverPP
 
-    return FlowDPMSolverPP(ctx.steps, ctx.shift)
+    return FlowDPMSolverPP(ctx.steps, ctx.shift, ctx.start)
 
 
 def _euler(config: EulerOptions, ctx: SchedulerContext) -> Scheduler:
     from lightx2v_core.builtin.schedulers.euler import FlowEuler
 
-    return FlowEuler(ctx.steps, ctx.shift, grid=config.grid)
+    return FlowEuler(ctx.steps, ctx.shift, grid=config.grid, start=ctx.start)
 
 
 def _denoising_steps(_instance: object, _attribute: object, value: tuple[int, ...]) -> None:
@@ -166,7 +166,7 @@ class DistillOptions:
 def _distill(config: DistillOptions, ctx: SchedulerContext) -> Scheduler:
     from lightx2v_core.builtin.schedulers.distill import StepDistill
 
-    return StepDistill(config.denoising_steps, ctx.shift)
+    return StepDistill(config.denoising_steps, ctx.shift, ctx.start)
 
 
 def _distill_steps(config: DistillOptions) -> int:

@@ -36,6 +36,7 @@ def plan_text(plan: Plan) -> str:
         f"  negative  {_short(request.negative_prompt) or '(empty)'} ({origin['negative_prompt']})",
         f"  seed      {request.seed} ({origin['seed']})",
         f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens",
+        *_stages(plan),
         "memory (forecast)",
         f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
         f"the device has {size(memory.device_total) if memory.device_total else 'an unknown amount'}",
@@ -64,6 +65,17 @@ def _moving(memory: MemoryForecast) -> Iterable[str]:
         yield f"  switching {memory.switching:.2g} s in all between components"
     if memory.scratch:
         yield f"  scratch   {size(memory.scratch)} of disk for computed weights"
+
+
+def _stages(plan: Plan) -> Iterable[str]:
+    """A line for each size that the denoising goes through; none when it stays at one."""
+    if len(plan.stages) == 1:
+        return
+    ends = [stage.start for stage in plan.stages[1:]] + [plan.request.steps]
+    for stage, end in zip(plan.stages, ends, strict=True):
+        shape = stage.geometry
+        steps = f"step {end}" if end == stage.start + 1 else f"steps {stage.start + 1} to {end}"
+        yield f"  stage     {shape.width}x{shape.height}, {shape.tokens} tokens, shift {stage.shift:g}: {steps}"
 
 
 def _component(part: PlannedComponent) -> Iterable[str]:

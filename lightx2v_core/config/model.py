@@ -88,7 +88,9 @@ class SamplingConfig:
     shift: float | None = field(
         default=None,
         validator=_between(0, 1e4, above=True),
-        metadata=_help("flow shift of the noise levels"),
+        metadata=_help(
+            "flow shift of the noise levels, one number: experts that take turns share one schedule"
+        ),
     )
     seed: int = field(
         default=42,

@@ -51,3 +51,10 @@ def test_steps_that_do_not_fall_are_refused(steps: list[int]) -> None:
 def test_order_matters() -> None:
     with pytest.raises(ValueError, match="index"):
         StepDistill([1000, 500], 5.0).step(torch.zeros(1), 1, torch.zeros(1))
+
+
+def test_a_late_start_leaves_the_first_steps_out() -> None:
+    whole, late = StepDistill((1000, 750, 500, 250), 5.0), StepDistill((1000, 750, 500, 250), 5.0, start=2)
+    assert (late.timesteps, late.sigmas) == (whole.timesteps[2:], whole.sigmas[2:])
+    with pytest.raises(ValueError, match="start must be from 0 to 3"):
+        StepDistill((1000, 750, 500, 250), 5.0, start=4)

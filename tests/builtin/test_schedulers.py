@@ -24,8 +24,8 @@ Golden = Callable[[str], Path]
 Make = Callable[[int, float], Any]
 
 
-def euler_on_unipc_grid(steps: int, shift: float) -> FlowEuler:
-    return FlowEuler(steps, shift, grid="unipc")
+def euler_on_unipc_grid(steps: int, shift: float, start: int = 0) -> FlowEuler:
+    return FlowEuler(steps, shift, grid="unipc", start=start)
 
 
 CASES: dict[str, Make] = {"sched_unipc": FlowUniPC, "sched_dpmpp": FlowDPMSolverPP, "sched_euler": FlowEuler}
@@ -212,3 +212,26 @@ def test_shift_keeps_both_ends() -> None:
 def test_unipc_starts_at_float32_0_999() -> None:
     """0.999 in float64 would truncate to 665 and 332."""
     assert FlowUniPC(3, 1.0).timesteps == (999, 666, 333)
+
+
+@every_scheduler
+@few_examples
+@given(steps=st.integers(2, 40), shift=any_shift, data=st.data())
+def test_a_late_start_is_the_rest_of_the_schedule_without_a_history(
+    make: Any, steps: int, shift: float, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(1, steps - 1))
+    whole, late = make(steps, shift), make(steps, shift, start=start)
+    assert late.timesteps == whole.timesteps[start:]
+    assert late.sigmas == whole.sigmas[start:]
+    # the first step knows nothing from before: it is Euler's
+    latents, velocity = randn(1), randn(2)
+    expected = latents + (late.sigmas[1] - late.sigmas[0]) * velocity
+    torch.testing.assert_close(late.step(velocity, 0, latents), expected, atol=1e-4, rtol=1e-4)
+
+
+@every_scheduler
+@pytest.mark.parametrize("start", [-1, 4, 5])
+def test_a_start_that_leaves_no_step_is_refused(make: Any, start: int) -> None:
+    with pytest.raises(ValueError, match="start must be from 0 to 3"):
+        make(4, 5.0, start=start)

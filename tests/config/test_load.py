@@ -42,6 +42,7 @@ def refusal(data: Any, *sets: str) -> str:
         ({"sampling": {"fps": "16"}}, ("sampling.fps", "expected a number")),
         ({"sampling": {"shift": -1}}, ("shift\'", "$.sampling",)),
         ({"sampling": {"shift": 10**400}}, ("sampling.shift",)),
+        ({"sampling": {"shift": [5, 8]}}, ("expected a number, got a list", "sampling.shift")),
         ({"sampling": {"frames": 0}}, ("frames\'", "$.sampling",)),
         ({"sampling": {"size": [832]}}, ("sampling.size", "expected 2 values, got 1")),
         ({"sampling": {"size": [832, 480, 1]}}, ("sampling.size", "expected 2 values, got 3")),

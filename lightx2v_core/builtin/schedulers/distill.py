@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightx2v_core.builtin.schedulers.grids import TRAIN_TIMESTEPS, check_turn, shifted
+from lightx2v_core.builtin.schedulers.grids import TRAIN_TIMESTEPS, Grid, check_turn, rest, shifted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class StepDistill:
-    """Visits ``denoising_steps`` (falling, 1..1000) with a flow ``shift`` > 0; ValueError for other values."""
+    """Visits ``denoising_steps`` (falling, 1..1000), but for the first ``start`` of them, with a flow ``shift`` > 0;
+    ValueError for other values."""
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
 
-    def __init__(self, denoising_steps: Sequence[int], shift: float) -> None:
+    def __init__(self, denoising_steps: Sequence[int], shift: float, start: int = 0) -> None:
         steps = list(denoising_steps)
         if not steps or not all(1 <= t <= TRAIN_TIMESTEPS for t in steps):
             raise ValueError(f"StepDistill: denoising steps are from 1 to {TRAIN_TIMESTEPS}, got {steps}")
@@ -33,8 +34,8 @@ class StepDistill:
         if not shift > 0:
             raise ValueError(f"StepDistill: shift must be above 0, got {shift}")
         levels = [shifted(t / TRAIN_TIMESTEPS, shift) for t in steps]
-        self.timesteps = tuple(level * TRAIN_TIMESTEPS for level in levels)
-        self.sigmas = (*levels, 0.0)
+        whole = Grid(tuple(level * TRAIN_TIMESTEPS for level in levels), (*levels, 0.0))
+        self.timesteps, self.sigmas = rest(whole, start)
         self._next = 0
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightx2v_core.builtin.schedulers.grids import check_turn, dpmpp_grid, log_snr
+from lightx2v_core.builtin.schedulers.grids import check_turn, dpmpp_grid, log_snr, rest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,14 +52,15 @@ class FlowDPMSolverPP:
     """DPM-Solver++(2M) for flow matching: second-order multistep in its midpoint form.
 
     The first and the last step are first-order. `steps` >= 1 and `shift` > 0, else ValueError. Timesteps are
-    integers from 1000 down. Holds the history of one request.
+    integers from 1000 down; the first `start` of the steps are left out. Holds the history of one request.
     """
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
 
-    def __init__(self, steps: int, shift: float) -> None:
-        self.timesteps, self.sigmas = dpmpp_grid(steps, shift)
+    def __init__(self, steps: int, shift: float, start: int = 0) -> None:
+        self.timesteps, self.sigmas = rest(dpmpp_grid(steps, shift), start)
+        steps -= start
         orders = (min(2, i + 1, steps - i) for i in range(steps))
         self._weights = [predictor_weights(self.sigmas, i, order) for i, order in enumerate(orders)]
         self._history: tuple[Tensor, ...] = ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from lightx2v_core.builtin.schedulers.grids import check_turn, euler_grid, unipc_grid
+from lightx2v_core.builtin.schedulers.grids import check_turn, euler_grid, rest, unipc_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,16 +22,19 @@ class FlowEuler:
     update is exact wherever the predicted velocity stays constant.
 
     `steps` >= 1 and `shift` > 0, else ValueError. `grid` is "linear" (1 down to 0, fractional timesteps, as
-    LightX2V's Euler scheduler) or "unipc" (the sigmas and the integer timesteps of `FlowUniPC`).
+    LightX2V's Euler scheduler) or "unipc" (the sigmas and the integer timesteps of `FlowUniPC`). The first `start` of
+    the steps are left out.
     """
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
 
-    def __init__(self, steps: int, shift: float, grid: Literal["linear", "unipc"] = "linear") -> None:
+    def __init__(
+        self, steps: int, shift: float, grid: Literal["linear", "unipc"] = "linear", *, start: int = 0
+    ) -> None:
         if grid not in _GRIDS:
             raise ValueError(f"FlowEuler: unknown grid {grid!r}, choose from {sorted(_GRIDS)}")
-        self.timesteps, self.sigmas = _GRIDS[grid](steps, shift)
+        self.timesteps, self.sigmas = rest(_GRIDS[grid](steps, shift), start)
         self._next = 0
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:

@@ -66,6 +66,13 @@ def euler_grid(steps: int, shift: float) -> Grid:
     return _grid([sigma * TRAIN_TIMESTEPS for sigma in sigmas], sigmas, shift)
 
 
+def rest(grid: Grid, start: int) -> Grid:
+    """The grid from step `start` on. ValueError unless that leaves a step."""
+    if not 0 <= start < len(grid.timesteps):
+        raise ValueError(f"start must be from 0 to {len(grid.timesteps) - 1}, got {start!r}")
+    return Grid(grid.timesteps[start:], grid.sigmas[start:])
+
+
 def log_snr(sigma: float) -> float:
     """Half the log signal-to-noise ratio, ``lambda = log(1 - sigma) - log(sigma)``: -inf at 1, +inf at 0."""
     if sigma == 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightx2v_core.builtin.schedulers.dpmpp import Weights, blend, predictor_weights
-from lightx2v_core.builtin.schedulers.grids import check_turn, log_snr, unipc_grid
+from lightx2v_core.builtin.schedulers.grids import check_turn, log_snr, rest, unipc_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,14 +43,15 @@ class FlowUniPC:
 
     The correction reuses the network call of the step, so it costs no further call. The first and the last
     prediction are first-order. `steps` >= 1 and `shift` > 0, else ValueError. Timesteps are integers from 999
-    down. Holds the history of one request.
+    down; the first `start` of the steps are left out. Holds the history of one request.
     """
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
 
-    def __init__(self, steps: int, shift: float) -> None:
-        self.timesteps, self.sigmas = unipc_grid(steps, shift)
+    def __init__(self, steps: int, shift: float, start: int = 0) -> None:
+        self.timesteps, self.sigmas = rest(unipc_grid(steps, shift), start)
+        steps -= start
         orders = [min(2, i + 1, steps - i) for i in range(steps)]
         self._predictor = [predictor_weights(self.sigmas, i, order) for i, order in enumerate(orders)]
         corrector = (corrector_weights(self.sigmas, i, order) for i, order in enumerate(orders[:-1], start=1))

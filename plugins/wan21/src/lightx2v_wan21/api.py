@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         size_for_image,
         size_for_video,
     )
+    from lightx2v_wan21.stages import changing_stages, check_changes
     from lightx2v_wan21.tae import TinyVae
     from lightx2v_wan21.tiny import random_tensors, tiny_tokenizer
     from lightx2v_wan21.tokenizer import Tokenizer
@@ -156,6 +157,10 @@ _HOMES = {
         "size_for_image",
         "size_for_video",
     ),
+    "stages": (
+        "changing_stages",
+        "check_changes",
+    ),
     "tae": ("TinyVae",),
     "tiny": (
         "random_tensors",
@@ -239,6 +244,8 @@ __all__ = [
     "block_names",
     "build_vae_layer",
     "build_vae_middle",
+    "changing_stages",
+    "check_changes",
     "chunk_sizes",
     "clip_from",
     "clip_tensors",

@@ -7,6 +7,8 @@ from typing import Literal
 from attrs import field, frozen
 from attrs import validators as v
 
+from lightx2v_wan21.stages import check_changes
+
 
 def _tile(_instance: object, _attribute: object, value: int) -> None:
     if value and (value < 64 or value % 8):
@@ -32,3 +34,10 @@ class Wan21Options:
     tiny_vae_scaled: bool | None = None
     #: strength of the condition of vace
     vace_scale: float = field(default=1.0, validator=[v.ge(0.0), v.le(100.0)])
+    #: rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v
+    changing_resolution_rates: tuple[float, ...] = ()
+    #: the last step at each of these sizes; one rate alone lasts for half of the steps
+    changing_resolution_steps: tuple[int, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        check_changes(self.changing_resolution_rates, self.changing_resolution_steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from lightx2v_core.api import (
     MemoryNeed,
     ModelSpec,
     Recognition,
+    Stage,
     Target,
     TaskSpec,
     hookimpl,
@@ -21,7 +22,7 @@ from lightx2v_wan21.components import DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE
 from lightx2v_wan21.options import Wan21Options
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import ModelParts, VideoModel
+    from lightx2v_core.api import ModelParts, Request, VideoModel
 
 COMPONENTS = (DIT, TEXT_ENCODER, IMAGE_ENCODER, VAE, TINY_VAE)
 TASKS = {
@@ -48,6 +49,16 @@ def _geometry(recognition: Recognition, target: Target) -> Geometry:
     from lightx2v_wan21.variants import geometry
 
     return geometry(recognition, target)
+
+
+def _stages(
+    recognition: Recognition, request: Request, geometry: Geometry, options: Wan21Options
+) -> Sequence[Stage]:
+    from lightx2v_wan21.stages import changing_stages
+
+    _, rows, columns = recognition.architecture["dit"]["patch_size"]
+    rates, steps = options.changing_resolution_rates, options.changing_resolution_steps
+    return changing_stages(recognition, request, geometry, rates, steps, (rows, columns))
 
 
 def _memory(
@@ -84,6 +95,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             defaults=_defaults,
             geometry=_geometry,
             memory=_memory,
+            stages=_stages,
             build=_build,
             write_tiny=_write_tiny,
         )

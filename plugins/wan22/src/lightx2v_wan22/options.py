@@ -7,6 +7,8 @@ from typing import Literal
 from attrs import field, frozen
 from attrs import validators as v
 
+from lightx2v_wan21.api import check_changes
+
 
 def _tile(_instance: object, _attribute: object, value: int) -> None:
     if value and (value < 64 or value % 16):
@@ -45,8 +47,13 @@ class A14bOptions(VaeOptions):
     boundary: float | None = field(default=None, validator=v.optional([v.ge(0), v.le(1)]))
     #: let the high-noise expert take the first so many steps instead, as distilled models want it
     boundary_step_index: int | None = field(default=None, validator=v.optional(v.ge(0)))
+    #: rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v
+    changing_resolution_rates: tuple[float, ...] = ()
+    #: the last step at each of these sizes; one rate alone lasts for half of the steps
+    changing_resolution_steps: tuple[int, ...] = ()
 
     def __attrs_post_init__(self) -> None:
+        check_changes(self.changing_resolution_rates, self.changing_resolution_steps)
         if self.boundary is not None and self.boundary_step_index is not None:
             raise ValueError("'boundary' and 'boundary_step_index' are two ways to say the same; give one")
 

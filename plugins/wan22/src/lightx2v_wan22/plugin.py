@@ -93,6 +93,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
             },
             components=(*EXPERTS, TEXT_ENCODER, VAE21, TINY_VAE),
             aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
+            stages=_late("a14b.variants", "stages"),
             **_functions("a14b"),
         ),
         ModelSpec(

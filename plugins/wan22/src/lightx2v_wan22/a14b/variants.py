@@ -6,12 +6,21 @@ there, LightX2V's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
-from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, Target
-from lightx2v_wan21.api import NEGATIVE, dit_from, dit_tensors, image_size, size_for_image
+from lightx2v_core.api import (
+    CheckpointFacts,
+    Defaults,
+    Geometry,
+    MemoryNeed,
+    Recognition,
+    Stage,
+    Target,
+)
+from lightx2v_wan21.api import NEGATIVE, changing_stages, dit_from, dit_tensors, image_size, size_for_image
 from lightx2v_wan22.options import A14bOptions
 from lightx2v_wan22.planning import (
     LAYOUTS,
@@ -29,6 +38,9 @@ from lightx2v_wan22.planning import (
     vae_needs,
     wan_geometry,
 )
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Request
 
 STRIDE, LATENT_CHANNELS = 8, 16
 EXPERTS = ("high_noise", "low_noise")
@@ -130,6 +142,15 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         size = size_for_image(*image_size(target.inputs["image"]), size[0] * size[1], (patch[0], patch[1]))
     least = 5 if target.task == "flf2v" else 1  # the first and the last frame must be two
     return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=STRIDE, least=least)
+
+
+def stages(
+    recognition: Recognition, request: Request, shape: Geometry, options: A14bOptions
+) -> Sequence[Stage]:
+    """One size, or those of the changing resolution."""
+    _, rows, columns = recognition.architecture["patch_size"]
+    rates, steps = options.changing_resolution_rates, options.changing_resolution_steps
+    return changing_stages(recognition, request, shape, rates, steps, (rows, columns))
 
 
 def memory(
