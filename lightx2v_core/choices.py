@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, fields, frozen
 
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
@@ -14,7 +14,7 @@ from lightx2v_core.errors import ConfigError, suggestion
 from lightx2v_core.plan import Choice
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import AttentionSpec, BuildContext, ComponentSpec, Recognition
+from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ComponentSpec, ModelSpec, Recognition
 
 Limits = Callable[[Provided], Sequence[str]]
 
@@ -54,10 +54,43 @@ def choose(
     *,
     origin: str,
     limits: Limits = no_limits,
+    loaded: LoadedConfig | None = None,
 ) -> Chosen:
     """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options."""
     selection = registry.select(kind, section.want, ctx, origin=origin, limits=limits)
-    return Chosen(selection=selection, config=structured_options(section, registry, kind, selection.chosen))
+    config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
+    return Chosen(selection=selection, config=config)
+
+
+def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
+    """The configuration with models called by their own names, and notes of what their aliases mean. An alias may say
+    that the network is a distilled one; ``ConfigError`` when the configuration says otherwise."""
+    config, origins, notes = loaded.config, dict(loaded.origins), []
+    use = list(config.model.use)
+    for index, name in enumerate(use):
+        found = registry.named("model", name)
+        if len(found) != 1 or name in (found[0].spec.name, found[0].qualified):
+            continue
+        spec = found[0].spec
+        assert isinstance(spec, ModelSpec)
+        use[index], distilled = found[0].qualified, spec.aliases[name]
+        where = loaded.origin("model", "use")
+        note = f"{name} ({where}) is {spec.name}" + (" with a distilled network" if distilled else "")
+        notes.append(note)
+        if distilled is None:
+            continue
+        part = spec.components[0].group or spec.components[0].name
+        setting = config.components.get(part, ComponentConfig())
+        if setting.distilled not in (None, distilled):
+            raise ConfigError(
+                f"components.{part}.distilled ({loaded.origin('components', part, 'distilled')}) contradicts the model "
+                f"{name!r} ({where}); give one of the two"
+            )
+        components = {**config.components, part: evolve(setting, distilled=distilled)}
+        config = evolve(config, components=components)
+        origins.setdefault(f"components.{part}.distilled", f"model {name}, {where}")
+    config = evolve(config, model=evolve(config.model, use=tuple(use)))
+    return evolve(loaded, config=config, origins=origins), tuple(notes)
 
 
 def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple[Any, str]:
@@ -84,20 +117,53 @@ def choose_each(
     return found
 
 
-def structured_options(section: Section, registry: Registry, kind: str, chosen: Provided) -> Any:
-    """The options of ``chosen`` as its config class. Options of every named alternative are checked too."""
-    result = structure({}, chosen.spec.config)
+def structured_options(
+    section: Section,
+    registry: Registry,
+    kind: str,
+    chosen: Provided,
+    *,
+    loaded: LoadedConfig | None = None,
+    whole: bool = True,
+) -> Any:
+    """The options of ``chosen`` as its config class: its own over those of ``*``. Options of every named alternative
+    are checked too. Unless ``whole``, options of ``*`` that ``chosen`` does not have are left out: in the end another
+    one may be chosen."""
+    shared = section.options.get(ANY, {})
+    own: Mapping[str, Any] = {}
+    used = [name.removesuffix(WISH) for name in section.use]
+    named = {item.qualified for name in used for item in registry.named(kind, name)}
     for name, options in section.options.items():
-        if section.use != ("auto",) and name not in section.use:
+        if name == ANY:
+            continue
+        if name in used and not registry.named(kind, name):
+            continue  # of a wish that is not installed
+        item = registry.find(kind, name)
+        if section.use != ("auto",) and item.qualified not in named:
             raise ConfigError(
                 f"{kind}.options has {name!r}, which {kind}.use does not name"
-                f" ({', '.join(section.use)}){suggestion(name, section.use)}"
+                f" ({', '.join(used)}){suggestion(name, used)}"
             )
-        item = registry.find(kind, name)
-        value = structure(options, item.spec.config, path=f"$.{kind}.options[{name!r}]")
         if item is chosen:
-            result = value
-    return result
+            own = options
+        else:
+            structure(options, item.spec.config, path=f"$.{kind}.options[{name!r}]")
+    known = [option.name for option in fields(chosen.spec.config)]
+    if whole and (unknown := [key for key in shared if key not in known]):
+        where = loaded.origin(kind, "options", ANY, unknown[0]) if loaded is not None else "default"
+        asked = f" ({where})" if where != "default" else ""
+        raise ConfigError(
+            f"{kind} {chosen.spec.name} has no option {unknown[0]!r}{asked}{suggestion(unknown[0], known)}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+    options = {**{key: value for key, value in shared.items() if key in known}, **own}
+
+    def place(path: tuple[str | int, ...]) -> str:
+        under = ANY if path[-1] in shared and path[-1] not in own else str(path[-2])
+        where = loaded.origin(kind, "options", under, str(path[-1])) if loaded is not None else "default"
+        return where if where != "default" else ""
+
+    return structure(options, chosen.spec.config, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
 
 
 def attention_limits(recognition: Recognition, ctx: BuildContext) -> Limits:

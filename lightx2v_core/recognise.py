@@ -15,6 +15,7 @@ from lightx2v_core.checkpoint.components import Component, absence, fitted, loca
 from lightx2v_core.checkpoint.folders import expanded, first_config
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.choices import Chosen, component_setting, structured_options
+from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, suggestion
 from lightx2v_core.plugins import Provided
@@ -54,10 +55,15 @@ class Recognised:
 
 
 def recognise(
-    config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext, read: ReadHeader | None = None
+    config: RunConfig,
+    registry: Registry,
+    folder: Path,
+    ctx: BuildContext,
+    read: ReadHeader | None = None,
+    loaded: LoadedConfig | None = None,
 ) -> Recognised:
     """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
-    headers from one call to the next."""
+    headers from one call to the next; ``loaded`` says where the options of the model came from."""
     read = read or lru_cache(maxsize=None)(lambda path: read_header(registry, path))
     known: list[Answer] = []
     rejected: dict[str, str] = {}
@@ -68,7 +74,7 @@ def recognise(
             rejected[item.qualified] = "; ".join(reasons)
             continue
         try:
-            options = structured_options(config.model, registry, "model", item)
+            options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
             components = _locate(item.spec, config, folder, read)
             answer = _ask(item.spec, folder, components, options, read)
         except CheckpointError as exc:
@@ -95,7 +101,7 @@ def recognise(
         selection=Selection(
             chosen=item, why="recognised by its tensors" if config.model.use == ("auto",) else "asked for"
         ),
-        config=structured_options(config.model, registry, "model", item),
+        config=structured_options(config.model, registry, "model", item, loaded=loaded),
     )
     assert isinstance(item.spec, ModelSpec)
     absent = {
@@ -204,7 +210,9 @@ def _locate(
             part = _of_group(spec, part, override, asked_as)
         found = locate(part, folder, override, read, wish)
         if found is not None:
-            components[part.name] = read_component(part, folder, found, read)
+            own = config.components.get(part.name)
+            assets = own.assets if own is not None else None
+            components[part.name] = read_component(part, folder, found, read, assets)
     return components
 
 

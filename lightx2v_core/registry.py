@@ -9,7 +9,7 @@ from attrs import frozen
 
 from lightx2v_core.errors import PluginError, suggestion
 from lightx2v_core.plugins import CORE, PluginSet, Provided
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.specs import WISH, BuildContext
 
 #: kinds whose implementations all compute the same function, so that the machine may choose
 AUTOMATIC = frozenset({"attention"})
@@ -58,14 +58,13 @@ class Registry:
             )
         )
 
-    def find(self, kind: str, name: str, *, asked: bool = True) -> Provided:
-        """The implementation called ``name`` or ``plugin/name``.
+    def find(self, kind: str, name: str, *, asked: bool = True, origin: str = "") -> Provided:
+        """The implementation called ``name`` or ``plugin/name``, or that has it among its aliases.
 
         ``PluginError`` when nothing or more than one thing is called so; a default, which nobody ``asked`` for,
-        then means the core's own, so that no plugin can break runs that do not name it.
+        then means the core's own, so that no plugin can break runs that do not name it. ``origin`` says who asked.
         """
-        candidates = self.candidates(kind)
-        matches = [item for item in candidates if name in (item.spec.name, item.qualified)]
+        matches = list(self.named(kind, name))
         if not asked and len(matches) > 1:
             matches = [item for item in matches if item.plugin == CORE] or matches
         if len(matches) == 1:
@@ -73,7 +72,14 @@ class Registry:
         if matches:
             choices = " or ".join(item.qualified for item in matches)
             raise PluginError(f"{kind} {name!r} comes from more than one plugin: ask for {choices}")
-        raise PluginError(self._unknown(kind, name, candidates))
+        raise PluginError(self._unknown(kind, name, self.candidates(kind), origin))
+
+    def named(self, kind: str, name: str) -> tuple[Provided, ...]:
+        """Everything called ``name`` or ``plugin/name``; what has it among its aliases when there is none."""
+        candidates = self.candidates(kind)
+        return tuple(item for item in candidates if name in (item.spec.name, item.qualified)) or tuple(
+            item for item in candidates if name in getattr(item.spec, "aliases", ())
+        )
 
     def select(
         self,
@@ -88,7 +94,8 @@ class Registry:
         ``limits`` gives further reasons against a candidate.
 
         ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in
-        order. A named choice that is unusable never falls back: ``PluginError`` with every reason.
+        order. A named choice that is unusable never falls back: ``PluginError`` with every reason. Only a name that
+        ends in ``?`` is passed over where nothing is called so.
         """
         if want == "auto":
             if kind not in AUTOMATIC:
@@ -96,28 +103,39 @@ class Registry:
                 raise PluginError(
                     f"{kind} cannot be 'auto', since its choice changes the result; name one of: {known}"
                 )
-            candidates = list(self.candidates(kind))
+            candidates, absent = list(self.candidates(kind)), []
             why = "auto: the usable one of highest priority"
         else:
             names = [want] if isinstance(want, str) else list(want)
             if not names:
                 raise PluginError(f"{kind} names no implementation; give a name or a list of names")
             asked = not origin.startswith("default")
-            candidates = [self.find(kind, name, asked=asked) for name in names]
-            why = origin if len(candidates) == 1 else f"{origin}: first usable of {', '.join(names)}"
-        rejected: list[Rejected] = []
+            candidates = [
+                self.find(kind, name.removesuffix(WISH), asked=asked, origin=origin)
+                for name in names
+                if not self._is_unmet(kind, name)
+            ]
+            absent = [name.removesuffix(WISH) for name in names if self._is_unmet(kind, name)]
+            why = origin if len(names) == 1 else f"{origin}: first usable of {', '.join(names)}"
+        rejected: list[Rejected] = [Rejected(name=name, reasons=("not installed",)) for name in absent]
         for item in candidates:
             reasons = item.reasons(ctx) or tuple(limits(item))
             if not reasons:
                 return Selection(chosen=item, why=why, rejected=tuple(rejected))
             rejected.append(Rejected(name=item.qualified, reasons=reasons))
-        among = "auto" if want == "auto" else ", ".join(repr(item.spec.name) for item in candidates)
+        among = "auto" if want == "auto" else ", ".join(repr(name) for name in names)
         lines = [f"  {item.name}: {'; '.join(item.reasons)}" for item in rejected]
         raise PluginError("\n".join([f"no usable {kind} among {among}:", *lines, *self._absent()]))
 
-    def _unknown(self, kind: str, name: str, candidates: Sequence[Provided]) -> str:
+    def _is_unmet(self, kind: str, name: str) -> bool:
+        """Whether a name is a wish (``name?``) for what is not installed."""
+        return name.endswith(WISH) and not self.named(kind, name.removesuffix(WISH))
+
+    def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
         names = [item.spec.name for item in candidates]
         text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, names)}"
+        if " in " in origin:  # a key of a file, which need not say the name that is unknown here
+            text += f" ({origin})"
         return "\n".join([text, *self._absent()])
 
     def _absent(self) -> list[str]:

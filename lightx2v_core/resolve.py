@@ -16,7 +16,7 @@ from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader
 from lightx2v_core.checkpoint.folders import expanded, model_folder
 from lightx2v_core.checkpoint.formats import scheme_of
-from lightx2v_core.choices import Chosen, attention_limits, choose, choose_each
+from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
@@ -64,14 +64,16 @@ class Resolved:
 
 def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False) -> Resolved:
     """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible."""
-    config, registry = loaded.config, Registry(plugins)
+    registry = Registry(plugins)
+    loaded, alias_notes = by_true_name(loaded, registry)
+    config = loaded.config
     where, device_why = device.probe(config.device)
     dtype, dtype_why = _dtype(config, where)
     ctx = BuildContext(device=where, dtype=dtype, speeds=memory.speeds(config.memory, where))
     if config.model_path is None:
         raise RequestError("no model folder given; use --model-path DIR (or model_path in the configuration)")
     folder = model_folder(config.model_path)
-    found = recognise(config, registry, folder, ctx)
+    found = recognise(config, registry, folder, ctx, loaded=loaded)
     recognition = found.recognition
     task = _task(config, recognition)
     inputs = _inputs(config, found.spec, task, {})
@@ -121,8 +123,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
-        notes=recognition.notes,
-        warnings=warnings,
+        notes=(*alias_notes, *recognition.notes),
+        warnings=(*loaded.warnings, *warnings),
         plugins={
             "lightx2v-core": __version__,
             **{p.dist_name: p.version for p in plugins.plugins if p.state == "loaded" and p.dist is not None},
@@ -177,7 +179,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         origins=origins,
         components=components,
         memory=needed,
-        warnings=warnings,
+        warnings=(*loaded.warnings, *warnings),
         choices=tuple(choices),
         output=None,
     )

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     )
     from lightx2v_core.requests import Request
 
+#: the end of a name in ``use`` that is passed over where nothing is called so
+WISH = "?"
+#: the name under ``options`` that stands for whichever implementation is chosen
+ANY = "*"
+
 C = TypeVar("C")
 T_co = TypeVar("T_co", covariant=True)
 

@@ -12,7 +12,7 @@ from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
 from lightx2v_core.checkpoint.places import PLACES, Place
 from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
-from lightx2v_core.errors import CheckpointError
+from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.specs import ComponentSpec
 from lightx2v_core.tensors import Header
 
@@ -108,8 +108,15 @@ def _located(chosen: Candidate, found: Sequence[Candidate], pattern: str) -> Loc
     )
 
 
-def read_component(spec: ComponentSpec, folder: Path, found: Located, read: ReadHeader) -> Component:
-    """Read the headers of located files. ``CheckpointError`` for a broken or contradictory file."""
+def read_component(
+    spec: ComponentSpec,
+    folder: Path,
+    found: Located,
+    read: ReadHeader,
+    assets: Mapping[str, str] | None = None,
+) -> Component:
+    """Read the headers of located files. ``assets`` says where other files are that are not in their usual place.
+    ``CheckpointError`` for a broken or contradictory file, and for an asset that is not there or has no such name."""
     stored = merged([read(path) for path in found.files])
     if found.index is not None:
         check_index(found.index, stored)
@@ -122,7 +129,10 @@ def read_component(spec: ComponentSpec, folder: Path, found: Located, read: Read
         header=mapped.header,
         mapped=mapped,
         stored=stored,
-        assets={name: _asset(folder, found.files[0].parent, paths) for name, paths in spec.assets.items()},
+        assets={
+            **{name: _asset(folder, found.files[0].parent, paths) for name, paths in spec.assets.items()},
+            **_given_assets(spec, assets or {}),
+        },
         passed_over=found.passed_over,
     )
 
@@ -136,6 +146,26 @@ def fitted(component: Component, expected: Mapping[str, Sequence[int]]) -> Compo
             tensors[name] = evolve(info, shape=tuple(shape))
     header = evolve(component.header, tensors=tensors)
     return evolve(component, header=header, mapped=evolve(component.mapped, header=header))
+
+
+def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str, Path]:
+    """Other files of a component by explicit paths, which may be the folders they are in."""
+    found = {}
+    for name, text in given.items():
+        key = f"components.{spec.name}.assets.{name}"
+        if name not in spec.assets:
+            known = ", ".join(spec.assets) or "none"
+            raise CheckpointError(
+                f"{key}: it needs no such file{suggestion(name, spec.assets)}; it needs {known}"
+            )
+        path = expanded(text)
+        if path is not None and path.is_dir():
+            inside = [path / Path(usual).name for usual in spec.assets[name]]
+            path = next((file for file in inside if file.is_file()), inside[0])
+        if path is None or not path.is_file():
+            raise CheckpointError(f"{key} {short(text)} does not exist{near(path)}")
+        found[name] = path
+    return found
 
 
 def _axes(shape: Sequence[int]) -> list[int]:

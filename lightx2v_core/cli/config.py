@@ -12,8 +12,10 @@ from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
 from lightx2v_core.config.model import Section
+from lightx2v_core.errors import ConfigError
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.registry import Registry
+from lightx2v_core.specs import WISH
 
 
 @click.group("config")
@@ -27,7 +29,9 @@ def command() -> None:
 def check(file: str, **parameters: Any) -> None:
     """Check FILE: its keys, types and ranges, and that the implementations it names are installed."""
     plugins = plugins_from(parameters)
-    check_names(load_config(file), plugins)
+    loaded = load_config(file)
+    check_names(loaded, plugins)
+    _show_warnings(loaded)
     click.echo(f"{file} is valid")
 
 
@@ -41,11 +45,17 @@ def show(**parameters: Any) -> None:
     plugins = plugins_from(parameters)
     loaded = config_from(parameters)
     check_names(loaded, plugins)
+    _show_warnings(loaded)
     if as_json:
         click.echo(json.dumps(loaded.to_json(), ensure_ascii=False))
         return
     for line in lines(loaded.to_json(), (), loaded):
         click.echo(line)
+
+
+def _show_warnings(loaded: LoadedConfig) -> None:
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
@@ -59,11 +69,32 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
             continue
         names = [] if section.use == ("auto",) else list(section.use)
         asked = loaded.origin(kind, "use") != "default"
-        chosen = [registry.find(kind, name, asked=asked) for name in names] or list(
-            registry.candidates(kind)
-        )[:1]
-        for item in chosen:
-            structured_options(section, registry, kind, item)
+        wanted = [
+            name.removesuffix(WISH)
+            for name in names
+            if registry.named(kind, name.removesuffix(WISH)) or not name.endswith(WISH)
+        ]
+        origin = loaded.origin(kind, "use")
+        chosen = [registry.find(kind, name, asked=asked, origin=origin) for name in wanted]
+        if names:
+            for item in chosen:
+                structured_options(section, registry, kind, item, loaded=loaded)
+        else:
+            _check_any(section, registry, kind, loaded)
+
+
+def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedConfig) -> None:
+    """The options of an implementation that is not chosen yet: one of the installed ones must take them."""
+    problems = []
+    for item in registry.candidates(kind):
+        try:
+            structured_options(section, registry, kind, item, loaded=loaded)
+        except ConfigError as exc:
+            problems.append(exc)
+        else:
+            return
+    if problems:
+        raise problems[0]
 
 
 def lines(value: Any, path: tuple[str, ...], loaded: LoadedConfig) -> list[str]:

@@ -1,7 +1,7 @@
 """JSON with ``//`` and ``/* */`` comments and trailing commas, read strictly.
 
 Comments and trailing commas become blanks of the same length before the standard parser sees the text, so line
-and column in its messages are those of the file. Repeated keys and numbers that are not finite are errors.
+and column in every message are those of the file. Repeated keys and numbers that are not finite are errors.
 """
 
 from __future__ import annotations
@@ -9,19 +9,49 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
 from lightx2v_core.errors import ConfigError
+
+Path_ = tuple[str | int, ...]
 
 _TOKEN = re.compile(
     r'(?P<string>"(?:\\.|[^"\\\n])*")|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<open>/\*)|(?P<other>[^"/,\[\]{}\s]+|.)',
     re.DOTALL,
 )
+#: a token of text without comments
+_PLAIN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+@frozen(kw_only=True)
+class Document:
+    """A value, and where in the text its keys stand."""
+
+    value: Any
+    text: str
+    #: path of a key, such as ``("loras", 0, "path")`` -> its offset in ``text``
+    offsets: Mapping[Path_, int]
+
+    def place(self, path: Path_) -> str:
+        """``line 3, column 5`` of the key at ``path``, or of the nearest key above it; empty when there is none."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.offsets:
+                return _place(self.text, self.offsets[path[:end]])
+        return ""
 
 
 def read(path: Path) -> dict[str, Any]:
     """The object in a file. ``ConfigError`` names the file, line and column of what is wrong."""
+    value: dict[str, Any] = read_document(path).value
+    return value
+
+
+def read_document(path: Path) -> Document:
+    """The object in a file, with the places of its keys."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -30,27 +60,37 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc.strerror or exc}") from None
     except ValueError as exc:  # no UTF-8, or a name that no file can have
         raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc}") from None
-    value = loads(text, str(path))
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected an object {{...}} at the top, got {_word(value)}")
-    return value
+    document = _document(text, str(path))
+    if not isinstance(document.value, dict):
+        raise ConfigError(f"{path}: expected an object {{...}} at the top, got {_word(document.value)}")
+    return document
 
 
 def loads(text: str, where: str = "text") -> Any:
     """The value of JSONC ``text``; ``where`` names it in errors."""
+    return _document(text, where).value
+
+
+def _document(text: str, where: str) -> Document:
+    plain = _blanked(text, where)
     try:
-        return json.loads(
-            _blanked(text, where),
-            object_pairs_hook=_without_repeats,
-            parse_float=_finite,
-            parse_constant=_refuse_constant,
-        )
+        value = json.loads(plain, parse_float=_finite, parse_constant=_refuse_constant)
     except json.JSONDecodeError as exc:
         raise ConfigError(f"{where}: line {exc.lineno}, column {exc.colno}: {exc.msg}") from None
     except ValueError as exc:
-        raise ConfigError(f"{where}: {exc}") from None
+        at = next((match.start() for match in _PLAIN.finditer(plain) if _is_no_number(match.group())), 0)
+        raise ConfigError(f"{where}: {_place(plain, at)}: {exc}") from None
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply") from None
+    offsets: dict[Path_, int] = {}
+    for path, at in _keys(plain):
+        if path in offsets:
+            raise ConfigError(
+                f"{where}: {_place(plain, at)}: the key {path[-1]!r} is given more than once in one object, "
+                f"first at {_place(plain, offsets[path])}"
+            )
+        offsets[path] = at
+    return Document(value=value, text=plain, offsets=offsets)
 
 
 def _blanked(text: str, where: str) -> str:
@@ -61,8 +101,8 @@ def _blanked(text: str, where: str) -> str:
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup == "open":
-            line = text.count("\n", 0, match.start()) + 1
-            raise ConfigError(f"{where}: line {line}: the comment that starts here with /* is never closed")
+            place = _place(text, match.start())
+            raise ConfigError(f"{where}: {place}: the comment that starts here with /* is never closed")
         if match.lastgroup == "comment":
             out.append(re.sub(r"[^\n]", " ", token))
             continue
@@ -77,13 +117,34 @@ def _blanked(text: str, where: str) -> str:
     return "".join(out)
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {repeated!r} is given more than once in one object")
-    return found
+def _keys(text: str) -> Iterator[tuple[Path_, int]]:
+    """The path and offset of every key of valid JSON."""
+    path: list[str | int] = []  # of the value that comes next
+    objects: list[bool] = []
+    key_next = False
+    for match in _PLAIN.finditer(text):
+        token = match.group()
+        if token in ("{", "["):
+            objects.append(token == "{")
+            path.append(0)
+            key_next = objects[-1]
+        elif token in ("}", "]"):
+            objects.pop()
+            path.pop()
+            key_next = False
+        elif token == ",":
+            key_next = objects[-1]
+            if not key_next:
+                path[-1] = int(path[-1]) + 1
+        elif key_next and token != ":":
+            path[-1] = json.loads(token)
+            key_next = False
+            yield tuple(path), match.start()
+
+
+def _place(text: str, offset: int) -> str:
+    line = text.count("\n", 0, offset) + 1
+    return f"line {line}, column {offset - text.rfind(chr(10), 0, offset)}"
 
 
 def _finite(text: str) -> float:
@@ -95,6 +156,14 @@ def _finite(text: str) -> float:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _is_no_number(token: str) -> bool:
+    """Whether the standard parser reads a token as a number that is none, or one that is too long for it."""
+    try:
+        return not math.isfinite(float(token))
+    except ValueError:
+        return False
 
 
 def _word(value: Any) -> str:

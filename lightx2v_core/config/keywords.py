@@ -43,7 +43,7 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
     values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
     loaded = load_config(base.to_json(), values)
     origins = {**base.origins, **{".".join(value.path): value.origin for value in values}}
-    return evolve(loaded, origins=origins), in_memory
+    return evolve(loaded, origins=origins, warnings=base.warnings), in_memory
 
 
 def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:

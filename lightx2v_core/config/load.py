@@ -1,4 +1,9 @@
-"""Config file + command line -> ``RunConfig``, remembering where each value came from."""
+"""Config file + command line -> ``RunConfig``, remembering where each value came from.
+
+Two vocabularies are read, our own nested one and the flat one of ``legacy``, also mixed. Each value has a layer: the
+file is the lowest, then come the values of the command line in their order. Flat keys are translated all together,
+since several may mean one thing, and what they mean lies in the layer of the highest of them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from lightx2v_core.config import jsonc
+from lightx2v_core.config.legacy import LEGACY
+from lightx2v_core.config.legacy_groups import GROUPS
+from lightx2v_core.config.legacy_translation import SET, Given, Said, contradiction, translate
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError
@@ -40,6 +48,8 @@ class LoadedConfig:
 
     config: RunConfig
     origins: Mapping[str, str]
+    #: what was passed over, or is not what its key promises
+    warnings: tuple[str, ...] = field(default=())
 
     def origin(self, *path: str) -> str:
         """Where the value of a key came from; ``default`` when nobody set it."""
@@ -58,26 +68,135 @@ class LoadedConfig:
 def load_config(
     source: Path | str | Mapping[str, Any] | None = None, values: Iterable[Value] = ()
 ) -> LoadedConfig:
-    """Read ``source`` (a file or plain data) and lay ``values`` over it; later ones win."""
+    """Read ``source`` (a file or plain data) and lay ``values`` over it; later ones win. ``ConfigError`` for what is
+    unknown, wrong, or said twice in different ways."""
+    data, name, document = _read(source)
+    given = {
+        key: Given(name=key, value=data.pop(key), source=name, place=_place(name, document, (key,)))
+        for key in list(data)
+        if _is_legacy(key)
+    }
     origins: dict[str, str] = {}
-    if source is None:
-        data: dict[str, Any] = {}
-    elif isinstance(source, Mapping):
-        data = _copied(source)
-        _record(data, "config", origins)
-    else:
-        data = jsonc.read(Path(source))
-        data.pop("$schema", None)
-        _record(data, str(source), origins)
-    for item in values:
-        _put(data, item)
-        at = ".".join(item.path)
-        for path in [path for path in origins if path == at or path.startswith(f"{at}.")]:
-            del origins[path]  # what stood there is gone
-        origins.update(dict.fromkeys(_leaves(item.value, at), item.origin))
-    given_by = sorted(set(origins.values()))
-    where = f"configuration (from {', '.join(given_by)})" if given_by else "configuration"
-    return LoadedConfig(config=structure(_normal(data), RunConfig, where=where), origins=origins)
+    if data:
+        data = _normal(data)
+        _record(data, name, origins)
+    own = list(values)
+    for layer, item in enumerate(own, 1):
+        if _is_legacy(item.path[0]):
+            given[item.path[0]] = _laid(given.get(item.path[0]), item, layer)
+    reading = translate(given, GROUPS)
+    _check_agreement(reading.said, data, origins, name, document)
+    for layer in range(len(own) + 1):
+        if layer and not _is_legacy(own[layer - 1].path[0]):
+            _lay(data, own[layer - 1], origins)
+        for said in reading.said:
+            if said.layer == layer and not (said.soft and _found(data, said.path) is None):
+                _lay(data, Value(path=said.path, value=said.value, origin=said.origin), origins)
+    sources = dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())])
+    where = f"configuration (from {', '.join(sources)})" if sources else "configuration"
+
+    def place(path: tuple[str | int, ...]) -> str:
+        return _why_here(path, origins, name, document)
+
+    config = structure(_normal(data), RunConfig, where=where, place=place, more_keys=LEGACY)
+    return LoadedConfig(config=config, origins=origins, warnings=tuple(reading.warnings))
+
+
+def _read(
+    source: Path | str | Mapping[str, Any] | None,
+) -> tuple[dict[str, Any], str, jsonc.Document | None]:
+    """Plain data, what to call it, and its text if it has one."""
+    if source is None or isinstance(source, Mapping):
+        return _copied(source or {}), "config", None
+    document = jsonc.read_document(Path(source))
+    data = _copied(document.value)
+    data.pop("$schema", None)
+    return data, str(source), document
+
+
+def _is_legacy(key: str) -> bool:
+    return key in LEGACY
+
+
+def _laid(before: Given | None, item: Value, layer: int) -> Given:
+    """A flat key with a value of ``--set`` on top, which may be one of the keys inside it."""
+    name, *inside = item.path
+    value = item.value
+    if inside:
+        held = before.value if before is not None else {}
+        if not isinstance(held, Mapping):
+            raise ConfigError(f"{item.origin}: {name} is {held!r}, which holds no keys")
+        value = _copied(held)
+        _put(value, Value(path=tuple(inside), value=item.value, origin=item.origin))
+    return Given(name=name, value=value, source=SET, place=SET, layer=layer)
+
+
+def _check_agreement(
+    said: Sequence[Said],
+    data: Mapping[str, Any],
+    origins: Mapping[str, str],
+    name: str,
+    document: jsonc.Document | None,
+) -> None:
+    """What is said twice in one layer must be the same; all contradictions in one ``ConfigError``."""
+    problems = []
+    first: dict[tuple[tuple[str, ...], int], Said] = {}
+    for item in said:
+        other = first.setdefault((item.path, item.layer), item)
+        if other is not item and other.value != item.value:
+            problems.append(contradiction(other.keys[0], item.keys[0]))
+        stands = _found(data, item.path)
+        explicit = any(".".join(item.path[:end]) in origins for end in range(1, len(item.path) + 1))
+        if item.layer == 0 and explicit and stands is not None and stands != item.value:
+            key = Given(
+                name=".".join(item.path), value=stands, source=name, place=_place(name, document, item.path)
+            )
+            problems.append(contradiction(key, item.keys[0]))
+    if problems:
+        lines = [f"  {line}" for line in problems]
+        raise ConfigError("\n".join(["the configuration contradicts itself:", *lines]))
+
+
+def _lay(data: dict[str, Any], item: Value, origins: dict[str, str]) -> None:
+    """Set a value, and remember where it came from."""
+    _put(data, item)
+    at = ".".join(item.path)
+    for path in [path for path in origins if path == at or path.startswith(f"{at}.")]:
+        del origins[path]  # what stood there is gone
+    origins.update(dict.fromkeys(_leaves(item.value, at), item.origin))
+
+
+def _found(data: Any, path: Sequence[str]) -> Any:
+    """The value at a path, None when there is none."""
+    for key in path:
+        if not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return data
+
+
+def _sources(origins: Iterable[str]) -> list[str]:
+    """Where values came from, without the keys: x.json, --steps, --set sampling.seed."""
+    return sorted({origin.rpartition(" in ")[2] for origin in origins})
+
+
+def _place(name: str, document: jsonc.Document | None, path: tuple[str | int, ...]) -> str:
+    """``x.json, line 3, column 5``; without a text, what the data is called."""
+    at = document.place(path) if document is not None else ""
+    return f"{name}, {at}" if at else name
+
+
+def _why_here(
+    path: tuple[str | int, ...], origins: Mapping[str, str], name: str, document: jsonc.Document | None
+) -> str:
+    """Where a value that is wrong came from: its key in the other vocabulary, or its line."""
+    for end in range(len(path), 0, -1):
+        origin = origins.get(".".join(map(str, path[:end])))
+        if origin is not None and origin != name:
+            return origin
+        if document is not None and origin == name:
+            break
+    return _place(name, document, path) if document is not None and document.place(path) else ""
 
 
 def parse_set(text: str) -> Value:

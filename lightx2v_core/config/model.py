@@ -35,9 +35,15 @@ def _help(text: str) -> dict[str, str]:
 class Section:
     """A choice of implementation: ``use`` holds ``auto``, one name, or several that are tried in order."""
 
-    use: tuple[str, ...] = field(validator=v.min_len(1), metadata=_help("a name, or names tried in order"))
+    use: tuple[str, ...] = field(
+        validator=v.min_len(1),
+        metadata=_help("a name, or names tried in order; name? is passed over where nothing is called so"),
+    )
     options: Mapping[str, Mapping[str, Any]] = field(
-        factory=dict, metadata=_help("options of an implementation, under its name")
+        factory=dict,
+        metadata=_help(
+            "options of an implementation, under its name; those under * are for whichever is chosen, below its own"
+        ),
     )
 
     @property
@@ -57,6 +63,12 @@ class ComponentConfig:
     )
     distilled: bool | None = field(
         default=None, metadata=_help("which of several networks: a distilled one, or an ordinary one")
+    )
+    assets: Mapping[str, str] = field(
+        factory=dict,
+        metadata=_help(
+            "other files it needs, by their names, such as tokenizer: a file, or the folder it is in"
+        ),
     )
     quantizer: Section | None = field(default=None, metadata=_help("quantizer of this component"))
     offloader: Section | None = field(default=None, metadata=_help("offloader of this component"))

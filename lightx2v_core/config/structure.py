@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 import attrs
@@ -15,15 +16,51 @@ from lightx2v_core.errors import ConfigError, suggestion
 T = TypeVar("T")
 
 
-def structure(data: Any, cls: type[T], *, path: str = "$", where: str = "configuration") -> T:
-    """``data`` as ``cls``. ``ConfigError`` lists every mistake with its path; ``path`` is the path of ``data``."""
+#: a key, from the path of a mistake to where it was written; empty when that is not known
+Place = Callable[[tuple[str | int, ...]], str]
+
+
+def _nowhere(_path: tuple[str | int, ...]) -> str:
+    return ""
+
+
+def structure(
+    data: Any,
+    cls: type[T],
+    *,
+    path: str = "$",
+    where: str = "configuration",
+    place: Place = _nowhere,
+    more_keys: Iterable[str] = (),
+) -> T:
+    """``data`` as ``cls``. ``ConfigError`` lists every mistake with its path and its ``place``; ``path`` is the path of
+    ``data``. ``more_keys`` are suggested beside those of ``cls`` for one that is unknown."""
+
+    def explain(exc: BaseException, _kind: Any) -> str:
+        return _explain(exc, more_keys if getattr(exc, "cl", None) is cls else ())
+
     try:
         return _converter().structure(data, cls)
     except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
-        problems = transform_error(exc, path=path, format_exception=_explain)
+        problems = [
+            _placed(line, place) for line in transform_error(exc, path=path, format_exception=explain)
+        ]
         raise ConfigError(
             "\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])
         ) from None
+
+
+_STEP = re.compile(r"\.(\w+)|\['((?:[^'\\]|\\.)*)'\]|\[(\d+)\]")
+_KEY = re.compile(r"(?:unknown key )?'(\w+)'")
+
+
+def _placed(line: str, place: Place) -> str:
+    """A mistake with where it was written behind it."""
+    message, _, at = line.rpartition(" @ $")
+    steps = [int(index) if index else name or quoted for name, quoted, index in _STEP.findall(at)]
+    named = _KEY.match(message)  # an unknown key, or the field that a validator speaks of
+    found = place((*steps, *([named.group(1)] if named else [])))
+    return f"{line} ({found})" if found else line
 
 
 def unstructure(value: Any) -> Any:
@@ -115,10 +152,10 @@ def _literal(value: Any, cls: Any) -> Any:
     return value
 
 
-def _explain(exc: BaseException, _kind: Any) -> str:
+def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
     """One mistake in words; cattrs adds where it is."""
     if isinstance(exc, ForbiddenExtraKeysError):
-        known = [item.name for item in attrs.fields(exc.cl)]
+        known = [*(item.name for item in attrs.fields(exc.cl)), *more_keys]
         return "; ".join(f"unknown key {key!r}{suggestion(key, known)}" for key in sorted(exc.extra_fields))
     if isinstance(exc, KeyError):
         return f"the key {exc.args[0]!r} is required"

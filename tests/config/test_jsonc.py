@@ -105,10 +105,13 @@ def test_what_is_neither(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["NaN", "Infinity", "-Infinity", '{"a": NaN}', "1e999", "-1e999", '{"a": [1e400]}']
-)
-def test_numbers_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="not a JSON number|finite|too large"):
+    ("text", "place"),
+    [("NaN", "line 1, column 1"), ("Infinity", "line 1, column 1"), ("-Infinity", "line 1, column 1"),
+     ('{"NaN": NaN}', "line 1, column 9"), (" 1e999", "line 1, column 2"), ("-1e999", "line 1, column 1"),
+     ('{"a": [1.5,\n 1e400]}', "line 2, column 2"), ("[1, " + "9" * 5000 + "]", "line 1, column 5")],
+)  # fmt: skip
+def test_numbers_that_are_none(text: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=f"{place}: .*(not a JSON number|too large|limit)"):
         jsonc.loads(text)
 
 
@@ -129,16 +132,23 @@ def test_positions_are_those_of_the_file(text: str, line: int, column: int) -> N
 
 def test_where_an_endless_comment_starts() -> None:
     with pytest.raises(
-        ConfigError, match=r"f.json: line 2: the comment that starts here with /\* is never closed"
+        ConfigError, match=r"f.json: line 2, column 2: the comment that starts here with /\* is never closed"
     ):
         jsonc.loads('{"a": 1,\n /* b', "f.json")
 
 
 @pytest.mark.parametrize(
-    "text", ['{"k": 1, "k": 1}', '{"x": {"k": 1, /* */ "k": 2}}', '[{"k": 1, "\\u006b": 1}]']
+    ("text", "place", "first"),
+    [
+        ('{"k": 1, "k": 1}', "line 1, column 10", "line 1, column 2"),
+        ('{"x": {"k": 1, /* */\n "k": 2}}', "line 2, column 2", "line 1, column 8"),
+        ('[{"k": 1, "\\u006b": 1}]', "line 1, column 11", "line 1, column 3"),
+    ],
 )
-def test_a_key_that_is_given_twice(text: str) -> None:
-    with pytest.raises(ConfigError, match="f.json: the key 'k' is given more than once"):
+def test_a_key_that_is_given_twice(text: str, place: str, first: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"f.json: {place}: the key 'k' is given more than once.*at {first}"
+    ):
         jsonc.loads(text, "f.json")
 
 
@@ -151,6 +161,35 @@ def test_sizes_that_no_parser_takes(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         jsonc.loads(text, "f.json")
     assert len(str(caught.value)) < 300
+
+
+def test_places_of_keys(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text('{ // x, "y"\n  "a": {"b": [1, {"c": 2,\n "d": []}]},\n\t"e\\"": 0,\n}')
+    document = jsonc.read_document(file)
+    assert document.place(("a",)) == "line 2, column 3"
+    assert document.place(("a", "b")) == "line 2, column 9"
+    assert document.place(("a", "b", 1, "c")) == "line 2, column 19"
+    assert document.place(("a", "b", 1, "d")) == "line 3, column 2"
+    assert document.place(("a", "b", 0)) == "line 2, column 9"  # no key of its own: the one above
+    assert document.place(('e"',)) == "line 4, column 2"
+    assert document.place(("none",)) == ""
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> set[tuple[Any, ...]]:
+    """The path of every key."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    own = {(*path, key) for key, _ in items} if isinstance(value, dict) else set()
+    return own.union(*(paths(item, (*path, key)) for key, item in items))
+
+
+@given(value=values, seed=st.integers(0, 10_000))
+def test_every_key_has_a_place(value: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    document = jsonc._document(decorated(value, rng), "text")
+    assert set(document.offsets) == paths(value)
+    for path, offset in document.offsets.items():
+        assert json.JSONDecoder().raw_decode(document.text, offset)[0] == path[-1]
 
 
 def test_a_long_file_is_read_in_no_time() -> None:

@@ -1,0 +1,419 @@
+"""The flat vocabulary of the original: every key is understood, refused with a hint, or named in a warning."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightx2v_core.config import jsonc
+from lightx2v_core.config.legacy import LEGACY, MM_TYPES
+from lightx2v_core.config.legacy_groups import GROUPS
+from lightx2v_core.config.legacy_translation import Given, translate
+from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_set
+from lightx2v_core.errors import ConfigError
+
+
+def beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+facts = beside("legacy_facts")
+CORPUS = sorted((Path(__file__).parent / "legacy_corpus").glob("*.json"))
+#: our own vocabulary has them under the same name
+SHARED = {"model_path", "task", "prompt", "negative_prompt"}
+
+
+def load(data: dict[str, Any], *sets: str) -> LoadedConfig:
+    return load_config(data, [parse_set(text) for text in sets])
+
+
+def refusal(data: Any, *sets: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(data, [parse_set(text) for text in sets])
+    return str(caught.value)
+
+
+def plain(loaded: LoadedConfig, *path: str) -> Any:
+    """A value of the translated configuration."""
+    value: Any = json.loads(json.dumps(loaded.to_json()))
+    for key in path:
+        value = value[key]
+    return value
+
+
+# ---------------------------------------------------------------- every key
+
+
+def test_the_table_has_every_key() -> None:
+    assert [key for key in facts.frozen() if key.partition(".")[0] not in {*LEGACY, *SHARED}] == []
+    assert set(LEGACY) <= set(facts.frozen())
+
+
+def test_the_frozen_keys_are_those_of_the_notes() -> None:
+    if not facts.FACTS.is_dir():
+        pytest.skip("the notes about the original are not beside the repository")
+    assert facts.stated() - set(facts.frozen()) == set()
+    assert len(facts.stated()) > 250
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_what_becomes_of_a_key_is_one_thing(name: str) -> None:
+    key = LEGACY[name]
+    assert sum(map(bool, (key.to, key.same_as, key.refused, key.ignored))) == 1
+    if key.same_as:
+        assert LEGACY[key.same_as].to
+    if key.to:
+        assert key.help
+        assert key.types
+
+
+# ---------------------------------------------------------------- the corpus
+
+
+def paths_in(value: Any, path: str = "") -> set[str]:
+    """Dotted paths of all keys; items of lists have the path of the list."""
+    if isinstance(value, list):
+        return set().union(*(paths_in(item, path) for item in value))
+    if not isinstance(value, dict):
+        return set()
+    own = {f"{path}.{key}".lstrip(".") for key in value}
+    return own.union(*(paths_in(item, f"{path}.{key}".lstrip(".")) for key, item in value.items()))
+
+
+def test_the_corpus_has_every_key() -> None:
+    assert len(CORPUS) >= 60
+    found = set().union(*(paths_in(jsonc.read(path)) for path in CORPUS))
+    assert set(facts.frozen()) - found == set()
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_corpus(path: Path) -> None:
+    expected = path.read_text(encoding="utf-8").partition("\n")[0]
+    if expected == "// accepted":
+        loaded = load_config(path)
+        again = load_config(json.loads(json.dumps(loaded.to_json())))
+        assert again.config == loaded.config  # what `config show` prints is a configuration of our own
+        return
+    words = expected.removeprefix("// refused: ")
+    message = refusal(path)
+    assert words in message
+    assert f"{path}, line " in message
+
+
+# ---------------------------------------------------------------- nothing vanishes
+
+
+def accounted(data: dict[str, Any]) -> set[str]:
+    """Keys that were made something of, or are named in a warning or an error."""
+    keys = {name: Given(name=name, value=value, source="x", place="x") for name, value in data.items()}
+    try:
+        reading = translate(keys, GROUPS)
+    except ConfigError as exc:
+        return {word for line in str(exc).splitlines()[1:] for word in re.findall(r"\w+", line)}
+    used = {key.name.partition(".")[0] for said in reading.said for key in said.keys}
+    named = {word for text in reading.warnings for word in re.findall(r"\w+", text.partition(":")[0])}
+    return used | named
+
+
+def says_nothing(name: str, value: Any) -> bool:
+    """Values that leave everything as it is: off, not given, or the one thing that is done here."""
+    key = LEGACY[name]
+    return value in (None, False, "", "Default") or (bool(key.refused) and value in key.harmless)
+
+
+VALUES: dict[str, list[Any]] = {}
+for _path in CORPUS:
+    for _name, _value in jsonc.read(_path).items():
+        if _name in LEGACY and _value not in VALUES.setdefault(_name, []):
+            VALUES[_name].append(_value)
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_a_key_alone_does_not_vanish(name: str) -> None:
+    for value in VALUES[name]:
+        found = accounted({name: value})
+        assert name in found or says_nothing(name, value), (name, value)
+
+
+some_keys = st.lists(st.sampled_from(sorted(VALUES)), unique=True, max_size=25).flatmap(
+    lambda names: st.fixed_dictionaries({name: st.sampled_from(VALUES[name]) for name in names})
+)
+
+
+@given(data=some_keys)
+@settings(max_examples=200, deadline=None)
+def test_no_key_vanishes_among_others(data: dict[str, Any]) -> None:
+    keys = {name: Given(name=name, value=value, source="x", place="x") for name, value in data.items()}
+    try:
+        translate(keys, GROUPS)
+    except ConfigError:
+        return  # what stands beside a refused key is looked at when that is gone
+    found = accounted(data)
+    for name, value in data.items():
+        assert name in found or says_nothing(name, value), (name, value)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(data=st.dictionaries(st.sampled_from(sorted(LEGACY)), anything, max_size=4))
+@settings(deadline=None)
+def test_any_value_is_taken_or_refused(data: dict[str, Any]) -> None:
+    try:
+        loaded = load_config(data)
+    except ConfigError:
+        return
+    load_config(loaded.to_json())
+
+
+# ---------------------------------------------------------------- what keys mean
+
+FP8_VLLM = {"use": ["fp8-vllm"], "options": {}}
+MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
+    ({"infer_steps": 4}, "sampling.steps", 4),
+    ({"num_inference_steps": 4}, "sampling.steps", 4),
+    ({"target_height": 480, "target_width": 832}, "sampling.size", [832, 480]),
+    ({"target_shape": [480, 832]}, "sampling.size", [832, 480]),
+    ({"target_video_length": 81}, "sampling.frames", 81),
+    ({"fps": 24}, "sampling.fps", 24.0),
+    ({"sample_shift": 5}, "sampling.shift", 5.0),
+    ({"sample_guide_scale": 6, "enable_cfg": True}, "sampling.guide_scale", [6.0]),
+    ({"sample_guide_scale": [4.0, 3.0], "enable_cfg": True}, "sampling.guide_scale", [4.0, 3.0]),
+    ({"sample_guide_scale": 6, "enable_cfg": False}, "sampling.guide_scale", [1.0]),
+    ({"seed": 442}, "sampling.seed", 442),
+    ({"denoising_step_list": [1000, 500]}, "scheduler.options.distill.denoising_steps", [1000, 500]),
+    ({"scheduler_type": "WanStepDistillScheduler"}, "scheduler.use", ["distill"]),
+    ({"boundary": 0.9}, "model.options.*.boundary", 0.9),
+    ({"boundary_step_index": 2}, "model.options.*.boundary_step_index", 2),
+    ({"boundary": 0.9, "boundary_step_index": 2}, "model.options.*", {"boundary": 0.9}),
+    (
+        {"boundary": 0.9, "boundary_step_index": 2, "denoising_step_list": [1000, 500]},
+        "model.options.*", {"boundary_step_index": 2},
+    ),
+    ({"refert_num": 5}, "model.options.*.overlap_frames", 5),
+    ({"changing_resolution": True, "infer_steps": 50}, "model.options.*",
+     {"changing_resolution_rates": [0.75], "changing_resolution_steps": [25]}),
+    ({"changing_resolution": True, "resolution_rate": [1.0, 0.75], "changing_resolution_steps": [10, 35]},
+     "model.options.*", {"changing_resolution_rates": [1.0, 0.75], "changing_resolution_steps": [10, 35]}),
+    ({"use_tiny_vae": True, "tiny_vae_path": "t.pth"}, "model.options.*.tiny_vae", True),
+    ({"use_tae": True, "tae_path": "t.pth"}, "components.tiny_vae.path", "t.pth"),
+    ({"need_scaled": True}, "model.options.*.tiny_vae_scaled", True),
+    ({"use_tiling_vae": True}, "model.options.*", {"vae_tile": 256, "vae_tile_overlap": 64}),
+    ({"vae_dtype": "torch.bfloat16"}, "model.options.*.vae_dtype", "bfloat16"),
+    ({"vae_dtype": "BF16"}, "model.options.*.vae_dtype", "bfloat16"),
+    ({"vae_weight_dtype": "FP32"}, "model.options.*.vae_dtype", "float32"),
+    ({"vae_pth": "v.pth"}, "components.vae.path", "v.pth"),
+    ({"dit_original_ckpt": "d"}, "components.dit.path", "d"),
+    ({"dit_original_ckpt": "d"}, "components.dit.precision", "original"),
+    ({"dit_quantized": True, "dit_quant_scheme": "fp8-vllm", "dit_quantized_ckpt": "q"}, "components.dit.path", "q"),
+    ({"dit_quantized": True, "dit_quant_scheme": "fp8-vllm"}, "components.dit.precision", "fp8"),
+    ({"dit_quantized": True, "dit_quant_scheme": "fp8-vllm"}, "components.dit.quantizer", FP8_VLLM),
+    ({"mm_config": {"mm_type": "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm"}}, "components.dit.quantizer",
+     FP8_VLLM),
+    ({"mm_config": {"mm_type": "W-int8-channel-sym-A-int8-channel-sym-dynamic-Vllm"}}, "components.dit.precision",
+     "int8"),
+    ({"mm_config": {"mm_type": "Default"}}, "components.dit.precision", "original"),
+    ({"dit_quantized": True, "dit_quant_scheme": "int8-vllm", "weight_auto_quant": True},
+     "components.dit.precision", "original"),
+    ({"dit_quantized": True, "dit_quant_scheme": "int8-vllm", "high_noise_quantized_ckpt": "h"},
+     "components.high_noise.path", "h"),
+    ({"low_noise_original_ckpt": "l"}, "components.low_noise.path", "l"),
+    ({"dit_distill_ckpt": "d"}, "components.dit", {"path": "d", "distilled": True}),
+    ({"dit_distill_ckpt_high": "h"}, "components.dit.distilled", True),
+    ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.precision", "fp8"),
+    ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.quantizer", None),
+    ({"clip_quantized": True, "clip_quant_scheme": "int8-vllm"}, "components.image_encoder.quantizer.use",
+     ["int8-vllm"]),
+    ({"t5_tokenizer_path": "tok"}, "components.text_encoder.assets", {"tokenizer": "tok"}),
+    ({"lora_configs": [{"path": "a", "strength": 0.5, "alpha": None, "name": "low_noise_model"}]}, "loras",
+     [{"path": "a", "strength": 0.5, "alpha": None, "name": "low_noise_model"}]),
+    ({"lora_dynamic_apply": True}, "lora_applier.use", ["dynamic"]),
+    ({"cpu_offload": True, "offload_granularity": "phase"}, "offloader",
+     {"use": ["cpu"], "options": {"cpu": {"granularity": "phase"}}}),
+    ({"cpu_offload": True, "lazy_load": True, "num_disk_workers": 2}, "offloader",
+     {"use": ["disk"], "options": {"disk": {"workers": 2}}}),
+    ({"cpu_offload": True, "t5_cpu_offload": False}, "components.text_encoder.offloader.use", ["none"]),
+    ({"t5_cpu_offload": True}, "components.text_encoder.offloader.use", ["cpu"]),
+    ({"t5_lazy_load": True}, "components.text_encoder.offloader.use", ["disk"]),
+    ({"cpu_offload": True, "t5_cpu_offload": True, "vae_cpu_offload": True}, "components", {}),
+    ({"unload_modules": True}, "offloader.use", ["sequential"]),
+    ({"self_attn_1_type": "flash_attn3", "cross_attn_1_type": "flash_attn3"}, "attention.use",
+     ["flash-attn3?", "sdpa"]),
+    ({"cross_attn_1_type": "torch_sdpa"}, "attention.use", ["sdpa"]),
+    ({"model_cls": "wan2.2_moe"}, "model.use", ["wan2.2_moe"]),
+    ({"src_ref_images": "a.png, b.png"}, "inputs.ref_images", ["a.png", "b.png"]),
+    ({"save_result_path": "x.mp4", "image_path": "i.png"}, "inputs.image", "i.png"),
+    # what is off says nothing
+    ({"use_tae": False, "use_tiling_vae": False, "cpu_offload": False, "lora_dynamic_apply": False}, "model.options",
+     {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "path", "value"), MEANINGS, ids=repr)
+def test_meaning(data: dict[str, Any], path: str, value: Any) -> None:
+    found = plain(load(data), *path.split("."))
+    if isinstance(value, dict) and isinstance(found, dict):
+        assert {key: found.get(key) for key in value} == value
+        assert value or not found
+    else:
+        assert found == value
+
+
+@pytest.mark.parametrize("name", MM_TYPES)
+def test_long_names_of_schemes(name: str) -> None:
+    scheme = MM_TYPES[name]
+    section = plain(load({"mm_config": {"mm_type": name}}), "components", "dit", "quantizer")
+    assert (section or {}).get("use") == ([scheme] if scheme else None)
+
+
+# ---------------------------------------------------------------- both vocabularies together
+
+
+def test_what_is_off_lies_over_what_is_on() -> None:
+    data = {"model": {"options": {"*": {"tiny_vae": True}}}, "offloader": "cpu"}
+    loaded = load(data, "use_tae=false", "cpu_offload=false")
+    assert plain(loaded, "model", "options", "*", "tiny_vae") is False
+    assert loaded.config.offloader.use == ("none",)
+    assert loaded.origin("offloader", "use") == "--set cpu_offload"
+
+
+def test_later_layers_win_whatever_the_vocabulary() -> None:
+    data = {"infer_steps": 40, "target_height": 480, "target_width": 832, "sampling": {"shift": 3}}
+    loaded = load(data, "sampling.steps=9", "sample_shift=8", "target_height=720")
+    assert loaded.config.sampling.steps == 9
+    assert loaded.config.sampling.shift == 8
+    assert loaded.config.sampling.size == (832, 720)
+    assert load(data, "sampling.steps=9", "infer_steps=7").config.sampling.steps == 7
+    assert load(data, "infer_steps=7", "sampling.steps=9").config.sampling.steps == 9
+    assert loaded.origin("sampling", "size") == "target_width in config and --set target_height"
+    assert loaded.origin("sampling", "shift") == "--set sample_shift"
+    scheme = {"dit_quantized": True, "dit_quant_scheme": "fp8-vllm"}
+    loaded = load(scheme, "dit_quant_scheme=int8-vllm")
+    assert plain(loaded, "components", "dit", "precision") == "int8"
+    assert plain(load(scheme, "dit_quantized=false"), "components", "dit", "precision") == "original"
+
+
+def test_keys_inside_a_flat_key() -> None:
+    data = {"mm_config": {"mm_type": "Default"}}
+    name = "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl"
+    loaded = load(data, f"mm_config.mm_type={name}")
+    assert plain(loaded, "components", "dit", "quantizer", "use") == ["fp8-sgl"]
+    assert "parallel" in refusal({}, "parallel.seq_p_size=4")
+    assert "holds no keys" in refusal({"parallel": False}, "parallel.seq_p_size=4")
+
+
+def test_the_same_twice_is_fine() -> None:
+    data = {"infer_steps": 4, "sampling": {"steps": 4, "size": "832x480"}, "target_height": 480, "target_width": 832,
+            "vae_pth": "v", "vae_path": "v", "offloader": "cpu", "cpu_offload": True,
+            "dit_quantized": True, "dit_quant_scheme": "fp8-vllm",
+            "mm_config": {"mm_type": "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm"}}  # fmt: skip
+    assert load(data).config.sampling.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"infer_steps": 4, "sampling": {"steps": 5}}, ("infer_steps", "sampling.steps", "is 4", "is 5")),
+        ({"vae_pth": "a", "vae_path": "b"}, ("vae_pth", "vae_path")),
+        ({"vae_pth": "a", "components": {"vae": {"path": "b"}}}, ("vae_pth", "components.vae.path")),
+        ({"cpu_offload": True, "offloader": "none"}, ("cpu_offload", "offloader.use")),
+        ({"cpu_offload": False, "offloader": "cpu"}, ("cpu_offload", "offloader.use")),
+        ({"use_tae": False, "model": {"options": {"*": {"tiny_vae": True}}}}, ("use_tae", "model.options.*.tiny_vae")),
+        ({"self_attn_1_type": "torch_sdpa", "attention": "acme"}, ("self_attn_1_type", "attention.use")),
+        ({"lora_configs": [{"path": "a"}], "loras": ["b"]}, ("lora_configs", "loras")),
+        ({"dit_quantized": False, "mm_config": {"mm_type": "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl"}},
+         ("dit_quantized", "mm_config.mm_type")),
+        ({"dit_original_ckpt": "a", "dit_distill_ckpt": "b"}, ("dit_original_ckpt", "dit_distill_ckpt")),
+        ({"target_shape": [1, 2], "target_height": 2, "target_width": 2}, ("target_shape", "target_width")),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_contradictions_name_both_keys(data: dict[str, Any], words: tuple[str, ...]) -> None:
+    message = refusal(data)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"infer_step": 4}, ("unknown key 'infer_step'", "did you mean 'infer_steps'?")),
+        ({"dit_quantised": True}, ("did you mean 'dit_quantized'?",)),
+        ({"atention": "sdpa"}, ("did you mean 'attention'?",)),
+        ({"infer_steps": "4"}, ("infer_steps", "expected an integer")),
+        ({"sample_guide_scale": True}, ("sample_guide_scale", "expected a number or a list")),
+        ({"vae_dtype": "int8"}, ("vae_dtype", "'int8' is no dtype")),
+        ({"offload_granularity": "blok"}, ("did you mean 'block'?",)),
+        ({"self_attn_1_type": "flash_atn3"}, ("did you mean 'flash_attn3'?",)),
+        ({"scheduler_type": "X"}, ("scheduler_type", "unipc")),
+        ({"mm_config": {"mm_typ": "Default"}}, ("did you mean 'mm_type'?",)),
+        ({"mm_config": {"mm_type": 5}}, ("mm_config.mm_type",)),
+        ({"changing_resolution": True}, ("changing_resolution_steps",)),
+        ({"use_lightvae": True}, ("vae_path",)),
+        ({"weight_auto_quant": True}, ("dit_quant_scheme",)),
+        ({"lora_configs": [{"path": "x", "weight": 1}]}, ("unknown key 'weight'", "lora_configs")),
+        ({"infer_steps": 0}, ("'steps' must be", "infer_steps")),
+    ],
+    ids=repr,
+)
+def test_refusals(data: dict[str, Any], words: tuple[str, ...]) -> None:
+    message = refusal(data)
+    for word in words:
+        assert word in message
+
+
+def test_all_refusals_in_one_message() -> None:
+    message = refusal({"parallel": True, "feature_caching": "Tea", "cpu_offload": 1})
+    for name in ("parallel", "feature_caching", "cpu_offload"):
+        assert name in message
+
+
+def test_lines_of_wrong_keys(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(
+        '{ // a comment\n  "infer_stepz": 4,\n  "sampling": {\n    "sped": 1,\n    "seed": "x"},\n}'
+    )
+    message = refusal(path)
+    assert f"unknown key 'infer_stepz'; did you mean 'infer_steps'? @ $ ({path}, line 2, column 3)" in message
+    assert f"unknown key 'sped'; did you mean 'seed'? @ $.sampling ({path}, line 4, column 5)" in message
+    assert f"$.sampling.seed ({path}, line 5, column 5)" in message
+    path.write_text('{"sampling": {\n "shift": 0}}')
+    assert f"'shift' must be above 0, at most 10000: 0.0 @ $.sampling ({path}, line 2, column 2)" in refusal(
+        path
+    )
+    path.write_text('{"infer_steps": 9999,\n "vae_pth": 5}')
+    assert f"{path}, line 2, column 2: vae_pth: expected a path, got 5" in refusal(path)
+    path.write_text('{"infer_steps": 9999}')
+    assert f"$.sampling (infer_steps in {path})" in refusal(path)
+    path.write_text('{"infer_steps": 9,\n "sampling": {"steps": 8}}')
+    message = refusal(path)
+    assert f"infer_steps ({path}, line 1, column 2) is 9" in message
+    assert f"sampling.steps ({path}, line 2, column 15) is 8" in message
+
+
+def test_warnings_name_key_and_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"rope_type": "x", "rms_norm_type": "y", "boundary": 0.9, "boundary_step_index": 2}')
+    loaded = load_config(path, [Value(path=("sampling", "steps"), value=3, origin="--steps")])
+    assert [
+        text for text in loaded.warnings if text.startswith(f"rope_type, rms_norm_type ({path}): passed over")
+    ]
+    assert [text for text in loaded.warnings if text.startswith(f"boundary_step_index in {path}: not used")]
+    assert load_config({"sampling": {"steps": 3}}).warnings == ()
