@@ -20,6 +20,7 @@ from lightx2v_core.errors import (
 )
 from lightx2v_core.hookspecs import hookimpl
 from lightx2v_core.specs import (
+    LORA_KINDS,
     AttentionSpec,
     Budget,
     BuildContext,
@@ -52,6 +53,7 @@ from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
 
 if TYPE_CHECKING:
     from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
+    from lightx2v_core.lora.delta import changed, delta, read_factors
     from lightx2v_core.protocols import (
         Adapter,
         Attention,
@@ -99,10 +101,12 @@ _LATER = {
         ),
         "protocols",
     ),
+    **dict.fromkeys(("changed", "delta", "read_factors"), "lora.delta"),
 }
 
 __all__ = [
     "DTYPE_BYTES",
+    "LORA_KINDS",
     "Adapter",
     "Attention",
     "AttentionSpec",
@@ -163,7 +167,10 @@ __all__ = [
     "WeightLoaderSpec",
     "WeightSource",
     "Workload",
+    "changed",
+    "delta",
     "hookimpl",
+    "read_factors",
     "suggestion",
 ]
 

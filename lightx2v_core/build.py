@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,22 +15,20 @@ from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
-from lightx2v_core.lora.matching import match
 from lightx2v_core.plan import Plan
 from lightx2v_core.protocols import (
-    Adapter,
     LoadedComponent,
-    LoraApplier,
     ModelParts,
     Offloader,
     Quantizer,
     VideoModel,
     WeightSource,
 )
-from lightx2v_core.recognise import component_spec, loader_for, read_header
+from lightx2v_core.recognise import loader_for
 from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import BuildContext
+from lightx2v_core.switching import LoadedAdapters
 from lightx2v_core.tensors import Header, TensorInfo
 
 
@@ -43,6 +40,7 @@ class Loaded:
     offloaders: Mapping[str, Offloader]
     #: the networks that take turns, in the order of ``VideoModel.expert``
     experts: tuple[str, ...]
+    adapters: LoadedAdapters
 
     def prepare(self, expert: int) -> None:
         """Tell the offloader of an expert that it is about to be used."""
@@ -66,7 +64,8 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
     with ExitStack() as opened, ExitStack() as failing:
         for offloader in offloaders.values():
             failing.callback(offloader.close)
-        loras = _Loras(resolved, opened)
+        adapters = LoadedAdapters(lambda header: open_source(header, resolved.registry, ctx), ctx)
+        adapters.choose(resolved.lora_applier, resolved.adapters)
         components = {}
         for name in recognition.components:
             component = resolved.found.components[name]
@@ -74,7 +73,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
             opened.callback(source.close)
             if component.mapped.renamed or component.header != component.stored:
                 source = MappedSource(source, component.mapped)
-            loading = _Loading(name, source, offloaders[name], quantizers.get(name), loras, progress)
+            loading = _Loading(name, source, offloaders[name], quantizers.get(name), adapters, progress)
             components[name] = LoadedComponent(
                 name=name,
                 source=source,
@@ -93,7 +92,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
         model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
         failing.pop_all()
     progress.finish()
-    return Loaded(model=model, offloaders=offloaders, experts=_experts(resolved))
+    return Loaded(model=model, offloaders=offloaders, experts=_experts(resolved), adapters=adapters)
 
 
 def _experts(resolved: Resolved) -> tuple[str, ...]:
@@ -152,18 +151,19 @@ class _Loading:
         source: WeightSource,
         offloader: Offloader,
         quantizer: Quantizer | None,
-        loras: _Loras,
+        adapters: LoadedAdapters,
         progress: _LoadProgress,
     ) -> None:
         self._name, self._source, self._offloader = name, source, offloader
-        self._quantizer, self._loras, self._progress = quantizer, loras, progress
+        self._quantizer, self._adapters, self._progress = quantizer, adapters, progress
 
     def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
         if self._quantizer is not None:
             exchange_linears(module, self._source, self._quantizer)
-        source = self._loras.merged(self._name, self._source)
-        self._offloader.place(self._name, module, SourceWeights(module, source, self._progress.add), blocks)
-        self._loras.attach(self._name, module)
+        source = self._adapters.merged(self._name, self._source, self._quantizer)
+        weights = SourceWeights(module, source, self._progress.add)
+        self._offloader.place(self._name, module, weights, blocks)
+        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, self._quantizer)
         module.eval()
 
 
@@ -179,49 +179,6 @@ def exchange_linears(module: nn.Module, source: WeightSource, quantizer: Quantiz
             if quantized is not None:
                 parent, _, key = name.rpartition(".")
                 setattr(module.get_submodule(parent), key, quantized)
-
-
-class _Loras:
-    """The adapters of a run, by the component they are for; nothing when there are none."""
-
-    def __init__(self, resolved: Resolved, opened: ExitStack) -> None:
-        self._applier: LoraApplier | None = None
-        self._adapters: dict[str, list[Adapter]] = {}
-        if resolved.lora_applier is None:
-            return
-        self._applier = resolved.lora_applier.spec.build(resolved.lora_applier.config, resolved.ctx)
-        found = resolved.found
-        main = found.spec.components[0].name
-        for lora in resolved.loaded.config.loras:
-            header = read_header(resolved.registry, Path(lora.path).expanduser())
-            source = open_source(header, resolved.registry, resolved.ctx)
-            opened.callback(source.close)
-            target = (lora.name or main).removesuffix("_model")
-            coverage = match(
-                header, found.recognition.expected.get(target, {}), component_spec(found.spec, target).layouts
-            )
-            self._adapters.setdefault(target, []).append(
-                Adapter(
-                    source=source,
-                    changes=coverage.changes,
-                    strength=lora.strength,
-                    target=target,
-                    name=Path(lora.path).name,
-                )
-            )
-        if unknown := set(self._adapters) - set(found.recognition.components):
-            raise RequestError(
-                f"a LoRA is for {', '.join(sorted(unknown))}, which {resolved.plan.variant} does not have"
-            )
-
-    def merged(self, component: str, source: WeightSource) -> WeightSource:
-        adapters = self._adapters.get(component)
-        return self._applier.merged(source, adapters) if self._applier and adapters else source
-
-    def attach(self, component: str, module: nn.Module) -> None:
-        adapters = self._adapters.get(component)
-        if self._applier and adapters:
-            self._applier.attach(module, adapters)
 
 
 class _LoadProgress:

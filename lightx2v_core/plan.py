@@ -35,6 +35,43 @@ class PlannedComponent:
 
 
 @frozen(kw_only=True)
+class PlannedAdapter:
+    """A LoRA file on one component: what it is, how strong, and which of its tensors have an effect there."""
+
+    path: str
+    component: str
+    component_why: str
+    strength: float
+    #: the family of names it uses
+    family: str
+    #: kind of change -> how many
+    kinds: Mapping[str, int]
+    ranks: tuple[int, ...]
+    #: the alphas of the file in words, empty when it has none; and that of the configuration
+    file_alpha: str
+    alpha: float | None
+    alpha_override: bool
+    #: the component that the file itself seems to be for
+    hint: str | None
+    hint_why: str
+    tensors: int
+    #: tensors of the component that it changes
+    changed: int
+    bytes: int
+    #: names of the file: those that have an effect, those that belong nowhere and those that do not fit, with reasons
+    matched: tuple[str, ...]
+    unmatched: Mapping[str, str]
+    mismatched: Mapping[str, str]
+
+    @property
+    def scale(self) -> str:
+        """Where alpha / rank comes from, in words."""
+        if self.alpha is not None and (self.alpha_override or not self.file_alpha):
+            return f"alpha {self.alpha:g} of the configuration / rank"
+        return f"alpha {self.file_alpha} of the file / rank" if self.file_alpha else "1 (no alpha)"
+
+
+@frozen(kw_only=True)
 class Choice:
     """An implementation that was selected, why, and what was rejected for which reasons."""
 
@@ -124,6 +161,8 @@ class Plan:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     plugins: Mapping[str, str]
+    #: LoRA files in the order they are applied
+    adapters: tuple[PlannedAdapter, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -6,7 +6,7 @@ h, w latent size, F frames, X, Y frame height and width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,6 +107,10 @@ class ModuleWeights(Protocol):
         """Read one tensor into ``out``, which is contiguous, on the CPU and has the tensor's shape and dtype. Where
         ``direct`` says so it may be called from several threads at once."""
 
+    def refill(self, names: Collection[str], device: str) -> int:
+        """Read the tensors ``names`` again, cast them, and assign them on ``device``; into the memory they had, where
+        they lay on this device. Returns the bytes read."""
+
 
 class Offloader(Protocol):
     """Decides where the blocks of a component live, and when they move. It never changes a result.
@@ -138,6 +142,11 @@ class Offloader(Protocol):
     def close(self) -> None:
         """Give back everything: memory, threads, files. May be called twice; nothing is used afterwards."""
 
+    def refresh(self, component: str, names: Collection[str]) -> None:
+        """The stored values of ``names`` (of the placed module) are others now, since LoRA files were switched: what is
+        held of them is read again, from the weights that ``place`` was given, now or when it is needed next. Comes
+        between two uses."""
+
 
 @frozen(kw_only=True)
 class Change:
@@ -152,13 +161,18 @@ class Change:
     target: str
     kind: str
     tensors: Mapping[str, str]
-    #: shape of what is added
+    #: shape of that tensor
     shape: tuple[int, ...]
     rank: int | None = None
     #: rows of the tensor that are meant (first, behind the last), ``None`` for all of them
     rows: tuple[int, int] | None = None
     #: alpha / rank; the adapter's strength comes on top of it
     scale: float = 1.0
+
+    @property
+    def part_shape(self) -> tuple[int, ...]:
+        """Shape of what is added: of the rows that are meant."""
+        return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
 @frozen(kw_only=True)
@@ -174,13 +188,19 @@ class Adapter:
 
 
 class LoraApplier(Protocol):
-    """Merges adapters into weights, or attaches them to a loaded module."""
+    """Merges adapters into weights, or attaches them to a loaded module. Adapters are applied in their order."""
 
-    def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached."""
+    def merged(
+        self, base: WeightSource, adapters: Sequence[Adapter], *, quantizer: Quantizer | None = None
+    ) -> WeightSource:
+        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached.
+        ``quantizer`` is that of the component: it takes stored weights apart and puts them together again."""
 
-    def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> Callable[[], None]:
-        """Attach to a filled module; returns the function that undoes it."""
+    def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
+        """Attach to a module in place of what was attached to it before; nothing, when there are no adapters.
+
+        The module may lie on the meta device: an offloader fills its parameters, by their names, when it wants to.
+        """
 
 
 class Scheduler(Protocol):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
@@ -14,7 +16,7 @@ from typing import Any
 from attrs import asdict
 
 from lightx2v_core.checkpoint.fingerprint import fingerprint
-from lightx2v_core.plan import Plan
+from lightx2v_core.plan import Plan, PlannedAdapter
 
 FORMAT = 1
 
@@ -49,6 +51,7 @@ def run_record(
         "choices": {
             choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices
         },
+        "loras": [_lora(item) for item in plan.adapters],
         "dtype": plan.dtype,
         "device": plan.device.name,
         "latent_shape": list(plan.geometry.latent_shape),
@@ -66,6 +69,21 @@ def run_record(
             "platform": sys.platform,
         },
         "warnings": list(plan.warnings),
+    }
+
+
+def _lora(adapter: PlannedAdapter) -> dict[str, Any]:
+    """A LoRA file as a record holds it: matched names without the numbers of their blocks, with how many there are."""
+    matched = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "N", name, count=1) for name in adapter.matched)
+    return {
+        "file": Path(adapter.path).name,
+        "fingerprint": fingerprint([Path(adapter.path)]),
+        "component": adapter.component,
+        "strength": adapter.strength,
+        "scale": adapter.scale,
+        "matched": dict(matched),
+        "unmatched": dict(adapter.unmatched),
+        "mismatched": dict(adapter.mismatched),
     }
 
 

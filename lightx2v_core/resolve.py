@@ -5,26 +5,27 @@ Pure: nothing is written and no weight is read. Everything that can be wrong wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, evolve, frozen
 
 from lightx2v_core import __version__, device, memory
+from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_kinds, resolve_adapters
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader
-from lightx2v_core.checkpoint.folders import expanded, model_folder
+from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.config.model import RunConfig, Section
+from lightx2v_core.config.model import LoraConfig, RunConfig, Section
 from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import PluginSet
-from lightx2v_core.recognise import Recognised, check_complete, read_header, recognise
+from lightx2v_core.recognise import Recognised, check_complete, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
 from lightx2v_core.specs import (
@@ -56,8 +57,9 @@ class Resolved:
     offloaders: Mapping[str, Chosen]
     budgets: Mapping[str, Budget]
     quantizers: Mapping[str, Chosen]
-    #: None when there is nothing to apply
+    #: None when there is nothing to apply, and nobody asked for one
     lora_applier: Chosen | None
+    adapters: tuple[ResolvedAdapter, ...]
     #: what the task starts from: paths, or images and tensors given in memory
     inputs: Mapping[str, Any]
 
@@ -81,11 +83,12 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     parts = [found.part(name) for name in recognition.components]
     quantizers = choose_each(registry, "quantizer", loaded, parts, ctx)
     check_complete(found, folder, frozenset(quantizers))
-    lora_applier = None
-    if config.loras:
-        _check_loras(config, registry)
-        origin = loaded.origin("lora_applier", "use")
+    adapters = resolve_adapters(config.loras, found, registry, folder, strict=config.strict_lora)
+    origin, lora_applier = loaded.origin("lora_applier", "use"), None
+    if adapters or origin != "default":
         lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin)
+        check_kinds(adapters, lora_applier)
+    lora_notes, lora_warnings = adapter_notes(adapters)
     attention = choose(
         registry,
         "attention",
@@ -123,8 +126,9 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
-        notes=(*alias_notes, *recognition.notes),
-        warnings=(*loaded.warnings, *warnings),
+        notes=(*alias_notes, *recognition.notes, *lora_notes),
+        warnings=(*loaded.warnings, *warnings, *lora_warnings),
+        adapters=tuple(item.planned for item in adapters),
         plugins={
             "lightx2v-core": __version__,
             **{p.dist_name: p.version for p in plugins.plugins if p.state == "loaded" and p.dist is not None},
@@ -142,6 +146,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         budgets=memory.budgets(offloaders, loads, ctx, memory.allowed(loaded, found, where)),
         quantizers=quantizers,
         lora_applier=lora_applier,
+        adapters=adapters,
         inputs=inputs,
     )
 
@@ -179,7 +184,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         origins=origins,
         components=components,
         memory=needed,
-        warnings=(*loaded.warnings, *warnings),
+        warnings=(*loaded.warnings, *warnings, *adapter_notes(resolved.adapters)[1]),
         choices=tuple(choices),
         output=None,
     )
@@ -394,15 +399,6 @@ def _inputs(
     return given
 
 
-def _check_loras(config: RunConfig, registry: Registry) -> None:
-    """LoRA files must be there and whole."""
-    for lora in config.loras:
-        path = expanded(lora.path)
-        if path is None or not path.is_file():
-            raise RequestError(f"LoRA file {lora.path!r} does not exist")
-        read_header(registry, path)
-
-
 def _dtype(config: RunConfig, where: Device) -> tuple[str, str]:
     if config.dtype != "auto":
         return config.dtype, "asked for"
@@ -411,3 +407,26 @@ def _dtype(config: RunConfig, where: Device) -> tuple[str, str]:
     if where.capability >= (8, 0):
         return "bfloat16", "auto: the dtype the models were trained in"
     return "float16", f"auto: {where.name} computes bfloat16 slowly"
+
+
+def with_adapters(resolved: Resolved, loras: Sequence[LoraConfig]) -> Resolved:
+    """The same loaded model with other LoRA files."""
+    found, registry, plan, config = resolved.found, resolved.registry, resolved.plan, resolved.loaded.config
+    adapters = resolve_adapters(loras, found, registry, Path(plan.model_path), strict=config.strict_lora)
+    applier, choices = resolved.lora_applier, plan.choices
+    if applier is None:
+        origin = resolved.loaded.origin("lora_applier", "use")
+        applier = choose(registry, "lora_applier", config.lora_applier, resolved.ctx, origin=origin)
+        choices = (*choices, applier.as_choice("lora_applier"))
+    check_kinds(adapters, applier)
+    old_notes, old_warnings = adapter_notes(resolved.adapters)
+    notes, warnings = adapter_notes(adapters)
+    plan = evolve(
+        plan,
+        choices=choices,
+        notes=(*(note for note in plan.notes if note not in old_notes), *notes),
+        warnings=(*(warning for warning in plan.warnings if warning not in old_warnings), *warnings),
+        adapters=tuple(item.planned for item in adapters),
+    )
+    loaded = evolve(resolved.loaded, config=evolve(config, loras=tuple(loras)))
+    return evolve(resolved, plan=plan, loaded=loaded, lora_applier=applier, adapters=adapters)

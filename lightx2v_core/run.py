@@ -7,20 +7,21 @@ video.save("fox.mp4")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
 from lightx2v_core.build import Loaded, build_model, load_bytes, refuse_impossible
 from lightx2v_core.checkpoint.serialize import serialized
-from lightx2v_core.config.keywords import KEYWORDS, keyword_values
+from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
 from lightx2v_core.config.load import Value, load_config
-from lightx2v_core.config.model import OutputConfig
+from lightx2v_core.config.model import LoraConfig, OutputConfig
+from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import (
     Emit,
     Saved,
@@ -32,8 +33,11 @@ from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.record import dumps
-from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
+from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.video import publication
+
+#: a LoRA file: its path, or an entry of the configuration's ``loras``
+Lora: TypeAlias = str | Path | Mapping[str, Any] | LoraConfig
 
 
 def load(
@@ -109,6 +113,48 @@ class Pipeline:
     def plan(self) -> Plan:
         """The plan with the defaults of this pipeline."""
         return self._resolved.plan
+
+    def set_loras(self, loras: Sequence[Lora]) -> Plan:
+        """Apply these LoRA files, in this order, instead of those that are applied now; ``[]`` applies none. An entry
+        is a path, or what ``loras`` of the configuration takes: ``{"path": ..., "strength": 0.8}``. The weights are
+        those of a fresh ``load`` with the same files. Returns the plan.
+
+        ``RequestError`` for what is wrong with them, and then nothing has changed. Not during a request."""
+        resolved = with_adapters(self._resolved, lora_configs(loras))
+        assert resolved.lora_applier is not None
+        self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
+        self._resolved = resolved
+        return self.plan
+
+    @property
+    def loras(self) -> tuple[LoraConfig, ...]:
+        """The LoRA files that are applied now, in their order; ``set_loras`` takes them back."""
+        return self._resolved.loaded.config.loras
+
+    def add_lora(self, lora: Lora) -> Plan:
+        """Apply one more LoRA file, after the others; see ``set_loras``."""
+        return self.set_loras([*self.loras, lora])
+
+    def remove_lora(self, path: str | Path) -> Plan:
+        """Apply the LoRA files without this one; ``RequestError`` when it is not applied."""
+        return self.set_loras([lora for lora in self.loras if lora not in self._applied(path)])
+
+    def weigh_lora(self, path: str | Path, strength: float) -> Plan:
+        """Give a LoRA file that is applied another strength; ``RequestError`` when it is not applied."""
+        applied = self._applied(path)
+        return self.set_loras(
+            [evolve(lora, strength=strength) if lora in applied else lora for lora in self.loras]
+        )
+
+    def _applied(self, path: str | Path) -> list[LoraConfig]:
+        found = [lora for lora in self.loras if lora.path == str(path)]
+        if not found:
+            names = [lora.path for lora in self.loras]
+            raise RequestError(
+                f"LoRA {str(path)!r} is not applied{suggestion(str(path), names)}; "
+                f"applied are: {', '.join(names) or 'none'}"
+            )
+        return found
 
     def resolve(self, **request: Any) -> Resolved:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""

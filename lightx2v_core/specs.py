@@ -214,11 +214,19 @@ class OffloaderSpec(Spec[C]):
     settings: tuple[C, ...] = ()
 
 
+#: what LoRA files may do: matrices of low rank, tensors that are added, products of LyCORIS, and magnitudes of DoRA
+LORA_KINDS = frozenset({"low-rank", "diff", "loha", "lokr", "magnitude"})
+
+
 @frozen(kw_only=True)
 class LoraApplierSpec(Spec[C]):
     """A way to apply adapters."""
 
     build: Callable[[C, BuildContext], LoraApplier]
+    #: which of ``LORA_KINDS`` it can do
+    kinds: frozenset[str] = LORA_KINDS
+    #: whether adapters stay on the device beside the weights
+    resident: bool = False
 
 
 @frozen(kw_only=True)

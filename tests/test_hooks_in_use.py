@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -76,12 +76,12 @@ class Applier:
     def __init__(self) -> None:
         self.attached: list[str] = []
 
-    def merged(self, base: Any, adapters: Sequence[Any]) -> Any:
+    def merged(self, base: Any, adapters: Sequence[Any], *, quantizer: Any = None) -> Any:
         return Doubling(base, sum(adapter.strength for adapter in adapters))
 
-    def attach(self, module: nn.Module, adapters: Sequence[Any]) -> Callable[[], None]:
-        self.attached.append(type(module).__name__)
-        return lambda: None
+    def attach(self, module: nn.Module, adapters: Sequence[Any]) -> None:
+        if adapters:
+            self.attached.append(f"{type(module).__name__} {adapters[0].changes[0].target}")
 
 
 class Watching:
@@ -162,14 +162,14 @@ def test_a_quantizer_takes_over_the_layers_that_are_in_its_format(checkpoint: Pa
 def test_an_applier_gets_the_adapters_and_its_source_is_loaded(checkpoint: Path, tmp_path: Path) -> None:
     applier = Applier()
     spec = LoraApplierSpec(name="acme", summary="doubles", build=lambda config, ctx: applier)
-    save_file({"x": torch.zeros(1)}, tmp_path / "lora.safetensors")
+    save_file({"head.head.diff_b": torch.zeros(64)}, tmp_path / "lora.safetensors")
     lora = {"path": str(tmp_path / "lora.safetensors"), "strength": 0.5}
     found = plugins(lightx2v_lora_appliers=[spec])
     changed = load(checkpoint, plugins=found, lora_applier="acme", loras=[lora])
     plain = load(checkpoint, plugins=found)
     weight = plain._model._network.head.head.weight  # type: ignore[attr-defined]
     torch.testing.assert_close(changed._model._network.head.head.weight, weight * 1.5)  # type: ignore[attr-defined]
-    assert applier.attached == ["WanDiT"]
+    assert applier.attached == ["WanDiT head.head.bias"]
 
 
 def test_an_offloader_places_blocks_and_is_told_of_each_use(checkpoint: Path) -> None:

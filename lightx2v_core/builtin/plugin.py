@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
+from attrs import validators as v
 
 from lightx2v_core.api import (
+    LORA_KINDS,
     AttentionSpec,
     BuildContext,
     Header,
+    LoraApplierSpec,
     NoOptions,
     OffloaderSpec,
     OffloadForecast,
@@ -23,7 +26,7 @@ from lightx2v_core.api import (
 )
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Attention, Offloader, Scheduler, WeightSource
+    from lightx2v_core.api import Attention, LoraApplier, Offloader, Scheduler, WeightSource
 
 
 def _safetensors_header(path: Path) -> Header:
@@ -109,6 +112,47 @@ def _one_at_a_time(_config: NoOptions, ctx: BuildContext, loads: Sequence[Worklo
         switching=total / ctx.speeds.disk,
         detail="one component at a time, read from its files",
     )
+
+
+def _merge(_config: NoOptions, _ctx: BuildContext) -> LoraApplier:
+    from lightx2v_core.builtin.lora_merge import Merge
+
+    return Merge()
+
+
+@frozen(kw_only=True)
+class DynamicOptions:
+    """Options of the ``dynamic`` LoRA applier."""
+
+    #: ranks are padded to a multiple of this, so that files of other ranks can take a place without a new graph
+    rank: int = field(default=64, validator=[v.ge(1), v.le(4096)])
+    #: give every linear a branch from the start, so that no switch ever changes the graph; costs a little at each step
+    reserve: bool = False
+
+
+def _dynamic(config: DynamicOptions, ctx: BuildContext) -> LoraApplier:
+    from lightx2v_core.builtin.lora_dynamic import Dynamic
+
+    return Dynamic(ctx, rank=config.rank, reserve=config.reserve)
+
+
+@hookimpl
+def lightx2v_lora_appliers() -> list[LoraApplierSpec[Any]]:
+    return [
+        LoraApplierSpec(
+            name="merge",
+            summary="LoRA files become part of the weights; nothing is left to do at run time",
+            build=_merge,
+        ),
+        LoraApplierSpec(
+            name="dynamic",
+            summary="LoRA files run beside the weights: quick to switch, and next to quantized weights without loss",
+            config=DynamicOptions,
+            build=_dynamic,
+            kinds=LORA_KINDS - {"magnitude"},
+            resident=True,
+        ),
+    ]
 
 
 @hookimpl

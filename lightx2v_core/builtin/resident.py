@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,14 @@ class Resident:
 
     def __init__(self, device: str) -> None:
         self.device = device
+        self._weights: dict[str, ModuleWeights] = {}
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
+        self._weights[component] = weights
         weights.fill("", self.device)
+
+    def refresh(self, component: str, names: Collection[str]) -> None:
+        self._weights[component].refill(names, self.device)
 
     def active(self, component: str) -> AbstractContextManager[None]:
         return nullcontext()
@@ -29,3 +34,4 @@ class Resident:
 
     def close(self) -> None:
         """The modules own their weights; they go with them."""
+        self._weights.clear()

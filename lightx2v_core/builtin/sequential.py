@@ -3,7 +3,7 @@ two experts the one at work), then the VAE. The others stay in their files and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,10 @@ class Sequential:
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
         self._placed[component] = (module, weights)
+
+    def refresh(self, component: str, names: Collection[str]) -> None:
+        if self._present == component:
+            self._placed[component][1].refill(names, self.device)
 
     @contextmanager
     def active(self, component: str) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ class SourceWeights:
 
     def __init__(self, module: nn.Module, source: WeightSource, on_bytes: Callable[[int, str], None]) -> None:
         self._module = module
-        self._source = source
+        #: where tensors are read from; another one may take its place, see ``refill``
+        self.source = source
         self._on_bytes = on_bytes
         self._dtypes = {name: slot.dtype for _, _, name, slot in slots(module)}
 
@@ -30,24 +31,9 @@ class SourceWeights:
         done = 0
         with torch.no_grad():
             for owner, key, name, slot in slots(self._module, prefix):
-                if not slot.is_meta:
-                    continue
-                info = self._source.info(name)
-                try:
-                    tensor = self._source.read(name, device).to(slot.dtype)
-                except RuntimeError as exc:
-                    if not _out_of_memory(exc):
-                        raise
-                    raise RunError(
-                        f"out of memory on {device} while loading {name} ({info.nbytes} bytes): {exc}; "
-                        "use a smaller dtype, an offloader, or a device with more memory"
-                    ) from None
-                if isinstance(slot, nn.Parameter):
-                    owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
-                else:
-                    owner._buffers[key] = tensor
-                done += info.nbytes
-                self._on_bytes(info.nbytes, name)
+                if slot.is_meta:
+                    _assign(owner, key, slot, self._read(name, slot.dtype, device))
+                    done += self._count(name)
         return done
 
     def tensors(self, prefix: str) -> list[ModuleTensor]:
@@ -67,12 +53,12 @@ class SourceWeights:
 
     def direct(self, name: str) -> bool:
         """Whether the stored bytes are those that are computed with."""
-        source = self._source
+        source = self.source
         return is_direct(source) and self._stored_dtype(name) == self._dtypes[name] and source.direct(name)
 
     def read_into(self, name: str, out: Tensor) -> None:
         """Read one tensor into ``out``, cast to its dtype. ``RunError`` as ``WeightSource.read`` raises it."""
-        source = self._source
+        source = self.source
         with torch.no_grad():
             if is_direct(source) and self._stored_dtype(name) == out.dtype and source.direct(name):
                 source.read_into(name, out)
@@ -81,8 +67,47 @@ class SourceWeights:
         self._on_bytes(source.info(name).nbytes, name)
 
     def _stored_dtype(self, name: str) -> torch.dtype:
-        found: torch.dtype = getattr(torch, self._source.info(name).dtype)
+        found: torch.dtype = getattr(torch, self.source.info(name).dtype)
         return found
+
+    def refill(self, names: Collection[str], device: str) -> int:
+        """Read tensors again whose stored values are others now. Whoever knows a tensor on this device sees its new
+        value. ``RunError`` as for ``fill``."""
+        done = 0
+        with torch.no_grad():
+            for owner, key, name, slot in slots(self._module):
+                if name not in names:
+                    continue
+                tensor = self._read(name, slot.dtype, device)
+                if slot.device == tensor.device:
+                    slot.copy_(tensor)
+                else:
+                    _assign(owner, key, slot, tensor)
+                done += self._count(name)
+        return done
+
+    def _read(self, name: str, dtype: torch.dtype, device: str) -> Tensor:
+        try:
+            return self.source.read(name, device).to(dtype)
+        except RuntimeError as exc:
+            if not _out_of_memory(exc):
+                raise
+            raise RunError(
+                f"out of memory on {device} while loading {name} ({self.source.info(name).nbytes} bytes): {exc}; "
+                "use a smaller dtype, an offloader, or a device with more memory"
+            ) from None
+
+    def _count(self, name: str) -> int:
+        count = self.source.info(name).nbytes
+        self._on_bytes(count, name)
+        return count
+
+
+def _assign(owner: nn.Module, key: str, slot: Tensor, tensor: Tensor) -> None:
+    if isinstance(slot, nn.Parameter):
+        owner._parameters[key] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        owner._buffers[key] = tensor
 
 
 def _out_of_memory(exc: RuntimeError) -> bool:

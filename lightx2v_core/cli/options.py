@@ -26,6 +26,8 @@ class RunOption:
     read: Callable[[str], Any] = str
     multiple: bool = False
     flag: bool = False
+    #: what a flag sets its key to
+    sets: bool = False
 
     @property
     def parameter(self) -> str:
@@ -53,10 +55,11 @@ def _names(text: str) -> str | list[str]:
 
 
 def _lora(text: str) -> dict[str, Any]:
-    """``PATH``, ``PATH:STRENGTH``, and ``high:`` or ``low:`` in front for the expert it is for."""
+    """``PATH``, ``PATH:STRENGTH``, and ``high:``, ``low:`` or ``both:`` in front for the expert it is for."""
     found: dict[str, Any] = {}
-    if match := re.match(r"(high|low):(?=.)", text):
-        found["name"], text = f"{match.group(1)}_noise_model", text[match.end() :]
+    if match := re.match(r"(high|low|both):(?=.)", text):
+        name = match.group(1)
+        found["name"], text = "both" if name == "both" else f"{name}_noise_model", text[match.end() :]
     path, colon, strength = text.rpartition(":")
     if colon and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", strength):
         return {**found, "path": path, "strength": float(strength)}
@@ -111,8 +114,10 @@ RUN_OPTIONS = (
               metavar="SIZE", read=parse_bytes),
     RunOption(names=("--ram-limit",), key=("memory", "ram_limit"), help="Memory of the machine to use, such as 32GB.",
               metavar="SIZE", read=parse_bytes),
-    RunOption(names=("--lora",), key=("loras",), help="LoRA file; give it again for more.",
-              metavar="PATH[:STRENGTH]", read=_lora, multiple=True),
+    RunOption(names=("--lora",), key=("loras",), metavar="[high:|low:|both:]PATH[:STRENGTH]", read=_lora, multiple=True,
+              help="LoRA file; give it again for more. In front: which of two experts it is for."),
+    RunOption(names=("--strict-lora",), key=("strict_lora",), flag=True, sets=True,
+              help="Refuse a LoRA file of which a part has no effect."),
     RunOption(names=("--output", "--save_result_path"), key=("output", "path"), metavar="FILE",
               help="An .mp4, a .png for one frame, or a folder (ending in /) of PNGs."),
     RunOption(names=("--no-record",), key=("output", "record"), help="Write no run record.", flag=True),
@@ -158,7 +163,7 @@ def config_from(parameters: dict[str, Any]) -> LoadedConfig:
 
 def _read(option: RunOption, given: Any) -> Any:
     if option.flag:
-        return False  # the flags of a run switch something off
+        return option.sets
     try:
         if not option.multiple:
             return option.read(given)

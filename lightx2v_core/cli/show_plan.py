@@ -7,6 +7,9 @@ from pathlib import Path
 
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 
+#: names of a LoRA file without effect that are listed
+_SHOWN = 10
+
 
 def plan_text(plan: Plan) -> str:
     """The plan for people: one fact a line, with the reason for each choice."""
@@ -28,6 +31,7 @@ def plan_text(plan: Plan) -> str:
     origin = plan.origins
     scales = ", ".join(f"{scale:g}" for scale in request.guide_scale)
     lines += [
+        *(_adapters(plan)),
         "request",
         f"  size      {request.width}x{request.height} ({origin['size']})",
         f"  frames    {request.frames} ({origin['frames']}) at {request.fps:g} fps ({origin['fps']})",
@@ -89,6 +93,22 @@ def _component(part: PlannedComponent) -> Iterable[str]:
     yield f"    {shown} (by {part.rule}); needs {size(part.weights)} + {size(part.activations)} of activations"
     for other in part.passed_over:
         yield f"    not {other}"
+
+
+def _adapters(plan: Plan) -> Iterable[str]:
+    """LoRA files: where they go, how strong, and how much of them has an effect."""
+    if plan.adapters:
+        yield "loras"
+    for lora in plan.adapters:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in lora.kinds.items())
+        ranks = f", rank {', '.join(map(str, lora.ranks))}" if lora.ranks else ""
+        yield f"  {Path(lora.path).name}: strength {lora.strength:g} on {lora.component} ({lora.component_why})"
+        yield f"    {lora.family} names; {kinds}{ranks}; scale {lora.scale}"
+        yield f"    {len(lora.matched)} of {lora.tensors} tensors have an effect, on {lora.changed} of the network"
+        without = [*lora.mismatched.items(), *lora.unmatched.items()]
+        yield from (f"      not {name}: {why}" for name, why in without[:_SHOWN])
+        if len(without) > _SHOWN:
+            yield f"      and {len(without) - _SHOWN} more (--json shows all)"
 
 
 def size(number: int) -> str:

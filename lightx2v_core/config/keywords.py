@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, fields
 
 from lightx2v_core.config.load import LoadedConfig, Value, load_config
-from lightx2v_core.config.model import InputsConfig
+from lightx2v_core.config.model import InputsConfig, LoraConfig
+from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import ConfigError, RequestError, suggestion
 
 #: keyword of ``load`` and ``generate`` -> configuration key
 KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "task": ("task",), "prompt": ("prompt",), "negative_prompt": ("negative_prompt",), "dtype": ("dtype",),
     "device": ("device",), "attention": ("attention",), "offloader": ("offloader",), "quantizer": ("quantizer",),
-    "lora_applier": ("lora_applier",),
+    "lora_applier": ("lora_applier",), "strict_lora": ("strict_lora",),
     "vram_limit": ("memory", "vram_limit"), "ram_limit": ("memory", "ram_limit"),
     "model": ("model",), "scheduler": ("scheduler",), "loras": ("loras",), "components": ("components",),
     "size": ("sampling", "size"), "frames": ("sampling", "frames"), "fps": ("sampling", "fps"),
@@ -46,6 +47,13 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
     return evolve(loaded, origins=origins, warnings=base.warnings), in_memory
 
 
+def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:
+    """Entries of ``loras`` as the configuration has them: paths, objects, or what this returned. ``ConfigError`` for
+    what is unknown or wrong."""
+    entries = [unstructure(item) if isinstance(item, LoraConfig) else _plain(item) for item in loras]
+    return load_config({"loras": entries}).config.loras
+
+
 def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
     """Keyword arguments as values of the configuration. ``ConfigError`` for an unknown one."""
     unknown = [name for name in given if name not in keys]
@@ -60,6 +68,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON holds it."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 

@@ -151,10 +151,21 @@ class LoraConfig:
 
     path: str = field(metadata=_help("the file"))
     strength: float = field(default=1.0, metadata=_help("factor on top of alpha / rank"))
-    alpha: float | None = field(default=None, metadata=_help("alpha when the file has none"))
-    name: str | None = field(
-        default=None, metadata=_help("component it is for: high_noise_model, low_noise_model")
+    alpha: float | None = field(
+        default=None,
+        validator=_between(0, math.inf, above=True),
+        metadata=_help("alpha when the file has none"),
     )
+    alpha_override: bool = field(default=False, metadata=_help("let alpha win over the alphas of the file"))
+    name: str | None = field(
+        default=None,
+        metadata=_help("network it is for, where there are two: high_noise_model, low_noise_model or both"),
+    )
+
+    @alpha_override.validator
+    def _has_alpha(self, _attribute: Any, value: bool) -> None:
+        if value and self.alpha is None:
+            raise ValueError("'alpha_override' needs an 'alpha' that wins")
 
 
 @frozen(kw_only=True)
@@ -224,4 +235,7 @@ class RunConfig:
     sampling: SamplingConfig = field(factory=SamplingConfig, metadata=_help("how to sample"))
     inputs: InputsConfig = field(factory=InputsConfig, metadata=_help("images and videos to start from"))
     loras: tuple[LoraConfig, ...] = field(default=(), metadata=_help("LoRA files, applied in order"))
+    strict_lora: bool = field(
+        default=False, metadata=_help("refuse a LoRA file of which a part has no effect, instead of warning")
+    )
     output: OutputConfig = field(factory=OutputConfig, metadata=_help("where and how the result is written"))

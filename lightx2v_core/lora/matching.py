@@ -97,9 +97,9 @@ def _changes(target: Target, names: _Names) -> tuple[list[Change], dict[str, str
         if place is None:
             reason = "the network has no such tensor"
             unmatched |= {info.name: reason for info in everything.values()}
-        elif problem := _misfit(kind, everything, place.shape):
+        elif problem := _misfit(kind, everything, place.part):
             mismatched |= {
-                info.name: f"{place.tensor} is {list(place.shape)}, {problem}" for info in everything.values()
+                info.name: f"{place.tensor} is {list(place.part)}, {problem}" for info in everything.values()
             }
         else:
             made.append(
@@ -132,7 +132,7 @@ def _add_bias(
     info, place = target.tensors["up_bias"], names.find(target.base, "bias")
     if place is None:
         unmatched[info.name] = "the network has no such tensor"
-    elif info.elements != prod(place.shape):
+    elif info.elements != prod(place.part):
         mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, it is {list(info.shape)}"
     else:
         tensors = {"diff": info.name}
@@ -230,11 +230,16 @@ def _product(shapes: Mapping[str, tuple[int, ...]], part: str, core: str) -> tup
 
 @frozen(kw_only=True)
 class _Place:
-    """Where a change goes: the tensor, the shape it makes up, and which rows of the tensor when it is a part."""
+    """Where a change goes: the tensor and its shape, and which of its rows when it is a part."""
 
     tensor: str
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
+
+    @property
+    def part(self) -> tuple[int, ...]:
+        """The shape that the change has to make up."""
+        return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
 class _Names:
@@ -286,7 +291,7 @@ class _Names:
             return None
         rows = shape[0] // len(key_map.joins)
         start = key_map.joins.index(part) * rows
-        return _Place(tensor=tensor, shape=(rows, *shape[1:]), rows=(start, start + rows))
+        return _Place(tensor=tensor, shape=shape, rows=(start, start + rows))
 
 
 def _with_parameter(name: str, parameter: str, dot: str) -> Iterable[str]:

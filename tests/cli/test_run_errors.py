@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 Refused = Callable[..., None]
 VAE = "Wan2.1_VAE.pth"
@@ -85,13 +84,6 @@ def test_requests_that_cannot_be(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_on_a_machine_without(tiny: Path, refused: Refused) -> None:
     refused(tiny, ("device 'cuda' cannot be used", "use --device cpu or auto"), "--device", "cuda")
-
-
-def test_a_lora_without_an_applier(tiny: Path, refused: Refused, tmp_path: Path) -> None:
-    path = tmp_path / "lora.safetensors"
-    save_file({"blocks.0.self_attn.q.lora_A.weight": torch.zeros(2, 64)}, path)
-    refused(tiny, "lora_applier", "--lora", path)
-    refused(tiny, "lora_applier", "--lora", f"{path}:0.5")
 
 
 def test_no_prompt_and_no_model(tiny: Path, cli: Callable[..., Any], out: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_bias_of_the_second_matrix_is_scaled_like_the_pair() -> None:
 def test_parts_that_a_layout_keeps_apart_are_rows_of_one_tensor() -> None:
     found = match(header({**pair("layers.0.to_v"), **pair("lora_unet_layers_0_to_k")}), NETWORK, (OTHER,))
     assert found.whole
-    assert [(c.target, c.rows, c.shape) for c in found.changes] == [
+    assert [(c.target, c.rows, c.part_shape) for c in found.changes] == [
         ("blocks.0.kv.weight", (6, 12), (6, 8)),
         ("blocks.0.kv.weight", (0, 6), (6, 8)),
     ]

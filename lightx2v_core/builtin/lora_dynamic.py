@@ -1,0 +1,219 @@
+"""LoRA files attached beside the weights: linears get a low-rank branch, other parameters are read with what is added.
+
+The module keeps its parameters and their names, so offloaders fill and move them as ever; it gets a class of its own
+that looks at the attached tensors (as ``torch.nn.utils.parametrize`` does). These tensors stay on the device. Their
+shapes stay when adapters are switched or weighted anew: ranks are padded, strengths are a tensor, what is no longer
+used becomes zero. So a compiled graph of the module stays valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from attrs import define, field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightx2v_core.api import Adapter, Change, delta, read_factors
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import BuildContext
+
+Steps = list[tuple[Adapter, Change]]
+
+
+@define(eq=False, slots=False)
+class Branch:
+    """What is attached to one module; shapes stay for as long as it is attached.
+
+    ``down`` [rank, in], ``gain`` [rank] (strength * alpha / rank of each row's adapter), ``up`` [out, rank]; ``dense``
+    [out, in] and ``bias`` [out] are added to those of a linear; ``added`` holds what is added to other parameters.
+    """
+
+    down: Tensor | None = None
+    gain: Tensor | None = None
+    up: Tensor | None = None
+    dense: Tensor | None = None
+    bias: Tensor | None = None
+    added: dict[str, Tensor] = field(factory=dict)
+
+    def __call__(self, y: Tensor, x: Tensor) -> Tensor:
+        """The output ``y`` of a linear with the branch of its input ``x``, in the dtype of ``y``."""
+        if self.down is not None and self.gain is not None and self.up is not None:
+            inner = F.linear(x.to(self.down.dtype), self.down) * self.gain
+            y = y + F.linear(inner.to(self.up.dtype), self.up).to(y.dtype)
+        if self.dense is not None:
+            y = y + F.linear(x.to(self.dense.dtype), self.dense).to(y.dtype)
+        if self.bias is not None:
+            y = y + self.bias.to(y.dtype)
+        return y
+
+
+class Dynamic:
+    """Adapters run beside the weights (``LoraApplier``)."""
+
+    def __init__(self, ctx: BuildContext, *, rank: int, reserve: bool) -> None:
+        self._device = ctx.device.torch_name
+        self._dtype: torch.dtype = getattr(torch, ctx.dtype)
+        self._rank = rank
+        self._reserve = reserve
+        self._attached: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
+
+    def merged(self, base: Any, adapters: Sequence[Adapter], *, quantizer: Any = None) -> Any:
+        """The weights stay as they are."""
+        return base
+
+    def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
+        """Attach to ``module`` in place of what was attached before; modules that were adapted stay so, at zero."""
+        steps: dict[str, dict[str, Steps]] = {}
+        for adapter in adapters:
+            for change in adapter.changes:
+                owner, _, parameter = change.target.rpartition(".")
+                steps.setdefault(owner, {}).setdefault(parameter, []).append((adapter, change))
+        attached = self._attached.setdefault(module, {})
+        if not steps and not self._reserve:
+            for part in attached.values():
+                detach(part)
+            attached.clear()
+            return
+        names = {**dict.fromkeys(attached), **dict.fromkeys(steps)}
+        if self._reserve:
+            names |= dict.fromkeys(name for name, part in module.named_modules() if type(part) is nn.Linear)
+        with torch.no_grad():
+            for name in names:
+                part = module.get_submodule(name)
+                self._adapt(part, steps.get(name, {}))
+                attached[name] = part
+
+    def _adapt(self, part: nn.Module, steps: dict[str, Steps]) -> None:
+        branch = part.__dict__.get("lora_branch") or Branch()
+        linear = _is_linear(part, steps)
+        if linear:
+            self._linear(branch, part, steps.pop("weight", []))
+            bias = steps.pop("bias", [])
+            branch.bias = _kept(branch.bias, self._sum(bias, _dtype_of(part, "bias", self._dtype)))
+        for name in {*branch.added, *steps}:
+            total = self._sum(steps.get(name, []), torch.float32)
+            kept = _kept(branch.added.get(name), total)
+            assert kept is not None
+            branch.added[name] = kept
+        part.__dict__["lora_branch"] = branch
+        part.__class__ = _adapted_class(plain_class(part), tuple(sorted(branch.added)), linear)  # type: ignore[arg-type]
+
+    def _linear(self, branch: Branch, part: nn.Module, steps: Steps) -> None:
+        """The branch of a linear; its tensors are filled in place whenever they are large enough."""
+        pairs = [(a, c) for a, c in steps if c.kind == "low-rank" and "mid" not in c.tensors]
+        others = [(a, c) for a, c in steps if (a, c) not in pairs]
+        dtype = _dtype_of(part, "weight", self._dtype)
+        branch.dense = _kept(branch.dense, self._sum(others, dtype))
+        if not pairs and branch.down is None and not self._reserve:
+            return
+        rank = sum(change.rank or 0 for _, change in pairs)
+        if branch.down is None or branch.up is None or branch.gain is None or branch.down.shape[0] < rank:
+            size = self._rank * max(-(-rank // self._rank), 1)
+            rows, columns = _size(part, pairs)
+            branch.down = torch.zeros(size, columns, dtype=dtype, device=self._device)
+            branch.up = torch.zeros(rows, size, dtype=dtype, device=self._device)
+            branch.gain = torch.zeros(size, dtype=torch.float32, device=self._device)
+        branch.gain.zero_()
+        branch.up.zero_()
+        start = 0
+        for adapter, change in pairs:
+            factors = read_factors(adapter, change, self._device)
+            stop = start + (change.rank or 0)
+            branch.down[start:stop] = factors["down"].flatten(1)
+            branch.up[slice(*(change.rows or (None,))), start:stop] = factors["up"].flatten(1)
+            branch.gain[start:stop] = adapter.strength * change.scale
+            start = stop
+
+    def _sum(self, steps: Steps, dtype: torch.dtype) -> Tensor | None:
+        """What changes add in all, strengths included; ``None`` for none."""
+        total: Tensor | None = None
+        for adapter, change in steps:
+            if total is None:
+                total = torch.zeros(change.shape, device=self._device)
+            part = total if change.rows is None else total[slice(*change.rows)]
+            part.add_(delta(adapter, change, self._device), alpha=adapter.strength)
+        return None if total is None else total.to(dtype)
+
+
+@cache
+def _adapted_class(plain: type[nn.Module], names: tuple[str, ...], linear: bool) -> type[nn.Module]:
+    """A class like ``plain`` that reads the parameters ``names`` with what is attached, and if ``linear`` runs the
+    branch. Cached, since compiled graphs hold on to the class of a module."""
+    members: dict[str, Any] = {name: property(_reader(name)) for name in names}
+    members["lora_plain"] = plain
+    members["lora_linear"] = linear
+    if linear:
+        members["forward"] = _branched(plain)
+    return type(f"Lora{plain.__name__}", (plain,), members)
+
+
+def _reader(name: str) -> Callable[[Any], Tensor]:
+    def read(module: Any) -> Tensor:
+        base: Tensor = module._parameters[name]
+        branch: Branch = module.lora_branch
+        return (base.float() + branch.added[name]).to(base.dtype)
+
+    return read
+
+
+def _branched(plain: type[nn.Module]) -> Callable[..., Tensor]:
+    def forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        branch: Branch = module.lora_branch
+        return branch(plain.forward(module, x, *args, **kwargs), x)
+
+    return forward
+
+
+def plain_class(part: nn.Module) -> type[nn.Module]:
+    """The class a module had before anything was attached to it."""
+    found: type[nn.Module] = getattr(type(part), "lora_plain", type(part))
+    return found
+
+
+def detach(part: nn.Module) -> None:
+    """Give a module back as it was."""
+    part.__class__ = plain_class(part)
+    del part.__dict__["lora_branch"]
+
+
+def _is_linear(part: nn.Module, steps: dict[str, Steps]) -> bool:
+    """Whether a module is a linear, maybe a quantized one, whose input a branch can take."""
+    if isinstance(part, nn.Linear) or getattr(part, "lora_linear", False):
+        return True
+    weight = part._parameters.get("weight")
+    held = weight is not None and weight.is_floating_point()
+    changes = steps.get("weight", [])
+    # a quantized linear has no weight of this shape that could be added to
+    return bool(changes) and not (held and weight is not None and tuple(weight.shape) == changes[0][1].shape)
+
+
+def _dtype_of(part: nn.Module, name: str, default: torch.dtype) -> torch.dtype:
+    parameter = part._parameters.get(name)
+    if parameter is None or not parameter.is_floating_point() or parameter.element_size() < 2:
+        return default
+    return parameter.dtype
+
+
+def _size(part: nn.Module, pairs: Steps) -> tuple[int, int]:
+    """Rows and columns of a linear."""
+    if pairs:
+        rows, columns = pairs[0][1].shape
+        return rows, columns
+    assert isinstance(part, nn.Linear)
+    return part.out_features, part.in_features
+
+
+def _kept(held: Tensor | None, value: Tensor | None) -> Tensor | None:
+    """``value`` in the memory of ``held`` where there is one: whoever knows that tensor sees the new value. No value
+    is zero."""
+    if held is None:
+        return value
+    if value is None:
+        return held.zero_()
+    return held.copy_(value)

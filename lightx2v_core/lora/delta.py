@@ -1,0 +1,100 @@
+"""The maths of LoRA changes, in float32.
+
+``W' = W + strength * (alpha / rank) * up @ down`` (Hu et al., https://arxiv.org/abs/2106.09685), with a core between
+the two for Tucker decompositions of convolutions; LoHa ``(a1 b1) * (a2 b2)`` and LoKr ``kron(w1, w2)`` as in LyCORIS
+(https://github.com/KohakuBlueleaf/LyCORIS); DoRA ``m (W + d) / |W + d|`` (https://arxiv.org/abs/2402.09353), of which
+the strength is how far to go from ``W`` to there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+from lightx2v_core.protocols import Adapter, Change
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def changed(weight: Tensor, steps: Iterable[tuple[Adapter, Change]]) -> Tensor:
+    """A tensor with changes applied one after the other, float32. ``weight`` has any float dtype and stays as it is."""
+    result = weight.float()
+    if result is weight:
+        result = weight.clone()
+    for adapter, change in steps:
+        part = result if change.rows is None else result[slice(*change.rows)]
+        part.copy_(_with_change(part, adapter, change))
+    return result
+
+
+def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
+    """What a change adds at strength 1, alpha / rank included: float32, of the shape of its rows."""
+    factors = read_factors(adapter, change, device)
+    if change.kind == "diff":
+        made = factors["diff"]
+    elif change.kind == "low-rank":
+        made = _low_rank(factors)
+    elif change.kind == "loha":
+        made = _factor(factors, "w1", "t1") * _factor(factors, "w2", "t2")
+    else:
+        made = _kronecker(_factor(factors, "w1", "t1"), _factor(factors, "w2", "t2"))
+    return made.reshape(change.part_shape) * change.scale
+
+
+def read_factors(adapter: Adapter, change: Change, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a change by their roles, float32, without its alpha, which is in its scale."""
+    return {
+        role: adapter.source.read(name, device).float()
+        for role, name in change.tensors.items()
+        if role != "alpha"
+    }
+
+
+def _with_change(weight: Tensor, adapter: Adapter, change: Change) -> Tensor:
+    device = str(weight.device)
+    added = delta(adapter, change, device).reshape(weight.shape)
+    if "magnitude" not in change.tensors:
+        return weight + adapter.strength * added
+    magnitude = adapter.source.read(change.tensors["magnitude"], device).float()
+    return weight + adapter.strength * (_rescaled(weight + added, magnitude) - weight)
+
+
+def _rescaled(weight: Tensor, magnitude: Tensor) -> Tensor:
+    """``weight`` with its rows (its columns, for a magnitude [1, in]) brought to the length that ``magnitude`` says."""
+    rows, columns = weight.shape[0], weight.shape[1]
+    by_column = magnitude.ndim > 1 and magnitude.shape[0] == 1 and magnitude.numel() == columns
+    by_column = by_column or magnitude.numel() != rows
+    axis = 1 if by_column else 0
+    others = [dim for dim in range(weight.ndim) if dim != axis]
+    length = weight.square().sum(dim=others, keepdim=True).sqrt()
+    tiny = 1.1920929e-07  # float32's epsilon, so that a row of zeros stays one
+    return weight * (magnitude.reshape(length.shape) / (length + tiny))
+
+
+def _low_rank(factors: Mapping[str, Tensor]) -> Tensor:
+    up, down = factors["up"].flatten(1), factors["down"].flatten(1)
+    if "mid" not in factors:
+        return up @ down
+    mid = factors["mid"]
+    core = (up @ mid.flatten(1)).reshape(up.shape[0], mid.shape[1], prod(mid.shape[2:]))
+    return (core.transpose(1, 2) @ down).transpose(1, 2)
+
+
+def _factor(factors: Mapping[str, Tensor], part: str, core: str) -> Tensor:
+    """A factor that is stored whole, as a product, or as a product with a core."""
+    if part in factors:
+        return factors[part]
+    a, b = factors[f"{part}_a"], factors[f"{part}_b"]
+    if core not in factors:
+        return a @ b
+    import torch
+
+    return torch.einsum("ij...,ip,jr->pr...", factors[core], a, b)
+
+
+def _kronecker(first: Tensor, second: Tensor) -> Tensor:
+    import torch
+
+    return torch.kron(first.reshape(*first.shape, *(1,) * (second.ndim - 2)), second.contiguous())

@@ -1,0 +1,143 @@
+"""The LoRA files of a loaded model: applied while its components are loaded, and switched between requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from torch import nn
+
+from lightx2v_core.adapters import ResolvedAdapter
+from lightx2v_core.checkpoint.fill import SourceWeights, slots
+from lightx2v_core.choices import Chosen
+from lightx2v_core.errors import RequestError
+from lightx2v_core.lora.scale import scaled
+from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, Quantizer, WeightSource
+from lightx2v_core.specs import BuildContext
+from lightx2v_core.tensors import Header
+
+OpenSource = Callable[[Header], WeightSource]
+
+
+@frozen(kw_only=True)
+class _Network:
+    """A loaded component: its module, the weights of its files, and who holds them."""
+
+    module: nn.Module
+    base: WeightSource
+    #: what the offloader fills the module from: the base, or that with adapters merged into it
+    weights: SourceWeights
+    offloader: Offloader
+    quantizer: Quantizer | None
+
+
+class LoadedAdapters:
+    """Applies adapters to the components of one model. Each component is told of by ``merged`` and ``loaded``."""
+
+    def __init__(self, open_source: OpenSource, ctx: BuildContext) -> None:
+        self._open = open_source
+        self._ctx = ctx
+        self._applier: LoraApplier | None = None
+        self._adapters: dict[str, list[Adapter]] = {}
+        self._networks: dict[str, _Network] = {}
+        self._known: dict[tuple[object, ...], Adapter] = {}
+
+    def choose(self, applier: Chosen | None, adapters: Sequence[ResolvedAdapter]) -> None:
+        """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number."""
+        found: dict[str, list[Adapter]] = {}
+        for item in adapters:
+            found.setdefault(item.planned.component, []).append(self._adapter(item))
+        if self._applier is None and applier is not None:
+            self._applier = applier.spec.build(applier.config, self._ctx)
+        self._adapters = found
+
+    def merged(self, component: str, source: WeightSource, quantizer: Quantizer | None) -> WeightSource:
+        """The weights to fill a component with."""
+        adapters = self._adapters.get(component)
+        if self._applier is None or not adapters:
+            return source
+        return self._applier.merged(source, adapters, quantizer=quantizer)
+
+    def loaded(
+        self,
+        component: str,
+        module: nn.Module,
+        base: WeightSource,
+        weights: SourceWeights,
+        offloader: Offloader,
+        quantizer: Quantizer | None,
+    ) -> None:
+        """A component was placed; adapters that are attached are now."""
+        self._networks[component] = _Network(
+            module=module, base=base, weights=weights, offloader=offloader, quantizer=quantizer
+        )
+        if self._applier is not None:
+            self._applier.attach(module, self._adapters.get(component, []))
+
+    def switch(self, applier: Chosen, adapters: Sequence[ResolvedAdapter]) -> None:
+        """Apply other adapters to what is loaded. When one of them cannot be read, what was there before is applied
+        again."""
+        before = self._adapters
+        self.choose(applier, adapters)
+        after = self._adapters
+        try:
+            self._apply(before, after)
+        except BaseException:
+            self._adapters = before
+            self._apply(after, before)
+            raise
+
+    def _apply(self, before: Mapping[str, Sequence[Adapter]], after: Mapping[str, Sequence[Adapter]]) -> None:
+        applier = self._applier
+        assert applier is not None
+        for component, network in self._networks.items():
+            old, new = before.get(component, ()), after.get(component, ())
+            if list(old) == list(new):
+                continue
+            source = self.merged(component, network.base, network.quantizer)
+            if source is not network.weights.source:
+                _refresh(component, network, source, {*_owners(old), *_owners(new)})
+            applier.attach(network.module, new)
+
+    def _adapter(self, item: ResolvedAdapter) -> Adapter:
+        """The adapter of a file; one that was in use before, and whose file is the same, is used again."""
+        path, config = Path(item.planned.path), item.config
+        stat = path.stat()
+        key = (
+            path, stat.st_mtime_ns, stat.st_size, item.planned.component, config.strength, config.alpha,
+            config.alpha_override,
+        )  # fmt: skip
+        if key not in self._known:
+            source = self._open(item.header)
+            self._known[key] = Adapter(
+                source=source,
+                changes=scaled(
+                    item.coverage.changes,
+                    source,
+                    stated=item.stated_alpha,
+                    alpha=config.alpha,
+                    override=config.alpha_override,
+                ),
+                strength=config.strength,
+                target=item.planned.component,
+                name=path.name,
+            )
+            source.close()
+        return self._known[key]
+
+
+def _owners(adapters: Sequence[Adapter]) -> set[str]:
+    """The layers that adapters change; of a quantized one more tensors than the weight are others then."""
+    return {change.target.rpartition(".")[0] for adapter in adapters for change in adapter.changes}
+
+
+def _refresh(component: str, network: _Network, source: WeightSource, owners: set[str]) -> None:
+    refresh = getattr(network.offloader, "refresh", None)
+    if refresh is None:
+        raise RequestError(
+            f"the offloader of {component} cannot change weights that are loaded, which switching merged LoRA files "
+            "takes; use lora_applier dynamic, or load another pipeline"
+        )
+    network.weights.source = source
+    refresh(component, {name for _, _, name, _ in slots(network.module) if name.rpartition(".")[0] in owners})

@@ -1,0 +1,182 @@
+"""LoRA files on the command line: what is refused and why, what is warned of, and what plan and record say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from safetensors.torch import save_file  # noqa: E402
+
+Cli = Callable[..., Any]
+Refused = Callable[..., None]
+Q = "blocks.0.self_attn.q"
+
+
+def write(path: Path, *bases: str, rank: int = 2, alpha: float | None = None, **more: Any) -> Path:
+    tensors = dict(more)
+    for base in bases:
+        tensors[f"{base}.lora_down.weight"] = torch.randn(rank, 64)
+        tensors[f"{base}.lora_up.weight"] = torch.randn(64, rank)
+        if alpha is not None:
+            tensors[f"{base}.alpha"] = torch.tensor(alpha)
+    save_file(tensors, path)
+    return path
+
+
+def test_files_that_are_none(tiny: Path, refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    refused(tiny, ("'nowhere.safetensors' does not exist",), "--lora", "nowhere.safetensors")
+    refused(tiny, ("is a folder", "name the file"), "--lora", tmp_path)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(500))
+    refused(tiny, (path.name, "not a safetensors file"), "--lora", path)
+    write(path, Q)
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(tiny, (path.name, "truncated"), "--lora", path)
+    save_file({f"blocks.0.{part}.weight": torch.zeros(4, 4) for part in "abc"}, path)
+    refused(tiny, ("is no LoRA file", "it holds blocks.0.a.weight", "lora_A.weight"), "--lora", path)
+    write(path, Q)
+    refused(tiny, ("did you mean 'lora.safetensors'?",), "--lora", tmp_path / "lora.safetensor")
+
+
+def test_files_of_another_model(tiny: Path, refused: Refused, tmp_path: Path) -> None:
+    path = write(tmp_path / "lora.safetensors", "single_blocks.0.linear1")
+    words = ("changes nothing in dit of wan2.1-t2v", "2 of its 2 tensors", "is for another model")
+    refused(tiny, words, "--lora", path)
+    save_file({f"{Q}.lora_A.weight": torch.zeros(2, 65), f"{Q}.lora_B.weight": torch.zeros(64, 2)}, path)
+    refused(tiny, ("changes nothing", f"{Q}.weight is [64, 64], the file has down [2, 65]"), "--lora", path)
+
+
+def test_a_part_without_effect_is_warned_of_or_refused(
+    tiny: Path, refused: Refused, cli: Cli, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "lora.safetensors", Q, "blocks.9.self_attn.q")
+    words = "2 of its 4 tensors have no effect on dit: blocks.9.self_attn.q.lora_down.weight"
+    found = cli("plan", "--model-path", tiny, "--lora", path)
+    found.succeeded()
+    assert f"warning: LoRA lora.safetensors: {words}" in found.out
+    assert "2 of 4 tensors have an effect, on 1 of the network" in found.out
+    refused(tiny, ("does not fit wan2.1-t2v", words), "--lora", path, "--strict-lora")
+    refused(tiny, words, "--lora", path, "--set", "strict_lora=true")
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [
+        (
+            {"name": "high_noise_model"},
+            ("is for high_noise_model, which wan2.1-t2v", "it has dit, text_encoder"),
+        ),
+        ({"name": "dti"}, ("did you mean 'dit'?",)),
+        ({"alpha": 0}, ("'alpha' must be above 0",)),
+        ({"alpha_override": True}, ("'alpha_override' needs an 'alpha'",)),
+        ({"strength": "much"}, ("expected a number",)),
+        ({"weight": 1}, ("unknown key 'weight'",)),
+    ],
+)
+def test_entries_that_cannot_be(
+    lora: dict[str, Any], words: tuple[str, ...], tiny: Path, refused: Refused, tmp_path: Path
+) -> None:
+    entry = {"path": str(write(tmp_path / "lora.safetensors", Q)), **lora}
+    refused(tiny, words, "--set", f"loras={json.dumps([entry])}")
+
+
+def test_an_applier_that_cannot_do_it(tiny: Path, refused: Refused, tmp_path: Path) -> None:
+    path = write(tmp_path / "lora.safetensors", Q, **{f"{Q}.dora_scale": torch.ones(64, 1)})
+    words = ("lora_applier dynamic cannot apply magnitude", "lora_applier=merge")
+    refused(tiny, words, "--lora", path, "--set", "lora_applier=dynamic")
+
+
+def test_strength_alpha_and_scale_in_the_plan(tiny: Path, cli: Cli, tmp_path: Path) -> None:
+    with_alpha = write(tmp_path / "with.safetensors", Q, alpha=4.0)
+    without = write(tmp_path / "without.safetensors", Q)
+
+    def plan(path: Path, **entry: Any) -> str:
+        loras = json.dumps([{"path": str(path), **entry}])
+        found = cli("plan", "--model-path", tiny, "--set", f"loras={loras}")
+        found.succeeded()
+        return str(found.out)
+
+    assert "strength 1 on dit (the one network)" in plan(with_alpha)
+    assert "scale alpha 4 of the file / rank" in plan(with_alpha)
+    assert "scale 1 (no alpha)" in plan(without)
+    assert "scale alpha 8 of the configuration / rank" in plan(without, alpha=8)
+    both = plan(with_alpha, alpha=8)
+    assert "scale alpha 4 of the file / rank" in both
+    assert "note: LoRA with.safetensors: the alpha of 8 in the configuration is not used" in both
+    wins = plan(with_alpha, alpha=8, alpha_override=True)
+    assert "scale alpha 8 of the configuration / rank" in wins
+    assert "is not used" not in wins
+    assert "note: LoRA with.safetensors has a strength of -0.5, outside" in plan(with_alpha, strength=-0.5)
+
+
+def test_a_file_is_found_in_the_models_folder(model: Path, cli: Cli) -> None:
+    (model / "loras").mkdir()
+    path = write(model / "loras" / "fox.safetensors", Q)
+    found = cli("plan", "--model-path", model, "--lora", "fox.safetensors:0.3")
+    found.succeeded()
+    assert "fox.safetensors: strength 0.3" in found.out
+    assert cli("plan", "--model-path", model, "--lora", path).status == 0
+
+
+def test_the_record_of_a_run_tells_what_had_an_effect(tiny: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "lora.safetensors", Q, "blocks.1.self_attn.q", "stray", alpha=1.0)
+    done = subprocess.run(
+        [sys.executable, "-m", "lightx2v_core", "run", "--model-path", str(tiny), "--prompt", "fox", "--size", "32x32",
+         "--frames", "1", "--steps", "1", "--lora", f"{path}:-2", "--output", str(tmp_path / "o.png")],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 of its 9 tensors have no effect" in done.stderr
+    (lora,) = json.loads((tmp_path / "o.json").read_text())["loras"]
+    assert (lora["file"], lora["strength"], lora["component"]) == ("lora.safetensors", -2.0, "dit")
+    assert lora["matched"] == {
+        f"blocks.N.self_attn.q.{part}": 2 for part in ("alpha", "lora_down.weight", "lora_up.weight")
+    }
+    assert set(lora["unmatched"]) == {"stray.alpha", "stray.lora_down.weight", "stray.lora_up.weight"}
+    assert lora["fingerprint"].startswith("sampled-sha256:")
+
+
+def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path: Path) -> None:
+    writer = pytest.importorskip("lightx2v_wan22.tiny")
+    writer.write_tiny_a14b(tmp_path / "a14b", 0)
+    model = tmp_path / "a14b"
+
+    def plan(*options: object) -> str:
+        found = cli("plan", "--model-path", model, *options)
+        found.succeeded()
+        return str(found.out)
+
+    path = write(tmp_path / "fox.safetensors", Q)
+    words = (
+        "has 2 networks",
+        f"--lora high:{path} or --lora low:{path} or --lora both:{path}",
+        "high_noise_model",
+    )
+    refused(model, words, "--lora", path)
+    assert "strength 1 on high_noise (name high_noise_model)" in plan("--lora", f"high:{path}")
+    both = plan("--lora", f"both:{path}:0.5")
+    assert "strength 0.5 on high_noise (name both)" in both
+    assert "strength 0.5 on low_noise (name both)" in both
+    assert "on low_noise (name low_noise)" in plan(
+        "--set", f'loras=[{{"path": "{path}", "name": "low_noise"}}]'
+    )
+    assert plan("--set", f'loras=[{{"path": "{path}", "name": "dit"}}]').count("(name dit)") == 2
+
+    named = write(tmp_path / "fox_low_noise.safetensors", Q)
+    assert "on low_noise (file fox_low_noise.safetensors)" in plan("--lora", named)
+    against = plan("--lora", f"high:{named}")
+    assert "is applied to high_noise, and file fox_low_noise.safetensors says low_noise" in against
+    double = write(
+        tmp_path / "pair.safetensors", f"transformer.{Q}", f"transformer_2.{Q}", "transformer_2.patch"
+    )
+    split = plan("--lora", double)
+    assert split.count("(the file has keys for both networks)") == 2
+    assert "2 of 2 tensors have an effect" in split
+    assert "2 of 4 tensors have an effect" in split
