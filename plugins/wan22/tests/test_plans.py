@@ -254,21 +254,38 @@ def test_forecast_of_weights_is_exact(dtype, sdpa):
     assert tiled["vae"].activations < 2**31
 
 
-def test_file_names_tell_of_distilled_experts():
-    found = experts(IMAGES)
-    names = [
-        ("wan2.2_i2v_A14b_high_noise_lightx2v_4step.safetensors", "distill", 5.0, (1.0,)),
-        ("diffusion_pytorch_model.safetensors", "unipc", 5.0, (3.5, 3.5)),
-    ]
-    for name, scheduler, shift, guide in names:
-        tensors = {
-            key: evolve(info, file=Path(name)) for key, info in found.headers["high_noise"].tensors.items()
-        }
-        headers = {**found.headers, "high_noise": Header(tensors=tensors)}
-        recognition = a14b.recognise(evolve(found, headers=headers))
-        said = a14b.defaults(recognition, "i2v", None)
-        assert (said.scheduler, said.shift, said.guide_scale) == (scheduler, shift, guide)
-        assert recognition.variant.endswith("-distill") == bool(recognition.notes) == (scheduler == "distill")
+@pytest.mark.parametrize(
+    ("file", "steps"),
+    [
+        ("wan2.2_i2v_A14b_high_noise_lightx2v_4step.safetensors", 4),
+        ("wan2.2_i2v_A14b_high_noise_scaled_fp8_e4m3_lightx2v.safetensors", 4),
+        ("distill_models/high_noise_model/diffusion_pytorch_model.safetensors", 4),
+        ("high_noise_model/i2v-8-steps.safetensors", 8),
+        ("high_noise_model/diffusion_pytorch_model.safetensors", 0),
+        ("high_noise_model/diffusion_pytorch_model_step5000.safetensors", 0),
+        ("high_noise_model/14steps.safetensors", 0),
+    ],
+)
+@pytest.mark.parametrize("family", [a14b, ti2v])
+def test_names_tell_of_distilled_networks(family, file, steps):
+    found, main = (experts(IMAGES), "high_noise") if family is a14b else (TI2V, "dit")
+    tensors = {
+        key: evolve(info, file=found.folder / file) for key, info in found.headers[main].tensors.items()
+    }
+    recognition = family.recognise(evolve(found, headers={**found.headers, main: Header(tensors=tensors)}))
+    said = family.defaults(recognition, "i2v", None)
+    ordinary = ("unipc", 40, (3.5, 3.5)) if family is a14b else ("unipc", 50, (5.0,))
+    assert (said.scheduler, said.steps, said.guide_scale) == (
+        ("distill", steps, (1.0,)) if steps else ordinary
+    )
+    assert said.shift == 5.0
+    assert recognition.variant.endswith("-distill") == bool(steps)
+    if not steps:
+        assert not recognition.notes
+        return
+    (note,) = recognition.notes
+    assert ("to 8 steps" in note) == (steps == 8)
+    assert f"--scheduler unipc --steps {ordinary[1]} --guide-scale {ordinary[2][0]:g}" in note
 
 
 def test_a_tiny_vae_takes_the_place_of_the_full_one():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.components import ANY_FILE, DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
     from lightx2v_wan21.conditions import Extras, covered, folded, known_frames, letterboxed, resized
+    from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
     from lightx2v_wan21.dit import WanDiT
     from lightx2v_wan21.key_maps import (
         CLIP_TRANSFORMERS,
@@ -109,6 +110,11 @@ _HOMES = {
         "known_frames",
         "letterboxed",
         "resized",
+    ),
+    "distilled": (
+        "distilled_name",
+        "distilled_note",
+        "distilled_steps",
     ),
     "dit": ("WanDiT",),
     "key_maps": (
@@ -252,6 +258,9 @@ __all__ = [
     "count_blocks",
     "covered",
     "decode_tiled",
+    "distilled_name",
+    "distilled_note",
+    "distilled_steps",
     "dit_from",
     "dit_tensors",
     "evenly",

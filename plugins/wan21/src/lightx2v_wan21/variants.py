@@ -6,7 +6,6 @@ distilled networks LightX2V's (``configs/distill``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +34,7 @@ from lightx2v_wan21.architecture import (
     vae_from,
     vae_tensors,
 )
+from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
@@ -74,12 +74,6 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
 _HD, _SD = (1280, 720), (832, 480)
 #: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
 _LEAST_FRAMES = {"flf2v": 5}
-#: of a distilled network when another scheduler than ``distill``, which has its own steps, is asked for
-DISTILLED_STEPS = 4
-#: what the names of distilled networks hold. The tensors are those of the ordinary ones.
-_DISTILLED = re.compile(r"distill|(?<!\d)[1-9][ _-]?steps?(?![a-z])")
-#: a maker of distilled networks, whose name is also that of programs: it counts in the names of files only
-_DISTILLED_FILE = re.compile(rf"{_DISTILLED.pattern}|lightx2v")
 
 
 def recognise(facts: CheckpointFacts) -> Recognition | str:
@@ -173,8 +167,8 @@ def _recognition(
         expected[name], architecture[name] = _LAYOUTS[name][1](found), attrs.asdict(found)
     size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
     architecture["official_size"] = _official_size(facts, task, size)
-    telling = _distilled(facts)
-    architecture["distilled"] = bool(telling)
+    telling = distilled_name(facts, "dit")
+    architecture["distilled"] = distilled_steps(telling) if telling else 0
     return Recognition(
         variant=f"wan2.1-{task}-{size}{'-distill' if telling else ''}",
         summary=f"Wan2.1 {_TASKS[task]}, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
@@ -189,18 +183,6 @@ def _recognition(
         },
         notes=_notes(facts, task, size, telling),
     )
-
-
-def _distilled(facts: CheckpointFacts) -> str:
-    """The name of a file or folder that says that the network is distilled; empty when none does."""
-    files = {info.file for info in facts.headers["dit"].tensors.values()}
-    for name in sorted(file.name for file in files):
-        if _DISTILLED_FILE.search(name.lower()):
-            return name
-    for name in sorted({facts.folder.name, *(file.parent.name for file in files)}):
-        if _DISTILLED.search(name.lower()):
-            return name
-    return ""
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
@@ -220,8 +202,7 @@ def _notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tupl
         ordinary += f" --shift {_shift(task, _official_size(facts, task, size)):g}"
     return (
         *notes,
-        f"the name {distilled!r} says that the network is distilled: the distill scheduler and no guidance by default; "
-        f"if it is not, give {ordinary}",
+        distilled_note(distilled, ordinary),
     )
 
 
@@ -247,7 +228,7 @@ def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) 
         height=height,
         frames=81,
         fps=16,
-        steps=DISTILLED_STEPS if distilled else _steps(task),
+        steps=distilled or _steps(task),
         shift=5.0 if distilled and task != "flf2v" else _shift(task, (width, height)),
         guide_scale=(1.0,) if distilled else (5.0,),
         scheduler="distill" if distilled else "unipc",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from lightx2v_core.api import (
     CheckpointError,
     CheckpointFacts,
     Geometry,
-    Header,
     MemoryNeed,
     Recognition,
     RequestError,
@@ -110,14 +108,6 @@ def described(sizes: Mapping[str, Any], layouts: Layouts) -> tuple[dict[str, Any
 def encoder_blocks(sizes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Prefixes of the blocks, in running order, of the components beside the transformer that have some."""
     return {name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")}
-
-
-def distilled(header: Header) -> int:
-    """The steps a file is distilled to, which only its name tells; 0 for an ordinary one."""
-    for file in {info.file for info in header.tensors.values()}:
-        if found := re.search(r"(\d+)[ _-]?steps?(?![a-z])", file.name.lower()):
-            return int(found[1])
-    return 0
 
 
 def wan_geometry(

@@ -20,7 +20,17 @@ from lightx2v_core.api import (
     Stage,
     Target,
 )
-from lightx2v_wan21.api import NEGATIVE, changing_stages, dit_from, dit_tensors, image_size, size_for_image
+from lightx2v_wan21.api import (
+    NEGATIVE,
+    changing_stages,
+    distilled_name,
+    distilled_note,
+    distilled_steps,
+    dit_from,
+    dit_tensors,
+    image_size,
+    size_for_image,
+)
 from lightx2v_wan22.options import A14bOptions
 from lightx2v_wan22.planning import (
     LAYOUTS,
@@ -28,7 +38,6 @@ from lightx2v_wan22.planning import (
     check_fit,
     count_name,
     described,
-    distilled,
     encoder_blocks,
     read_sizes,
     text_need,
@@ -77,11 +86,11 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         raise unreadable(facts, exc, "high-noise expert") from None
     check_fit(facts, dit, sizes)
     expected, architecture = described(sizes, LAYOUTS)
-    steps = distilled(facts.headers["high_noise"])
+    telling = distilled_name(facts, "high_noise")
     official = (dit.dim, dit.num_layers) == (5120, 40)
     size = "a14b" if official else count_name(facts.headers["high_noise"].parameters)
     return Recognition(
-        variant=f"wan2.2-{tasks[0]}-{size}{'-distill' if steps else ''}",
+        variant=f"wan2.2-{tasks[0]}-{size}{'-distill' if telling else ''}",
         summary=f"Wan2.2 {'text' if tasks == ('t2v',) else 'image'}-to-video, two experts of {dit.num_layers} blocks "
         f"of width {dit.dim}, {dit.num_heads} heads",
         tasks=tasks,
@@ -90,13 +99,13 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
             **architecture,
             "dit": attrs.asdict(dit),
             "patch_size": dit.patch_size,
-            "distilled": steps,
+            "distilled": distilled_steps(telling) if telling else 0,
         },
         expected={**expected, **dict.fromkeys(EXPERTS, dit_tensors(dit))},
         head_dim=dit.head_dim,
         blocks={**dict.fromkeys(EXPERTS, dit.blocks), **encoder_blocks(sizes)},
         experts=len(EXPERTS),
-        notes=_notes(steps),
+        notes=_notes(telling, tasks),
     )
 
 
@@ -105,13 +114,11 @@ def _folder_of(facts: CheckpointFacts, name: str) -> str:
     return next(iter(facts.headers[name].tensors.values())).file.parent.name
 
 
-def _notes(distilled_steps: int) -> tuple[str, ...]:
-    if not distilled_steps:
+def _notes(telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+    if not telling:
         return ()
-    return (
-        f"the name of the high-noise expert's file says that it is distilled to {distilled_steps} steps: the distill "
-        "scheduler and no guidance by default",
-    )
+    shift, scale = (12, "4,3") if tasks == ("t2v",) else (5, "3.5")
+    return (distilled_note(telling, f"--scheduler unipc --steps 40 --guide-scale {scale} --shift {shift}"),)
 
 
 def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:

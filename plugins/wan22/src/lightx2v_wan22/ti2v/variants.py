@@ -10,7 +10,15 @@ from collections.abc import Mapping
 import attrs
 
 from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, Target
-from lightx2v_wan21.api import NEGATIVE, dit_from, dit_tensors, image_size
+from lightx2v_wan21.api import (
+    NEGATIVE,
+    distilled_name,
+    distilled_note,
+    distilled_steps,
+    dit_from,
+    dit_tensors,
+    image_size,
+)
 from lightx2v_wan22.options import Ti2vOptions
 from lightx2v_wan22.planning import (
     LAYOUTS22,
@@ -45,32 +53,41 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         raise unreadable(facts, exc, "network") from None
     check_fit(facts, dit, sizes)
     expected, architecture = described(sizes, LAYOUTS22)
+    telling = distilled_name(facts, "dit")
     official = (dit.dim, dit.num_layers) == (3072, 30)
     size = "5b" if official else count_name(facts.headers["dit"].parameters)
     return Recognition(
-        variant=f"wan2.2-ti2v-{size}",
+        variant=f"wan2.2-ti2v-{size}{'-distill' if telling else ''}",
         summary=f"Wan2.2 text- and image-to-video, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
         tasks=("t2v", "i2v"),
         components=components,
-        architecture={**architecture, "dit": attrs.asdict(dit), "patch_size": dit.patch_size},
+        architecture={
+            **architecture,
+            "dit": attrs.asdict(dit),
+            "patch_size": dit.patch_size,
+            "distilled": distilled_steps(telling) if telling else 0,
+        },
         expected={**expected, "dit": dit_tensors(dit)},
         head_dim=dit.head_dim,
         blocks={"dit": dit.blocks, **encoder_blocks(sizes)},
+        notes=(distilled_note(telling, "--scheduler unipc --steps 50 --guide-scale 5"),) if telling else (),
     )
 
 
-def defaults(_recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
-    """Official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704."""
+def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
+    """Official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704. Of a distilled network:
+    its own scheduler, no guidance."""
     width, height = size or (1280, 704)
+    steps = recognition.architecture["distilled"]
     return Defaults(
         width=width,
         height=height,
         frames=121,
         fps=24,
-        steps=50,
+        steps=steps or 50,
         shift=5.0,
-        guide_scale=(5.0,),
-        scheduler="unipc",
+        guide_scale=(1.0,) if steps else (5.0,),
+        scheduler="distill" if steps else "unipc",
         negative_prompt=NEGATIVE,
     )
 
