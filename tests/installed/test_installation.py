@@ -20,11 +20,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lightx2v_core
+import lightx2v_offload
 import lightx2v_wan21
 import lightx2v_wan22
 
 DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
+    "lightx2v_offload": "lightx2v_offload",
     "lightx2v_wan21": "lightx2v_wan21",
     "lightx2v_wan22": "lightx2v_wan22",
 }
@@ -35,6 +37,7 @@ CORE_REQUIRES = {
     "": {
         "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch", "tqdm",
     },
+    "offload": {"lightx2v-offload"},
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
     "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
@@ -42,6 +45,7 @@ CORE_REQUIRES = {
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
+OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
 WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
 
 
@@ -87,7 +91,7 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
     return found
 
 
-@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_wan21, lightx2v_wan22])
+@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_offload, lightx2v_wan21, lightx2v_wan22])
 def test_packages_come_from_the_wheels(package) -> None:
     folder = Path(package.__file__).parent
     assert folder.parent.name == "site-packages"
@@ -100,13 +104,18 @@ def test_the_sources_are_not_on_the_path() -> None:
 
 def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
-    assert found == {("wan21", "lightx2v_wan21.plugin"), ("wan22", "lightx2v_wan22.plugin")}
+    assert found == {
+        ("offload", "lightx2v_offload.plugin"),
+        ("wan21", "lightx2v_wan21.plugin"),
+        ("wan22", "lightx2v_wan22.plugin"),
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("lightx2v-core", CORE_REQUIRES),
+        ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-wan21", WAN21_REQUIRES),
         ("lightx2v-wan22", WAN22_REQUIRES),
     ],

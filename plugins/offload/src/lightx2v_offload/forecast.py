@@ -1,0 +1,123 @@
+"""What a run takes under an offloader, told from sizes alone. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightx2v_core.api import BuildContext, OffloadForecast, Workload
+from lightx2v_offload.options import CpuOptions, DiskOptions
+from lightx2v_offload.residency import Residency, allowance, residency
+
+#: a block's phases are its attentions and its feed-forward net: of Wan's, the largest takes this part of the block
+_LARGEST_PHASE = 0.42
+_PHASES = 3
+
+
+def cpu_forecast(options: CpuOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    """All weights lie in host memory; what is used is copied to the device."""
+    host = sum(load.weights for load in loads)
+    limit = ctx.budget.device
+    if limit is not None and ctx.device.kind == "cpu":
+        limit = max(limit - host, 0)
+    if options.granularity == "model":
+        found = {load.name: _whole(load) for load in loads}
+    else:
+        found = {load.name: _stays(load, limit, ctx, options.granularity, options.slots) for load in loads}
+    exposed = [
+        load.passes * max(found[load.name].streamed / ctx.speeds.copy - load.seconds, 0.0) for load in loads
+    ]
+    weights, activations = _peak(found, limit, ctx, loads)
+    return OffloadForecast(
+        weights=weights,
+        activations=activations,
+        host=host,
+        moved=max((load.passes * found[load.name].streamed for load in loads), default=0),
+        exposed=max(exposed, default=0.0),
+        switching=sum(item.held for item in found.values()) / ctx.speeds.copy,
+        detail=_detail("cpu", found, loads, options.granularity, "on the device"),
+    )
+
+
+def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    """Weights lie in their files; host memory has a ring of buffers, and the blocks there is room for."""
+    shared = ctx.device.kind == "cpu"
+    limit = ctx.budget.host if shared else ctx.budget.device
+    buffers = options.ring if shared else options.slots
+    found = {load.name: _stays(load, limit, ctx, options.granularity, buffers) for load in loads}
+    weights, activations = _peak(found, limit, ctx, loads)
+    read, host = found, 0
+    if not shared:
+        # what stays on the device is read once, and what of the rest there is room for in host memory too
+        read = {
+            load.name: residency(
+                _sizes(load, options.granularity), _rest(load), ctx.budget.host, options.ring
+            )
+            for load in loads
+        }
+        host = max((item.total for item in read.values()), default=0)
+    exposed = []
+    for load in loads:
+        moved = min(read[load.name].streamed, found[load.name].streamed)
+        waiting = max(moved / ctx.speeds.disk, 0.0 if shared else found[load.name].streamed / ctx.speeds.copy)
+        exposed.append(load.passes * max(waiting - load.seconds, 0.0))
+    where = "in memory" if shared else "on the device"
+    return OffloadForecast(
+        weights=weights,
+        activations=activations,
+        host=host,
+        moved=max((load.passes * found[load.name].streamed for load in loads), default=0),
+        exposed=max(exposed, default=0.0),
+        switching=sum(item.held for item in found.values()) / ctx.speeds.disk,
+        scratch=sum(load.weights for load in loads if not load.direct),
+        detail=_detail("disk", found, loads, options.granularity, where),
+    )
+
+
+def _sizes(load: Workload, granularity: str) -> list[int]:
+    if granularity == "block":
+        return list(load.blocks)
+    small = (1 - _LARGEST_PHASE) / (_PHASES - 1)
+    parts = (small, small, _LARGEST_PHASE)
+    return [round(size * part) for size in load.blocks for part in parts]
+
+
+def _rest(load: Workload) -> int:
+    return max(load.weights - sum(load.blocks), 0)
+
+
+def _whole(load: Workload) -> Residency:
+    return Residency(stay=frozenset(range(len(load.blocks))), streamed=0, buffers=0, held=load.weights)
+
+
+def _stays(load: Workload, limit: int | None, ctx: BuildContext, granularity: str, buffers: int) -> Residency:
+    activations = ctx.budget.activations.get(load.name, load.activations)
+    return residency(_sizes(load, granularity), _rest(load), allowance(limit, activations), buffers)
+
+
+def _peak(
+    found: dict[str, Residency], limit: int | None, ctx: BuildContext, loads: Sequence[Workload]
+) -> tuple[int, int]:
+    """Weights and activations at the peak. What was used before stays as long as there is room."""
+    everything = sum(item.total for item in found.values())
+    weights = {}
+    for load in loads:
+        room = allowance(limit, ctx.budget.activations.get(load.name, load.activations))
+        least = found[load.name].total
+        weights[load.name] = least if room is None else min(max(room, least), everything)
+    most = max(weights.values(), default=0)
+    peak = max((weights[load.name] + load.activations for load in loads), default=0)
+    return most, peak - most
+
+
+def _detail(
+    name: str, found: dict[str, Residency], loads: Sequence[Workload], granularity: str, where: str
+) -> str:
+    working = [load for load in loads if load.passes] or list(loads)
+    if granularity == "model":
+        return f"{name}: one component at a time {where}"
+    if not working:
+        return name
+    load = working[0]
+    stays, count = len(found[load.name].stay), len(_sizes(load, granularity))
+    unit = {"block": "blocks", "phase": "phases"}[granularity]
+    return f"{name}: {stays} of {count} {unit} of {load.name} stay {where}, the others come and go"

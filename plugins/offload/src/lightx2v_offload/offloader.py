@@ -1,0 +1,142 @@
+"""The offloader that both policies share: it divides components into units, and has a stream bring them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from lightx2v_core.api import ModuleWeights
+from lightx2v_offload.residency import Residency
+from lightx2v_offload.stores import Store
+from lightx2v_offload.streams import Stream
+from lightx2v_offload.units import Unit, divided
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: name of a component, bytes of its units in running order, bytes of the rest -> what stays
+Policy = Callable[[str, Sequence[int], int], Residency]
+#: name of a component -> bytes that it and what stays of others may take beside it; None: nothing else stays
+Room = Callable[[str], int | None]
+
+
+@define(eq=False)
+class Part:
+    """A component that was placed."""
+
+    name: str
+    rest: Unit
+    #: in the order in which they ran last
+    units: list[Unit]
+    stay: frozenset[Unit]
+    total: int
+    #: bytes of the largest unit that comes and goes
+    largest: int
+    hooks: list[Any] = field(factory=list)
+
+    @property
+    def order(self) -> list[Unit]:
+        return [self.rest, *self.units]
+
+
+Keep = Callable[[Part], None]
+
+
+class BlockOffloader:
+    """``Offloader``: what the policy says stays where it computes while a component is at work; the other blocks come
+    and go through a few buffers. When another component's turn comes, what does not fit beside it is given back."""
+
+    def __init__(
+        self, stream: Stream, store: Store, *, granularity: str, policy: Policy, room: Room, keep: Keep
+    ) -> None:
+        self._stream, self._store = stream, store
+        self._granularity, self._policy, self._room, self._keep = granularity, policy, room, keep
+        self._parts: dict[str, Part] = {}
+        #: the components with something in place, the one used last at the end
+        self._present: list[Part] = []
+        self._following: str | None = None
+        self._ran: list[Unit] = []
+        #: the use that is open; one that was left open and forgotten has nothing to say when it is closed at last
+        self._use: object | None = None
+
+    def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
+        granularity = "block" if self._granularity == "model" else self._granularity
+        rest, units = divided(module, weights, blocks, granularity)
+        found = self._policy(component, [unit.nbytes for unit in units.values()], rest.nbytes)
+        order = list(units.values())
+        stay = frozenset(order[index] for index in found.stay)
+        part = Part(
+            name=component,
+            rest=rest,
+            units=order,
+            stay=stay | {rest},
+            total=found.total,
+            largest=max((unit.nbytes for unit in order if unit not in stay), default=0),
+        )
+        self._store.add(part.order, weights)
+        for prefix, unit in units.items():
+            owner = module.get_submodule(prefix)
+            part.hooks.append(owner.register_forward_pre_hook(partial(self._enter, unit)))
+            part.hooks.append(owner.register_forward_hook(partial(self._leave, unit)))
+        self._parts[component] = part
+
+    @contextmanager
+    def active(self, component: str) -> Iterator[None]:
+        part, use = self._parts[component], object()
+        if self._use is not None:
+            self._stream.end()
+        self._use = use
+        try:
+            self._begin(part)
+            yield
+            if self._use is use and len(self._ran) == len(part.units) == len({*self._ran, *part.units}):
+                part.units = list(self._ran)
+        finally:
+            if self._use is use:
+                self._use = None
+                self._stream.end()
+
+    def prepare(self, component: str) -> None:
+        self._following = component
+
+    def close(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            self._store.close()
+        for part in self._parts.values():
+            for hook in part.hooks:
+                hook.remove()
+        self._parts.clear()
+        self._present.clear()
+
+    def _begin(self, part: Part) -> None:
+        if self._present[-1:] != [part]:
+            self._switch(part)
+        following = self._parts.get(self._following or "", part)
+        self._following = None
+        self._ran = []
+        self._stream.begin(part.order, following.order)
+        self._stream.enter(part.rest)
+
+    def _switch(self, part: Part) -> None:
+        """Bring ``part`` in beside as much of what was used before as fits, the latest first."""
+        others = [item for item in self._present if item is not part]
+        room = self._room(part.name)
+        while others and (room is None or part.total + sum(item.total for item in others) > room):
+            others.pop(0)
+        self._present = [*others, part]
+        self._stream.stay({unit for item in self._present for unit in item.stay})
+        self._keep(part)
+        self._stream.resize(max(item.largest for item in self._parts.values()) if part.largest else 0)
+
+    def _enter(self, unit: Unit, _module: Any, _inputs: Any) -> None:
+        self._ran.append(unit)
+        self._stream.enter(unit)
+
+    def _leave(self, unit: Unit, _module: Any, _inputs: Any, _output: Any) -> None:
+        self._stream.leave(unit)

@@ -1,0 +1,50 @@
+"""What lightx2v-core is told about this plugin. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lightx2v_core.api import BuildContext, OffloaderSpec, hookimpl
+from lightx2v_offload.forecast import cpu_forecast, disk_forecast
+from lightx2v_offload.options import CpuOptions, DiskOptions
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Offloader
+
+
+def _cpu(options: CpuOptions, ctx: BuildContext) -> Offloader:
+    from lightx2v_offload.building import build_cpu
+
+    return build_cpu(options, ctx)
+
+
+def _disk(options: DiskOptions, ctx: BuildContext) -> Offloader:
+    from lightx2v_offload.building import build_disk
+
+    return build_disk(options, ctx)
+
+
+@hookimpl
+def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
+    return [
+        OffloaderSpec(
+            name="cpu",
+            summary="weights in host memory, copied to the device block by block while it computes",
+            config=CpuOptions,
+            build=_cpu,
+            forecast=cpu_forecast,
+            settings=(
+                CpuOptions(granularity="model"),
+                CpuOptions(granularity="block"),
+                CpuOptions(granularity="phase"),
+            ),
+        ),
+        OffloaderSpec(
+            name="disk",
+            summary="weights in their files, read block by block while the device computes",
+            config=DiskOptions,
+            build=_disk,
+            forecast=disk_forecast,
+            settings=(DiskOptions(granularity="block"), DiskOptions(granularity="phase")),
+        ),
+    ]

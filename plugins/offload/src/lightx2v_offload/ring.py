@@ -1,0 +1,289 @@
+"""Weights in their files: threads read the units that come next into a ring of buffers, ahead of computing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from enum import Enum, auto
+from threading import Condition, Thread
+
+from attrs import define, field
+from torch import Tensor
+
+from lightx2v_core.api import LightX2VError, ModuleWeights, RunError
+from lightx2v_offload.devices import Accelerator, Event
+from lightx2v_offload.scratch import Scratch
+from lightx2v_offload.units import Unit
+
+#: tensors up to this size share a job: a read of a few kilobytes is not worth a hand-over
+_JOB = 1 << 22
+#: seconds between two looks at whether the readers are still there
+_LOOK = 1.0
+
+Read = Callable[[str, Tensor], None]
+
+
+class State(Enum):
+    EMPTY = auto()
+    READING = auto()
+    FULL = auto()
+    LENT = auto()
+    FAILED = auto()
+
+
+@define(eq=False)
+class Entry:
+    """Host memory for one unit."""
+
+    memory: Tensor
+    unit: Unit | None = None
+    state: State = State.EMPTY
+    #: it is expected already; the same unit expected once more has to be read again
+    claimed: bool = False
+    #: jobs that are not done
+    left: int = 0
+    #: the end of the last use of what was in it
+    after: Event | None = None
+    error: BaseException | None = None
+
+
+@define(eq=False)
+class Component:
+    """Where the tensors of a component come from."""
+
+    weights: ModuleWeights
+    computed: frozenset[str]
+    scratch: Scratch | None = field(default=None)
+
+    def read(self, name: str, out: Tensor) -> None:
+        if name in self.computed:
+            assert self.scratch is not None
+            self.scratch.read_into(name, out)
+        else:
+            self.weights.read_into(name, out)
+
+
+class RingStore:
+    """Reads units when they are about to be needed. Units that are kept have memory of their own, the others share a
+    ring of ``entries`` buffers."""
+
+    def __init__(
+        self,
+        device: Accelerator,
+        *,
+        entries: int,
+        workers: int,
+        scratch: Callable[[], tuple[str | None, str]],
+    ) -> None:
+        self._device = device
+        self._count = entries
+        self._workers = workers
+        self._scratch = scratch
+        self._from: dict[Unit, Component] = {}
+        self._entries: list[Entry] = []
+        self._where: dict[Unit, Entry] = {}
+        self._kept: frozenset[Unit] = frozenset()
+        self._plan: deque[Unit] = deque()
+        self._jobs: deque[tuple[Entry, Unit, range]] = deque()
+        self._threads: list[Thread] = []
+        self._stopped = False
+        #: guards everything above
+        self._change = Condition()
+
+    def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
+        tensors = [tensor for unit in units for tensor in unit.tensors]
+        computed = [tensor for tensor in tensors if not weights.direct(tensor.name)]
+        component = Component(weights, frozenset(tensor.name for tensor in computed))
+        if computed:
+            folder, keep = self._scratch()
+            component.scratch = Scratch(computed, weights, folder, keep)
+        self._from.update(dict.fromkeys(units, component))
+
+    def expect(self, units: Sequence[Unit]) -> None:
+        with self._change:
+            self._plan = deque(units)
+            for entry in self._where.values():
+                entry.claimed = False
+            self._advance()
+
+    def keep(self, units: Collection[Unit]) -> None:
+        with self._change:
+            self._kept = frozenset(units)
+            for unit, entry in list(self._where.items()):
+                if unit in self._kept or entry in self._entries:
+                    continue
+                while entry.state is State.READING:
+                    self._wait()
+                self._device.free(entry.memory)
+                del self._where[unit]
+
+    def ready(self, unit: Unit) -> bool:
+        with self._change:
+            entry = self._where.get(unit)
+            return entry is not None and entry.state in (State.FULL, State.FAILED)
+
+    def acquire(self, unit: Unit) -> Tensor:
+        with self._change:
+            while True:
+                entry = self._where.get(unit)
+                if entry is None:
+                    self._start(unit, forced=True)
+                elif entry.state is State.FULL:
+                    entry.state = State.LENT
+                    return entry.memory
+                elif entry.state is State.FAILED:
+                    raise self._failure(entry)
+                if self._where.get(unit) is None or self._where[unit].state is State.READING:
+                    self._wait()
+
+    def release(self, unit: Unit, after: Event | None) -> None:
+        with self._change:
+            entry = self._where[unit]
+            entry.after, entry.state = after, State.FULL
+            if entry in self._entries:
+                self._empty(entry)
+            elif unit not in self._kept:
+                if after is not None:
+                    after.synchronize()  # of what is used in every call: once for a component, not for a block
+                self._device.free(entry.memory)
+                del self._where[unit]
+            self._advance()
+
+    def close(self) -> None:
+        with self._change:
+            self._stopped = True
+            self._plan.clear()
+            self._jobs.clear()
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        for entry in {*self._where.values(), *self._entries}:
+            if entry.after is not None:
+                entry.after.synchronize()
+            self._device.free(entry.memory)
+        self._where.clear()
+        self._entries.clear()
+        for component in self._from.values():
+            if component.scratch is not None:
+                component.scratch.close()
+        self._from.clear()
+
+    def _advance(self) -> None:
+        """Start reading what comes next, as far as there is room."""
+        while self._plan and not self._stopped:
+            unit = self._plan[0]
+            entry = self._where.get(unit)
+            if entry is not None and entry.claimed and unit not in self._kept:
+                return
+            if entry is not None:
+                entry.claimed = True
+            elif not self._start(unit, forced=False):
+                return
+            self._plan.popleft()
+
+    def _start(self, unit: Unit, *, forced: bool) -> bool:
+        """Have a unit read, if there is a buffer for it; ``forced`` takes one from a unit that is needed later."""
+        if unit in self._kept or unit.common:
+            entry = Entry(self._device.host(unit.nbytes))
+        else:
+            self._grow()
+            found = next((item for item in self._entries if item.state is State.EMPTY), None)
+            if found is None:
+                found = self._victim(forced)
+            if found is None:
+                return False
+            entry = found
+        jobs = _jobs(unit)
+        entry.unit, entry.state, entry.left = unit, State.READING, len(jobs)
+        entry.claimed, entry.error = True, None
+        self._where[unit] = entry
+        self._jobs.extend((entry, unit, job) for job in jobs)
+        if not jobs:
+            entry.state = State.FULL
+        while len(self._threads) < self._workers:
+            thread = Thread(target=self._work, name=f"lightx2v-reader-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._change.notify_all()
+        return True
+
+    def _grow(self) -> None:
+        """The ring, with room for the largest unit. It is made when it is first used."""
+        if not self._entries:
+            size = max(unit.nbytes for unit in self._from if not unit.common)
+            self._entries = [Entry(self._device.host(size)) for _ in range(self._count)]
+
+    def _victim(self, forced: bool) -> Entry | None:
+        """A buffer with a unit that nobody expects; when ``forced``, of any that is not in use."""
+        idle = [item for item in self._entries if item.state in (State.FULL, State.FAILED)]
+        found = next((item for item in idle if not item.claimed), None)
+        if found is None and forced:
+            found = idle[-1] if idle else None
+        if found is not None:
+            self._empty(found)
+        return found
+
+    def _empty(self, entry: Entry) -> None:
+        assert entry.unit is not None
+        del self._where[entry.unit]
+        entry.unit, entry.state = None, State.EMPTY
+
+    def _failure(self, entry: Entry) -> LightX2VError:
+        """The error of a unit, which may be read again by the next request."""
+        error, unit = entry.error, entry.unit
+        if entry in self._entries:
+            self._empty(entry)
+        else:
+            assert unit is not None
+            self._device.free(entry.memory)
+            del self._where[unit]
+        if isinstance(error, LightX2VError):
+            return error
+        return RunError(f"reading the weights of {unit} failed: {type(error).__name__}: {error}")
+
+    def _wait(self) -> None:
+        """Until something changes. ``RunError`` when nothing will."""
+        if self._stopped:
+            raise RunError("weights were asked for after everything was given back")
+        self._change.wait(_LOOK)
+        if self._threads and not all(thread.is_alive() for thread in self._threads):
+            raise RunError("a thread that reads weights died; run again")
+
+    def _work(self) -> None:
+        """A reader: one job after the other."""
+        while True:
+            with self._change:
+                while not self._jobs and not self._stopped:
+                    self._change.wait()
+                if self._stopped:
+                    return
+                entry, unit, job = self._jobs.popleft()
+                component, after = self._from[unit], entry.after
+            error: BaseException | None = None
+            try:
+                if after is not None:
+                    after.synchronize()
+                for index in job:
+                    component.read(unit.tensors[index].name, unit.view(index, entry.memory))
+            except BaseException as exc:
+                error = exc
+            with self._change:
+                entry.error = entry.error or error
+                entry.left -= 1
+                if not entry.left:
+                    entry.state = State.FULL if entry.error is None else State.FAILED
+                    self._change.notify_all()
+
+
+def _jobs(unit: Unit) -> list[range]:
+    """The tensors of a unit, in pieces for several readers."""
+    jobs, start, size = [], 0, 0
+    for index, tensor in enumerate(unit.tensors):
+        size += tensor.nbytes
+        if size >= _JOB:
+            jobs.append(range(start, index + 1))
+            start, size = index + 1, 0
+    if start < len(unit.tensors):
+        jobs.append(range(start, len(unit.tensors)))
+    return jobs

@@ -1,0 +1,123 @@
+"""A file for weights that had to be computed: merged, cast or joined once, then read again and again.
+
+It is a safetensors file (https://github.com/huggingface/safetensors#format), so one that is kept can be used like any
+other. One that is not kept has no name: whatever happens to the process, nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightx2v_core.api import ModuleTensor, ModuleWeights, RunError
+
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_CHUNK = 1 << 28
+
+
+class Scratch:
+    """The computed tensors of one component."""
+
+    def __init__(
+        self, tensors: Sequence[ModuleTensor], weights: ModuleWeights, folder: str | None, keep: str
+    ) -> None:
+        """Compute each of ``tensors`` and store it. ``keep`` is the name of a file that is to stay, or empty.
+
+        ``RunError`` when the disk has no room: the size of the file is known, and taken before anything is computed.
+        """
+        self.folder = Path(folder or tempfile.gettempdir())
+        self._offsets: dict[str, int] = {}
+        head = self._header(tensors)
+        self.nbytes = len(head) + sum(tensor.nbytes for tensor in tensors)
+        self._file = -1
+        self.path = self.folder / keep if keep else None
+        try:
+            self._file, name = tempfile.mkstemp(".part", "lightx2v-scratch-", self.folder)
+            try:
+                if not keep:
+                    os.unlink(name)
+                self._reserve()
+                self._write(0, memoryview(head))
+                for tensor in tensors:
+                    out = torch.empty(tensor.shape, dtype=tensor.dtype)
+                    weights.read_into(tensor.name, out)
+                    self._write(self._offsets[tensor.name], _bytes(out))
+                if self.path is not None:
+                    os.replace(name, self.path)
+            except BaseException:
+                self.close()
+                if keep:
+                    os.unlink(name)
+                raise
+        except OSError as exc:
+            raise RunError(
+                f"the scratch file of {self.nbytes / 1e9:.2f} GB for computed weights cannot be written in "
+                f"{self.folder}: {exc.strerror or exc}; set the offloader's option scratch to a folder with more room"
+            ) from None
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Read a tensor back. ``RunError`` when the file cannot be read."""
+        view, done = _bytes(out), 0
+        try:
+            while done < len(view):
+                count = os.preadv(self._file, [view[done : done + _CHUNK]], self._offsets[name] + done)
+                if count == 0:
+                    raise RunError(f"the scratch file in {self.folder} became shorter while it was in use")
+                done += count
+        except OSError as exc:
+            raise RunError(
+                f"the scratch file in {self.folder} cannot be read: {exc.strerror or exc}"
+            ) from None
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _header(self, tensors: Sequence[ModuleTensor]) -> bytes:
+        entries, at = {}, 0
+        for tensor in tensors:
+            entries[tensor.name] = {
+                "dtype": _NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [at, at + tensor.nbytes],
+            }
+            self._offsets[tensor.name] = at
+            at += tensor.nbytes
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._offsets = {name: offset + 8 + len(text) for name, offset in self._offsets.items()}
+        return len(text).to_bytes(8, "little") + text
+
+    def _reserve(self) -> None:
+        """Take the space now, where the file system can."""
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(self._file, 0, self.nbytes)
+            except OSError as exc:
+                if exc.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        while len(data):
+            count = os.pwrite(self._file, data[:_CHUNK], offset)
+            data, offset = data[count:], offset + count
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor."""
+    if not tensor.nbytes:
+        return memoryview(b"")
+    return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")

@@ -1,0 +1,260 @@
+"""The order in which units come to the device and go, while a component computes.
+
+A unit either stays (it has a buffer of its own) or takes one of a few slots. Copies are queued in the order in which
+units will run, as far ahead as there are slots; a slot is filled again when what computed with it is done. All of that
+is said to the device with events, so that the calling thread never waits: it only waits for bytes that a disk has not
+given yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from lightx2v_offload.devices import Accelerator, Event
+from lightx2v_offload.stores import Store
+from lightx2v_offload.units import Unit
+
+
+class Stream(Protocol):
+    """Brings the units of one component after another to where they compute."""
+
+    def begin(self, units: Sequence[Unit], following: Sequence[Unit]) -> None:
+        """A pass begins that runs ``units`` in this order; then comes one that runs ``following``."""
+
+    def enter(self, unit: Unit) -> None:
+        """The module of a unit is called."""
+
+    def leave(self, unit: Unit) -> None:
+        """The call is over."""
+
+    def end(self) -> None:
+        """The pass is over, whether or not it came to its end."""
+
+    def stay(self, units: Collection[Unit]) -> None:
+        """The units that stay on the device once they are there; what others hold is given back."""
+
+    def resize(self, nbytes: int) -> None:
+        """The largest unit that comes and goes; 0: none does."""
+
+    def close(self) -> None:
+        """Give back everything."""
+
+
+class Buffer:
+    """Device memory with the unit that is in it, or on its way into it."""
+
+    def __init__(self, memory: Tensor, free: Event) -> None:
+        self.memory = memory
+        self.unit: Unit | None = None
+        #: the end of the copy into it
+        self.ready: Event | None = None
+        #: the end of its last use
+        self.free: Event = free
+        #: nobody waits for what is in it
+        self.spare = True
+
+
+class CopyStream:
+    """Units are copied from a store to the device."""
+
+    def __init__(self, device: Accelerator, store: Store, slots: int) -> None:
+        self._device = device
+        self._store = store
+        self._count = slots
+        self._slots: list[Buffer] = []
+        self._homes: dict[Unit, Buffer] = {}
+        self._stay: frozenset[Unit] = frozenset()
+        self._where: dict[Unit, Buffer] = {}
+        self._upcoming: list[Unit] = []
+        self._pass: frozenset[Unit] = frozenset()
+        self._next = 0
+        self._entered: list[Unit] = []
+        self._bound: set[Unit] = set()
+
+    def begin(self, units: Sequence[Unit], following: Sequence[Unit]) -> None:
+        self._pass = frozenset(units)
+        self._expect([*units, *following])
+        self._pump()
+
+    def enter(self, unit: Unit) -> None:
+        self._come_to(unit)
+        if unit not in self._where:
+            self._pump()
+        if unit not in self._where:
+            self._fetch(unit, self._buffer(unit) or self._evicted())
+        buffer = self._where[unit]
+        buffer.spare = False
+        assert buffer.ready is not None
+        self._device.wait(buffer.ready)
+        self._entered.append(unit)
+        self._bound.add(unit)
+        unit.bind(buffer.memory)
+        self._upcoming.pop(0)
+        self._next = max(self._next - 1, 0)
+
+    def leave(self, unit: Unit) -> None:
+        self._entered.remove(unit)
+        self._done(unit)
+        self._pump()
+
+    def end(self) -> None:
+        while self._entered:
+            self._done(self._entered.pop())
+
+    def stay(self, units: Collection[Unit]) -> None:
+        self._device.settle()
+        self._stay = frozenset(units)
+        for unit in [unit for unit in self._homes if unit not in self._stay]:
+            del self._homes[unit], self._where[unit]
+        self._forget()
+
+    def resize(self, nbytes: int) -> None:
+        """Have slots of this size; 0: none. What is in slots of another size is given back."""
+        if nbytes == (self._slots[0].memory.nbytes if self._slots else 0):
+            return
+        self._device.settle()
+        for slot in self._slots:
+            if slot.unit is not None:
+                del self._where[slot.unit]
+        self._forget()
+        self._slots = []
+        if nbytes:
+            self._slots = [
+                Buffer(self._device.memory(nbytes), self._device.mark()) for _ in range(self._count)
+            ]
+
+    def close(self) -> None:
+        self.end()
+        self.stay(())
+        self.resize(0)
+        self._expect(())
+
+    def _expect(self, upcoming: Sequence[Unit]) -> None:
+        self._upcoming, self._next = list(upcoming), 0
+        awaited = set(upcoming)
+        for slot in self._slots:
+            slot.spare = slot.unit not in awaited
+        present, coming = set(self._where), []
+        for unit in self._upcoming:
+            if unit in present:
+                present -= {unit} - self._stay  # what is in a slot will be needed anew
+            else:
+                coming.append(unit)
+        self._store.expect(coming)
+
+    def _come_to(self, unit: Unit) -> None:
+        """Units that were expected before this one are not coming; when it was not expected, it comes in between."""
+        if self._upcoming[:1] == [unit]:
+            return
+        later = self._upcoming[self._upcoming.index(unit) :] if unit in self._upcoming else []
+        self._expect(later or [unit, *self._upcoming])
+
+    def _pump(self) -> None:
+        """Queue copies in running order, until no slot is free or a disk has not given the bytes yet."""
+        while self._next < len(self._upcoming):
+            unit = self._upcoming[self._next]
+            if unit in self._where:
+                self._where[unit].spare = False
+            elif unit in self._stay and unit not in self._pass:
+                pass  # of the component after this one: it has no room yet
+            else:
+                if not self._store.ready(unit):
+                    return
+                buffer = self._buffer(unit)
+                if buffer is None:
+                    return
+                self._fetch(unit, buffer)
+            self._next += 1
+
+    def _buffer(self, unit: Unit) -> Buffer | None:
+        """Where a unit may go now."""
+        if unit in self._stay:
+            return Buffer(self._device.memory(unit.nbytes), self._device.mark())
+        return next((slot for slot in self._slots if slot.unit is None), None) or next(
+            (slot for slot in self._slots if slot.spare and slot.unit not in self._entered), None
+        )
+
+    def _evicted(self) -> Buffer:
+        """The slot whose unit is needed last, for one that came unexpectedly."""
+        places = {unit: index for index, unit in reversed(list(enumerate(self._upcoming)))}
+        free = [slot for slot in self._slots if slot.unit not in self._entered]
+        assert free, "no more units are entered at once than there are slots"
+        return max(free, key=lambda slot: places.get(slot.unit, len(places)))  # type: ignore[arg-type]
+
+    def _fetch(self, unit: Unit, buffer: Buffer) -> None:
+        source = self._store.acquire(unit)
+        if buffer.unit is not None:
+            del self._where[buffer.unit]
+        buffer.unit, buffer.spare = unit, False
+        target = buffer.memory[: unit.nbytes]
+        buffer.ready = self._device.copy(source, target, buffer.free)
+        self._store.release(unit, buffer.ready)
+        self._where[unit] = buffer
+        if unit in self._stay:
+            self._homes[unit] = buffer
+
+    def _forget(self) -> None:
+        """Let go of the memory that modules were bound to; what is there is bound again when it is used."""
+        while self._bound:
+            self._bound.pop().forget()
+
+    def _done(self, unit: Unit) -> None:
+        unit.unbind()
+        buffer = self._where[unit]
+        buffer.free = self._device.mark()
+        buffer.spare = True
+
+
+class LendStream:
+    """Units compute from the memory of the store: a device that shares it needs no copy."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._bound: set[Unit] = set()
+        self._upcoming: list[Unit] = []
+        self._entered: list[Unit] = []
+
+    def begin(self, units: Sequence[Unit], following: Sequence[Unit]) -> None:
+        self._expect([*units, *following])
+
+    def enter(self, unit: Unit) -> None:
+        if unit not in self._upcoming:
+            self._expect([unit, *self._upcoming])
+        elif self._upcoming[0] is not unit:
+            self._expect(self._upcoming[self._upcoming.index(unit) :])
+        memory = self._store.acquire(unit)
+        self._entered.append(unit)
+        self._bound.add(unit)
+        unit.bind(memory)
+        self._upcoming.pop(0)
+
+    def leave(self, unit: Unit) -> None:
+        self._entered.remove(unit)
+        self._done(unit)
+
+    def end(self) -> None:
+        while self._entered:
+            self._done(self._entered.pop())
+
+    def stay(self, units: Collection[Unit]) -> None:
+        while self._bound:
+            self._bound.pop().forget()
+        self._store.keep(units)
+
+    def resize(self, nbytes: int) -> None:
+        """The store has its own buffers."""
+
+    def close(self) -> None:
+        self.end()
+        self.stay(())
+
+    def _expect(self, upcoming: Sequence[Unit]) -> None:
+        self._upcoming = list(upcoming)
+        self._store.expect(upcoming)
+
+    def _done(self, unit: Unit) -> None:
+        unit.unbind()
+        self._store.release(unit, None)

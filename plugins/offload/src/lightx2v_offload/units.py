@@ -1,0 +1,97 @@
+"""What moves as one: the tensors of a block, or of a part of one, side by side in one piece of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightx2v_core.api import ModuleTensor, ModuleWeights
+
+#: GPUs read vectors of 16 bytes and more, and copy lines of 128
+ALIGNMENT = 256
+#: children of a block that take less than this part of it stay with the component
+_SMALL = 1 / 16
+
+
+class Unit:
+    """Tensors of a module that are laid out in one buffer and given to the module together."""
+
+    def __init__(self, name: str, tensors: Sequence[ModuleTensor], *, common: bool = False) -> None:
+        self.name = name
+        #: used in every call of its component
+        self.common = common
+        self.tensors = tuple(tensors)
+        self.offsets: list[int] = []
+        self.nbytes = 0
+        for tensor in self.tensors:
+            self.offsets.append(self.nbytes)
+            self.nbytes += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        self._absent = [_slots(tensor)[tensor.key] for tensor in self.tensors]
+        self._present: dict[int, list[Tensor]] = {}
+
+    def view(self, index: int, memory: Tensor) -> Tensor:
+        """The tensor number ``index`` inside a buffer."""
+        tensor, start = self.tensors[index], self.offsets[index]
+        with torch.inference_mode(False):
+            flat = memory[start : start + tensor.nbytes].view(tensor.dtype)
+            return flat.view(tensor.shape)
+
+    def bind(self, memory: Tensor) -> None:
+        """The module computes with what lies, or is about to lie, in ``memory``."""
+        address = memory.data_ptr()
+        if address not in self._present:
+            with torch.inference_mode(False):
+                self._present[address] = [
+                    nn.Parameter(self.view(index, memory), requires_grad=False)
+                    if tensor.parameter
+                    else self.view(index, memory)
+                    for index, tensor in enumerate(self.tensors)
+                ]
+        for tensor, value in zip(self.tensors, self._present[address], strict=True):
+            _slots(tensor)[tensor.key] = value
+
+    def unbind(self) -> None:
+        """The module has nothing to compute with: whoever tries is told so by torch, and gets no stale weights."""
+        for tensor, value in zip(self.tensors, self._absent, strict=True):
+            _slots(tensor)[tensor.key] = value
+
+    def forget(self) -> None:
+        """Let go of all memory this was bound to."""
+        self.unbind()
+        self._present.clear()
+
+    def __repr__(self) -> str:
+        return f"Unit({self.name})"
+
+
+def _slots(tensor: ModuleTensor) -> dict[str, Tensor | None]:
+    owner = tensor.owner
+    return owner._parameters if tensor.parameter else owner._buffers  # type: ignore[return-value]
+
+
+def divided(
+    module: nn.Module, weights: ModuleWeights, blocks: Sequence[str], granularity: str
+) -> tuple[Unit, dict[str, Unit]]:
+    """What is used in every call, and the units that come and go, by the prefix of their module, in running order."""
+    units: dict[str, Unit] = {}
+    if granularity == "phase":
+        prefixes = [part for block in blocks for part in _phases(module, weights, block)]
+    else:
+        prefixes = list(blocks)
+    for prefix in prefixes:
+        units[prefix] = Unit(prefix, weights.tensors(prefix))
+    moving = {tensor.name for unit in units.values() for tensor in unit.tensors}
+    rest = [tensor for tensor in weights.tensors("") if tensor.name not in moving]
+    return Unit("the rest", rest, common=True), units
+
+
+def _phases(module: nn.Module, weights: ModuleWeights, block: str) -> list[str]:
+    """The larger children of a block. What is left stays with the component: norms and modulation."""
+    sizes = {
+        f"{block}.{name}": sum(tensor.nbytes for tensor in weights.tensors(f"{block}.{name}"))
+        for name, _ in module.get_submodule(block).named_children()
+    }
+    whole = sum(tensor.nbytes for tensor in weights.tensors(block))
+    return [name for name, size in sizes.items() if size > whole * _SMALL]
