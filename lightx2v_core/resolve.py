@@ -14,7 +14,7 @@ from attrs import asdict, evolve, frozen
 from lightx2v_core import __version__, device, memory
 from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_kinds, resolve_adapters
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.candidates import ReadHeader
+from lightx2v_core.checkpoint.candidates import ReadHeader, false_claim
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
@@ -337,7 +337,9 @@ def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
 def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:
     recognition, warnings = found.recognition, []
     for name in recognition.components:
-        part = found.part(name)
+        part, component = found.part(name), found.components[name]
+        if doubt := false_claim(component.files[0].name, component.header):
+            warnings.append(f"{name}: {component.files[0].name}: {doubt}")
         extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
         if extra and part.whole:
             warnings.append(

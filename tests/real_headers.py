@@ -124,10 +124,7 @@ def write_model(folder: Path, name: str) -> None:
             write_sparse_shards(place, tensors, model.shards, model.dtype)
     (folder / "google" / "umt5-xxl").mkdir(parents=True)
     (folder / "google" / "umt5-xxl" / "tokenizer.json").write_text("{}", encoding="utf-8")
-    text = api.Umt5Architecture(
-        vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
-    )
-    write_sparse_pth(folder / "models_t5_umt5-xxl-enc-bf16.pth", api.umt5_tensors(text))
+    write_sparse_pth(folder / "models_t5_umt5-xxl-enc-bf16.pth", text_tensors())
     if model.image_encoder:
         clip = folder / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
         write_sparse_pth(clip, _image_tensors(), "FloatStorage")
@@ -165,6 +162,17 @@ def network_tensors(name: str) -> Tensors:
     from lightx2v_wan22.animate.architecture import AnimateArchitecture, animate_tensors
 
     return animate_tensors(AnimateArchitecture(dit=dit))
+
+
+def text_tensors() -> Tensors:
+    """The umT5-XXL encoder."""
+    from lightx2v_wan21 import api
+
+    return api.umt5_tensors(
+        api.Umt5Architecture(
+            vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
+        )
+    )
 
 
 def _image_tensors() -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
-from lightx2v_core.checkpoint.places import CODED, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, Place
+from lightx2v_core.checkpoint.places import CODED, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.shards import Located, merged, weight_sets
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.specs import ComponentSpec
@@ -95,6 +95,15 @@ def precision_of(header: Header) -> str:
         if info.dtype in CODED and len(info.shape) >= 2:
             sizes[CODED[info.dtype]] = sizes.get(CODED[info.dtype], 0) + info.nbytes
     return max(sizes, key=lambda name: sizes[name]) if sizes else ORIGINAL
+
+
+def false_claim(name: str, header: Header) -> str:
+    """What is wrong with a file's name that says another precision than its tensors have; empty when nothing is."""
+    held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
+    claim = claimed(name)
+    if not claim or claim in held:
+        return ""
+    return f"its name says {claim}, and its weights are {', '.join(sorted(held))}; the tensors decide"
 
 
 def gathered(

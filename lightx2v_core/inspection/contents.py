@@ -9,10 +9,11 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import format_problems, scheme_of
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
-from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, claimed
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
@@ -65,8 +66,9 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
     if not variants:
         problems += doubts
     problems += [f"{shown(item, root)}: {problem}" for problem in format_problems(mapped.header)]
-    problems += _claims(item, mapped, root)
     header = mapped.header
+    if doubt := false_claim(item.located.files[0].name, header):
+        problems.append(f"{shown(item, root)}: {doubt}")
     report = ComponentReport(
         component=part.group or part.name,
         summary=part.summary if part.group is None else "expert",
@@ -133,19 +135,6 @@ def _shape_problems(answer: Recognition, part: ComponentSpec, mapped: Mapped) ->
 
 def _long(shape: Sequence[int]) -> list[int]:
     return [size for size in shape if size != 1]
-
-
-def _claims(item: WeightSet, mapped: Mapped, root: Path) -> list[str]:
-    """Names that claim another precision than the tensors have."""
-    header = mapped.header
-    held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
-    claim = claimed(item.located.files[0].name)
-    if claim and claim not in held:
-        return [
-            f"{shown(item, root)}: its name says {claim}, and its weights are "
-            f"{scheme_of(header) or header.precision}; the tensors decide"
-        ]
-    return []
 
 
 def shown(item: WeightSet, root: Path) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -146,7 +148,7 @@ def comfyui(folder: Path) -> None:
     save_file(pth(folder / f"{VAE}.pth"), folder / "vae" / "wan_2.1_vae.safetensors")
     text = renamed(pth(folder / f"{T5}.pth"), TO_TRANSFORMERS)
     text["spiece_model"] = torch.zeros(9, dtype=torch.uint8)
-    save_file(text, folder / "text_encoders" / "umt5_xxl_fp16.safetensors")
+    save_file(text, folder / "text_encoders" / "umt5_xxl_bf16.safetensors")
     shutil.move(folder / "config.json", folder / "diffusion_models" / "config.json")
     for name in (T5, VAE):
         (folder / f"{name}.pth").unlink()
@@ -198,6 +200,18 @@ LAYOUTS: Mapping[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="session")
+def guides() -> ModuleType:
+    """Writers of the guides' folders at their real sizes."""
+    pytest.importorskip("lightx2v_wan22", reason="lightx2v-wan22 is not installed")
+    spec = importlib.util.spec_from_file_location("guides", Path(__file__).with_name("guides.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Wan2.1 text-to-video checkpoint, made once."""
     writer = pytest.importorskip("lightx2v_wan21.tiny", reason="lightx2v-wan21 is not installed")
@@ -206,13 +220,20 @@ def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def arrange(tiny_wan: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """``arrange(layout)``: the tiny checkpoint in a layout."""
+@pytest.fixture(scope="session")
+def arrange_into(tiny_wan: Path) -> Arrange:
+    """``arrange_into(folder, layout)``: the tiny checkpoint in a layout, in a new folder."""
 
-    def make(layout: str) -> Path:
-        folder = Path(shutil.copytree(tiny_wan, tmp_path / "model"))
+    def make(folder: Path, layout: str) -> Path:
+        shutil.copytree(tiny_wan, folder)
         LAYOUTS[layout](folder)
         return folder
 
     return make
+
+
+@pytest.fixture
+def arrange(arrange_into: Arrange, tmp_path: Path) -> Callable[[str], Path]:
+    """``arrange(layout)``: the tiny checkpoint in a layout."""
+
+    return lambda layout: arrange_into(tmp_path / "model", layout)

@@ -155,3 +155,10 @@ def test_what_is_passed_over_is_named(arrange: Arrange) -> None:
     vae = part(planned(folder), "vae")
     assert vae.files == (str(folder / f"{VAE}.pth"),)
     assert vae.passed_over == (f"fp8/{VAE}.pth (float32)",)
+
+
+def test_a_name_that_claims_another_precision_is_doubted(arrange: Arrange) -> None:
+    folder = arrange("single_ordinary")
+    (folder / "my_wan.safetensors").rename(folder / "my_wan_fp8.safetensors")
+    (doubt,) = planned(folder).warnings
+    assert "its name says fp8, and its weights are float32; the tensors decide" in doubt
