@@ -23,7 +23,8 @@ def inspection_text(found: Inspection) -> str:
     if not (found.components or found.loras or found.others):
         lines.append("  no weight files")
     lines += [f"problem: {problem}" for problem in found.problems]
-    lines += [f"cannot run: {obstacle}" for obstacle in found.obstacles]
+    how = "as it is, it cannot run" if found.runnable else "cannot run"
+    lines += [f"{how}: {obstacle}" for obstacle in found.obstacles]
     if found.runnable:
         lines.append("can run")
         lines += [

@@ -28,26 +28,24 @@ def possible_runs(
     """The runs that are possible, and why others are not."""
     runs: list[Runnable] = []
     obstacles: list[str] = []
+    asked_for: list[str] = []
     seen: set[tuple[Any, ...]] = set()
     for settings in _alternatives(folder, networks):
         values = [Value(path=path, value=value, origin="inspect") for path, value in settings.items()]
         try:
             found = runnable(load_config({"model_path": str(folder)}, values), plugins, read)
         except LightX2VError as exc:
-            if str(exc) not in obstacles:
-                obstacles.append(str(exc))
+            obstacles.append(str(exc))
+            if not settings:
+                asked_for = [str(exc)]
             continue
         files = tuple(sorted(str(c.files) for name, c in found.components.items() if found.part(name).main))
         if files in seen:
             continue
         seen.add(files)
         runs += _runs(folder, found, settings)
-    return runs, [] if runs and len(seen) >= len(networks) else _shortest(obstacles, bool(runs))
-
-
-def _shortest(obstacles: Sequence[str], some: bool) -> list[str]:
-    """The first obstacle is that of the folder as it is; those of alternatives only repeat it."""
-    return list(obstacles[:0] if some else obstacles[:1])
+    # the first is that of the folder as it is, when it does not run without a word; those of alternatives repeat it
+    return runs, asked_for if runs else obstacles[:1]
 
 
 def _alternatives(

@@ -101,17 +101,20 @@ MUTATIONS: tuple[Mutation, ...] = (
 )  # fmt: skip
 
 
+class World:
+    """The whole folders and the plugins; with a short repr, because hypothesis prints it."""
+
+    def __init__(self, starts: dict[str, Path], plugins: PluginSet) -> None:
+        self.starts, self.plugins = starts, plugins
+
+    def __repr__(self) -> str:
+        return "world"
+
+
 @pytest.fixture(scope="module")
-def starts(
-    tiny_wan: Path, tmp_path_factory: pytest.TempPathFactory, arrange_into: Callable[[Path, str], Path]
-) -> dict[str, Path]:
+def world(tmp_path_factory: pytest.TempPathFactory, arrange_into: Callable[[Path, str], Path]) -> World:
     root = tmp_path_factory.mktemp("starts")
-    return {name: arrange_into(root / name, name) for name in STARTS}
-
-
-@pytest.fixture(scope="module")
-def plugins() -> PluginSet:
-    return load_plugins()
+    return World({name: arrange_into(root / name, name) for name in STARTS}, load_plugins())
 
 
 def plan_or_message(folder: Path, plugins: PluginSet) -> Plan | str:
@@ -131,20 +134,17 @@ def plan_or_message(folder: Path, plugins: PluginSet) -> Plan | str:
     ),
 )
 def test_any_damage_is_reported_or_harmless(
-    starts: dict[str, Path],
-    plugins: PluginSet,
-    start: str,
-    steps: list[tuple[Callable[[Path, Numbers], None], Numbers]],
+    world: World, start: str, steps: list[tuple[Mutation, Numbers]]
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(shutil.copytree(starts[start], Path(place) / "model"))
+        folder = Path(shutil.copytree(world.starts[start], Path(place) / "model"))
         for mutate, numbers in steps:
             if files(folder):
                 mutate(folder, numbers)
         began = time.perf_counter()
-        found = inspect(folder, plugins)
+        found = inspect(folder, world.plugins)
         assert inspection_text(found)
-        plan = plan_or_message(folder, plugins)
+        plan = plan_or_message(folder, world.plugins)
         assert time.perf_counter() - began < 60
         if isinstance(plan, str):
             # the report says it too, or says that nothing can be run
@@ -160,7 +160,7 @@ def test_any_damage_is_reported_or_harmless(
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_the_start_is_whole(starts: dict[str, Path], plugins: PluginSet, name: str) -> None:
-    found = inspect(starts[name], plugins)
+def test_the_start_is_whole(world: World, name: str) -> None:
+    found = inspect(world.starts[name], world.plugins)
     assert (found.problems, found.obstacles) == ((), ())
-    assert isinstance(plan_or_message(starts[name], plugins), Plan)
+    assert isinstance(plan_or_message(world.starts[name], world.plugins), Plan)
