@@ -422,6 +422,43 @@ class Target:
 
 
 @frozen(kw_only=True)
+class RepositoryFiles:
+    """Files of a hub repository that make one component, or go with one (``tokenizer``, ``config``)."""
+
+    component: str
+    #: globs of paths in the repository: all that match; or, if ``single``, the one file that the first of them with any
+    #: matches
+    files: tuple[str, ...]
+    single: bool = False
+    #: ``original``, ``fp8``, ``int8``, ...; None when it goes with every precision
+    precision: str | None = None
+    #: the sub-folder of the model's folder that they go into; None: where they are in the repository
+    folder: str | None = None
+    #: fetched only when it is asked for
+    optional: bool = False
+
+
+@frozen(kw_only=True)
+class Repository:
+    """A model, or a part of one, that can be downloaded: which files of a hub repository are what.
+
+    A repository that holds several models is several of these.
+    """
+
+    #: what it is asked for by, such as ``wan2.1-t2v-1.3b``
+    name: str = field(validator=v.matches_re(r"[a-z0-9][a-z0-9._-]*"))
+    #: ``owner/name`` on the hub
+    repo: str = field(validator=v.matches_re(r"[\w.-]+/[\w.-]+"))
+    summary: str
+    kind: str = field(validator=v.in_(("official", "single-file", "structured", "lora", "part")))
+    tasks: tuple[str, ...]
+    files: tuple[RepositoryFiles, ...]
+    distilled: bool = False
+    #: names of other ones; what this one lacks comes from the first that has it
+    companions: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class ModelSpec(Spec[C]):
     """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
 
@@ -445,5 +482,7 @@ class ModelSpec(Spec[C]):
     #: other names of the family, from existing scripts and configurations -> whether they ask for a distilled network
     #: (None: they do not say)
     aliases: Mapping[str, bool | None] = field(factory=dict)
+    #: where its files can be downloaded
+    repositories: tuple[Repository, ...] = ()
     #: writes a tiny checkpoint with random weights, for tests and demonstrations
     write_tiny: Callable[[Path, int], None] | None = None

@@ -86,6 +86,8 @@ class _Bars(_Quiet):
         elif isinstance(event, PhaseStarted):
             self._open(event)
         elif isinstance(event, Progress):
+            if event.phase == "download" and event.detail:
+                self._bar.set_postfix_str(event.detail[-40:], refresh=False)
             self._bar.update(event.done - self._bar.n)
         elif isinstance(event, StepDone):
             self._bar.update(1)

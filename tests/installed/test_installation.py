@@ -35,7 +35,8 @@ SCRIPT = Path(sys.executable).with_name("lightx2v-core")
 #: what installing the core brings, and what each of its extras adds
 CORE_REQUIRES = {
     "": {
-        "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch", "tqdm",
+        "attrs", "av", "cattrs", "click", "filelock", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch",
+        "tqdm",
     },
     "offload": {"lightx2v-offload"},
     "wan21": {"lightx2v-wan21"},

@@ -20,6 +20,7 @@ from lightx2v_core.api import (
 )
 from lightx2v_wan21.components import DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
 from lightx2v_wan21.options import Wan21Options
+from lightx2v_wan21.repositories import REPOSITORIES
 
 if TYPE_CHECKING:
     from lightx2v_core.api import ModelParts, Request, VideoModel
@@ -97,6 +98,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             memory=_memory,
             stages=_stages,
             build=_build,
+            repositories=REPOSITORIES,
             write_tiny=_write_tiny,
         )
     ]

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from lightx2v_core.api import ComponentSpec, ModelSpec, TaskSpec, hookimpl
 from lightx2v_wan21.api import ANY_FILE, DIT, DIT_COMFYUI, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
+from lightx2v_wan22 import repositories
 from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, BLUR_KERNELS, VAE22_DIFFUSERS
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
 
@@ -92,6 +93,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
             },
             components=(*EXPERTS, TEXT_ENCODER, VAE21, TINY_VAE),
+            repositories=repositories.A14B,
             aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
             stages=_late("a14b.variants", "stages"),
             **_functions("a14b"),
@@ -102,6 +104,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
             config=Ti2vOptions,
             tasks={"t2v": TaskSpec(), "i2v": TaskSpec(required=frozenset({"image"}))},
             components=(DIT, TEXT_ENCODER, VAE22, TINY_VAE22),
+            repositories=repositories.TI2V,
             aliases={"wan2.2": None},
             **_functions("ti2v"),
         ),
@@ -118,6 +121,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 )
             },
             components=(ANIMATE, TEXT_ENCODER, CLIP, VAE21, TINY_VAE),
+            repositories=repositories.ANIMATE,
             aliases={"wan2.2_animate": None},
             **_functions("animate"),
         ),

@@ -1,0 +1,156 @@
+"""A download in words: the files and their sizes, the catalogue, and what to do with the folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightx2v_core.cli.options import RUN_OPTIONS
+from lightx2v_core.events import DownloadReady
+from lightx2v_core.hub.catalogue import Ask, Entry
+from lightx2v_core.hub.choice import Choice
+from lightx2v_core.hub.local import State, in_words
+
+#: the state of a file -> what a person reads
+_WORDS = {
+    "whole": "is there",
+    "unrecorded": "is there, to be checked",
+    "changed": "newer on the hub",
+    "other": "another file is there",
+    "begun": "begun",
+    "absent": "",
+}
+
+
+def described(folder: Path, choice: Choice, states: Sequence[State], free: int) -> DownloadReady:
+    """What a download does, as data."""
+    return DownloadReady(
+        folder=str(folder),
+        files=[
+            {
+                "repo": state.wanted.remote.repo,
+                "commit": state.wanted.remote.commit,
+                "path": state.wanted.remote.path,
+                "target": state.wanted.target,
+                "component": state.wanted.component,
+                "precision": state.wanted.precision,
+                "bytes": state.wanted.remote.size,
+                "missing": state.missing,
+                "state": state.word,
+            }
+            for state in states
+        ],
+        total=sum(state.wanted.remote.size for state in states),
+        missing=sum(state.missing for state in states),
+        free=free,
+        left_out=[{"repo": file.repo, "path": file.path, "bytes": file.size} for file in choice.left],
+        notes=list(choice.notes),
+    )
+
+
+def choice_text(ready: DownloadReady) -> str:
+    """The files, a line each, and the sums."""
+    lines = []
+    for repo in dict.fromkeys(file["repo"] for file in ready.files):
+        files = [file for file in ready.files if file["repo"] == repo]
+        lines.append(f"{repo} ({files[0]['commit'][:12]})")
+        width = max(len(file["target"]) for file in files)
+        for file in files:
+            what = f"{file['component']} {file['precision']}".strip()
+            state = _WORDS[file["state"]]
+            if file["state"] == "begun":
+                state = f"{in_words(file['bytes'] - file['missing'])} are there"
+            notes = ", ".join(part for part in (what, state) if part)
+            lines.append(f"  {file['target']:<{width}}  {in_words(file['bytes']):>11}  {notes}".rstrip())
+    lines += [f"note: {note}" for note in ready.notes]
+    if ready.left_out:
+        names = ", ".join(file["path"] for file in ready.left_out[:6])
+        more = f" and {len(ready.left_out) - 6} more" if len(ready.left_out) > 6 else ""
+        size = in_words(sum(file["bytes"] for file in ready.left_out))
+        lines.append(f"left out: {names}{more} ({size})")
+    count = f"{len(ready.files)} file{'s' if len(ready.files) != 1 else ''}"
+    lines.append(
+        f"{count}, {in_words(ready.total)}, of which {in_words(ready.missing)} to fetch into {ready.folder} "
+        f"({in_words(ready.free)} free)"
+    )
+    return "\n".join(lines)
+
+
+def catalogue_text(entries: Sequence[Entry]) -> str:
+    """What can be asked for by name."""
+    if not entries:
+        return "no loaded plugin names a repository; any repository of the hub can be given as owner/name"
+    rows = [
+        (entry.name, "/".join(entry.repository.tasks), ", ".join(entry.precisions), entry.repository.repo)
+        for entry in entries
+    ]
+    rows.insert(0, ("NAME", "TASK", "PRECISION", "REPOSITORY"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def catalogue_json(entries: Sequence[Entry]) -> str:
+    """The catalogue as one line of JSON."""
+    return json.dumps(
+        [
+            {
+                "name": entry.name,
+                "model": entry.model.name,
+                "repo": entry.repository.repo,
+                "kind": entry.repository.kind,
+                "tasks": list(entry.repository.tasks),
+                "precisions": list(entry.precisions),
+                "distilled": entry.repository.distilled,
+                "summary": entry.repository.summary,
+            }
+            for entry in entries
+        ]
+    )
+
+
+def commands(folder: Path, entry: Entry | None, ask: Ask, choice: Choice) -> list[str]:
+    """The command lines that plan and run what a folder holds now."""
+    if entry is not None and entry.repository.kind in ("lora", "part"):
+        return [f"lightx2v-core run --model-path MODEL{_adapters(folder, choice)} --prompt TEXT"]
+    line = f"--model-path {shlex.quote(str(folder))}"
+    if entry is None:
+        return [f"lightx2v-core plan {line}"]
+    tasks = entry.repository.tasks
+    task = ask.task or tasks[0]
+    if len(tasks) > 1:
+        line += f" --task {task}"
+    required = entry.model.tasks[task].required
+    for option in RUN_OPTIONS:
+        if option.key[0] == "inputs" and option.key[-1] in required:
+            line += f" {option.names[0]} {option.metavar}"
+    line += _precision(choice)
+    return [f"lightx2v-core plan {line}", f"lightx2v-core run {line} --prompt TEXT --output video.mp4"]
+
+
+def _adapters(folder: Path, choice: Choice) -> str:
+    """``--lora`` for each LoRA file; those of one expert are given to it."""
+    text = ""
+    for item in choice.wanted:
+        if "lora" in item.component:
+            expert = next((f"{word}:" for word in ("high", "low") if item.component.startswith(word)), "")
+            text += f" --lora {expert}{shlex.quote(str(folder / item.target))}"
+    return text
+
+
+def _precision(choice: Choice) -> str:
+    """What a run must be told when a component came in several precisions."""
+    found: dict[str, list[str]] = {}
+    for item in choice.wanted:
+        precisions = found.setdefault(item.component, [])
+        if item.precision and item.precision not in precisions:
+            precisions.append(item.precision)
+    return "".join(
+        " --set " + shlex.quote(f'components.{component}.precision="{precisions[-1]}"')
+        for component, precisions in found.items()
+        if len(precisions) > 1
+    )

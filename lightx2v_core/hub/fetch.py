@@ -1,0 +1,222 @@
+"""Fetches files: several at once, each resumed where it ended, checked against its hash, and named when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import evolve
+
+from lightx2v_core.errors import LightX2VError, OutputError, RunError
+from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, Warned
+from lightx2v_core.hub.choice import Wanted
+from lightx2v_core.hub.local import (
+    State,
+    alone,
+    check_space,
+    drop_stale,
+    examined,
+    fed,
+    in_words,
+    new_hash,
+    publish,
+    write_record,
+)
+from lightx2v_core.hub.remote import KEPT, failures
+from lightx2v_core.hub.transfer import Partial, ask_for_rest
+
+#: files fetched at the same time
+WORKERS = 4
+#: seconds to wait after an attempt that brought nothing; when all are used up, the last failure is told
+_PAUSES = (0.5, 1.0, 2.0)
+#: seconds between two events of progress
+_TICK = 0.1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def fetch(folder: Path, wanted: Sequence[Wanted], *, force: bool, emit: Emit) -> tuple[State, ...]:
+    """Bring every wanted file into ``folder``; returns what was there before. What is there and whole is kept.
+
+    Raises:
+        OutputError: the disk has not enough space, cannot be written, or a different file has one of the names and
+            ``force`` was not given. Nothing was fetched then.
+        RequestError: a file may not be read, or is gone.
+        RunError: the way to the hub failed, or it sent something else than it lists. Whole files stay, and so does
+            what is begun.
+    """
+    with alone(folder):
+        states = _checked(folder, examined(folder, wanted), emit)
+        others = [state for state in states if state.word == "other"]
+        if others and not force:
+            names = "\n".join(f"  {state.wanted.target}" for state in others)
+            raise OutputError(
+                f"{folder} holds other files of these names; --force replaces them, --exclude leaves them:\n{names}"
+            )
+        missing = [state for state in states if state.word != "whole"]
+        check_space(folder, sum(state.missing for state in missing))
+        drop_stale(missing)
+        if missing:
+            _Fetching(folder, missing, emit).run()
+    return states
+
+
+def _checked(folder: Path, states: Sequence[State], emit: Emit) -> tuple[State, ...]:
+    """The states, with files that have no record hashed: they are whole, or other files."""
+    unrecorded = [state for state in states if state.word == "unrecorded"]
+    if not unrecorded:
+        return tuple(states)
+    total, done, start = sum(state.wanted.remote.size for state in unrecorded), 0, time.monotonic()
+    emit(PhaseStarted(phase="check", total=total, unit="bytes"))
+    for state in unrecorded:
+        name, hashing = state.wanted.target, new_hash(state.wanted.remote)
+
+        def report(count: int, name: str = name) -> None:
+            nonlocal done
+            done += count
+            emit(Progress(phase="check", done=done, total=total, detail=name))
+
+        if fed(hashing, state.path, report).hexdigest() == state.wanted.remote.etag:
+            write_record(folder, state.wanted)
+    emit(PhaseDone(phase="check", seconds=time.monotonic() - start))
+    after = examined(folder, [state.wanted for state in states])
+    # what has no record now is as large as the wanted file and is another one
+    return tuple(
+        evolve(state, word="other", have=0) if state.word == "unrecorded" else state for state in after
+    )
+
+
+class _Stopped(Exception):
+    """Another file failed, or the user interrupts."""
+
+
+class _Fetching:
+    """One fetch of several files by worker threads. They only count; events come from the caller's thread."""
+
+    def __init__(self, folder: Path, states: Sequence[State], emit: Emit) -> None:
+        self._folder = folder
+        self._emit = emit
+        self._total = sum(state.wanted.remote.size for state in states)
+        self._waiting = sorted(states, key=lambda state: state.missing, reverse=True)
+        self._lock = threading.Lock()
+        self._done = sum(state.have for state in states)
+        self._named = ""
+        self._said: list[str] = []
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Fetch all, or raise the first failure. An interrupt does not wait for the network."""
+        start = time.monotonic()
+        self._emit(PhaseStarted(phase="download", total=self._total, unit="bytes"))
+        count = min(WORKERS, len(self._waiting))
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        shown = -1
+        try:
+            while self._failure is None and any(thread.is_alive() for thread in threads):
+                shown = self._report(shown)
+                next((thread for thread in threads if thread.is_alive()), threads[0]).join(_TICK)
+        finally:
+            self._stop.set()
+            end = time.monotonic() + 1.0
+            for thread in threads:
+                thread.join(max(end - time.monotonic(), 0))
+        self._report(shown)
+        if self._failure is not None:
+            raise self._failure
+        self._emit(PhaseDone(phase="download", seconds=time.monotonic() - start))
+
+    def _report(self, shown: int) -> int:
+        with self._lock:
+            done, named, said, self._said = self._done, self._named, self._said, []
+        for message in said:
+            self._emit(Warned(message=message))
+        if done != shown:
+            self._emit(Progress(phase="download", done=done, total=self._total, detail=named))
+        return done
+
+    def _count(self, change: int, name: str) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self._done, self._named = self._done + change, name
+
+    def _say(self, message: str) -> None:
+        with self._lock:
+            self._said.append(message)
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    if not self._waiting:
+                        return
+                    state = self._waiting.pop(0)
+                self._one(state)
+        except _Stopped:
+            return
+        except BaseException as exc:
+            with self._lock:
+                self._failure = self._failure or exc
+
+    def _one(self, state: State) -> None:
+        """Bring one file to its name; what was begun of it and does not fit is fetched anew, once."""
+        remote, name = state.wanted.remote, state.wanted.target
+        resumed, matches = self._grow(state)
+        if resumed and not matches:
+            self._say(f"{name}: what was begun of it does not fit the rest; it is fetched anew")
+            state.partial.unlink()
+            self._count(-remote.size, name)
+            _, matches = self._grow(state)
+        if not matches:
+            state.partial.unlink()
+            raise RunError(
+                f"{remote.repo}/{remote.path} arrived with another content than the hub lists for it, and was thrown "
+                "away; give the same command again, and without a mirror (HF_ENDPOINT) if there is one"
+            )
+        publish(state, self._folder)
+
+    def _grow(self, state: State) -> tuple[bool, bool]:
+        """Fetch what is missing of a file: whether some of it was there, and whether it is now what it should be."""
+        name = state.wanted.target
+        try:
+            with state.partial.open("ab", buffering=0) as file:
+                partial = Partial(file, state, lambda change: self._count(change, name))
+                resumed = partial.size > 0
+                self._transfer(partial, state)
+                os.fsync(file.fileno())
+        except OSError as exc:
+            if exc.errno in _FULL:
+                raise OutputError(
+                    f"no space left in {self._folder} for {name} of {in_words(state.wanted.remote.size)} "
+                    f"({exc.strerror}); make room; {KEPT}"
+                ) from exc
+            raise OutputError(f"{state.partial} cannot be written: {exc.strerror or exc}") from exc
+        return resumed, partial.matches
+
+    def _transfer(self, partial: Partial, state: State) -> None:
+        """Ask for the rest until it is there, or several attempts in a row brought nothing."""
+        remote, fruitless = state.wanted.remote, 0
+        while partial.size < remote.size:
+            before = partial.size
+            problem: LightX2VError = RunError(
+                f"{remote.repo}/{remote.path} ends before {in_words(remote.size)}; {KEPT}"
+            )
+            try:
+                with failures(remote.repo, remote.commit, remote.path):
+                    ask_for_rest(partial, remote)
+            except RunError as exc:
+                problem = exc
+            if partial.size > before:
+                fruitless = 0
+            elif fruitless == len(_PAUSES):
+                raise problem
+            elif self._stop.wait(_PAUSES[fruitless]):
+                raise _Stopped
+            else:
+                fruitless += 1

@@ -1,0 +1,190 @@
+"""What of a download is in the folder already, and the records of it.
+
+A record lies at ``.cache/huggingface/download/FILE.metadata``: the commit, the ETag and the time, a line each. It is
+the format of huggingface_hub's own downloads into a folder, so what ``hf download --local-dir`` fetched is known here,
+and the other way round. What is not whole yet lies beside the records and never under its own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from lightx2v_core.errors import OutputError
+from lightx2v_core.hub.choice import Wanted
+from lightx2v_core.hub.remote import RECORDS, RemoteFile
+
+_DOWNLOADS = f"{RECORDS}/download"
+#: bytes read at once while a file is hashed
+_CHUNK = 8 << 20
+
+
+@frozen(kw_only=True)
+class State:
+    """What there is of a wanted file."""
+
+    wanted: Wanted
+    #: its path in the folder
+    path: Path = field(repr=str)
+    #: where it grows until it is whole
+    partial: Path
+    #: ``whole``; ``unrecorded``: as large as wanted, and its hash is not known; ``changed``: the repository has a newer
+    #: one; ``other``: another file of that name; ``begun``; ``absent``
+    word: str
+    #: bytes that need not be fetched
+    have: int
+
+    @property
+    def missing(self) -> int:
+        return self.wanted.remote.size - self.have
+
+
+def examined(folder: Path, wanted: Iterable[Wanted]) -> tuple[State, ...]:
+    """The state of every wanted file, from sizes, times and records. ``OutputError`` when a folder is in the way."""
+    return tuple(_state(folder, item) for item in wanted)
+
+
+def _state(folder: Path, wanted: Wanted) -> State:
+    remote, path = wanted.remote, folder / wanted.target
+    partial = (
+        folder
+        / _DOWNLOADS
+        / f"{hashlib.sha1(wanted.target.encode()).hexdigest()[:16]}.{remote.etag}.incomplete"
+    )
+    word, have = _there(folder, wanted)
+    if word in ("absent", "changed"):
+        begun = partial.stat().st_size if partial.is_file() else 0
+        have = begun if begun <= remote.size else 0
+        word = "begun" if have and word == "absent" else word
+    return State(wanted=wanted, path=path, partial=partial, word=word, have=have)
+
+
+def _there(folder: Path, wanted: Wanted) -> tuple[str, int]:
+    """What lies under the name of a file, and how many of its bytes."""
+    remote, path = wanted.remote, folder / wanted.target
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder, and {remote.repo}/{remote.path} is to be written there")
+        stat = path.stat()
+    except FileNotFoundError:
+        return "absent", 0
+    except NotADirectoryError:
+        raise OutputError(f"{path} cannot be written: a file is where its folder should be") from None
+    except OSError as exc:
+        raise OutputError(f"{path} cannot be looked at: {exc.strerror}") from exc
+    recorded = _record(folder, wanted.target)
+    if recorded is not None and stat.st_mtime - 1 <= recorded[1]:
+        if recorded[0] != remote.etag:
+            return "changed", 0
+        if stat.st_size == remote.size:
+            return "whole", remote.size
+    return ("unrecorded", remote.size) if stat.st_size == remote.size else ("other", 0)
+
+
+def _record(folder: Path, target: str) -> tuple[str, float] | None:
+    """ETag and time of a record; ``None`` without a readable one."""
+    try:
+        _, etag, when = _record_path(folder, target).read_text(encoding="utf-8").split("\n")[:3]
+        return etag.strip(), float(when)
+    except (OSError, ValueError):  # absent or damaged: the file itself is looked at instead
+        return None
+
+
+def _record_path(folder: Path, target: str) -> Path:
+    return folder / _DOWNLOADS / f"{target}.metadata"
+
+
+def write_record(folder: Path, wanted: Wanted) -> None:
+    """Note that a file is whole, of this version, as of now."""
+    path = _record_path(folder, wanted.target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{wanted.remote.commit}\n{wanted.remote.etag}\n{time.time()}\n", encoding="utf-8")
+
+
+def new_hash(remote: RemoteFile) -> Any:
+    """The hash a file is known by, to be fed its content."""
+    if remote.sha256 is not None:
+        return hashlib.sha256()
+    return hashlib.sha1(f"blob {remote.size}\0".encode())  # what git calls a file by
+
+
+def fed(hashing: Any, path: Path, report: Callable[[int], None]) -> Any:
+    """``hashing`` after the content of a file; ``report`` gets the bytes of each piece."""
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            hashing.update(piece)
+            report(len(piece))
+    return hashing
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """``OutputError`` when the disk of a folder has not this many bytes left."""
+    free = free_bytes(folder)
+    if needed > free:
+        raise OutputError(
+            f"{folder} has {in_words(free)} left and {in_words(needed)} are to be fetched; free "
+            f"{in_words(needed - free)}, or name another folder with --to"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes left where a folder is or will be."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for one download. ``OutputError`` when another one has it, or it cannot be written."""
+    from filelock import FileLock, Timeout
+
+    place = folder / RECORDS
+    try:
+        (folder / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
+        ignore = place / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+        lock = FileLock(place / "lightx2v-core.lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(f"another download is writing to {folder}; wait for it, or stop it") from None
+    except OSError as exc:
+        raise OutputError(
+            f"{folder} cannot be written: {exc.strerror or exc}; name another with --to"
+        ) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def drop_stale(states: Sequence[State]) -> None:
+    """Remove what was begun of other versions of these files."""
+    for state in states:
+        stem = state.partial.name.partition(".")[0]
+        for path in state.partial.parent.glob(f"{stem}.*.incomplete"):
+            if path != state.partial:
+                path.unlink(missing_ok=True)
+
+
+def publish(state: State, folder: Path) -> None:
+    """Give a whole file its name, in one step, and note it."""
+    state.path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(state.partial, state.path)
+    write_record(folder, state.wanted)
+
+
+def in_words(size: int) -> str:
+    """Bytes as people read them."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
