@@ -58,7 +58,7 @@ def choice_text(ready: DownloadReady) -> str:
         lines.append(f"{repo} ({files[0]['commit'][:12]})")
         width = max(len(file["target"]) for file in files)
         for file in files:
-            what = f"{file['component']} {file['precision']}".strip()
+            what = file["component"] + (f" ({file['precision']})" if file["precision"] else "")
             state = _WORDS[file["state"]]
             if file["state"] == "begun":
                 state = f"{in_words(file['bytes'] - file['missing'])} are there"
@@ -122,7 +122,7 @@ def commands(folder: Path, entry: Entry | None, ask: Ask, choice: Choice) -> lis
         return [f"lightx2v-core plan {line}"]
     tasks = entry.repository.tasks
     task = ask.task or tasks[0]
-    if len(tasks) > 1:
+    if len(entry.model.tasks) > 1:
         line += f" --task {task}"
     required = entry.model.tasks[task].required
     for option in RUN_OPTIONS:

@@ -161,12 +161,6 @@ class Download:
         assert "Traceback" not in done.stderr, done.stderr
         return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.line(*arguments), cwd=self.folder, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
-
     def line(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "lightx2v_core", "download", *map(str, arguments)]
 
@@ -196,6 +190,29 @@ def download(hub: Hub, acme: Path, tmp_path: Path) -> Download:
     env = {name: value for name, value in env.items() if not name.startswith(kept)}
     (tmp_path / "work").mkdir()
     return Download(folder=tmp_path / "work", env=env)
+
+
+#: starts the command and does not wait for it
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(download: Download) -> Iterator[Start]:
+    """What is still running at the end of the test is killed."""
+    running = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            download.line(*arguments), cwd=download.folder, env=download.env, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
 #: runs the command in this process and the current folder: exit status, standard output, standard error
