@@ -172,8 +172,10 @@ def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
 class EulerOptions:
     """Options of the ``euler`` scheduler."""
 
-    #: ``linear`` starts at noise level 1, ``unipc`` is the grid of the ``unipc`` scheduler
-    grid: Literal["linear", "unipc"] = "linear"
+    grid: Literal["linear", "unipc"] = field(
+        default="linear",
+        metadata={"help": "linear starts at noise level 1, unipc is the grid of the unipc scheduler"},
+    )
 
 
 def _unipc(_config: NoOptions, ctx: SchedulerContext) -> Scheduler:
@@ -203,8 +205,11 @@ def _denoising_steps(_instance: object, _attribute: object, value: tuple[int, ..
 class DistillOptions:
     """Options of the ``distill`` scheduler."""
 
-    #: timesteps of training to visit, falling
-    denoising_steps: tuple[int, ...] = field(default=(1000, 750, 500, 250), validator=_denoising_steps)
+    denoising_steps: tuple[int, ...] = field(
+        default=(1000, 750, 500, 250),
+        validator=_denoising_steps,
+        metadata={"help": "timesteps of training to visit, falling"},
+    )
 
 
 def _distill(config: DistillOptions, ctx: SchedulerContext) -> Scheduler:

@@ -12,6 +12,7 @@ from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
 from lightx2v_core.config.model import Section
+from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import ConfigError
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.registry import Registry
@@ -51,6 +52,13 @@ def show(**parameters: Any) -> None:
         return
     for line in lines(loaded.to_json(), (), loaded):
         click.echo(line)
+
+
+@command.command("schema")
+@common_options
+def schema_command(**parameters: Any) -> None:
+    """Print a JSON Schema of configurations, with the options of everything that is installed, for editors."""
+    click.echo(json.dumps(schema(plugins_from(parameters)), ensure_ascii=False, indent=2))
 
 
 def _show_warnings(loaded: LoadedConfig) -> None:

@@ -85,15 +85,10 @@ def _changing_resolution(reading: Reading) -> None:
             if name in reading.facts:
                 reading.warn(name, "not used, since changing_resolution is not true")
         return
-    if steps is None:
-        total = reading.value("infer_steps")
-        if total is None:
-            reading.refuse("changing_resolution", "say when, with changing_resolution_steps")
-            return
-        steps = [total // 2]
     keys = ("changing_resolution", "resolution_rate", "changing_resolution_steps")
     reading.say(_option("changing_resolution_rates"), list(rates or [0.75]), *keys)
-    reading.say(_option("changing_resolution_steps"), list(steps), *keys)
+    if steps is not None:  # half of all steps otherwise, which the models know too
+        reading.say(_option("changing_resolution_steps"), list(steps), *keys)
 
 
 def _replacement(reading: Reading) -> None:

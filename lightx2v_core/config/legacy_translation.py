@@ -231,3 +231,8 @@ def _is(value: Any, kind: str) -> bool:
 def _short(value: Any) -> str:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def type_words(key: LegacyKey) -> list[str]:
+    """What the value of a key may be, in words."""
+    return [_WORDS[kind] for kind in key.types]

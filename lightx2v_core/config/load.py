@@ -107,11 +107,12 @@ def _read(
 ) -> tuple[dict[str, Any], str, jsonc.Document | None]:
     """Plain data, what to call it, and its text if it has one."""
     if source is None or isinstance(source, Mapping):
-        return _copied(source or {}), "config", None
-    document = jsonc.read_document(Path(source))
-    data = _copied(document.value)
-    data.pop("$schema", None)
-    return data, str(source), document
+        document, data, name = None, _copied(source or {}), "config"
+    else:
+        document = jsonc.read_document(Path(source))
+        data, name = _copied(document.value), str(source)
+    data.pop("$schema", None)  # for editors
+    return data, name, document
 
 
 def _is_legacy(key: str) -> bool:

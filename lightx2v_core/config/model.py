@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -12,19 +12,27 @@ from attrs import validators as v
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
-def _between(low: float, high: float, *, above: bool = False) -> Callable[[Any, Any, Any], None]:
-    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if
-    ``above``. None passes: it means that nothing was said."""
+@frozen
+class Between:
+    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if ``above``.
+    None passes: it means that nothing was said."""
 
-    def check(_instance: Any, attribute: Any, value: Any) -> None:
+    low: float
+    high: float
+    above: bool = False
+
+    def __call__(self, _instance: Any, attribute: Any, value: Any) -> None:
         for number in value if isinstance(value, Sequence) else (value,):
-            if number is None or ((low < number if above else low <= number) and number <= high):
+            fits = number is None or (self.low < number if self.above else self.low <= number)
+            if fits and (number is None or number <= self.high):
                 continue
-            start = f"above {low:g}" if above else f"{low:g} or more"
-            end = "" if high == math.inf else f", at most {high:g}"
+            start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+            end = "" if self.high == math.inf else f", at most {self.high:g}"
             raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}")
 
-    return check
+
+def _between(low: float, high: float, *, above: bool = False) -> Between:
+    return Between(low, high, above)
 
 
 def _help(text: str) -> dict[str, str]:

@@ -208,8 +208,7 @@ MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
         "model.options.*", {"boundary_step_index": 2},
     ),
     ({"refert_num": 5}, "model.options.*.overlap_frames", 5),
-    ({"changing_resolution": True, "infer_steps": 50}, "model.options.*",
-     {"changing_resolution_rates": [0.75], "changing_resolution_steps": [25]}),
+    ({"changing_resolution": True}, "model.options.*", {"changing_resolution_rates": [0.75]}),
     ({"changing_resolution": True, "resolution_rate": [1.0, 0.75], "changing_resolution_steps": [10, 35]},
      "model.options.*", {"changing_resolution_rates": [1.0, 0.75], "changing_resolution_steps": [10, 35]}),
     ({"use_tiny_vae": True, "tiny_vae_path": "t.pth"}, "model.options.*.tiny_vae", True),
@@ -242,8 +241,6 @@ MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"clip_quantized": True, "clip_quant_scheme": "int8-vllm"}, "components.image_encoder.quantizer.use",
      ["int8-vllm"]),
     ({"t5_tokenizer_path": "tok"}, "components.text_encoder.assets", {"tokenizer": "tok"}),
-    ({"lora_configs": [{"path": "a", "strength": 0.5, "alpha": None, "name": "low_noise_model"}]}, "loras",
-     [{"path": "a", "strength": 0.5, "alpha": None, "name": "low_noise_model"}]),
     ({"lora_dynamic_apply": True}, "lora_applier.use", ["dynamic"]),
     ({"cpu_offload": True, "offload_granularity": "phase"}, "offloader",
      {"use": ["cpu"], "options": {"cpu": {"granularity": "phase"}}}),
@@ -274,6 +271,13 @@ def test_meaning(data: dict[str, Any], path: str, value: Any) -> None:
         assert value or not found
     else:
         assert found == value
+
+
+def test_loras() -> None:
+    given = {"path": "a", "strength": 0.5, "alpha": 8, "name": "low_noise_model"}
+    (lora,) = load({"lora_configs": [given]}).config.loras
+    assert (lora.path, lora.strength, lora.alpha, lora.name) == ("a", 0.5, 8.0, "low_noise_model")
+    assert load({"lora_configs": [{"path": "a", "alpha": None}]}).config.loras[0].alpha is None
 
 
 @pytest.mark.parametrize("name", MM_TYPES)
@@ -365,7 +369,6 @@ def test_contradictions_name_both_keys(data: dict[str, Any], words: tuple[str, .
         ({"scheduler_type": "X"}, ("scheduler_type", "unipc")),
         ({"mm_config": {"mm_typ": "Default"}}, ("did you mean 'mm_type'?",)),
         ({"mm_config": {"mm_type": 5}}, ("mm_config.mm_type",)),
-        ({"changing_resolution": True}, ("changing_resolution_steps",)),
         ({"use_lightvae": True}, ("vae_path",)),
         ({"weight_auto_quant": True}, ("dit_quant_scheme",)),
         ({"lora_configs": [{"path": "x", "weight": 1}]}, ("unknown key 'weight'", "lora_configs")),

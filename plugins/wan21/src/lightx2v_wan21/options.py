@@ -24,20 +24,41 @@ def _overlap(instance: Wan21Options, _attribute: object, value: int) -> None:
 class Wan21Options:
     """Options of the model family ``wan2.1``. Tiles are in pixels."""
 
-    vae_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    #: 0 decodes whole frames
-    vae_tile: int = field(default=0, validator=_tile)
-    vae_tile_overlap: int = field(default=64, validator=[v.ge(0), _overlap])
-    #: decode with a tiny VAE (taew2_1.pth, lighttaew2_1.safetensors): faster, less memory, less detail
-    tiny_vae: bool = False
-    #: whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "light..."
-    tiny_vae_scaled: bool | None = None
-    #: strength of the condition of vace
-    vace_scale: float = field(default=1.0, validator=[v.ge(0.0), v.le(100.0)])
-    #: rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v
-    changing_resolution_rates: tuple[float, ...] = ()
-    #: the last step at each of these sizes; one rate alone lasts for half of the steps
-    changing_resolution_steps: tuple[int, ...] = ()
+    vae_dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "compute dtype of the VAE"}
+    )
+    vae_tile: int = field(
+        default=0, validator=_tile, metadata={"help": "side of the tiles that are decoded; 0: whole frames"}
+    )
+    vae_tile_overlap: int = field(
+        default=64, validator=[v.ge(0), _overlap], metadata={"help": "overlap of neighbouring tiles"}
+    )
+    tiny_vae: bool = field(
+        default=False,
+        metadata={"help": "decode with a tiny VAE, such as taew2_1.pth: faster, less memory, less detail"},
+    )
+    tiny_vae_scaled: bool | None = field(
+        default=None,
+        metadata={
+            "help": "whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "
+            "light..."
+        },
+    )
+    vace_scale: float = field(
+        default=1.0,
+        validator=[v.ge(0.0), v.le(100.0)],
+        metadata={"help": "strength of the condition of vace"},
+    )
+    changing_resolution_rates: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v"
+        },
+    )
+    changing_resolution_steps: tuple[int, ...] = field(
+        default=(),
+        metadata={"help": "the last step at each of these sizes; one rate alone lasts for half of the steps"},
+    )
 
     def __attrs_post_init__(self) -> None:
         check_changes(self.changing_resolution_rates, self.changing_resolution_steps)

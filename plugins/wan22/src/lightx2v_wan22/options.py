@@ -29,28 +29,58 @@ def _segment(_instance: object, _attribute: object, value: int) -> None:
 class VaeOptions:
     """What every model has. Tiles are in pixels; a tiny VAE does not tile."""
 
-    vae_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    #: 0 decodes whole frames
-    vae_tile: int = field(default=0, validator=_tile)
-    vae_tile_overlap: int = field(default=64, validator=[v.ge(0), _overlap])
-    #: decode with a tiny VAE (taew2_1.pth, of TI2V taew2_2.pth): faster, less memory, less detail
-    tiny_vae: bool = False
-    #: whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "light..."
-    tiny_vae_scaled: bool | None = None
+    vae_dtype: Literal["float32", "bfloat16", "float16"] = field(
+        default="float32", metadata={"help": "compute dtype of the VAE"}
+    )
+    vae_tile: int = field(
+        default=0, validator=_tile, metadata={"help": "side of the tiles that are decoded; 0: whole frames"}
+    )
+    vae_tile_overlap: int = field(
+        default=64, validator=[v.ge(0), _overlap], metadata={"help": "overlap of neighbouring tiles"}
+    )
+    tiny_vae: bool = field(
+        default=False,
+        metadata={
+            "help": "decode with a tiny VAE, such as taew2_1.pth, of TI2V taew2_2.pth: faster, less memory, less detail"
+        },
+    )
+    tiny_vae_scaled: bool | None = field(
+        default=None,
+        metadata={
+            "help": "whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "
+            "light..."
+        },
+    )
 
 
 @frozen(kw_only=True)
 class A14bOptions(VaeOptions):
     """Options of ``wan2.2-a14b``."""
 
-    #: share of the timesteps from which on the high-noise expert works; the official one of the task when absent
-    boundary: float | None = field(default=None, validator=v.optional([v.ge(0), v.le(1)]))
-    #: let the high-noise expert take the first so many steps instead, as distilled models want it
-    boundary_step_index: int | None = field(default=None, validator=v.optional(v.ge(0)))
-    #: rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v
-    changing_resolution_rates: tuple[float, ...] = ()
-    #: the last step at each of these sizes; one rate alone lasts for half of the steps
-    changing_resolution_steps: tuple[int, ...] = ()
+    boundary: float | None = field(
+        default=None,
+        validator=v.optional([v.ge(0), v.le(1)]),
+        metadata={
+            "help": "share of the timesteps from which on the high-noise expert works; absent: the official one"
+        },
+    )
+    boundary_step_index: int | None = field(
+        default=None,
+        validator=v.optional(v.ge(0)),
+        metadata={
+            "help": "let the high-noise expert take the first so many steps instead, as distilled models want it"
+        },
+    )
+    changing_resolution_rates: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v"
+        },
+    )
+    changing_resolution_steps: tuple[int, ...] = field(
+        default=(),
+        metadata={"help": "the last step at each of these sizes; one rate alone lasts for half of the steps"},
+    )
 
     def __attrs_post_init__(self) -> None:
         check_changes(self.changing_resolution_rates, self.changing_resolution_steps)
@@ -67,7 +97,9 @@ class Ti2vOptions(VaeOptions):
 class AnimateOptions(VaeOptions):
     """Options of ``wan2.2-animate``."""
 
-    #: frames that are generated at once
-    segment_frames: int = field(default=77, validator=_segment)
-    #: frames of a segment that the next one repeats to go on from
-    overlap_frames: Literal[1, 5] = 1
+    segment_frames: int = field(
+        default=77, validator=_segment, metadata={"help": "frames that are generated at once"}
+    )
+    overlap_frames: Literal[1, 5] = field(
+        default=1, metadata={"help": "frames of a segment that the next one repeats to go on from"}
+    )

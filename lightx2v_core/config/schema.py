@@ -1,0 +1,219 @@
+"""A JSON Schema (draft 2020-12) of a configuration file, for editors: both vocabularies, and what is installed.
+
+What it says of types, ranges and names follows the classes of ``model`` and the options of the installed
+implementations, so it never says more than the program knows; the program itself checks more.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from lightx2v_core.config.legacy import (
+    ATTENTION,
+    BOOL,
+    LEGACY,
+    LIST,
+    MM_TYPES,
+    NUMBER,
+    PATH,
+    VENDOR_ATTENTION,
+    LegacyKey,
+)
+from lightx2v_core.config.load import SECTIONS
+from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
+from lightx2v_core.plugins import PluginSet
+from lightx2v_core.specs import ANY, WISH
+
+Schema = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_TYPES = {bool: BOOL, int: "integer", float: NUMBER, str: "string"}
+_KERNELS = [*ATTENTION, *sorted(VENDOR_ATTENTION)]
+#: flat keys with a closed set of values
+_VALUES: Mapping[str, Sequence[str]] = {
+    "offload_granularity": ("model", "block", "phase"),
+    "scheduler_type": ("WanStepDistillScheduler",),
+    **dict.fromkeys(
+        ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "adapter_attn_type", "clip_attn_type"),
+        _KERNELS,
+    ),
+}
+#: spellings beside the ones of the classes
+_SHORT: Mapping[tuple[type[Any], str], Schema] = {
+    (SamplingConfig, "size"): {"type": "string", "pattern": r"^\s*\d+\s*[xX*×]\s*\d+\s*$"},
+    (SamplingConfig, "guide_scale"): {"type": "number"},
+    **{
+        (MemoryConfig, field.name): {"type": "string", "pattern": r"\d"}
+        for field in attrs.fields(MemoryConfig)
+        if field.name != "compute_speed"
+    },
+}
+
+
+def schema(plugins: PluginSet) -> Schema:
+    """The schema of a configuration with these plugins."""
+    definitions: dict[str, Schema] = {}
+    for kind in SECTIONS:
+        definitions[f"{kind}_name"], definitions[kind] = _section(kind, plugins)
+    own = _object(RunConfig, definitions)
+    flat = {name: _flat(name, key, definitions) for name, key in LEGACY.items()}
+    return {
+        "$schema": DRAFT,
+        "title": "lightx2v-core configuration",
+        "type": "object",
+        "properties": {"$schema": {"type": "string"}, **own["properties"], **flat},
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
+    """The schema of a configuration class."""
+    hints = get_type_hints(cls)
+    properties, required = {}, []
+    for field in attrs.fields(cls):
+        kind = field.name if field.name in SECTIONS else None
+        found = _type(hints[field.name], definitions, kind)
+        if (cls, field.name) in _SHORT:
+            found = {"anyOf": [_SHORT[cls, field.name], found]}
+        found = _ranged(found, field.validator)
+        if help_text := field.metadata.get("help"):
+            found = {"description": help_text, **found}
+        if field.default is attrs.NOTHING:
+            required.append(field.name)
+        elif not isinstance(field.default, attrs.Factory) and field.default not in (None, ()):  # type: ignore[arg-type]
+            found = {**found, "default": field.default}
+        properties[field.name] = found
+    about = (cls.__doc__ or "").partition("\n\n")[0].strip()
+    base = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"description": about, **base} | ({"required": required} if required else {})
+
+
+def _type(hint: Any, definitions: dict[str, Schema], kind: str | None = None) -> Schema:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _any([_type(item, definitions, kind) for item in arguments])
+    if hint is type(None):
+        return {"type": "null"}
+    if hint in _TYPES:
+        return {"type": _TYPES[hint]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if hint is Section:
+        return {"$ref": f"#/$defs/{kind}"}
+    if isinstance(hint, type) and attrs.has(hint):
+        return _object(hint, definitions)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return {"type": "array", "items": _item(arguments[0], definitions)}
+    if origin is tuple:
+        items = [_type(item, definitions) for item in arguments]
+        return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
+    if len(arguments) == 2:
+        return {"type": "object", "additionalProperties": _type(arguments[1], definitions)}
+    return {}
+
+
+def _item(hint: Any, definitions: dict[str, Schema]) -> Schema:
+    found = _type(hint, definitions)
+    return {"anyOf": [{"type": "string"}, found]} if hint is LoraConfig else found
+
+
+def _any(found: Sequence[Schema]) -> Schema:
+    """One of several; plain types in one list."""
+    if all(set(item) == {"type"} for item in found):
+        return {"type": [item["type"] for item in found]}
+    return {"anyOf": list(found)}
+
+
+def _ranged(found: Schema, validator: Any) -> Schema:
+    """With the limits of numbers, also of those in a list."""
+    for check in getattr(validator, "_validators", (validator,)):
+        if not isinstance(check, Between):
+            continue
+        limits = {"exclusiveMinimum" if check.above else "minimum": check.low}
+        if check.high != math.inf:
+            limits["maximum"] = check.high
+        found = _with_limits(found, limits)
+    return found
+
+
+def _with_limits(found: Schema, limits: Schema) -> Schema:
+    if "anyOf" in found:
+        return {**found, "anyOf": [_with_limits(item, limits) for item in found["anyOf"]]}
+    if "prefixItems" in found:
+        return {**found, "prefixItems": [_with_limits(item, limits) for item in found["prefixItems"]]}
+    if found.get("type") == "array":
+        return {**found, "items": _with_limits(found["items"], limits)}
+    named = found.get("type", [])
+    numeric = {"integer", "number"} & set([named] if isinstance(named, str) else named)
+    return {**found, **limits} if numeric else found
+
+
+def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
+    """The names of the installed implementations of a kind, and a choice among them with the options of each."""
+    items = plugins.provided(kind)
+    names: dict[str, str] = (
+        {"auto": "the core chooses"} if kind in ("model", "attention", "offloader") else {}
+    )
+    options: dict[str, Schema] = {}
+    shared: dict[str, Schema] = {}
+    for item in items:
+        known = _object(item.spec.config, {})
+        options[item.spec.name] = known
+        options[item.qualified] = known
+        shared = {**known["properties"], **shared}
+        for text in (item.spec.name, item.qualified, *getattr(item.spec, "aliases", ())):
+            names.setdefault(text, item.spec.summary)
+    options[ANY] = {
+        "description": "for whichever is chosen", "type": "object", "properties": shared, "additionalProperties": False,
+    }  # fmt: skip
+    wish = {
+        "type": "string", "pattern": f"^.+\\{WISH}$", "description": "passed over where it is not installed",
+    }  # fmt: skip
+    called = {"anyOf": [*({"const": text, "description": about} for text, about in names.items()), wish]}
+    name: Schema = {"$ref": f"#/$defs/{kind}_name"}
+    several: Schema = {"type": "array", "items": name, "minItems": 1}
+    # options of a wish may be of what is not installed, so other names are not an error here
+    held: Schema = {"type": "object", "properties": options}
+    use: Schema = {"anyOf": [name, several]}
+    properties = {"use": use, "options": held}
+    whole: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return called, {"anyOf": [name, several, whole]}
+
+
+def _flat(name: str, key: LegacyKey, definitions: dict[str, Schema]) -> Schema:
+    """A key of the flat vocabulary."""
+    if key.refused:
+        return {"description": f"Not available: {key.refused}.", "enum": [*key.harmless, None]}
+    if key.ignored:
+        return {"description": f"Without a meaning here: {key.ignored}.", "deprecated": True}
+    target = LEGACY[key.same_as] if key.same_as else key
+    text = f"{target.help}; here: {', '.join(target.to)}"
+    if key.same_as:
+        text = f"older name of {key.same_as}: {text}"
+    found: Schema = {
+        "anyOf": [*(_flat_type(name, kind, definitions) for kind in target.types), {"type": "null"}]
+    }
+    return {"description": text, **found}
+
+
+def _flat_type(name: str, kind: str, definitions: dict[str, Schema]) -> Schema:
+    if name == "mm_config":
+        properties = {
+            "mm_type": {"enum": [*MM_TYPES, None]},
+            "weight_auto_quant": {"type": ["boolean", "null"]},
+        }
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+    if name in _VALUES:
+        return {"enum": list(_VALUES[name])}
+    if name == "lora_configs":
+        return {"type": "array", "items": _object(LoraConfig, definitions)}
+    if kind == LIST:
+        items = {"type": "string"} if name == "src_ref_images" else {"type": "number"}
+        return {"type": "array", "items": items}
+    return {"type": "string" if kind == PATH else kind}
