@@ -37,6 +37,7 @@ from lightx2v_core.specs import (
     NoOptions,
     OffloaderSpec,
     OffloadForecast,
+    QuantizerOptions,
     QuantizerSpec,
     Recognition,
     Repository,
@@ -51,9 +52,10 @@ from lightx2v_core.specs import (
     WeightLoaderSpec,
     Workload,
 )
-from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
+from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
 
 if TYPE_CHECKING:
+    from lightx2v_core.codes import decode_weight, encode_weight, token_codes
     from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
     from lightx2v_core.lora.delta import changed, delta, read_factors
     from lightx2v_core.protocols import (
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
 _LATER = {
     **dict.fromkeys(("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Warned"), "events"),
     "Request": "requests",
+    **dict.fromkeys(("decode_weight", "encode_weight", "token_codes"), "codes"),
     **dict.fromkeys(
         (
             "Adapter",
@@ -129,6 +132,7 @@ __all__ = [
     "Geometry",
     "Header",
     "KeyMap",
+    "LayerFormat",
     "LightX2VError",
     "LoadedComponent",
     "LoraApplier",
@@ -148,6 +152,7 @@ __all__ = [
     "PluginError",
     "Progress",
     "Quantizer",
+    "QuantizerOptions",
     "QuantizerSpec",
     "Recognition",
     "Repository",
@@ -172,10 +177,13 @@ __all__ = [
     "WeightSource",
     "Workload",
     "changed",
+    "decode_weight",
     "delta",
+    "encode_weight",
     "hookimpl",
     "read_factors",
     "suggestion",
+    "token_codes",
 ]
 
 

@@ -11,10 +11,12 @@ from attrs import evolve, frozen
 from torch import nn
 
 from lightx2v_core.checkpoint.fill import SourceWeights
+from lightx2v_core.checkpoint.formats import accounted
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
+from lightx2v_core.exchange import Exchanged, exchange
 from lightx2v_core.plan import Plan
 from lightx2v_core.protocols import (
     LoadedComponent,
@@ -24,12 +26,13 @@ from lightx2v_core.protocols import (
     VideoModel,
     WeightSource,
 )
+from lightx2v_core.quantization import Quantized, chosen_quantizers
 from lightx2v_core.recognise import loader_for
 from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import Resolved
 from lightx2v_core.specs import BuildContext
 from lightx2v_core.switching import LoadedAdapters
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.tensors import Header
 
 
 @frozen(kw_only=True)
@@ -59,7 +62,8 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
     ctx, recognition = resolved.ctx, resolved.found.recognition
     budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.budgets.items()}
     offloaders = _built(resolved.offloaders, budgeted)
-    quantizers = _built(resolved.quantizers, dict.fromkeys(resolved.quantizers, ctx))
+    chosen = chosen_quantizers(resolved.quantized)
+    quantizers = _built(chosen, dict.fromkeys(chosen, ctx))
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
     with ExitStack() as opened, ExitStack() as failing:
         for offloader in offloaders.values():
@@ -73,7 +77,15 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
             opened.callback(source.close)
             if component.mapped.renamed or component.header != component.stored:
                 source = MappedSource(source, component.mapped)
-            loading = _Loading(name, source, offloaders[name], quantizers.get(name), adapters, progress)
+            loading = _Loading(
+                name,
+                source,
+                offloaders[name],
+                resolved.quantized[name],
+                quantizers.get(name),
+                adapters,
+                progress,
+            )
             components[name] = LoadedComponent(
                 name=name,
                 source=source,
@@ -120,12 +132,12 @@ def refuse_impossible(plan: Plan) -> None:
 
 def load_bytes(resolved: Resolved) -> int:
     """Bytes that loading the plan's components reads."""
-    found = resolved.found
-    return sum(
-        found.components[name].header.tensors[tensor].nbytes
-        for name in found.recognition.components
-        for tensor in found.recognition.expected[name]
-    )
+    found, total = resolved.found, 0
+    for name in found.recognition.components:
+        header = found.components[name].header
+        names = {*found.recognition.expected[name], *accounted(header)} & set(header)
+        total += sum(header.tensors[tensor].nbytes for tensor in names)
+    return total
 
 
 def open_source(header: Header, registry: Registry, ctx: BuildContext) -> WeightSource:
@@ -150,35 +162,24 @@ class _Loading:
         name: str,
         source: WeightSource,
         offloader: Offloader,
+        quantized: Quantized,
         quantizer: Quantizer | None,
         adapters: LoadedAdapters,
         progress: _LoadProgress,
     ) -> None:
         self._name, self._source, self._offloader = name, source, offloader
-        self._quantizer, self._adapters, self._progress = quantizer, adapters, progress
+        self._quantized, self._quantizer = quantized, quantizer
+        self._adapters, self._progress = adapters, progress
 
     def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
+        exchanged = Exchanged()
         if self._quantizer is not None:
-            exchange_linears(module, self._source, self._quantizer)
-        source = self._adapters.merged(self._name, self._source, self._quantizer)
+            exchanged = exchange(module, self._source, self._quantized, self._quantizer)
+        source = self._adapters.merged(self._name, self._source, exchanged)
         weights = SourceWeights(module, source, self._progress.add)
         self._offloader.place(self._name, module, weights, blocks)
-        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, self._quantizer)
+        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, exchanged)
         module.eval()
-
-
-def exchange_linears(module: nn.Module, source: WeightSource, quantizer: Quantizer) -> None:
-    """Let ``quantizer`` take over each linear whose stored tensors are in its format; the others stay."""
-    layers: dict[str, dict[str, TensorInfo]] = {}
-    for name in source.names():
-        layer, _, suffix = name.rpartition(".")
-        layers.setdefault(layer, {})[suffix] = source.info(name)
-    for name, plain in list(module.named_modules()):
-        if isinstance(plain, nn.Linear) and name in layers:
-            quantized = quantizer.linear(name, plain, layers[name])
-            if quantized is not None:
-                parent, _, key = name.rpartition(".")
-                setattr(module.get_submodule(parent), key, quantized)
 
 
 class _LoadProgress:

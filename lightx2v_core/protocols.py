@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lightx2v_core.events import Emit
     from lightx2v_core.requests import Request
-    from lightx2v_core.tensors import TensorInfo
+    from lightx2v_core.tensors import LayerFormat, TensorInfo
 
 
 class WeightSource(Protocol):
@@ -59,20 +59,17 @@ class Attention(Protocol):
 
 
 class Quantizer(Protocol):
-    """A linear layer for a stored weight format, and the maths of that format."""
+    """A linear layer for stored weight formats, and the maths of these formats."""
 
-    def linear(self, name: str, plain: nn.Linear, stored: Mapping[str, TensorInfo]) -> nn.Module | None:
-        """A module (on the meta device) that computes what ``plain`` does from the tensors stored under ``name``.
+    def linear(self, plain: nn.Linear, layer: LayerFormat) -> nn.Module:
+        """A module on the meta device that computes what ``plain`` does, in the dtype of its weight, from the tensors
+        of ``layer``: parameters and buffers are named by their suffixes (``weight``, ``weight_scale``, ``bias``)."""
 
-        ``stored`` holds the layer's tensors by their suffix (``weight``, ``bias``, ``weight_scale``, ...). ``None``
-        when they are not in this format, so that layers are decided one by one.
-        """
+    def quantize(self, weight: Tensor, format: str) -> dict[str, Tensor]:
+        """The tensors, by suffix, that store ``weight`` [out, in] in a format. ``ValueError`` when they cannot."""
 
-    def quantize(self, weight: Tensor) -> dict[str, Tensor]:
-        """The tensors, by suffix, that store ``weight`` [out, in]."""
-
-    def dequantize(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """The float32 weight [out, in] that ``stored`` stands for."""
+    def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
+        """The float32 weight that the tensors of a layer, by suffix, stand for."""
 
 
 @frozen(kw_only=True)

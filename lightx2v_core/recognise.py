@@ -114,9 +114,8 @@ def recognise(
     )
 
 
-def check_complete(found: Recognised, folder: Path, quantized: frozenset[str]) -> None:
-    """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``.
-    ``quantized`` names the components that a quantizer is chosen for."""
+def check_complete(found: Recognised, folder: Path) -> None:
+    """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
     problems: list[str] = []
     for name in found.recognition.components:
         part = found.part(name)
@@ -134,8 +133,7 @@ def check_complete(found: Recognised, folder: Path, quantized: frozenset[str]) -
         ]
         source = "config.json" if part is found.spec.components[0] else "its own layout"
         problems += verify.problems(name, component.header, found.recognition.expected[name], source)
-        if name not in quantized:
-            problems += verify.coded(name, component.header, found.recognition.expected[name])
+        problems += verify.wrong_formats(name, component.stored, component.header)
     if problems:
         lines = "\n".join(f"  {line}" for line in problems)
         raise CheckpointError(

@@ -25,6 +25,7 @@ from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import PluginSet
+from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
 from lightx2v_core.recognise import Recognised, check_complete, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
@@ -56,7 +57,7 @@ class Resolved:
     #: component -> choice
     offloaders: Mapping[str, Chosen]
     budgets: Mapping[str, Budget]
-    quantizers: Mapping[str, Chosen]
+    quantized: Mapping[str, Quantized]
     #: None when there is nothing to apply, and nobody asked for one
     lora_applier: Chosen | None
     adapters: tuple[ResolvedAdapter, ...]
@@ -81,8 +82,9 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     inputs = _inputs(config, found.spec, task, {})
 
     parts = [found.part(name) for name in recognition.components]
-    quantizers = choose_each(registry, "quantizer", loaded, parts, ctx)
-    check_complete(found, folder, frozenset(quantizers))
+    check_complete(found, folder)
+    quantized = choose_quantizers(registry, loaded, parts, found.components, recognition.expected, ctx)
+    quantizer_notes = [note for item in quantized.values() for note in item.notes]
     adapters = resolve_adapters(config.loras, found, registry, folder, strict=config.strict_lora)
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
@@ -100,11 +102,13 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]
     offloaders = choose_each(registry, "offloader", loaded, named, ctx)
-    loads = _workloads(found, geometry, request, ctx)
+    loads = _workloads(found, geometry, request, ctx, quantized)
     offloaders = memory.choose_offloaders(registry, loaded, found, loads, offloaders, ctx, request.steps)
     components, needed, warnings = _needs(found, loads, ctx, plugins, offloaders, loaded)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
-    choices += _per_component("offloader", offloaders) + _per_component("quantizer", quantizers)
+    choices += _per_component("offloader", offloaders) + _per_component(
+        "quantizer", chosen_quantizers(quantized)
+    )
     if lora_applier is not None:
         choices.append(lora_applier.as_choice("lora_applier"))
     plan = Plan(
@@ -126,7 +130,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
-        notes=(*alias_notes, *recognition.notes, *lora_notes),
+        notes=(*alias_notes, *recognition.notes, *quantizer_notes, *lora_notes),
         warnings=(*loaded.warnings, *warnings, *lora_warnings),
         adapters=tuple(item.planned for item in adapters),
         plugins={
@@ -144,7 +148,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         scheduler=scheduler,
         offloaders=offloaders,
         budgets=memory.budgets(offloaders, loads, ctx, memory.allowed(loaded, found, where)),
-        quantizers=quantizers,
+        quantized=quantized,
         lora_applier=lora_applier,
         adapters=adapters,
         inputs=inputs,
@@ -159,7 +163,7 @@ def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Reco
     assert config.model_path is not None
     folder = model_folder(config.model_path)
     found = recognise(config, registry, folder, ctx, read)
-    check_complete(found, folder, frozenset(found.recognition.components))
+    check_complete(found, folder)
     return found
 
 
@@ -171,7 +175,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     request, geometry, origins, scheduler = _request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
     )
-    loads = _workloads(found, geometry, request, resolved.ctx)
+    loads = _workloads(found, geometry, request, resolved.ctx, resolved.quantized)
     components, needed, warnings = _needs(
         found, loads, resolved.ctx, resolved.registry.plugins, resolved.offloaders, loaded
     )
@@ -295,9 +299,14 @@ def _output(
 
 
 def _workloads(
-    found: Recognised, geometry: Geometry, request: Request, ctx: BuildContext
+    found: Recognised,
+    geometry: Geometry,
+    request: Request,
+    ctx: BuildContext,
+    quantized: Mapping[str, Quantized],
 ) -> Mapping[str, Workload]:
-    needs = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
+    plain = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
+    needs = {name: needs_of(quantized[name], need, ctx.dtype) for name, need in plain.items()}
     return memory.workloads(found, needs, geometry, request, ctx)
 
 

@@ -130,12 +130,34 @@ class WeightLoaderSpec(Spec[C]):
 
 
 @frozen(kw_only=True)
-class QuantizerSpec(Spec[C]):
-    """A linear layer for one stored weight format on one kernel."""
+class QuantizerOptions:
+    """Which layers a quantizer takes; the others are computed in the run's dtype. Patterns such as ``blocks.0.*`` are
+    matched against whole layer names, ``*`` stands for anything."""
 
-    #: the weight format, such as ``fp8-e4m3-per-channel``
-    format: str
+    #: layers that stay as they are
+    keep: tuple[str, ...] = ()
+    #: the only layers that are taken; empty: all
+    only: tuple[str, ...] = ()
+
+
+def _any_shape(_shape: tuple[int, ...], _ctx: BuildContext) -> str | None:
+    return None
+
+
+@frozen(kw_only=True)
+class QuantizerSpec(Spec[C]):
+    """Linear layers for stored weight formats on one kernel. Its config is ``QuantizerOptions`` or has its fields."""
+
+    #: the weight formats it runs, such as ``fp8-channel``; see ``LayerFormat``
+    formats: frozenset[str]
     build: Callable[[C, BuildContext], Quantizer]
+    #: the format that it makes of plain weights while they are loaded; its options may leave them plain (None).
+    #: Absent: it cannot
+    makes: Callable[[C], str | None] | None = None
+    #: whether it computes with exactly the weights that are stored and plain activations
+    exact: bool = False
+    #: why a weight [out, in] cannot run on it; such a layer is decoded when it is loaded
+    refuses: Callable[[tuple[int, ...], BuildContext], str | None] = _any_shape
 
 
 @frozen(kw_only=True)
@@ -308,6 +330,9 @@ class ComponentSpec:
     spare: tuple[str, ...] = ()
     #: True for a network that decides what the model is: when there are several, one has to be asked for
     main: bool = False
+    #: regular expressions of the layers that are quantized when a plain file is; None: every two-dimensional weight
+    #: of a numbered block that is no norm and no embedding
+    quantize: tuple[str, ...] | None = None
     #: a name that stands for several components in the configuration, such as ``dit`` for two experts
     group: str | None = None
 

@@ -12,8 +12,9 @@ from lightx2v_core.adapters import ResolvedAdapter
 from lightx2v_core.checkpoint.fill import SourceWeights, slots
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
+from lightx2v_core.exchange import Exchanged
 from lightx2v_core.lora.scale import scaled
-from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, Quantizer, WeightSource
+from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, WeightSource
 from lightx2v_core.specs import BuildContext
 from lightx2v_core.tensors import Header
 
@@ -29,7 +30,7 @@ class _Network:
     #: what the offloader fills the module from: the base, or that with adapters merged into it
     weights: SourceWeights
     offloader: Offloader
-    quantizer: Quantizer | None
+    exchanged: Exchanged
 
 
 class LoadedAdapters:
@@ -52,12 +53,14 @@ class LoadedAdapters:
             self._applier = applier.spec.build(applier.config, self._ctx)
         self._adapters = found
 
-    def merged(self, component: str, source: WeightSource, quantizer: Quantizer | None) -> WeightSource:
+    def merged(self, component: str, source: WeightSource, exchanged: Exchanged) -> WeightSource:
         """The weights to fill a component with."""
-        adapters = self._adapters.get(component)
-        if self._applier is None or not adapters:
-            return source
-        return self._applier.merged(source, adapters, quantizer=quantizer)
+        applier, adapters = self._applier, self._adapters.get(component)
+        if applier is None or not adapters or applier.merged(source, adapters) is source:
+            return exchanged.stored(source)
+        # adapters are added to plain weights, which are quantized again afterwards
+        changed = _owners(adapters)
+        return exchanged.stored(applier.merged(exchanged.plain(source, changed), adapters), changed)
 
     def loaded(
         self,
@@ -66,11 +69,11 @@ class LoadedAdapters:
         base: WeightSource,
         weights: SourceWeights,
         offloader: Offloader,
-        quantizer: Quantizer | None,
+        exchanged: Exchanged,
     ) -> None:
         """A component was placed; adapters that are attached are now."""
         self._networks[component] = _Network(
-            module=module, base=base, weights=weights, offloader=offloader, quantizer=quantizer
+            module=module, base=base, weights=weights, offloader=offloader, exchanged=exchanged
         )
         if self._applier is not None:
             self._applier.attach(module, self._adapters.get(component, []))
@@ -95,7 +98,7 @@ class LoadedAdapters:
             old, new = before.get(component, ()), after.get(component, ())
             if list(old) == list(new):
                 continue
-            source = self.merged(component, network.base, network.quantizer)
+            source = self.merged(component, network.base, network.exchanged)
             if source is not network.weights.source:
                 _refresh(component, network, source, {*_owners(old), *_owners(new)})
             applier.attach(network.module, new)

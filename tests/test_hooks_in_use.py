@@ -19,9 +19,9 @@ from torch import nn  # noqa: E402
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.api import (  # noqa: E402
     BuildContext,
-    CheckpointError,
     LoraApplierSpec,
     OffloaderSpec,
+    PluginError,
     QuantizerSpec,
     hookimpl,
 )
@@ -46,17 +46,15 @@ class HalfLinear(nn.Module):
 class RowInt8:
     """The quantizer of ``HalfLinear``."""
 
-    def linear(self, name: str, plain: nn.Linear, stored: Mapping[str, Any]) -> nn.Module | None:
-        if "weight_scale" not in stored:
-            return None
+    def linear(self, plain: nn.Linear, layer: Any) -> nn.Module:
         with torch.device("meta"):
             return HalfLinear(plain)
 
-    def quantize(self, weight: Any) -> dict[str, Any]:
+    def quantize(self, weight: Any, format: str) -> dict[str, Any]:
         scale = weight.abs().amax(dim=1, keepdim=True) / 127
         return {"weight": (weight / scale).round().to(torch.int8), "weight_scale": scale}
 
-    def dequantize(self, stored: Mapping[str, Any]) -> Any:
+    def dequantize(self, stored: Mapping[str, Any], layer: Any) -> Any:
         return stored["weight"].float() * stored["weight_scale"]
 
 
@@ -133,23 +131,26 @@ def plugins(**hooks: Any) -> Any:
 
 
 def test_a_quantizer_takes_over_the_layers_that_are_in_its_format(checkpoint: Path) -> None:
+    spec = QuantizerSpec(
+        name="row-int8",
+        summary="int8",
+        formats=frozenset({"int8-channel"}),
+        build=lambda c, x: RowInt8(),
+    )
+    with pytest.raises(PluginError, match=r"row-int8 is asked for .*nothing for it"):
+        load(checkpoint, plugins=plugins(lightx2v_quantizers=[spec]), quantizer="row-int8")
     plain = load(checkpoint).generate(**SMALL)
     shard = checkpoint / "diffusion_pytorch_model-00001-of-00002.safetensors"
     index = checkpoint / "diffusion_pytorch_model.safetensors.index.json"
     tensors = load_file(shard) | load_file(str(shard).replace("00001-of", "00002-of"))
     for name in [n for n in tensors if n.startswith("blocks.1.ffn") and n.endswith("weight")]:
-        for suffix, tensor in RowInt8().quantize(tensors[name]).items():
+        for suffix, tensor in RowInt8().quantize(tensors[name], "int8-channel").items():
             tensors[f"{name.removesuffix('.weight')}.{suffix}"] = tensor
     for path in checkpoint.glob("*.safetensors"):
         path.unlink()
     index.unlink()
     save_file(tensors, checkpoint / "diffusion_pytorch_model.safetensors")
 
-    with pytest.raises(CheckpointError, match=r"2 tensors are stored quantized: blocks\.1\.ffn"):
-        load(checkpoint)
-    spec = QuantizerSpec(
-        name="row-int8", summary="int8", format="int8-per-channel", build=lambda c, x: RowInt8()
-    )
     found = load(checkpoint, plugins=plugins(lightx2v_quantizers=[spec]), quantizer="row-int8")
     network = found._model._network  # type: ignore[attr-defined]
     assert isinstance(network.blocks[1].ffn[0], HalfLinear)

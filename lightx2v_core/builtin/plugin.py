@@ -18,6 +18,8 @@ from lightx2v_core.api import (
     NoOptions,
     OffloaderSpec,
     OffloadForecast,
+    QuantizerOptions,
+    QuantizerSpec,
     SchedulerContext,
     SchedulerSpec,
     WeightLoaderSpec,
@@ -26,7 +28,7 @@ from lightx2v_core.api import (
 )
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Attention, LoraApplier, Offloader, Scheduler, WeightSource
+    from lightx2v_core.api import Attention, LoraApplier, Offloader, Quantizer, Scheduler, WeightSource
 
 
 def _safetensors_header(path: Path) -> Header:
@@ -87,6 +89,96 @@ def lightx2v_attention_backends() -> list[AttentionSpec[NoOptions]]:
             summary="PyTorch's scaled_dot_product_attention: cuDNN on Hopper, flash or efficient elsewhere",
             build=_sdpa,
         )
+    ]
+
+
+#: formats with a scale for each channel or tensor, on which a product of codes can be scaled afterwards
+_INT8 = frozenset({"int8-channel", "int8-tensor", "int8-tensor-static"})
+_FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static", "fp8-plain"})
+#: the others that are decoded as ``weight * weight_scale``
+_DECODED = frozenset(
+    {"fp8-block128"}
+    | {f"fp8-e5m2-{grain}" for grain in ("channel", "tensor", "tensor-static", "block128", "plain")}
+)
+
+
+@frozen(kw_only=True)
+class DequantOptions:
+    """Options of the ``dequant`` quantizer."""
+
+    #: layers that stay as they are
+    keep: tuple[str, ...] = ()
+    #: the only layers that are taken; empty: all
+    only: tuple[str, ...] = ()
+    #: what plain weights are stored as while they are loaded; None: they stay plain
+    format: Literal["int8-channel", "fp8-channel", "int8-tensor", "fp8-tensor", "fp8-block128"] | None = None
+
+
+def _dequant(_config: DequantOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.builtin.quant.dequant import DecodedLinear
+    from lightx2v_core.builtin.quant.stored import CodeQuantizer
+
+    return CodeQuantizer(DecodedLinear)
+
+
+def _dequant_makes(config: DequantOptions) -> str | None:
+    return config.format
+
+
+def _fp8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.builtin.quant.scaled_mm import Fp8Linear
+    from lightx2v_core.builtin.quant.stored import CodeQuantizer
+
+    return CodeQuantizer(Fp8Linear)
+
+
+def _multiples_of(number: int) -> Callable[[tuple[int, ...], BuildContext], str | None]:
+    def refuses(shape: tuple[int, ...], ctx: BuildContext) -> str | None:
+        if ctx.device.kind == "cuda" and any(side % number for side in shape):
+            return f"its sides {list(shape)} are no multiples of {number}"
+        return None
+
+    return refuses
+
+
+def _int8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.builtin.quant.int_mm import Int8Linear
+    from lightx2v_core.builtin.quant.stored import CodeQuantizer
+
+    return CodeQuantizer(Int8Linear)
+
+
+@hookimpl
+def lightx2v_quantizers() -> list[QuantizerSpec[Any]]:
+    return [
+        QuantizerSpec(
+            name="dequant",
+            summary="weights stay in fp8 or int8 and are decoded when they are used: exact, on any device",
+            config=DequantOptions,
+            formats=_INT8 | _FP8 | _DECODED,
+            makes=_dequant_makes,
+            exact=True,
+            build=_dequant,
+        ),
+        QuantizerSpec(
+            name="fp8-torch",
+            summary="PyTorch's fp8 product (_scaled_mm), activations in fp8 with a scale for each token",
+            config=QuantizerOptions,
+            formats=_FP8,
+            makes=lambda _config: "fp8-channel",
+            min_capability=(8, 9),
+            refuses=_multiples_of(16),
+            build=_fp8_torch,
+        ),
+        QuantizerSpec(
+            name="int8-torch",
+            summary="PyTorch's int8 product (_int_mm), activations in int8 with a scale for each token",
+            config=QuantizerOptions,
+            formats=_INT8,
+            makes=lambda _config: "int8-channel",
+            refuses=_multiples_of(8),
+            build=_int8_torch,
+        ),
     ]
 
 

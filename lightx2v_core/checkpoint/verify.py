@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats
 from lightx2v_core.tensors import Header
 
 #: dtypes that can be cast to a compute dtype without knowing more about the layer
@@ -18,10 +19,12 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
     missing = [name for name in expected if name not in header.tensors]
     if missing:
         found.append(f"{component}: {len(missing)} of {len(expected)} tensors are missing: {_some(missing)}")
+    # the shape of packed codes is not that of their weight
+    shapes = header.shapes | {f"{layer.name}.weight": layer.shape for layer in layer_formats(header).values()}
     wrong = [
-        f"{name} is {list(header.tensors[name].shape)}, {source} needs {list(shape)}"
+        f"{name} is {list(shapes[name])}, {source} needs {list(shape)}"
         for name, shape in expected.items()
-        if name in header.tensors and header.tensors[name].shape != tuple(shape)
+        if name in header.tensors and shapes[name] != tuple(shape)
     ]
     if wrong:
         found.append(
@@ -30,24 +33,23 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
     return found
 
 
-def coded(component: str, header: Header, expected: Mapping[str, Sequence[int]]) -> list[str]:
-    """Tensors in a dtype that needs a quantizer, as a sentence; an empty list when there are none."""
-    found = [
-        f"{name} ({info.dtype} in {info.file.name})"
-        for name, info in header.tensors.items()
-        if name in expected and info.dtype not in PLAIN
-    ]
-    if not found:
-        return []
-    return [
-        f"{component}: {len(found)} tensors are stored quantized: {_some(found)}; choose a quantizer that reads them"
+def wrong_formats(component: str, stored: Header, header: Header) -> list[str]:
+    """What is wrong with quantized tensors, as sentences; ``stored`` has the names and marks of the files, ``header``
+    the official names."""
+    found = list(dict.fromkeys(format_problems(stored) or format_problems(header)))
+    more = f" (and {len(found) - _SHOWN} more of this kind)" if len(found) > _SHOWN else ""
+    return [f"{component}: {problem}" for problem in found[: _SHOWN - 1]] + [
+        f"{component}: {problem}{more}" for problem in found[_SHOWN - 1 : _SHOWN]
     ]
 
 
 def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
-    """Tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions) names."""
+    """Tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions) names and
+    the scales and marks of quantized weights."""
     patterns = [re.compile(pattern) for pattern in spare]
-    return [name for name in header if name not in expected and not any(p.search(name) for p in patterns)]
+    explained = accounted(header)
+    extra = [name for name in header if name not in expected and name not in explained]
+    return [name for name in extra if not any(pattern.search(name) for pattern in patterns)]
 
 
 def _some(items: Sequence[str]) -> str:

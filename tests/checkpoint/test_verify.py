@@ -13,7 +13,7 @@ from lightx2v_core.api import Header, RunError, TensorInfo
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
 from lightx2v_core.checkpoint.fill import SourceWeights
 from lightx2v_core.checkpoint.fingerprint import fingerprint
-from lightx2v_core.checkpoint.verify import coded, problems, unused
+from lightx2v_core.checkpoint.verify import problems, unused, wrong_formats
 
 
 def header(**tensors: tuple[tuple[int, ...], str]) -> Header:
@@ -28,18 +28,18 @@ def header(**tensors: tuple[tuple[int, ...], str]) -> Header:
 def test_nothing_wrong() -> None:
     stored = header(a=((2, 3), "bfloat16"), b=((), "float32"))
     assert problems("dit", stored, {"a": (2, 3), "b": ()}, "config.json") == []
-    assert coded("dit", stored, {"a": (2, 3), "b": ()}) == []
+    assert wrong_formats("dit", stored, stored) == []
     assert unused(stored, {"a": (2, 3)}) == ["b"]
 
 
 def test_each_problem_is_one_sentence_with_a_few_examples() -> None:
-    stored = header(a=((2, 3), "float32"), q=((1,), "float8_e4m3fn"))
+    stored = header(a=((2, 3), "float32"), q=((1,), "int8"))
     expected = {"a": (3, 2), "q": (1,), **{f"lost{i}": (1,) for i in range(9)}}
     missing, wrong = problems("dit", stored, expected, "config.json")
-    (quantized,) = coded("dit", stored, expected)
+    (quantized,) = wrong_formats("dit", stored, stored)
     assert "9 of 11 tensors are missing: lost0, lost1, lost2, lost3, lost4 and 4 more" in missing
     assert "a is [2, 3], config.json needs [3, 2]" in wrong
-    assert "q (float8_e4m3fn in w.safetensors)" in quantized
+    assert quantized == "dit: w.safetensors: q is int8 and has no scale, so its values are lost"
 
 
 def test_fill_casts_and_counts(tmp_path: Path) -> None:

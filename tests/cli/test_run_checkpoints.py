@@ -211,13 +211,13 @@ def test_tensors_that_are_missing_or_have_another_shape(model: Path, refused: Re
     )
 
 
-def test_weights_in_fp8_need_a_quantizer(model: Path, refused: Refused) -> None:
+def test_a_weight_in_int8_needs_its_scale(model: Path, refused: Refused) -> None:
     def change(state: dict[str, torch.Tensor]) -> None:
         name = "blocks.0.ffn.0.weight"
-        state[name] = state[name].to(torch.float8_e4m3fn)
+        state[name] = state[name].to(torch.int8)
 
     one_file(model, change)
-    refused(model, ("1 tensors are stored quantized", "blocks.0.ffn.0.weight (float8_e4m3fn"))
+    refused(model, ("blocks.0.ffn.0.weight is int8", "has no blocks.0.ffn.0.weight_scale"))
 
 
 class Attack:

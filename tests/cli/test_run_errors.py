@@ -63,7 +63,7 @@ VAE = "Wan2.1_VAE.pth"
         (["--set", "sampling.step=3"], ("unknown key 'step'", "did you mean 'steps'?")),
         (["--set", "sampling"], ("--set 'sampling': expected dotted.key=value",)),
         (["--set", ".=1"], ("expected dotted.key=value",)),
-        (["--set", "quantizer=fp8"], ("quantizer", "fp8")),
+        (["--set", "quantizer=fp9"], ("quantizer", "fp9")),
         (["--set", "components.dit.offloader=cpu"], ("offloader",)),
         (["--set", "components.nothing.path=x"], ("components.nothing", "it has dit, text_encoder, ")),
         (["--set", "components.vae.path=/no/where"], ("components.vae.path '/no/where' does not exist",)),

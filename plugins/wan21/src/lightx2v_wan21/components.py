@@ -27,6 +27,7 @@ DIT = ComponentSpec(
     files=("diffusion_pytorch_model*.safetensors", "distill_model.*", "*.safetensors"),
     fallback=("*.pth", "*.pt"),
     signature=DIT_SIGNATURE,
+    quantize=(r"\.(self_attn|cross_attn|ffn)\.",),
     layouts=(DIT_COMFYUI, DIT_DIFFUSERS),
     hint="download the model's repository again",
     main=True,

@@ -35,6 +35,8 @@ TINY_VAE22 = evolve(
 )
 ANIMATE = evolve(
     DIT,
+    # of the adapters too: the original's loader asks for their scales
+    quantize=(*(DIT.quantize or ()), r"^face_adapter\."),
     layouts=(DIT_COMFYUI, ANIMATE_DIFFUSERS),
     spare=BLUR_KERNELS,
 )

@@ -1,0 +1,23 @@
+"""The quantizer that runs anywhere: weights stay stored as they are, and each is decoded when its layer is called.
+
+Exact: the product is that of the plain layer with the weight that the codes stand for, rounded to the compute dtype.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lightx2v_core.api import decode_weight
+from lightx2v_core.builtin.quant.stored import StoredLinear
+
+
+class DecodedLinear(StoredLinear):
+    """``x W^T + b`` with ``W`` decoded for the call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O], in the dtype of the plain layer."""
+        stored: dict[str, Tensor] = {"weight": self.weight}
+        if self.weight_scale is not None:
+            stored["weight_scale"] = self.weight_scale
+        return F.linear(x, decode_weight(stored, self.format).to(self.dtype), self.bias)

@@ -1,0 +1,148 @@
+"""Sources that decode stored weights, or quantize plain ones, while they are read: one tensor at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.errors import RunError
+from lightx2v_core.protocols import WeightSource
+from lightx2v_core.tensors import LayerFormat, TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Decode = Callable[[Mapping[str, "Tensor"], LayerFormat], "Tensor"]
+Encode = Callable[["Tensor", str], Mapping[str, "Tensor"]]
+
+
+class DecodedSource:
+    """A source in which the given layers read as plain float32 weights; their scales are gone."""
+
+    def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], decode: Decode) -> None:
+        self._base, self._decode = base, decode
+        self._layers = {_weight_name(layer): layer for layer in layers.values()}
+        self._gone = {
+            f"{layer.name}.{suffix}"
+            for layer in layers.values()
+            for suffix in layer.tensors
+            if suffix not in ("", "weight", "bias")
+        }
+
+    def names(self) -> Sequence[str]:
+        return [name for name in self._base.names() if name not in self._gone]
+
+    def info(self, name: str) -> TensorInfo:
+        if name in self._gone:
+            raise KeyError(name)
+        info = self._base.info(name)
+        layer = self._layers.get(name)
+        return info if layer is None else evolve(info, shape=layer.shape, dtype="float32", offset=None)
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        layer = self._layers.get(name)
+        if layer is None:
+            return self._base.read(name, device)
+        stored = {
+            suffix: self._base.read(f"{layer.name}.{suffix}" if suffix else layer.name, device)
+            for suffix in layer.tensors
+            if suffix not in ("bias", "comfy_quant")
+        }
+        return self._decode(stored, layer)
+
+    def direct(self, name: str) -> bool:
+        """What is decoded on the way has to be computed again for each reading."""
+        base = self._base
+        return name not in self._layers and is_direct(base) and base.direct(name)
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        assert is_direct(self._base)
+        self._base.read_into(name, out)
+
+    def close(self) -> None:
+        self._base.close()
+
+
+class QuantizedSource:
+    """A source in which the weights of the given layers are quantized when they are read. ``layers`` are what they
+    become, as ``stored_as`` says it."""
+
+    def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], encode: Encode) -> None:
+        self._base, self._encode = base, encode
+        self._made = {
+            f"{layer.name}.{suffix}": (layer, suffix)
+            for layer in layers.values()
+            for suffix in layer.tensors
+            if suffix in ("weight", "weight_scale")
+        }
+        #: tensors of the layer that was read last: its weight is asked for, then its scale
+        self._ready: dict[tuple[str, str], Tensor] = {}
+
+    def names(self) -> Sequence[str]:
+        there = list(self._base.names())
+        return [*there, *(set(self._made) - set(there))]
+
+    def info(self, name: str) -> TensorInfo:
+        if name not in self._made:
+            return self._base.info(name)
+        layer, suffix = self._made[name]
+        return layer.tensors[suffix]
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        """``RunError`` for a weight that cannot be quantized."""
+        if name not in self._made:
+            return self._base.read(name, device)
+        ready = self._ready.pop((name, device), None)
+        if ready is not None:
+            return ready
+        layer, suffix = self._made[name]
+        weight = f"{layer.name}.weight"
+        try:
+            tensors = dict(self._encode(self._base.read(weight, device), layer.format))
+        except ValueError as exc:
+            file = self._base.info(weight).file
+            raise RunError(f"{weight} in {file} cannot be quantized to {layer.format}: {exc}") from None
+        # a scale may be stored as [out] or as [out, 1]
+        tensors = {key: tensor.reshape(layer.tensors[key].shape) for key, tensor in tensors.items()}
+        found = tensors.pop(suffix)
+        # replaced as a whole: of threads that read at once, one keeps what it made
+        self._ready = {(f"{layer.name}.{other}", device): tensor for other, tensor in tensors.items()}
+        return found
+
+    def direct(self, name: str) -> bool:
+        """What is quantized on the way has to be computed again for each reading."""
+        base = self._base
+        return name not in self._made and is_direct(base) and base.direct(name)
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        assert is_direct(self._base)
+        self._base.read_into(name, out)
+
+    def close(self) -> None:
+        self._ready.clear()
+        self._base.close()
+
+
+def stored_as(name: str, format: str, weight: TensorInfo, encode: Encode) -> LayerFormat:
+    """What a plain layer becomes in a format, found out on the meta device."""
+    import torch
+
+    made = encode(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)
+    tensors = {
+        suffix: evolve(
+            weight,
+            name=f"{name}.{suffix}",
+            shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            offset=None,
+        )
+        for suffix, tensor in made.items()
+    }
+    return LayerFormat(name=name, format=format, tensors=tensors, shape=weight.shape)
+
+
+def _weight_name(layer: LayerFormat) -> str:
+    return f"{layer.name}.weight" if "weight" in layer.tensors else layer.name

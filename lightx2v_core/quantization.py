@@ -1,0 +1,308 @@
+"""Which quantizer runs which layers of a component: decided from headers and the configuration, without torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from lightx2v_core.checkpoint.components import Component
+from lightx2v_core.checkpoint.formats import layer_formats
+from lightx2v_core.checkpoint.verify import PLAIN
+from lightx2v_core.choices import Chosen, Limits, choose, component_setting, no_limits
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import Section
+from lightx2v_core.errors import CheckpointError, PluginError
+from lightx2v_core.plugins import CORE, Provided
+from lightx2v_core.registry import Registry
+from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES
+from lightx2v_core.specs import BuildContext, ComponentSpec, MemoryNeed, QuantizerSpec
+from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
+
+#: what says that nothing is quantized, in existing configurations
+_NONE = ("Default",)
+#: a layer inside a numbered block, and what is no linear
+_NUMBERED = re.compile(r"(^|\.)\d+\.")
+_NO_LINEAR = re.compile(r"norm|embed")
+
+
+@frozen(kw_only=True)
+class Quantized:
+    """What becomes of the quantized layers of one component, and of those that are quantized on load."""
+
+    #: None: nothing is quantized and nothing will be
+    chosen: Chosen | None = None
+    #: whether a quantizer that was asked for has a say here
+    said: bool = False
+    #: layers that the quantizer runs as they are stored
+    kept: Mapping[str, LayerFormat] = field(factory=dict)
+    #: stored layers that are decoded when they are loaded
+    decoded: Mapping[str, LayerFormat] = field(factory=dict)
+    #: plain layers that are quantized when they are loaded, with their shapes, and the format that they get
+    made: Mapping[str, tuple[int, ...]] = field(factory=dict)
+    target: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def choose_quantizers(
+    registry: Registry,
+    loaded: LoadedConfig,
+    parts: Sequence[ComponentSpec],
+    components: Mapping[str, Component],
+    expected: Mapping[str, Mapping[str, tuple[int, ...]]],
+    ctx: BuildContext,
+) -> Mapping[str, Quantized]:
+    """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
+    files hold, ``CheckpointError`` when nothing that is installed can."""
+    found = {}
+    for part in parts:
+        header, wanted = components[part.name].header, expected[part.name]
+        stored = {
+            name: layer
+            for name, layer in layer_formats(header).items()
+            if _needs_decoding(layer) and (f"{name}.weight" in wanted or name in wanted)
+        }
+        plain = {
+            name: shape for name, shape in quantizable(part, header).items() if f"{name}.weight" in wanted
+        }
+        found[part.name] = _component(registry, loaded, part, stored, plain, ctx)
+    section = loaded.config.quantizer
+    if section is not None and section.use != _NONE and not any(item.said for item in found.values()):
+        raise PluginError(
+            f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
+            "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
+        )
+    return found
+
+
+def chosen_quantizers(quantized: Mapping[str, Quantized]) -> Mapping[str, Chosen]:
+    """The choices that were made, by component."""
+    return {name: item.chosen for name, item in quantized.items() if item.chosen is not None}
+
+
+def quantizable(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
+    """Layers of a file that are quantized when it is: name and shape [out, in] of plain two-dimensional weights."""
+    patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
+    found: dict[str, tuple[int, ...]] = {}
+    for name, info in header.tensors.items():
+        layer, _, suffix = name.rpartition(".")
+        if suffix != "weight" or len(info.shape) != 2 or info.dtype not in PLAIN or 0 in info.shape:
+            continue
+        if patterns is None:
+            takes = bool(_NUMBERED.search(layer)) and not _NO_LINEAR.search(layer)
+        else:
+            takes = any(pattern.search(layer) for pattern in patterns)
+        if takes:
+            found[layer] = info.shape
+    return found
+
+
+def takes(options: Any, layer: str) -> bool:
+    """Whether the ``only`` and ``keep`` of a quantizer's options let it have a layer."""
+    only, keep = getattr(options, "only", ()), getattr(options, "keep", ())
+    wanted = not only or any(fnmatchcase(layer, pattern) for pattern in only)
+    return wanted and not any(fnmatchcase(layer, pattern) for pattern in keep)
+
+
+def needs_of(quantized: Quantized, need: MemoryNeed, dtype: str) -> MemoryNeed:
+    """The forecast of a component with quantized layers as they are, from the one that counts all in ``dtype``. An
+    exact quantizer also decodes a layer at a time."""
+    unit = DTYPE_BYTES[dtype]
+    layers = {name: layer.weight.nbytes + _scale_bytes(layer) for name, layer in quantized.kept.items()}
+    shapes = {name: layer.shape for name, layer in quantized.kept.items()} | dict(quantized.made)
+    layers |= {name: prod(shape) + 4 * shape[0] for name, shape in quantized.made.items()}
+    saved = sum(prod(shapes[name]) * unit - size for name, size in layers.items())
+    decoding = 0
+    if quantized.chosen is not None and quantized.chosen.spec.exact:
+        decoding = max((prod(shape) for shape in shapes.values()), default=0) * (8 + unit)
+    return MemoryNeed(weights=need.weights - saved, activations=need.activations + decoding)
+
+
+def _scale_bytes(layer: LayerFormat) -> int:
+    return sum(4 * info.elements for suffix, info in layer.tensors.items() if suffix == "weight_scale")
+
+
+def _component(
+    registry: Registry,
+    loaded: LoadedConfig,
+    part: ComponentSpec,
+    stored: Mapping[str, LayerFormat],
+    plain: Mapping[str, tuple[int, ...]],
+    ctx: BuildContext,
+) -> Quantized:
+    own, key = component_setting(loaded.config, part, "quantizer")
+    section = own or loaded.config.quantizer
+    path = ("components", key, "quantizer", "use") if own else ("quantizer", "use")
+    if section is not None and section.use == _NONE:
+        section = None
+    if section is None:
+        return _unsaid(registry, part, stored, ctx) if stored else Quantized()
+    if not stored and not plain:
+        if own:
+            raise PluginError(
+                f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
+            )
+        return Quantized()
+    section = translated(section, registry)
+    limits = _readers(part, stored) if stored else _makers if own else no_limits
+    chosen = choose(registry, "quantizer", section, ctx, origin=loaded.origin(*path), limits=limits)
+    spec: QuantizerSpec[Any] = chosen.spec
+    if stored:
+        return evolve(_divided(chosen, stored, ctx), said=True)
+    target = None if spec.makes is None else spec.makes(chosen.config)
+    if target is None:
+        return Quantized(
+            said=spec.makes is not None,
+            notes=(
+                f"{part.name}: {spec.name} has nothing to do: its file is not quantized, and no format is asked for",
+            ),
+        )
+    made = {
+        name: shape
+        for name, shape in plain.items()
+        if takes(chosen.config, name) and not spec.refuses(shape, ctx)
+    }
+    note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
+    return Quantized(chosen=chosen, said=True, made=made, target=target, notes=(note,))
+
+
+def _unsaid(
+    registry: Registry, part: ComponentSpec, stored: Mapping[str, LayerFormat], ctx: BuildContext
+) -> Quantized:
+    """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
+    limits = _readers(part, stored)
+    fitting = [
+        item for item in registry.candidates("quantizer") if not item.reasons(ctx) and not limits(item)
+    ]
+    exact = sorted((item for item in fitting if _spec(item).exact), key=lambda item: item.plugin != CORE)
+    faster = [item.spec.name for item in fitting if not _spec(item).exact]
+    if not exact and not fitting:
+        some = next(iter(stored.values()))
+        kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
+        raise CheckpointError(
+            f"{part.name}: {some.weight.file.name} is stored in {kinds} (such as {some.weight.name}), which no usable "
+            f"quantizer reads{_instead(some.format, registry)}"
+        )
+    use = (exact[0] if exact else fitting[0]).qualified
+    why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
+    chosen = choose(registry, "quantizer", Section(use=(use,)), ctx, origin=why)
+    found = _divided(chosen, stored, ctx)
+    if exact and faster:
+        note = (
+            f"{part.name}: its quantized weights are decoded when they are used; "
+            f"{' or '.join(faster)} multiplies with them as they are, rounding activations too: "
+            f"--set components.{part.name}.quantizer={faster[0]}"
+        )
+        found = evolve(found, notes=(*found.notes, note))
+    return found
+
+
+def _divided(chosen: Chosen, stored: Mapping[str, LayerFormat], ctx: BuildContext) -> Quantized:
+    kept, decoded, reasons = {}, {}, {}
+    for name, layer in stored.items():
+        reason = chosen.spec.refuses(layer.shape, ctx) if len(layer.shape) == 2 else "it is no matrix"
+        if reason is None and takes(chosen.config, name):
+            kept[name] = layer
+        else:
+            decoded[name] = layer
+            if reason is not None:
+                reasons[name] = reason
+    notes: tuple[str, ...] = ()
+    if reasons:
+        name, reason = next(iter(reasons.items()))
+        notes = (
+            f"{len(reasons)} layers cannot run on {chosen.spec.name} and are decoded on load, such as {name}: {reason}",
+        )
+    return Quantized(chosen=chosen, kept=kept, decoded=decoded, notes=notes)
+
+
+def _needs_decoding(layer: LayerFormat) -> bool:
+    """Whether a layer is more than a tensor in a small float dtype, which is cast when it is loaded."""
+    return not layer.format.endswith("-plain") or ("weight" in layer.tensors and len(layer.shape) == 2)
+
+
+def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Limits:
+    """What a quantizer must read: every layer's format."""
+
+    def limits(item: Provided) -> Sequence[str]:
+        formats = _spec(item).formats
+        wrong = [layer for layer in stored.values() if layer.format not in formats]
+        if not wrong:
+            return ()
+        weight = wrong[0].weight
+        return (
+            f"reads {', '.join(sorted(formats))}, and {weight.file.name} holds {weight.name} in {wrong[0].format} "
+            f"({len(wrong)} of {len(stored)} quantized layers); components.{part.name}.quantizer may name another",
+        )
+
+    return limits
+
+
+def _spec(item: Provided) -> QuantizerSpec[Any]:
+    assert isinstance(item.spec, QuantizerSpec)
+    return item.spec
+
+
+def _makers(item: Provided) -> Sequence[str]:
+    """What a quantizer must do when the file is plain."""
+    return () if _spec(item).makes is not None else ("it cannot quantize a file that is not quantized",)
+
+
+def translated(section: Section, registry: Registry) -> Section:
+    """A section with the names of schemes replaced by the quantizers that they stand for. ``PluginError`` for a scheme
+    whose kernel is not to be had, with those that run the same weights."""
+    use: list[str] = []
+    options: dict[str, Mapping[str, Any]] = {}
+    for name in section.use:
+        names = _kernels(name, registry)
+        use += [new for new in names if new not in use]
+        if name in section.options:
+            options |= dict.fromkeys(names, section.options[name])
+    rest = {name: value for name, value in section.options.items() if name not in section.use}
+    return Section(use=tuple(use), options={**rest, **options})
+
+
+def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
+    """The installed quantizers that a scheme's name stands for; the name itself when it is none."""
+    candidates = registry.candidates("quantizer")
+    installed = {item.spec.name for item in candidates}
+    if name in installed or any(name == item.qualified for item in candidates):
+        return (name,)
+    scheme_name = MM_TYPES.get(name, name)
+    said = f"quantizer {name!r}" + (f" ({scheme_name})" if scheme_name != name else "")
+    scheme = SCHEMES.get(scheme_name)
+    if scheme is not None and scheme.needs:
+        text = f"{said} needs {scheme.needs}, which is not supported here"
+        raise PluginError(text + _instead(scheme.format, registry))
+    if scheme is None and scheme_name not in KERNELS:
+        return (name,)  # unknown, which the registry says with a suggestion
+    wanted = (scheme_name,) if scheme is None else scheme.kernels
+    if found := tuple(kernel for kernel in wanted if kernel in installed):
+        return found
+    format = KERNELS[scheme_name].formats[0] if scheme is None else scheme.format
+    raise PluginError(f"{said} is not installed{_instead(format, registry)}")
+
+
+def _instead(format: str, registry: Registry) -> str:
+    """Which quantizers run weights of a format, and how to ask for one or get another."""
+    candidates = [_spec(item) for item in registry.candidates("quantizer")]
+    here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
+    installed = {spec.name for spec in candidates}
+    absent = [
+        f'{name} (pip install "lightx2v-core[{kernel.extra}]")'
+        for name, kernel in KERNELS.items()
+        if name not in installed and any(format.startswith(known) for known in kernel.formats)
+    ]
+    text = f"; its weights are {format}"
+    if here:
+        text += f', which {", ".join(here)} can run: ask for one of them in its place, such as "{here[0]}"'
+    if absent:
+        text += f"{'; or' if here else ', which'} install {' or '.join(absent)}"
+        text += "" if here else " can run"
+    if not here and not absent:
+        text += ", which nothing here can run: use fp8, int8 or original weights"
+    return text

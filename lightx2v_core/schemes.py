@@ -1,0 +1,98 @@
+"""Names of quantization schemes in existing configurations, as data.
+
+A scheme such as ``fp8-sgl`` mixes up two things: what is in the file and which kernel multiplies with it. Here it is
+taken apart. The names are those of ``dit_quant_scheme``, ``t5_quant_scheme``, ``clip_quant_scheme`` and
+``mm_config.mm_type`` of LightX2V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+_FP8 = ("fp8-vllm", "fp8-torch", "dequant")
+_INT8 = ("int8-vllm", "int8-torch", "dequant")
+
+
+@frozen(kw_only=True)
+class Scheme:
+    """What a scheme's name means."""
+
+    #: the format of its weights, or the beginning of several
+    format: str
+    #: quantizers that it stands for, tried in order; empty: the kernel is not to be had here
+    kernels: tuple[str, ...] = ()
+    #: what is missing, for a kernel that is not to be had
+    needs: str = ""
+
+
+@frozen(kw_only=True)
+class Kernel:
+    """A quantizer that is no part of the core, and how to get it."""
+
+    formats: tuple[str, ...]
+    extra: str
+
+
+#: quantizers of this project's plugins
+KERNELS: Mapping[str, Kernel] = {
+    "fp8-vllm": Kernel(formats=("fp8-channel",), extra="vllm"),
+    "int8-vllm": Kernel(formats=("int8-channel",), extra="vllm"),
+    "fp8-torchao": Kernel(formats=("fp8-channel",), extra="torchao"),
+    "int8-torchao": Kernel(formats=("int8-channel",), extra="torchao"),
+    "gguf": Kernel(formats=("gguf-",), extra="gguf"),
+}
+
+
+def _vendor(format: str, needs: str) -> Scheme:
+    return Scheme(format=format, needs=needs)
+
+
+SCHEMES: Mapping[str, Scheme] = {
+    # T5 and CLIP: the format alone, any kernel will do
+    "fp8": Scheme(format="fp8-channel", kernels=_FP8),
+    "int8": Scheme(format="int8-channel", kernels=_INT8),
+    # the original's own product of this kind is torch._scaled_mm
+    "fp8-pertensor": Scheme(format="fp8-tensor", kernels=("fp8-torch",)),
+    "fp8-sgl": _vendor("fp8-channel", "the package sgl_kernel"),
+    "int8-sgl": _vendor("int8-channel", "the package sgl_kernel"),
+    "fp8-q8f": _vendor("fp8-channel", "the package q8_kernels"),
+    "int8-q8f": _vendor("int8-channel", "the package q8_kernels"),
+    "fp8-triton": _vendor("fp8-channel", "the original's Triton kernels"),
+    "int8-triton": _vendor("int8-channel", "the original's Triton kernels"),
+    "fp8-b128-deepgemm": _vendor("fp8-block128", "the package deep_gemm"),
+    "int8-vllm-hygon-dcu": _vendor("int8-channel", "vLLM for Hygon accelerators"),
+    "fp8-musa": _vendor("fp8-channel", "a Moore Threads accelerator"),
+    "int8-tmo": _vendor("int8-channel", "the package tmo"),
+    "int8-npu": _vendor("int8-channel", "an Ascend accelerator"),
+    "int8-iluvatar": _vendor("int8-channel", "an Iluvatar accelerator"),
+    "fp8-intel-xpu": _vendor("fp8-channel", "an Intel accelerator"),
+    "nvfp4": _vendor("nvfp4", "the package lightx2v_kernel"),
+    "mxfp4": _vendor("mxfp4", "the package lightx2v_kernel"),
+    "mxfp6-mxfp8": _vendor("mxfp6", "the package lightx2v_kernel"),
+    "mxfp8": _vendor("mxfp8", "the package lightx2v_kernel"),
+    "int4-g128-marlin": _vendor("int4", "vLLM's Marlin kernels for int4"),
+    **{
+        f"gguf-{kind}": Scheme(format=f"gguf-{kind.lower().removesuffix('_s').removesuffix('_m')}", kernels=("gguf",))
+        for kind in ("Q8_0", "Q6_K", "Q5_K_S", "Q5_K_M", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q4_0", "Q4_1", "Q3_K_S",
+                     "Q3_K_M", "Q2_K", "BF16")
+    },
+}  # fmt: skip
+
+#: ``mm_config.mm_type`` of earlier configurations -> the scheme that it became
+MM_TYPES: Mapping[str, str] = {
+    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm": "fp8-vllm",
+    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm-ActSgl": "fp8-vllm",
+    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Vllm": "int8-vllm",
+    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Q8F": "fp8-q8f",
+    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Q8F": "int8-q8f",
+    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl": "fp8-sgl",
+    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl-ActVllm": "fp8-sgl",
+    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Sgl-ActVllm": "int8-sgl",
+    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Torchao": "int8-torchao",
+    "W-fp8-block128-sym-A-fp8-channel-group128-sym-dynamic-Deepgemm-ActSgl": "fp8-b128-deepgemm",
+    "W-fp8-block128-sym-A-fp8-channel-group128-sym-dynamic-Deepgemm": "fp8-b128-deepgemm",
+    "W-int4-group128-sym-Marlin": "int4-g128-marlin",
+    "W-gguf-Q4_K": "gguf-Q4_K_M",
+}

@@ -1,0 +1,183 @@
+"""Which quantizer is chosen for which layers, and what is said when none fits: plans only, nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError  # noqa: E402
+from lightx2v_core.plugins import load_plugins  # noqa: E402
+from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES  # noqa: E402
+
+
+@pytest.fixture
+def plan(tiny: Path, path_of: Any) -> Any:
+    """``plan(layout, **config)``: what would be done with a network of the reference set."""
+
+    def make(layout: str | Path, **config: Any) -> Any:
+        path = layout if isinstance(layout, Path) else path_of(layout)
+        components = config.pop("components", {})
+        components["dit"] = {"path": str(path), **components.get("dit", {})}
+        values = {
+            "model_path": str(tiny),
+            "model": "wan2.1",
+            "device": "cpu",
+            "components": components,
+            **config,
+        }
+        return resolve(load_config(values, []), load_plugins())
+
+    return make
+
+
+def choices(resolved: Any) -> dict[str, str]:
+    return {item.kind: item.use for item in resolved.plan.choices if item.kind.startswith("quantizer")}
+
+
+def test_an_unsaid_quantizer_is_exact_and_faster_ones_are_named(plan):
+    resolved = plan("int8_single")
+    assert choices(resolved) == {"quantizer": "core/dequant"}
+    (note,) = [note for note in resolved.plan.notes if "decoded" in note]
+    assert "int8-torch" in note
+    assert "--set components.dit.quantizer=" in note
+    assert choices(plan("ckpt")) == {}
+
+
+def test_the_forecast_counts_stored_bytes(plan):
+    plain, quantized = plan("ckpt").plan, plan("int8_single").plan
+    dit = {item.name: item for item in quantized.components}["dit"]
+    before = {item.name: item for item in plain.components}["dit"]
+    codes = 3 * (8 * 64 * 64 + 2 * 64 * 128)
+    scales = 3 * (9 * 64 + 128)
+    assert before.weights - dit.weights == 3 * codes - 4 * scales
+    assert before.activations < dit.activations
+    made = plan("ckpt", components={"dit": {"quantizer": "int8-torch"}}).plan
+    assert {item.name: item for item in made.components}["dit"].weights == dit.weights
+
+
+@pytest.mark.parametrize(
+    ("layout", "use", "words"),
+    [
+        ("int8_single", "fp8-torch",
+         ("fp8-torch: reads fp8-channel", "wan2.1_t2v_int8.safetensors holds blocks.", ".weight in int8-channel")),
+        ("fp8_single", "int8-torch", ("reads int8-channel", "holds blocks.", "in fp8-channel (30 of 30")),
+        ("fp8_single", "fp8-sgl", ("'fp8-sgl' needs the package sgl_kernel", "dequant, fp8-torch can run")),
+        ("fp8_single", "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Q8F", ("(fp8-q8f)", "q8_kernels")),
+        ("fp8_single", "fp9-torch", ("unknown quantizer 'fp9-torch'", "did you mean 'fp8-torch'")),
+        ("ckpt", "nvfp4", ("'nvfp4' needs the package lightx2v_kernel", "nothing here can run")),
+    ],
+)  # fmt: skip
+def test_a_quantizer_that_does_not_fit_is_refused(layout, use, words, plan):
+    with pytest.raises(PluginError) as caught:
+        plan(layout, quantizer=use)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layout", "use", "wanted"),
+    [
+        ("int8_blocks", "int8", "int8-"),
+        ("fp8_blocks", "fp8", "fp8-"),
+        ("comfy_fp8_scaled", "fp8-pertensor", "fp8-torch"),
+        ("fp8_blocks", ["fp8", "dequant"], "fp8-"),
+    ],
+)
+def test_names_of_schemes_stand_for_kernels(layout, use, wanted, plan):
+    (found,) = choices(plan(layout, components={"dit": {"quantizer": use}})).values()
+    assert found.split("/")[1].startswith(wanted)
+
+
+def test_every_name_of_a_scheme_is_known(plan):
+    """Each is a quantizer, or says what runs its weights; none is unknown."""
+    for name in [*SCHEMES, *MM_TYPES, *KERNELS]:
+        said = ""
+        try:
+            plan("ckpt", components={"dit": {"quantizer": name}})
+        except LightX2VError as exc:
+            said = str(exc)
+        assert "unknown quantizer" not in said, name
+        assert not said or any(word in said for word in ("can run", "pip install", "cannot quantize")), said
+
+
+def test_default_means_that_nothing_was_said(plan):
+    assert choices(plan("ckpt", quantizer="Default")) == {}
+    assert choices(plan("fp8_single", quantizer="Default")) == {"quantizer": "core/dequant"}
+
+
+def test_layers_are_chosen_by_patterns(plan):
+    options = {
+        "dequant": {"format": "int8-channel", "only": ["*.ffn.*"], "keep": ["blocks.0.*", "blocks.2.*"]}
+    }
+    resolved = plan("ckpt", components={"dit": {"quantizer": {"use": "dequant", "options": options}}})
+    assert set(resolved.quantized["dit"].made) == {"blocks.1.ffn.0", "blocks.1.ffn.2"}
+    resolved = plan(
+        "int8_single", quantizer={"use": "int8-torch", "options": {"int8-torch": {"keep": ["*attn*"]}}}
+    )
+    assert set(resolved.quantized["dit"].kept) == {f"blocks.{i}.ffn.{j}" for i in range(3) for j in (0, 2)}
+    assert len(resolved.quantized["dit"].decoded) == 24
+
+
+def test_one_quantizer_for_all_takes_every_network_that_has_blocks(plan):
+    resolved = plan("ckpt", quantizer="int8-torch")
+    assert set(resolved.quantized) == {"dit", "text_encoder", "vae"}
+    assert all(".attn." in name or ".ffn." in name for name in resolved.quantized["text_encoder"].made)
+    assert resolved.quantized["vae"].chosen is None
+    notes = plan("ckpt", quantizer="dequant").plan.notes
+    assert "dit: dequant has nothing to do" in "".join(notes)
+
+
+def test_a_component_without_linears_takes_no_quantizer(plan):
+    with pytest.raises(PluginError, match="the Wan2.1 VAE has no layers that can be quantized"):
+        plan("ckpt", components={"vae": {"quantizer": "int8-torch"}})
+
+
+BROKEN = {
+    "has no blocks.1.ffn.0.weight_scale": lambda t: t.pop("blocks.1.ffn.0.weight_scale"),
+    "is a scale, and there is no blocks.1.ffn.0.weight": lambda t: t.pop("blocks.1.ffn.0.weight"),
+    "is [3, 1]; for a weight [128, 64]": lambda t: t.update(
+        {"blocks.1.ffn.0.weight_scale": torch.ones(3, 1)}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_broken_quantized_files_are_refused_with_file_and_key(text, plan, case, tmp_path):
+    tensors = load_file(case / "int8_single" / "wan2.1_t2v_int8.safetensors")
+    BROKEN[text](tensors)
+    save_file(tensors, tmp_path / "broken.safetensors")
+    shutil.copy(case / "int8_single" / "config.json", tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        plan(tmp_path / "broken.safetensors")
+    assert text in str(caught.value)
+    assert "broken.safetensors: blocks.1.ffn.0.weight" in str(caught.value)
+
+
+def test_a_format_that_nothing_reads_is_refused(plan, case, tmp_path):
+    tensors = load_file(case / "int8_single" / "wan2.1_t2v_int8.safetensors")
+    layer = "blocks.1.ffn.2"
+    tensors[f"{layer}.weight"] = torch.zeros(64, 64, dtype=torch.uint8)
+    tensors[f"{layer}.weight_scale"] = torch.zeros(128, 8).to(torch.float8_e4m3fn)
+    tensors[f"{layer}.weight_global_scale"] = torch.ones(())
+    save_file(tensors, tmp_path / "mixed.safetensors")
+    shutil.copy(case / "int8_single" / "config.json", tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        plan(tmp_path / "mixed.safetensors")
+    assert "mixed.safetensors is stored in int8-channel, nvfp4" in str(caught.value)
+
+
+def test_the_plan_says_it_in_json(plan):
+    data = json.loads(json.dumps(plan("int8_blocks", quantizer="int8-torch").plan.to_json()))
+    choice = next(item for item in data["choices"] if item["kind"].startswith("quantizer"))
+    assert choice["options"] == {"keep": [], "only": []}
