@@ -51,7 +51,7 @@ def run_record(
         "choices": {
             choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices
         },
-        "loras": [_lora(item) for item in plan.adapters],
+        "loras": described_loras(plan),
         "dtype": plan.dtype,
         "device": plan.device.name,
         "latent_shape": list(plan.geometry.latent_shape),
@@ -70,6 +70,11 @@ def run_record(
         },
         "warnings": list(plan.warnings),
     }
+
+
+def described_loras(plan: Plan) -> list[dict[str, Any]]:
+    """The LoRA files of a plan as a record holds them, in the order they are applied."""
+    return [_lora(item) for item in plan.adapters]
 
 
 def _lora(adapter: PlannedAdapter) -> dict[str, Any]:

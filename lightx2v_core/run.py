@@ -120,11 +120,17 @@ class Pipeline:
         those of a fresh ``load`` with the same files. Returns the plan.
 
         ``RequestError`` for what is wrong with them, and then nothing has changed. Not during a request."""
-        resolved = with_adapters(self._resolved, lora_configs(loras))
+        self.use_adapters(with_adapters(self._resolved, lora_configs(loras)))
+        return self.plan
+
+    def use_adapters(self, resolved: Resolved) -> None:
+        """Apply the LoRA files of a resolved plan of this model, unless they are applied already."""
+        if resolved.adapters == self._resolved.adapters:
+            return
         assert resolved.lora_applier is not None
         self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
-        self._resolved = resolved
-        return self.plan
+        base = self._resolved
+        self._resolved = with_adapters(base, resolved.loaded.config.loras)
 
     @property
     def loras(self) -> tuple[LoraConfig, ...]:

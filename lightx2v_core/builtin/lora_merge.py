@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightx2v_core.api import Adapter, Change, Quantizer, TensorInfo, WeightSource, changed
+from lightx2v_core.api import Adapter, Change, Quantizer, RunError, TensorInfo, WeightSource, changed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Steps = Sequence[tuple[Adapter, Change]]
+#: dtypes that are numbers by themselves; weights in others are codes
+FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 
 class Merge:
@@ -40,6 +42,10 @@ class MergedSource:
         self._base = base
         self._steps = steps
         self._quantizer = quantizer
+        coded = (name for name in steps if base.info(name).dtype not in FLOATS)
+        self._coded = {name.rpartition(".")[0]: name for name in coded}
+        #: the quantized layer that was made last: its weight and its scales are read one after the other
+        self._last: tuple[tuple[str, str], Mapping[str, Tensor]] | None = None
 
     def names(self) -> Sequence[str]:
         return self._base.names()
@@ -48,15 +54,42 @@ class MergedSource:
         return self._base.info(name)
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
+        layer, _, suffix = name.rpartition(".")
+        if layer in self._coded and suffix in (made := self._requantized(layer, device)):
+            return made[suffix]
         tensor = self._base.read(name, device)
         if name not in self._steps:
             return tensor
         return changed(tensor, self._steps[name]).to(tensor.dtype)
 
+    def _requantized(self, layer: str, device: str) -> Mapping[str, Tensor]:
+        """The tensors, by suffix, that store the changed weight of a quantized layer in the format it was in."""
+        if self._last is not None and self._last[0] == (layer, device):
+            return self._last[1]
+        weight = self._coded[layer]
+        stored = {
+            name.rpartition(".")[2]: self._base.read(name, device)
+            for name in self._base.names()
+            if name.rpartition(".")[0] == layer and not name.endswith(".bias")
+        }
+        assert self._quantizer is not None
+        result = changed(self._quantizer.dequantize(stored), self._steps[weight])
+        made = {}
+        for suffix, tensor in self._quantizer.quantize(result).items():
+            before = stored.get(suffix)
+            if before is None or before.numel() != tensor.numel():
+                raise RunError(
+                    f"{layer} is not stored in the format that its quantizer writes: {suffix} differs"
+                )
+            made[suffix] = tensor.reshape(before.shape).to(before.dtype)
+        self._last = ((layer, device), made)
+        return made
+
     def direct(self, name: str) -> bool:
         """What no adapter changes is read as the base reads it."""
         base: Any = self._base
-        return name not in self._steps and hasattr(base, "direct") and base.direct(name)
+        changes = name in self._steps or name.rpartition(".")[0] in self._coded
+        return not changes and hasattr(base, "direct") and base.direct(name)
 
     def read_into(self, name: str, out: Tensor) -> None:
         """Into ``out``, of the stored shape and dtype, where ``direct`` says so."""

@@ -12,13 +12,14 @@ from typing import Any
 from attrs import asdict, evolve, frozen
 
 from lightx2v_core.config import jsonc
+from lightx2v_core.config.keywords import lora_configs
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError
 from lightx2v_core.events import Emit, JobDone, JobStarted
 from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import PlannedOutput
-from lightx2v_core.record import described
-from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job
+from lightx2v_core.record import described, described_loras
+from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
 
 
 @frozen(kw_only=True)
@@ -31,7 +32,7 @@ class Line:
 
 
 def read_jobs(path: Path, output: str | None) -> list[Line]:
-    """The jobs of a file. A line is a prompt, or a JSON object of request values and ``output``; empty lines and those
+    """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty lines and those
     that start with ``#`` are passed over. ``ConfigError`` names the line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -71,6 +72,7 @@ def run_batch(
                     state = "planned" if dry_run else "done"
                     if not dry_run:
                         pipeline = pipeline or opened.enter_context(Pipeline.load(base, on_event=emit))
+                        pipeline.use_adapters(resolved)
                         pipeline.generate_to(resolved, output, on_event=emit)
                 emit(JobDone(index=index, line=job.number, state=state, message=""))
             except LightX2VError as exc:
@@ -82,7 +84,10 @@ def run_batch(
 
 
 def _resolve(base: Resolved, job: Line, loaded: LoadedConfig) -> tuple[Resolved, PlannedOutput]:
-    resolved = resolve_job(base, dict(job.request))
+    request = dict(job.request)
+    if "loras" in request:
+        base = with_adapters(base, lora_configs(request.pop("loras")))
+    resolved = resolve_job(base, request)
     check_ready(resolved)
     config = evolve(loaded.config.output, path=job.output)
     output = planned_output(config, resolved.plan.variant, resolved.plan.request)
@@ -104,6 +109,7 @@ def _done(resolved: Resolved, output: PlannedOutput) -> bool:
         and found.get("request") == wanted
         and found.get("inputs") == json.loads(json.dumps(described(resolved.inputs)))
         and found.get("variant") == resolved.plan.variant
+        and found.get("loras") == json.loads(json.dumps(described_loras(resolved.plan)))
     )
 
 

@@ -10,7 +10,7 @@ from attrs import evolve, fields
 
 from lightx2v_core.config.load import LoadedConfig, Value, load_config
 from lightx2v_core.config.model import InputsConfig, LoraConfig
-from lightx2v_core.config.structure import unstructure
+from lightx2v_core.config.structure import structure
 from lightx2v_core.errors import ConfigError, RequestError, suggestion
 
 #: keyword of ``load`` and ``generate`` -> configuration key
@@ -50,8 +50,18 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
 def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:
     """Entries of ``loras`` as the configuration has them: paths, objects, or what this returned. ``ConfigError`` for
     what is unknown or wrong."""
-    entries = [unstructure(item) if isinstance(item, LoraConfig) else _plain(item) for item in loras]
-    return load_config({"loras": entries}).config.loras
+    if isinstance(loras, str | Path | Mapping):
+        raise ConfigError(f"expected a list of LoRA files, got {loras!r}; put it in a list")
+    return tuple(
+        item
+        if isinstance(item, LoraConfig)
+        else structure(_entry(item), LoraConfig, path=f"$.loras[{i}]", where="loras")
+        for i, item in enumerate(loras)
+    )
+
+
+def _entry(lora: Any) -> Any:
+    return {"path": str(lora)} if isinstance(lora, str | Path) else _plain(lora)
 
 
 def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:

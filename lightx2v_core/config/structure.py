@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 import attrs
@@ -68,6 +69,7 @@ def unstructure(value: Any) -> Any:
     return _converter().unstructure(value)
 
 
+@cache
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):
