@@ -120,17 +120,16 @@ class Pipeline:
         those of a fresh ``load`` with the same files. Returns the plan.
 
         ``RequestError`` for what is wrong with them, and then nothing has changed. Not during a request."""
-        self.use_adapters(with_adapters(self._resolved, lora_configs(loras)))
+        resolved = with_adapters(self._resolved, lora_configs(loras))
+        self.use_adapters(resolved)
+        self._resolved = resolved
         return self.plan
 
     def use_adapters(self, resolved: Resolved) -> None:
-        """Apply the LoRA files of a resolved plan of this model, unless they are applied already."""
-        if resolved.adapters == self._resolved.adapters:
-            return
-        assert resolved.lora_applier is not None
-        self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
-        base = self._resolved
-        self._resolved = with_adapters(base, resolved.loaded.config.loras)
+        """Apply the LoRA files of a plan of this model for what comes next, as far as they are not applied now. The
+        pipeline's own plan stays."""
+        if resolved.lora_applier is not None:
+            self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
 
     @property
     def loras(self) -> tuple[LoraConfig, ...]:

@@ -32,8 +32,8 @@ class Line:
 
 
 def read_jobs(path: Path, output: str | None) -> list[Line]:
-    """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty lines and those
-    that start with ``#`` are passed over. ``ConfigError`` names the line."""
+    """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty
+    lines and those that start with ``#`` are passed over. ``ConfigError`` names the line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,26 +108,44 @@ def test_two_files_one_on_the_other(applier: str, case: Path, outputs: dict[str,
     torch.testing.assert_close(got, outputs["stack.out"], **tolerance(case, "out"))
 
 
-@pytest.mark.parametrize("applier", ["merge", "dynamic"])
-@pytest.mark.parametrize("offloader", ["none", "sequential"])
-def test_switching_gives_what_a_fresh_load_gives(
-    applier: str, offloader: str, case: Path, outputs: dict[str, Any]
-) -> None:
-    options: dict[str, Any] = {"lora_applier": applier, "offloader": offloader, "dtype": "float32"}
-    pipeline = load(case / "ckpt", device="cpu", **options)
-    small = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 1}
-    plain = pipeline.generate(**small).latents
+SMALL = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 1, "guide_scale": 1.0}
+
+
+def sequence(case: Path) -> list[list[dict[str, Any]]]:
+    """What is applied one after the other."""
     first = entry(case, "kohya_lora_unet", 0.5)
-    for loras in (
-        [first],
-        [entry(case, "lightx2v_diff", 1.0)],
-        [first, entry(case, "peft_default", -1.5)],
-        [entry(case, "lightx2v_diff", 0.25), first],
-        [],
-        [first],
-    ):
-        pipeline.set_loras(loras)
-        got = pipeline.generate(**small).latents
-        fresh = load(case / "ckpt", device="cpu", loras=loras, **options).generate(**small).latents
-        assert torch.equal(got, fresh), loras
-        assert torch.equal(got, plain) == (not loras)
+    diff = entry(case, "lightx2v_diff", 0.25)
+    return [[first], [diff], [first, entry(case, "peft_default", -1.5)], [diff, first], [], [first]]
+
+
+@pytest.fixture(scope="module")
+def fresh(case: Path) -> Callable[[str, list[dict[str, Any]]], Any]:
+    """``fresh(applier, loras)``: the latents of a pipeline that was loaded with just these files."""
+    known: dict[str, Any] = {}
+
+    def make(applier: str, loras: list[dict[str, Any]]) -> Any:
+        key = f"{applier} {loras}"
+        if key not in known:
+            pipeline = load(case / "ckpt", device="cpu", dtype="float32", loras=loras, lora_applier=applier)
+            known[key] = pipeline.generate(**SMALL).latents
+        return known[key]
+
+    return make
+
+
+@pytest.mark.parametrize("applier", ["merge", "dynamic"])
+@pytest.mark.parametrize("offloader", ["none", "sequential", "cpu", "disk"])
+def test_switching_gives_what_a_fresh_load_gives(
+    applier: str, offloader: str, case: Path, fresh: Callable[..., Any]
+) -> None:
+    if offloader in ("cpu", "disk"):
+        pytest.importorskip("lightx2v_offload", reason="needs the offload plugin")
+    with load(
+        case / "ckpt", device="cpu", dtype="float32", lora_applier=applier, offloader=offloader
+    ) as pipeline:
+        plain = pipeline.generate(**SMALL).latents
+        for loras in sequence(case):
+            pipeline.set_loras(loras)
+            got = pipeline.generate(**SMALL).latents
+            assert torch.equal(got, fresh(applier, loras)), loras
+            assert torch.equal(got, plain) == (not loras)

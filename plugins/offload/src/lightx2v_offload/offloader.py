@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,14 @@ class BlockOffloader:
 
     def prepare(self, component: str) -> None:
         self._following = component
+
+    def refresh(self, component: str, names: Collection[str]) -> None:
+        part = self._parts[component]
+        # what is on the device, or on its way there, is out of date; all of it comes again with the next use
+        self._stream.stay(())
+        self._stream.resize(0)
+        self._present.clear()
+        self._store.refresh([unit for unit in part.order if unit.holds(names)], names)
 
     def close(self) -> None:
         try:

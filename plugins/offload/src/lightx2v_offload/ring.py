@@ -91,13 +91,45 @@ class RingStore:
         self._change = Condition()
 
     def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
+        self._from.update(dict.fromkeys(units, self._component(units, weights)))
+
+    def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
+        """Of a component, what has to be computed is computed anew: other tensors may have to be than before."""
+        if not units:
+            return
+        before = self._from[units[0]]
+        members = [unit for unit, component in self._from.items() if component is before]
+        with self._change:
+            self._plan.clear()
+            for unit in members:
+                self._drop(unit)
+        component = self._component(members, before.weights)
+        self._from.update(dict.fromkeys(members, component))
+        if before.scratch is not None:
+            before.scratch.close()
+
+    def _drop(self, unit: Unit) -> None:
+        """Forget what was read of a unit."""
+        while (entry := self._where.get(unit)) is not None and entry.state is State.READING:
+            self._wait()
+        if entry is None:
+            return
+        if entry in self._entries:
+            self._empty(entry)
+            return
+        if entry.after is not None:
+            entry.after.synchronize()
+        self._device.free(entry.memory)
+        del self._where[unit]
+
+    def _component(self, units: Sequence[Unit], weights: ModuleWeights) -> Component:
         tensors = [tensor for unit in units for tensor in unit.tensors]
         computed = [tensor for tensor in tensors if not weights.direct(tensor.name)]
         component = Component(weights, frozenset(tensor.name for tensor in computed))
         if computed:
             folder, keep = self._scratch()
             component.scratch = Scratch(computed, weights, folder, keep)
-        self._from.update(dict.fromkeys(units, component))
+        return component
 
     def expect(self, units: Sequence[Unit]) -> None:
         with self._change:

@@ -18,6 +18,10 @@ class Store(Protocol):
     def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
         """Take over the units of a component. ``RunError`` when there is no room for them."""
 
+    def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
+        """The stored values of ``names``, which are in ``units`` of one component, are others now. Nothing of it may be
+        in use or on its way. ``RunError`` when they cannot be read."""
+
     def expect(self, units: Sequence[Unit]) -> None:
         """The units that are asked for next, in this order."""
 
@@ -43,12 +47,20 @@ class HostStore:
     def __init__(self, device: Accelerator) -> None:
         self._device = device
         self._memory: dict[Unit, Tensor] = {}
+        self._weights: dict[Unit, ModuleWeights] = {}
 
     def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
         for unit in units:
             memory = self._memory[unit] = self._device.host(unit.nbytes)
+            self._weights[unit] = weights
             for index, tensor in enumerate(unit.tensors):
                 weights.read_into(tensor.name, unit.view(index, memory))
+
+    def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
+        for unit in units:
+            for index, tensor in enumerate(unit.tensors):
+                if tensor.name in names:
+                    self._weights[unit].read_into(tensor.name, unit.view(index, self._memory[unit]))
 
     def expect(self, units: Sequence[Unit]) -> None:
         """Everything is there already."""

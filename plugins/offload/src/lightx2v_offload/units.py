@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,10 @@ class Unit:
             self.nbytes += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
         self._absent = [_slots(tensor)[tensor.key] for tensor in self.tensors]
         self._present: dict[int, list[Tensor]] = {}
+
+    def holds(self, names: Collection[str]) -> bool:
+        """Whether any of these tensors is in it."""
+        return any(tensor.name in names for tensor in self.tensors)
 
     def view(self, index: int, memory: Tensor) -> Tensor:
         """The tensor number ``index`` inside a buffer."""
