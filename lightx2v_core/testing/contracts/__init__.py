@@ -1,0 +1,36 @@
+"""What every implementation of a kind must do, as test suites to inherit. They need pytest.
+
+from lightx2v_core.testing.contracts import AttentionContract
+
+class TestMine(AttentionContract):
+    use = "mine"
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{name}"
+        for name in (
+            "attention",
+            "command",
+            "common",
+            "lora_applier",
+            "model",
+            "offloader",
+            "quantizer",
+            "scheduler",
+            "weight_loader",
+        )
+    )
+)
+
+from lightx2v_core.testing.contracts.attention import AttentionContract  # noqa: E402
+from lightx2v_core.testing.contracts.command import CommandContract  # noqa: E402
+from lightx2v_core.testing.contracts.common import Contract  # noqa: E402
+from lightx2v_core.testing.contracts.scheduler import SchedulerContract  # noqa: E402
+from lightx2v_core.testing.contracts.weight_loader import WeightLoaderContract  # noqa: E402
+
+__all__ = ["AttentionContract", "CommandContract", "Contract", "SchedulerContract", "WeightLoaderContract"]
