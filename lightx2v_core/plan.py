@@ -29,6 +29,8 @@ class PlannedComponent:
     scheme: str
     #: other files that could have been it
     passed_over: tuple[str, ...]
+    #: bytes of the files that loading reads
+    read: int
     #: weights when loaded in the compute dtype, and activations at their peak (a forecast)
     weights: int
     activations: int
@@ -167,6 +169,11 @@ class Plan:
     @property
     def parameters(self) -> int:
         return sum(component.parameters for component in self.components)
+
+    @property
+    def read(self) -> int:
+        """Bytes that loading reads."""
+        return sum(component.read for component in self.components)
 
     def choice(self, kind: str) -> Choice:
         return next(choice for choice in self.choices if choice.kind == kind)

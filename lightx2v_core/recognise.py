@@ -147,13 +147,18 @@ def component_spec(spec: ModelSpec[Any], name: str) -> ComponentSpec:
 
 
 def loader_for(registry: Registry, path: Path) -> Provided:
-    """The weight loader of a file, by its suffix."""
+    """The weight loader of a file, by its suffix: the usable one of highest priority."""
     suffixes: set[str] = set()
+    unusable: list[str] = []
     for item in registry.candidates("weight_loader"):
         assert isinstance(item.spec, WeightLoaderSpec)
         if path.suffix.lower() in item.spec.suffixes:
-            return item
+            if not (reasons := item.reasons(BuildContext())):
+                return item
+            unusable.append(f"{item.qualified}: {'; '.join(reasons)}")
         suffixes.update(item.spec.suffixes)
+    if unusable:
+        raise CheckpointError(f"no usable weight loader for {path.name}: {' | '.join(unusable)}")
     raise CheckpointError(
         f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
     )

@@ -16,7 +16,7 @@ from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_kinds, 
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader, false_claim
 from lightx2v_core.checkpoint.folders import model_folder
-from lightx2v_core.checkpoint.formats import scheme_of
+from lightx2v_core.checkpoint.formats import accounted, scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
@@ -24,9 +24,9 @@ from lightx2v_core.config.model import LoraConfig, RunConfig, Section
 from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.plugins import CORE, PluginSet
 from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
-from lightx2v_core.recognise import Recognised, check_complete, recognise
+from lightx2v_core.recognise import Recognised, check_complete, loader_for, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
 from lightx2v_core.specs import (
@@ -130,7 +130,13 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         memory=needed,
         output=_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
-        notes=(*alias_notes, *recognition.notes, *quantizer_notes, *lora_notes),
+        notes=(
+            *alias_notes,
+            *recognition.notes,
+            *quantizer_notes,
+            *lora_notes,
+            *_loader_notes(found, registry),
+        ),
         warnings=(*loaded.warnings, *warnings, *lora_warnings),
         adapters=tuple(item.planned for item in adapters),
         plugins={
@@ -324,8 +330,19 @@ def _needs(
     return components, needed, (*plugins.warnings, *_warnings(found, needed))
 
 
+def _loader_notes(found: Recognised, registry: Registry) -> list[str]:
+    """Who reads the files, where it is not the core."""
+    notes = []
+    for suffix, path in {c.files[0].suffix: c.files[0] for c in found.components.values()}.items():
+        item = loader_for(registry, path)
+        if item.plugin != CORE:
+            notes.append(f"{suffix} files are read by {item.qualified}, which has the highest priority")
+    return notes
+
+
 def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
     component = found.components[name]
+    used = {*found.recognition.expected[name], *accounted(component.header)}
     return PlannedComponent(
         name=name,
         summary=found.part(name).summary,
@@ -338,6 +355,7 @@ def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
         precision=component.header.precision,
         scheme=scheme_of(component.header),
         passed_over=component.passed_over,
+        read=sum(info.nbytes for tensor, info in component.header.tensors.items() if tensor in used),
         weights=need.weights,
         activations=need.activations,
     )

@@ -45,7 +45,9 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"no command {args[0]!r}{suggestion(args[0], COMMANDS)}")
+            from lightx2v_core.cli.extra import command_names
+
+            ctx.fail(f"no command {args[0]!r}{suggestion(args[0], [*COMMANDS, *command_names()])}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

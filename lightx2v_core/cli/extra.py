@@ -27,6 +27,11 @@ def plugin_command(name: str) -> click.Command | None:
     return command
 
 
+def command_names() -> list[str]:
+    """The commands that plugins bring, by name."""
+    return [item.spec.name for item in Registry(_plugins()).candidates("command")]
+
+
 def _plugins() -> PluginSet:
     """The plugins, loaded once an invocation: click asks for a command more than once."""
     ctx = click.get_current_context(silent=True)

@@ -45,6 +45,7 @@ def plan_text(plan: Plan) -> str:
         f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
         f"the device has {size(memory.device_total) if memory.device_total else 'an unknown amount'}",
         f"  host      {size(memory.host_peak)}",
+        f"  disk      {size(plan.read)} are read to load it",
         *_moving(plan.memory),
     ]
     if plan.output is not None:

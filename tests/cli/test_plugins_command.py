@@ -243,3 +243,4 @@ def test_an_unknown_command(cli: Any) -> None:
     status, _, err = cli("plugns")
     assert status == 2
     assert "no command 'plugns'; did you mean 'plugins'?" in err
+    assert "no command 'acme-iu'; did you mean 'acme-ui'?" in cli("acme-iu")[2]
