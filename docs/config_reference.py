@@ -73,7 +73,7 @@ not: a key that has no effect beside the others is named in a warning.
 NOTES = """
 Notes: `sample_guide_scale` lists high noise first. Guidance is on when a scale is given; the original also wants
 `enable_cfg`. Attention kernels are wishes, since nearly every file names one: `sdpa` computes where they are not
-installed. `fp8` and `int8` as schemes of the encoders leave the kernel open.
+installed. `fp8` and `int8` as schemes of the encoders take the best kernel that is installed.
 
 ### Schemes by their long names
 

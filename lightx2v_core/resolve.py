@@ -241,7 +241,7 @@ def _request(
     target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
     geometry = spec.geometry(recognition, target)
 
-    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler")
+    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
     scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"])
     by_scheduler = f"default of {scheduler.selection.name}"
     fixed = scheduler.spec.steps(scheduler.config)

@@ -15,6 +15,7 @@ from lightx2v_core.config.model import Section
 from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import ConfigError
 from lightx2v_core.plugins import PluginSet
+from lightx2v_core.quantization import translated
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import WISH
 
@@ -70,25 +71,34 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
     """Every implementation that a configuration names must be installed, and its options must be valid."""
     registry = Registry(plugins)
     for kind in SECTIONS:
-        section: Section | None = getattr(loaded.config, kind)
         # the default applier matters only once there is something to apply
         unused = kind == "lora_applier" and not loaded.config.loras and loaded.origin(kind) == "default"
-        if section is None or unused:
+        if not unused:
+            _check_section(getattr(loaded.config, kind), registry, kind, (kind,), loaded)
+    for name, component in loaded.config.components.items():
+        for kind in ("quantizer", "offloader"):
+            path = ("components", name, kind)
+            _check_section(getattr(component, kind), registry, kind, path, loaded)
+
+
+def _check_section(
+    section: Section | None, registry: Registry, kind: str, path: tuple[str, ...], loaded: LoadedConfig
+) -> None:
+    if section is not None and kind == "quantizer":
+        section = translated(section, registry)
+    if section is None or (section.use == ("none",) and kind == "quantizer"):
+        return
+    if section.use == ("auto",):
+        _check_any(section, registry, kind, loaded)
+        return
+    origin = loaded.origin(*path, "use")
+    for name in section.use:
+        wished = name.endswith(WISH)
+        name = name.removesuffix(WISH)
+        if wished and not registry.named(kind, name):
             continue
-        names = [] if section.use == ("auto",) else list(section.use)
-        asked = loaded.origin(kind, "use") != "default"
-        wanted = [
-            name.removesuffix(WISH)
-            for name in names
-            if registry.named(kind, name.removesuffix(WISH)) or not name.endswith(WISH)
-        ]
-        origin = loaded.origin(kind, "use")
-        chosen = [registry.find(kind, name, asked=asked, origin=origin) for name in wanted]
-        if names:
-            for item in chosen:
-                structured_options(section, registry, kind, item, loaded=loaded)
-        else:
-            _check_any(section, registry, kind, loaded)
+        item = registry.find(kind, name, asked=origin != "default", origin=origin)
+        structured_options(section, registry, kind, item, loaded=loaded)
 
 
 def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedConfig) -> None:

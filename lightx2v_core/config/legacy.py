@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from lightx2v_core.schemes import MM_TYPES as SCHEMES_BY_LONG_NAME
 from lightx2v_core.specs import ANY
 
 BOOL, INTEGER, NUMBER, STRING, PATH, LIST, OBJECT = "boolean integer number string path array object".split()
@@ -119,7 +120,7 @@ def _weights(prefix: str, component: str, what: str) -> dict[str, LegacyKey]:
         ),
         f"{prefix}_quantized": _group(f"whether the {what} is quantized", BOOL, to=precision),
         f"{prefix}_quant_scheme": _group(
-            f"weight format and kernel of the {what}, such as fp8-vllm; fp8 or int8 alone leave the kernel open",
+            f"weight format and kernel of the {what}, such as fp8-vllm; fp8 or int8 alone take the best kernel",
             STRING, to=f"{precision} components.{component}.quantizer",
         ),
         f"{prefix}_quantized_ckpt": _group(
@@ -255,23 +256,11 @@ LEGACY: Mapping[str, LegacyKey] = {
     **{name: LegacyKey(ignored=reason) for reason, names in _IGNORED_FOR.items() for name in names.split()},
 }
 
-#: the long names of weight format and kernel -> the short ones
+#: the long names of weight format and kernel -> the short ones; empty: not quantized
 MM_TYPES: Mapping[str, str] = {
     "Default": "",
-    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm": "fp8-vllm",
-    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Vllm": "int8-vllm",
-    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Q8F": "fp8-q8f",
-    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Q8F": "int8-q8f",
-    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl": "fp8-sgl",
-    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Sgl-ActVllm": "int8-sgl",
-    "W-int8-channel-sym-A-int8-channel-sym-dynamic-Torchao": "int8-torchao",
+    **SCHEMES_BY_LONG_NAME,
     "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Torchao": "fp8-torchao",
-    "W-fp8-block128-sym-A-fp8-channel-group128-sym-dynamic-Deepgemm-ActSgl": "fp8-b128-deepgemm",
-    "W-fp8-block128-sym-A-fp8-channel-group128-sym-dynamic-Deepgemm": "fp8-b128-deepgemm",
-    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm-ActSgl": "fp8-vllm",
-    "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl-ActVllm": "fp8-sgl",
-    "W-int4-group128-sym-Marlin": "int4-g128-marlin",
-    "W-gguf-Q4_K": "gguf-Q4_K_M",
 }
 
 #: attention kernels of the original that compute (nearly) the same as ours -> our name

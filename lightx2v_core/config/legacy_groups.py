@@ -125,8 +125,8 @@ def _encoders(reading: Reading) -> None:
 
 
 def _precision(reading: Reading, at: str, prefix: str) -> bool:
-    """Whether a component is quantized, and what into. ``fp8-vllm`` is a precision and a kernel; ``fp8`` alone leaves
-    the kernel open."""
+    """Whether a component is quantized, and what into. ``fp8-vllm`` is a precision and a kernel; ``fp8`` alone
+    stands for any kernel (see ``schemes``)."""
     flag, key = f"{prefix}_quantized", f"{prefix}_quant_scheme"
     quantized, scheme = reading.value(flag), reading.value(key)
     if scheme == "Default":
@@ -136,10 +136,9 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
         path = any(f"{name}_quantized_ckpt" in reading.facts for name in prefixes)
         if scheme is not None:
             reading.say(f"{at}.precision", scheme.partition("-")[0], flag, key)
+            reading.say(f"{at}.quantizer.use", [scheme], key)
         elif not path:
             reading.refuse(flag, f'say what into, with {key}, such as "fp8-vllm"')
-        if scheme is not None and "-" in scheme:
-            reading.say(f"{at}.quantizer.use", [scheme], key)
         return True
     if quantized is False:
         reading.say(f"{at}.precision", "original", flag, soft=prefix == "clip")

@@ -237,7 +237,7 @@ MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"dit_distill_ckpt": "d"}, "components.dit", {"path": "d", "distilled": True}),
     ({"dit_distill_ckpt_high": "h"}, "components.dit.distilled", True),
     ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.precision", "fp8"),
-    ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.quantizer", None),
+    ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.quantizer.use", ["fp8"]),
     ({"clip_quantized": True, "clip_quant_scheme": "int8-vllm"}, "components.image_encoder.quantizer.use",
      ["int8-vllm"]),
     ({"t5_tokenizer_path": "tok"}, "components.text_encoder.assets", {"tokenizer": "tok"}),

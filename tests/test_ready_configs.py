@@ -1,0 +1,239 @@
+"""The ready configurations: every one is planned against the real headers of the models it is for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from lightx2v_core.config import jsonc
+from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.schema import schema
+from lightx2v_core.errors import LightX2VError
+from lightx2v_core.plan import Plan
+from lightx2v_core.plugins import load_plugins
+from lightx2v_core.registry import Registry
+from lightx2v_core.resolve import resolve
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIGS = REPOSITORY / "configs"
+
+
+@frozen(kw_only=True)
+class Case:
+    """A configuration, the folders it is for, and what its plan must say. Sizes are [width, height]."""
+
+    folders: tuple[str, ...]
+    steps: int
+    shift: float
+    guide_scale: tuple[float, ...]
+    size: tuple[int, int]
+    frames: int = 81
+    fps: float = 16
+    scheduler: str = "unipc"
+    #: kind -> implementation, and components in another precision than the original
+    choices: dict[str, str] = field(factory=dict)
+    precision: dict[str, str] = field(factory=dict)
+
+
+SD, HD, TI = (832, 480), (1280, 720), (1280, 704)
+T2V = ("Wan2.1-T2V-1.3B", "Wan2.1-T2V-14B")
+I2V = ("Wan2.1-I2V-14B-480P", "Wan2.1-I2V-14B-720P")
+A14B_T, A14B_I, TI2V, ANIMATE = (
+    ("Wan2.2-T2V-A14B",), ("Wan2.2-I2V-A14B",), ("Wan2.2-TI2V-5B",), ("Wan2.2-Animate-14B",),
+)  # fmt: skip
+CPU, DISK = {"offloader": "offload/cpu"}, {"offloader": "offload/disk"}
+
+
+def _wan(folders: tuple[str, ...], steps: int, shift: float, scale: Any, size: Any, **more: Any) -> Case:
+    scales = scale if isinstance(scale, tuple) else (scale,)
+    return Case(folders=folders, steps=steps, shift=shift, guide_scale=scales, size=size, **more)
+
+
+def _distilled(folders: tuple[str, ...], size: Any, **more: Any) -> Case:
+    return _wan(folders, 4, 5, 1, size, scheduler="distill", **more)
+
+
+CASES: dict[str, Case] = {
+    "wan/wan_t2v": _wan(T2V, 50, 8, 6, SD),
+    "wan/wan_i2v": _wan(I2V, 40, 3, 5, SD),
+    "wan/wan_flf2v": _wan(("Wan2.1-FLF2V-14B-720P",), 50, 16, 5, HD),
+    "wan/wan_vace": _wan(("Wan2.1-VACE-1.3B", "Wan2.1-VACE-14B"), 50, 16, 5, SD),
+    "wan22/wan_moe_t2v": _wan(A14B_T, 40, 12, (4, 3), HD),
+    "wan22/wan_moe_i2v": _wan(A14B_I, 40, 5, (3.5, 3.5), HD),
+    "wan22/wan_moe_flf2v": _wan(A14B_I, 40, 16, (3.5, 3.5), HD),
+    "wan22/wan_ti2v_t2v": _wan(TI2V, 50, 5, 5, TI, frames=121, fps=24),
+    "wan22/wan_ti2v_i2v": _wan(TI2V, 50, 5, 5, TI, frames=121, fps=24),
+    "wan22/wan_animate": _wan(ANIMATE, 20, 5, 1, HD, frames=77, fps=30),
+    "wan22/wan_animate_lora": _wan(ANIMATE, 4, 5, 1, HD, frames=77, fps=30),
+    "wan22/wan_moe_t2v_4090": _wan(A14B_T, 40, 12, (4, 3), HD, choices=CPU),
+    "wan22/wan_moe_i2v_4090": _wan(A14B_I, 40, 5, (3.5, 3.5), HD, choices=CPU),
+    "wan22/wan_moe_flf2v_4090": _wan(A14B_I, 40, 16, (3.5, 3.5), HD, choices=CPU),
+    "wan22/wan_ti2v_t2v_4090": _wan(TI2V, 50, 5, 5, TI, frames=121, fps=24, choices=CPU),
+    "wan22/wan_ti2v_i2v_4090": _wan(TI2V, 50, 5, 5, TI, frames=121, fps=24, choices=CPU),
+    "wan22/wan_animate_4090": _wan(ANIMATE, 20, 5, 1, HD, frames=77, fps=30, choices=CPU),
+    "wan22/wan_moe_i2v_distill": _distilled(("pair",), HD),
+    "wan22/wan_moe_i2v_distill_fp8": _distilled(
+        ("pair_fp8", "pairs"), HD, precision={"high_noise": "fp8", "low_noise": "fp8"}
+    ),
+    "wan22/wan_moe_i2v_distill_int8": _distilled(
+        ("pairs",), HD, precision={"high_noise": "int8", "low_noise": "int8"}
+    ),
+    "wan22/wan_moe_i2v_distill_4090": _distilled(
+        ("pair_fp8",), HD, precision={"high_noise": "fp8", "low_noise": "fp8"}, choices=CPU
+    ),
+    "wan22/wan_moe_i2v_distill_lora": _distilled(A14B_I, HD),
+    "distill/wan_t2v_distill_4step_cfg": _distilled(("t2v_single",), SD),
+    "distill/wan_t2v_distill_4step_cfg_fp8": _distilled(("t2v_fp8",), SD, precision={"dit": "fp8"}),
+    "distill/wan_t2v_distill_4step_cfg_int8": _distilled(("t2v_int8",), SD, precision={"dit": "int8"}),
+    "distill/wan_i2v_distill_4step_cfg": _distilled(("single", "structured"), SD),
+    "distill/wan_i2v_distill_4step_cfg_fp8": _distilled(
+        ("singles", "structured"), SD, precision={"dit": "fp8"}
+    ),
+    "distill/wan_i2v_distill_4step_cfg_int8": _distilled(("singles",), SD, precision={"dit": "int8"}),
+    "distill/wan_i2v_distill_4step_cfg_lora": _distilled(I2V[:1], SD),
+    "offload/block/wan_t2v": _wan(T2V[1:], 50, 8, 6, SD, choices=CPU),
+    "offload/block/wan_t2v_1_3b": _wan(T2V[:1], 50, 8, 6, SD, choices=CPU),
+    "offload/block/wan_i2v": _wan(I2V[:1], 40, 3, 5, SD, choices=CPU),
+    "offload/phase/wan_t2v": _wan(T2V[1:], 50, 8, 6, SD, choices=CPU),
+    "offload/phase/wan_i2v": _wan(I2V[:1], 40, 3, 5, SD, choices=CPU),
+    "offload/disk/wan_t2v": _wan(T2V[1:], 50, 8, 6, SD, choices=DISK),
+    "offload/disk/wan_i2v": _wan(I2V[:1], 40, 3, 5, SD, choices=DISK),
+    "changing_resolution/wan_t2v": _wan(T2V, 50, 8, 6, SD),
+    "changing_resolution/wan_t2v_U": _wan(T2V[:1], 50, 8, 6, SD),
+    "changing_resolution/wan_i2v": _wan(I2V[:1], 40, 3, 5, SD),
+    "changing_resolution/wan_i2v_U": _wan(I2V[:1], 40, 3, 5, SD),
+}
+
+
+def module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """``folder(name)``: the folder of a model or of one of the guides' layouts, with every header and no data."""
+    for plugin in ("wan21", "wan22"):
+        pytest.importorskip(f"lightx2v_{plugin}", reason="needs the model plugins")
+    guides = module("guides", Path(__file__).parent / "layouts" / "guides.py")
+    root = tmp_path_factory.mktemp("models")
+    made: dict[str, Path] = {}
+
+    def t2v(path: Path, name: str, kind: str) -> None:
+        guides.without_network(path, T2V[1])
+        guides.write_network(path / name, guides.REAL.network_tensors(T2V[1]), kind)
+
+    writers: dict[str, Callable[[Path], Any]] = {
+        "pair": lambda path: guides.pairs(path, "original"),
+        "pair_fp8": lambda path: guides.pairs(path, "fp8"),
+        "pairs": lambda path: guides.pairs(path, "original", "fp8", "int8"),
+        "single": lambda path: guides.single_files(path, "original"),
+        "singles": lambda path: guides.single_files(path, "original", "fp8", "int8"),
+        "structured": lambda path: guides.structured(path, "distill_models", "distill_fp8"),
+        "t2v_single": lambda path: t2v(path, "wan2.1_t2v_14b_lightx2v_4step.safetensors", "original"),
+        "t2v_fp8": lambda path: t2v(path, "wan2.1_t2v_14b_scaled_fp8_e4m3_lightx2v_4step.safetensors", "fp8"),
+        "t2v_int8": lambda path: t2v(path, "wan2.1_t2v_14b_int8_lightx2v_4step.safetensors", "int8"),
+    }
+
+    def get(name: str) -> Path:
+        if name not in made:
+            path = root / name
+            path.mkdir()
+            writers.get(name, lambda path: guides.official(path, name))(path)
+            if guides.REAL.has_no_holes(path):
+                pytest.skip("this file system has no sparse files")
+            made[name] = path
+        return made[name]
+
+    return get
+
+
+def lora_files(folder: Path, name: str) -> None:
+    """The files that a configuration with LoRAs names, beside a model."""
+    guides = module("guides", Path(__file__).parent / "layouts" / "guides.py")
+    for lora in jsonc.read(CONFIGS / f"{name}.json").get("loras", ()):
+        if not (folder / lora["path"]).exists():
+            guides.lora(folder / lora["path"], folder.name)
+
+
+def planned(name: str, path: Path) -> Plan:
+    values = [Value(path=("model_path",), value=str(path), origin="--model-path")]
+    loaded = load_config(CONFIGS / f"{name}.json", [*values, *on_cpu()])
+    assert loaded.warnings == ()
+    return resolve(loaded, load_plugins(environ={})).plan
+
+
+def on_cpu() -> list[Value]:
+    """What makes plans the same on every machine."""
+    return [
+        Value(path=("device",), value="cpu", origin="test"),
+        Value(path=("dtype",), value="bfloat16", origin="test"),
+    ]
+
+
+def test_every_configuration_is_checked() -> None:
+    found = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.json")}
+    assert found == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [(name, where) for name, case in CASES.items() for where in case.folders]
+)
+def test_plan(name: str, where: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES[name]
+    installed = Registry(load_plugins(environ={}))
+    for kind, use in case.choices.items():
+        if not installed.named(kind, use):
+            with pytest.raises(
+                LightX2VError, match=f"unknown {kind} '{use.partition('/')[2]}'.*configs/{name}.json"
+            ):
+                planned(name, folder(where))
+            pytest.skip(f"{kind} {use} is not installed; the plan says so")
+    path = folder(where)
+    lora_files(path, name)
+    monkeypatch.chdir(path)
+    plan = planned(name, path)
+    request = plan.request
+    assert (request.steps, request.shift, request.scheduler) == (case.steps, case.shift, case.scheduler)
+    assert request.guide_scale == case.guide_scale
+    assert (request.width, request.height) == case.size
+    assert (request.frames, request.fps) == (case.frames, case.fps)
+    assert {"task", *case.choices} <= {"task", *(choice.kind for choice in plan.choices)}
+    for kind, use in case.choices.items():
+        assert plan.choice(kind).use == use
+    for part in plan.components:
+        wanted = case.precision.get(part.name, "")
+        assert {"fp8": "float8", "int8": "int8", "": ""}[wanted] in part.precision, part
+    assert all(value != "default" or key in UNSAID for key, value in plan.origins.items()), plan.origins
+
+
+#: what a ready configuration leaves to the user
+UNSAID = {"seed", "prompt"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_editors_find_nothing_wrong(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    plugins = load_plugins(environ={})
+    registry = Registry(plugins)
+    if not {"wan2.1", "wan2.2-a14b"} <= {item.spec.name for item in registry.candidates("model")}:
+        pytest.skip("the options of the models are known where their plugins are installed")
+    data = jsonc.read(CONFIGS / f"{name}.json")
+    for kind, use in CASES[name].choices.items():
+        if not registry.named(kind, use):
+            del data[kind]  # editors mark what is not installed
+    checker = jsonschema.Draft202012Validator(schema(plugins))
+    assert [error.message for error in checker.iter_errors(data)] == []
