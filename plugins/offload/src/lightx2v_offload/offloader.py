@@ -126,9 +126,11 @@ class BlockOffloader:
         if self._present[-1:] != [part]:
             self._switch(part)
         following = self._parts.get(self._following or "", part)
+        # of another component: only what comes and goes, since it has no room for more yet
+        after = part.order if following is part else [u for u in following.units if u not in following.stay]
         self._following = None
         self._ran = []
-        self._stream.begin(part.order, following.order)
+        self._stream.begin(part.order, after)
         self._stream.enter(part.rest)
 
     def _switch(self, part: Part) -> None:

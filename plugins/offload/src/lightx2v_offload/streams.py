@@ -69,13 +69,11 @@ class CopyStream:
         self._stay: frozenset[Unit] = frozenset()
         self._where: dict[Unit, Buffer] = {}
         self._upcoming: list[Unit] = []
-        self._pass: frozenset[Unit] = frozenset()
         self._next = 0
         self._entered: list[Unit] = []
         self._bound: set[Unit] = set()
 
     def begin(self, units: Sequence[Unit], following: Sequence[Unit]) -> None:
-        self._pass = frozenset(units)
         self._expect([*units, *following])
         self._pump()
 
@@ -158,8 +156,6 @@ class CopyStream:
             unit = self._upcoming[self._next]
             if unit in self._where:
                 self._where[unit].spare = False
-            elif unit in self._stay and unit not in self._pass:
-                pass  # of the component after this one: it has no room yet
             else:
                 if not self._store.ready(unit):
                     return

@@ -1,0 +1,97 @@
+"""Whole runs of every variant: with offload the results are the same to the last bit."""
+
+import pytest
+import torch
+
+from lightx2v_core import load
+from lightx2v_core.api import RequestError
+
+SMALL = {"size": (32, 32), "frames": 5, "steps": 2}
+IMAGE = torch.linspace(-1, 1, 3 * 32 * 32).view(3, 32, 32)
+#: variant -> task, and what a request starts from
+VARIANTS = {
+    "t2v": ("t2v", {}),
+    "i2v": ("i2v", {"image": IMAGE}),
+    "flf2v": ("flf2v", {"image": IMAGE, "last_image": -IMAGE}),
+    "vace": ("vace", {"ref_images": [IMAGE]}),
+    "a14b": ("t2v", {}),
+    "a14b-i2v": ("i2v", {"image": IMAGE}),
+    "ti2v": ("i2v", {"image": IMAGE}),
+    "animate": (
+        "animate",
+        {
+            "ref_images": [IMAGE],
+            "pose_video": IMAGE[:, None].repeat(1, 5, 1, 1),
+            "face_video": -IMAGE[:, None].repeat(1, 5, 1, 1),
+        },
+    ),
+}
+WAYS = {
+    "cpu-model": {"use": "cpu", "options": {"cpu": {"granularity": "model"}}},
+    "cpu-block": {"use": "cpu", "options": {"cpu": {"granularity": "block"}}},
+    "cpu-phase": {"use": "cpu", "options": {"cpu": {"granularity": "phase", "slots": 3}}},
+    "disk-block": {"use": "disk", "options": {"disk": {"granularity": "block", "workers": 2}}},
+    "disk-phase": {"use": "disk", "options": {"disk": {"granularity": "phase", "workers": 1, "ring": 2}}},
+}
+
+
+@pytest.fixture(scope="session")
+def resident(models):
+    """Results without offload, by variant and dtype."""
+    known = {}
+
+    def run(variant, dtype):
+        if (variant, dtype) not in known:
+            task, inputs = VARIANTS[variant]
+            pipeline = load(models(variant), task=task, dtype=dtype, **SMALL)
+            known[variant, dtype] = pipeline.generate(prompt="a fox", seed=7, **inputs)
+        return known[variant, dtype]
+
+    return run
+
+
+def check(models, resident, variant, dtype, **more):
+    task, inputs = VARIANTS[variant]
+    expected = resident(variant, dtype)
+    with load(models(variant), task=task, dtype=dtype, **SMALL, **more) as pipeline:
+        for _ in range(2):  # a second request finds what the first one left
+            found = pipeline.generate(prompt="a fox", seed=7, **inputs)
+            assert torch.equal(found.latents, expected.latents)
+            assert torch.equal(found.frames, expected.frames)
+        return pipeline.plan
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_granularity(way, models, resident):
+    check(models, resident, "vace", "float32", offloader=WAYS[way])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_in_every_way(variant, way, dtype, models, resident):
+    check(models, resident, variant, dtype, offloader=WAYS[way])
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "vace"])
+def test_every_variant(variant, models, resident):
+    check(models, resident, variant, "bfloat16", offloader=WAYS["disk-phase"])
+
+
+def test_each_component_may_have_its_own(models, resident):
+    components = {
+        "text_encoder": {"offloader": WAYS["disk-block"]},
+        "dit": {"offloader": WAYS["cpu-phase"]},
+        "vae": {"offloader": "sequential"},
+    }
+    check(models, resident, "t2v", "bfloat16", components=components)
+    check(models, resident, "a14b", "bfloat16", components={"dit": components["dit"]})
+
+
+def test_the_least_that_is_planned_is_enough(models, resident):
+    least = load(models("t2v"), dtype="float32", **SMALL, offloader="disk").plan.memory.host_peak
+    plan = check(models, resident, "t2v", "float32", offloader="disk", ram_limit=least)
+    assert plan.memory.host_peak <= plan.memory.host_limit == least
+    with pytest.raises(RequestError, match="--ram-limit is"):
+        load(models("t2v"), dtype="float32", **SMALL, offloader="disk", ram_limit=least // 2)
