@@ -6,6 +6,7 @@ mirrors, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, its timeouts.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,17 +152,23 @@ def _explained(exc: Exception, repo: str, revision: str | None, file: str) -> Li
         return _refused(exc, repo, revision, what)
     if isinstance(exc, errors.HFValidationError):
         return RequestError(f"{repo!r} is no repository: {exc}")
+    if isinstance(exc, json.JSONDecodeError):
+        return _no_hub(exc)
     if type(exc).__module__.partition(".")[0] in _NETWORK or isinstance(exc, ConnectionError | TimeoutError):
         return RunError(
             f"the connection to {endpoint()} failed for {what} ({_said(exc)}); {KEPT}\n"
             "  HF_ENDPOINT names a mirror, HF_HUB_DOWNLOAD_TIMEOUT the seconds to wait"
         )
     if isinstance(exc, ValueError | KeyError | TypeError | AssertionError) and not file:
-        return RunError(
-            f"{endpoint()} does not answer like a hub ({_said(exc)}); is HF_ENDPOINT right, or a login page of the "
-            "network in between?"
-        )
+        return _no_hub(exc)
     return None
+
+
+def _no_hub(exc: Exception) -> RunError:
+    return RunError(
+        f"{endpoint()} does not answer like a hub ({_said(exc)}); is HF_ENDPOINT right, or a login page of the network "
+        "in between?"
+    )
 
 
 def _refused(exc: Any, repo: str, revision: str | None, what: str) -> LightX2VError:

@@ -87,12 +87,12 @@ def _answer(url: str, headers: dict[str, str], *, timeout: float) -> Iterator[tu
     The body is read as it arrives: of pieces of a set size, the beginnings would be lost when a connection ends.
     """
     session = _utils().get_session()
-    if hasattr(session, "stream"):
+    if callable(session.stream):  # of requests it is a setting
         with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
             yield response, lambda: response.iter_bytes()
     else:
         with session.get(url, headers=headers, timeout=timeout, stream=True) as response:
-            yield response, lambda: response.iter_content(chunk_size=None)
+            yield response, lambda: response.iter_content(chunk_size=1 << 16)
 
 
 def _utils() -> Any:

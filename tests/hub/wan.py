@@ -7,6 +7,7 @@ scales, as the format says, so that they are recognised for what they are.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,8 @@ def write_repositories(folder: Path) -> Repositories:
     ):
         _write_structured(base, folder / "lightx2v" / repo, network(base), mark, original)
     _write_loras(folder)
-    for name in ("taew2_1.pth", "lighttaew2_1.safetensors", "lightvaew2_1.safetensors", "taew2_2.pth"):
-        path = folder / "lightx2v/Autoencoders" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"a tiny VAE called " + name.encode())
+    for name in ("lighttaew2_1.safetensors", "lightvaew2_1.safetensors", "taew2_2.pth"):
+        (folder / "lightx2v/Autoencoders" / name).write_bytes(b"a VAE called " + name.encode())
     owners = [place for place in folder.iterdir() if place.is_dir()]
     return {
         f"{owner.name}/{repo.name}": dict(folder_files(repo))
@@ -110,6 +109,9 @@ def _write_official(folder: Path) -> None:
     write_tiny_a14b(folder / "Wan-AI/Wan2.2-I2V-A14B", 12, images=True)
     write_tiny_ti2v(folder / "Wan-AI/Wan2.2-TI2V-5B", 13)
     write_tiny_animate(folder / "Wan-AI/Wan2.2-Animate-14B", 14)
+    parts = folder / "lightx2v/Autoencoders"
+    parts.mkdir(parents=True)
+    shutil.copy(folder / "Wan-AI/Wan2.1-T2V-1.3B/taew2_1.pth", parts)
     for place in (folder / "Wan-AI").iterdir():
         for tiny in (*place.glob("*taew2_*"), *place.glob("TINY")):
             tiny.unlink()  # the official repositories have none
@@ -151,7 +153,7 @@ def _write_structured(base: Path, place: Path, tensors: Mapping[str, Any], mark:
     if mark:
         lora = place / "loras/Wan21_I2V_14B_lightx2v_cfg_step_distill_lora_rank64.safetensors"
         lora.parent.mkdir()
-        lora.write_bytes(b"a LoRA")
+        _save_lora(lora)
 
 
 def _write_loras(folder: Path) -> None:
@@ -170,4 +172,14 @@ def _write_loras(folder: Path) -> None:
         for name in files:
             path = folder / "lightx2v" / repo / f"{name}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"a LoRA called " + name.encode())
+            _save_lora(path)
+
+
+def _save_lora(path: Path) -> None:
+    """A LoRA of one layer, which all the tiny networks have."""
+    import torch
+    from safetensors.torch import save_file
+
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    pair = {f"{layer}.lora_down.weight": torch.ones(4, 64), f"{layer}.lora_up.weight": torch.ones(64, 4)}
+    save_file(pair, path)

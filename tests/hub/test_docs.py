@@ -1,0 +1,121 @@
+"""The command blocks of the documentation, executed as they are against a hub on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+pytest.importorskip("torch")
+pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
+
+from lightx2v_core.testing.hub import Hub, serve_hub
+
+from .wan import write_repositories
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/formats.md", "docs/models.md")
+#: ``lightx2v-core`` as the blocks call it; a run is planned, since tiny networks at full size take hours
+_PROGRAM = """#!/bin/sh
+if [ "$1" = run ]; then shift; set -- plan "$@"; fi
+exec "{python}" -m lightx2v_core "$@"
+"""
+
+
+@frozen(kw_only=True)
+class Section:
+    """The command blocks below one heading, in order."""
+
+    page: str
+    heading: str
+    blocks: tuple[str, ...]
+
+
+def sections() -> list[Section]:
+    found = []
+    for page in PAGES:
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
+        for part in re.split(r"(?m)^(?=#{2,3} )", text):
+            marked = re.findall(r"((?:<!-- [\w-]+ -->\n)?)```sh\n(.*?)```", part, re.DOTALL)
+            # the lines that have marks have tests of their own, and what installs is not executed
+            blocks = tuple(re.sub(r"(?m)^pip .*\n", "", block) for mark, block in marked if not mark)
+            if blocks:
+                found.append(Section(page=page, heading=part.splitlines()[0].lstrip("# "), blocks=blocks))
+    return found
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with serve_hub(write_repositories(tmp_path_factory.mktemp("repositories"))) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that the commands name: images, and a video where one is wanted."""
+    from fractions import Fraction
+
+    import av
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("inputs")
+    found = {"png": folder / "image.png", "mp4": folder / "video.mp4", "face": folder / "face.mp4"}
+    Image.new("RGB", (128, 96), "red").save(found["png"])
+    for name, (width, height) in {
+        "mp4": (128, 96),
+        "face": (32, 32),
+    }.items():  # as the tiny face encoder wants it
+        with av.open(str(found[name]), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(16))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for _ in range(9):
+                container.mux(stream.encode(av.VideoFrame(width, height, "rgb24")))
+            container.mux(stream.encode(None))
+    return found
+
+
+def place_inputs(block: str, folder: Path, inputs: dict[str, Path]) -> None:
+    """The files that options of a block name, but its outputs, lie in its folder."""
+    for option, name in re.findall(r"--([\w-]+) (\S+\.(?:png|mp4))", block):
+        if option != "output":
+            kind = "face" if option == "face-video" else name.rpartition(".")[2]
+            (folder / name).write_bytes(inputs[kind].read_bytes())
+
+
+def test_there_is_something_to_execute() -> None:
+    assert {section.page for section in sections()} == set(PAGES)
+    assert sum(len(section.blocks) for section in sections()) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", sections(), ids=lambda section: f"{section.page}-{section.heading}")
+def test_the_commands_of_a_section_work(
+    section: Section, hub: Hub, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    program = tmp_path / "bin" / "lightx2v-core"
+    program.parent.mkdir()
+    program.write_text(_PROGRAM.format(python=sys.executable))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))},
+        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+    }
+    for block in section.blocks:
+        place_inputs(block, folder, inputs)
+        done = subprocess.run(
+            ["bash", "-e", "-c", block], cwd=folder, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert "Traceback" not in done.stderr
