@@ -16,7 +16,7 @@ from lightx2v_core.testing.hub import folder_files
 
 T5 = "models_t5_umt5-xxl-enc"
 CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
-_LINEAR = re.compile(r"blocks\.\d+\.(self_attn|cross_attn|ffn|attn)\.\S+\.weight$")
+_LINEAR = re.compile(r"(blocks|transformer)\.\d+\.(self_attn|cross_attn|ffn|attn|mlp)\.\S+\.weight$")
 Repositories = dict[str, dict[str, bytes | Path]]
 
 
@@ -147,9 +147,9 @@ def _write_structured(base: Path, place: Path, tensors: Mapping[str, Any], mark:
             groups.setdefault(f"block_{match[1]}" if match else "non_block", {})[key] = tensor
         for stem, group in groups.items():
             save_file(group, folder / f"{stem}.safetensors")
-        torch.save(quantized({key: tensor.float() for key, tensor in text.items()}, precision),
-                   folder / f"{T5}-{precision}.pth")  # fmt: skip
-        torch.save(clip, folder / f"clip-{precision}.pth")
+        for encoder, name in ((text, f"{T5}-{precision}"), (clip, f"clip-{precision}")):
+            stored = quantized({key: tensor.float() for key, tensor in encoder.items()}, precision)
+            torch.save(stored, folder / f"{name}.pth")
     if mark:
         lora = place / "loras/Wan21_I2V_14B_lightx2v_cfg_step_distill_lora_rank64.safetensors"
         lora.parent.mkdir()
