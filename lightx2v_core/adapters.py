@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -16,8 +17,10 @@ from lightx2v_core.lora.matching import Coverage, match
 from lightx2v_core.lora.recognition import describe, expert_hint, is_lora, second
 from lightx2v_core.lora.scale import stated_alpha
 from lightx2v_core.plan import PlannedAdapter
+from lightx2v_core.quantization import Quantized
 from lightx2v_core.recognise import Recognised, read_header
 from lightx2v_core.registry import Registry
+from lightx2v_core.specs import QuantizerSpec
 from lightx2v_core.tensors import Header
 
 #: what stands for all networks of a model, beside the name of their group
@@ -71,9 +74,13 @@ def adapter_notes(adapters: Sequence[ResolvedAdapter]) -> tuple[list[str], list[
     return notes, warnings
 
 
-def check_kinds(adapters: Sequence[ResolvedAdapter], applier: Chosen) -> None:
-    """``RequestError`` when an applier cannot do what a file holds."""
+def check_applier(
+    adapters: Sequence[ResolvedAdapter], applier: Chosen, quantized: Mapping[str, Quantized]
+) -> None:
+    """``RequestError`` when an applier cannot do what a file holds, or cannot do it to the weights of its component."""
     for item in adapters:
+        if not applier.spec.resident:
+            _check_writable(item, quantized[item.planned.component])
         kinds = {change.kind for change in item.coverage.changes}
         kinds |= {"magnitude" for change in item.coverage.changes if "magnitude" in change.tensors}
         if unable := sorted(kinds - applier.spec.kinds):
@@ -81,6 +88,21 @@ def check_kinds(adapters: Sequence[ResolvedAdapter], applier: Chosen) -> None:
                 f"lora_applier {applier.selection.name} cannot apply {', '.join(unable)}, which "
                 f"{item.planned.path} holds; it applies {', '.join(sorted(applier.spec.kinds))}. "
                 "Use --set lora_applier=merge"
+            )
+
+
+def _check_writable(item: ResolvedAdapter, quantized: Quantized) -> None:
+    """Quantized weights that are merged into have to be quantized again."""
+    if quantized.chosen is None:
+        return
+    spec: QuantizerSpec[Any] = quantized.chosen.spec
+    writes = spec.formats if spec.writes is None else spec.writes
+    for change in item.coverage.changes:
+        layer = quantized.kept.get(change.target.rpartition(".")[0])
+        if layer is not None and layer.format not in writes and change.target.endswith(".weight"):
+            raise RequestError(
+                f"LoRA {item.planned.path} cannot be merged into {change.target}: it is stored in {layer.format}, "
+                f"which {quantized.chosen.selection.name} cannot write. Use --set lora_applier=dynamic"
             )
 
 

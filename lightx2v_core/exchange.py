@@ -51,7 +51,7 @@ class Exchanged:
             if not _can_make(layer, self.quantizer):
                 raise RequestError(
                     f"{layer.weight.file.name} holds {layer.weight.name} in {layer.format}, which cannot be quantized "
-                    "again once a LoRA is merged into it; use --lora-applier dynamic"
+                    "again once a LoRA is merged into it; use --set lora_applier=dynamic"
                 )
         return layers
 

@@ -188,11 +188,9 @@ class Adapter:
 class LoraApplier(Protocol):
     """Merges adapters into weights, or attaches them to a loaded module. Adapters are applied in their order."""
 
-    def merged(
-        self, base: WeightSource, adapters: Sequence[Adapter], *, quantizer: Quantizer | None = None
-    ) -> WeightSource:
-        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached.
-        ``quantizer`` is that of the component: it takes stored weights apart and puts them together again."""
+    def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
+        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached. What they
+        change of ``base`` is in plain float dtypes: quantized weights are decoded before, and quantized again after."""
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
         """Attach to a module in place of what was attached to it before; nothing, when there are no adapters.

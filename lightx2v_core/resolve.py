@@ -12,7 +12,7 @@ from typing import Any
 from attrs import asdict, evolve, frozen
 
 from lightx2v_core import __version__, device, memory
-from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_kinds, resolve_adapters
+from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_applier, resolve_adapters
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader, false_claim
 from lightx2v_core.checkpoint.folders import model_folder
@@ -89,7 +89,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
         lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin)
-        check_kinds(adapters, lora_applier)
+        check_applier(adapters, lora_applier, quantized)
     lora_notes, lora_warnings = adapter_notes(adapters)
     attention = choose(
         registry,
@@ -447,7 +447,7 @@ def with_adapters(resolved: Resolved, loras: Sequence[LoraConfig]) -> Resolved:
         origin = resolved.loaded.origin("lora_applier", "use")
         applier = choose(registry, "lora_applier", config.lora_applier, resolved.ctx, origin=origin)
         choices = (*choices, applier.as_choice("lora_applier"))
-    check_kinds(adapters, applier)
+    check_applier(adapters, applier, resolved.quantized)
     old_notes, old_warnings = adapter_notes(resolved.adapters)
     notes, warnings = adapter_notes(adapters)
     plan = evolve(

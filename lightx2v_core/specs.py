@@ -156,6 +156,8 @@ class QuantizerSpec(Spec[C]):
     makes: Callable[[C], str | None] | None = None
     #: whether it computes with exactly the weights that are stored and plain activations
     exact: bool = False
+    #: the formats that its ``quantize`` writes, which merging a LoRA takes; absent: all of ``formats``
+    writes: frozenset[str] | None = None
     #: why a weight [out, in] cannot run on it; such a layer is decoded when it is loaded
     refuses: Callable[[tuple[int, ...], BuildContext], str | None] = _any_shape
 

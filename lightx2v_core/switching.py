@@ -55,12 +55,20 @@ class LoadedAdapters:
 
     def merged(self, component: str, source: WeightSource, exchanged: Exchanged) -> WeightSource:
         """The weights to fill a component with."""
-        applier, adapters = self._applier, self._adapters.get(component)
-        if applier is None or not adapters or applier.merged(source, adapters) is source:
+        applier, adapters = self._applier, self._adapters.get(component, ())
+        if applier is None or not self._merges(source, adapters):
             return exchanged.stored(source)
         # adapters are added to plain weights, which are quantized again afterwards
-        changed = _owners(adapters)
+        changed = _owners(adapters, "weight")
         return exchanged.stored(applier.merged(exchanged.plain(source, changed), adapters), changed)
+
+    def _merges(self, source: WeightSource, adapters: Sequence[Adapter]) -> bool:
+        """Whether adapters become part of the weights."""
+        return (
+            bool(adapters)
+            and self._applier is not None
+            and self._applier.merged(source, adapters) is not source
+        )
 
     def loaded(
         self,
@@ -98,8 +106,8 @@ class LoadedAdapters:
             old, new = before.get(component, ()), after.get(component, ())
             if list(old) == list(new):
                 continue
-            source = self.merged(component, network.base, network.exchanged)
-            if source is not network.weights.source:
+            if self._merges(network.base, old) or self._merges(network.base, new):
+                source = self.merged(component, network.base, network.exchanged)
                 _refresh(component, network, source, {*_owners(old), *_owners(new)})
             applier.attach(network.module, new)
 
@@ -130,9 +138,11 @@ class LoadedAdapters:
         return self._known[key]
 
 
-def _owners(adapters: Sequence[Adapter]) -> set[str]:
-    """The layers that adapters change; of a quantized one more tensors than the weight are others then."""
-    return {change.target.rpartition(".")[0] for adapter in adapters for change in adapter.changes}
+def _owners(adapters: Sequence[Adapter], parameter: str | None = None) -> set[str]:
+    """The layers that adapters change, or of which they change this parameter. Of a quantized layer more tensors than
+    the weight are others then."""
+    parts = [change.target.rpartition(".") for adapter in adapters for change in adapter.changes]
+    return {owner for owner, _, name in parts if parameter in (None, name)}
 
 
 def _refresh(component: str, network: _Network, source: WeightSource, owners: set[str]) -> None:

@@ -74,7 +74,7 @@ class Applier:
     def __init__(self) -> None:
         self.attached: list[str] = []
 
-    def merged(self, base: Any, adapters: Sequence[Any], *, quantizer: Any = None) -> Any:
+    def merged(self, base: Any, adapters: Sequence[Any]) -> Any:
         return Doubling(base, sum(adapter.strength for adapter in adapters))
 
     def attach(self, module: nn.Module, adapters: Sequence[Any]) -> None:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lightx2v_core.api import Adapter, Change, delta, read_factors
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import BuildContext
+    from lightx2v_core.api import BuildContext, WeightSource
 
 Steps = list[tuple[Adapter, Change]]
 
@@ -63,7 +63,7 @@ class Dynamic:
         self._reserve = reserve
         self._attached: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
 
-    def merged(self, base: Any, adapters: Sequence[Adapter], *, quantizer: Any = None) -> Any:
+    def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
         """The weights stay as they are."""
         return base
 
