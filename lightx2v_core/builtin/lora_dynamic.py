@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lightx2v_core.api import BuildContext, WeightSource
 
 Steps = list[tuple[Adapter, Change]]
+#: elements of the largest parameter that a place is reserved for; tables of embeddings are larger
+_RESERVED = 1 << 22
 
 
 @define(eq=False, slots=False)
@@ -82,7 +84,7 @@ class Dynamic:
             return
         names = {**dict.fromkeys(attached), **dict.fromkeys(steps)}
         if self._reserve:
-            names |= dict.fromkeys(name for name, part in module.named_modules() if type(part) is nn.Linear)
+            names |= dict.fromkeys(name for name, part in module.named_modules() if _reservable(part))
         with torch.no_grad():
             for name in names:
                 part = module.get_submodule(name)
@@ -95,7 +97,12 @@ class Dynamic:
         if linear:
             self._linear(branch, part, steps.pop("weight", []))
             bias = steps.pop("bias", [])
+            if self._reserve and branch.bias is None:
+                branch.bias = self._zeros(part._parameters.get("bias"))
             branch.bias = _kept(branch.bias, self._sum(bias, _dtype_of(part, "bias", self._dtype)))
+        elif self._reserve and not branch.added:
+            reserved = {name: self._zeros(parameter) for name, parameter in part._parameters.items()}
+            branch.added |= {name: zeros for name, zeros in reserved.items() if zeros is not None}
         for name in {*branch.added, *steps}:
             total = self._sum(steps.get(name, []), torch.float32)
             kept = _kept(branch.added.get(name), total)
@@ -103,6 +110,12 @@ class Dynamic:
             branch.added[name] = kept
         part.__dict__["lora_branch"] = branch
         part.__class__ = _adapted_class(plain_class(part), tuple(sorted(branch.added)), linear)  # type: ignore[arg-type]
+
+    def _zeros(self, parameter: Tensor | None) -> Tensor | None:
+        """A place for what may be added to a parameter, float32, unless it is a large one."""
+        if parameter is None or not parameter.is_floating_point() or parameter.numel() > _RESERVED:
+            return None
+        return torch.zeros(parameter.shape, dtype=torch.float32, device=self._device)
 
     def _linear(self, branch: Branch, part: nn.Module, steps: Steps) -> None:
         """The branch of a linear; its tensors are filled in place whenever they are large enough."""
@@ -186,11 +199,17 @@ def _is_linear(part: nn.Module, steps: dict[str, Steps]) -> bool:
     """Whether a module is a linear, maybe a quantized one, whose input a branch can take."""
     if isinstance(part, nn.Linear) or getattr(part, "lora_linear", False):
         return True
+    if "weight" not in steps:
+        return False
+    # what is quantized has no weight in plain numbers that could be added to
     weight = part._parameters.get("weight")
-    held = weight is not None and weight.is_floating_point()
-    changes = steps.get("weight", [])
-    # a quantized linear has no weight of this shape that could be added to
-    return bool(changes) and not (held and weight is not None and tuple(weight.shape) == changes[0][1].shape)
+    return weight is None or not weight.is_floating_point() or weight.element_size() < 2
+
+
+def _reservable(part: nn.Module) -> bool:
+    """Whether there is something of a module that adapters may change, in plain numbers."""
+    parameters = [parameter for parameter in part._parameters.values() if parameter is not None]
+    return bool(parameters) and all(p.is_floating_point() and p.element_size() > 1 for p in parameters)
 
 
 def _dtype_of(part: nn.Module, name: str, default: torch.dtype) -> torch.dtype:
