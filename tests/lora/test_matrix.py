@@ -135,7 +135,7 @@ def test_formats_offloaders_and_experts(
     exact = latents(kind, "plain", "merge")
     without = latents(kind, stored, None)
     assert distance(got, without) > 0.05
-    bound = {"plain": 1e-4, "fp8": 0.2, "int8": 0.05}[stored]
+    bound = {"plain": 1e-4, "fp8": 0.06, "int8": 0.015}[stored]
     assert distance(got, exact) < bound, "as far from the merged one as the format makes it"
 
 
