@@ -1,8 +1,14 @@
-"""The ready configurations: every one is planned against the real headers of the models it is for."""
+"""The ready configurations and the example scripts: every one is planned against the real headers of its models."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -237,3 +243,87 @@ def test_editors_find_nothing_wrong(name: str) -> None:
             del data[kind]  # editors mark what is not installed
     checker = jsonschema.Draft202012Validator(schema(plugins))
     assert [error.message for error in checker.iter_errors(data)] == []
+
+
+EXAMPLES = REPOSITORY / "examples"
+#: script -> the folder it is run with, and the variables of its inputs
+SCRIPTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "run_wan_t2v": (T2V[0], ()),
+    "run_wan_i2v": (I2V[1], ("IMAGE",)),
+    "run_wan_flf2v": ("Wan2.1-FLF2V-14B-720P", ("IMAGE", "LAST_IMAGE")),
+    "run_wan_vace": ("Wan2.1-VACE-1.3B", ("SRC_VIDEO", "SRC_MASK")),
+    "run_wan_t2v_distill_4step_cfg": ("t2v_single", ()),
+    "run_wan_i2v_distill_4step_cfg": ("single", ("IMAGE",)),
+    "run_wan22_moe_t2v": (A14B_T[0], ()),
+    "run_wan22_moe_i2v": (A14B_I[0], ("IMAGE",)),
+    "run_wan22_moe_flf2v": (A14B_I[0], ("IMAGE", "LAST_IMAGE")),
+    "run_wan22_moe_i2v_distill": ("pair", ("IMAGE",)),
+    "run_wan22_moe_i2v_4090": (A14B_I[0], ("IMAGE",)),
+    "run_wan22_ti2v_t2v": (TI2V[0], ()),
+    "run_wan22_ti2v_i2v": (TI2V[0], ("IMAGE",)),
+    "run_wan22_animate": (ANIMATE[0], ("POSE_VIDEO", "FACE_VIDEO", "REF_IMAGE")),
+}
+
+
+#: kind of input -> file, codec, frames and size; faces are cut out as squares
+MEDIA: dict[str, tuple[str, str, int, tuple[int, int]]] = {
+    "picture": ("picture.png", "png", 1, (320, 180)),
+    "video": ("video.mp4", "libx264", 81, (320, 180)),
+    "face": ("face.mp4", "libx264", 81, (512, 512)),
+}
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An input of each kind."""
+    av = pytest.importorskip("av")
+    folder = tmp_path_factory.mktemp("media")
+    for name, codec, count, (width, height) in MEDIA.values():
+        with av.open(str(folder / name), "w", format="image2" if codec == "png" else None) as file:
+            stream = file.add_stream(codec, rate=30)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
+            for _ in range(count):
+                for packet in stream.encode(av.VideoFrame(width, height, stream.pix_fmt)):
+                    file.mux(packet)
+            for packet in stream.encode(None):
+                file.mux(packet)
+    return {kind: str(folder / name) for kind, (name, *_) in MEDIA.items()}
+
+
+def kind_of(variable: str) -> str:
+    """The kind of input that a variable of a script holds."""
+    return "face" if "FACE" in variable else "picture" if "IMAGE" in variable else "video"
+
+
+def test_every_script_is_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.sh")} == set(SCRIPTS)
+    listed = re.findall(r"\[(\w+)\.sh\]", (EXAMPLES / "README.md").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_script(name: str, folder: Folder, media: dict[str, str], tmp_path: Path) -> None:
+    script = EXAMPLES / f"{name}.sh"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    if shutil.which("lightx2v-core", path=path) is None:
+        pytest.skip("the command lightx2v-core is not on the path")
+    where, inputs = SCRIPTS[name]
+    given = {key: media[kind_of(key)] for key in inputs}
+    env = {**os.environ, **given, "PATH": path, "MODEL_PATH": str(folder(where))}
+    line = ["bash", str(script), "--device", "cpu", "--dry-run", "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=120)
+    if "_4090" in name and not Registry(load_plugins(environ={})).named("offloader", "cpu"):
+        assert done.returncode == 2
+        assert "unknown offloader 'cpu'" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)["plan"]
+    config = re.search(r"configs/([\w/]+)\.json", script.read_text(encoding="utf-8"))
+    assert config is not None
+    assert plan["request"]["steps"] == CASES[config[1]].steps
+    assert plan["output"]["path"].endswith(".mp4")
+    assert plan["request"]["prompt"]
+    assert list(tmp_path.iterdir()) == []

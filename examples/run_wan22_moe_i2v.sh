@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Wan2.2 image to video by two experts.
+#
+#   MODEL_PATH=models/Wan2.2-I2V-A14B IMAGE=fox.png examples/run_wan22_moe_i2v.sh [options]
+#
+# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+set -euo pipefail
+configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
+
+lightx2v-core run "${CONFIG:-$configs/wan22/wan_moe_i2v.json}" \
+    --model-path "${MODEL_PATH:-models/Wan2.2-I2V-A14B}" \
+    --image "${IMAGE:-fox.png}" \
+    --prompt "A red fox runs through fresh snow, the camera follows." \
+    --output wan22_moe_i2v.mp4 \
+    "$@"

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Wan2.1 image to video 14B, distilled to four steps.
+#
+#   MODEL_PATH=models/wan2.1_i2v_720p IMAGE=fox.png examples/run_wan_i2v_distill_4step_cfg.sh [options]
+#
+# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+set -euo pipefail
+configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
+
+lightx2v-core run "${CONFIG:-$configs/distill/wan_i2v_distill_4step_cfg.json}" \
+    --model-path "${MODEL_PATH:-models/wan2.1_i2v_720p}" \
+    --image "${IMAGE:-fox.png}" \
+    --prompt "A red fox runs through fresh snow, the camera follows." \
+    --output wan_i2v_distill.mp4 \
+    "$@"
