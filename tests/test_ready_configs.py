@@ -268,7 +268,7 @@ SCRIPTS: dict[str, tuple[str, tuple[str, ...]]] = {
 #: kind of input -> file, codec, frames and size; faces are cut out as squares
 MEDIA: dict[str, tuple[str, str, int, tuple[int, int]]] = {
     "picture": ("picture.png", "png", 1, (320, 180)),
-    "video": ("video.mp4", "libx264", 81, (320, 180)),
+    "video": ("video.mp4", "libx264", 81, (320, 176)),
     "face": ("face.mp4", "libx264", 81, (512, 512)),
 }
 
