@@ -75,8 +75,9 @@ def workloads(
     geometry: Geometry,
     request: Request,
     ctx: BuildContext,
+    changed: frozenset[str],
 ) -> dict[str, Workload]:
-    """Each component as a forecast sees it."""
+    """Each component as a forecast sees it. ``changed`` are those whose weights are computed from the stored ones."""
     recognition, main = found.recognition, found.spec.components[0]
     loads = {}
     for name in recognition.components:
@@ -95,7 +96,7 @@ def workloads(
             ),
             passes=(2 if request.guided and not request.batched_guidance else 1) if denoises else 0,
             seconds=2.0 * sum(elements.values()) * geometry.tokens / ctx.speeds.compute if denoises else 0.0,
-            direct=header.precision in (ctx.dtype, "float8_e4m3fn", "int8"),
+            direct=name not in changed and header.precision in (ctx.dtype, "float8_e4m3fn", "int8"),
         )
     return loads
 

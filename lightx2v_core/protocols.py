@@ -118,9 +118,9 @@ class Offloader(Protocol):
 
     While ``active`` is open the component is called like any module, its blocks once or never, in the order given to
     ``place``; calls in another order, or of some blocks only, may be slow and must be right. An exception that leaves
-    ``active`` ends the use wherever it was, and the next use must work. Uses do not overlap. One that is still open when
-    another begins was given up (a decoder of which not all chunks were read): it is closed at some later time, even in
-    the middle of another use, and must not disturb that one.
+    ``active`` ends the use wherever it was, and the next use must work. Uses do not overlap. One that is still open
+    when another begins was given up (a decoder of which not all chunks were read): it is closed at some later time,
+    even in the middle of another use, and must not disturb that one.
 
     ``LightX2VError`` is the only error meant for users: a file that changed or vanished is a ``RunError``.
     """

@@ -102,7 +102,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]
     offloaders = choose_each(registry, "offloader", loaded, named, ctx)
-    loads = _workloads(found, geometry, request, ctx, quantized)
+    changed = _changed(adapters, lora_applier, quantized)
+    loads = _workloads(found, geometry, request, ctx, quantized, changed)
     offloaders = memory.choose_offloaders(registry, loaded, found, loads, offloaders, ctx, request.steps)
     components, needed, warnings = _needs(found, loads, ctx, plugins, offloaders, loaded)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
@@ -181,7 +182,8 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     request, geometry, origins, scheduler = _request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
     )
-    loads = _workloads(found, geometry, request, resolved.ctx, resolved.quantized)
+    changed = _changed(resolved.adapters, resolved.lora_applier, resolved.quantized)
+    loads = _workloads(found, geometry, request, resolved.ctx, resolved.quantized, changed)
     components, needed, warnings = _needs(
         found, loads, resolved.ctx, resolved.registry.plugins, resolved.offloaders, loaded
     )
@@ -310,10 +312,19 @@ def _workloads(
     request: Request,
     ctx: BuildContext,
     quantized: Mapping[str, Quantized],
+    changed: frozenset[str],
 ) -> Mapping[str, Workload]:
     plain = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
     needs = {name: needs_of(quantized[name], need, ctx.dtype) for name, need in plain.items()}
-    return memory.workloads(found, needs, geometry, request, ctx)
+    return memory.workloads(found, needs, geometry, request, ctx, changed)
+
+
+def _changed(
+    adapters: Sequence[ResolvedAdapter], applier: Chosen | None, quantized: Mapping[str, Quantized]
+) -> frozenset[str]:
+    """The components whose weights are computed from what is stored: merged, or quantized on load."""
+    merged = {item.planned.component for item in adapters} if applier and not applier.spec.resident else set()
+    return frozenset(merged | {name for name, item in quantized.items() if item.made})
 
 
 def _needs(

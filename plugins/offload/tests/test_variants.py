@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lightx2v_core import load
 from lightx2v_core.api import RequestError
@@ -95,3 +96,40 @@ def test_the_least_that_is_planned_is_enough(models, resident):
     assert plan.memory.host_peak <= plan.memory.host_limit == least
     with pytest.raises(RequestError, match="--ram-limit is"):
         load(models("t2v"), dtype="float32", **SMALL, offloader="disk", ram_limit=least // 2)
+
+
+@pytest.fixture(scope="session")
+def lora(tmp_path_factory):
+    """A LoRA file for some linears of the tiny network."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {}
+    for layer in ("blocks.0.self_attn.q", "blocks.3.cross_attn.o", "blocks.4.ffn.0"):
+        rows, columns = (128, 64) if layer.endswith("ffn.0") else (64, 64)
+        name = f"diffusion_model.{layer}"
+        tensors[f"{name}.lora_A.weight"] = torch.randn(4, columns, generator=generator)
+        tensors[f"{name}.lora_B.weight"] = torch.randn(rows, 4, generator=generator)
+    path = tmp_path_factory.mktemp("lora") / "lora.safetensors"
+    save_file(tensors, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("way", ["cpu-phase", "disk-block"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_applier": "merge"},
+        {"lora_applier": "dynamic"},
+        {"components": {"dit": {"quantizer": "int8-torch"}}},
+        {"components": {"dit": {"quantizer": "fp8-torch"}}, "lora_applier": "merge"},
+    ],
+    ids=["merged", "attached", "int8", "fp8-merged"],
+)
+def test_changed_weights(way, changes, models, lora):
+    changes = {**changes, "loras": [lora]} if "lora_applier" in changes else changes
+    request = {"prompt": "a fox", "seed": 7}
+    plain = load(models("t2v"), dtype="bfloat16", **SMALL).generate(**request)
+    expected = load(models("t2v"), dtype="bfloat16", **SMALL, **changes).generate(**request)
+    assert not torch.equal(plain.latents, expected.latents)
+    with load(models("t2v"), dtype="bfloat16", **SMALL, **changes, offloader=WAYS[way]) as pipeline:
+        for _ in range(2):
+            assert torch.equal(pipeline.generate(**request).latents, expected.latents)
