@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
+from lightx2v_core import catalogue
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader, Wish
 from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
@@ -187,23 +188,16 @@ def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
             f"\n  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
             for plugin in registry.plugins.not_loaded()
         )
-        raise PluginError(
-            f'no model plugin is installed; for Wan2.1: pip install "lightx2v-core[wan21]"{absent}'
-        )
+        ways = "".join(f"\n  {way}" for way in catalogue.ways("model"))
+        raise PluginError(f"no model plugin is installed{ways}{absent}")
     return found
 
 
 def _locate(
     spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader
 ) -> Mapping[str, Component]:
-    names = [part.name for part in spec.components]
-    names += sorted({part.group for part in spec.components if part.group is not None})
-    for name in config.components:
-        if name not in names:
-            raise CheckpointError(
-                f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
-                f"it has {', '.join(names)}"
-            )
+    """The components of a model that are there; none, when its network is not: then it is another model's folder, and
+    what the configuration says is not meant for this one."""
     components: dict[str, Component] = {}
     for part in spec.components:
         main = components.get(spec.components[0].name)
@@ -216,7 +210,23 @@ def _locate(
             own = config.components.get(part.name)
             assets = own.assets if own is not None else None
             components[part.name] = read_component(part, folder, found, read, assets)
+        if part is spec.components[0]:
+            if found is None:
+                break
+            _check_names(spec, config)
     return components
+
+
+def _check_names(spec: ModelSpec[Any], config: RunConfig) -> None:
+    """``CheckpointError`` when the configuration names a component that the model does not have."""
+    names = [part.name for part in spec.components]
+    names += sorted({part.group for part in spec.components if part.group is not None})
+    for name in config.components:
+        if name not in names:
+            raise CheckpointError(
+                f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
+                f"it has {', '.join(names)}"
+            )
 
 
 def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:

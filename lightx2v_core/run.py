@@ -1,6 +1,6 @@
 """The run, top to bottom: load, encode, denoise, decode, write. The command line is a thin user of this module.
 
-pipeline = load("models/Wan2.1-T2V-1.3B", config={"sampling": {"steps": 20}})
+pipeline = load("models/acme", config={"sampling": {"steps": 20}})
 video = pipeline.generate(prompt="a red fox", seed=42)
 video.save("fox.mp4")
 """

@@ -371,7 +371,7 @@ class Defaults:
 class Recognition:
     """A checkpoint that a model plugin knows."""
 
-    #: such as ``wan2.1-t2v-1.3b``
+    #: such as ``acme-t2v-2b``
     variant: str
     summary: str
     tasks: tuple[str, ...]
@@ -472,7 +472,7 @@ class Repository:
     A repository that holds several models is several of these.
     """
 
-    #: what it is asked for by, such as ``wan2.1-t2v-1.3b``
+    #: what it is asked for by, such as ``acme-t2v-2b``
     name: str = field(validator=v.matches_re(r"[a-z0-9][a-z0-9._-]*"))
     #: ``owner/name`` on the hub
     repo: str = field(validator=v.matches_re(r"[\w.-]+/[\w.-]+"))

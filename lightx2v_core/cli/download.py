@@ -81,7 +81,7 @@ class Request:
 def command(**parameters: Any) -> None:
     """Fetch the files of a model that a run needs, and no others.
 
-    WHAT is a name from --list, a repository such as Wan-AI/Wan2.1-T2V-14B, or a family such as wan2.1 with --task.
+    WHAT is a name from --list, a repository (owner/name), or a model family with --task.
     What the repository lacks (encoders, VAE, tokenizer, config.json) comes from the official one. FILES are patterns
     like those of --include. What was interrupted goes on where it ended.
 

@@ -202,7 +202,7 @@ def _why_here(
 
 def parse_set(text: str) -> Value:
     """``dotted.key=JSON`` of ``--set``; a value that is no JSON is taken as a string. A key that has dots itself is
-    put in quotes: ``model.options."wan2.1".vae_tile=256``."""
+    put in quotes: ``model.options."acme-1.0".tile=256``."""
     match = _SET.fullmatch(text)
     if match is None:
         raise ConfigError(f"--set {text!r}: expected dotted.key=value, such as sampling.steps=20")

@@ -22,12 +22,14 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--model", default="wan2.1", show_default=True, help="Model family to write.")
+@click.option("--model", metavar="NAME", help="Model family to write; not needed when there is one.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
-def tiny(folder: Path, model: str, seed: int) -> None:
+def tiny(folder: Path, model: str | None, seed: int) -> None:
     """Write a tiny checkpoint of a model family into FOLDER, in its own layout, with random weights."""
     try:
-        spec = Registry(load_plugins()).find("model", model).spec
+        registry = Registry(load_plugins())
+        model = model or _only(registry)
+        spec = registry.find("model", model).spec
         assert isinstance(spec, ModelSpec)
         if spec.write_tiny is None:
             raise PluginError(f"model {model!r} cannot write a tiny checkpoint")
@@ -41,6 +43,22 @@ def tiny(folder: Path, model: str, seed: int) -> None:
     )
     spec.write_tiny(folder, seed)
     click.echo(f"wrote a tiny {model} checkpoint to {folder}")
+
+
+def _only(registry: Registry) -> str:
+    """The one installed model that writes tiny checkpoints."""
+    names = [
+        item.spec.name
+        for item in registry.candidates("model")
+        if isinstance(item.spec, ModelSpec) and item.spec.write_tiny is not None
+    ]
+    if not names:
+        raise PluginError("no installed model writes tiny checkpoints; install a model plugin")
+    if len(names) > 1:
+        raise PluginError(
+            f"several installed models write tiny checkpoints; say which: --model {' or '.join(names)}"
+        )
+    return names[0]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""What first-party distributions bring, whether they are installed or not: for messages about what is missing.
+
+``catalogue.json`` is written from the plugins themselves (``python tests/test_catalogue.py``); nothing here knows any
+of them.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+
+def provider(kind: str, name: str) -> str:
+    """How to get an implementation that no installed plugin has, in words; empty when nobody is known to have it."""
+    entry = _catalogue().get(kind, {}).get(name)
+    if entry is None:
+        return ""
+    return f"{kind} {name!r} is provided by {entry['distribution']}: pip install {install(entry)}"
+
+
+def known(kind: str) -> list[str]:
+    """The names of a kind that some distribution brings."""
+    return sorted(_catalogue().get(kind, {}))
+
+
+def ways(kind: str) -> list[str]:
+    """A line for each distribution that brings something of a kind: what, and how to install it."""
+    by_distribution: dict[str, tuple[list[str], dict[str, str]]] = {}
+    for name, entry in sorted(_catalogue().get(kind, {}).items()):
+        if name == entry["name"]:
+            by_distribution.setdefault(entry["distribution"], ([], entry))[0].append(name)
+    return [
+        f"{distribution} brings {', '.join(names)}: pip install {install(entry)}"
+        for distribution, (names, entry) in sorted(by_distribution.items())
+    ]
+
+
+def install(entry: dict[str, str]) -> str:
+    """What pip is asked for."""
+    return f"'lightx2v-core[{entry['extra']}]'"
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> Any:
+    return json.loads(files("lightx2v_core").joinpath("catalogue.json").read_text(encoding="utf-8"))

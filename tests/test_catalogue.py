@@ -1,0 +1,99 @@
+"""The catalogue of what first-party plugins bring is what they bring; the core itself names none of them.
+
+``python tests/test_catalogue.py`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FILE = REPOSITORY / "lightx2v_core" / "catalogue.json"
+COLLECT = """
+import importlib, json, sys
+from lightx2v_core.hookspecs import KINDS
+found = {}
+for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
+    plugin = importlib.import_module(module)
+    for kind, (hook, _) in KINDS.items():
+        for spec in getattr(plugin, hook, list)():
+            names = [spec.name, *getattr(spec, "aliases", ())]
+            for name in names:
+                found.setdefault(kind, {})[name] = {"name": spec.name, "extra": extra}
+print(json.dumps(found))
+"""
+
+
+def collected() -> dict[str, Any]:
+    """Kind -> name -> who brings it. The plugins need not be installed: listing them imports nothing heavy."""
+    plugins = sorted(file.parent for file in (REPOSITORY / "plugins").glob("*/pyproject.toml"))
+    words, paths = [], [str(REPOSITORY)]
+    for folder in plugins:
+        (package,) = (folder / "src").glob("lightx2v_*")
+        words += [folder.name.replace("_", "-"), f"{package.name}.plugin"]
+        paths.append(str(folder / "src"))
+    code = f"import sys; sys.path[:0] = {paths!r}\n{COLLECT}"
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(result.stdout)
+    for entries in found.values():
+        for entry in entries.values():
+            entry["distribution"] = f"lightx2v-{entry['extra']}"
+    return found
+
+
+def written(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def test_the_catalogue_is_current() -> None:
+    assert FILE.read_text(encoding="utf-8") == written(collected()), "run: python tests/test_catalogue.py"
+
+
+def test_the_core_names_no_model() -> None:
+    """Words that only a model plugin may know; the tables of the original's vocabulary name keys, not models."""
+    words = re.compile(r"wan[-_]?2|umt5|wan21|wan22|ti2v|a14b", re.IGNORECASE)
+    found = []
+    for file in sorted((REPOSITORY / "lightx2v_core").rglob("*.py")):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            if words.search(line) and not file.name.startswith("legacy"):
+                found.append(f"{file.relative_to(REPOSITORY)}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "extra"), [("model", "wan2.1", "wan21"), ("model", "wan2.2_moe", "wan22")]
+)
+def test_what_is_missing_is_named_with_its_distribution(kind: str, name: str, extra: str) -> None:
+    from lightx2v_core.catalogue import provider
+
+    text = provider(kind, name)
+    assert text == f"{kind} {name!r} is provided by lightx2v-{extra}: pip install 'lightx2v-core[{extra}]'"
+    assert provider(kind, "no-such") == ""
+
+
+def test_the_command_line_says_what_to_install() -> None:
+    """A core without plugins."""
+    code = (
+        "import sys; from lightx2v_core.cli import main\n"
+        "main(['plan', '--model-path', sys.argv[1], '--only-plugins', '', *sys.argv[2:]])"
+    )
+    where = str(REPOSITORY / "tests")
+    result = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "no model plugin is installed" in result.stderr
+    assert "lightx2v-wan21 brings wan2.1: pip install 'lightx2v-core[wan21]'" in result.stderr
+    result = subprocess.run(
+        [sys.executable, "-c", code, where, "--model", "wan2.1"], capture_output=True, text=True
+    )
+    assert "model 'wan2.1' is provided by lightx2v-wan21: pip install 'lightx2v-core[wan21]'" in result.stderr
+
+
+if __name__ == "__main__":
+    FILE.write_text(written(collected()), encoding="utf-8")
