@@ -109,14 +109,7 @@ def _check_writable(item: ResolvedAdapter, quantized: Quantized) -> None:
 def _resolved(
     config: LoraConfig, found: Recognised, registry: Registry, folder: Path, *, strict: bool
 ) -> list[ResolvedAdapter]:
-    path = _found(config.path, folder)
-    header = read_header(registry, path)
-    if not is_lora(header):
-        some = ", ".join(list(header)[:_SHOWN]) or "nothing"
-        raise CheckpointError(
-            f"{path} is no LoRA file: it holds {some}; a LoRA holds pairs such as "
-            "blocks.0.attn.q.lora_A.weight and blocks.0.attn.q.lora_B.weight"
-        )
+    path, header = lora_file(config.path, folder, registry)
     made = []
     for component, why in _components(config, found, header, path):
         made.append(_matched(config, found, header, path, component, why))
@@ -126,6 +119,20 @@ def _resolved(
         if strict and not item.coverage.whole:
             raise RequestError(f"LoRA {path} does not fit {found.recognition.variant}: {_partial(item)}")
     return made
+
+
+def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Header]:
+    """A LoRA file by its path, or by its name in a model's folder, and its header. ``RequestError`` when it is not
+    there, broken, or no LoRA."""
+    path = _found(given, folder)
+    header = read_header(registry, path)
+    if not is_lora(header):
+        some = ", ".join(list(header)[:_SHOWN]) or "nothing"
+        raise CheckpointError(
+            f"{path} is no LoRA file: it holds {some}; a LoRA holds pairs such as "
+            "blocks.0.attn.q.lora_A.weight and blocks.0.attn.q.lora_B.weight"
+        )
+    return path, header
 
 
 def _found(given: str, folder: Path) -> Path:

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Iterator, Mapping
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lightx2v_core.errors import OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,3 +39,34 @@ def serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
         tensor = tensor.detach().cpu().contiguous()
         size = tensor.numel() * tensor.element_size()
         yield bytes((ctypes.c_char * size).from_address(tensor.data_ptr()))
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file from pieces. It appears when it is complete; ``OutputError`` when it cannot be written, and nothing
+    is left behind."""
+    name = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(".part", f".{path.name}-", path.parent)
+        with open(descriptor, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(descriptor)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+        name = ""
+    except OSError as exc:
+        raise OutputError(
+            f"{str(path)!r} could not be written: {exc.strerror or exc}; nothing was left behind"
+        ) from None
+    finally:
+        if name:
+            os.unlink(name)
+
+
+def _umask() -> int:
+    """What a new file is not allowed to be; temporary files are made for their owner alone."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -24,6 +24,7 @@ COMMANDS = {
     "download": ("lightx2v_core.cli.download", "Fetch the files of a model that a run needs."),
     "plugins": ("lightx2v_core.cli.plugins", "List, show and check the installed plugins."),
     "config": ("lightx2v_core.cli.config", "Check a configuration, or show where its values come from."),
+    "extract-lora": ("lightx2v_core.cli.extract_lora", "Make a LoRA file of the difference of two networks."),
 }
 
 

@@ -1,0 +1,68 @@
+"""``lightx2v-core extract-lora``: the difference of two networks as a LoRA file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.common import common_options, plugins_from
+
+
+@click.command("extract-lora")
+@click.argument("base")
+@click.argument("tuned")
+@click.option("--output", required=True, metavar="FILE", help="The .safetensors file to write.")
+@click.option(
+    "--rank", type=click.IntRange(1, 4096), default=32, show_default=True, help="Rank of the pairs."
+)
+@click.option(
+    "--min-elements",
+    type=click.IntRange(0),
+    default=1_000_000,
+    show_default=True,
+    help="Matrices with fewer elements are stored as they are, like everything that is no matrix.",
+)
+@click.option(
+    "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True
+)
+@click.option(
+    "--component", metavar="NAME", help="Which network, where a model has two: high_noise, low_noise."
+)
+@common_options
+def command(
+    base: str,
+    tuned: str,
+    output: str,
+    rank: int,
+    min_elements: int,
+    dtype: str,
+    component: str | None,
+    **parameters: Any,
+) -> None:
+    """Make a LoRA file that turns BASE into TUNED, which are model folders or weight files."""
+    plugins = plugins_from(parameters)
+    from lightx2v_core.extraction import Extraction, extract
+
+    how = Extraction(rank=rank, least=min_elements, dtype=dtype, component=component)
+    show = sys.stderr.isatty()
+
+    def tell(done: int, total: int, name: str) -> None:
+        if show:
+            click.echo(f"\r{done + 1}/{total} {name[:60]:<60}", nl=False, err=True)
+
+    made = extract(base, tuned, Path(output), how, plugins, tell=tell)
+    if show:
+        click.echo("\r" + " " * 80 + "\r", nl=False, err=True)
+    for name in made.left_out[:10]:
+        click.echo(
+            f"warning: {name} is in one of the two only, or in another shape; it is left out", err=True
+        )
+    if len(made.left_out) > 10:
+        click.echo(f"warning: and {len(made.left_out) - 10} more", err=True)
+    click.echo(
+        f"{output}: {made.pairs} pairs of rank {rank} or less, {made.differences} differences, {made.same} tensors are "
+        f"the same; {100 * made.error:.2f} % of the difference is lost by the rank"
+    )

@@ -1,0 +1,196 @@
+"""Makes a LoRA file of the difference between two networks: large matrices by singular value decomposition, everything
+else as it is. One pair of tensors is in memory at a time, and what was made of those before.
+
+The layout is that of LightX2V's extraction tool: ``diffusion_model.<layer>`` with ``lora_up``, ``lora_down`` (the root
+of the singular values on both sides, no alpha), ``diff``, ``diff_b`` and ``diff_m``. By Eckart and Young the truncated
+decomposition is the nearest matrix of its rank (https://doi.org/10.1007/BF02288367).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import define, field, frozen
+from torch import Tensor
+
+from lightx2v_core.build import open_source
+from lightx2v_core.checkpoint.layouts import MappedSource, recognised
+from lightx2v_core.checkpoint.serialize import serialized, write_whole
+from lightx2v_core.checkpoint.verify import PLAIN
+from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.errors import CheckpointError, RequestError, suggestion
+from lightx2v_core.plugins import PluginSet
+from lightx2v_core.protocols import WeightSource
+from lightx2v_core.recognise import read_header, recognise
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import BuildContext, ModelSpec
+
+_SUFFIXES = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
+#: of a product, singular values below this part of the largest are rounding errors
+_ROUNDING = 1e-6
+
+Tell = Callable[[int, int, str], None]
+
+
+@frozen(kw_only=True)
+class Extraction:
+    """How to make a LoRA file."""
+
+    rank: int
+    #: matrices with fewer elements are stored as they are
+    least: int = 1_000_000
+    #: torch's name of the dtype to store
+    dtype: str = "bfloat16"
+    #: which network, where a model has several
+    component: str | None = None
+
+
+@define(kw_only=True)
+class Extracted:
+    """What was made."""
+
+    pairs: int = 0
+    differences: int = 0
+    same: int = 0
+    #: names that only one of the two has, or in another shape: no LoRA can express them
+    left_out: list[str] = field(factory=list)
+    #: squared norm of all differences, and of what the pairs leave of it
+    total: float = 0.0
+    lost: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """What is lost, relative to the whole difference."""
+        return (self.lost / self.total) ** 0.5 if self.total else 0.0
+
+
+def extract(
+    base: str, tuned: str, output: Path, how: Extraction, plugins: PluginSet, *, tell: Tell = lambda *_: None
+) -> Extracted:
+    """Write a LoRA file that makes ``tuned`` of ``base``; both are model folders or weight files. The file is written
+    whole or not at all.
+
+    ``RequestError`` when they are not two versions of one network, or do not differ; ``OutputError`` when the file
+    cannot be written."""
+    if output.suffix != ".safetensors":
+        raise RequestError(f"the LoRA file {str(output)!r} has to end in .safetensors")
+    registry = Registry(plugins)
+    first, second = (_weights(path, how.component, registry) for path in (base, tuned))
+    result = Extracted()
+    tensors: dict[str, Tensor] = {}
+    try:
+        names = _common(first, second, result, base, tuned)
+        for number, name in enumerate(names):
+            tell(number, len(names), name)
+            tensors |= _changed(name, first.read(name), second.read(name), how, result)
+    finally:
+        first.close()
+        second.close()
+    if not tensors:
+        raise RequestError(f"{tuned} does not differ from {base}: there is nothing to extract")
+    for path in (base, tuned):
+        if Path(path).resolve() == output.resolve():
+            raise RequestError(f"the LoRA file {str(output)!r} would replace what it is made of")
+    metadata = {"format": "pt", "rank": str(how.rank), "base": Path(base).name, "tuned": Path(tuned).name}
+    write_whole(output, serialized(tensors, metadata))
+    return result
+
+
+def _weights(path: str, component: str | None, registry: Registry) -> WeightSource:
+    """The network of a folder or file, under official names."""
+    where, ctx = Path(path).expanduser(), BuildContext()
+    if where.is_dir():
+        config = load_config(None, [Value(path=("model_path",), value=str(where), origin="PATH")]).config
+        found = recognise(config, registry, where, ctx)
+        networks = _networks(found.spec, found.components)
+        name = component or networks[0]
+        if component is None and len(networks) > 1:
+            raise RequestError(f"{path} has the networks {', '.join(networks)}; say which with --component")
+        if name not in found.components:
+            raise RequestError(
+                f"{path} has no component {name!r}{suggestion(name, found.components)}; it has "
+                f"{', '.join(found.components)}"
+            )
+        item = found.components[name]
+        return _plain(MappedSource(open_source(item.stored, registry, ctx), item.mapped), path)
+    if not where.is_file():
+        raise CheckpointError(f"{path!r} does not exist")
+    header = read_header(registry, where)
+    source = open_source(header, registry, ctx)
+    for candidate in registry.candidates("model"):
+        assert isinstance(candidate.spec, ModelSpec)
+        for part in candidate.spec.components:
+            mapped = recognised(part, header) if part.signature else None
+            if mapped is not None:
+                return _plain(MappedSource(source, mapped), path)
+    return _plain(source, path)
+
+
+def _networks(spec: ModelSpec[Any], there: Mapping[str, Any]) -> list[str]:
+    main = spec.components[0]
+    grouped = [part.name for part in spec.components if main.group is not None and part.group == main.group]
+    return [name for name in grouped if name in there] or [main.name]
+
+
+def _plain(source: WeightSource, path: str) -> WeightSource:
+    """``CheckpointError`` for quantized weights: their rounding would go into the LoRA."""
+    for name in source.names():
+        info = source.info(name)
+        if info.dtype not in PLAIN and len(info.shape) > 1:
+            raise CheckpointError(
+                f"{path} holds quantized weights, such as {name} ({info.dtype}); a LoRA is made of plain ones: take "
+                "the original files"
+            )
+    return source
+
+
+def _common(first: WeightSource, second: WeightSource, result: Extracted, base: str, tuned: str) -> list[str]:
+    """The tensors of both, in the order of the base."""
+    left, right = list(first.names()), set(second.names())
+    names = [name for name in left if name in right and first.info(name).shape == second.info(name).shape]
+    if not names:
+        raise RequestError(
+            f"{base} and {tuned} have no tensor in common: {left[0] if left else 'nothing'} on one side, "
+            f"{min(right, default='nothing')} on the other"
+        )
+    known = set(names)
+    result.left_out = sorted({*left, *right} - known)
+    return [name for name in names if first.info(name).dtype in PLAIN and second.info(name).dtype in PLAIN]
+
+
+def _changed(
+    name: str, before: Tensor, after: Tensor, how: Extraction, result: Extracted
+) -> dict[str, Tensor]:
+    """What makes one tensor of the other, by the names of a LoRA file."""
+    difference = after.float() - before.float()
+    size = float(difference.square().sum(dtype=torch.float64))
+    if not torch.isfinite(difference).all():
+        raise RequestError(f"{name} has values that are not finite")
+    if size == 0:
+        result.same += 1
+        return {}
+    result.total += size
+    base, _, parameter = name.rpartition(".")
+    dtype: torch.dtype = getattr(torch, how.dtype)
+    rows, columns = difference.shape if difference.ndim == 2 else (0, 0)
+    smaller = how.rank * (rows + columns) < rows * columns
+    if difference.ndim != 2 or parameter != "weight" or difference.numel() < how.least or not smaller:
+        result.differences += 1
+        key = f"{base}.{_SUFFIXES[parameter]}" if parameter in _SUFFIXES else f"{name}.diff"
+        return {f"diffusion_model.{key}": difference.to(dtype)}
+    up, down = _decomposed(difference, how.rank)
+    up, down = up.to(dtype).contiguous(), down.to(dtype).contiguous()
+    result.pairs += 1
+    result.lost += float((difference - up.float() @ down.float()).square().sum(dtype=torch.float64))
+    return {f"diffusion_model.{base}.lora_up.weight": up, f"diffusion_model.{base}.lora_down.weight": down}
+
+
+def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """``up`` [out, rank] and ``down`` [rank, in] whose product is the nearest of that rank."""
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    rank = max(min(rank, int((s > s[0] * _ROUNDING).sum())), 1)
+    root = s[:rank].sqrt()
+    return u[:, :rank] * root, root[:, None] * v[:rank]
