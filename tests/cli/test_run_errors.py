@@ -64,7 +64,7 @@ VAE = "Wan2.1_VAE.pth"
         (["--set", "sampling"], ("--set 'sampling': expected dotted.key=value",)),
         (["--set", ".=1"], ("expected dotted.key=value",)),
         (["--set", "quantizer=fp9"], ("quantizer", "fp9")),
-        (["--set", "components.dit.offloader=cpu"], ("offloader",)),
+        (["--set", "components.dit.offloader=moon"], ("offloader",)),
         (["--set", "components.nothing.path=x"], ("components.nothing", "it has dit, text_encoder, ")),
         (["--set", "components.vae.path=/no/where"], ("components.vae.path '/no/where' does not exist",)),
         (["--set", "offloader=cpu9"], ("unknown offloader 'cpu9'",)),

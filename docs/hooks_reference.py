@@ -1,0 +1,162 @@
+"""Writes docs/hooks.md from the sources: hooks, the fields of their specs, and what built objects must do.
+
+python docs/hooks_reference.py
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import frozen
+
+from lightx2v_core import hookspecs, protocols, specs, tensors
+
+TARGET = Path(__file__).with_name("hooks.md")
+#: kind -> the protocol of what ``build`` returns
+PROTOCOLS = {
+    "weight_loader": "WeightSource",
+    "quantizer": "Quantizer",
+    "attention": "Attention",
+    "offloader": "Offloader",
+    "lora_applier": "LoraApplier",
+    "scheduler": "Scheduler",
+    "model": "VideoModel",
+}
+#: data that specs and protocols speak of
+DATA = (
+    "BuildContext", "Device", "Budget", "Speeds", "MemoryNeed", "Workload", "OffloadForecast", "SchedulerContext",
+    "KeyMap", "ComponentSpec", "CheckpointFacts", "Recognition", "Defaults", "Geometry", "Stage", "TaskSpec", "Target",
+    "Repository", "RepositoryFiles", "ModelParts", "LoadedComponent", "ModuleWeights", "ModuleTensor", "Adapter",
+    "Change", "Step", "Conditions", "Segment", "Header", "TensorInfo", "LayerFormat",
+)  # fmt: skip
+
+INTRODUCTION = """\
+# Hooks
+
+<!-- written by docs/hooks_reference.py from the sources; change those -->
+
+A plugin is a module under the entry-point group `lightx2v_core.plugins`. Its functions marked with `hookimpl` return
+specs; each is called once, at load, without arguments. A spec says what an implementation is and holds the functions
+that build it; heavy packages are imported inside these functions, so that listing plugins imports none. Everything here
+is imported from `lightx2v_core.api`; [writing a plugin](writing-a-plugin.md) walks through an example.
+"""
+
+
+@frozen(kw_only=True)
+class Field:
+    """An attribute of a class: its name, type, default and the comment above it."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, "## All specs\n", *described("Spec")]
+    for kind, (hook, spec) in hookspecs.KINDS.items():
+        function = getattr(hookspecs, hook)
+        parts += [f"## `{hook}`\n", f"{single(function.__doc__)} Returns `{spec.__name__}`s.\n"]
+        parts += described(spec.__name__)
+        if kind in PROTOCOLS:
+            parts += [f"### What is built: `{PROTOCOLS[kind]}`\n", *described(PROTOCOLS[kind])]
+    parts.append("## Data\n")
+    for name in DATA:
+        parts += [f"### `{name}`\n", *described(name)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def described(name: str) -> Iterator[str]:
+    """The docstring of a class and its own fields and methods."""
+    node = definition(name)
+    yield prose(ast.get_docstring(node) or "")
+    rows = list(fields(node))
+    if rows:
+        yield "| field | type | default | |\n|---|---|---|---|"
+        yield (
+            "\n".join(f"| `{f.name}` | {code(f.type)} | {code(f.default)} | {f.text} |" for f in rows) + "\n"
+        )
+    yield from methods(node)
+
+
+def fields(node: ast.ClassDef) -> Iterator[Field]:
+    lines = source_of(node).splitlines()
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            comment: list[str] = []
+            number = item.lineno - 2
+            while number >= 0 and (match := re.match(r"\s*#: ?(.*)", lines[number])):
+                comment.insert(0, match[1])
+                number -= 1
+            yield Field(
+                name=item.target.id,
+                type=ast.unparse(item.annotation),
+                default=default(item.value),
+                text=single(" ".join(comment)),
+            )
+
+
+def default(value: ast.expr | None) -> str:
+    """The default as it is written; nothing for what has to be given."""
+    if value is None:
+        return ""
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
+        given = {word.arg: ast.unparse(word.value) for word in value.keywords}
+        return given.get("default", f"{given['factory']}()" if "factory" in given else "")
+    return ast.unparse(value)
+
+
+def methods(node: ast.ClassDef) -> Iterator[str]:
+    for item in node.body:
+        public = isinstance(item, ast.FunctionDef) and (
+            item.name == "__call__" or not item.name.startswith("_")
+        )
+        if isinstance(item, ast.FunctionDef) and public:
+            kind = "" if not item.decorator_list else "property "
+            arguments = (
+                "" if kind else f"({ast.unparse(item.args).removeprefix('self, ').removeprefix('self')})"
+            )
+            returns = f" -> {ast.unparse(item.returns)}" if item.returns is not None else ""
+            yield f"- {kind}`{item.name}{arguments}{returns}`"
+            if text := ast.get_docstring(item):
+                yield textwrap.indent(prose(text).rstrip(), "  ")
+    yield ""
+
+
+def definition(name: str) -> ast.ClassDef:
+    for module in (specs, protocols, tensors):
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return node
+    raise KeyError(name)
+
+
+def source_of(node: ast.ClassDef) -> str:
+    """The text of the module a class is in, so that line numbers are right."""
+    for module in (specs, protocols, tensors):
+        text = inspect.getsource(module)
+        if any(isinstance(item, ast.ClassDef) and item.name == node.name for item in ast.parse(text).body):
+            return text
+    raise KeyError(node.name)
+
+
+def single(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def prose(text: str) -> str:
+    return text.replace("``", "`") + "\n"
+
+
+def code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|") if text else ""
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")
