@@ -20,11 +20,11 @@ from lightx2v_core.errors import CheckpointError, PluginError
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
 from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES
-from lightx2v_core.specs import BuildContext, ComponentSpec, MemoryNeed, QuantizerSpec
+from lightx2v_core.specs import WISH, BuildContext, ComponentSpec, MemoryNeed, QuantizerSpec
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
 
-#: what says that nothing is quantized, in existing configurations
-_NONE = ("Default",)
+#: what says that nothing is asked for; the second in existing configurations
+UNQUANTIZED = (("none",), ("Default",))
 #: a layer inside a numbered block, and what is no linear
 _NUMBERED = re.compile(r"(^|\.)\d+\.")
 _NO_LINEAR = re.compile(r"norm|embed")
@@ -71,7 +71,7 @@ def choose_quantizers(
         }
         found[part.name] = _component(registry, loaded, part, stored, plain, ctx)
     section = loaded.config.quantizer
-    if section is not None and section.use != _NONE and not any(item.said for item in found.values()):
+    if section is not None and section.use not in UNQUANTIZED and not any(item.said for item in found.values()):
         raise PluginError(
             f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
             "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
@@ -137,7 +137,7 @@ def _component(
     own, key = component_setting(loaded.config, part, "quantizer")
     section = own or loaded.config.quantizer
     path = ("components", key, "quantizer", "use") if own else ("quantizer", "use")
-    if section is not None and section.use == _NONE:
+    if section is not None and section.use in UNQUANTIZED:
         section = None
     if section is None:
         return _unsaid(registry, part, stored, ctx) if stored else Quantized()
@@ -260,14 +260,23 @@ def translated(section: Section, registry: Registry) -> Section:
     for name in section.use:
         names = _kernels(name, registry)
         use += [new for new in names if new not in use]
-        if name in section.options:
-            options |= dict.fromkeys(names, section.options[name])
-    rest = {name: value for name, value in section.options.items() if name not in section.use}
+        if (plain := name.removesuffix(WISH)) in section.options:
+            options |= dict.fromkeys((new.removesuffix(WISH) for new in names), section.options[plain])
+    used = [name.removesuffix(WISH) for name in section.use]
+    rest = {name: value for name, value in section.options.items() if name not in used}
     return Section(use=tuple(use), options={**rest, **options})
 
 
 def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
-    """The installed quantizers that a scheme's name stands for; the name itself when it is none."""
+    """The installed quantizers that a scheme's name stands for; the name itself when it is none, or is a wish that
+    cannot be met."""
+    if name.endswith(WISH):
+        plain = name.removesuffix(WISH)
+        try:
+            found = _kernels(plain, registry)
+        except PluginError:
+            return (name,)
+        return (name,) if found == (plain,) else found
     candidates = registry.candidates("quantizer")
     installed = {item.spec.name for item in candidates}
     if name in installed or any(name == item.qualified for item in candidates):

@@ -15,7 +15,7 @@ from lightx2v_core.config.model import Section
 from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import ConfigError
 from lightx2v_core.plugins import PluginSet
-from lightx2v_core.quantization import translated
+from lightx2v_core.quantization import UNQUANTIZED, translated
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import WISH
 
@@ -86,7 +86,7 @@ def _check_section(
 ) -> None:
     if section is not None and kind == "quantizer":
         section = translated(section, registry)
-    if section is None or (section.use == ("none",) and kind == "quantizer"):
+    if section is None or (kind == "quantizer" and section.use in UNQUANTIZED):
         return
     if section.use == ("auto",):
         _check_any(section, registry, kind, loaded)

@@ -99,6 +99,14 @@ def test_names_of_schemes_stand_for_kernels(layout, use, wanted, plan):
     assert found.split("/")[1].startswith(wanted)
 
 
+@pytest.mark.parametrize("use", [["fp8-sgl?", "fp8-torch"], ["fp8-vllm?", "fp8-acme?", "fp8-torch"]])
+def test_a_wish_for_a_kernel_that_is_not_to_be_had_is_passed_over(use, plan):
+    options = {"*": {"keep": ["blocks.0.*"]}}
+    resolved = plan("fp8_blocks", quantizer={"use": use, "options": options})
+    assert choices(resolved) == {"quantizer": "core/fp8-torch"}
+    assert len(resolved.quantized["dit"].kept) == 20
+
+
 def test_every_name_of_a_scheme_is_known(plan):
     """Each is a quantizer, or says what runs its weights; none is unknown."""
     for name in [*SCHEMES, *MM_TYPES, *KERNELS]:
