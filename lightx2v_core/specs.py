@@ -301,6 +301,9 @@ class KeyMap:
     #: regular expressions of stored names that are marks and not weights
     drops: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
+    #: regular expressions and replacements that make stored names of official ones, for writing this layout; absent:
+    #: it is only read
+    reverse: tuple[tuple[str, str], ...] = ()
 
 
 def _asset_paths(value: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:

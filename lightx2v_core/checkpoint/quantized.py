@@ -70,8 +70,14 @@ class QuantizedSource:
     """A source in which the weights of the given layers are quantized when they are read. ``layers`` are what they
     become, as ``stored_as`` says it."""
 
-    def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], encode: Encode) -> None:
-        self._base, self._encode = base, encode
+    def __init__(
+        self,
+        base: WeightSource,
+        layers: Mapping[str, LayerFormat],
+        encode: Encode,
+        on_encoded: Callable[[LayerFormat, Tensor, Mapping[str, Tensor]], None] | None = None,
+    ) -> None:
+        self._base, self._encode, self._on_encoded = base, encode, on_encoded
         self._made = {
             f"{layer.name}.{suffix}": (layer, suffix)
             for layer in layers.values()
@@ -101,10 +107,13 @@ class QuantizedSource:
         layer, suffix = self._made[name]
         weight = f"{layer.name}.weight"
         try:
-            tensors = dict(self._encode(self._base.read(weight, device), layer.format))
+            plain = self._base.read(weight, device)
+            tensors = dict(self._encode(plain, layer.format))
         except ValueError as exc:
             file = self._base.info(weight).file
             raise RunError(f"{weight} in {file} cannot be quantized to {layer.format}: {exc}") from None
+        if self._on_encoded is not None:
+            self._on_encoded(layer, plain, tensors)
         # a scale may be stored as [out] or as [out, 1]
         tensors = {key: tensor.reshape(layer.tensors[key].shape) for key, tensor in tensors.items()}
         found = tensors.pop(suffix)

@@ -18,8 +18,10 @@ from lightx2v_core.errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAMES = {
+#: torch's names of dtypes -> those of the format
+NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0", "uint64": "U64", "uint32": "U32", "uint16": "U16",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 
@@ -30,7 +32,7 @@ def serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.numel() * tensor.element_size()
-        dtype = _NAMES[str(tensor.dtype).removeprefix("torch.")]
+        dtype = NAMES[str(tensor.dtype).removeprefix("torch.")]
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes

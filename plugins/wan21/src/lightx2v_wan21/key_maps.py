@@ -50,6 +50,32 @@ DIT_DIFFUSERS = KeyMap(
     ),
     # early conversions hold a norm that nothing uses
     drops=(r"\.norm_added_q\.",),
+    reverse=(
+        (_BLOCK + r"norm3\.", r"\1.norm2."),
+        (_BLOCK + r"(self|cross)_attn\.([qkv])\.", r"\1.\2_attn.to_\3."),
+        (_BLOCK + r"(self|cross)_attn\.o\.", r"\1.\2_attn.to_out.0."),
+        (_BLOCK + r"cross_attn\.([kv])_img\.", r"\1.cross_attn.add_\2_proj."),
+        (_BLOCK + r"cross_attn\.norm_k_img\.", r"\1.cross_attn.norm_added_k."),
+        (_BLOCK + r"self_attn\.", r"\1.attn1."),
+        (_BLOCK + r"cross_attn\.", r"\1.attn2."),
+        (_BLOCK + r"ffn\.0\.", r"\1.ffn.net.0.proj."),
+        (_BLOCK + r"ffn\.2\.", r"\1.ffn.net.2."),
+        (_BLOCK + r"before_proj\.", r"\1.proj_in."),
+        (_BLOCK + r"after_proj\.", r"\1.proj_out."),
+        (_BLOCK + r"modulation$", r"\1.scale_shift_table"),
+        (r"^text_embedding\.0\.", "condition_embedder.text_embedder.linear_1."),
+        (r"^text_embedding\.2\.", "condition_embedder.text_embedder.linear_2."),
+        (r"^time_embedding\.0\.", "condition_embedder.time_embedder.linear_1."),
+        (r"^time_embedding\.2\.", "condition_embedder.time_embedder.linear_2."),
+        (r"^time_projection\.1\.", "condition_embedder.time_proj."),
+        (r"^img_emb\.proj\.0\.", "condition_embedder.image_embedder.norm1."),
+        (r"^img_emb\.proj\.1\.", "condition_embedder.image_embedder.ff.net.0.proj."),
+        (r"^img_emb\.proj\.3\.", "condition_embedder.image_embedder.ff.net.2."),
+        (r"^img_emb\.proj\.4\.", "condition_embedder.image_embedder.norm2."),
+        (r"^img_emb\.emb_pos$", "condition_embedder.image_embedder.pos_embed"),
+        (r"^head\.head\.", "proj_out."),
+        (r"^head\.modulation$", "scale_shift_table"),
+    ),
 )
 
 DIT_COMFYUI = KeyMap(

@@ -1,0 +1,237 @@
+"""``lightx2v-core convert``: quantize, split, rename, cast, merge. Takes the original converter's options too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.progress import listener
+from lightx2v_core.errors import RequestError
+
+#: the original converter's kinds of model -> the component, and what it leaves out
+MODEL_TYPES = {
+    "wan_dit": ("dit", ()),
+    "wan_animate_dit": ("dit", ()),
+    "wan_t5": ("text_encoder", ()),
+    "wan_clip": ("image_encoder", ("textual.*",)),
+}
+#: its options that have no meaning here, or another one
+_OTHER = {
+    "key_idx": "layers are known by their names; choose some with --only and --keep",
+    "target_keys": "use --only with patterns such as '*.ffn.*'",
+    "ignore_quant_keys": "use --keep with patterns such as 'blocks.0.*'",
+    "ignore_keys": "use --drop with patterns such as 'textual.*'",
+}
+
+
+@click.command("convert")
+@click.argument("source", required=False)
+@click.option("-s", "--source", "source_option", metavar="PATH", help="The same as SRC.")
+@click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")
+@click.option(
+    "--component", metavar="NAME", help="Which component of a folder that holds several, such as dit."
+)
+@click.option(
+    "--quantize",
+    "--linear_type",
+    "--linear-type",
+    metavar="FORMAT",
+    help="int8, fp8, another format such as fp8-block128, or none: plain weights. Absent: as the source has them.",
+)
+@click.option(
+    "--dtype",
+    "--non_linear_dtype",
+    metavar="DTYPE",
+    help="float32, bfloat16 or float16 for everything else; keep.",
+)
+@click.option(
+    "--layout", type=click.Choice(["official", "comfyui", "diffusers"]), help="Names of the tensors."
+)
+@click.option(
+    "--split", type=click.Choice(["single", "blocks", "shards"]), help="One file, one a block, or shards."
+)
+@click.option(
+    "--shard-size", metavar="SIZE", default="5GB", show_default=True, help="Size of a shard, such as 2GB."
+)
+@click.option(
+    "-c", "--chunk-size", "--chunk_size", type=click.IntRange(0), help="Tensors of a shard; 0: one file."
+)
+@click.option(
+    "--only", metavar="PATTERN", multiple=True, help="Quantize these layers only, such as '*.ffn.*'."
+)
+@click.option(
+    "--keep", metavar="PATTERN", multiple=True, help="Leave these layers plain, such as 'blocks.0.*'."
+)
+@click.option("--drop", metavar="PATTERN", multiple=True, help="Leave out these tensors.")
+@click.option(
+    "--lora",
+    "--lora_path",
+    "loras",
+    metavar="FILE[:STRENGTH]",
+    multiple=True,
+    help="Merge a LoRA file first.",
+)
+@click.option(
+    "--lora_strength", "--lora-strength", type=float, multiple=True, help="One for all, or one for each."
+)
+@click.option("--lora_alpha", "--lora-alpha", type=float, multiple=True, help="For files that have no alpha.")
+@click.option("--full", "--full_quantized", is_flag=True, help="Every tensor in fp8, without any scale.")
+@click.option("--report", is_flag=True, help="Print the error of every quantized layer.")
+@click.option("--device", default="cpu", show_default=True, help="Where to quantize: cpu, cuda or cuda:N.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option(
+    "--copy-others", "--copy_no_weight_files", is_flag=True, help="Copy the small files of the source too."
+)
+@click.option("-b", "--save_by_block", is_flag=True, hidden=True)
+@click.option("--single_file", "--single-file", is_flag=True, hidden=True)
+@click.option("-t", "--model_type", type=click.Choice(sorted(MODEL_TYPES)), hidden=True)
+@click.option("-d", "--direction", type=click.Choice(["none", "forward", "backward"]), hidden=True)
+@click.option("-o_n", "--output_name", hidden=True)
+@click.option("-o_e", "--output_ext", type=click.Choice([".safetensors", ".pth"]), hidden=True)
+@click.option("--quantized", is_flag=True, hidden=True)
+@click.option("--bits", type=int, hidden=True)
+@click.option("--comfyui_mode", is_flag=True, hidden=True)
+@click.option("--lora_key_convert", type=click.Choice(["auto", "same", "convert"]), hidden=True)
+@click.option("--parallel/--no-parallel", default=None, hidden=True)
+@click.option("--key-idx", hidden=True)
+@click.option("--target-keys", hidden=True)
+@click.option("--ignore-keys", hidden=True)
+@click.option("--ignore-quant-keys", hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@common_options
+def command(**parameters: Any) -> None:
+    """Convert the weights of SRC, a file or a folder: quantize, split, rename, cast, merge LoRA files.
+
+    A tensor at a time is held. What is interrupted goes on where it was when the same command is given again.
+    """
+    plugins = plugins_from(parameters)
+    as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
+    source = parameters["source"] or parameters["source_option"]
+    if source is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    from lightx2v_core.convert.run import convert
+
+    options, output = _options(parameters)
+    copy: tuple[str, ...] = ("config.json",)
+    if parameters["copy_others"]:
+        folder = Path(source).expanduser()
+        folder = folder if folder.is_dir() else folder.parent
+        weights = (".safetensors", ".pth", ".pt", ".bin", ".index.json")
+        copy = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.endswith(weights)))
+    with listener(as_json=as_json, quiet=quiet) as emit:
+        try:
+            done = convert(
+                source,
+                output,
+                options,
+                plugins=plugins,
+                overwrite=parameters["overwrite"],
+                copy=copy,
+                emit=emit,
+            )
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted; the same command goes on from here", err=True)
+            raise click.exceptions.Exit(130) from None
+    if as_json:
+        data = {"event": "converted", "files": [str(path) for path in done.files], "bytes": done.nbytes}
+        click.echo(json.dumps({**data, "layers": done.layers, "format": done.format, "report": done.report}))
+        return
+    what = f", {done.layers} layers in {done.format}" if done.layers and done.format else ""
+    if not quiet:
+        click.echo(f"wrote {output} ({len(done.files)} files, {done.nbytes / 1e9:.2f} GB{what})")
+    if parameters["report"]:
+        for name, error in done.report.items():
+            click.echo(
+                f"{name}  relative RMSE {error['relative_rmse']:.5f}  largest {error['max_error']:.3g}"
+            )
+
+
+def _options(given: dict[str, Any]) -> tuple[Any, Path]:
+    """The options of a conversion, and where it goes, from the two vocabularies."""
+    from lightx2v_core.convert.options import ConvertOptions, LoraToMerge
+
+    for name, advice in _OTHER.items():
+        if given[name] is not None:
+            raise RequestError(f"--{name.replace('_', '-')} is not taken here: {advice}")
+    if given["output_ext"] == ".pth":
+        raise RequestError("only safetensors files are written; leave out --output_ext")
+    if given["bits"] not in (None, 8):
+        raise RequestError(f"--bits {given['bits']}: only 8 bits are quantized to")
+    if given["quantized"] and given["quantize"] is None:
+        raise RequestError("--quantized needs --linear_type int8 or fp8")
+    component, drop = MODEL_TYPES.get(given["model_type"], (None, ()))
+    layout: Any = given["layout"] or (
+        "comfyui" if given["comfyui_mode"] else _LAYOUTS.get(given["direction"], "official")
+    )
+    output, split = Path(given["output"]), given["split"]
+    tensors = given["chunk_size"]
+    if split is None:
+        split = "blocks" if given["save_by_block"] else "shards" if tensors else "single"
+    if given["single_file"] and split != "single":
+        raise RequestError("--single_file and a split into several files contradict each other")
+    if given["single_file"] and output.suffix != ".safetensors":
+        output = output / f"{given['output_name'] or 'converted'}.safetensors"
+    strengths, alphas = given["lora_strength"], given["lora_alpha"]
+    loras = []
+    for number, text in enumerate(given["loras"]):
+        path, _, strength = text.rpartition(":")
+        if not path or not _is_number(strength):
+            path, strength = text, _of(strengths, number, given["loras"], "--lora_strength", 1.0)
+        alpha = _of(alphas, number, given["loras"], "--lora_alpha", None)
+        loras.append(LoraToMerge(path=path, strength=float(strength), alpha=alpha))
+    options = ConvertOptions(
+        quantize=given["quantize"],
+        dtype=_dtype(given["dtype"]),
+        layout=layout,
+        split=split,
+        shard_bytes=_size(given["shard_size"]),
+        shard_tensors=tensors or None,
+        keep=given["keep"],
+        only=given["only"],
+        drop=(*given["drop"], *drop),
+        full=given["full"],
+        loras=tuple(loras),
+        component=given["component"] or component,
+        device=given["device"],
+        report=given["report"],
+    )
+    return options, output
+
+
+_LAYOUTS = {"forward": "diffusers", "backward": "official"}
+
+
+def _dtype(text: str | None) -> str | None:
+    name = None if text in (None, "keep") else str(text).removeprefix("torch.")
+    if name not in (None, "float32", "bfloat16", "float16"):
+        raise RequestError(f"--dtype {text!r} is none of float32, bfloat16, float16 and keep")
+    return name
+
+
+def _size(text: str) -> int:
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "B": 1, "": 1}
+    number = text.rstrip("KMGBkmgb ")
+    unit = text[len(number) :].strip().upper()
+    if unit not in units or not _is_number(number) or not float(number) > 0:
+        raise RequestError(f"--shard-size {text!r} is no size such as 5GB or 800MB")
+    return max(int(float(number) * units[unit]), 1)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) == float(text)
+    except ValueError:
+        return False
+
+
+def _of(values: tuple[float, ...], number: int, files: tuple[str, ...], option: str, default: Any) -> Any:
+    if len(values) not in (0, 1, len(files)):
+        raise RequestError(
+            f"{option} is given {len(values)} times for {len(files)} LoRA files; once, or once for each"
+        )
+    return (values[0] if len(values) == 1 else values[number]) if values else default

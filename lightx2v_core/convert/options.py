@@ -1,0 +1,84 @@
+"""What a conversion is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import asdict, frozen
+
+from lightx2v_core.errors import RequestError
+
+Layout = Literal["official", "comfyui", "diffusers"]
+Split = Literal["single", "blocks", "shards"]
+
+#: short names of formats
+FORMATS = {"int8": "int8-channel", "fp8": "fp8-channel"}
+
+
+@frozen(kw_only=True)
+class LoraToMerge:
+    """A LoRA file, the factor on it, and an alpha for when it has none."""
+
+    path: str
+    strength: float = 1.0
+    alpha: float | None = None
+
+
+@frozen(kw_only=True)
+class ConvertOptions:
+    """What to make of a checkpoint."""
+
+    #: format of the quantized layers, ``none`` for plain weights; None: as the source has them
+    quantize: str | None = None
+    #: dtype of everything else that is a float; None: as the source has it
+    dtype: str | None = None
+    layout: Layout = "official"
+    split: Split = "single"
+    #: bytes of a shard
+    shard_bytes: int = 5_000_000_000
+    #: tensors of a shard, in place of its bytes
+    shard_tensors: int | None = None
+    #: patterns of layers that stay as they are, and of the only ones that are quantized
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    #: patterns of tensors that are left out
+    drop: tuple[str, ...] = ()
+    #: every float tensor in fp8 without any scale
+    full: bool = False
+    loras: tuple[LoraToMerge, ...] = ()
+    #: which component of a folder that holds several
+    component: str | None = None
+    device: str = "cpu"
+    #: measure how far each quantized layer is from its source
+    report: bool = False
+
+    @property
+    def format(self) -> str | None:
+        """The format of quantized layers: with one scale for ComfyUI, one a channel else."""
+        if self.quantize in (None, "none"):
+            return None
+        if self.layout == "comfyui" and self.quantize in FORMATS:
+            return f"{self.quantize}-tensor"
+        return FORMATS.get(str(self.quantize), str(self.quantize))
+
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on, for its metadata."""
+        return {
+            key: value
+            for key, value in asdict(self).items()
+            if key not in ("device", "component", "report") and value
+        }
+
+
+def check(options: ConvertOptions) -> None:
+    """``RequestError`` for what cannot go together."""
+    if options.layout == "comfyui" and options.format is not None and "-channel" in options.format:
+        raise RequestError(
+            f"ComfyUI's layout has one scale for each tensor, and {options.format} is asked for"
+        )
+    if options.full and options.quantize != "fp8":
+        raise RequestError("--full stores every tensor in fp8 without a scale; use it with --quantize fp8")
+    if options.full and (options.keep or options.only):
+        raise RequestError("--full takes every tensor; leave out --keep and --only")
+    if (options.keep or options.only) and options.format is None:
+        raise RequestError("--keep and --only choose layers to quantize; use them with --quantize")

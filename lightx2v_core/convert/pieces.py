@@ -1,0 +1,73 @@
+"""The bytes of a tensor, some megabytes at a time: copied, cast or computed. Values must be finite."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from lightx2v_core.convert.target import OutTensor
+from lightx2v_core.errors import CheckpointError
+from lightx2v_core.protocols import WeightSource
+from lightx2v_core.tensors import TensorInfo
+
+#: elements that are held at once of a tensor that is copied or cast
+_ELEMENTS = 1 << 23
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_SMALL = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
+
+
+def pieces(
+    tensor: OutTensor, source: WeightSource, copied: Mapping[str, TensorInfo], device: str
+) -> Iterator[memoryview]:
+    """What to write for ``tensor``. ``copied`` are the tensors whose bytes lie in a file as they are.
+    ``CheckpointError`` for a tensor with values that are not finite."""
+    dtype: torch.dtype = getattr(torch, tensor.dtype)
+    if tensor.source is None:
+        held = torch.zeros(tensor.shape).to(dtype)
+        yield _bytes(held)
+    elif tensor.source in copied:
+        for part in _from_file(copied[tensor.source]):
+            held = _cast(part, dtype, tensor.source)
+            yield _bytes(held)
+    else:
+        flat = source.read(tensor.source, device).reshape(-1)
+        for part in torch.split(flat, _ELEMENTS):
+            held = _cast(part, dtype, tensor.source).cpu()
+            yield _bytes(held)
+
+
+def _cast(part: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    if part.dtype not in _FLOATS:
+        return part.to(dtype)
+    result = part if dtype not in _SMALL else part.float().clamp(-_SMALL[dtype], _SMALL[dtype])
+    result = result.to(dtype)
+    if not bool(torch.isfinite(part).all()):
+        raise CheckpointError(f"{name} has values that are not finite; the source is damaged")
+    if dtype in _FLOATS and dtype != part.dtype and not bool(torch.isfinite(result).all()):
+        raise CheckpointError(f"{name} has values that are too large for {dtype}; choose another --dtype")
+    return result
+
+
+def _from_file(info: TensorInfo) -> Iterator[Tensor]:
+    dtype = getattr(torch, info.dtype)
+    assert info.offset is not None
+    with info.file.open("rb") as file:
+        file.seek(info.offset)
+        left = info.elements
+        while left:
+            part = torch.empty(min(left, _ELEMENTS), dtype=dtype)
+            if file.readinto(_bytes(part)) != part.nbytes:
+                raise CheckpointError(
+                    f"{info.file} became shorter while it was read: {info.name!r} is cut off"
+                )
+            left -= part.numel()
+            yield part
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor, which has to be kept as long as the view is used."""
+    assert tensor.is_contiguous()
+    return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")

@@ -1,0 +1,117 @@
+"""What is converted: the files of one component, which component it is, and its tensors in official names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.checkpoint.formats import format_problems
+from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
+from lightx2v_core.checkpoint.shards import check_index, merged, weight_sets
+from lightx2v_core.errors import CheckpointError, RequestError
+from lightx2v_core.recognise import read_header
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import ComponentSpec, ModelSpec, WeightLoaderSpec
+from lightx2v_core.tensors import Header
+
+
+@frozen(kw_only=True)
+class Subject:
+    """The files of a component before they are converted."""
+
+    files: tuple[Path, ...]
+    #: None for a checkpoint that no installed model knows
+    part: ComponentSpec | None
+    stored: Header
+    mapped: Mapped
+
+    @property
+    def header(self) -> Header:
+        """The tensors in official names."""
+        return self.mapped.header
+
+    @property
+    def spec(self) -> ComponentSpec:
+        """What is known of the component; for one that is not known, what holds of any."""
+        return self.part or ComponentSpec(name="network", summary="network", files=())
+
+
+def find(source: str | Path, registry: Registry, component: str | None = None) -> Subject:
+    """The one component that ``source``, a file or a folder, holds; ``component`` says which of several.
+    ``CheckpointError`` for files that are broken, ``RequestError`` when it is not clear what is meant."""
+    path = expanded(source)
+    if path is None or not path.exists():
+        raise RequestError(f"source {short(str(source))} does not exist{near(path)}")
+    found = [_file(path, registry)] if path.is_file() else _folder(path, registry)
+    if component is not None:
+        found = [
+            item for item in found if item.part is not None and component in (item.part.name, item.part.group)
+        ]
+        if not found:
+            raise RequestError(f"{path} holds no {component!r}")
+    if not found:
+        raise RequestError(f"{path} holds no weight files; give a file, or the folder that holds them")
+    if len(found) > 1:
+        lines = "\n".join(f"  {item.files[0].name}: {item.spec.summary}" for item in found)
+        raise RequestError(
+            f"{path} holds {len(found)} networks; give one of the files, or --component:\n{lines}"
+        )
+    if problems := format_problems(found[0].stored):
+        raise CheckpointError(f"{path} cannot be converted:\n  " + "\n  ".join(problems[:5]))
+    return found[0]
+
+
+def _file(path: Path, registry: Registry) -> Subject:
+    return _subject((path,), read_header(registry, path), registry)
+
+
+def _folder(folder: Path, registry: Registry) -> list[Subject]:
+    suffixes = [
+        suffix
+        for item in registry.candidates("weight_loader")
+        if isinstance(item.spec, WeightLoaderSpec)
+        for suffix in item.spec.suffixes
+    ]
+    found = []
+    for suffix in sorted(set(suffixes)):
+        sets, broken = weight_sets(folder, f"*{suffix}", "network")
+        if broken:
+            raise CheckpointError(f"{folder}: {broken[0][1]}")
+        for item in sets:
+            header = merged([read_header(registry, path) for path in item.files])
+            if item.index is not None:
+                check_index(item.index, header)
+            found.append(_subject(item.files, header, registry))
+    return found
+
+
+def _subject(files: Sequence[Path], stored: Header, registry: Registry) -> Subject:
+    """The component whose signature the files have; of several, the one that renames most of the tensors."""
+    known: list[tuple[ComponentSpec, Mapped]] = []
+    for item in registry.candidates("model"):
+        spec: Any = item.spec
+        assert isinstance(spec, ModelSpec)
+        for part in spec.components:
+            mapped = recognised(part, stored) if part.signature else None
+            if mapped is not None:
+                known.append((part, mapped))
+    if not known:
+        mapped = applied(OFFICIAL, stored)
+        assert mapped is not None
+        return Subject(files=tuple(files), part=None, stored=stored, mapped=mapped)
+    part, mapped = max(known, key=lambda found: _renamed(found[1]))
+    # variants of one network differ in what they add to it
+    patterns = {
+        pattern: None for other, _ in known if other.quantize is not None for pattern in other.quantize
+    }
+    if part.quantize is not None:
+        part = evolve(part, quantize=tuple(patterns))
+    return Subject(files=tuple(files), part=part, stored=stored, mapped=mapped)
+
+
+def _renamed(mapped: Mapped) -> int:
+    return sum(parts != (name,) for name, parts in mapped.stored.items())

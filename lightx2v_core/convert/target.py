@@ -1,0 +1,197 @@
+"""What a conversion writes: which tensors under which names, in which files. Decided before anything is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+
+from lightx2v_core.checkpoint.formats import MARKER, SUFFIXES
+from lightx2v_core.checkpoint.layouts import applied
+from lightx2v_core.checkpoint.serialize import NAMES
+from lightx2v_core.convert.options import ConvertOptions
+from lightx2v_core.errors import RequestError
+from lightx2v_core.specs import ComponentSpec, KeyMap
+from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
+
+#: the official name of an index, which files split by blocks have too
+STEM = "diffusion_pytorch_model"
+INDEX = f"{STEM}.safetensors.index.json"
+#: a block's number; unanchored, so that a branch of blocks goes with the block of its number
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+_NO_FILE = Path()
+_COMFYUI = {new: old for old, new in SUFFIXES.items()}
+
+
+@frozen(kw_only=True)
+class OutTensor:
+    """A tensor to write: its name, what it is read as (None: it is a mark), and its shape and dtype."""
+
+    name: str
+    source: str | None
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return (
+            TensorInfo(name="", shape=self.shape, dtype=self.dtype, file=_NO_FILE).elements
+            * DTYPE_BYTES[self.dtype]
+        )
+
+
+@frozen(kw_only=True)
+class OutFile:
+    """A file to write."""
+
+    name: str
+    tensors: tuple[OutTensor, ...]
+    metadata: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def head(self) -> bytes:
+        """The bytes before the first tensor."""
+        header: dict[str, object] = {"__metadata__": dict(self.metadata)}
+        end = 0
+        for tensor in self.tensors:
+            start, end = end, end + tensor.nbytes
+            header[tensor.name] = {
+                "dtype": NAMES[tensor.dtype],
+                "shape": list(tensor.shape),
+                "data_offsets": [start, end],
+            }
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text
+
+
+def out_tensors(
+    tensors: Mapping[str, TensorInfo], part: ComponentSpec, options: ConvertOptions
+) -> list[OutTensor]:
+    """The tensors of the result under the names of its layout. ``tensors`` are in official names, as they are read
+    after quantizing. ``RequestError`` when the layout cannot hold them."""
+    scaled = any(name.endswith(".weight_scale") for name in tensors)
+    found = [
+        OutTensor(name=name, source=name, shape=info.shape, dtype=_dtype(info, name, options))
+        for name, info in sorted(tensors.items(), key=lambda item: _natural(item[0]))
+    ]
+    for tensor in found:
+        if tensor.dtype not in NAMES:
+            raise RequestError(
+                f"{tensor.name} is stored as {tensor.dtype}, which safetensors cannot hold: --quantize none"
+            )
+    if options.layout == "comfyui":
+        found = [_in_comfyui(tensor) for tensor in found]
+        if scaled:
+            found.append(OutTensor(name=MARKER, source=None, shape=(2,), dtype="float8_e4m3fn"))
+    elif options.layout != "official":
+        found = _in_layout(found, part, options.layout, tensors)
+    return found
+
+
+def files(tensors: Sequence[OutTensor], options: ConvertOptions, name: str) -> list[OutFile]:
+    """The files of a result; ``name`` is that of a single one."""
+    if options.split == "single":
+        return [OutFile(name=name, tensors=tuple(tensors))]
+    if options.split == "blocks":
+        groups: dict[str, list[OutTensor]] = {}
+        for tensor in tensors:
+            block = _BLOCK.search(tensor.name)
+            groups.setdefault(f"block_{block[1]}" if block else "non_block", []).append(tensor)
+        return [OutFile(name=f"{stem}.safetensors", tensors=tuple(group)) for stem, group in groups.items()]
+    shards: list[list[OutTensor]] = [[]]
+    for tensor in tensors:
+        size = sum(item.nbytes for item in shards[-1])
+        full = (
+            len(shards[-1]) >= options.shard_tensors
+            if options.shard_tensors
+            else size + tensor.nbytes > options.shard_bytes
+        )
+        if shards[-1] and full:
+            shards.append([])
+        shards[-1].append(tensor)
+    return [
+        OutFile(name=f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors", tensors=tuple(shard))
+        for number, shard in enumerate(shards, 1)
+    ]
+
+
+def index_of(files: Sequence[OutFile], sizes: Mapping[str, int]) -> bytes:
+    """The index beside several files: the file of every tensor, and their size on disk."""
+    weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
+    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
+    return json.dumps(index, indent=2).encode()
+
+
+def _dtype(info: TensorInfo, name: str, options: ConvertOptions) -> str:
+    if name.endswith((".weight_scale", ".input_scale")) and info.dtype in ("bfloat16", "float16", "float64"):
+        return "float32"
+    if options.full and info.dtype in ("float64", "float32", "float16", "bfloat16"):
+        return "float8_e4m3fn"
+    if info.dtype not in ("float64", "float32", "float16", "bfloat16") or name.endswith(
+        ("_scale", "_scale_2")
+    ):
+        return info.dtype
+    return options.dtype or info.dtype
+
+
+def _in_comfyui(tensor: OutTensor) -> OutTensor:
+    layer, dot, suffix = tensor.name.rpartition(".")
+    shape = () if suffix in _COMFYUI and tensor.shape == (1,) else tensor.shape
+    if suffix == "weight_scale" and shape != ():
+        raise RequestError(
+            f"ComfyUI's layout has one scale for each tensor, and {tensor.name} is {list(shape)}: use --quantize fp8, "
+            "which makes such scales"
+        )
+    return OutTensor(
+        name=f"{layer}{dot}{_COMFYUI.get(suffix, suffix)}",
+        source=tensor.source,
+        shape=shape,
+        dtype=tensor.dtype,
+    )
+
+
+def _in_layout(
+    found: Sequence[OutTensor], part: ComponentSpec, layout: str, tensors: Mapping[str, TensorInfo]
+) -> list[OutTensor]:
+    key_map = next((item for item in part.layouts if item.name == layout and item.reverse), None)
+    if key_map is None:
+        known = [item.name for item in part.layouts if item.reverse]
+        raise RequestError(
+            f"the layout {layout} is not written for the {part.summary} here; known are "
+            f"{', '.join(['official', 'comfyui', *known])}"
+        )
+    named = [
+        OutTensor(name=written(key_map, t.name), source=t.source, shape=t.shape, dtype=t.dtype) for t in found
+    ]
+    _check_reads_back(key_map, named, tensors)
+    return named
+
+
+def written(key_map: KeyMap, name: str) -> str:
+    """The name that a layout has for an official one."""
+    for pattern, text in key_map.reverse:
+        name = re.sub(pattern, text, name)
+    return name
+
+
+def _check_reads_back(key_map: KeyMap, named: Sequence[OutTensor], tensors: Mapping[str, TensorInfo]) -> None:
+    infos = {t.name: TensorInfo(name=t.name, shape=t.shape, dtype=t.dtype, file=_NO_FILE) for t in named}
+    back = applied(key_map, Header(tensors=infos))
+    if len(infos) != len(named) or back is None or set(back.header) != set(tensors):
+        lost = sorted(set(tensors) - set(back.header if back is not None else ()))[:3]
+        raise RequestError(
+            f"the layout {key_map.name} has no place for {', '.join(lost) or 'some of the tensors'}: this network is "
+            "only written in the official one"
+        )
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Names in order, numbers by their value; a weight comes before its scale."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]
