@@ -61,6 +61,8 @@ class Resolved:
     #: None when there is nothing to apply, and nobody asked for one
     lora_applier: Chosen | None
     adapters: tuple[ResolvedAdapter, ...]
+    #: the model without its LoRA files
+    plain: Recognition
     #: what the task starts from: paths, or images and tensors given in memory
     inputs: Mapping[str, Any]
 
@@ -86,6 +88,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     quantized = choose_quantizers(registry, loaded, parts, found.components, recognition.expected, ctx)
     quantizer_notes = [note for item in quantized.values() for note in item.notes]
     adapters = resolve_adapters(config.loras, found, registry, folder, strict=config.strict_lora)
+    plain, found = recognition, _with_loras(found, recognition, adapters)
+    recognition = found.recognition
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
         lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin)
@@ -158,8 +162,18 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         quantized=quantized,
         lora_applier=lora_applier,
         adapters=adapters,
+        plain=plain,
         inputs=inputs,
     )
+
+
+def _with_loras(found: Recognised, plain: Recognition, adapters: Sequence[ResolvedAdapter]) -> Recognised:
+    """The model with its LoRA files, which may bring other defaults."""
+    names: dict[str, list[str]] = {}
+    for item in adapters:
+        if item.planned.strength > 0:
+            names.setdefault(item.planned.component, []).append(Path(item.planned.path).name)
+    return evolve(found, recognition=found.spec.with_loras(plain, names) if names else plain)
 
 
 def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Recognised:
@@ -450,23 +464,26 @@ def _dtype(config: RunConfig, where: Device) -> tuple[str, str]:
 
 
 def with_adapters(resolved: Resolved, loras: Sequence[LoraConfig]) -> Resolved:
-    """The same loaded model with other LoRA files."""
-    found, registry, plan, config = resolved.found, resolved.registry, resolved.plan, resolved.loaded.config
-    adapters = resolve_adapters(loras, found, registry, Path(plan.model_path), strict=config.strict_lora)
+    """The same loaded model with other LoRA files, and the defaults that these bring."""
+    registry, plan, config = resolved.registry, resolved.plan, resolved.loaded.config
+    adapters = resolve_adapters(
+        loras, resolved.found, registry, Path(plan.model_path), strict=config.strict_lora
+    )
     applier, choices = resolved.lora_applier, plan.choices
     if applier is None:
         origin = resolved.loaded.origin("lora_applier", "use")
         applier = choose(registry, "lora_applier", config.lora_applier, resolved.ctx, origin=origin)
         choices = (*choices, applier.as_choice("lora_applier"))
     check_applier(adapters, applier, resolved.quantized)
-    old_notes, old_warnings = adapter_notes(resolved.adapters)
-    notes, warnings = adapter_notes(adapters)
+    found = _with_loras(resolved.found, resolved.plain, adapters)
+    before = {*resolved.found.recognition.notes, *adapter_notes(resolved.adapters)[0]}
+    notes = [*found.recognition.notes, *adapter_notes(adapters)[0]]
     plan = evolve(
         plan,
         choices=choices,
-        notes=(*(note for note in plan.notes if note not in old_notes), *notes),
-        warnings=(*(warning for warning in plan.warnings if warning not in old_warnings), *warnings),
+        notes=(*(note for note in plan.notes if note not in before), *notes),
         adapters=tuple(item.planned for item in adapters),
     )
     loaded = evolve(resolved.loaded, config=evolve(config, loras=tuple(loras)))
-    return evolve(resolved, plan=plan, loaded=loaded, lora_applier=applier, adapters=adapters)
+    resolved = evolve(resolved, plan=plan, lora_applier=applier, adapters=adapters, found=found)
+    return with_request(resolved, loaded, {})

@@ -488,6 +488,10 @@ class Repository:
     companions: tuple[str, ...] = ()
 
 
+def _as_it_is(recognition: Recognition, _loras: Mapping[str, Sequence[str]]) -> Recognition:
+    return recognition
+
+
 @frozen(kw_only=True)
 class ModelSpec(Spec[C]):
     """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
@@ -509,6 +513,9 @@ class ModelSpec(Spec[C]):
     #: sizes that the denoising of a request goes through, the last one being that of the video; ``RequestError`` for
     #: options that cannot be followed
     stages: Callable[[Recognition, Request, Geometry, C], Sequence[Stage]] = _one_stage
+    #: what LoRA files make of a network that was recognised; they are given by their names, component by component. A
+    #: distilled one brings other defaults
+    with_loras: Callable[[Recognition, Mapping[str, Sequence[str]]], Recognition] = _as_it_is
     #: other names of the family, from existing scripts and configurations -> whether they ask for a distilled network
     #: (None: they do not say)
     aliases: Mapping[str, bool | None] = field(factory=dict)

@@ -180,3 +180,42 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     assert split.count("(the file has keys for both networks)") == 2
     assert "2 of 2 tensors have an effect" in split
     assert "2 of 4 tensors have an effect" in split
+
+
+def test_a_distilled_one_brings_its_defaults(tiny: Path, cli: Cli, refused: Refused, tmp_path: Path) -> None:
+    named = "Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank64.safetensors"
+    path = write(tmp_path / named, Q)
+
+    def request(*options: object) -> dict[str, Any]:
+        found = cli("run", "--model-path", tiny, "--dry-run", "--json", *options)
+        found.succeeded()
+        plan: dict[str, Any] = json.loads(found.out.splitlines()[-1])["plan"]
+        return {**plan["request"], "notes": plan["notes"]}
+
+    plain, distilled = request(), request("--lora", path)
+    assert (plain["scheduler"], plain["steps"], plain["guide_scale"]) == ("unipc", 50, [5.0])
+    assert (distilled["scheduler"], distilled["steps"], distilled["guide_scale"]) == ("distill", 4, [1.0])
+    assert any(f"LoRA '{named}' is distilled to 4 steps" in note for note in distilled["notes"])
+    against = request("--lora", path, "--scheduler", "unipc", "--steps", "8", "--guide-scale", "3")
+    assert (against["scheduler"], against["steps"], against["guide_scale"]) == ("unipc", 8, [3.0])
+    assert any("that are given win" in note for note in against["notes"])
+    assert request("--lora", f"{path}:-1")["scheduler"] == "unipc"  # taken away, not added
+
+
+def test_distilled_ones_for_two_experts(cli: Cli, tmp_path: Path) -> None:
+    writer = pytest.importorskip("lightx2v_wan22.tiny")
+    writer.write_tiny_a14b(tmp_path / "a14b", 0)
+    high = write(tmp_path / "wan2.2_i2v_A14b_high_noise_lora_rank64_lightx2v_4step.safetensors", Q)
+    low = write(tmp_path / "wan2.2_i2v_A14b_low_noise_lora_rank64_lightx2v_4step.safetensors", Q)
+
+    def plan(*options: object) -> str:
+        found = cli("plan", "--model-path", tmp_path / "a14b", *options)
+        found.succeeded()
+        return str(found.out)
+
+    both = plan("--lora", high, "--lora", low)
+    assert "steps     4 (" in both
+    assert "guidance  1 (" in both
+    one = plan("--lora", low)
+    assert "steps     40 (" in one
+    assert "is distilled, and there is none for high_noise" in one

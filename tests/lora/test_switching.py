@@ -162,6 +162,19 @@ def test_what_is_refused_changes_nothing(model: Path, files: tuple[str, str, str
     assert torch.equal(pipeline.generate(**SMALL).latents, before)
 
 
+def test_a_distilled_one_brings_its_defaults_and_takes_them_along(model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "fox_4step_distill.safetensors", rank=2, seed=1)
+    pipeline = load(model, device="cpu")
+    assert (pipeline.plan.request.steps, pipeline.plan.request.scheduler) == (50, "unipc")
+    pipeline.set_loras([path])
+    assert (pipeline.plan.request.steps, pipeline.plan.request.guide_scale) == (4, (1.0,))
+    video = pipeline.generate(prompt="a fox", size=(32, 32), frames=1)
+    assert len(video.record["step_seconds"]) == 4
+    plan = pipeline.set_loras([])
+    assert (plan.request.steps, plan.request.scheduler, plan.request.guide_scale) == (50, "unipc", (5.0,))
+    assert not any("distilled" in note for note in plan.notes)
+
+
 @pytest.mark.parametrize("applier", ["merge", "dynamic"])
 def test_a_file_that_breaks_while_it_is_read_is_taken_back(
     applier: str, model: Path, files: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.components import ANY_FILE, DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
     from lightx2v_wan21.conditions import Extras, covered, folded, known_frames, letterboxed, resized
-    from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
+    from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps, with_loras
     from lightx2v_wan21.dit import WanDiT
     from lightx2v_wan21.key_maps import (
         CLIP_TRANSFORMERS,
@@ -115,6 +115,7 @@ _HOMES = {
         "distilled_name",
         "distilled_note",
         "distilled_steps",
+        "with_loras",
     ),
     "dit": ("WanDiT",),
     "key_maps": (
@@ -288,6 +289,7 @@ __all__ = [
     "vae_middle_tensors",
     "vae_tensors",
     "video_info",
+    "with_loras",
 ]
 
 

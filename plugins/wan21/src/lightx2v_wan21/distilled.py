@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
-from lightx2v_core.api import CheckpointFacts
+from attrs import evolve
 
+from lightx2v_core.api import CheckpointFacts, Recognition
+
+#: components that denoise
+NETWORKS = ("dit", "high_noise", "low_noise")
 #: steps that a name does not number
 DISTILLED_STEPS = 4
 _STEPS = r"(?<!\d)([1-9])[ _-]?steps?(?![a-z])"
@@ -46,4 +51,35 @@ def distilled_note(name: str, ordinary: str) -> str:
     return (
         f"the name {name!r} says that the network is distilled{count}: the distill scheduler and no guidance by "
         f"default; if it is not, give {ordinary}"
+    )
+
+
+def with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> Recognition:
+    """The recognition of a network with LoRA files, given by name for each component: when all networks have one that
+    is distilled, the defaults are those of a distilled network."""
+    networks = [name for name in recognition.components if name in NETWORKS]
+    telling = {
+        network: name
+        for network in networks
+        for name in loras.get(network, ())
+        if _WORDS.search(name.lower())
+    }
+    if not telling:
+        return recognition
+    names = ", ".join(sorted({repr(name) for name in telling.values()}))
+    if missing := [network for network in networks if network not in telling]:
+        note = (
+            f"LoRA {names} is distilled, and there is none for {', '.join(missing)}: steps, scheduler and guidance "
+            "stay those of the model; give them for what you want"
+        )
+        return evolve(recognition, notes=(*recognition.notes, note))
+    steps = distilled_steps(next(iter(telling.values())))
+    note = (
+        f"LoRA {names} is distilled to {steps} steps: the distill scheduler and no guidance by default; another "
+        "scheduler, steps or guidance that are given win"
+    )
+    return evolve(
+        recognition,
+        architecture={**recognition.architecture, "distilled": steps},
+        notes=(*recognition.notes, note),
     )

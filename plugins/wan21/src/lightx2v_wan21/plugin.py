@@ -46,6 +46,12 @@ def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None)
     return defaults(recognition, task, size)
 
 
+def _with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> Recognition:
+    from lightx2v_wan21.distilled import with_loras
+
+    return with_loras(recognition, loras)
+
+
 def _geometry(recognition: Recognition, target: Target) -> Geometry:
     from lightx2v_wan21.variants import geometry
 
@@ -94,6 +100,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             aliases={"wan2.1_distill": True, "wan2.1_vace": None},
             recognise=_recognise,
             defaults=_defaults,
+            with_loras=_with_loras,
             geometry=_geometry,
             memory=_memory,
             stages=_stages,

@@ -72,12 +72,19 @@ def _late(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+def _with_loras(*args: Any) -> Any:
+    from lightx2v_wan21.api import with_loras
+
+    return with_loras(*args)
+
+
 def _functions(family: str) -> dict[str, Any]:
     """What every family has: ``variants`` answers from headers alone, ``pipeline`` runs."""
     names = ("recognise", "defaults", "geometry", "memory")
     return {
         **{name: _late(f"{family}.variants", name) for name in names},
         "build": _late(f"{family}.pipeline", "build"),
+        "with_loras": _with_loras,
         "write_tiny": _late("tiny", f"write_tiny_{family}"),
     }
 
