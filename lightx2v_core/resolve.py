@@ -108,6 +108,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     offloaders = choose_each(registry, "offloader", loaded, named, ctx)
     changed = _changed(adapters, lora_applier, quantized)
     loads = _workloads(found, geometry, request, ctx, quantized, changed)
+    loads = _beside(loads, adapters, lora_applier)
     offloaders = memory.choose_offloaders(registry, loaded, found, loads, offloaders, ctx, request.steps)
     components, needed, warnings = _needs(found, loads, ctx, plugins, offloaders, loaded)
     choices = [attention.as_choice("attention"), scheduler.as_choice("scheduler")]
@@ -167,6 +168,14 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     )
 
 
+def _beside(
+    loads: Mapping[str, Workload], adapters: Sequence[ResolvedAdapter], applier: Chosen | None
+) -> dict[str, Workload]:
+    """Workloads with the adapters that stay on the device whatever is at work there."""
+    extra = sum(item.planned.bytes for item in adapters) if applier and applier.spec.resident else 0
+    return {name: evolve(load, activations=load.activations + extra) for name, load in loads.items()}
+
+
 def _with_loras(found: Recognised, plain: Recognition, adapters: Sequence[ResolvedAdapter]) -> Recognised:
     """The model with its LoRA files, which may bring other defaults."""
     names: dict[str, list[str]] = {}
@@ -198,6 +207,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     )
     changed = _changed(resolved.adapters, resolved.lora_applier, resolved.quantized)
     loads = _workloads(found, geometry, request, resolved.ctx, resolved.quantized, changed)
+    loads = _beside(loads, resolved.adapters, resolved.lora_applier)
     components, needed, warnings = _needs(
         found, loads, resolved.ctx, resolved.registry.plugins, resolved.offloaders, loaded
     )

@@ -219,3 +219,17 @@ def test_distilled_ones_for_two_experts(cli: Cli, tmp_path: Path) -> None:
     one = plan("--lora", low)
     assert "steps     40 (" in one
     assert "is distilled, and there is none for high_noise" in one
+
+
+def test_what_stays_beside_the_weights_is_forecast(tiny: Path, cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "lora.safetensors", Q, rank=32)
+
+    def peak(*options: object) -> int:
+        found = cli(
+            "run", "--model-path", tiny, "--dry-run", "--json", "--size", "32x32", "--frames", "1", *options
+        )
+        found.succeeded()
+        return int(json.loads(found.out.splitlines()[-1])["plan"]["memory"]["device_peak"])
+
+    assert peak("--lora", path) == peak()
+    assert peak("--lora", path, "--set", "lora_applier=dynamic") - peak() == 2 * 32 * 64 * 4
