@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from lightx2v_core.testing.contracts import AttentionContract, SchedulerContract, WeightLoaderContract
+from lightx2v_core.testing.contracts import (
+    AttentionContract,
+    LoraApplierContract,
+    OffloaderContract,
+    QuantizerContract,
+    SchedulerContract,
+    WeightLoaderContract,
+)
 
 
 class TestSdpa(AttentionContract):
@@ -38,3 +45,36 @@ class TestSafetensors(WeightLoaderContract):
 
 class TestTorch(WeightLoaderContract):
     use = "core/torch"
+
+
+class TestResident(OffloaderContract):
+    use = "core/none"
+
+
+class TestSequential(OffloaderContract):
+    use = "core/sequential"
+
+
+class TestMerge(LoraApplierContract):
+    use = "core/merge"
+
+
+class TestDynamic(LoraApplierContract):
+    use = "core/dynamic"
+
+
+class TestDequant(QuantizerContract):
+    use = "core/dequant"
+
+
+class TestFp8Torch(QuantizerContract):
+    use = "core/fp8-torch"
+
+
+class TestInt8Torch(QuantizerContract):
+    use = "core/int8-torch"
+
+
+class TestDequantMakes(QuantizerContract):
+    use = "core/dequant"
+    options: ClassVar = {"format": "int8-channel"}

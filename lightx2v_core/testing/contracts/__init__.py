@@ -30,7 +30,21 @@ pytest.register_assert_rewrite(
 from lightx2v_core.testing.contracts.attention import AttentionContract  # noqa: E402
 from lightx2v_core.testing.contracts.command import CommandContract  # noqa: E402
 from lightx2v_core.testing.contracts.common import Contract  # noqa: E402
+from lightx2v_core.testing.contracts.lora_applier import LoraApplierContract  # noqa: E402
+from lightx2v_core.testing.contracts.model import ModelContract  # noqa: E402
+from lightx2v_core.testing.contracts.offloader import OffloaderContract  # noqa: E402
+from lightx2v_core.testing.contracts.quantizer import QuantizerContract  # noqa: E402
 from lightx2v_core.testing.contracts.scheduler import SchedulerContract  # noqa: E402
 from lightx2v_core.testing.contracts.weight_loader import WeightLoaderContract  # noqa: E402
 
-__all__ = ["AttentionContract", "CommandContract", "Contract", "SchedulerContract", "WeightLoaderContract"]
+__all__ = [
+    "AttentionContract",
+    "CommandContract",
+    "Contract",
+    "LoraApplierContract",
+    "ModelContract",
+    "OffloaderContract",
+    "QuantizerContract",
+    "SchedulerContract",
+    "WeightLoaderContract",
+]

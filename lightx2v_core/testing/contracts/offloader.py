@@ -1,0 +1,282 @@
+"""The contract of offloaders: wherever weights live, results are those of weights that stay."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lightx2v_core.checkpoint.fill import SourceWeights
+from lightx2v_core.errors import LightX2VError, RunError
+from lightx2v_core.protocols import Offloader
+from lightx2v_core.specs import BuildContext, OffloaderSpec, OffloadForecast, Workload
+from lightx2v_core.testing.contracts.common import Contract
+from lightx2v_core.testing.sources import MemorySource
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BLOCKS = 6
+WIDTH = 24
+
+
+class Placed:
+    """A component under the offloader, and the same one with weights that stay."""
+
+    def __init__(self, offloader: Offloader, name: str, seed: int, device: str) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        self.name, self._offloader, self._device = name, offloader, device
+        with torch.device("meta"):
+            self.module, self._stays = _network(), _network()
+        self.source = MemorySource(
+            {
+                key: torch.randn(slot.shape, generator=generator) / WIDTH**0.5
+                for key, slot in self.module.state_dict().items()
+            }
+        )
+        blocks = [f"blocks.{index}" for index in range(BLOCKS)]
+        weights = SourceWeights(self.module, self.source, lambda _count, _name: None)
+        offloader.place(name, self.module, weights, blocks)
+        self.module.eval()
+        self.refill()
+        self._input = torch.randn(2, WIDTH, generator=generator).to(device)
+
+    def refill(self) -> None:
+        """Let the copy that stays have the values of the source."""
+        self._stays.load_state_dict(
+            {name: tensor.to(self._device) for name, tensor in self.source.tensors.items()}, assign=True
+        )
+
+    def __call__(
+        self, order: Sequence[int] = tuple(range(BLOCKS)), *, stop: Exception | None = None
+    ) -> Tensor:
+        """One use. ``stop`` is raised in the middle of it."""
+        with self._offloader.active(self.name):
+            return self.inside(order, stop=stop)
+
+    def inside(self, order: Sequence[int] = tuple(range(BLOCKS)), *, stop: Exception | None = None) -> Tensor:
+        """A use that is open already."""
+        import torch
+
+        with torch.inference_mode():
+            out: Tensor = self.module(self._input, order, stop)
+            return out.clone()
+
+    def wanted(self, order: Sequence[int] = tuple(range(BLOCKS))) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            out: Tensor = self._stays(self._input, order, None)
+            return out
+
+    def check(self, order: Sequence[int] = tuple(range(BLOCKS))) -> None:
+        import torch
+
+        assert torch.equal(self(order), self.wanted(order)), f"{self.name} with blocks {list(order)} is wrong"
+
+
+class OffloaderContract(Contract):
+    """``place``, ``active``, ``prepare``, ``refresh`` and ``close``, in every order that a run may bring."""
+
+    kind = "offloader"
+
+    @pytest.fixture
+    def offloader(
+        self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
+    ) -> Iterator[Offloader]:
+        built = spec.build(config, context)
+        yield built
+        built.close()
+
+    @pytest.fixture
+    def three(self, offloader: Offloader, context: BuildContext) -> list[Placed]:
+        """Three components, as of a model: an encoder and two networks that take turns."""
+        names = ("text_encoder", "high_noise", "low_noise")
+        device = context.device.torch_name
+        return [Placed(offloader, name, seed, device) for seed, name in enumerate(names)]
+
+    def test_results_are_those_of_weights_that_stay(self, three: list[Placed]) -> None:
+        for item in three:
+            item.check()
+
+    def test_a_component_is_used_again_and_again(self, three: list[Placed]) -> None:
+        """The networks run for every step, the encoder once for each request."""
+        encoder, high, low = three
+        for _request in range(3):
+            encoder.check()
+            for step in range(4):
+                (high if step < 2 else low).check()
+
+    def test_several_calls_in_one_use(self, three: list[Placed], offloader: Offloader) -> None:
+        import torch
+
+        network = three[1]
+        with offloader.active(network.name):
+            for _ in range(3):
+                assert torch.equal(network.inside(), network.wanted())
+
+    def test_blocks_may_be_left_out_or_turned_around(self, three: list[Placed]) -> None:
+        network = three[1]
+        for order in ((5, 4, 3, 2, 1, 0), (0, 2, 4), (5,), (), (1, 2, 3, 4, 5), tuple(range(BLOCKS))):
+            network.check(order)
+
+    def test_a_use_that_fails_is_no_end(self, three: list[Placed]) -> None:
+        """The exception comes through as it is, and what comes next is right."""
+        _, high, low = three
+        stop = KeyError("stopped in the middle")
+        for other in (high, low):
+            with pytest.raises(KeyError, match="stopped in the middle"):
+                high(stop=stop)
+            other.check()
+
+    def test_a_use_may_be_given_up(self, three: list[Placed], offloader: Offloader) -> None:
+        """A decoder of which not all chunks were read stays open, and is closed in the middle of another use."""
+        import torch
+
+        encoder, high, low = three
+        given_up = offloader.active(encoder.name)
+        given_up.__enter__()
+        encoder.inside()
+        high.check()
+        with offloader.active(high.name):
+            high.inside()
+            given_up.__exit__(None, None, None)
+            assert torch.equal(high.inside(), high.wanted()), (
+                "a use was disturbed by the end of one given up before"
+            )
+        for item in (low, encoder):
+            item.check()
+
+    def test_hints_change_nothing(self, three: list[Placed], offloader: Offloader) -> None:
+        encoder, high, low = three
+        for hinted in (low, low, encoder, high):
+            offloader.prepare(hinted.name)
+            high.check()
+        offloader.prepare(encoder.name)
+        low.check()
+        encoder.check()
+
+    def test_switched_values_are_read_again(self, three: list[Placed], offloader: Offloader) -> None:
+        """``refresh`` comes between two uses; other components keep what they have."""
+        _, high, low = three
+        high.check()
+        names = ["blocks.0.first.weight", f"blocks.{BLOCKS - 1}.second.bias", "head.weight"]
+        for _ in range(2):
+            for name in names:
+                high.source.tensors[name] = high.source.tensors[name] * -1.5
+            high.refill()
+            offloader.refresh(high.name, names)
+            high.check()
+            low.check()
+        low.source.tensors["head.weight"] = low.source.tensors["head.weight"] + 1
+        low.refill()
+        offloader.refresh(low.name, ["head.weight"])  # of one that is not at work
+        high.check()
+        low.check()
+
+    def test_an_unreadable_file_is_a_clear_error(
+        self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
+    ) -> None:
+        """Whether it shows while placing or while running: the reader's own error comes through."""
+        offloader = spec.build(config, context)
+        try:
+            item = Placed(offloader, "dit", 0, context.device.torch_name)
+            read = list(item.source.read_names)
+            item.source.failing = {name: RunError("the file vanished") for name in item.source.names()}
+            if read:  # it holds the weights already
+                item.check()
+                return
+            with pytest.raises(LightX2VError, match="the file vanished"):
+                item()
+        finally:
+            offloader.close()
+
+    def test_closing_gives_everything_back(
+        self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
+    ) -> None:
+        before = set(threading.enumerate())
+        offloader = spec.build(config, context)
+        item = Placed(offloader, "dit", 0, context.device.torch_name)
+        item.check()
+        offloader.close()
+        offloader.close()
+        limit = time.monotonic() + 2
+        while (left := set(threading.enumerate()) - before) and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert not left, f"threads are left behind: {[thread.name for thread in left]}"
+
+    def test_two_of_them_do_not_meet(
+        self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
+    ) -> None:
+        """Two pipelines in one process use the same names."""
+        device = context.device.torch_name
+        first, second = spec.build(config, context), spec.build(config, context)
+        here, there = Placed(first, "dit", 1, device), Placed(second, "dit", 2, device)
+        for item in (here, there, here):
+            item.check()
+        first.close()
+        there.check()
+        second.close()
+
+    def test_the_forecast_is_one(self, spec: OffloaderSpec[Any], config: Any, context: BuildContext) -> None:
+        """What components take: never less than the largest block, never more than all of them resident."""
+        loads = [
+            Workload(
+                name=name,
+                weights=7 * 2**20,
+                activations=2**20,
+                blocks=(2**20,) * 6,
+                passes=passes,
+                seconds=0.1,
+            )
+            for name, passes in (("text_encoder", 0), ("dit", 2))
+        ]
+        for options in (config, *spec.settings):
+            found = spec.forecast(options, context, loads)
+            assert isinstance(found, OffloadForecast)
+            assert 2**20 <= found.weights <= 14 * 2**20
+            assert 0 <= found.activations <= 2 * 2**20 + 14 * 2**20
+            assert min(found.host, found.moved, found.scratch) >= 0
+            assert min(found.exposed, found.switching) >= 0
+
+
+def _network() -> nn.Module:
+    import torch
+    from torch import nn
+
+    class Linear(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            assert not self.weight.is_meta, "a layer is called while its weights are not there"
+            return super().forward(input)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Linear(WIDTH, WIDTH), Linear(WIDTH, WIDTH)
+            self.modulation = nn.Parameter(torch.empty(WIDTH))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = x + self.second(torch.tanh(self.first(x) * self.modulation))
+            return out
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = Linear(WIDTH, WIDTH), Linear(WIDTH, 5)
+            self.blocks = nn.ModuleList(Block() for _ in range(BLOCKS))
+
+        def forward(self, x: Tensor, order: Sequence[int], stop: Exception | None) -> Tensor:
+            x = self.embed(x)
+            for place, index in enumerate(order):
+                if stop is not None and place == len(order) // 2:
+                    raise stop
+                x = self.blocks[index](x)
+            out: Tensor = self.head(x)
+            return out
+
+    return Network()
