@@ -76,7 +76,7 @@ def recognise(
             continue
         try:
             options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
-            components = _locate(item.spec, config, folder, read)
+            components = _locate(item.spec, config, folder, read, loaded)
             answer = _ask(item.spec, folder, components, options, read)
         except CheckpointError as exc:
             broken.append(exc)
@@ -179,6 +179,33 @@ def listing(folder: Path) -> str:
     return f"it holds {', '.join(names[:12])}{more}"
 
 
+def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
+    """Warnings for what flat keys say of components that the model does not have. The files of the original say it of
+    all their models, so it is no mistake."""
+    names = [name for name in loaded.config.components if name not in _component_names(spec)]
+    return tuple(
+        f"{', '.join(_origins(loaded, name))}: passed over, {spec.name} has no {name.replace('_', ' ')}"
+        for name in names
+        if _is_incidental(loaded, name)
+    )
+
+
+def _component_names(spec: ModelSpec[Any]) -> list[str]:
+    groups = {part.group for part in spec.components if part.group is not None}
+    return [*(part.name for part in spec.components), *sorted(groups)]
+
+
+def _is_incidental(loaded: LoadedConfig, name: str) -> bool:
+    """Whether only flat keys speak of a component, and none names a file of it."""
+    said = [path for path in loaded.origins if path.startswith(f"components.{name}.")]
+    return bool(said) and loaded.flat.issuperset(said) and loaded.config.components[name].path is None
+
+
+def _origins(loaded: LoadedConfig, name: str) -> list[str]:
+    found = (origin for path, origin in loaded.origins.items() if path.startswith(f"components.{name}"))
+    return list(dict.fromkeys(found))
+
+
 def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
     if config.model.use != ("auto",):
         return [registry.find("model", name) for name in config.model.use]
@@ -194,7 +221,7 @@ def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
 
 
 def _locate(
-    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader
+    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader, loaded: LoadedConfig | None
 ) -> Mapping[str, Component]:
     """The components of a model that are there; none, when its network is not: then it is another model's folder, and
     what the configuration says is not meant for this one."""
@@ -213,16 +240,15 @@ def _locate(
         if part is spec.components[0]:
             if found is None:
                 break
-            _check_names(spec, config)
+            _check_names(spec, config, loaded)
     return components
 
 
-def _check_names(spec: ModelSpec[Any], config: RunConfig) -> None:
+def _check_names(spec: ModelSpec[Any], config: RunConfig, loaded: LoadedConfig | None) -> None:
     """``CheckpointError`` when the configuration names a component that the model does not have."""
-    names = [part.name for part in spec.components]
-    names += sorted({part.group for part in spec.components if part.group is not None})
+    names = _component_names(spec)
     for name in config.components:
-        if name not in names:
+        if name not in names and not (loaded is not None and _is_incidental(loaded, name)):
             raise CheckpointError(
                 f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
                 f"it has {', '.join(names)}"

@@ -26,7 +26,7 @@ from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import CORE, PluginSet
 from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
-from lightx2v_core.recognise import Recognised, check_complete, loader_for, recognise
+from lightx2v_core.recognise import Recognised, check_complete, loader_for, passed_over, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
 from lightx2v_core.specs import (
@@ -79,6 +79,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         raise RequestError("no model folder given; use --model-path DIR (or model_path in the configuration)")
     folder = model_folder(config.model_path)
     found = recognise(config, registry, folder, ctx, loaded=loaded)
+    loaded = evolve(loaded, warnings=(*loaded.warnings, *passed_over(loaded, found.spec)))
     recognition = found.recognition
     task = _task(config, recognition)
     inputs = _inputs(config, found.spec, task, {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lightx2v_core.config.legacy import ATTENTION, SPARSE_ATTENTION, VENDOR_ATTENTION
 from lightx2v_core.config.legacy_translation import Group, Reading
 from lightx2v_core.errors import suggestion
@@ -134,9 +132,11 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
     if quantized:
         prefixes = ("dit", "high_noise", "low_noise") if prefix == "dit" else (prefix,)
         path = any(f"{name}_quantized_ckpt" in reading.facts for name in prefixes)
+        precision = (scheme or "").partition("-")[0]
+        if precision in ("fp8", "int8"):  # the quantizer knows the others by the names of their schemes
+            reading.say(f"{at}.precision", precision, flag, key)
         if scheme is not None:
-            reading.say(f"{at}.precision", scheme.partition("-")[0], flag, key)
-            reading.say(f"{at}.quantizer.use", [scheme], key)
+            reading.say(f"{at}.quantizer.use", [scheme], flag, key)
         elif not path:
             reading.refuse(flag, f'say what into, with {key}, such as "fp8-vllm"')
         return True
@@ -248,12 +248,16 @@ def _offload_each(reading: Reading, used: str) -> None:
                 reading.say(path, [wanted], *names, soft=wanted == used)
 
 
+_CALLS = ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type")
+_OTHER_CALLS = ("adapter_attn_type", "clip_attn_type")
+
+
 def _attention(reading: Reading) -> None:
     """One kernel serves all calls here; the key for self-attention decides. Nearly every file of the original names a
     kernel as a matter of habit, so the name is a wish, and ``sdpa`` computes where it cannot be had."""
-    names = ["self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type"]
-    given = [name for name in names if name in reading.facts]
-    for name in [*given, *(n for n in ("adapter_attn_type", "clip_attn_type") if n in reading.facts)]:
+    given = [name for name in _CALLS if name in reading.facts]
+    others = [name for name in _OTHER_CALLS if name in reading.facts]
+    for name in [*given, *others]:
         kind = reading.value(name)
         if kind in SPARSE_ATTENTION:
             reading.refuse(
@@ -266,26 +270,23 @@ def _attention(reading: Reading) -> None:
             reading.refuse(
                 name, f"{kind!r} is not known{suggestion(kind, known)}; known are {', '.join(ATTENTION)}"
             )
-    if not given or reading.errors:
-        _explain_others(reading, None)
+    if reading.errors:
+        return
+    if not given:
+        for name in others:
+            reading.warn(name, "one kernel computes all attention here: the one that is chosen as attention")
         return
     kind = reading.value(given[0])
     kernel = ATTENTION.get(kind, "sdpa")
     wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{WISH}", "sdpa"]
-    same = [name for name in given if reading.value(name) == kind]
-    reading.say("attention.use", wanted, *same)
+    reading.say("attention.use", wanted, *(n for n in [*given, *others] if reading.value(n) == kind))
     if kind in VENDOR_ATTENTION:
         reading.warn(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")
     elif kernel != "sdpa":
         reading.warn(given[0], f"{kind!r} is used where it is installed and can be used, and sdpa elsewhere")
-    _explain_others(reading, kind)
-
-
-def _explain_others(reading: Reading, kind: Any) -> None:
-    for name in ("cross_attn_1_type", "cross_attn_2_type", "adapter_attn_type", "clip_attn_type"):
-        if name in reading.facts and reading.value(name) != kind and not reading.errors:
-            by = f"that of self_attn_1_type, {kind!r}" if kind else "the attention that is chosen"
-            reading.warn(name, f"one kernel computes all attention here: {by}")
+    for name in [*given, *others]:
+        if reading.value(name) != kind:
+            reading.warn(name, f"one kernel computes all attention here: that of {given[0]}, {kind!r}")
 
 
 GROUPS: tuple[Group, ...] = (

@@ -50,6 +50,8 @@ class LoadedConfig:
     origins: Mapping[str, str]
     #: what was passed over, or is not what its key promises
     warnings: tuple[str, ...] = field(default=())
+    #: the keys that were set in the flat vocabulary
+    flat: frozenset[str] = field(default=frozenset())
 
     def origin(self, *path: str) -> str:
         """Where the value of a key came from; ``default`` when nobody set it."""
@@ -86,12 +88,13 @@ def load_config(
             given[item.path[0]] = _laid(given.get(item.path[0]), item, layer)
     reading = translate(given, GROUPS)
     _check_agreement(reading.said, data, origins, name, document)
+    flat: set[str] = set()
     for layer in range(len(own) + 1):
         if layer and not _is_legacy(own[layer - 1].path[0]):
-            _lay(data, own[layer - 1], origins)
+            flat.difference_update(_lay(data, own[layer - 1], origins))
         for said in reading.said:
             if said.layer == layer and not (said.soft and _found(data, said.path) is None):
-                _lay(data, Value(path=said.path, value=said.value, origin=said.origin), origins)
+                flat.update(_lay(data, Value(path=said.path, value=said.value, origin=said.origin), origins))
     sources = dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())])
     where = f"configuration (from {', '.join(sources)})" if sources else "configuration"
 
@@ -99,7 +102,9 @@ def load_config(
         return _why_here(path, origins, name, document)
 
     config = structure(_normal(data), RunConfig, where=where, place=place, more_keys=LEGACY)
-    return LoadedConfig(config=config, origins=origins, warnings=tuple(reading.warnings))
+    return LoadedConfig(
+        config=config, origins=origins, warnings=tuple(reading.warnings), flat=frozenset(flat)
+    )
 
 
 def _read(
@@ -158,13 +163,15 @@ def _check_agreement(
         raise ConfigError("\n".join(["the configuration contradicts itself:", *lines]))
 
 
-def _lay(data: dict[str, Any], item: Value, origins: dict[str, str]) -> None:
-    """Set a value, and remember where it came from."""
+def _lay(data: dict[str, Any], item: Value, origins: dict[str, str]) -> list[str]:
+    """Set a value, and remember where it came from. Returns the keys that it says."""
     _put(data, item)
     at = ".".join(item.path)
     for path in [path for path in origins if path == at or path.startswith(f"{at}.")]:
         del origins[path]  # what stood there is gone
-    origins.update(dict.fromkeys(_leaves(item.value, at), item.origin))
+    leaves = _leaves(item.value, at)
+    origins.update(dict.fromkeys(leaves, item.origin))
+    return leaves
 
 
 def _found(data: Any, path: Sequence[str]) -> Any:

@@ -95,3 +95,21 @@ def test_a_tokenizer_from_elsewhere(cli: Cli, model: Path, out: Path) -> None:
         "t5_tokenizer_path=words",
     )
     assert (out / "o.mp4").exists()
+
+
+def test_components_that_the_model_does_not_have(cli: Cli, tiny: Path, out: Path) -> None:
+    """The files of the original speak of the image encoder whatever the model is."""
+    line = ("plan", "--model-path", tiny)
+    done = cli(*line, write(out, clip_cpu_offload=True, clip_quantized=False))
+    done.succeeded()
+    assert f"warning: clip_cpu_offload in {out}/flat.json: passed over" not in done.out  # this model has one
+    cli(*line, write(out), "--set", "components.imge_encoder.path=x").failed(
+        2, "did you mean 'image_encoder'?"
+    )
+
+
+def test_what_a_model_says_of_itself_never_changes_the_request(cli: Cli, model: Path, out: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "infer_steps": 99, "sampling": {"steps": 98}}))
+    done = cli("plan", write(out), "--model-path", model, "--json")
+    assert json.loads(done.out)["plan"]["request"]["steps"] == 2
