@@ -96,6 +96,7 @@ def workloads(
             ),
             passes=(2 if request.guided and not request.batched_guidance else 1) if denoises else 0,
             seconds=2.0 * sum(elements.values()) * geometry.tokens / ctx.speeds.compute if denoises else 0.0,
+            largest=max((info.nbytes for info in header.tensors.values()), default=0),
             direct=name not in changed and header.precision in (ctx.dtype, "float8_e4m3fn", "int8"),
         )
     return loads
@@ -212,6 +213,8 @@ def forecast(
     weights = sum(item.weights for item in found)
     peak = weights + max((item.activations for item in found), default=0)
     host = PROCESS + sum(item.host for item in found)
+    if not on_cpu:
+        host += max(load.largest for load in loads.values())  # on its way to the device
     steps = [load.passes * load.seconds for load in loads.values()]
     return MemoryForecast(
         device_weights=weights,
@@ -239,7 +242,8 @@ def budgets(
     for index, group in enumerate(groups):
         others = [item for at, item in enumerate(least) if at != index]
         weights, host = sum(item.weights for item in others), PROCESS + sum(item.host for item in others)
-        taken, host = (weights + host, weights + host) if on_cpu else (weights + CONTEXT, host)
+        passing = max(load.largest for load in loads.values())  # on its way to the device
+        taken, host = (weights + host, weights + host) if on_cpu else (weights + CONTEXT, host + passing)
         # what others hold and compute meanwhile is there beside what this one keeps in place
         beside = max((item.activations for item in others), default=0)
         share = Budget(
@@ -273,13 +277,13 @@ def _less(limit: int | None, taken: int) -> int | None:
 
 
 def _takes(result: MemoryForecast, where: Device) -> str:
-    host = f"{result.host_peak / 1e9:.1f} GB of host memory"
-    return host if where.kind == "cpu" else f"{result.device_peak / 1e9:.1f} GB of device memory and {host}"
+    host = f"{result.host_peak / 1e9:.2f} GB of host memory"
+    return host if where.kind == "cpu" else f"{result.device_peak / 1e9:.2f} GB of device memory and {host}"
 
 
 def _words(within: Limits) -> str:
     found = [
-        f"{limit / 1e9:.1f} GB of {what} memory"
+        f"{limit / 1e9:.2f} GB of {what} memory"
         for what, limit in (("device", within.device), ("host", within.host))
         if limit is not None
     ]

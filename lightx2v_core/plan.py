@@ -120,7 +120,7 @@ class MemoryForecast:
             ("host", "--ram-limit", self.host_peak, self.host_limit),
         ):
             if limit is not None and peak > limit:
-                return f"the forecast of {what} memory is {peak / 1e9:.1f} GB and {option} is {limit / 1e9:.1f} GB"
+                return f"the forecast of {what} memory is {peak / 1e9:.2f} GB and {option} is {limit / 1e9:.2f} GB"
         return ""
 
 

@@ -194,6 +194,8 @@ class Workload:
     passes: int = 0
     #: seconds of computing of one call; 0 when unknown
     seconds: float = 0.0
+    #: bytes of its largest stored tensor
+    largest: int = 0
     #: whether the weights are used as they are stored; if not, a disk has to hold a copy of what is computed from them
     direct: bool = True
 

@@ -96,7 +96,7 @@ def test_auto_takes_what_costs_least_and_says_what_it_passed_over(tiny: Path) ->
     assert choice.use == "core/none"
     assert "auto: the least costly that fits" in choice.why
     assert list(choice.rejected) == ["huge"]
-    assert "10000.5 GB of host memory" in choice.rejected["huge"][0]
+    assert "10000.47 GB of host memory" in choice.rejected["huge"][0]
 
     low = plan(tiny, small, slow, offloader="auto", ram_limit="472MB").choice("offloader")
     assert low.use == "acme/small"
@@ -115,8 +115,8 @@ def test_when_nothing_fits_it_is_said_what_would(tiny: Path) -> None:
     with pytest.raises(RequestError) as caught:
         plan(tiny, offloader="auto", ram_limit="1MB")
     text = str(caught.value)
-    assert text.startswith("no offloader fits 0.0 GB of host memory:")
-    assert "none: 0.5 GB of host memory" in text
+    assert text.startswith("no offloader fits 0.00 GB of host memory:")
+    assert "none: 0.48 GB of host memory" in text
     assert "raise --ram-limit to what one of them takes" in text
 
 
@@ -124,7 +124,7 @@ def test_a_limit_that_a_named_offloader_exceeds_is_a_warning_of_the_plan_and_ref
     from lightx2v_core.build import refuse_impossible
 
     found = plan(tiny, ram_limit="100MB")
-    assert "the forecast of host memory is 0.5 GB and --ram-limit is 0.1 GB" in found.warnings[0]
+    assert "the forecast of host memory is 0.48 GB and --ram-limit is 0.10 GB" in found.warnings[0]
     with pytest.raises(RequestError, match="use --offloader auto"):
         refuse_impossible(found)
 

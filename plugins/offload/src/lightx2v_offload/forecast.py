@@ -48,29 +48,33 @@ def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workl
     read, host = found, 0
     if not shared:
         # what stays on the device is read once, and what of the rest there is room for in host memory too
-        read = {
-            load.name: residency(
-                _sizes(load, options.granularity), _rest(load), ctx.budget.host, options.ring
-            )
-            for load in loads
-        }
+        read = {load.name: _kept(load, found[load.name], options, ctx) for load in loads}
         host = max((item.total for item in read.values()), default=0)
     exposed = []
     for load in loads:
-        moved = min(read[load.name].streamed, found[load.name].streamed)
-        waiting = max(moved / ctx.speeds.disk, 0.0 if shared else found[load.name].streamed / ctx.speeds.copy)
+        copying = 0.0 if shared else found[load.name].streamed / ctx.speeds.copy
+        waiting = max(read[load.name].streamed / ctx.speeds.disk, copying)
         exposed.append(load.passes * max(waiting - load.seconds, 0.0))
     where = "in memory" if shared else "on the device"
+    scratch = sum(load.weights for load in loads if not load.direct)
+    # held is read once; computed weights are written once and read back
+    once = sum(item.held for item in found.values()) + scratch
     return OffloadForecast(
         weights=weights,
         activations=activations,
         host=host,
         moved=max((load.passes * found[load.name].streamed for load in loads), default=0),
         exposed=max(exposed, default=0.0),
-        switching=sum(item.held for item in found.values()) / ctx.speeds.disk,
-        scratch=sum(load.weights for load in loads if not load.direct),
+        switching=once / ctx.speeds.disk,
+        scratch=scratch,
         detail=_detail("disk", found, loads, options.granularity, where),
     )
+
+
+def _kept(load: Workload, device: Residency, options: DiskOptions, ctx: BuildContext) -> Residency:
+    """What of the units that come and go stays in host memory."""
+    sizes = [size for index, size in enumerate(_sizes(load, options.granularity)) if index not in device.stay]
+    return residency(sizes, _rest(load), ctx.budget.host, options.ring)
 
 
 def _sizes(load: Workload, granularity: str) -> list[int]:
