@@ -71,7 +71,11 @@ def choose_quantizers(
         }
         found[part.name] = _component(registry, loaded, part, stored, plain, ctx)
     section = loaded.config.quantizer
-    if section is not None and section.use not in UNQUANTIZED and not any(item.said for item in found.values()):
+    if (
+        section is not None
+        and section.use not in UNQUANTIZED
+        and not any(item.said for item in found.values())
+    ):
         raise PluginError(
             f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
             "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"

@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.build import open_source  # noqa: E402
-from lightx2v_core.config.model import LoraConfig  # noqa: E402
-from lightx2v_core.errors import RequestError  # noqa: E402
-from lightx2v_core.merging import merged_with  # noqa: E402
+from lightx2v_core.builtin.lora_merge import Merge  # noqa: E402
+from lightx2v_core.lora.matching import match  # noqa: E402
 from lightx2v_core.plugins import load_plugins  # noqa: E402
+from lightx2v_core.protocols import Adapter  # noqa: E402
 from lightx2v_core.recognise import read_header  # noqa: E402
 from lightx2v_core.registry import Registry  # noqa: E402
 from lightx2v_core.specs import BuildContext  # noqa: E402
@@ -42,10 +42,15 @@ def network(seed: int) -> dict[str, Any]:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def merged(base: Path, lora: Path, registry: Registry, **more: Any) -> dict[str, Any]:
-    source = open_source(read_header(registry, base), registry, BuildContext())
-    found = merged_with(source, [LoraConfig(path=str(lora), **more)], registry, strict=True)
-    return {name: found.source.read(name) for name in found.source.names()}
+def merged(base: Path, lora: Path, registry: Registry, strength: float = 1.0) -> dict[str, Any]:
+    ctx = BuildContext()
+    source = open_source(read_header(registry, base), registry, ctx)
+    header = read_header(registry, lora)
+    found = match(header, {name: source.info(name).shape for name in source.names()})
+    assert found.whole
+    adapter = Adapter(source=open_source(header, registry, ctx), changes=found.changes, strength=strength)
+    after = Merge().merged(source, [adapter])
+    return {name: after.read(name) for name in after.names()}
 
 
 def test_what_was_extracted_brings_the_network_back(tmp_path: Path, registry: Registry) -> None:
@@ -174,16 +179,3 @@ def test_model_folders_in_other_layouts_and_a_run_with_the_result(tmp_path: Path
     first, second = (item._model._network.state_dict() for item in networks)  # type: ignore[attr-defined]
     for name, tensor in second.items():
         torch.testing.assert_close(first[name], tensor, atol=1e-5, rtol=1e-5)
-
-
-def test_merging_refuses_what_a_run_refuses(tmp_path: Path, registry: Registry) -> None:
-    save_file(network(1), tmp_path / "base.safetensors")
-    source = open_source(read_header(registry, tmp_path / "base.safetensors"), registry, BuildContext())
-    odd = tmp_path / "odd.safetensors"
-    save_file({"x.lora_A.weight": torch.zeros(2, 2), "x.lora_B.weight": torch.zeros(2, 2)}, odd)
-    with pytest.raises(RequestError, match="2 of the 2 tensors .* have no effect here, such as x"):
-        merged_with(source, [LoraConfig(path=str(odd))], registry)
-    save_file({**load_file(odd), "blocks.0.q.diff_b": torch.ones(24)}, odd)
-    assert merged_with(source, [LoraConfig(path=str(odd))], registry).coverage[0].changes
-    with pytest.raises(RequestError, match="have no effect here"):
-        merged_with(source, [LoraConfig(path=str(odd))], registry, strict=True)
