@@ -1,0 +1,56 @@
+"""``lightx2v-core doctor``: device, versions, plugins, and what is known to go wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.show_plan import size
+from lightx2v_core.doctor import Checkup, checkup
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
+@common_options
+def command(as_json: bool, **parameters: Any) -> None:
+    """Show what this machine has for a run, what can be used, and what is known to go wrong.
+
+    Exit status 1 when there is a problem.
+    """
+    found = checkup(plugins_from(parameters))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+    else:
+        for line in lines(found):
+            click.echo(line)
+    sys.exit(1 if found.problems else 0)
+
+
+def lines(found: Checkup) -> Iterator[str]:
+    """The report for people."""
+    yield f"lightx2v-core {found.core}, Python {found.python}, {found.system}"
+    memory = size(found.memory) if found.memory else "an unknown amount"
+    yield f"host      {found.processors} processors, {memory} of memory"
+    capability = ".".join(map(str, found.device.capability))
+    card = (
+        f", compute capability {capability}, {size(found.device.memory)}"
+        if found.device.kind != "cpu"
+        else ""
+    )
+    yield f"device    {found.device.name}{card} ({found.device_why})"
+    yield f"packages  {', '.join(f'{name} {version}' for name, version in found.packages.items())}"
+    yield "plugins"
+    yield from (f"  {name}: {state}" for name, state in found.plugins.items())
+    for kind, items in found.implementations.items():
+        if items:
+            yield f"{kind}"
+        for name, reasons in items.items():
+            yield f"  {name}: {'; '.join(reasons) if reasons else 'can be used'}"
+    yield from (f"problem: {problem}" for problem in found.problems)
+    if not found.problems:
+        yield "no problems are known"
