@@ -230,6 +230,39 @@ def test_plan(name: str, where: str, folder: Folder, monkeypatch: pytest.MonkeyP
 UNSAID = {"seed", "prompt"}
 
 
+FLAT = Path(__file__).parent / "config" / "legacy_corpus"
+#: a file in the flat vocabulary -> the ready configuration that says the same, and the folder
+SAME: dict[str, tuple[str, str]] = {
+    "wan21_t2v": ("wan/wan_t2v", T2V[0]),
+    "wan21_i2v": ("wan/wan_i2v", I2V[0]),
+    "wan21_flf2v": ("wan/wan_flf2v", "Wan2.1-FLF2V-14B-720P"),
+    "wan22_moe_t2v": ("wan22/wan_moe_t2v", A14B_T[0]),
+    "wan22_moe_i2v": ("wan22/wan_moe_i2v", A14B_I[0]),
+    "wan22_moe_flf2v": ("wan22/wan_moe_flf2v", A14B_I[0]),
+    "wan22_ti2v": ("wan22/wan_ti2v_t2v", TI2V[0]),
+    "wan22_animate": ("wan22/wan_animate", ANIMATE[0]),
+    "distill_i2v": ("distill/wan_i2v_distill_4step_cfg", "single"),
+    "changing_resolution": ("changing_resolution/wan_t2v", T2V[0]),
+    "changing_resolution_u": ("changing_resolution/wan_t2v_U", T2V[0]),
+}
+
+
+@pytest.mark.parametrize("flat", SAME)
+def test_the_flat_vocabulary_asks_for_the_same_run(flat: str, folder: Folder) -> None:
+    name, where = SAME[flat]
+    ours = planned(name, folder(where))
+    task = Value(path=("task",), value=ours.task, origin="--task")
+    path = Value(path=("model_path",), value=ours.model_path, origin="--model-path")
+    theirs = resolve(
+        load_config(FLAT / f"{flat}.json", [task, path, *on_cpu()]), load_plugins(environ={})
+    ).plan
+    assert theirs.request == ours.request
+    assert theirs.geometry == ours.geometry
+    assert [part.files for part in theirs.components] == [part.files for part in ours.components]
+    for one, other in zip(theirs.choices, ours.choices, strict=True):
+        assert (one.kind, one.use, one.options) == (other.kind, other.use, other.options)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_editors_find_nothing_wrong(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
