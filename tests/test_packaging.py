@@ -34,6 +34,11 @@ def project(plugin: str) -> dict[str, Any]:
     return found
 
 
+def extra(plugin: str) -> str:
+    """The extra of a plugin's folder, which is also its entry point and its tox environment."""
+    return plugin.replace("_", "-")
+
+
 def requirement(requirements: list[str], name: str) -> str:
     """The version limits of one requirement."""
     (found,) = (need for need in requirements if re.match(rf"{name}(?![\w-])", need))
@@ -79,18 +84,18 @@ def test_there_are_plugins() -> None:
 
 @every_plugin
 def test_plugin_is_an_extra_of_the_core(plugin: str) -> None:
-    assert requirement(CORE["optional-dependencies"][plugin], f"lightx2v-{plugin}") == PIN
+    assert requirement(CORE["optional-dependencies"][extra(plugin)], f"lightx2v-{extra(plugin)}") == PIN
 
 
 def test_extras_name_plugins() -> None:
-    assert set(CORE["optional-dependencies"]) - {"test"} <= set(PLUGINS)
+    assert set(CORE["optional-dependencies"]) - {"test"} <= {extra(plugin) for plugin in PLUGINS}
 
 
 @every_plugin
 def test_plugin_names(plugin: str) -> None:
     about = project(plugin)
-    assert about["name"] == f"lightx2v-{plugin}"
-    assert about["entry-points"] == {"lightx2v_core.plugins": {plugin: f"lightx2v_{plugin}.plugin"}}
+    assert about["name"] == f"lightx2v-{extra(plugin)}"
+    assert about["entry-points"] == {"lightx2v_core.plugins": {extra(plugin): f"lightx2v_{plugin}.plugin"}}
     package = REPOSITORY / "plugins" / plugin / "src" / f"lightx2v_{plugin}"
     assert (package / "plugin.py").is_file()
     assert [folder.name for folder in package.parent.iterdir() if folder.name.isidentifier()] == [
@@ -154,7 +159,7 @@ def test_version_of_the_plugin(plugin: str) -> None:
 @every_plugin
 def test_tools_know_the_plugin(plugin: str) -> None:
     package = f"lightx2v_{plugin}"
-    assert plugin in listed("tox.ini", "tox", "env_list")
+    assert extra(plugin) in listed("tox.ini", "tox", "env_list")
     assert f"-e {{tox_root}}/plugins/{plugin}" in listed("tox.ini", "testenv:all", "deps")
     assert f"-e plugins/{plugin}" in (REPOSITORY / "requirements-dev.txt").read_text().splitlines()
     assert package in listed(".importlinter", "importlinter", "root_packages")

@@ -20,15 +20,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lightx2v_core
+import lightx2v_flash_attn
 import lightx2v_offload
 import lightx2v_wan21
 import lightx2v_wan22
+import lightx2v_xformers
 
 DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
+    "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_offload": "lightx2v_offload",
     "lightx2v_wan21": "lightx2v_wan21",
     "lightx2v_wan22": "lightx2v_wan22",
+    "lightx2v_xformers": "lightx2v_xformers",
 }
 SCRIPT = Path(sys.executable).with_name("lightx2v-core")
 
@@ -38,15 +42,24 @@ CORE_REQUIRES = {
         "attrs", "av", "cattrs", "click", "filelock", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch",
         "tqdm",
     },
+    "flash-attn": {"lightx2v-flash-attn"},
     "offload": {"lightx2v-offload"},
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
+    "xformers": {"lightx2v-xformers"},
     "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
 }  # fmt: skip
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
 OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
+XFORMERS_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "kernels": {"xformers"}}
+FLASH_ATTN_REQUIRES = {
+    "": {"lightx2v-core", "torch"},
+    "flash2": {"flash-attn"},
+    "flash3": {"flash-attn-3"},
+    "sage2": {"sageattention"},
+}
 WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
 
 
@@ -92,7 +105,17 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
     return found
 
 
-@pytest.mark.parametrize("package", [lightx2v_core, lightx2v_offload, lightx2v_wan21, lightx2v_wan22])
+PACKAGES = [
+    lightx2v_core,
+    lightx2v_flash_attn,
+    lightx2v_offload,
+    lightx2v_wan21,
+    lightx2v_wan22,
+    lightx2v_xformers,
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packages_come_from_the_wheels(package) -> None:
     folder = Path(package.__file__).parent
     assert folder.parent.name == "site-packages"
@@ -106,9 +129,11 @@ def test_the_sources_are_not_on_the_path() -> None:
 def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
     assert found == {
+        ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("offload", "lightx2v_offload.plugin"),
         ("wan21", "lightx2v_wan21.plugin"),
         ("wan22", "lightx2v_wan22.plugin"),
+        ("xformers", "lightx2v_xformers.plugin"),
     }
 
 
@@ -119,6 +144,8 @@ def test_entry_points() -> None:
         ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-wan21", WAN21_REQUIRES),
         ("lightx2v-wan22", WAN22_REQUIRES),
+        ("lightx2v-xformers", XFORMERS_REQUIRES),
+        ("lightx2v-flash-attn", FLASH_ATTN_REQUIRES),
     ],
 )
 def test_requirements(name: str, expected: dict[str, set[str]]) -> None:

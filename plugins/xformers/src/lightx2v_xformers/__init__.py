@@ -1,0 +1,1 @@
+"""xformers attention for lightx2v-core."""

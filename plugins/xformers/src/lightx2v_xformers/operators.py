@@ -1,0 +1,56 @@
+"""The operators of xformers, and why one cannot run here. Imports xformers, which imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from lightx2v_core.api import BuildContext
+
+#: option -> module of ``xformers.ops.fmha`` that holds the operator as ``FwOp``
+MODULES = {"cutlass": "cutlass", "flash": "flash", "flash3": "flash3", "triton": "triton_splitk"}
+
+
+def operator(name: str) -> Any:
+    """The forward operator of an option. ``ImportError`` when xformers, or this part of it, is not there."""
+    return import_module(f"xformers.ops.fmha.{MODULES[name]}").FwOp
+
+
+def reasons(ctx: BuildContext) -> Sequence[str]:
+    """Why no operator runs in this context; empty when one does."""
+    found = {}
+    for name in MODULES:
+        try:
+            found[name] = operator_reasons(operator(name), ctx)
+        except Exception as exc:  # an extension built for another torch fails in many ways
+            found[name] = [f"cannot be imported: {exc}"]
+        if not found[name]:
+            return []
+    return [f"operator {name}: {'; '.join(why)}" for name, why in found.items()]
+
+
+def operator_reasons(op: Any, ctx: BuildContext) -> list[str]:
+    """Why one operator does not run in this context, as far as it is known without tensors."""
+    import torch
+
+    where, dtype = ctx.device, getattr(torch, ctx.dtype)
+    found = []
+    if where.kind not in op.SUPPORTED_DEVICES:
+        found.append(f"runs on {', '.join(sorted(op.SUPPORTED_DEVICES))}, not on {where.kind}")
+    if not op.is_available():
+        found.append("is not part of the installed build of xformers and torch")
+    if dtype not in op.SUPPORTED_DTYPES:
+        names = sorted(str(item).removeprefix("torch.") for item in op.SUPPORTED_DTYPES)
+        found.append(f"runs {', '.join(names)}, not {ctx.dtype}")
+    least = op.CUDA_MINIMUM_COMPUTE_CAPABILITY
+    most = getattr(op, "CUDA_MAXIMUM_COMPUTE_CAPABILITY", None)
+    if where.kind == "cuda" and where.capability < tuple(least):
+        found.append(f"needs compute capability {_point(least)}, this is {_point(where.capability)}")
+    if where.kind == "cuda" and most is not None and where.capability > tuple(most):
+        found.append(f"runs up to compute capability {_point(most)}, this is {_point(where.capability)}")
+    return found
+
+
+def _point(capability: Sequence[int]) -> str:
+    return f"{capability[0]}.{capability[1]}"

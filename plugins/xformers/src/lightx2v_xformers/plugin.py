@@ -1,0 +1,55 @@
+"""The hook implementation. Imported at discovery, so xformers and torch are not imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from lightx2v_core.api import AttentionSpec, BuildContext, hookimpl
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Attention
+
+
+@frozen(kw_only=True)
+class XformersOptions:
+    """Options of the ``xformers`` attention backend."""
+
+    #: the operator: ``auto`` lets xformers choose one for each call
+    op: Literal["auto", "cutlass", "flash", "flash3", "triton"] = "auto"
+
+
+def _build(options: XformersOptions, ctx: BuildContext) -> Attention:
+    from lightx2v_xformers.attention import build
+
+    return build(options, ctx)
+
+
+def _unusable(ctx: BuildContext) -> Sequence[str]:
+    if ctx.device.kind != "cuda":
+        return [f"xformers has no operator for {ctx.device.kind}"]
+    from lightx2v_xformers.operators import reasons
+
+    return reasons(ctx)
+
+
+@hookimpl
+def lightx2v_attention_backends() -> list[AttentionSpec[XformersOptions]]:
+    return [
+        AttentionSpec(
+            name="xformers",
+            summary="memory_efficient_attention of xformers",
+            config=XformersOptions,
+            extra="kernels",
+            devices=frozenset({"cuda"}),
+            min_capability=(7, 5),
+            # every operator takes head dims in steps of 8; the widest that all but one have is 256
+            head_dims=frozenset(range(8, 257, 8)),
+            unusable=_unusable,
+            build=_build,
+            # not measured against PyTorch's own kernels yet, so only used by name
+            priority=-10,
+        )
+    ]
