@@ -320,6 +320,20 @@ def test_an_alpha_of_zero_is_none_and_one_that_is_no_number_is_refused() -> None
         scale(float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("file", "config", "override", "scale"),
+    [(4.0, None, False, 2.0), (4.0, 8.0, False, 2.0), (4.0, 8.0, True, 4.0), (None, 8.0, False, 4.0),
+     (None, None, False, 1.0), (0.0, 8.0, False, 4.0)],
+)  # fmt: skip
+def test_whose_alpha_counts(file: float | None, config: float | None, override: bool, scale: float) -> None:
+    """The file's, else the configuration's, else none; the configuration's first when it is to override."""
+    tensors = {"head.lora_A.weight": torch.zeros(2, D), "head.lora_B.weight": torch.zeros(4, 2)}
+    if file is not None:
+        tensors["head.alpha"] = torch.tensor(file)
+    lora = Lora(tensors=tensors, added={}, strength=1.0, config_alpha=config, override=override)
+    assert adapter(lora).changes[0].scale == scale
+
+
 def test_parts_of_a_joined_tensor_change_their_rows_only() -> None:
     from lightx2v_core.specs import KeyMap
 

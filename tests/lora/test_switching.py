@@ -175,6 +175,39 @@ def test_a_distilled_one_brings_its_defaults_and_takes_them_along(model: Path, t
     assert not any("distilled" in note for note in plan.notes)
 
 
+@pytest.mark.parametrize("offloader", ["none", "sequential", "cpu", "disk"])
+def test_a_switch_while_the_network_is_the_one_in_place(
+    offloader: str, model: Path, files: tuple[str, str, str]
+) -> None:
+    """Nothing else was used since, so nothing has to come back but what the switch changed."""
+    if offloader in ("cpu", "disk"):
+        pytest.importorskip("lightx2v_offload", reason="needs the offload plugin")
+    name = "blocks.0.self_attn.q"
+    fresh = load(model, device="cpu", loras=[files[0]])
+    wanted = fresh._model._network.get_submodule(name).weight  # type: ignore[attr-defined]
+    with load(model, device="cpu", offloader=offloader) as pipeline:
+        layer = pipeline._model._network.get_submodule(name)  # type: ignore[attr-defined]
+        block = pipeline._model._network.blocks[0]  # type: ignore[attr-defined]
+        held = pipeline._loaded.offloaders["dit"]
+        seen: list[Any] = []
+        layer.register_forward_pre_hook(lambda module, _inputs: seen.append(module.weight.clone()))
+
+        def use() -> None:
+            rope = pipeline._model._network.rope((16, 1, 4, 4), "cpu")  # type: ignore[attr-defined]
+            inputs = torch.zeros(1, 4, 64), torch.zeros(1, 6, 64), torch.zeros(1, 5, 64), rope
+            with held.active("dit"), torch.no_grad():
+                block(*inputs)
+
+        use()
+        pipeline.set_loras([files[0]])
+        use()
+        pipeline.set_loras([])
+        use()
+    assert torch.equal(seen[1], wanted)
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
 @pytest.mark.parametrize("applier", ["merge", "dynamic"])
 def test_a_file_that_breaks_while_it_is_read_is_taken_back(
     applier: str, model: Path, files: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
