@@ -78,11 +78,13 @@ if TYPE_CHECKING:
         WeightSource,
     )
     from lightx2v_core.requests import Request
+    from lightx2v_core.stored import CodeQuantizer, StoredLinear
 
 #: what is only needed at run time, resolved when it is asked for: listing plugins goes without
 _LATER = {
     **dict.fromkeys(("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Warned"), "events"),
     "Request": "requests",
+    **dict.fromkeys(("CodeQuantizer", "StoredLinear"), "stored"),
     **dict.fromkeys(("decode_weight", "encode_weight", "token_codes"), "codes"),
     **dict.fromkeys(
         (
@@ -120,6 +122,7 @@ __all__ = [
     "Change",
     "CheckpointError",
     "CheckpointFacts",
+    "CodeQuantizer",
     "CommandSpec",
     "ComponentSpec",
     "Conditions",
@@ -168,6 +171,7 @@ __all__ = [
     "Speeds",
     "Stage",
     "Step",
+    "StoredLinear",
     "Target",
     "TaskSpec",
     "TensorInfo",

@@ -153,7 +153,13 @@ def _component(
         return Quantized()
     section = translated(section, registry)
     limits = _readers(part, stored) if stored else _makers if own else no_limits
-    chosen = choose(registry, "quantizer", section, ctx, origin=loaded.origin(*path), limits=limits)
+    try:
+        chosen = choose(registry, "quantizer", section, ctx, origin=loaded.origin(*path), limits=limits)
+    except PluginError as exc:
+        others = (
+            [item.spec.name for item in _fitting(registry, _readers(part, stored), ctx)] if stored else []
+        )
+        raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
     spec: QuantizerSpec[Any] = chosen.spec
     if stored:
         return evolve(_divided(chosen, stored, ctx), said=True)
@@ -179,9 +185,7 @@ def _unsaid(
 ) -> Quantized:
     """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
     limits = _readers(part, stored)
-    fitting = [
-        item for item in registry.candidates("quantizer") if not item.reasons(ctx) and not limits(item)
-    ]
+    fitting = _fitting(registry, limits, ctx)
     exact = sorted((item for item in fitting if _spec(item).exact), key=lambda item: item.plugin != CORE)
     faster = [item.spec.name for item in fitting if not _spec(item).exact]
     if not exact and not fitting:
@@ -203,6 +207,11 @@ def _unsaid(
         )
         found = evolve(found, notes=(*found.notes, note))
     return found
+
+
+def _fitting(registry: Registry, limits: Limits, ctx: BuildContext) -> list[Provided]:
+    """The quantizers that this machine can use and nothing speaks against, best first."""
+    return [item for item in registry.candidates("quantizer") if not item.reasons(ctx) and not limits(item)]
 
 
 def _divided(chosen: Chosen, stored: Mapping[str, LayerFormat], ctx: BuildContext) -> Quantized:

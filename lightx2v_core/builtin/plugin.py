@@ -115,8 +115,8 @@ class DequantOptions:
 
 
 def _dequant(_config: DequantOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.api import CodeQuantizer
     from lightx2v_core.builtin.quant.dequant import DecodedLinear
-    from lightx2v_core.builtin.quant.stored import CodeQuantizer
 
     return CodeQuantizer(DecodedLinear)
 
@@ -126,8 +126,8 @@ def _dequant_makes(config: DequantOptions) -> str | None:
 
 
 def _fp8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.api import CodeQuantizer
     from lightx2v_core.builtin.quant.scaled_mm import Fp8Linear
-    from lightx2v_core.builtin.quant.stored import CodeQuantizer
 
     return CodeQuantizer(Fp8Linear)
 
@@ -142,8 +142,8 @@ def _multiples_of(number: int) -> Callable[[tuple[int, ...], BuildContext], str 
 
 
 def _int8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_core.api import CodeQuantizer
     from lightx2v_core.builtin.quant.int_mm import Int8Linear
-    from lightx2v_core.builtin.quant.stored import CodeQuantizer
 
     return CodeQuantizer(Int8Linear)
 

