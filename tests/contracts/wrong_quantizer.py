@@ -9,8 +9,7 @@ import torch
 from attrs import evolve
 from torch.nn.functional import linear
 
-from lightx2v_core.api import LayerFormat, QuantizerSpec, decode_weight, encode_weight
-from lightx2v_core.builtin.quant.stored import StoredLinear
+from lightx2v_core.api import LayerFormat, QuantizerSpec, StoredLinear, decode_weight, encode_weight
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import QuantizerContract
