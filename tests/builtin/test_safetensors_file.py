@@ -344,3 +344,23 @@ def test_a_file_that_is_another_one_after_planning(tmp_path: Path) -> None:
     shutil.copy(other, path)
     with pytest.raises(RunError, match="changed"):
         source.read("w")
+
+
+def test_a_file_that_is_changed_in_place_is_noticed(tmp_path: Path) -> None:
+    import os
+
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.arange(4.0), "b": torch.ones(3)}, path)
+    source = SafetensorsSource(read_header(path))
+    out = torch.empty(4)
+    assert source.direct("a")
+    source.read_into("a", out)
+    assert torch.equal(out, torch.arange(4.0))
+    with path.open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\1\2\3\4")
+    os.utime(path, (1, 1))
+    with pytest.raises(RunError, match="was changed while it was in use"):
+        source.read_into("a", out)
+    with pytest.raises(RunError, match="was changed while it was in use"):
+        source.read("b")

@@ -336,3 +336,19 @@ def test_flipped_bytes_of_the_file(tmp_path: Path, flips: list[tuple[float, int]
             assert tuple(source.read(name).shape) == header.tensors[name].shape
         except RunError:
             return
+
+
+def test_tensors_are_read_into_memory_that_is_there(tmp_path: Path) -> None:
+    base = torch.arange(12.0).view(3, 4)
+    stored = {"plain": base, "turned": base.t(), "rows": base[1:], "one": torch.ones(1, 5).expand(1, 5)}
+    path = tmp_path / "a.pth"
+    torch.save(stored, path)
+    source = TorchSource(read_header(path))
+    assert {name: source.direct(name) for name in stored} == {
+        "plain": True, "turned": False, "rows": True, "one": True
+    }  # fmt: skip
+    for name in ("plain", "rows", "one"):
+        out = torch.empty(stored[name].shape)
+        source.read_into(name, out)
+        assert torch.equal(out, stored[name])
+    source.close()

@@ -115,6 +115,19 @@ def test_slow_reads_are_waited_for(disk):
         assert torch.equal(run(offloader, meta), there(X))
 
 
+def test_reading_goes_on_past_the_end_of_a_pass(disk):
+    offloader, meta, weights, _ = disk
+    run(offloader, meta)
+    run(offloader, meta)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and weights.reads.count("blocks.0.first.weight") < 3:
+        time.sleep(0.01)
+    # twice for the two passes, once for the one that may follow; what is used in every call was read once
+    assert weights.reads.count("blocks.0.first.weight") == weights.reads.count("blocks.1.first.weight") == 3
+    assert weights.reads.count("blocks.2.first.weight") == 2
+    assert weights.reads.count("embed.weight") == 1
+
+
 def test_an_interrupt_while_waiting_leaves_nothing(disk):
     offloader, meta, weights, _ = disk
     release = threading.Event()

@@ -98,6 +98,29 @@ def test_the_least_that_is_planned_is_enough(models, resident):
         load(models("t2v"), dtype="float32", **SMALL, offloader="disk", ram_limit=least // 2)
 
 
+def test_the_expert_that_comes_next_is_told(models, monkeypatch):
+    from lightx2v_offload.offloader import BlockOffloader
+
+    told, passes = [], []
+    prepare, active = BlockOffloader.prepare, BlockOffloader.active
+    monkeypatch.setattr(
+        BlockOffloader, "prepare", lambda self, name: (told.append((name, len(passes))), prepare(self, name))
+    )
+
+    def counted(self, name):
+        if name.endswith("noise"):
+            passes.append(name)
+        return active(self, name)
+
+    monkeypatch.setattr(BlockOffloader, "active", counted)
+    with load(models("a14b"), **{**SMALL, "steps": 4}, offloader="cpu") as pipeline:
+        pipeline.generate(prompt="a fox", seed=7)
+    last = passes.index("low_noise") - 1
+    # before the second of the two passes of the last step of the high-noise expert
+    assert passes == ["high_noise"] * (last + 1) + ["low_noise"] * (7 - last)
+    assert told == [("low_noise", last)]
+
+
 @pytest.fixture(scope="session")
 def lora(tmp_path_factory):
     """A LoRA file for some linears of the tiny network."""
