@@ -114,6 +114,9 @@ def test_no_copy_overtakes_a_use_and_no_use_its_copy(network, count, slots, room
             waits = device.waits
             assert torch.equal(meta(x), there(x))
             assert device.waits == waits, "the host waited inside the loop"
+        assert all(parameter.is_meta for parameter in meta.parameters()), (
+            "weights can be used after their use"
+        )
     device.check()
     offloader.close()
     assert device.taken == 0
