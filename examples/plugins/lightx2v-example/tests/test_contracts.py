@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightx2v_core.testing.contracts import AttentionContract, SchedulerContract
+from lightx2v_core.testing.contracts import AttentionContract, ModelContract, SchedulerContract
 
 
 class TestChunked(AttentionContract):
@@ -11,3 +11,7 @@ class TestChunked(AttentionContract):
 
 class TestAdams2(SchedulerContract):
     use = "adams2"
+
+
+class TestPebble(ModelContract):
+    use = "pebble"
