@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
+from lightx2v_core import device
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.load import Value, load_config
 from lightx2v_core.config.schema import schema
@@ -25,6 +26,7 @@ from lightx2v_core.plan import Plan
 from lightx2v_core.plugins import load_plugins
 from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import resolve
+from lightx2v_core.specs import Device
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
@@ -228,6 +230,20 @@ def test_plan(name: str, where: str, folder: Folder, monkeypatch: pytest.MonkeyP
 
 #: what a ready configuration leaves to the user
 UNSAID = {"seed", "prompt"}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_4090")])
+def test_a_card_of_24_gb_is_enough(name: str, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the forecast: on a machine that has such a card and enough memory beside it."""
+    if not Registry(load_plugins(environ={})).named("offloader", "cpu"):
+        pytest.skip("lightx2v-offload is not installed")
+    card = Device(kind="cuda", name="a card of 24 GB", capability=(8, 9), memory=24 * 2**30)
+    monkeypatch.setattr(device, "probe", lambda _name: (card, "for this test"))
+    monkeypatch.setattr(device, "host_memory", lambda: 128 * 2**30)
+    path = Value(path=("model_path",), value=str(folder(CASES[name].folders[0])), origin="--model-path")
+    plan = resolve(load_config(CONFIGS / f"{name}.json", [path]), load_plugins(environ={})).plan
+    assert 5e9 < plan.memory.device_peak <= 24e9
+    assert plan.warnings == ()
 
 
 FLAT = Path(__file__).parent / "config" / "legacy_corpus"
