@@ -224,15 +224,16 @@ _IGNORED_FOR: Mapping[str, str] = {
     "of networks that this program does not run":
         "sparse_type log_scale use_img_emb refer_offset_t refer_offset_h refer_offset_w refer_stride num_blocks "
         "num_fragments num_frame_per_block num_frames frame_seq_length num_repeat causal_rope_type "
-        "causal_rope_compute_dtype cfg_scale target_fps dynamic_multimodel resolution auto_target_shape",
+        "causal_rope_compute_dtype cfg_scale target_fps dynamic_multimodel",
     "a switch between the original's kernels, which compute the same":
         "rope_type rope_chunk rope_chunk_size modulate_type rms_norm_type layer_norm_type tp_rms_norm_type tp_mm_type "
         "use_compile clip_precast_patch_input mxfp8_fuse_enable nvfp4_ffn_split_n_workaround",
     "memory is handed back without it": "clean_cuda_cache empty_cache_min_free_gib empty_cache_min_reclaimable_gib "
-        "vae_offload_cache warm_up_cpu_buffers t5_offload_granularity offload_ratio max_memory offload_to_disk",
+        "vae_offload_cache",
     "text embeddings are always kept for the next request": "enable_reuse",
     "a run starts without one": "warmup",
     "frames are always decoded in chunks": "use_stream_vae",
+    "the inputs decide the shape of the video": "auto_target_shape resolution",
     "sound is carried over as it is where the file can hold it": "audio_mux_prefer_copy",
     "it belongs to feature_caching, which is off":
         "teacache_thresh use_ret_steps coefficients magcache_K magcache_calibration magcache_ratios "
@@ -242,7 +243,8 @@ _IGNORED_FOR: Mapping[str, str] = {
         "sol_attn_setting sparge_attn_setting spas_flash_attn4_setting spas_sage_attn2_setting spas_sage_attn3_setting "
         "draft_attn_sparsity_ratio parallel_attn_type",
     "the original does not read it either":
-        "rotary_chunk rotary_chunk_size sparge sparge_ckpt convert_model_dtype use_bfloat16 strength_model",
+        "rotary_chunk rotary_chunk_size sparge sparge_ckpt convert_model_dtype use_bfloat16 strength_model "
+        "warm_up_cpu_buffers t5_offload_granularity offload_ratio max_memory offload_to_disk",
 }  # fmt: skip
 
 LEGACY: Mapping[str, LegacyKey] = {
