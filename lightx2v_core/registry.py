@@ -135,10 +135,10 @@ class Registry:
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
         names = [item.spec.name for item in candidates]
         text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, names)}"
-        if brought := catalogue.provider(kind, name):
-            text += f"\n  {brought}"
         if " in " in origin:  # a key of a file, which need not say the name that is unknown here
             text += f" ({origin})"
+        if brought := catalogue.provider(kind, name):
+            text += f"\n  {brought}"
         return "\n".join([text, *self._absent()])
 
     def _absent(self) -> list[str]:
