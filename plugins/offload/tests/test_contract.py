@@ -1,29 +1,26 @@
-"""The contract of offloaders, in every granularity."""
-
-from typing import ClassVar
+"""What every offloader must do, for each granularity."""
 
 from lightx2v_core.testing.contracts import OffloaderContract
 
 
 class TestCpuModel(OffloaderContract):
-    use = "offload/cpu"
-    options: ClassVar = {"granularity": "model"}
+    use = "cpu"
+    options = {"granularity": "model"}  # noqa: RUF012
 
 
 class TestCpuBlock(OffloaderContract):
-    use = "offload/cpu"
-    options: ClassVar = {"granularity": "block"}
+    use = "cpu"
 
 
 class TestCpuPhase(OffloaderContract):
-    use = "offload/cpu"
-    options: ClassVar = {"granularity": "phase"}
+    use = "cpu"
+    options = {"granularity": "phase", "slots": 3}  # noqa: RUF012
 
 
 class TestDiskBlock(OffloaderContract):
-    use = "offload/disk"
+    use = "disk"
 
 
 class TestDiskPhase(OffloaderContract):
-    use = "offload/disk"
-    options: ClassVar = {"granularity": "phase"}
+    use = "disk"
+    options = {"granularity": "phase", "workers": 1, "ring": 2}  # noqa: RUF012
