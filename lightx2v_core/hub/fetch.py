@@ -52,7 +52,11 @@ def fetch(folder: Path, wanted: Sequence[Wanted], *, force: bool, emit: Emit) ->
         states = _checked(folder, examined(folder, wanted), emit)
         others = [state for state in states if state.word == "other"]
         if others and not force:
-            names = "\n".join(f"  {state.wanted.target}" for state in others)
+            names = "\n".join(
+                f"  {state.wanted.target} ({in_words(state.path.stat().st_size)}; the repository's has "
+                f"{in_words(state.wanted.remote.size)})"
+                for state in others
+            )
             raise OutputError(
                 f"{folder} holds other files of these names; --force replaces them, --exclude leaves them:\n{names}"
             )

@@ -30,6 +30,13 @@ exec "{python}" -m lightx2v_core "$@"
 """
 
 
+#: as it is, for what fails before anything is loaded
+_AS_IT_IS = """#!/bin/sh
+exec "{python}" -m lightx2v_core "$@"
+"""
+TROUBLE = "docs/troubleshooting.md"
+
+
 @frozen(kw_only=True)
 class Section:
     """The command blocks below one heading, in order."""
@@ -95,23 +102,25 @@ def test_there_is_something_to_execute() -> None:
     assert sum(len(section.blocks) for section in sections()) > 20
 
 
+def environment(folder: Path, hub: Hub, program: str) -> dict[str, str]:
+    """An environment with the program, the hub and nothing of the user's."""
+    file = folder / "bin" / "lightx2v-core"
+    file.parent.mkdir()
+    file.write_text(program.format(python=sys.executable))
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))}
+    path = os.pathsep.join([str(file.parent), str(Path(sys.executable).parent), kept["PATH"]])
+    return {**kept, "PATH": path, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("section", sections(), ids=lambda section: f"{section.page}-{section.heading}")
 def test_the_commands_of_a_section_work(
     section: Section, hub: Hub, inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    program = tmp_path / "bin" / "lightx2v-core"
-    program.parent.mkdir()
-    program.write_text(_PROGRAM.format(python=sys.executable))
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    env = environment(tmp_path, hub, _PROGRAM)
     folder = tmp_path / "work"
     folder.mkdir()
-    env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))},
-        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "home"),
-    }
     for block in section.blocks:
         place_inputs(block, folder, inputs)
         done = subprocess.run(
@@ -119,3 +128,54 @@ def test_the_commands_of_a_section_work(
         )
         assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         assert "Traceback" not in done.stderr
+
+
+def troubles() -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of each section of the page: its commands in order, each with the message that must come of it, if any."""
+    text = (REPOSITORY / TROUBLE).read_text(encoding="utf-8")
+    found = []
+    for part in re.split(r"(?m)^(?=#{2,3} )", text):
+        blocks = re.findall(r"(?:<!-- sh\n(.*?)-->|```sh\n(.*?)```(?:\n```text\n(.*?)```)?)", part, re.DOTALL)
+        if blocks:
+            commands = [(hidden or shown, message) for hidden, shown, message in blocks]
+            found.append((part.splitlines()[0].lstrip("# "), commands))
+    return found
+
+
+def matches(message: str, said: str) -> bool:
+    """Whether what was said is the message of the page, line by line; ``...`` stands for anything in a line."""
+    lines = message.rstrip("\n").split("\n")
+    pattern = "\n".join(".*".join(re.escape(piece) for piece in line.split("...")) for line in lines)
+    return re.search(rf"(?m)^{pattern}$", said) is not None
+
+
+def test_every_message_of_the_page_is_checked() -> None:
+    text = (REPOSITORY / TROUBLE).read_text(encoding="utf-8")
+    checked = [message for _, commands in troubles() for _, message in commands if message]
+    assert len(checked) == text.count("```text") > 12
+    assert matches("error: a ... c\n  d", "x\nerror: a b c\n  d\n")
+    assert not matches("error: a ... c\n  d", "error: a b\n  d\n")
+
+
+@pytest.mark.slow
+def test_the_messages_of_the_page_are_those_of_the_program(
+    hub: Hub, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    hub.repos["owner/gated-model"] = {"model.safetensors": b"secret"}
+    hub.gated["owner/gated-model"] = "a token that nobody here has"
+    env = environment(tmp_path, hub, _AS_IT_IS)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for heading, commands in troubles():
+        for block, message in commands:
+            place_inputs(block, folder, inputs)
+            done = subprocess.run(
+                ["bash", "-e", "-c", block], cwd=folder, env=env, capture_output=True, text=True, timeout=120
+            )
+            told = f"{heading}\n{block}\n{done.stdout[-1000:]}\n{done.stderr}"
+            assert "Traceback" not in done.stderr, told
+            if message:
+                assert done.returncode in (1, 2), told
+                assert matches(message, done.stderr), f"{told}\nis not\n{message}"
+            else:
+                assert done.returncode == 0, told

@@ -327,7 +327,10 @@ def test_what_is_there_already_is_kept_or_asked_about(download: Download, hub: H
     done = download("acme-small", "--to", "m")
     assert done.status == 1
     assert "holds other files of these names; --force replaces them, --exclude leaves them:" in done.err
-    assert done.err.splitlines()[-2:] == ["  config.json", "  text-bf16.pth"]
+    assert done.err.splitlines()[-2:] == [
+        "  config.json (2 bytes; the repository's has 20 bytes)",
+        "  text-bf16.pth (97.7 KiB; the repository's has 97.7 KiB)",
+    ]
     assert (folder / "config.json").read_text() == "{}"
     assert dict(hub.sent) == {}
     kept = download("acme-small", "--to", "m", "--exclude", "config.json", "--exclude", "text-bf16.pth")
