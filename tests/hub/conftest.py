@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -146,6 +147,14 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+def own_files(root: Path) -> dict[str, int]:
+    """What lies in a folder under its own name: path -> bytes."""
+    found = (path for path in root.rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): path.stat().st_size for path in found if ".cache" not in path.parts
+    }
+
+
 @frozen(kw_only=True)
 class Download:
     """Runs ``lightx2v-core download`` in a folder, with the hub on this machine."""
@@ -165,7 +174,6 @@ class Download:
         return [sys.executable, "-m", "lightx2v_core", "download", *map(str, arguments)]
 
     def files(self, folder: str) -> dict[str, int]:
-        """What lies in a folder under its own name: path -> bytes."""
         root = self.folder / folder
         found = (path for path in root.rglob("*") if path.is_file())
         return {
@@ -215,35 +223,49 @@ def start(download: Download) -> Iterator[Start]:
         process.communicate()
 
 
-#: runs the command in this process and the current folder: exit status, standard output, standard error
-Here = Callable[..., tuple[int, str, str]]
+@frozen(kw_only=True)
+class Inside:
+    """Runs ``lightx2v-core download`` in this process and folder, for what many command lines do and say. How it runs
+    as a program is seen by ``Download``."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> Done:
+        from lightx2v_core.cli import main
+
+        with pytest.raises(SystemExit) as ended:
+            main(["download", *map(str, arguments)])
+        out, err = self.capture.readouterr()
+        assert "Traceback" not in err, err
+        return Done(status=int(ended.value.code or 0), out=out, err=err)
+
+    def files(self, folder: str) -> dict[str, int]:
+        return own_files(self.folder / folder)
 
 
 @pytest.fixture
-def here(
+def inside(
     hub: Hub,
     acme: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> Here:
-    """For what many command lines say; how they run is seen by ``download``, in processes of their own."""
-    from huggingface_hub import constants
-
-    from lightx2v_core.cli import main
+) -> Iterator[Inside]:
+    from huggingface_hub import constants, utils
 
     monkeypatch.syspath_prepend(acme)
     monkeypatch.setenv("LIGHTX2V_PLUGINS", "acme")
-    monkeypatch.setenv("HF_TOKEN", "")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    # read when the module is imported, so the environment is too late
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(["download", *arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return run
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield Inside(folder=tmp_path / "inside", capture=capsys)
+    signal.signal(signal.SIGTERM, handler)
+    if hasattr(utils, "close_session"):
+        utils.close_session()

@@ -14,7 +14,7 @@ import pytest
 
 from lightx2v_core.testing.hub import Hub
 
-from .conftest import Download, Here, Start, content
+from .conftest import Download, Inside, Start, content
 
 SMALL = {
     "net-00001-of-00002.safetensors": 300_000, "net-00002-of-00002.safetensors": 200_000,
@@ -55,11 +55,11 @@ def test_an_official_repository_without_what_no_run_needs(download: Download, hu
     ids=lambda value: " ".join(sorted(value)),
 )
 def test_a_single_file_with_the_rest_of_the_official_model(
-    download: Download, arguments: tuple[str, ...], files: set[str]
+    inside: Inside, arguments: tuple[str, ...], files: set[str]
 ) -> None:
-    done = download("acme-turbo", *arguments, "--to", "m")
+    done = inside("acme-turbo", *arguments, "--to", "m")
     assert done.status == 0, done.err
-    assert set(download.files("m")) == files | {
+    assert set(inside.files("m")) == files | {
         "config.json",
         "text-bf16.pth",
         "tok/tokenizer.json",
@@ -71,19 +71,17 @@ def test_a_single_file_with_the_rest_of_the_official_model(
     assert (note in done.out) == ("fp8" in arguments or ("all" in arguments and note in done.out))
 
 
-def test_a_pair_goes_into_the_folders_of_its_experts(download: Download) -> None:
-    assert download("acme-pair", "--precision", "fp8", "--to", "m").status == 0
-    assert set(download.files("m")) == {
+def test_a_pair_goes_into_the_folders_of_its_experts(inside: Inside) -> None:
+    assert inside("acme-pair", "--precision", "fp8", "--to", "m").status == 0
+    assert set(inside.files("m")) == {
         "high_noise_model/high_noise_fp8.safetensors",
         "low_noise_model/low_noise_fp8_1030.safetensors",  # a version with a date, where there is no other
         "q/text-fp8.pth",
         "vae.pth",
     }
-    mixed = download(
-        "acme-pair", "--precision", "text_encoder=original", "--precision", "dit=fp8", "--to", "n"
-    )
+    mixed = inside("acme-pair", "--precision", "text_encoder=original", "--precision", "dit=fp8", "--to", "n")
     assert mixed.status == 0, mixed.err
-    assert set(download.files("n")) == {
+    assert set(inside.files("n")) == {
         "high_noise_model/high_noise_fp8.safetensors",
         "low_noise_model/low_noise_fp8_1030.safetensors",
         "text-bf16.pth",
@@ -91,18 +89,16 @@ def test_a_pair_goes_into_the_folders_of_its_experts(download: Download) -> None
     }
 
 
-def test_optional_parts_and_loras_when_they_are_asked_for(download: Download) -> None:
-    assert download("acme-small", "--with", "tiny_vae").status == 0
-    assert download.files("models/Small") == {**SMALL, "tiny.pth": 4000}
-    done = download("acme", "--lora", "--to", "models/Small")
+def test_optional_parts_and_loras_when_they_are_asked_for(inside: Inside) -> None:
+    assert inside("acme-small", "--with", "tiny_vae").status == 0
+    assert inside.files("models/Small") == {**SMALL, "tiny.pth": 4000}
+    done = inside("acme", "--lora", "--to", "models/Small")
     assert done.status == 0, done.err
-    assert download.files("models/Small")["loras/lora.safetensors"] == 2000
+    assert inside.files("models/Small")["loras/lora.safetensors"] == 2000
     assert "--lora models/Small/loras/lora.safetensors" in done.out
-    assert (
-        "acme-parts holds optional parts only; take some with --with: tiny_vae" in download("acme-parts").err
-    )
-    assert download("acme-parts", "--with", "tiny_vae", "--to", "p").status == 0
-    assert download.files("p") == {"tiny.pth": 4000}
+    assert "acme-parts holds optional parts only; take some with --with: tiny_vae" in inside("acme-parts").err
+    assert inside("acme-parts", "--with", "tiny_vae", "--to", "p").status == 0
+    assert inside.files("p") == {"tiny.pth": 4000}
 
 
 def test_the_commands_of_the_guides_work_as_they_are(download: Download) -> None:
@@ -124,20 +120,20 @@ def test_the_commands_of_the_guides_work_as_they_are(download: Download) -> None
     assert set(download.files("o")) == {*SMALL, "tok/spiece.model", "README.md"}
 
 
-def test_any_other_repository(download: Download) -> None:
-    done = download("stranger/Tune")
+def test_any_other_repository(inside: Inside) -> None:
+    done = inside("stranger/Tune")
     assert done.status == 0, done.err
-    assert set(download.files("models/Tune")) == {
+    assert set(inside.files("models/Tune")) == {
         "models/net-00001-of-00001.safetensors", "models/config.json", "vae.pth",
     }  # fmt: skip
     assert "left out: samples/a.mp4" in done.out
-    assert download("stranger/One").status == 0
-    assert set(download.files("models/One")) == {"my-tune.safetensors"}
-    many = download("stranger/Many")
+    assert inside("stranger/One").status == 0
+    assert set(inside.files("models/One")) == {"my-tune.safetensors"}
+    many = inside("stranger/Many")
     assert many.status == 2
     assert "--include" in many.err
     assert "a.safetensors" in many.err
-    told = download("stranger/Tune", "--precision", "fp8")
+    told = inside("stranger/Tune", "--precision", "fp8")
     assert told.status == 2
     assert "no loaded plugin knows stranger/Tune, so --precision has no meaning for it" in told.err
 
@@ -166,29 +162,32 @@ def test_any_other_repository(download: Download) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_message(
-    here: Here, arguments: tuple[str, ...], message: str | None
+    inside: Inside, arguments: tuple[str, ...], message: str | None
 ) -> None:
-    status, _, err = here(*arguments, "--dry-run")
+    done = inside(*arguments, "--dry-run")
     if message is None:  # the last part of a repository's name is enough
-        assert status == 0, err
+        assert done.status == 0, done.err
         return
-    assert status == 2
-    assert err.startswith("error: ")
-    assert message in err
+    assert done.status == 2
+    assert done.err.startswith("error: ")
+    assert message in done.err
     assert list(Path().iterdir()) == []
 
 
-def test_a_family_with_its_task_and_its_old_names(here: Here) -> None:
-    assert "acme/Large" in here("acme", "--task", "i2v", "--dry-run")[1]
-    assert "acme/Turbo" in here("acme", "--task", "i2v", "--distilled", "--dry-run")[1]
-    assert "acme/Turbo" in here("acme_distill", "--task", "i2v", "--dry-run")[1]
-    listed = here("--list")[1]
+def test_a_family_with_its_task_and_its_old_names(inside: Inside) -> None:
+    assert "acme/Large" in inside("acme", "--task", "i2v", "--dry-run").out
+    assert "acme/Turbo" in inside("acme", "--task", "i2v", "--distilled", "--dry-run").out
+    assert "acme/Turbo" in inside("acme_distill", "--task", "i2v", "--dry-run").out
+    listed = inside("--list").out
     assert [line.split()[0] for line in listed.splitlines()][1:3] == ["acme-small", "acme-large"]
-    assert {item["name"] for item in json.loads(here("--list", "--json")[1])} >= {"acme-turbo", "acme-lora"}
+    assert {item["name"] for item in json.loads(inside("--list", "--json").out)} >= {
+        "acme-turbo",
+        "acme-lora",
+    }
 
 
-def test_dry_run_writes_nothing_and_json_says_all(download: Download, hub: Hub) -> None:
-    done = download("acme-turbo", "--precision", "fp8", "--dry-run", "--json")
+def test_dry_run_writes_nothing_and_json_says_all(inside: Inside, hub: Hub) -> None:
+    done = inside("acme-turbo", "--precision", "fp8", "--dry-run", "--json")
     assert done.status == 0, done.err
     (event,) = done.events
     assert event["event"] == "download"
@@ -205,12 +204,12 @@ def test_dry_run_writes_nothing_and_json_says_all(download: Download, hub: Hub) 
         "turbo_int8.safetensors",
         "turbo_original.safetensors",
     ]
-    assert list(download.folder.iterdir()) == []
+    assert list(inside.folder.iterdir()) == []
     assert dict(hub.sent) == {}
 
 
-def test_json_is_events_only(download: Download) -> None:
-    done = download("acme-small", "--json")
+def test_json_is_events_only(inside: Inside) -> None:
+    done = inside("acme-small", "--json")
     assert done.status == 0
     events = done.events
     kinds = [event["event"] for event in events if event["event"] != "progress"]
@@ -220,14 +219,14 @@ def test_json_is_events_only(download: Download) -> None:
     assert progress == sorted(progress)
     assert progress[-1] == sum(SMALL.values())
     assert events[-1]["fetched"] == sum(SMALL.values())
-    failed = download("nobody/Nothing", "--json")
+    failed = inside("nobody/Nothing", "--json")
     assert (failed.status, failed.events[-1]["event"], failed.events[-1]["exit_status"]) == (2, "error", 2)
 
 
-def test_a_dropped_connection_goes_on_where_it_ended(download: Download, hub: Hub) -> None:
+def test_a_dropped_connection_goes_on_where_it_ended(inside: Inside, hub: Hub) -> None:
     hub.dropped[f"acme/Small/{NET}"] = [100_000, 120_000]
-    assert download("acme-small").status == 0
-    assert download.files("models/Small") == SMALL
+    assert inside("acme-small").status == 0
+    assert inside.files("models/Small") == SMALL
     assert hub.sent[f"acme/Small/{NET}"] == 300_000
     starts = [item.start for item in hub.asked if item.path == f"/stored/acme/Small/{NET}"]
     assert starts == [0, 100_000, 220_000]
@@ -269,62 +268,62 @@ def test_an_interrupted_download_goes_on_where_it_ended(
     assert partials(folder) == []
 
 
-def test_a_server_that_knows_no_ranges(download: Download, hub: Hub) -> None:
+def test_a_server_that_knows_no_ranges(inside: Inside, hub: Hub) -> None:
     hub.ranges = False
     hub.dropped[f"acme/Small/{NET}"] = [100_000]
-    assert download("acme-small").status == 0
-    assert (download.folder / "models/Small" / NET).read_bytes() == content(f"acme/Small/{NET}", 300_000)
+    assert inside("acme-small").status == 0
+    assert (inside.folder / "models/Small" / NET).read_bytes() == content(f"acme/Small/{NET}", 300_000)
     assert hub.sent[f"acme/Small/{NET}"] == 400_000
 
 
-def test_another_content_than_listed_is_thrown_away(download: Download, hub: Hub) -> None:
+def test_another_content_than_listed_is_thrown_away(inside: Inside, hub: Hub) -> None:
     hub.forged["acme/Small/vae.pth"] = content("forged", 50_000)
-    done = download("acme-small")
+    done = inside("acme-small")
     assert done.status == 1
     assert "acme/Small/vae.pth arrived with another content than the hub lists for it" in done.err
-    assert "vae.pth" not in download.files("models/Small")
+    assert "vae.pth" not in inside.files("models/Small")
     hub.forged = {"acme/Small/config.json": b"x" * 20}  # a file of git's own, known by its blob
-    done = download("acme-small", "--to", "m", "--include", "*.json", "--include", "vae.pth")
+    done = inside("acme-small", "--to", "m", "--include", "*.json", "--include", "vae.pth")
     assert "config.json arrived with another content" in done.err
     hub.forged.clear()
-    assert download("acme-small").status == 0
-    assert download.files("models/Small") == SMALL
+    assert inside("acme-small").status == 0
+    assert inside.files("models/Small") == SMALL
 
 
-def test_a_begun_file_that_does_not_fit_is_fetched_anew(download: Download, hub: Hub) -> None:
+def test_a_begun_file_that_does_not_fit_is_fetched_anew(inside: Inside, hub: Hub) -> None:
     hub.dropped[f"acme/Small/{NET}"] = [100_000, 0, 0, 0, 0]
-    done = download("acme-small")
+    done = inside("acme-small")
     assert done.status == 1
     assert f"acme/Small/{NET}" in done.err
     assert "what was fetched is kept, and the same command goes on from there" in done.err
-    (partial,) = partials(download.folder)
+    (partial,) = partials(inside.folder)
     assert partial.stat().st_size == 100_000
     partial.write_bytes(b"\0" * partial.stat().st_size)  # a crash of the machine may leave holes
     hub.dropped.clear()
-    done = download("acme-small")
+    done = inside("acme-small")
     assert done.status == 0, done.err
     assert "what was begun of it does not fit the rest; it is fetched anew" in done.err
-    assert (download.folder / "models/Small" / NET).read_bytes() == content(f"acme/Small/{NET}", 300_000)
+    assert (inside.folder / "models/Small" / NET).read_bytes() == content(f"acme/Small/{NET}", 300_000)
 
 
-def test_a_file_that_changed_on_the_hub_is_fetched_again(download: Download, hub: Hub) -> None:
-    assert download("acme-small").status == 0
+def test_a_file_that_changed_on_the_hub_is_fetched_again(inside: Inside, hub: Hub) -> None:
+    assert inside("acme-small").status == 0
     hub.repos["acme/Small"]["vae.pth"] = content("new vae", 60_000)
     hub.sent.clear()
-    assert "newer on the hub" in download("acme-small", "--dry-run").out
-    assert download("acme-small").status == 0
+    assert "newer on the hub" in inside("acme-small", "--dry-run").out
+    assert inside("acme-small").status == 0
     assert dict(hub.sent) == {"acme/Small/vae.pth": 60_000}
-    assert (download.folder / "models/Small/vae.pth").read_bytes() == content("new vae", 60_000)
+    assert (inside.folder / "models/Small/vae.pth").read_bytes() == content("new vae", 60_000)
 
 
-def test_what_is_there_already_is_kept_or_asked_about(download: Download, hub: Hub) -> None:
-    folder = download.folder / "m"
+def test_what_is_there_already_is_kept_or_asked_about(inside: Inside, hub: Hub) -> None:
+    folder = inside.folder / "m"
     folder.mkdir()
     (folder / "vae.pth").write_bytes(content("acme/Small/vae.pth", 50_000))  # from elsewhere, and the same
     (folder / "text-bf16.pth").write_bytes(b"mine" * 25_000)  # as large, and another
     (folder / "config.json").write_text("{}")
-    assert "vae.pth" in download("acme-small", "--to", "m", "--dry-run").out
-    done = download("acme-small", "--to", "m")
+    assert "vae.pth" in inside("acme-small", "--to", "m", "--dry-run").out
+    done = inside("acme-small", "--to", "m")
     assert done.status == 1
     assert "holds other files of these names; --force replaces them, --exclude leaves them:" in done.err
     assert done.err.splitlines()[-2:] == [
@@ -333,12 +332,12 @@ def test_what_is_there_already_is_kept_or_asked_about(download: Download, hub: H
     ]
     assert (folder / "config.json").read_text() == "{}"
     assert dict(hub.sent) == {}
-    kept = download("acme-small", "--to", "m", "--exclude", "config.json", "--exclude", "text-bf16.pth")
+    kept = inside("acme-small", "--to", "m", "--exclude", "config.json", "--exclude", "text-bf16.pth")
     assert kept.status == 0, kept.err
     assert "acme/Small/vae.pth" not in hub.sent
     assert (folder / "text-bf16.pth").read_bytes() == b"mine" * 25_000
-    assert download("acme-small", "--to", "m", "--force").status == 0
-    assert download.files("m") == SMALL
+    assert inside("acme-small", "--to", "m", "--force").status == 0
+    assert inside.files("m") == SMALL
 
 
 def test_folders_of_huggingface_hub_are_understood(download: Download, hub: Hub) -> None:
@@ -368,17 +367,17 @@ def test_folders_of_huggingface_hub_are_understood(download: Download, hub: Hub)
         (429, 1, "asks for a pause (429) before acme/Small"),
     ],
 )
-def test_a_hub_in_trouble(here: Here, hub: Hub, status: int, end: int, message: str) -> None:
+def test_a_hub_in_trouble(inside: Inside, hub: Hub, status: int, end: int, message: str) -> None:
     hub.broken["acme/Small"] = status
-    ended, _, err = here("acme-small")
-    assert ended == end
-    assert message in err
-    assert len(err.splitlines()) == 1
+    done = inside("acme-small")
+    assert done.status == end
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
 
 
-def test_a_file_that_is_gone(download: Download, hub: Hub) -> None:
+def test_a_file_that_is_gone(inside: Inside, hub: Hub) -> None:
     hub.broken["acme/Small/vae.pth"] = 404
-    done = download("acme-small")
+    done = inside("acme-small")
     assert done.status == 2
     assert "acme/Small/vae.pth is not there (404); was it moved since it was listed?" in done.err
 
@@ -418,13 +417,13 @@ def test_no_way_to_the_hub(download: Download, hub: Hub) -> None:
      ".cache/huggingface/download/vae.pth.metadata", "nul\0l"],
     ids=repr,
 )  # fmt: skip
-def test_no_path_of_a_listing_leaves_the_folder(here: Here, hub: Hub, path: str) -> None:
+def test_no_path_of_a_listing_leaves_the_folder(inside: Inside, hub: Hub, path: str) -> None:
     hub.repos["acme/Small"][path] = b"evil"
     for arguments in (("--include", "*"), ()):  # whether the file would be taken or not
-        status, _, err = here("acme-small", *arguments, "--to", "m")
-        assert status == 2
-        assert f"acme/Small lists a file {path!r}" in err
-        assert "nothing is fetched from such a repository" in err
+        done = inside("acme-small", *arguments, "--to", "m")
+        assert done.status == 2
+        assert f"acme/Small lists a file {path!r}" in done.err
+        assert "nothing is fetched from such a repository" in done.err
     assert list(Path().rglob("*")) == []
 
 
@@ -450,15 +449,15 @@ def test_a_full_disk(download: Download, hub: Hub) -> None:
 @pytest.mark.skipif(
     os.geteuid() != 0 or not Path("/proc/self/mounts").exists(), reason="mounts a small file system"
 )
-def test_too_little_space_is_said_before_anything_is_fetched(download: Download, hub: Hub) -> None:
-    place = download.folder / "m"
+def test_too_little_space_is_said_before_anything_is_fetched(inside: Inside, hub: Hub) -> None:
+    place = inside.folder / "m"
     place.mkdir()
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True
     ).returncode:
         pytest.skip("this container may not mount")
     try:
-        done = download("acme-small", "--to", "m")
+        done = inside("acme-small", "--to", "m")
     finally:
         subprocess.run(["umount", place], check=True)
     assert done.status == 1
@@ -466,15 +465,14 @@ def test_too_little_space_is_said_before_anything_is_fetched(download: Download,
     assert dict(hub.sent) == {}
 
 
-def test_folders_that_cannot_be_written(download: Download) -> None:
-    (download.folder / "m").write_text("a file")
-    done = download("acme-small", "--to", "m")
+def test_folders_that_cannot_be_written(inside: Inside) -> None:
+    (inside.folder / "m").write_text("a file")
+    done = inside("acme-small", "--to", "m")
     assert done.status == 1
     assert "cannot be written" in done.err
-    (download.folder / "n/vae.pth").mkdir(parents=True)
+    (inside.folder / "n/vae.pth").mkdir(parents=True)
     assert (
-        "is a folder, and acme/Small/vae.pth is to be written there"
-        in download("acme-small", "--to", "n").err
+        "is a folder, and acme/Small/vae.pth is to be written there" in inside("acme-small", "--to", "n").err
     )
 
 
@@ -494,8 +492,8 @@ def test_two_downloads_do_not_write_to_one_folder(download: Download, start: Sta
     assert download.files("models/Small") == {**SMALL, NET: 3_000_000}
 
 
-def test_a_listing_in_pages(download: Download, hub: Hub) -> None:
+def test_a_listing_in_pages(inside: Inside, hub: Hub) -> None:
     for number in range(120):
         hub.repos["acme/Small"][f"samples/{number:03}.txt"] = b"x"
-    assert download("acme-small").status == 0
-    assert download.files("models/Small") == SMALL
+    assert inside("acme-small").status == 0
+    assert inside.files("models/Small") == SMALL
