@@ -26,7 +26,9 @@ MAIN = "import sys; from lightx2v_core.cli import main; main(sys.argv[1:])"
         "lightx2v_core.builtin.plugin",
         "lightx2v_core.cli",
         "lightx2v_core.cli.plugins",
+        "lightx2v_core.cli.download",
         "lightx2v_core.device",
+        "lightx2v_core.hub.fetch",
         "lightx2v_core.plugins",
         "lightx2v_core.registry",
         "lightx2v_core.testing",
@@ -54,11 +56,14 @@ def test_entry_modules_of_installed_plugins_are_light() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("--help",), ("--version",), ("plugins",), ("plugins", "--json"), ("plugins", "check"),
-     ("plugins", "show", "core"), ("run", "--help"), ("plan", "--help"), ("config", "--help")],
+     ("plugins", "show", "core"), ("run", "--help"), ("plan", "--help"), ("config", "--help"),
+     ("download", "--help"), ("download", "--list")],
     ids=" ".join,
 )  # fmt: skip
 def test_commands_that_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    forbidden = HEAVY if arguments[0] in ("--help", "--version", "plugins") else ("torch", "numpy", "av")
+    forbidden = (
+        HEAVY if arguments[0] in ("--help", "--version", "plugins", "download") else ("torch", "numpy", "av")
+    )
     assert heavy_imports(MAIN, forbidden=forbidden, arguments=arguments, env=environment()) == []
 
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightx2v_core.cli.options import RUN_OPTIONS
 from lightx2v_core.events import DownloadReady
 from lightx2v_core.hub.catalogue import Ask, Entry
 from lightx2v_core.hub.choice import Choice
@@ -115,6 +114,8 @@ def catalogue_json(entries: Sequence[Entry]) -> str:
 
 def commands(folder: Path, entry: Entry | None, ask: Ask, choice: Choice) -> list[str]:
     """The command lines that plan and run what a folder holds now."""
+    from lightx2v_core.cli.options import RUN_OPTIONS  # with all that reads configurations
+
     if entry is not None and entry.repository.kind in ("lora", "part"):
         return [f"lightx2v-core run --model-path MODEL{_adapters(folder, choice)} --prompt TEXT"]
     line = f"--model-path {shlex.quote(str(folder))}"

@@ -110,7 +110,9 @@ def environment(folder: Path, hub: Hub, program: str) -> dict[str, str]:
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))}
     path = os.pathsep.join([str(file.parent), str(Path(sys.executable).parent), kept["PATH"]])
-    return {**kept, "PATH": path, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
+    # other plugins that are installed here are not those of a reader
+    mine = {"LIGHTX2V_PLUGINS": "core,wan21,wan22", "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
+    return {**kept, "PATH": path, **mine}
 
 
 @pytest.mark.slow
