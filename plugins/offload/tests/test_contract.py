@@ -1,6 +1,12 @@
 """What every offloader must do, for each granularity."""
 
+import pytest
+import torch
+
+from lightx2v_core import load
+from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import OffloaderContract
+from lightx2v_offload import plugin
 
 
 class TestCpuModel(OffloaderContract):
@@ -24,3 +30,14 @@ class TestDiskBlock(OffloaderContract):
 class TestDiskPhase(OffloaderContract):
     use = "disk"
     options = {"granularity": "phase", "workers": 1, "ring": 2}  # noqa: RUF012
+
+
+@pytest.mark.parametrize("use", ["cpu", "disk"])
+def test_a_model_of_somebody_else_offloads_with_no_code_of_its_own(use, tmp_path):
+    example = pytest.importorskip("lightx2v_example.plugin", reason="needs the example plugin")
+    (spec,) = example.lightx2v_models()
+    spec.write_tiny(tmp_path / "model", 0)
+    plugins = plugin_set(example=example, offload=plugin)
+    expected = load(tmp_path / "model", plugins=plugins).generate(prompt="a fox", seed=1)
+    with load(tmp_path / "model", plugins=plugins, offloader=use) as pipeline:
+        assert torch.equal(pipeline.generate(prompt="a fox", seed=1).frames, expected.frames)
