@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lightx2v_core.api import BuildContext, Device, encode_weight
+from lightx2v_core.testing.contracts import QuantizerContract
 from lightx2v_vllm import plugin
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
@@ -102,3 +103,7 @@ def test_the_kernels_of_a_gpu_are_the_product_of_pytorch(name, rows):
     torch.testing.assert_close(module(x), known(x), atol=0.1, rtol=0.05)
     compiled = torch.compile(module, fullgraph=True)
     torch.testing.assert_close(compiled(x), module(x), atol=0.1, rtol=0.05)
+
+
+class TestInt8Vllm(QuantizerContract):
+    use = "vllm/int8-vllm"
