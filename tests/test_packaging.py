@@ -78,7 +78,7 @@ def listed(file: str, section: str, option: str) -> list[str]:
     return [value.strip() for value in re.split(r"[,\n]", parser[section][option]) if value.strip()]
 
 
-def tested_by_tox() -> str:
+def covered_by_tox() -> str:
     """The folders and commands of the environments that tox runs unasked."""
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(REPOSITORY / "tox.ini", encoding="utf-8")
@@ -167,7 +167,7 @@ def test_version_of_the_plugin(plugin: str) -> None:
 @every_plugin
 def test_tools_know_the_plugin(plugin: str) -> None:
     package = f"lightx2v_{plugin}"
-    assert f"plugins/{plugin}" in tested_by_tox()
+    assert f"plugins/{plugin}" in covered_by_tox()
     assert f"-e {{tox_root}}/plugins/{plugin}" in listed("tox.ini", "testenv:all", "deps")
     assert f"-e plugins/{plugin}" in (REPOSITORY / "requirements-dev.txt").read_text().splitlines()
     assert package in listed(".importlinter", "importlinter", "root_packages")
