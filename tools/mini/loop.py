@@ -1,0 +1,251 @@
+"""The loop of every training script: steps until a number or a time is reached, kept so that it can go on later.
+
+Everything random in step n follows from the seed and n, so a run that was interrupted and resumed gives the same weights
+as one that was not. The log lies beside the state, as JSON: settings, versions, losses, seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from attrs import validators as v
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lightx2v_core import __version__
+from lightx2v_core.video import write_bytes
+from sizes import Sizes
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What every training script can be told."""
+
+    sizes: Sizes
+    seed: int = 0
+    #: all steps of the run; the learning rate falls to a tenth towards the last
+    steps: int = field(default=20000, validator=v.ge(1))
+    #: stop sooner after so many minutes; 0: do not
+    minutes: float = field(default=0.0, validator=v.ge(0))
+    batch: int = field(default=32, validator=v.ge(1))
+    rate: float = field(default=1e-3, validator=v.gt(0))
+    warmup: int = 200
+    #: share of the running average that stays at each step, after the first steps
+    average: float = field(default=0.999, validator=[v.ge(0), v.lt(1)])
+    #: seconds between two saved states
+    save_every: float = 300.0
+    #: steps between two lines
+    log_every: int = 50
+
+
+def arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: float) -> None:
+    """The options of ``Settings``."""
+    for name, default in (("side", 48), ("frames", 9), ("vae", 16), ("dim", 192), ("layers", 6), ("text", 96)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many minutes; run again to go on")
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--log-every", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--work", type=Path, required=True, help="folder of states, latents and logs")
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """Settings of parsed options; sets the threads of torch, too."""
+    torch.set_num_threads(args.threads)
+    sizes = Sizes(
+        side=args.side, frames=args.frames, vae=args.vae, dim=args.dim, layers=args.layers, text=args.text
+    )
+    return Settings(
+        sizes=sizes,
+        seed=args.seed,
+        steps=args.steps,
+        minutes=args.minutes,
+        batch=args.batch,
+        rate=args.rate,
+        log_every=args.log_every,
+    )
+
+
+def generator(settings: Settings, step: int, purpose: int = 0) -> torch.Generator:
+    """Random numbers of one step."""
+    return torch.Generator().manual_seed(settings.seed * 1_000_003 + step * 11 + purpose)
+
+
+class Run:
+    """Networks in training: parameters, their running average, the state of Adam, and the log."""
+
+    def __init__(
+        self, name: str, folder: Path, networks: Mapping[str, nn.Module], settings: Settings, **notes: Any
+    ) -> None:
+        """``notes`` go into the log. Goes on from ``folder/name.state.safetensors`` when that is there.
+
+        Raises:
+            ValueError: the state there is of other sizes or of another seed.
+        """
+        self.name, self.folder, self.settings = name, folder, settings
+        self.trained = {
+            f"{part}.{key}": parameter
+            for part, network in networks.items()
+            for key, parameter in network.named_parameters()
+            if parameter.requires_grad
+        }
+        self.averages = {key: value.detach().clone() for key, value in self.trained.items()}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=0)
+        self.step, self.seconds = 0, 0.0
+        #: pairs of a step and the mean loss since the pair before
+        self.losses: list[list[float]] = []
+        self.notes = notes
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._state.exists():
+            self._resume()
+
+    def train(self, loss_of: Callable[[int], Tensor]) -> None:
+        """Take the steps that are left. ``loss_of(step)`` is the loss of a batch of its own."""
+        settings, recent = self.settings, []
+        began = saved = time.monotonic()
+        before, first = self.seconds, self.step
+        while self.step < settings.steps:
+            rate = self._rate()
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(self.step)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
+            self.optimizer.step()
+            self._average()
+            recent.append(float(loss.detach()))
+            if not math.isfinite(recent[-1]):
+                raise FloatingPointError(f"{self.name}: the loss of step {self.step} is {recent[-1]}")
+            self.step += 1
+            now = time.monotonic()
+            self.seconds = before + now - began
+            if self.step % settings.log_every == 0 or self.step == settings.steps:
+                self.losses.append([self.step, sum(recent) / len(recent)])
+                each = (now - began) / max(self.step - first, 1)
+                print(f"{self.name} {self.step}/{settings.steps} loss {self.losses[-1][1]:.5f}, {each:.2f} s a step",
+                      flush=True)  # fmt: skip
+                recent = []
+            if now - saved > settings.save_every:
+                self.save()
+                saved = now
+            if settings.minutes and now - began > 60 * settings.minutes:
+                print(f"{self.name}: {settings.minutes:g} minutes are over; run again to go on", flush=True)
+                break
+        self.save()
+
+    def save(self) -> None:
+        """Write state and log, each whole or not at all."""
+        tensors = {f"trained.{key}": value.detach() for key, value in self.trained.items()}
+        tensors |= {f"average.{key}": value for key, value in self.averages.items()}
+        for key, parameter in self.trained.items():
+            for kind, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{kind}.{key}"] = value
+        log = self._log()
+        data = save({key: value.cpu().contiguous() for key, value in tensors.items()}, {"log": json.dumps(log)})
+        write_bytes(self._state, data)
+        write_bytes(self.folder / f"{self.name}.json", (json.dumps(log, indent=1) + "\n").encode())
+
+    def use_averages(self) -> None:
+        """Put the running averages in place of the parameters: what is published."""
+        with torch.no_grad():
+            for key, parameter in self.trained.items():
+                parameter.copy_(self.averages[key])
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / f"{self.name}.state.safetensors"
+
+    def _rate(self) -> float:
+        done = self.step / self.settings.steps
+        falling = 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
+        return self.settings.rate * min(1.0, (self.step + 1) / self.settings.warmup) * falling
+
+    def _average(self) -> None:
+        stays = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for key, parameter in self.trained.items():
+                self.averages[key].lerp_(parameter, 1 - stays)
+
+    def _settings(self) -> dict[str, Any]:
+        """What a resumed run must share with the one before."""
+        sizes = self.settings.sizes
+        names = ("side", "frames", "vae", "dim", "layers", "text")
+        return {"seed": self.settings.seed, "batch": self.settings.batch, "steps": self.settings.steps,
+                "rate": self.settings.rate, **{name: getattr(sizes, name) for name in names}}  # fmt: skip
+
+    def _log(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "settings": self._settings(),
+            "notes": self.notes,
+            "parameters": sum(value.numel() for value in self.trained.values()),
+            "steps_done": self.step,
+            "seconds": round(self.seconds, 1),
+            "threads": torch.get_num_threads(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "lightx2v_core": __version__,
+            "losses": [[int(step), round(loss, 6)] for step, loss in self.losses],
+        }
+
+    def _resume(self) -> None:
+        with safe_open(self._state, "pt") as file:
+            log = json.loads(file.metadata()["log"])
+            if log["settings"] != self._settings():
+                changed = [k for k, value in self._settings().items() if log["settings"].get(k) != value]
+                raise ValueError(
+                    f"{self._state} was trained with other settings ({', '.join(changed)}); give the same ones to go "
+                    "on, or another --work folder"
+                )
+            kept: dict[str, dict[str, Tensor]] = {}
+            for name in file.keys():  # noqa: SIM118  not a dict
+                kind, key = name.split(".", 1)
+                kept.setdefault(kind, {})[key] = file.get_tensor(name)
+        with torch.no_grad():
+            for key, parameter in self.trained.items():
+                parameter.copy_(kept["trained"][key])
+                self.averages[key].copy_(kept["average"][key])
+                if key in kept.get("exp_avg", {}):
+                    self.optimizer.state[parameter] = {
+                        kind: kept[kind][key] for kind in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        self.step, self.seconds = log["steps_done"], log["seconds"]
+        self.losses = [list(map(float, entry)) for entry in log["losses"]]
+        print(f"{self.name}: going on from step {self.step}", flush=True)
+
+
+def averages(folder: Path, name: str) -> dict[str, Tensor]:
+    """The running averages that a training left, by the network's name and the parameter's.
+
+    Raises:
+        FileNotFoundError: that training was not run in this folder.
+    """
+    state = folder / f"{name}.state.safetensors"
+    if not state.exists():
+        raise FileNotFoundError(f"{state} is missing: run train_{name}.py first, with the same --work")
+    with safe_open(state, "pt") as file:
+        return {
+            key.removeprefix("average."): file.get_tensor(key)
+            for key in file.keys()  # noqa: SIM118  not a dict
+            if key.startswith("average.")
+        }
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of one network."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
