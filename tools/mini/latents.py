@@ -69,7 +69,9 @@ def read(folder: Path, settings: Settings, look: Look = "none") -> Latents:
     """All pieces. ``FileNotFoundError`` when there are none, ``ValueError`` when they are of another size."""
     paths = sorted((folder / "latents" / look).glob("*.safetensors"))
     if not paths:
-        raise FileNotFoundError(f"no latents in {folder / 'latents' / look}: run latents.py --look {look} first")
+        raise FileNotFoundError(
+            f"no latents in {folder / 'latents' / look}: run latents.py --look {look} first"
+        )
     pieces = [load_file(path) for path in paths]
     clips = torch.cat([piece["clips"] for piece in pieces])
     if tuple(clips.shape[1:]) != settings.sizes.latent:
@@ -98,7 +100,12 @@ def _encoded(vae: WanVae, scene: Scene, settings: Settings, look: Look, device: 
 
 
 def _key(settings: Settings, number: int) -> dict[str, int]:
-    return {"seed": settings.seed, "side": settings.sizes.side, "frames": settings.sizes.frames, "clips": number}
+    return {
+        "seed": settings.seed,
+        "side": settings.sizes.side,
+        "frames": settings.sizes.frames,
+        "clips": number,
+    }
 
 
 if __name__ == "__main__":

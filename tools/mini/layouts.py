@@ -43,7 +43,7 @@ def write_clip(folder: Path, tensors: Mapping[str, Tensor], unused: Mapping[str,
 def write_network(
     folder: Path, arch: DitArchitecture, tensors: Mapping[str, Tensor], *, task: str, file: str = NETWORK_FILE
 ) -> None:
-    """A transformer (float32) and its ``config.json``."""
+    """A transformer (bfloat16) and its ``config.json``."""
     fields = ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "text_len", "eps")
     config = {
         "_class_name": "WanModel",
@@ -51,7 +51,7 @@ def write_network(
         **{name: getattr(arch, name) for name in fields},
     }
     write_bytes(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-    write_safetensors(folder / file, tensors)
+    write_safetensors(folder / file, {name: tensor.bfloat16() for name, tensor in tensors.items()})
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

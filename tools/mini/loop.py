@@ -1,7 +1,7 @@
 """The loop of every training script: steps until a number or a time is reached, kept so that it can go on later.
 
-Everything random in step n follows from the seed and n, so a run that was interrupted and resumed gives the same weights
-as one that was not. The log lies beside the state, as JSON: settings, versions, losses, seconds.
+Everything random in step n follows from the seed and n, so a run that was interrupted and resumed gives the same
+weights as one that was not. The log lies beside the state, as JSON: settings, versions, losses, seconds.
 """
 
 from __future__ import annotations
@@ -50,11 +50,20 @@ class Settings:
 
 def arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: float) -> None:
     """The options of ``Settings``."""
-    for name, default in (("side", 48), ("frames", 9), ("vae", 16), ("dim", 192), ("layers", 6), ("text", 96)):
+    for name, default in (
+        ("side", 48),
+        ("frames", 9),
+        ("vae", 12),
+        ("dim", 128),
+        ("layers", 6),
+        ("text", 96),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so many minutes; run again to go on")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="stop after so many minutes; run again to go on"
+    )
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--log-every", type=int, default=50)
@@ -104,7 +113,9 @@ class Run:
             if parameter.requires_grad
         }
         self.averages = {key: value.detach().clone() for key, value in self.trained.items()}
-        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=0)
+        self.optimizer = torch.optim.AdamW(
+            self.trained.values(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=0
+        )
         self.step, self.seconds = 0, 0.0
         #: pairs of a step and the mean loss since the pair before
         self.losses: list[list[float]] = []
@@ -124,7 +135,7 @@ class Run:
                 group["lr"] = rate
             self.optimizer.zero_grad(set_to_none=True)
             loss = loss_of(self.step)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
             self.optimizer.step()
             self._average()
@@ -156,7 +167,9 @@ class Run:
             for kind, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"{kind}.{key}"] = value
         log = self._log()
-        data = save({key: value.cpu().contiguous() for key, value in tensors.items()}, {"log": json.dumps(log)})
+        data = save(
+            {key: value.cpu().contiguous() for key, value in tensors.items()}, {"log": json.dumps(log)}
+        )
         write_bytes(self._state, data)
         write_bytes(self.folder / f"{self.name}.json", (json.dumps(log, indent=1) + "\n").encode())
 
@@ -248,4 +261,6 @@ def averages(folder: Path, name: str) -> dict[str, Tensor]:
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors of one network."""
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    return {
+        key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")
+    }

@@ -1,9 +1,9 @@
 """The networks of lightx2v-wan21 as things to train: built with parameters on the CPU, begun, and run with gradients.
 
 The modules are those that generate, untouched. They differ from training code in two ways only: parameters come
-uninitialised, which ``begin`` mends, and the encoders and the VAE turn gradients off when they are called. The functions
-below call what lies under that switch (``__wrapped__``, which ``torch.no_grad`` keeps), or the same parts in the same
-order.
+uninitialised, which ``begin`` mends, and the encoders and the VAE turn gradients off when they are called. The
+functions below call what lies under that switch (``__wrapped__``, which ``torch.no_grad`` keeps), or the same parts in
+the same order.
 
 Shape legend: B batch, C latent channels, T h w latent frames, rows and columns, F H W those of the clip, S text tokens.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import torch
 from tokenizers import Tokenizer as FastTokenizer
@@ -35,6 +35,7 @@ from lightx2v_wan21.api import (
 )
 from prompts import vocabulary
 
+Network = TypeVar("Network", bound=nn.Module)
 #: begin at zero: what they are added to is left as it is
 _ZERO = ("bias", "head.head.weight", "v_img.weight")
 
@@ -53,10 +54,18 @@ def clip(arch: ClipArchitecture, seed: int) -> ClipVision:
 
 
 def vae(arch: VaeArchitecture, seed: int) -> WanVae:
-    return begin(WanVae(arch), seed)
+    """The VAE in float32. Its biases begin small but not at zero: grey is 0, and the norm of a pixel whose channels are
+    all exactly 0 has a slope of 1e12."""
+    network = begin(WanVae(arch), seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.05, generator=generator)
+    return network
 
 
-def begin(network: Any, seed: int) -> Any:
+def begin(network: Network, seed: int) -> Network:
     """Give every parameter its first value, from the seed alone: norms 1, biases and last layers 0, weights normal with
     a deviation that keeps activations near one, the projection of the time small."""
     generator = torch.Generator().manual_seed(seed)
@@ -76,9 +85,10 @@ def _deviation(name: str, parameter: Tensor) -> float:
         return 1.0
     if "time_projection" in name:
         return 0.02
+    fan: float = math.prod(parameter.shape[1:])
     if name.endswith("modulation") or "embedding" in name.rsplit(".", 1)[-1] or "pos_embedding" in name:
-        return parameter.shape[-1] ** -0.5
-    return math.prod(parameter.shape[1:]) ** -0.5
+        fan = parameter.shape[-1]
+    return 1 / math.sqrt(fan)
 
 
 def texts(encoder: Umt5Encoder, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
@@ -129,7 +139,7 @@ def normalise(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
     network.conv1.bias[:count] = network.conv1.bias[:count] * scale + shift
     network.conv1.bias[count:] += 2 * scale.log()
     weight = network.conv2.weight / scale.view(1, -1, 1, 1, 1)
-    network.conv2.bias -= (weight[:, :, 0, 0, 0] * shift).sum(1)
+    network.conv2.bias.sub_((weight[:, :, 0, 0, 0] * shift).sum(1))
     network.conv2.weight.copy_(weight)
 
 
@@ -143,7 +153,9 @@ def tokenizer() -> FastTokenizer:
         # a longer piece costs less than the pieces it could be cut into
         scores[word] = scores["▁" + word] = -4.0
     byte_pieces = [(f"<0x{value:02X}>", -12.0) for value in range(256)]
-    found = FastTokenizer(models.Unigram([*specials, *scores.items(), *byte_pieces], unk_id=2, byte_fallback=True))
+    found = FastTokenizer(
+        models.Unigram([*specials, *scores.items(), *byte_pieces], unk_id=2, byte_fallback=True)
+    )
     found.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     found.pre_tokenizer = pre_tokenizers.Metaspace()
     found.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
@@ -157,5 +169,6 @@ def parameters(networks: Sequence[nn.Module]) -> int:
 
 
 def _attention(q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
-    out = scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q_BLHD, k_BSHD, v_BSHD)))
+    q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BSHD, v_BSHD))
+    out = scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2)

@@ -116,7 +116,8 @@ def plain_prompt(scene: Scene) -> str:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every English word and every Chinese term that a prompt can hold, in a fixed order."""
+    """Every English word and every Chinese term that a prompt can hold, in a fixed order. A Chinese comma is not among
+    them: the tokenizer's normalisation makes a plain one of it."""
     english = " ".join(
         (
             *_WORDS["en"].values(),
@@ -127,11 +128,15 @@ def vocabulary() -> tuple[str, ...]:
     chinese = [
         *_WORDS["zh"].values(),
         *(move.format(speed="") for moves in _MOVES["zh"].values() for move in moves),
-        *(piece for text in (*_SENTENCES["zh"], *_SECOND["zh"]) for piece in _blank(text).split()),
+        *(
+            piece
+            for text in (*_SENTENCES["zh"], *_SECOND["zh"])
+            for piece in _blank(text).replace("，", " ").split()
+        ),
     ]
     signs = ",;"
     words = [word for sign in english.split() for word in [sign.strip(signs)] if word]
-    return tuple(dict.fromkeys([*words, *signs, *chinese, "，"]))
+    return tuple(dict.fromkeys([*words, *signs, *chinese]))
 
 
 def _second(second: Companion | None, language: Language, random: Random) -> str:

@@ -1,4 +1,8 @@
-"""The sizes of the mini checkpoints. Everything is made of official parts, only smaller; together under 30 MB."""
+"""The sizes of the mini checkpoints. Everything is made of official parts, only smaller.
+
+The defaults make transformers of 1.8 to 2.0 million parameters (five of them, 3.6 to 4 MB each in bfloat16), a VAE of
+2.0 million (8.2 MB in float32) and encoders of 0.4 million (0.7 MB): below 30 MB when the VAE is stored once.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +32,8 @@ class Sizes:
 
     side: int = field(default=48, validator=v.in_((32, 48, 64)))
     frames: int = field(default=9, validator=v.in_((5, 9, 17)))
-    vae: int = field(default=16, validator=v.ge(4))
-    dim: int = field(default=192, validator=v.ge(32))
+    vae: int = field(default=12, validator=v.ge(4))
+    dim: int = field(default=128, validator=v.ge(32))
     layers: int = field(default=6, validator=v.ge(1))
     text: int = field(default=96, validator=v.ge(16))
 

@@ -2,9 +2,10 @@
 
     nice python tools/mini/train_distill.py --work mini-train [--minutes 60] [--steps 8000]
 
-Needs ``train_t2v.py``. The distilled scheduler stops at four noise levels. From a clip noised to one of them, the teacher goes
-to the next with guidance, in several small Euler steps; the student learns the one velocity that leads there. Writes
-``checkpoints/t2v-4step``: a single file whose name says what it is, ``config.json`` and the encoders.
+Needs ``train_t2v.py``. The distilled scheduler stops at four noise levels. From a clip noised to one of them, the
+teacher goes to the next with guidance, in several small Euler steps; the student
+learns the one velocity that leads there.
+Writes ``checkpoints/t2v-4step``: a single file whose name says what it is, ``config.json`` and the encoders.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def train(folder: Path, settings: Settings, *, guide_scale: float, device: str =
             sigma, after = (start + (end - start) * (substep + more) / SUBSTEPS for more in (0, 1))
             moved = moved + (after - sigma).view(-1, 1, 1, 1, 1) * guided(moved, sigma, context)
         wanted = (moved - noisy) / (end - start).view(-1, 1, 1, 1, 1)
-        return ((student(noisy, 1000 * start, context, rope) - wanted) ** 2).mean()
+        error: Tensor = student(noisy, 1000 * start, context, rope) - wanted
+        return (error**2).mean()
 
     run = Run("distill", folder, {"dit": student}, settings, guide_scale=guide_scale, levels=levels.tolist())
     run.train(loss_of)

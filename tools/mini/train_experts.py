@@ -2,8 +2,8 @@
 
     nice python tools/mini/train_experts.py --work mini-train [--minutes 30] [--steps 5000]
 
-Needs ``train_t2v.py``. The first expert works from the boundary of Wan2.2 text-to-video upwards, the other below it. Half of
-``--minutes`` is for each. Writes ``checkpoints/experts`` in the official layout.
+Needs ``train_t2v.py``. The first expert works from the boundary of Wan2.2 text-to-video upwards, the other below it.
+Half of ``--minutes`` is for each. Writes ``checkpoints/experts`` in the official layout.
 """
 
 from __future__ import annotations

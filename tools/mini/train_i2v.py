@@ -2,8 +2,8 @@
 
     nice python tools/mini/train_i2v.py --work mini-train [--minutes 60] [--steps 10000]
 
-Needs ``train_t2v.py``. The new input channels and the new branch begin at zero, so that step 0 is text-to-video. The text
-encoder stays as it is. Writes ``checkpoints/i2v`` in the official layout.
+Needs ``train_t2v.py``. The new input channels and the new branch begin at zero, so that step 0 is text-to-video. The
+text encoder stays as it is. Writes ``checkpoints/i2v`` in the official layout.
 """
 
 from __future__ import annotations

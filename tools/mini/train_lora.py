@@ -31,12 +31,12 @@ class Pairs(nn.Module):
     def __init__(self, dit: WanDiT, rank: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        self.names = [
-            name
+        found = {
+            name: module
             for name, module in dit.named_modules()
             if isinstance(module, nn.Linear) and name.startswith("blocks.")
-        ]
-        linears = [dit.get_submodule(name) for name in self.names]
+        }
+        self.names, linears = list(found), list(found.values())
         self.down = nn.ParameterList(
             torch.randn(rank, linear.in_features, generator=generator) * linear.in_features**-0.5
             for linear in linears

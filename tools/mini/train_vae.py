@@ -2,9 +2,9 @@
 
     nice python tools/mini/train_vae.py --work mini-train [--minutes 60] [--steps 12000]
 
-The loss is the mean absolute error, and a little of the divergence from normal latents, so that neighbouring latents mean
-neighbouring videos. Crops are of 32x32 pixels and 5 frames for the first three quarters of the steps. What comes out is
-``vae.state.safetensors`` and, for the next scripts, ``Wan2.1_VAE.pth`` in the official layout.
+The loss is the mean absolute error, and a little of the divergence from normal latents, so that neighbouring latents
+mean neighbouring videos. Crops are of 32x32 pixels and 5 frames for the first three quarters of the steps. What
+comes out is ``vae.state.safetensors`` and, for the next scripts, ``Wan2.1_VAE.pth`` in the official layout.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments(parser, steps=12000, batch=8, rate=2e-3)
-    parser.add_argument("--measured", type=int, default=MEASURED, help="clips that the statistics are taken from")
+    parser.add_argument(
+        "--measured", type=int, default=MEASURED, help="clips that the statistics are taken from"
+    )
     args = parser.parse_args()
     train(args.work, settings_from(args), device=args.device, measured=args.measured)
 
@@ -65,7 +67,9 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu", measured: in
         sizes = settings.sizes
         means = torch.cat(
             [
-                networks.encode(vae, render(scene, side=sizes.side, frames=sizes.frames)[None].to(device))[0].cpu()
+                networks.encode(vae, render(scene, side=sizes.side, frames=sizes.frames)[None].to(device))[
+                    0
+                ].cpu()
                 for scene in clips
             ]
         )
