@@ -3,8 +3,8 @@
     nice python tools/mini/train_distill.py --work mini-train [--minutes 60] [--steps 8000]
 
 Needs ``train_t2v.py``. The distilled scheduler stops at four noise levels. From a clip noised to one of them, the
-teacher goes to the next with guidance, in several small Euler steps; the student
-learns the one velocity that leads there. Writes ``checkpoints/t2v-4step``: a single file whose name says what it is, ``config.json`` and the encoders.
+teacher goes to the next with guidance, in several small Euler steps; the student learns the one velocity that leads
+there. Writes ``checkpoints/t2v-4step``: a single file whose name says what it is, ``config.json`` and the encoders.
 """
 
 from __future__ import annotations
