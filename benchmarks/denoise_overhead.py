@@ -25,10 +25,10 @@ from lightx2v_core import __version__
 from lightx2v_core.config.load import Value, load_config
 from lightx2v_core.denoise import Leg, denoise
 from lightx2v_core.events import ignore
+from lightx2v_core.facts import SchedulerContext
 from lightx2v_core.plugins import load_plugins
 from lightx2v_core.resolve import resolve
 from lightx2v_core.run import Pipeline
-from lightx2v_core.specs import SchedulerContext
 
 
 def main() -> int:

@@ -24,39 +24,41 @@ from lightx2v_core.specs import (
     AttentionSpec,
     Budget,
     BuildContext,
-    CheckpointFacts,
     CommandSpec,
     ComponentSpec,
-    Defaults,
     Device,
-    Geometry,
     KeyMap,
     LoraApplierSpec,
-    MemoryNeed,
     ModelSpec,
     NoOptions,
     OffloaderSpec,
-    OffloadForecast,
     QuantizerOptions,
     QuantizerSpec,
-    Recognition,
     Repository,
     RepositoryFiles,
-    SchedulerContext,
     SchedulerSpec,
     Spec,
     Speeds,
-    Stage,
-    Target,
     TaskSpec,
     WeightLoaderSpec,
-    Workload,
 )
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
 
 if TYPE_CHECKING:
     from lightx2v_core.codes import decode_weight, encode_weight, token_codes
     from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
+    from lightx2v_core.facts import (
+        CheckpointFacts,
+        Defaults,
+        Geometry,
+        MemoryNeed,
+        OffloadForecast,
+        Recognition,
+        SchedulerContext,
+        Stage,
+        Target,
+        Workload,
+    )
     from lightx2v_core.lora.delta import changed, delta, read_factors
     from lightx2v_core.protocols import (
         Adapter,
@@ -84,6 +86,21 @@ if TYPE_CHECKING:
 _LATER = {
     **dict.fromkeys(("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Warned"), "events"),
     "Request": "requests",
+    **dict.fromkeys(
+        (
+            "CheckpointFacts",
+            "Defaults",
+            "Geometry",
+            "MemoryNeed",
+            "OffloadForecast",
+            "Recognition",
+            "SchedulerContext",
+            "Stage",
+            "Target",
+            "Workload",
+        ),
+        "facts",
+    ),
     **dict.fromkeys(("CodeQuantizer", "StoredLinear"), "stored"),
     **dict.fromkeys(("decode_weight", "encode_weight", "token_codes"), "codes"),
     **dict.fromkeys(

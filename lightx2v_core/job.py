@@ -17,10 +17,10 @@ from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import Leg, denoise, no_turns
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
+from lightx2v_core.facts import SchedulerContext, Stage
 from lightx2v_core.protocols import Conditions, Scheduler, Segment, VideoModel
 from lightx2v_core.record import run_record
 from lightx2v_core.resolve import Resolved
-from lightx2v_core.specs import SchedulerContext, Stage
 
 
 class Job:

@@ -13,21 +13,12 @@ from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import MemoryConfig, RunConfig, Section
 from lightx2v_core.errors import RequestError
+from lightx2v_core.facts import Geometry, MemoryNeed, OffloadForecast, Workload
 from lightx2v_core.plan import MemoryForecast
 from lightx2v_core.recognise import Recognised
 from lightx2v_core.registry import Registry, Rejected, Selection
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import (
-    Budget,
-    BuildContext,
-    Device,
-    Geometry,
-    MemoryNeed,
-    OffloaderSpec,
-    OffloadForecast,
-    Speeds,
-    Workload,
-)
+from lightx2v_core.specs import Budget, BuildContext, Device, OffloaderSpec, Speeds
 
 #: host memory of a process that has run a tiny model: interpreter, torch, kernels (`lightx2v-core run` on Linux, CPU)
 PROCESS = 450 * 2**20

@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from lightx2v_core.facts import Geometry, Stage
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import Device, Geometry, Stage
+from lightx2v_core.specs import Device
 
 
 @frozen(kw_only=True)

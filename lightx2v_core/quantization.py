@@ -17,10 +17,11 @@ from lightx2v_core.choices import Chosen, Limits, choose, component_setting, no_
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
+from lightx2v_core.facts import MemoryNeed
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
 from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES
-from lightx2v_core.specs import WISH, BuildContext, ComponentSpec, MemoryNeed, QuantizerSpec
+from lightx2v_core.specs import WISH, BuildContext, ComponentSpec, QuantizerSpec
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
 
 #: what says that nothing is asked for; the second in existing configurations

@@ -19,16 +19,10 @@ from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, suggestion
+from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import (
-    BuildContext,
-    CheckpointFacts,
-    ComponentSpec,
-    ModelSpec,
-    Recognition,
-    WeightLoaderSpec,
-)
+from lightx2v_core.specs import BuildContext, ComponentSpec, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 
 Answer = tuple[Provided, Recognition, Mapping[str, Component]]

@@ -22,6 +22,7 @@ from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig, Section
 from lightx2v_core.errors import PluginError, RequestError, suggestion
+from lightx2v_core.facts import Geometry, Recognition, Stage, Target, Workload
 from lightx2v_core.output import planned_output
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
 from lightx2v_core.plugins import CORE, PluginSet
@@ -29,18 +30,7 @@ from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quan
 from lightx2v_core.recognise import Recognised, check_complete, loader_for, passed_over, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import (
-    Budget,
-    BuildContext,
-    Device,
-    Geometry,
-    ModelSpec,
-    Recognition,
-    Stage,
-    Target,
-    TaskSpec,
-    Workload,
-)
+from lightx2v_core.specs import Budget, BuildContext, Device, ModelSpec, TaskSpec
 
 
 @frozen(kw_only=True)

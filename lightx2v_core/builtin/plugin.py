@@ -17,18 +17,25 @@ from lightx2v_core.api import (
     LoraApplierSpec,
     NoOptions,
     OffloaderSpec,
-    OffloadForecast,
     QuantizerOptions,
     QuantizerSpec,
-    SchedulerContext,
     SchedulerSpec,
     WeightLoaderSpec,
-    Workload,
     hookimpl,
 )
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Attention, LoraApplier, Offloader, Quantizer, Scheduler, WeightSource
+    from lightx2v_core.api import (
+        Attention,
+        LoraApplier,
+        Offloader,
+        OffloadForecast,
+        Quantizer,
+        Scheduler,
+        SchedulerContext,
+        WeightSource,
+        Workload,
+    )
 
 
 def _safetensors_header(path: Path) -> Header:
@@ -195,6 +202,8 @@ def _sequential(_config: NoOptions, ctx: BuildContext) -> Offloader:
 
 
 def _one_at_a_time(_config: NoOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    from lightx2v_core.api import OffloadForecast
+
     weights = max((load.weights for load in loads), default=0)
     peak = max((load.weights + load.activations for load in loads), default=0)
     total = sum(load.weights for load in loads)

@@ -65,7 +65,7 @@ def catalogue(models: Iterable[ModelSpec[Any]]) -> tuple[Entry, ...]:
     """Every repository that the models name. ``RequestError`` when two are called the same, or a companion is not
     there."""
     entries = [
-        Entry(repository=repository, model=model) for model in models for repository in model.repositories
+        Entry(repository=repository, model=model) for model in models for repository in model.repositories()
     ]
     named: dict[str, Entry] = {}
     for entry in entries:

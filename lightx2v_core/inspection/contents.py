@@ -15,9 +15,10 @@ from lightx2v_core.checkpoint.formats import format_problems, scheme_of
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.errors import CheckpointError
+from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
-from lightx2v_core.specs import CheckpointFacts, ComponentSpec, ModelSpec, Recognition
+from lightx2v_core.specs import ComponentSpec, ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -11,8 +11,9 @@ import pytest
 
 from lightx2v_core.checkpoint.fill import SourceWeights
 from lightx2v_core.errors import LightX2VError, RunError
+from lightx2v_core.facts import OffloadForecast, Workload
 from lightx2v_core.protocols import Offloader
-from lightx2v_core.specs import BuildContext, OffloaderSpec, OffloadForecast, Workload
+from lightx2v_core.specs import BuildContext, OffloaderSpec
 from lightx2v_core.testing.contracts.common import Contract
 from lightx2v_core.testing.sources import MemorySource
 

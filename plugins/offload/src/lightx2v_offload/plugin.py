@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lightx2v_core.api import BuildContext, OffloaderSpec, hookimpl
-from lightx2v_offload.forecast import cpu_forecast, disk_forecast
 from lightx2v_offload.options import CpuOptions, DiskOptions
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Offloader
+    from collections.abc import Sequence
+
+    from lightx2v_core.api import Offloader, OffloadForecast, Workload
 
 
 def _cpu(options: CpuOptions, ctx: BuildContext) -> Offloader:
@@ -24,6 +25,18 @@ def _disk(options: DiskOptions, ctx: BuildContext) -> Offloader:
     return build_disk(options, ctx)
 
 
+def _cpu_forecast(options: CpuOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    from lightx2v_offload.forecast import cpu_forecast
+
+    return cpu_forecast(options, ctx, loads)
+
+
+def _disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    from lightx2v_offload.forecast import disk_forecast
+
+    return disk_forecast(options, ctx, loads)
+
+
 @hookimpl
 def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
     return [
@@ -32,7 +45,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
             summary="weights in host memory, copied to the device block by block while it computes",
             config=CpuOptions,
             build=_cpu,
-            forecast=cpu_forecast,
+            forecast=_cpu_forecast,
             settings=(
                 CpuOptions(granularity="model"),
                 CpuOptions(granularity="block"),
@@ -44,7 +57,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
             summary="weights in their files, read block by block while the device computes",
             config=DiskOptions,
             build=_disk,
-            forecast=disk_forecast,
+            forecast=_disk_forecast,
             settings=(DiskOptions(granularity="block"), DiskOptions(granularity="phase")),
         ),
     ]

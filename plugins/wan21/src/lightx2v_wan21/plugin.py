@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightx2v_core.api import (
-    CheckpointFacts,
-    Defaults,
-    Geometry,
-    MemoryNeed,
     ModelSpec,
-    Recognition,
-    Stage,
-    Target,
     TaskSpec,
     hookimpl,
 )
 from lightx2v_wan21.components import DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
 from lightx2v_wan21.options import Wan21Options
-from lightx2v_wan21.repositories import REPOSITORIES
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import ModelParts, Request, VideoModel
+    from lightx2v_core.api import (
+        CheckpointFacts,
+        Defaults,
+        Geometry,
+        MemoryNeed,
+        ModelParts,
+        Recognition,
+        Repository,
+        Request,
+        Stage,
+        Target,
+        VideoModel,
+    )
 
 COMPONENTS = (DIT, TEXT_ENCODER, IMAGE_ENCODER, VAE, TINY_VAE)
 TASKS = {
@@ -76,6 +80,12 @@ def _memory(
     return memory(recognition, shape, dtype, options)
 
 
+def _repositories() -> Sequence[Repository]:
+    from lightx2v_wan21.repositories import REPOSITORIES
+
+    return REPOSITORIES
+
+
 def _build(options: Wan21Options, parts: ModelParts) -> VideoModel:
     from lightx2v_wan21.pipeline import build
 
@@ -105,7 +115,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             memory=_memory,
             stages=_stages,
             build=_build,
-            repositories=REPOSITORIES,
+            repositories=_repositories,
             write_tiny=_write_tiny,
         )
     ]

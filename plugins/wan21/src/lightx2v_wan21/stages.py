@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightx2v_core.api import Geometry, Recognition, RequestError, Stage
+from lightx2v_core.api import RequestError
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Request
+    from lightx2v_core.api import Geometry, Recognition, Request, Stage
 
 _TASKS = ("t2v", "i2v")
 
@@ -47,6 +47,8 @@ def changing_stages(
     ``RequestError`` for other tasks than t2v and i2v, for steps that the request does not have, and for rates that
     leave nothing of a side, with the nearest values that do.
     """
+    from lightx2v_core.api import Stage
+
     if rates and request.task not in _TASKS:
         raise RequestError(
             f"the resolution can change while denoising for {' and '.join(_TASKS)}, not for {request.task}: leave "
@@ -91,6 +93,8 @@ def _scaled(geometry: Geometry, rate: float, patch: tuple[int, int]) -> Geometry
     """The sizes at a rate. Pixels follow the latents."""
     channels, frames, *sides = geometry.latent_shape
     rows, columns = (int(side * rate) // step * step for side, step in zip(sides, patch, strict=True))
+    from lightx2v_core.api import Geometry
+
     return Geometry(
         latent_shape=(channels, frames, rows, columns),
         tokens=frames * (rows // patch[0]) * (columns // patch[1]),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from lightx2v_core.api import ComponentSpec, ModelSpec, TaskSpec, hookimpl
 from lightx2v_wan21.api import ANY_FILE, DIT, DIT_COMFYUI, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
-from lightx2v_wan22 import repositories
 from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, BLUR_KERNELS, VAE22_DIFFUSERS
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
+
+if TYPE_CHECKING:
+    from lightx2v_core.api import Repository
 
 VAE21 = evolve(VAE, hint="it is part of every official Wan repository but that of TI2V-5B")
 VAE22 = ComponentSpec(
@@ -78,6 +80,16 @@ def _with_loras(*args: Any) -> Any:
     return with_loras(*args)
 
 
+def _repositories(name: str) -> Callable[[], Sequence[Repository]]:
+    """The repositories of a model, imported when they are asked for."""
+
+    def listed() -> Sequence[Repository]:
+        found: Sequence[Repository] = getattr(import_module("lightx2v_wan22.repositories"), name)
+        return found
+
+    return listed
+
+
 def _functions(family: str) -> dict[str, Any]:
     """What every family has: ``variants`` answers from headers alone, ``pipeline`` runs."""
     names = ("recognise", "defaults", "geometry", "memory")
@@ -102,7 +114,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
             },
             components=(*EXPERTS, TEXT_ENCODER, VAE21, TINY_VAE),
-            repositories=repositories.A14B,
+            repositories=_repositories("A14B"),
             aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
             stages=_late("a14b.variants", "stages"),
             **_functions("a14b"),
@@ -113,7 +125,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
             config=Ti2vOptions,
             tasks={"t2v": TaskSpec(), "i2v": TaskSpec(required=frozenset({"image"}))},
             components=(DIT, TEXT_ENCODER, VAE22, TINY_VAE22),
-            repositories=repositories.TI2V,
+            repositories=_repositories("TI2V"),
             aliases={"wan2.2": None},
             **_functions("ti2v"),
         ),
@@ -130,7 +142,7 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 )
             },
             components=(ANIMATE, TEXT_ENCODER, CLIP, VAE21, TINY_VAE),
-            repositories=repositories.ANIMATE,
+            repositories=_repositories("ANIMATE"),
             aliases={"wan2.2_animate": None},
             **_functions("animate"),
         ),

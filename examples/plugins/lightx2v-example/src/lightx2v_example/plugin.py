@@ -9,24 +9,29 @@ from typing import TYPE_CHECKING
 from lightx2v_core.api import (
     AttentionSpec,
     BuildContext,
-    CheckpointFacts,
     ComponentSpec,
-    Defaults,
-    Geometry,
-    MemoryNeed,
     ModelSpec,
     NoOptions,
-    Recognition,
-    SchedulerContext,
     SchedulerSpec,
-    Target,
     TaskSpec,
     hookimpl,
 )
 from lightx2v_example.options import ChunkedOptions, PebbleOptions
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Attention, ModelParts, Scheduler, VideoModel
+    from lightx2v_core.api import (
+        Attention,
+        CheckpointFacts,
+        Defaults,
+        Geometry,
+        MemoryNeed,
+        ModelParts,
+        Recognition,
+        Scheduler,
+        SchedulerContext,
+        Target,
+        VideoModel,
+    )
 
 COMPONENTS = (
     ComponentSpec(

@@ -1,0 +1,163 @@
+"""Plain data that the functions of specs take and give at plan time: what is known of a checkpoint, of a request, and
+what a run will need. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from lightx2v_core.tensors import Header
+
+
+@frozen(kw_only=True)
+class MemoryNeed:
+    """A forecast of one component: bytes of its weights when loaded, and of activations at their peak."""
+
+    weights: int
+    activations: int
+
+
+@frozen(kw_only=True)
+class Workload:
+    """A component as the forecast of an offloader sees it. Sizes in bytes."""
+
+    name: str
+    #: on the device, in the dtypes that are computed in; activations at their peak come on top
+    weights: int
+    activations: int = 0
+    #: weights of each block, in running order; the rest of the weights is used in every call
+    blocks: tuple[int, ...] = ()
+    #: calls in each denoising step; 0 for what runs before or after them. Components with calls take turns.
+    passes: int = 0
+    #: seconds of computing of one call; 0 when unknown
+    seconds: float = 0.0
+    #: bytes of its largest stored tensor
+    largest: int = 0
+    #: whether the weights are used as they are stored; if not, a disk has to hold a copy of what is computed from them
+    direct: bool = True
+
+
+@frozen(kw_only=True)
+class OffloadForecast:
+    """What components take under an offloader, at the peak of each. Sizes in bytes."""
+
+    #: weights on the device, and the activations on top of these at the peak
+    weights: int
+    activations: int
+    #: host memory besides the device's, without what the process takes anyway
+    host: int = 0
+    #: copied to the device or read from a disk in each denoising step
+    moved: int = 0
+    #: seconds of a step that moving adds to computing
+    exposed: float = 0.0
+    #: seconds of a request that moving takes outside of its steps
+    switching: float = 0.0
+    #: disk space for computed weights
+    scratch: int = 0
+    #: for people, such as ``12 of 40 blocks stay on the device``
+    detail: str = ""
+
+
+@frozen(kw_only=True)
+class SchedulerContext:
+    """What a scheduler is built for: ``steps`` >= 1 and the flow ``shift`` > 0.
+
+    ``start`` steps of them were already made by another scheduler: what is built has the timesteps and noise levels
+    of the others alone, counts its own steps from 0, and begins without a history.
+    """
+
+    steps: int
+    shift: float
+    start: int = 0
+
+
+@frozen(kw_only=True)
+class CheckpointFacts:
+    """What is known of a folder before any weight is read."""
+
+    folder: Path
+    #: the architecture file of the main network (``config.json``), ``{}`` when there is none
+    config: Mapping[str, Any]
+    #: headers of the components that were found
+    headers: Mapping[str, Header]
+    #: the model's options, which may decide what it needs
+    options: Any = None
+
+
+@frozen(kw_only=True)
+class Defaults:
+    """The official sampling values of a variant at one task and size."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
+    steps: int
+    shift: float
+    guide_scale: tuple[float, ...]
+    scheduler: str
+    negative_prompt: str
+
+
+@frozen(kw_only=True)
+class Recognition:
+    """A checkpoint that a model plugin knows."""
+
+    #: such as ``acme-t2v-2b``
+    variant: str
+    summary: str
+    tasks: tuple[str, ...]
+    #: components each of these tasks needs
+    components: tuple[str, ...]
+    #: plain data that ``build`` gets back
+    architecture: Mapping[str, Any]
+    #: per component, the tensors that must be there: name -> shape
+    expected: Mapping[str, Mapping[str, tuple[int, ...]]]
+    #: head dim of the attention calls
+    head_dim: int
+    #: networks that take turns while denoising; a request may give a guidance scale for each
+    experts: int = 1
+    #: component -> prefixes of its blocks in running order: what an offloader may move one by one
+    blocks: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    #: notes for the plan
+    notes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Geometry:
+    """The tensor sizes of one request."""
+
+    #: [C, T, h, w]
+    latent_shape: tuple[int, ...]
+    #: tokens of one forward pass
+    tokens: int
+    width: int
+    height: int
+    frames: int
+
+
+@frozen(kw_only=True)
+class Stage:
+    """The denoising steps that run at one size: from ``start`` up to that of the next stage.
+
+    Between two stages the prediction of the clean latents is resized, and noised again with noise of its new size.
+    """
+
+    start: int = 0
+    #: flow shift of the noise levels from here on
+    shift: float
+    geometry: Geometry
+
+
+@frozen(kw_only=True)
+class Target:
+    """The size that is wanted, and the inputs that may decide it: paths, or images and tensors given in memory."""
+
+    task: str
+    width: int
+    height: int
+    frames: int
+    inputs: Mapping[str, Any] = field(factory=dict)
