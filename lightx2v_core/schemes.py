@@ -39,9 +39,6 @@ class Kernel:
 KERNELS: Mapping[str, Kernel] = {
     "fp8-vllm": Kernel(formats=("fp8-channel",), extra="vllm"),
     "int8-vllm": Kernel(formats=("int8-channel",), extra="vllm"),
-    "fp8-torchao": Kernel(formats=("fp8-channel",), extra="torchao"),
-    "int8-torchao": Kernel(formats=("int8-channel",), extra="torchao"),
-    "gguf": Kernel(formats=("gguf-",), extra="gguf"),
 }
 
 
@@ -59,6 +56,8 @@ SCHEMES: Mapping[str, Scheme] = {
     "int8-sgl": _vendor("int8-channel", "the package sgl_kernel"),
     "fp8-q8f": _vendor("fp8-channel", "the package q8_kernels"),
     "int8-q8f": _vendor("int8-channel", "the package q8_kernels"),
+    "fp8-torchao": _vendor("fp8-channel", "the package torchao"),
+    "int8-torchao": _vendor("int8-channel", "the package torchao"),
     "fp8-triton": _vendor("fp8-channel", "the original's Triton kernels"),
     "int8-triton": _vendor("int8-channel", "the original's Triton kernels"),
     "fp8-b128-deepgemm": _vendor("fp8-block128", "the package deep_gemm"),
@@ -74,7 +73,7 @@ SCHEMES: Mapping[str, Scheme] = {
     "mxfp8": _vendor("mxfp8", "the package lightx2v_kernel"),
     "int4-g128-marlin": _vendor("int4", "vLLM's Marlin kernels for int4"),
     **{
-        f"gguf-{kind}": Scheme(format=f"gguf-{kind.lower().removesuffix('_s').removesuffix('_m')}", kernels=("gguf",))
+        f"gguf-{kind}": _vendor(f"gguf-{kind.lower().removesuffix('_s').removesuffix('_m')}", "a decoder of GGUF files")
         for kind in ("Q8_0", "Q6_K", "Q5_K_S", "Q5_K_M", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q4_0", "Q4_1", "Q3_K_S",
                      "Q3_K_M", "Q2_K", "BF16")
     },

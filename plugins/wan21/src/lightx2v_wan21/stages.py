@@ -91,10 +91,10 @@ def _rate_problems(rates: Sequence[float], geometry: Geometry, patch: tuple[int,
 
 def _scaled(geometry: Geometry, rate: float, patch: tuple[int, int]) -> Geometry:
     """The sizes at a rate. Pixels follow the latents."""
-    channels, frames, *sides = geometry.latent_shape
-    rows, columns = (int(side * rate) // step * step for side, step in zip(sides, patch, strict=True))
     from lightx2v_core.api import Geometry
 
+    channels, frames, *sides = geometry.latent_shape
+    rows, columns = (int(side * rate) // step * step for side, step in zip(sides, patch, strict=True))
     return Geometry(
         latent_shape=(channels, frames, rows, columns),
         tokens=frames * (rows // patch[0]) * (columns // patch[1]),
