@@ -54,7 +54,11 @@ def main() -> int:
     parser.add_argument("--lora", type=Path)
     parser.add_argument("--expect", choices=("none", "framed"), help="the look; default: framed with --lora")
     parser.add_argument("--images", action="store_true", help="give the first frame (image-to-video)")
-    parser.add_argument("--against", type=Path, help="another checkpoint to compare frames with")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        help="another checkpoint to compare frames with; all other options count for both",
+    )
     parser.add_argument("--truth", action="store_true", help="judge the drawn scenes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--least", action="append", default=[], metavar="NAME=PERCENT")

@@ -235,7 +235,9 @@ class Run:
                 self.averages[key].copy_(kept["average"][key])
                 if key in kept.get("exp_avg", {}):
                     self.optimizer.state[parameter] = {
-                        kind: kept[kind][key] for kind in ("step", "exp_avg", "exp_avg_sq")
+                        "step": kept["step"][key],  # Adam keeps its count on the CPU
+                        "exp_avg": kept["exp_avg"][key].to(parameter.device),
+                        "exp_avg_sq": kept["exp_avg_sq"][key].to(parameter.device),
                     }
         self.step, self.seconds = log["steps_done"], log["seconds"]
         self.losses = [list(map(float, entry)) for entry in log["losses"]]
