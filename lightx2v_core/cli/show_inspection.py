@@ -10,6 +10,8 @@ from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraRep
 _HEAD = ("component", "files", "layout", "variant", "precision", "parameters", "size")
 #: columns of numbers
 _RIGHT = frozenset({"parameters", "size"})
+#: modules of a LoRA that are named
+_MOST = 6
 
 
 def inspection_text(found: Inspection) -> str:
@@ -47,6 +49,9 @@ def _lora(item: LoraReport) -> Iterator[str]:
     kinds = ", ".join(f"{number} {kind}" for kind, number in item.kinds.items())
     expert = f", for {item.expert}" if item.expert else ""
     yield f"LoRA: {item.file}, {size(item.bytes)}: names of {item.family}, rank {ranks}, {kinds}{expert}"
+    named = sorted(item.targets, key=lambda name: -item.targets[name])
+    more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
+    yield f"  targets {', '.join(f'{name} ({item.targets[name]})' for name in named[:_MOST])}{more}"
     for name, (fits, total) in item.coverage.items():
         yield f"  {fits} of {total} tensors fit {name}"
 

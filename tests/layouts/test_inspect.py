@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lightx2v_core.cli.show_inspection import inspection_text
 from lightx2v_core.config.load import load_config, parse_set
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.inspection.inspect import inspect
@@ -167,6 +168,11 @@ def test_loras_with_their_coverage(guides: ModuleType, plugins: PluginSet, tmp_p
     assert (lora.file, lora.ranks) == ("loras/wan21_lora_rank64.safetensors", (64,))
     fits, total = lora.coverage["wan2.1-i2v-14b"]
     assert fits == total == 3 * 480
+    assert lora.targets["blocks.N.self_attn.q"] == 2 * 40  # a pair and a bias each
+    text = inspection_text(found)
+    assert "rank 64" in text
+    assert "blocks.N.self_attn.q (80)" in text
+    assert f"{total} of {total} tensors fit wan2.1-i2v-14b" in text
 
 
 def test_every_command_that_is_shown_can_be_planned(

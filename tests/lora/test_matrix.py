@@ -18,7 +18,9 @@ from lightx2v_core.codes import encode_weight  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
 
 SMALL: dict[str, Any] = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 2, "guide_scale": 1.0}
-FORMATS = {"plain": None, "fp8": "fp8-channel", "int8": "int8-channel"}
+FORMATS = {"plain": None, "bf16": None, "fp8": "fp8-channel", "int8": "int8-channel"}
+#: of what is stored and computed in bfloat16; the others are computed in float32
+DTYPES = {"bf16": "bfloat16"}
 OFFLOADERS = ("none", "sequential", "cpu", "disk")
 APPLIERS = ("merge", "dynamic")
 
@@ -61,6 +63,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pat
             format = FORMATS[stored]
             if format is not None:
                 quantize(folder, format)
+            elif stored == "bf16":
+                for path in network_files(folder):
+                    save_file({name: t.bfloat16() for name, t in load_file(path).items()}, path)
         return folder
 
     return find
@@ -130,12 +135,13 @@ def test_formats_offloaders_and_experts(
 ) -> None:
     if offloader in ("cpu", "disk"):
         pytest.importorskip("lightx2v_offload", reason="needs the offload plugin")
-    got = latents(kind, stored, applier, offloader)
-    assert torch.equal(got, latents(kind, stored, applier))
+    dtype = DTYPES.get(stored, "float32")
+    got = latents(kind, stored, applier, offloader, dtype)
+    assert torch.equal(got, latents(kind, stored, applier, "none", dtype))
     exact = latents(kind, "plain", "merge")
-    without = latents(kind, stored, None)
+    without = latents(kind, stored, None, "none", dtype)
     assert distance(got, without) > 0.05
-    bound = {"plain": 1e-4, "fp8": 0.06, "int8": 0.015}[stored]
+    bound = {"plain": 1e-4, "bf16": 0.03, "fp8": 0.06, "int8": 0.015}[stored]
     assert distance(got, exact) < bound, "as far from the merged one as the format makes it"
 
 
