@@ -187,7 +187,7 @@ class Download:
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("acme")
     return write_dist(
-        folder, "lightx2v-acme", modules={"acme_plugin.py": PLUGIN}, plugins={"acme": "acme_plugin"}
+        folder, "lightx2v-acme", modules={"acme_hub_plugin.py": PLUGIN}, plugins={"acme": "acme_hub_plugin"}
     )
 
 
