@@ -62,7 +62,8 @@ def test_a_plan_says_where_values_came_from(cli: Cli, tiny: Path, out: Path) -> 
     done = cli("plan", write(out, model_cls="wan2.1_distill"), "--model-path", tiny)
     done.succeeded()
     assert f"steps     2 (infer_steps in {out}/flat.json)" in done.out
-    assert "not flash-attn3: not installed" in done.out or "flash-attn3 (" in done.out
+    # not installed, or installed and of no use on a CPU
+    assert "not flash-attn3: " in done.out or "not flash-attn/flash-attn3: " in done.out
     assert (
         f"note: wan2.1_distill (model_cls in {out}/flat.json) is wan2.1 with a distilled network" in done.out
     )

@@ -50,7 +50,7 @@ CORE_REQUIRES = {
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
     "xformers": {"lightx2v-xformers"},
-    "test": {"hypothesis", "numpy", "pytest", "pytest-timeout"},
+    "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout"},
 }  # fmt: skip
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
