@@ -62,16 +62,17 @@ def test_a_reader_that_breaks_is_told_of(disk):
         run(offloader, meta)
 
 
-def test_a_reader_that_is_gone_is_noticed(disk, monkeypatch):
-    offloader, meta, _, _ = disk
+def test_readers_that_are_gone_are_noticed(network, tmp_path, monkeypatch):
+    """Threads that end at once, as if something had killed them."""
     monkeypatch.setattr(ring, "_LOOK", 0.05)
-    run(offloader, meta)
     monkeypatch.setattr(ring.RingStore, "_work", lambda self: None)
-    offloader._store._threads[:] = []
+    meta, weights, _ = network(6)
+    offloader = build_disk(DiskOptions(workers=2, ring=2, scratch=str(tmp_path)), BuildContext())
     with pytest.raises(RunError, match="a thread that reads weights died"):
+        offloader.place("dit", meta, weights, meta.names)
         run(offloader, meta)
-    monkeypatch.undo()
-    offloader._store._threads[:] = readers()
+    offloader.close()
+    assert not readers()
 
 
 def test_an_error_of_the_network_ends_the_use_and_the_next_works(disk):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from lightx2v_core.api import ModuleWeights
+from lightx2v_core.api import ModuleWeights, RunError
 from lightx2v_offload.residency import Residency
 from lightx2v_offload.stores import Store
 from lightx2v_offload.streams import Stream
@@ -113,7 +113,9 @@ class BlockOffloader:
 
     def close(self) -> None:
         try:
-            self._stream.close()
+            # readers that are gone finish nothing that could be waited for; the store gives back what they were reading
+            with suppress(RunError):
+                self._stream.close()
         finally:
             self._store.close()
         for part in self._parts.values():
