@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
 from lightx2v_core import __version__, device, memory
 from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_applier, resolve_adapters
+from lightx2v_core.asked import chosen_task, filled_request, planned_stages, request_output, task_inputs
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader, false_claim
 from lightx2v_core.checkpoint.folders import model_folder
@@ -20,17 +21,16 @@ from lightx2v_core.checkpoint.formats import accounted, scheme_of
 from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.config.model import LoraConfig, RunConfig, Section
-from lightx2v_core.errors import PluginError, RequestError, suggestion
-from lightx2v_core.facts import Geometry, Recognition, Stage, Target, Workload
-from lightx2v_core.output import planned_output
-from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent, PlannedOutput
+from lightx2v_core.config.model import LoraConfig, RunConfig
+from lightx2v_core.errors import RequestError
+from lightx2v_core.facts import Geometry, Recognition, Workload
+from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet
 from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
 from lightx2v_core.recognise import Recognised, check_complete, loader_for, passed_over, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import Budget, BuildContext, Device, ModelSpec, TaskSpec
+from lightx2v_core.specs import Budget, BuildContext, Device
 
 
 @frozen(kw_only=True)
@@ -71,8 +71,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     found = recognise(config, registry, folder, ctx, loaded=loaded)
     loaded = evolve(loaded, warnings=(*loaded.warnings, *passed_over(loaded, found.spec)))
     recognition = found.recognition
-    task = _task(config, recognition)
-    inputs = _inputs(config, found.spec, task, {})
+    task = chosen_task(config, recognition)
+    inputs = task_inputs(config, found.spec, task, {})
 
     parts = [found.part(name) for name in recognition.components]
     check_complete(found, folder)
@@ -94,7 +94,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         origin=loaded.origin("attention", "use"),
         limits=attention_limits(recognition, ctx),
     )
-    request, geometry, origins, scheduler = _request(loaded, registry, found, ctx, task, inputs)
+    request, geometry, origins, scheduler = filled_request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]
     offloaders = choose_each(registry, "offloader", loaded, named, ctx)
     changed = _changed(adapters, lora_applier, quantized)
@@ -123,9 +123,9 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         request=request,
         origins=origins,
         geometry=geometry,
-        stages=_stages(found, request, geometry),
+        stages=planned_stages(found, request, geometry),
         memory=needed,
-        output=_output(config, found, request, inputs) if with_output else None,
+        output=request_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
         notes=(
             *alias_notes,
@@ -192,8 +192,8 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     """The same loaded model with another request: only what a request decides is resolved again. ``in_memory`` holds
     inputs that are no paths."""
     found, plan = resolved.found, resolved.plan
-    inputs = _inputs(loaded.config, found.spec, plan.task, in_memory)
-    request, geometry, origins, scheduler = _request(
+    inputs = task_inputs(loaded.config, found.spec, plan.task, in_memory)
+    request, geometry, origins, scheduler = filled_request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs
     )
     changed = _changed(resolved.adapters, resolved.lora_applier, resolved.quantized)
@@ -207,7 +207,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         plan,
         request=request,
         geometry=geometry,
-        stages=_stages(found, request, geometry),
+        stages=planned_stages(found, request, geometry),
         origins=origins,
         components=components,
         memory=needed,
@@ -232,93 +232,6 @@ def check_ready(resolved: Resolved) -> None:
         raise RequestError(f"task {resolved.plan.task} needs {', '.join(missing)}; use {options}")
     if resolved.loaded.config.prompt is None:
         raise RequestError("no prompt given; use --prompt TEXT")
-
-
-def _request(
-    loaded: LoadedConfig,
-    registry: Registry,
-    found: Recognised,
-    ctx: BuildContext,
-    task: str,
-    inputs: Mapping[str, Any],
-) -> tuple[Request, Geometry, dict[str, str], Chosen]:
-    """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
-    config, sampling = loaded.config, loaded.config.sampling
-    spec, recognition = found.spec, found.recognition
-    defaults = spec.defaults(recognition, task, sampling.size)
-    by_model = f"default of {recognition.variant}"
-    origins: dict[str, str] = {}
-
-    def value(name: str, given: Any, default: Any, *path: str, by: str = by_model) -> Any:
-        origins[name] = loaded.origin(*path) if given is not None else by
-        return default if given is None else given
-
-    width, height = value("size", sampling.size, (defaults.width, defaults.height), "sampling", "size")
-    frames = value("frames", sampling.frames, defaults.frames, "sampling", "frames")
-    target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
-    geometry = spec.geometry(recognition, target)
-
-    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
-    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"])
-    by_scheduler = f"default of {scheduler.selection.name}"
-    fixed = scheduler.spec.steps(scheduler.config)
-    if fixed is not None:
-        steps = value("steps", sampling.steps, fixed, "sampling", "steps", by=by_scheduler)
-        if steps != fixed:
-            raise RequestError(
-                f"scheduler {scheduler.selection.name} with its options takes {fixed} steps, and {steps} are asked for "
-                f"({origins['steps']}); leave the steps out, or change the scheduler's options"
-            )
-    else:
-        steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
-    guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)
-    scales = value("guide_scale", sampling.guide_scale, guided, "sampling", "guide_scale", by=by)
-    if len(scales) > recognition.experts:
-        raise RequestError(
-            f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
-            f"{len(scales)} guidance scales are given"
-        )
-    request = Request(
-        task=task,
-        prompt=config.prompt or "",
-        negative_prompt=value(
-            "negative_prompt", config.negative_prompt, defaults.negative_prompt, "negative_prompt"
-        ),
-        width=geometry.width,
-        height=geometry.height,
-        frames=geometry.frames,
-        fps=value("fps", sampling.fps, defaults.fps, "sampling", "fps"),
-        steps=steps,
-        shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
-        guide_scale=scales,
-        scheduler=scheduler.selection.name,
-        seed=sampling.seed,
-        batched_guidance=sampling.batched_guidance,
-    )
-    origins["seed"] = loaded.origin("sampling", "seed")
-    origins["prompt"] = loaded.origin("prompt")
-    return request, geometry, origins, scheduler
-
-
-def _stages(found: Recognised, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
-    """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
-    stages = tuple(found.spec.stages(found.recognition, request, geometry, found.model.config))
-    starts = [stage.start for stage in stages]
-    rising = starts[:1] == [0] and starts == sorted(set(starts)) and starts[-1] < request.steps
-    if not rising or stages[-1].geometry != geometry:
-        raise PluginError(
-            f"model {found.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
-            "0, rise, and end with the size of the video: this is a mistake of its plugin"
-        )
-    return stages
-
-
-def _output(
-    config: RunConfig, found: Recognised, request: Request, inputs: Mapping[str, Any]
-) -> PlannedOutput:
-    output = planned_output(config.output, found.recognition.variant, request)
-    sound = inputs.get(found.spec.tasks[request.task].audio or "")
-    return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output
 
 
 def _workloads(
@@ -419,39 +332,6 @@ def _per_component(kind: str, chosen: Mapping[str, Chosen]) -> list[Any]:
     if len({(choice.use, str(choice.options)) for choice in choices.values()}) <= 1:
         return list(choices.values())[:1]
     return [evolve(choice, kind=f"{kind} of {name}") for name, choice in choices.items()]
-
-
-def _task(config: RunConfig, recognition: Recognition) -> str:
-    tasks = recognition.tasks
-    if config.task is None and len(tasks) == 1:
-        return tasks[0]
-    if config.task is None:
-        raise RequestError(f"{recognition.variant} does {', '.join(tasks)}; say which with --task")
-    if config.task not in tasks:
-        raise RequestError(
-            f"{recognition.variant} does {', '.join(tasks)}, not {config.task!r}"
-            f"{suggestion(config.task, tasks)}"
-        )
-    return config.task
-
-
-def _inputs(
-    config: RunConfig, spec: ModelSpec[Any], task: str, in_memory: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
-    given: dict[str, Any] = {
-        name: value for name, value in asdict(config.inputs).items() if value is not None
-    }
-    given.update(in_memory)
-    takes = spec.tasks.get(task, TaskSpec()).takes
-    if wrong := sorted(set(given) - takes):
-        what = ", ".join(sorted(takes)) if takes else "a prompt only"
-        raise RequestError(f"task {task} of {spec.name} does not take {', '.join(wrong)}; it takes {what}")
-    for name, value in given.items():
-        for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, str) and not Path(path).expanduser().is_file():
-                raise RequestError(f"{name} {path!r} does not exist")
-    return given
 
 
 def _dtype(config: RunConfig, where: Device) -> tuple[str, str]:
