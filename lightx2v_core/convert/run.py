@@ -35,7 +35,7 @@ from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import WeightSource
 from lightx2v_core.quantization import quantizable, takes
 from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.specs import BuildContext, LoraApplierSpec
 from lightx2v_core.tensors import LayerFormat, TensorInfo
 
 #: key of the metadata that says how a file was made
@@ -156,7 +156,8 @@ class _Recipe:
             )
         if adapters:
             applier = registry.find("lora_applier", "merge").spec
-            source = applier.build(applier.config(), ctx).merged(source, adapters)  # type: ignore[attr-defined]
+            assert isinstance(applier, LoraApplierSpec)
+            source = applier.build(applier.config(), ctx).merged(source, adapters)
         self.made = self._targets(source, subject, options, again)
         if self.made:
             source = QuantizedSource(

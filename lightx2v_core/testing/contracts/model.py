@@ -39,13 +39,12 @@ class ModelContract(Contract):
         return tmp_path / "tiny"
 
     @pytest.fixture
-    def tasks(self, folder: Path, provided: Provided) -> tuple[str, ...]:
+    def tasks(self, folder: Path, provided: Provided, spec: ModelSpec[Any]) -> tuple[str, ...]:
         """What the tiny checkpoint does."""
         try:
             return self.resolved(folder, provided, None).found.recognition.tasks
         except RequestError:  # it does several
-            first = sorted(provided.spec.tasks)  # type: ignore[attr-defined]
-            for task in first:
+            for task in sorted(spec.tasks):
                 try:
                     return self.resolved(folder, provided, task).found.recognition.tasks
                 except RequestError:
@@ -119,12 +118,12 @@ class ModelContract(Contract):
             assert request.shift > 0
 
     def test_architecture_is_plain_data(
-        self, folder: Path, provided: Provided, tasks: tuple[str, ...]
+        self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
         """It is handed to ``build``, and may travel."""
         recognition = self.resolved(folder, provided, tasks[0]).found.recognition
         assert json.dumps(dict(recognition.architecture))
-        assert set(recognition.tasks) <= set(provided.spec.tasks)  # type: ignore[attr-defined]
+        assert set(recognition.tasks) <= set(spec.tasks)
         assert set(recognition.expected) == set(recognition.components), (
             "each component says which tensors it needs"
         )
@@ -145,7 +144,7 @@ class ModelContract(Contract):
         assert not found, f"planning imports {', '.join(found)}"
 
     def test_other_folders_are_refused_in_words(
-        self, folder: Path, provided: Provided, tmp_path: Path
+        self, folder: Path, provided: Provided, spec: ModelSpec[Any], tmp_path: Path
     ) -> None:
         """An empty folder, one with a foreign network, and one whose files are rubbish: errors meant for users."""
         import torch
@@ -155,7 +154,7 @@ class ModelContract(Contract):
         for place in (empty, foreign, rubbish):
             place.mkdir()
         tensors = {"layers.0.weight": torch.zeros(4, 4), "embedding.weight": torch.zeros(8, 4)}
-        names = [name.replace("*", "") for part in provided.spec.components for name in part.files]  # type: ignore[attr-defined]
+        names = [name.replace("*", "") for part in spec.components for name in part.files]
         for name in names:
             if name.endswith(".safetensors"):
                 (foreign / name).parent.mkdir(parents=True, exist_ok=True)
@@ -178,14 +177,14 @@ class ModelContract(Contract):
             self.resolved(folder, provided, tasks[0], size=(1, 1), frames=self.frames)
 
     def test_it_makes_the_video_of_its_plan(
-        self, folder: Path, provided: Provided, tasks: tuple[str, ...]
+        self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
         """Frames of the planned size in [-1, 1], the same for a seed, others for another; requests keep nothing."""
         import torch
 
         ran = []
         for task in tasks:
-            needs = provided.spec.tasks[task].required  # type: ignore[attr-defined]
+            needs = spec.tasks[task].required
             given = self.given(task)
             if needs - set(given):
                 continue
