@@ -269,3 +269,16 @@ def inside(
     signal.signal(signal.SIGTERM, handler)
     if hasattr(utils, "close_session"):
         utils.close_session()
+
+
+#: what of a small repository a run needs, and its sizes
+SMALL = {
+    "net-00001-of-00002.safetensors": 300_000, "net-00002-of-00002.safetensors": 200_000,
+    "net.safetensors.index.json": 200, "config.json": 20, "text-bf16.pth": 100_000, "tok/tokenizer.json": 1000,
+    "vae.pth": 50_000,
+}  # fmt: skip
+NET = "net-00001-of-00002.safetensors"
+
+
+def partials(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.incomplete"))
