@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.choices import Chosen
 from lightx2v_core.config.model import LoraConfig
+from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
 from lightx2v_core.lora.matching import Coverage, match
 from lightx2v_core.lora.recognition import describe, expert_hint, is_lora, second
@@ -124,7 +125,7 @@ def _resolved(
 def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Header]:
     """A LoRA file by its path, or by its name in a model's folder, and its header. ``RequestError`` when it is not
     there, broken, or no LoRA."""
-    path = _found(given, folder)
+    path = _found(place_of(given, registry), folder)
     header = read_header(registry, path)
     if not is_lora(header):
         some = ", ".join(list(header)[:_SHOWN]) or "nothing"

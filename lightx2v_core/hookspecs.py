@@ -1,4 +1,4 @@
-"""The eight hooks. Each is called once for every plugin, at load, without arguments, and returns specs."""
+"""The nine hooks. Each is called once for every plugin, at load, without arguments, and returns specs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pluggy
 
 from lightx2v_core.specs import (
     AttentionSpec,
+    CheckpointSpec,
     CommandSpec,
     LoraApplierSpec,
     ModelSpec,
@@ -70,6 +71,12 @@ def lightx2v_commands() -> Iterable[CommandSpec[Any]]:
     return ()
 
 
+@hookspec
+def lightx2v_checkpoints() -> Iterable[CheckpointSpec[Any]]:
+    """Checkpoints that come with the plugin, chosen by the first part of a path."""
+    return ()
+
+
 #: kind of implementation -> (hook, spec class); the kind is the word that messages and listings use
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "weight_loader": ("lightx2v_weight_loaders", WeightLoaderSpec),
@@ -80,4 +87,5 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "scheduler": ("lightx2v_schedulers", SchedulerSpec),
     "model": ("lightx2v_models", ModelSpec),
     "command": ("lightx2v_commands", CommandSpec),
+    "checkpoint": ("lightx2v_checkpoints", CheckpointSpec),
 }

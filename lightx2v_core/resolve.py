@@ -22,6 +22,7 @@ from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
+from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import RequestError
 from lightx2v_core.facts import Geometry, Recognition, Workload
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
@@ -60,6 +61,7 @@ class Resolved:
 def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False) -> Resolved:
     """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible."""
     registry = Registry(plugins)
+    loaded, embedded_notes = with_embedded(loaded, registry)
     loaded, alias_notes = by_true_name(loaded, registry)
     config = loaded.config
     where, device_why = device.probe(config.device)
@@ -128,6 +130,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         output=request_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
         notes=(
+            *embedded_notes,
             *alias_notes,
             *recognition.notes,
             *quantizer_notes,

@@ -243,6 +243,17 @@ class CommandSpec(Spec[C]):
 
 
 @frozen(kw_only=True)
+class CheckpointSpec(Spec[C]):
+    """A model's folder, or a folder of LoRA files, that comes with the plugin. Paths begin with its name:
+    ``--model-path NAME``, ``--lora NAME/file.safetensors``."""
+
+    #: where its files are; asked for when a path names it
+    folder: Callable[[], Path]
+    #: configuration values that hold for this model's folder where nobody says otherwise, nested as in a file
+    settings: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class KeyMap:
     """How another layout names the tensors of a component.
 

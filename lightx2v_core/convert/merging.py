@@ -10,6 +10,7 @@ from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.convert.options import LoraToMerge
 from lightx2v_core.convert.subject import Subject
+from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import RequestError
 from lightx2v_core.lora.matching import match
 from lightx2v_core.lora.recognition import is_lora
@@ -29,7 +30,7 @@ def adapters_of(
     shapes = subject.header.shapes | {f"{layer.name}.weight": layer.shape for layer in formats}
     adapters = []
     for lora in loras:
-        path = expanded(lora.path)
+        path = expanded(place_of(lora.path, registry))
         if path is None or not path.is_file():
             raise RequestError(f"LoRA file {lora.path!r} does not exist")
         header = read_header(registry, path)

@@ -12,6 +12,7 @@ from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.formats import format_problems
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
 from lightx2v_core.checkpoint.shards import check_index, merged, weight_sets
+from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.recognise import read_header
 from lightx2v_core.registry import Registry
@@ -43,7 +44,7 @@ class Subject:
 def find(source: str | Path, registry: Registry, component: str | None = None) -> Subject:
     """The one component that ``source``, a file or a folder, holds; ``component`` says which of several.
     ``CheckpointError`` for files that are broken, ``RequestError`` when it is not clear what is meant."""
-    path = expanded(source)
+    path = expanded(place_of(source, registry))
     if path is None or not path.exists():
         raise RequestError(f"source {short(str(source))} does not exist{near(path)}")
     found = [_file(path, registry)] if path.is_file() else _folder(path, registry)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.contents import Contents, Network, contents, relative
 from lightx2v_core.inspection.files import WeightSet, weight_files
@@ -22,10 +23,10 @@ from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
 
 def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
-    root = expanded(path)
+    registry = Registry(plugins)
+    root = expanded(place_of(path, registry))
     if root is None or not root.exists():
         raise RequestError(f"{short(str(path))} does not exist{near(root)}")
-    registry = Registry(plugins)
     read = lru_cache(maxsize=None)(lambda file: read_header(registry, file))
     suffixes = sorted(
         {suffix for item in registry.candidates("weight_loader") for suffix in _suffixes(item.spec)}

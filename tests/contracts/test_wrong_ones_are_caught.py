@@ -42,7 +42,7 @@ def module(path: Path) -> ModuleType:
 
 @pytest.mark.parametrize("path", WRONG, ids=lambda path: path.stem)
 def test_each_mistake_is_caught(path: Path, tmp_path: Path) -> None:
-    if path.stem == "wrong_model":
+    if path.stem in ("wrong_checkpoint", "wrong_model"):
         pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
     cases = {name: value for name, value in vars(module(path)).items() if name.startswith("Test")}
     outcomes = Outcomes()

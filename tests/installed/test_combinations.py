@@ -38,6 +38,7 @@ del plugins, provided, suite, tasks
 '''
 KINDS = (
     "weight_loader", "quantizer", "attention", "offloader", "lora_applier", "scheduler", "model", "command",
+    "checkpoint",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from lightx2v_core import __version__
 from lightx2v_core.video import write_bytes
+from optimizer import KEPT, Muon
 from sizes import Sizes
 
 
@@ -33,12 +34,15 @@ class Settings:
 
     sizes: Sizes
     seed: int = 0
-    #: all steps of the run; the learning rate falls to a tenth towards the last
+    #: all steps of the run; the learning rates fall to a fiftieth towards the last
     steps: int = field(default=20000, validator=v.ge(1))
     #: stop sooner after so many minutes; 0: do not
     minutes: float = field(default=0.0, validator=v.ge(0))
     batch: int = field(default=32, validator=v.ge(1))
+    #: of vectors and tables, which take Adam's steps
     rate: float = field(default=1e-3, validator=v.gt(0))
+    #: of matrices, which take Muon's
+    matrix_rate: float = field(default=0.02, validator=v.gt(0))
     warmup: int = 200
     #: share of the running average that stays at each step, after the first steps
     average: float = field(default=0.999, validator=[v.ge(0), v.lt(1)])
@@ -48,12 +52,14 @@ class Settings:
     log_every: int = 50
 
 
-def arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: float) -> None:
+def arguments(
+    parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: float, matrix_rate: float = 0.02
+) -> None:
     """The options of ``Settings``."""
     for name, default in (
         ("side", 48),
         ("frames", 9),
-        ("vae", 12),
+        ("vae", 16),
         ("dim", 128),
         ("layers", 6),
         ("text", 96),
@@ -65,7 +71,8 @@ def arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: 
         "--minutes", type=float, default=0.0, help="stop after so many minutes; run again to go on"
     )
     parser.add_argument("--batch", type=int, default=batch)
-    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--rate", type=float, default=rate, help="Adam's, for vectors and tables")
+    parser.add_argument("--matrix-rate", type=float, default=matrix_rate, help="Muon's, for matrices")
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -85,6 +92,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
         minutes=args.minutes,
         batch=args.batch,
         rate=args.rate,
+        matrix_rate=args.matrix_rate,
         log_every=args.log_every,
     )
 
@@ -95,7 +103,7 @@ def generator(settings: Settings, step: int, purpose: int = 0) -> torch.Generato
 
 
 class Run:
-    """Networks in training: parameters, their running average, the state of Adam, and the log."""
+    """Networks in training: parameters, their running average, the state of the optimizer, and the log."""
 
     def __init__(
         self, name: str, folder: Path, networks: Mapping[str, nn.Module], settings: Settings, **notes: Any
@@ -113,9 +121,7 @@ class Run:
             if parameter.requires_grad
         }
         self.averages = {key: value.detach().clone() for key, value in self.trained.items()}
-        self.optimizer = torch.optim.AdamW(
-            self.trained.values(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=0
-        )
+        self.optimizer = Muon(self.trained, rate=settings.rate, matrix_rate=settings.matrix_rate)
         self.step, self.seconds = 0, 0.0
         #: pairs of a step and the mean loss since the pair before
         self.losses: list[list[float]] = []
@@ -130,9 +136,7 @@ class Run:
         began = saved = time.monotonic()
         before, first = self.seconds, self.step
         while self.step < settings.steps:
-            rate = self._rate()
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            self.optimizer.schedule(self._share())
             self.optimizer.zero_grad(set_to_none=True)
             loss = loss_of(self.step)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -183,10 +187,10 @@ class Run:
     def _state(self) -> Path:
         return self.folder / f"{self.name}.state.safetensors"
 
-    def _rate(self) -> float:
-        done = self.step / self.settings.steps
-        falling = 0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2
-        return self.settings.rate * min(1.0, (self.step + 1) / self.settings.warmup) * falling
+    def _share(self) -> float:
+        """Of the rates: rises during the warm-up, then falls evenly to a fiftieth."""
+        falling = 1 - 0.98 * self.step / self.settings.steps
+        return min(1.0, (self.step + 1) / self.settings.warmup) * falling
 
     def _average(self) -> None:
         stays = min(self.settings.average, (1 + self.step) / (10 + self.step))
@@ -199,7 +203,8 @@ class Run:
         sizes = self.settings.sizes
         names = ("side", "frames", "vae", "dim", "layers", "text")
         return {"seed": self.settings.seed, "batch": self.settings.batch, "steps": self.settings.steps,
-                "rate": self.settings.rate, **{name: getattr(sizes, name) for name in names}}  # fmt: skip
+                "rate": self.settings.rate, "matrix_rate": self.settings.matrix_rate,
+                **{name: getattr(sizes, name) for name in names}}  # fmt: skip
 
     def _log(self) -> dict[str, Any]:
         return {
@@ -233,12 +238,11 @@ class Run:
             for key, parameter in self.trained.items():
                 parameter.copy_(kept["trained"][key])
                 self.averages[key].copy_(kept["average"][key])
-                if key in kept.get("exp_avg", {}):
-                    self.optimizer.state[parameter] = {
-                        "step": kept["step"][key],  # Adam keeps its count on the CPU
-                        "exp_avg": kept["exp_avg"][key].to(parameter.device),
-                        "exp_avg_sq": kept["exp_avg_sq"][key].to(parameter.device),
-                    }
+                state = {kind: kept[kind][key] for kind in KEPT if key in kept.get(kind, {})}
+                for kind, value in state.items():  # Adam's count stays on the CPU
+                    self.optimizer.state[parameter][kind] = (
+                        value if value.ndim == 0 else value.to(parameter.device)
+                    )
         self.step, self.seconds = log["steps_done"], log["seconds"]
         self.losses = [list(map(float, entry)) for entry in log["losses"]]
         print(f"{self.name}: going on from step {self.step}", flush=True)

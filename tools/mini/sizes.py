@@ -32,7 +32,7 @@ class Sizes:
 
     side: int = field(default=48, validator=v.in_((32, 48, 64)))
     frames: int = field(default=9, validator=v.in_((5, 9, 17)))
-    vae: int = field(default=12, validator=v.ge(4))
+    vae: int = field(default=16, validator=v.ge(4))
     dim: int = field(default=128, validator=v.ge(32))
     layers: int = field(default=6, validator=v.ge(1))
     text: int = field(default=96, validator=v.ge(16))

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(
         f"{__name__}.{name}"
         for name in (
             "attention",
+            "checkpoint",
             "command",
             "common",
             "lora_applier",
@@ -28,6 +29,7 @@ pytest.register_assert_rewrite(
 )
 
 from lightx2v_core.testing.contracts.attention import AttentionContract  # noqa: E402
+from lightx2v_core.testing.contracts.checkpoint import CheckpointContract  # noqa: E402
 from lightx2v_core.testing.contracts.command import CommandContract  # noqa: E402
 from lightx2v_core.testing.contracts.common import Contract  # noqa: E402
 from lightx2v_core.testing.contracts.lora_applier import LoraApplierContract  # noqa: E402
@@ -39,6 +41,7 @@ from lightx2v_core.testing.contracts.weight_loader import WeightLoaderContract  
 
 __all__ = [
     "AttentionContract",
+    "CheckpointContract",
     "CommandContract",
     "Contract",
     "LoraApplierContract",

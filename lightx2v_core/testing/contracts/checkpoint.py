@@ -1,0 +1,68 @@
+"""The contract of checkpoints that come with plugins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightx2v_core.config.load import load_config
+from lightx2v_core.inspection.inspect import inspect
+from lightx2v_core.inspection.report import Inspection
+from lightx2v_core.plugins import Provided
+from lightx2v_core.registry import Registry
+from lightx2v_core.resolve import resolve
+from lightx2v_core.specs import CheckpointSpec, ModelSpec
+from lightx2v_core.testing.contracts.common import Contract
+
+
+class CheckpointContract(Contract):
+    """A folder that is there, holds what runs, and brings settings that fit it."""
+
+    kind = "checkpoint"
+
+    @pytest.fixture
+    def folder(self, spec: CheckpointSpec[Any], usable: None) -> Path:
+        return spec.folder()
+
+    @pytest.fixture
+    def inspection(self, folder: Path) -> Inspection:
+        plugins = self.plugins()
+        if not plugins.provided("model"):
+            pytest.skip("no model plugin is installed")
+        return inspect(folder, plugins)
+
+    def test_its_folder_is_there(self, folder: Path) -> None:
+        assert isinstance(folder, Path), f"folder gives a {type(folder).__name__}, not a path"
+        assert folder.is_absolute(), f"{folder} depends on the current folder"
+        assert folder.is_dir(), f"{folder} is no folder"
+        assert any(folder.iterdir()), f"{folder} is empty"
+
+    def test_its_name_begins_a_path(self, spec: CheckpointSpec[Any]) -> None:
+        assert "/" not in spec.name, "the name is the first part of a path"
+
+    def test_its_settings_are_those_of_a_configuration(self, spec: CheckpointSpec[Any]) -> None:
+        loaded = load_config(spec.settings)
+        assert not loaded.warnings, loaded.warnings
+        asked = {"model_path", "prompt", "output", "inputs", "device"} & set(spec.settings)
+        assert not asked, f"who runs it says these, not the checkpoint: {sorted(asked)}"
+
+    def test_nothing_in_it_is_broken(self, inspection: Inspection) -> None:
+        assert not inspection.problems, inspection.problems
+        assert not inspection.others, f"files that no one knows: {[item.file for item in inspection.others]}"
+
+    def test_it_can_be_used(
+        self, inspection: Inspection, provided: Provided, spec: CheckpointSpec[Any]
+    ) -> None:
+        """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
+        assert inspection.runnable or inspection.loras, inspection.obstacles
+        registry = Registry(self.plugins())
+        for run in inspection.runnable:
+            model = registry.find("model", run.model).spec
+            assert isinstance(model, ModelSpec)
+            if not model.tasks[run.task].required:
+                said = {"model_path": spec.name, "prompt": "a red fox", "task": run.task, "device": "cpu"}
+                plan = resolve(load_config(said), registry.plugins).plan
+                for key in spec.settings.get("sampling", {}):
+                    assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
