@@ -51,7 +51,11 @@ def with_embedded(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfi
     if config.model_path is None:
         return loaded, notes
     components = {
-        name: setting if setting.path is None else evolve(setting, path=place_of(setting.path, registry))
+        name: evolve(
+            setting,
+            path=None if setting.path is None else place_of(setting.path, registry),
+            assets={asset: place_of(path, registry) for asset, path in setting.assets.items()},
+        )
         for name, setting in config.components.items()
     }
     model_path = place_of(config.model_path, registry)

@@ -15,6 +15,7 @@ import evaluate
 import flow
 import latents
 import networks
+import optimizer
 import train_distill
 import train_experts
 import train_i2v
@@ -45,8 +46,8 @@ def work(tmp_path_factory):
     """Everything trained for two steps."""
     folder = tmp_path_factory.mktemp("mini")
     train_vae.train(folder, SETTINGS, measured=2)
-    for look in ("none", "framed"):
-        latents.encode(folder, SETTINGS, 3, look)
+    for kind in ("none", "framed", latents.FIRST_FRAMES):
+        latents.encode(folder, SETTINGS, 3, kind)
     for script in (train_t2v, train_i2v, train_experts, train_lora):
         script.train(folder, SETTINGS)
     train_distill.train(folder, SETTINGS, guide_scale=3.0)
@@ -107,7 +108,8 @@ def test_logs_say_what_was_done(work):
     log = json.loads((work / "t2v.json").read_text())
     assert log["steps_done"] == 2
     assert [step for step, _ in log["losses"]] == [1, 2]
-    assert log["settings"] == {"seed": 0, "batch": 2, "steps": 2, "rate": 1e-3, "side": 32, "frames": 5, "vae": 4,
+    assert log["settings"] == {"seed": 0, "batch": 2, "steps": 2, "rate": 1e-3, "matrix_rate": 0.02,
+                               "side": 32, "frames": 5, "vae": 4,
                                "dim": 64, "layers": 1, "text": 32}  # fmt: skip
     assert log["torch"] == torch.__version__
 
@@ -209,6 +211,38 @@ def test_image_to_video_begins_as_text_to_video():
         found = wide(torch.cat((noise, known), 1), time, context, rope, image_MSD=image)
     assert expected.abs().mean() > 0.01
     torch.testing.assert_close(found, expected)
+
+
+def test_muon_makes_matrices_orthogonal():
+    """Five steps bring all singular values near one, whatever they were and whichever side is longer."""
+    for shape in ((16, 48), (48, 16), (32, 32)):
+        gradient = torch.randn(*shape, generator=torch.Generator().manual_seed(1)) * torch.logspace(
+            -2, 2, shape[1]
+        )
+        values = torch.linalg.svdvals(optimizer.orthogonal(gradient))
+        # the smallest of a square matrix may be next to nothing, and stay small
+        assert values.max() < 1.3
+        assert values.median() > 0.6
+
+
+def test_muon_takes_matrices_and_adam_the_rest():
+    """Both find the minimum of a quadratic, tables and vectors by Adam's first step of one rate."""
+    goal = torch.randn(12, 10, generator=torch.Generator().manual_seed(2))
+    trained = {"blocks.0.weight": torch.zeros(12, 10), "token_embedding.weight": torch.zeros(12, 10)}
+    parameters = {name: torch.nn.Parameter(value) for name, value in trained.items()}
+    muon = optimizer.Muon(parameters, rate=0.1, matrix_rate=0.3)
+    for step in range(200):
+        muon.schedule(1 - step / 200)
+        muon.zero_grad()
+        sum(((parameter - goal) ** 2).sum() for parameter in parameters.values()).backward()
+        muon.step()
+        if step == 0:
+            torch.testing.assert_close(parameters["token_embedding.weight"].detach(), 0.1 * goal.sign())
+            assert torch.linalg.matrix_norm(parameters["blocks.0.weight"].detach(), 2) < 0.3 * 1.1 * 1.3
+    for parameter in parameters.values():
+        torch.testing.assert_close(parameter.detach(), goal, atol=0.05, rtol=0)
+    assert not optimizer.is_matrix("blocks.0.bias", torch.zeros(12))
+    assert not optimizer.is_matrix("blocks.0.modulation", torch.zeros(1, 6, 64))
 
 
 def test_batches_keep_to_their_span_and_can_be_drawn_again(work):

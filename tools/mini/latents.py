@@ -1,8 +1,8 @@
 """Latents of the training clips, encoded once: what every transformer is trained on.
 
-    nice python tools/mini/latents.py --work mini-train [--clips 20000] [--look framed]
+    nice python tools/mini/latents.py --work mini-train [--clips 8000] [--look framed | --first-frames]
 
-Clip n of a seed is scene n of ``world.scenes``. Beside the latents of each clip are those of its first frame with grey
+Clip n of a seed is scene n of ``world.scenes``. With ``--first-frames`` what is encoded is the first frame with grey
 after it, which is what image-to-video is told. Goes on where it was interrupted, in pieces of 250 clips.
 """
 
@@ -25,6 +25,10 @@ from networks import vae as new_vae
 from world import Look, Scene, render, scenes
 
 PIECE = 250
+#: clips that are encoded at once
+BATCH = 10
+#: the folder of what image-to-video is told; others are called like looks
+FIRST_FRAMES = "first-frames"
 
 
 @frozen(kw_only=True)
@@ -34,8 +38,6 @@ class Latents:
     scenes: list[Scene]
     #: float16 ``[N, 16, T, h, w]``
     clips: Tensor
-    #: the channels of a known first frame, ``[N, 20, T, h, w]``
-    first_frames: Tensor
 
 
 def main() -> None:
@@ -43,44 +45,50 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments(parser, steps=1, batch=1, rate=1e-3)
-    parser.add_argument("--clips", type=int, default=20000)
+    parser.add_argument("--clips", type=int, default=8000)
     parser.add_argument("--look", choices=("none", "framed"), default="none")
+    parser.add_argument("--first-frames", action="store_true", help="what image-to-video is told")
     args = parser.parse_args()
-    encode(args.work, settings_from(args), args.clips, args.look, device=args.device)
+    kind = FIRST_FRAMES if args.first_frames else args.look
+    encode(args.work, settings_from(args), args.clips, kind, device=args.device)
 
 
-def encode(folder: Path, settings: Settings, count: int, look: Look = "none", *, device: str = "cpu") -> None:
-    """Write the pieces that are missing."""
+def encode(folder: Path, settings: Settings, count: int, kind: str = "none", *, device: str = "cpu") -> None:
+    """Write the pieces that are missing. ``kind`` is a look, or ``FIRST_FRAMES``."""
     vae = load_vae(folder, settings).to(device)
-    target = folder / "latents" / look
+    target = folder / "latents" / kind
     for index, start in enumerate(range(0, count, PIECE)):
         path = target / f"{index:04d}.safetensors"
         number = min(PIECE, count - start)
         if path.exists():
             continue
-        drawn = islice(scenes(settings.seed, split="train"), start, start + number)
-        clips, firsts = zip(*(_encoded(vae, scene, settings, look, device) for scene in drawn), strict=True)
-        tensors = {"clips": torch.stack(clips).half(), "first_frames": torch.stack(firsts).half()}
-        write_bytes(path, save(tensors, {"settings": json.dumps(_key(settings, number))}))
+        drawn = list(islice(scenes(settings.seed, split="train"), start, start + number))
+        batches = [drawn[first : first + BATCH] for first in range(0, number, BATCH)]
+        encoded = torch.cat([_encoded(vae, batch, settings, kind, device) for batch in batches])
+        write_bytes(path, save({"latents": encoded.half()}, {"settings": json.dumps(_key(settings, number))}))
         print(f"{path.name}: {start + number} of {count} clips", flush=True)
 
 
 def read(folder: Path, settings: Settings, look: Look = "none") -> Latents:
     """All pieces. ``FileNotFoundError`` when there are none, ``ValueError`` when they are of another size."""
-    paths = sorted((folder / "latents" / look).glob("*.safetensors"))
-    if not paths:
-        raise FileNotFoundError(
-            f"no latents in {folder / 'latents' / look}: run latents.py --look {look} first"
-        )
-    pieces = [load_file(path) for path in paths]
-    clips = torch.cat([piece["clips"] for piece in pieces])
+    clips = _pieces(folder, look)
     if tuple(clips.shape[1:]) != settings.sizes.latent:
         raise ValueError(f"latents of {tuple(clips.shape[1:])}, and these sizes have {settings.sizes.latent}")
-    return Latents(
-        scenes=list(islice(scenes(settings.seed, split="train"), len(clips))),
-        clips=clips,
-        first_frames=torch.cat([piece["first_frames"] for piece in pieces]),
-    )
+    return Latents(scenes=list(islice(scenes(settings.seed, split="train"), len(clips))), clips=clips)
+
+
+def first_frames(folder: Path) -> Tensor:
+    """The channels of a known first frame of the first clips, float16 ``[N, 20, T, h, w]``. ``FileNotFoundError`` when
+    there are none."""
+    return _pieces(folder, FIRST_FRAMES)
+
+
+def _pieces(folder: Path, kind: str) -> Tensor:
+    paths = sorted((folder / "latents" / kind).glob("*.safetensors"))
+    if not paths:
+        option = "--first-frames" if kind == FIRST_FRAMES else f"--look {kind}"
+        raise FileNotFoundError(f"no latents in {folder / 'latents' / kind}: run latents.py {option} first")
+    return torch.cat([load_file(path)["latents"] for path in paths])
 
 
 def load_vae(folder: Path, settings: Settings) -> WanVae:
@@ -93,10 +101,15 @@ def load_vae(folder: Path, settings: Settings) -> WanVae:
     return vae
 
 
-def _encoded(vae: WanVae, scene: Scene, settings: Settings, look: Look, device: str) -> tuple[Tensor, Tensor]:
+def _encoded(vae: WanVae, batch: list[Scene], settings: Settings, kind: str, device: str) -> Tensor:
     side, frames = settings.sizes.side, settings.sizes.frames
-    clip = render(scene, side=side, frames=frames, look=look).to(device)
-    return vae.encode(clip).cpu(), known_frames(clip[:, 0], None, frames, side, side, vae.encode).cpu()
+    if kind == FIRST_FRAMES:
+        stills = [render(scene, side=side, frames=1)[:, 0].to(device) for scene in batch]
+        known = [known_frames(still, None, frames, side, side, vae.encode) for still in stills]
+        return torch.stack(known).cpu()
+    look: Look = "framed" if kind == "framed" else "none"
+    clips = torch.stack([render(scene, side=side, frames=frames, look=look) for scene in batch])
+    return vae.encode(clips.to(device)).cpu()
 
 
 def _key(settings: Settings, number: int) -> dict[str, int]:

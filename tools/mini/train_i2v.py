@@ -2,8 +2,8 @@
 
     nice python tools/mini/train_i2v.py --work mini-train [--minutes 60] [--steps 10000]
 
-Needs ``train_t2v.py``. The new input channels and the new branch begin at zero, so that step 0 is text-to-video. The
-text encoder stays as it is. Writes ``checkpoints/i2v`` in the official layout.
+Needs ``train_t2v.py`` and ``latents.py --first-frames``. The new input channels and the new branch begin at zero, so
+that step 0 is text-to-video. The text encoder stays as it is. Writes ``checkpoints/i2v`` in the official layout.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
     """Train, or go on, and write the checkpoint."""
     sizes, base = settings.sizes, averages(folder, "t2v")
     known = latents.read(folder, settings)
+    firsts = latents.first_frames(folder)
+    known = evolve(known, scenes=known.scenes[: len(firsts)], clips=known.clips[: len(firsts)])
     sampler = Sampler(known, settings, device=device)
     dit = networks.dit(sizes.dit_i2v, settings.seed)
     widen(dit, part(base, "dit"))
@@ -51,7 +53,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
         images = torch.stack(
             [render(known.scenes[index], side=sizes.side, frames=1)[:, 0] for index in batch.clips]
         )
-        first = known.first_frames[batch.clips].float().to(device)
+        first = firsts[batch.clips].float().to(device)
         flow: Tensor = dit(
             torch.cat((noisy, first), 1),
             timesteps,

@@ -1,6 +1,6 @@
 """Train the text-to-video network, and the text encoder with it.
 
-    nice python tools/mini/train_t2v.py --work mini-train [--minutes 120] [--steps 40000]
+    nice python tools/mini/train_t2v.py --work mini-train [--minutes 120] [--steps 16000]
 
 Needs ``train_vae.py`` and ``latents.py``. Writes ``checkpoints/t2v`` in the official layout.
 """
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments(parser, steps=40000, batch=32, rate=1e-3)
+    arguments(parser, steps=16000, batch=32, rate=1e-3)
     args = parser.parse_args()
     train(args.work, settings_from(args), device=args.device)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from lightx2v_core.config.load import load_config
 from lightx2v_core.inspection.inspect import inspect
 from lightx2v_core.inspection.report import Inspection
-from lightx2v_core.plugins import Provided
-from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import resolve
-from lightx2v_core.specs import CheckpointSpec, ModelSpec
+from lightx2v_core.specs import CheckpointSpec
 from lightx2v_core.testing.contracts.common import Contract
 
 
@@ -21,6 +20,8 @@ class CheckpointContract(Contract):
     """A folder that is there, holds what runs, and brings settings that fit it."""
 
     kind = "checkpoint"
+    #: what its task needs beside a prompt: names of ``inputs`` -> paths
+    inputs: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
     def folder(self, spec: CheckpointSpec[Any], usable: None) -> Path:
@@ -52,17 +53,11 @@ class CheckpointContract(Contract):
         assert not inspection.problems, inspection.problems
         assert not inspection.others, f"files that no one knows: {[item.file for item in inspection.others]}"
 
-    def test_it_can_be_used(
-        self, inspection: Inspection, provided: Provided, spec: CheckpointSpec[Any]
-    ) -> None:
+    def test_it_can_be_used(self, inspection: Inspection, spec: CheckpointSpec[Any]) -> None:
         """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
-        assert inspection.runnable or inspection.loras, inspection.obstacles
-        registry = Registry(self.plugins())
-        for run in inspection.runnable:
-            model = registry.find("model", run.model).spec
-            assert isinstance(model, ModelSpec)
-            if not model.tasks[run.task].required:
-                said = {"model_path": spec.name, "prompt": "a red fox", "task": run.task, "device": "cpu"}
-                plan = resolve(load_config(said), registry.plugins).plan
-                for key in spec.settings.get("sampling", {}):
-                    assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
+        if inspection.loras and not inspection.components:
+            return
+        said = {"model_path": spec.name, "prompt": "a red fox", "inputs": dict(self.inputs), "device": "cpu"}
+        plan = resolve(load_config(said), self.plugins()).plan
+        for key in spec.settings.get("sampling", {}):
+            assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
