@@ -105,6 +105,7 @@ def seconds(*arguments: str) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_help_and_plugins_cost_little_more_than_click() -> None:
     """Medians of interleaved runs, so that a busy machine slows all three; four retries for the rest."""

@@ -59,6 +59,7 @@ def measured(*arguments: str, folders: tuple[Path, ...]) -> tuple[float, int, st
     return min(seconds for seconds, _, _ in runs), runs[-1][1], runs[-1][2]
 
 
+@pytest.mark.alone
 def test_fifty_plugins_add_less_than_a_tenth_of_a_second(many: Path) -> None:
     measured("plugins", folders=(many,))  # writes the compiled modules
     few, _, _ = measured("plugins", folders=())

@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.alone
 def test_a_14b_plan_takes_two_seconds_and_500_mb_at_most(folder: Path) -> None:
     line = [
         sys.executable,

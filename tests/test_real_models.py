@@ -27,6 +27,7 @@ REAL = _models()
 COUNTS = {"text_encoder": 5_680_910_336, "vae": 126_892_531}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", REAL.MODELS)
 def test_an_official_model_is_planned_from_its_headers(name: str, tmp_path: Path) -> None:
     model = REAL.MODELS[name]
