@@ -16,6 +16,7 @@ import flow
 import latents
 import networks
 import optimizer
+import train_decoder
 import train_distill
 import train_experts
 import train_i2v
@@ -211,6 +212,18 @@ def test_image_to_video_begins_as_text_to_video():
         found = wide(torch.cat((noise, known), 1), time, context, rope, image_MSD=image)
     assert expected.abs().mean() > 0.01
     torch.testing.assert_close(found, expected)
+
+
+def test_a_better_decoder_leaves_the_latents_as_they_are(work, tmp_path):
+    shutil.copytree(work / "latents", tmp_path / "latents")
+    shutil.copy(work / "Wan2.1_VAE.pth", tmp_path)
+    before = latents.load_vae(tmp_path, SETTINGS)
+    train_decoder.train(tmp_path, SETTINGS)
+    after = latents.load_vae(tmp_path, SETTINGS)
+    clip = render(next(scenes(0)), side=32, frames=5)
+    assert torch.equal(before.encode(clip), after.encode(clip))
+    known = before.encode(clip)
+    assert not torch.equal(*(torch.cat(list(vae.decode(known)), 1) for vae in (before, after)))
 
 
 def test_muon_makes_matrices_orthogonal():

@@ -1,0 +1,84 @@
+"""Put trained checkpoints into the distribution, each with the figures that it reached.
+
+    python tools/mini/publish.py --work mini-train --into plugins/mini/src/lightx2v_mini/checkpoints \
+        t2v=out/t2v/report.json i2v=out/i2v/report.json loras=out/lora/report.json
+
+The first folder brings the VAE and the text encoder, which the others share. Each report is one of ``evaluate.py``;
+what has none is not published. ``card.json`` says what was trained, how, and what it reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from layouts import T2V, TEXT_FILE, VAE_FILE
+from lightx2v_core.video import write_bytes
+
+#: the training logs that each folder comes from
+LOGS = {
+    "t2v": ("vae", "decoder", "t2v"),
+    "i2v": ("i2v",),
+    "experts": ("high_noise", "low_noise"),
+    "t2v-4step": ("distill",),
+    "loras": ("lora",),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("checkpoints", nargs="+", metavar="NAME=REPORT", help=f"names: {', '.join(LOGS)}")
+    args = parser.parse_args()
+    for text in args.checkpoints:
+        name, _, report = text.partition("=")
+        if name not in LOGS or not report:
+            parser.error(f"{text!r} is no NAME=REPORT; names are {', '.join(LOGS)}")
+        publish(args.work, name, json.loads(Path(report).read_text(encoding="utf-8")), args.into)
+
+
+def publish(work: Path, name: str, report: dict[str, Any], into: Path) -> None:
+    """Replace one folder, and its entry of the card."""
+    source, target = work / "checkpoints" / name, into / name
+    shared = set() if name == T2V else {VAE_FILE, TEXT_FILE, "tokenizer.json"}
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted(path for path in source.rglob("*") if path.is_file() and path.name not in shared):
+        # a decoder that was trained further is newer than the copy in the folder
+        content = (work / VAE_FILE if path.name == VAE_FILE else path).read_bytes()
+        where = target / path.relative_to(source)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(where, content)
+    card = into / "card.json"
+    known = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
+    known[name] = {
+        "files": {
+            str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(target.rglob("*"))
+            if path.is_file()
+        },
+        "training": [_trained(work / f"{log}.json") for log in LOGS[name] if (work / f"{log}.json").exists()],
+        "reached": {key: value for key, value in report.items() if key != "told"},
+        "evaluated_with": {
+            key: value for key, value in report["told"].items() if key not in ("work", "checkpoint", "least")
+        },
+    }
+    write_bytes(card, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    print(f"{name}: {size / 1e6:.1f} MB")
+
+
+def _trained(log: Path) -> dict[str, Any]:
+    told = json.loads(log.read_text(encoding="utf-8"))
+    kept = ("name", "settings", "notes", "parameters", "steps_done", "seconds", "threads", "torch")
+    return {**{key: told[key] for key in kept}, "last_loss": told["losses"][-1][1]}
+
+
+if __name__ == "__main__":
+    main()
