@@ -25,6 +25,11 @@ def known(kind: str) -> list[str]:
     return sorted(_catalogue().get(kind, {}))
 
 
+def distributions() -> frozenset[str]:
+    """The first-party distributions that bring something."""
+    return frozenset(entry["distribution"] for names in _catalogue().values() for entry in names.values())
+
+
 def ways(kind: str) -> list[str]:
     """A line for each distribution that brings something of a kind: what, and how to install it."""
     by_distribution: dict[str, tuple[list[str], dict[str, str]]] = {}

@@ -98,6 +98,44 @@ def check(ctx: click.Context, as_json: bool) -> None:
     ctx.exit(1 if found else 0)
 
 
+@command.command("new")
+@click.argument("name")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    help="What it brings: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model or command; "
+    "several times for several.",
+)
+@click.option("--output", metavar="DIR", help="The folder to make; lightx2v-NAME when this is not given.")
+@click.option("--author", default="", metavar="TEXT", help="Who has the copyright.")
+@click.option(
+    "--license", "license_", type=click.Choice(["Apache-2.0", "MIT"]), default="Apache-2.0", show_default=True
+)
+@_json_option
+@click.pass_obj
+def new(
+    obj: dict[str, Any],
+    name: str,
+    kinds: tuple[str, ...],
+    output: str | None,
+    author: str,
+    license_: str,
+    as_json: bool,
+) -> None:
+    """Write a distribution NAME: a plugin with something of each KIND that works, its tests and a CI file."""
+    from lightx2v_core.cli.plugins_new import summary, write_new
+
+    made = write_new(
+        plugins_from(dict(obj["options"])), name, kinds, output=output, author=author, license_=license_
+    )
+    if as_json or obj["as_json"]:
+        _print_json(made)
+    else:
+        click.echo(summary(made))
+
+
 def problems(plugins: PluginSet) -> list[str]:
     """Plugins that do not load, names that two of them claim, and distributions that are found twice."""
     found = list(plugins.warnings)

@@ -169,7 +169,8 @@ def test_wheel_holds_the_package_and_its_licence(name: str, dists: Path) -> None
     assert {entry.split("/")[0] for entry in names if ".dist-info/" not in entry} == {DISTRIBUTIONS[name]}
     assert f"{DISTRIBUTIONS[name]}/py.typed" in names
     assert any(entry.endswith(".dist-info/licenses/LICENSE") for entry in names)
-    assert not [entry for entry in names if "/tests/" in entry or entry.endswith(".pyc")]
+    own = [entry for entry in names if not entry.startswith("lightx2v_core/scaffold/template/")]
+    assert not [entry for entry in own if "/tests/" in entry or entry.endswith(".pyc")]
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -187,6 +188,13 @@ def test_console_script() -> None:
     assert version in call(SCRIPT, "--version")
     assert version in call(sys.executable, "-m", "lightx2v_core", "--version")
     assert "wan21" in call(SCRIPT, "plugins")
+
+
+def test_a_new_plugin_comes_with_everything(tmp_path: Path) -> None:
+    call(SCRIPT, "plugins", "new", "thing", "--kind", "model", "--output", tmp_path / "thing")
+    files = {path.relative_to(tmp_path / "thing").as_posix() for path in (tmp_path / "thing").rglob("*")}
+    assert {"LICENSE", ".gitignore", ".github/workflows/tests.yml", "src/lightx2v_thing/py.typed"} <= files
+    assert not [name for name in files if "cache" in name]
 
 
 def test_run_leaves_a_video(tiny: Path, tmp_path: Path) -> None:

@@ -1,0 +1,223 @@
+"""A distribution out of the template: the hooks of the wanted kinds, and all that they reach.
+
+What belongs to a kind stands nowhere: it follows from the code. Of ``plugin.py`` the hook of the kind is kept and what
+it uses; of the other modules those that something imports that is kept; of the requirements those that are imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from lightx2v_core.hookspecs import KINDS
+from lightx2v_core.scaffold.identity import Identity
+
+_HERE = Path(__file__).parent
+_PACKAGE = "lightx2v_acme"
+_SOURCES = f"src/{_PACKAGE}/"
+_NAMES = re.compile(r"lightx2v_acme|lightx2v-acme|acme")
+_SECTION = re.compile(r"<!-- (\w+) -->\n")
+_WIDTH = 110
+#: requirements that nothing imports by name
+_TOOLS = frozenset({"lightx2v-core", "mypy", "pytest", "ruff"})
+#: licence -> the file of its text; the template has the first one
+LICENSES: Mapping[str, str] = {"Apache-2.0": "Apache-2.0.txt", "MIT": "MIT.txt"}
+
+
+@frozen(kw_only=True)
+class Wish:
+    """What a new distribution is to be."""
+
+    identity: Identity
+    kinds: tuple[str, ...]
+    license: str = "Apache-2.0"
+    #: who has the copyright; empty: its authors, without a name
+    author: str = ""
+    year: int
+    #: what ``Requires-Dist`` says of the core, such as ``>=0.1,<0.2``
+    admits: str
+
+
+def composed(wish: Wish) -> dict[str, str]:
+    """The files of the distribution: path -> text."""
+    template = dict(_template())
+    modules = _modules(template, wish.kinds)
+    kept = {path: text for path, text in template.items() if not path.endswith(".py")} | modules
+    kept["pyproject.toml"] = _project(kept["pyproject.toml"], modules, wish)
+    kept["README.md"] = _readme(kept["README.md"], wish)
+    kept["LICENSE"] = _license(wish)
+    return {path: _named(text, wish.identity) for path, text in _paths(kept, wish.identity)}
+
+
+def _template() -> Iterator[tuple[str, str]]:
+    """Path and text of every file of the template."""
+    root = _HERE / "template"
+    for file in sorted(root.rglob("*")):
+        # using the template in place leaves caches behind
+        if file.is_file() and not any(
+            part.endswith("cache__") or part.endswith("_cache") for part in file.parts
+        ):
+            yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+
+
+def _modules(template: Mapping[str, str], kinds: Sequence[str]) -> dict[str, str]:
+    """The plugin module of these kinds, their tests, and the modules that any of these imports."""
+    kept = {f"{_SOURCES}__init__.py": template[f"{_SOURCES}__init__.py"]}
+    kept[f"{_SOURCES}plugin.py"] = _shaken(template[f"{_SOURCES}plugin.py"], kinds)
+    for kind in kinds:
+        kept[f"tests/test_{kind}.py"] = template[f"tests/test_{kind}.py"]
+    waiting = list(kept.values())
+    while waiting:
+        for module in _imported(waiting.pop()):
+            path = f"src/{module.replace('.', '/')}.py"
+            if path in template and path not in kept:
+                kept[path] = template[path]
+                waiting.append(template[path])
+    return kept
+
+
+def _imported(source: str) -> Iterator[str]:
+    """The modules that a source imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
+
+
+def _shaken(source: str, kinds: Sequence[str]) -> str:
+    """The part of a module that the hooks of some kinds reach, with the imports that this part needs."""
+    lines = source.splitlines(keepends=True)
+    body = ast.parse(source).body
+    first = next(index for index, node in enumerate(body) if isinstance(node, ast.FunctionDef | ast.ClassDef))
+    definitions = {
+        node.name: node for node in body[first:] if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    assert len(definitions) == len(body) - first, (
+        "behind its imports the plugin module has functions and classes only"
+    )
+    reached: set[str] = set()
+    waiting = [KINDS[kind][0] for kind in kinds]
+    while waiting:
+        name = waiting.pop()
+        if name in definitions and name not in reached:
+            reached.add(name)
+            waiting += _used(definitions[name])
+    used = {word for name in reached for word in _used(definitions[name])}
+    docstring = ast.get_source_segment(source, body[0]) or ""
+    parts = [docstring, *_imports(body[1:first], used)]
+    text = "\n\n".join(parts) + "\n"
+    for name, node in definitions.items():
+        if name in reached:
+            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            text += "\n\n" + "".join(lines[start - 1 : node.end_lineno])
+    return text
+
+
+def _used(node: ast.AST) -> list[str]:
+    return [item.id for item in ast.walk(node) if isinstance(item, ast.Name)]
+
+
+def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> list[str]:
+    """Groups of imports as source, each without what is not used; a group ends where the template has an empty line."""
+    groups: list[list[str]] = []
+    end = 0
+    for node in nodes:
+        if node.lineno > end + 1 or not groups:
+            groups.append([])
+        end = node.end_lineno or node.lineno
+        if isinstance(node, ast.If):
+            inside = _imports(node.body, used, indent + "    ")
+            if inside:
+                groups[-1].append(f"{indent}if {ast.unparse(node.test)}:\n" + "\n\n".join(inside))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            # whether TYPE_CHECKING is needed shows when the rest is known
+            always = getattr(node, "module", "") == "__future__"
+            names = [
+                alias
+                for alias in node.names
+                if always or (alias.asname or alias.name).partition(".")[0] in used
+            ]
+            if names:
+                groups[-1].append(_import(node, [ast.unparse(alias) for alias in names], indent))
+    found = ["\n".join(group) for group in groups if group]
+    if (
+        not indent
+        and any(group.startswith("if TYPE_CHECKING") for group in found)
+        and "TYPE_CHECKING" not in used
+    ):
+        return _imports(nodes, {*used, "TYPE_CHECKING"})
+    return found
+
+
+def _import(node: ast.Import | ast.ImportFrom, names: Sequence[str], indent: str) -> str:
+    """An import statement as the formatter writes it."""
+    if isinstance(node, ast.Import):
+        return "\n".join(f"{indent}import {name}" for name in names)
+    line = f"{indent}from {node.module} import {', '.join(names)}"
+    if len(line) <= _WIDTH:
+        return line
+    return "\n".join(
+        [f"{indent}from {node.module} import (", *(f"{indent}    {name}," for name in names), f"{indent})"]
+    )
+
+
+def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
+    """``pyproject.toml`` with the requirements that something imports."""
+    needed = {name.partition(".")[0] for source in modules.values() for name in _imported(source)}
+
+    def requirement(match: re.Match[str]) -> str:
+        name = re.split(r"[^\w-]", match[1])[0]
+        if name == "lightx2v-core":
+            return f'    "{name}{wish.admits}",\n'
+        return match[0] if name in _TOOLS or name in needed else ""
+
+    text = re.sub(r'    "([^"]+)",\n', requirement, text)
+    author = wish.author or f"The authors of {wish.identity.distribution}"
+    for old, new in (
+        ('license = "Apache-2.0"', f'license = "{wish.license}"'),
+        ('name = "The authors of lightx2v-acme"', f"name = {_quoted(author)}"),
+        ('"A plugin of lightx2v-core"', f'"{_words(wish.kinds)} for lightx2v-core"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A TOML string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _words(kinds: Sequence[str]) -> str:
+    words = [("LoRA applier" if kind == "lora_applier" else kind.replace("_", " ")) for kind in kinds]
+    listed = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    article = "An" if listed[0] in "aeiou" else "A"
+    return f"{article} {listed}"
+
+
+def _readme(text: str, wish: Wish) -> str:
+    parts = _SECTION.split(text)
+    sections = zip(parts[1::2], parts[2::2], strict=True)
+    kept = [section for name, section in sections if name == "all" or name in wish.kinds]
+    return "".join([parts[0], *kept]).replace("Licence: Apache-2.0", f"Licence: {wish.license}")
+
+
+def _license(wish: Wish) -> str:
+    text = (_HERE / "licenses" / LICENSES[wish.license]).read_text(encoding="utf-8")
+    holder = wish.author or f"the authors of {wish.identity.distribution}"
+    return text.replace("YEAR HOLDER", f"{wish.year} {holder}")
+
+
+def _paths(kept: Mapping[str, str], identity: Identity) -> Iterable[tuple[str, str]]:
+    return ((path.replace(_PACKAGE, identity.package), text) for path, text in kept.items())
+
+
+def _named(text: str, identity: Identity) -> str:
+    names = {_PACKAGE: identity.package, "lightx2v-acme": identity.distribution, "acme": identity.name}
+    return _NAMES.sub(lambda match: names[match[0]], text)

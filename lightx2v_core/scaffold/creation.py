@@ -1,0 +1,60 @@
+"""Writes a new distribution: the whole folder or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightx2v_core.errors import OutputError, RequestError
+
+
+def admitting(version: str) -> str:
+    """What a plugin written for a core of this version admits: its minor version, since the next one may drop what was
+    deprecated in this one. A core before its release is the least that is admitted."""
+    from packaging.version import Version
+
+    this = Version(version)
+    least = str(this) if this.is_prerelease else f"{this.major}.{this.minor}"
+    return f">={least},<{this.major}.{this.minor + 1}"
+
+
+def check_new(folder: Path) -> None:
+    """``RequestError`` when there is something at ``folder`` already, or no place to make it in."""
+    if os.path.lexists(folder):
+        raise RequestError(f"{str(folder)!r} exists already; give another --output, or remove it")
+    if not folder.absolute().parent.is_dir():
+        raise RequestError(
+            f"{str(folder.absolute().parent)!r} is no folder, so {folder.name!r} cannot be made in it"
+        )
+
+
+def create(folder: Path, contents: Mapping[str, str]) -> None:
+    """Make ``folder`` with these files (path -> text). It appears when all of them are written; ``OutputError`` when
+    that fails, and then nothing is left."""
+    check_new(folder)
+    try:
+        # beside its place, so that the last step is one renaming
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+        try:
+            for path, text in contents.items():
+                file = work / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8", newline="\n")
+            work.chmod(0o777 & ~_umask())  # mkdtemp is for its owner only
+            check_new(folder)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as exc:
+        reason = exc.strerror or exc
+        raise OutputError(f"{str(folder)!r} could not be written: {reason}; nothing was left behind") from exc
+
+
+def _umask() -> int:
+    """The process has no way to ask for it but to set it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

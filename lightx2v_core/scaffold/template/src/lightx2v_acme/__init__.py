@@ -1,0 +1,1 @@
+"""A plugin of lightx2v-core."""

@@ -1,0 +1,108 @@
+"""What a checkpoint is, what it runs with and what it takes: known from headers alone. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+from attrs import asdict
+from lightx2v_core.api import (
+    DTYPE_BYTES,
+    CheckpointFacts,
+    Defaults,
+    Geometry,
+    MemoryNeed,
+    Recognition,
+    RequestError,
+    Target,
+)
+
+from lightx2v_acme.shapes import (
+    HEAD_DIM,
+    STRIDE,
+    TEXT_LENGTH,
+    Sizes,
+    expected,
+    sizes_from,
+)
+
+if TYPE_CHECKING:
+    from lightx2v_acme.plugin import ModelOptions
+
+
+def recognise(facts: CheckpointFacts) -> Recognition | str:
+    """The variant in a folder, or why it is none of this family."""
+    try:
+        sizes = sizes_from(facts.headers["denoiser"].shapes)
+    except ValueError as exc:
+        return str(exc)
+    tensors = expected(sizes)
+    return Recognition(
+        variant=f"acme-{sizes.depth}x{sizes.width}",
+        summary=f"text-to-video, {sizes.depth} blocks of width {sizes.width}",
+        tasks=("t2v",),
+        components=tuple(tensors),
+        architecture=asdict(sizes),
+        expected=tensors,
+        head_dim=HEAD_DIM,
+        blocks={"denoiser": sizes.blocks},
+    )
+
+
+def defaults(_recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
+    """What is used where a user says nothing."""
+    width, height = size or (64, 64)
+    return Defaults(
+        width=width,
+        height=height,
+        frames=9,
+        fps=8,
+        steps=20,
+        shift=3.0,
+        guide_scale=(4.0,),
+        scheduler="euler",
+        negative_prompt="",
+    )
+
+
+def geometry(recognition: Recognition, target: Target) -> Geometry:
+    """Latents [C, F, h, w], one for each frame and 8 x 8 pixels. ``RequestError`` for sides that do not divide."""
+    problems = [
+        f"{name} must be divisible by {STRIDE}: instead of {value} use {max(value // STRIDE, 1) * STRIDE} or "
+        f"{(value // STRIDE + 1) * STRIDE}"
+        for name, value in (("width", target.width), ("height", target.height))
+        if value % STRIDE
+    ]
+    if problems:
+        raise RequestError(f"{recognition.variant}: {'; '.join(problems)}")
+    rows, columns = target.height // STRIDE, target.width // STRIDE
+    return Geometry(
+        latent_shape=(recognition.architecture["channels"], target.frames, rows, columns),
+        tokens=target.frames * rows * columns,
+        width=target.width,
+        height=target.height,
+        frames=target.frames,
+    )
+
+
+def memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: ModelOptions
+) -> Mapping[str, MemoryNeed]:
+    """Bytes of weights, exactly, and of the widest layer with its input and output."""
+    sizes = Sizes(**recognition.architecture)
+    frames = min(options.decode_frames, shape.frames)
+    unit = DTYPE_BYTES[dtype]
+    units = {"text_encoder": unit, "denoiser": unit, "decoder": DTYPE_BYTES["float32"]}
+    values = {
+        "text_encoder": TEXT_LENGTH * sizes.text_width * 3,
+        "denoiser": (shape.tokens + TEXT_LENGTH) * sizes.width * 10,
+        "decoder": frames * shape.width * shape.height * 3 * 3,
+    }
+    return {
+        name: MemoryNeed(
+            weights=units[name] * sum(prod(tensor) for tensor in tensors.values()),
+            activations=units[name] * values[name],
+        )
+        for name, tensors in recognition.expected.items()
+    }

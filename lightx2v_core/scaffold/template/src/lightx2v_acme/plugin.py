@@ -1,0 +1,333 @@
+"""What this plugin brings. The core imports this module whenever plugins are listed, so nothing heavy is imported here:
+packages such as torch are imported inside the functions that build something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from attrs import validators as v
+from lightx2v_core.api import (
+    AttentionSpec,
+    BuildContext,
+    CommandSpec,
+    ComponentSpec,
+    Header,
+    LoraApplierSpec,
+    ModelSpec,
+    NoOptions,
+    OffloaderSpec,
+    QuantizerSpec,
+    SchedulerSpec,
+    TaskSpec,
+    WeightLoaderSpec,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    import click
+    from lightx2v_core.api import (
+        Attention,
+        CheckpointFacts,
+        Defaults,
+        Geometry,
+        LoraApplier,
+        MemoryNeed,
+        ModelParts,
+        Offloader,
+        OffloadForecast,
+        Quantizer,
+        Recognition,
+        Scheduler,
+        SchedulerContext,
+        Target,
+        VideoModel,
+        WeightSource,
+        Workload,
+    )
+
+
+def _read_header(path: Path) -> Header:
+    from lightx2v_acme.archive import read_header
+
+    return read_header(path)
+
+
+def _build_weight_loader(_options: NoOptions, _ctx: BuildContext) -> Callable[[Header], WeightSource]:
+    from lightx2v_acme.archive import ArchiveSource
+
+    return ArchiveSource
+
+
+@hookimpl
+def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
+    return [
+        WeightLoaderSpec(
+            name="acme",
+            summary="archives of numpy.savez, read member by member",
+            suffixes=(".npz",),
+            read_header=_read_header,
+            build=_build_weight_loader,
+        )
+    ]
+
+
+@frozen(kw_only=True)
+class QuantizerOptions:
+    """Options of the quantizer."""
+
+    #: layers that stay as they are
+    keep: tuple[str, ...] = ()
+    #: the only layers that are taken; empty: all
+    only: tuple[str, ...] = ()
+    #: rows of a weight that are in the compute dtype at once
+    rows: int = field(default=4096, validator=v.ge(1))
+
+
+def _build_quantizer(options: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+    from lightx2v_acme.codes import RowCodes
+
+    return RowCodes(options.rows)
+
+
+def _made(_options: QuantizerOptions) -> str:
+    return "int8-channel"
+
+
+@hookimpl
+def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
+    return [
+        QuantizerSpec(
+            name="acme",
+            summary="int8 weights that are never decoded as a whole, on any device",
+            config=QuantizerOptions,
+            formats=frozenset({"int8-channel"}),
+            makes=_made,
+            exact=True,
+            build=_build_quantizer,
+        )
+    ]
+
+
+@frozen(kw_only=True)
+class AttentionOptions:
+    """Options of the attention backend."""
+
+    #: keys whose scores are held at once
+    chunk: int = field(default=1024, validator=v.ge(1))
+
+
+def _build_attention(options: AttentionOptions, _ctx: BuildContext) -> Attention:
+    from lightx2v_acme.kernel import Streaming
+
+    return Streaming(options.chunk)
+
+
+@hookimpl
+def lightx2v_attention_backends() -> list[AttentionSpec[AttentionOptions]]:
+    return [
+        AttentionSpec(
+            name="acme",
+            summary="exact attention in chunks of keys, with a running softmax",
+            config=AttentionOptions,
+            build=_build_attention,
+            # below the core's own: `auto` never takes it, a configuration has to name it
+            priority=-1,
+        )
+    ]
+
+
+def _build_offloader(_options: NoOptions, ctx: BuildContext) -> Offloader:
+    from lightx2v_acme.store import HostStore
+
+    return HostStore(ctx.device.torch_name)
+
+
+def _forecast(_options: NoOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+    """What `plan` shows: on the device one block and the rest of each component, everything in host memory."""
+    from lightx2v_core.api import OffloadForecast
+
+    kept = [load.weights - sum(load.blocks) + max(load.blocks, default=0) for load in loads]
+    moved = sum(load.passes * sum(load.blocks) for load in loads)
+    return OffloadForecast(
+        weights=max(kept, default=0),
+        activations=max((load.activations for load in loads), default=0),
+        host=sum(load.weights for load in loads),
+        moved=moved,
+        exposed=moved / ctx.speeds.copy,
+        detail="one block at a time",
+    )
+
+
+@hookimpl
+def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
+    return [
+        OffloaderSpec(
+            name="acme",
+            summary="weights in host memory, one block at a time on the device",
+            build=_build_offloader,
+            forecast=_forecast,
+        )
+    ]
+
+
+@frozen(kw_only=True)
+class LoraOptions:
+    """Options of the LoRA applier."""
+
+    #: the most that all adapters together may change a tensor, as a part of its norm; None: any change
+    limit: float | None = field(default=None, validator=v.optional(v.gt(0)))
+
+
+def _build_lora_applier(options: LoraOptions, _ctx: BuildContext) -> LoraApplier:
+    from lightx2v_acme.bounded import Bounded
+
+    return Bounded(options.limit)
+
+
+@hookimpl
+def lightx2v_lora_appliers() -> list[LoraApplierSpec[LoraOptions]]:
+    return [
+        LoraApplierSpec(
+            name="acme",
+            summary="merges LoRA files, and bounds what they change",
+            config=LoraOptions,
+            build=_build_lora_applier,
+        )
+    ]
+
+
+@frozen(kw_only=True)
+class SchedulerOptions:
+    """Options of the scheduler."""
+
+    #: velocities that a step extrapolates from; 1 is Euler's rule
+    order: int = field(default=2, validator=[v.ge(1), v.le(3)])
+
+
+def _build_scheduler(options: SchedulerOptions, ctx: SchedulerContext) -> Scheduler:
+    from lightx2v_acme.rule import Multistep
+
+    return Multistep(steps=ctx.steps, shift=ctx.shift, start=ctx.start, order=options.order)
+
+
+@hookimpl
+def lightx2v_schedulers() -> list[SchedulerSpec[SchedulerOptions]]:
+    return [
+        SchedulerSpec(
+            name="acme",
+            summary="Adams-Bashforth steps on the noise levels of flow matching",
+            config=SchedulerOptions,
+            build=_build_scheduler,
+        )
+    ]
+
+
+@frozen(kw_only=True)
+class ModelOptions:
+    """Options of the model."""
+
+    #: frames that are decoded at once
+    decode_frames: int = field(default=8, validator=v.ge(1))
+
+
+def _components() -> tuple[ComponentSpec, ...]:
+    """Where the files are, and which tensors only such a file holds. Shards, quantized files and folders by precision
+    are found by the core."""
+    return (
+        ComponentSpec(
+            name="text_encoder",
+            summary="byte-level text encoder",
+            files=("acme-text_encoder*.safetensors", "*.safetensors"),
+            signature=("letters.weight", "neighbours.weight"),
+        ),
+        ComponentSpec(
+            name="denoiser",
+            summary="transformer over latents and text",
+            files=("acme-denoiser*.safetensors", "*.safetensors"),
+            signature=("into.weight", "place.weight", "blocks.0.joined.weight"),
+            main=True,
+        ),
+        ComponentSpec(
+            name="decoder",
+            summary="decoder from latents to frames",
+            files=("acme-decoder*.safetensors", "*.safetensors"),
+            signature=("patch.weight", "patch.bias"),
+        ),
+    )
+
+
+def _recognise(facts: CheckpointFacts) -> Recognition | str:
+    from lightx2v_acme.checkpoint import recognise
+
+    return recognise(facts)
+
+
+def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
+    from lightx2v_acme.checkpoint import defaults
+
+    return defaults(recognition, task, size)
+
+
+def _geometry(recognition: Recognition, target: Target) -> Geometry:
+    from lightx2v_acme.checkpoint import geometry
+
+    return geometry(recognition, target)
+
+
+def _memory(
+    recognition: Recognition, shape: Geometry, dtype: str, options: ModelOptions
+) -> Mapping[str, MemoryNeed]:
+    from lightx2v_acme.checkpoint import memory
+
+    return memory(recognition, shape, dtype, options)
+
+
+def _build_model(options: ModelOptions, parts: ModelParts) -> VideoModel:
+    from lightx2v_acme.pipeline import Pipeline
+
+    return Pipeline(options, parts)
+
+
+def _write_tiny(folder: Path, seed: int) -> None:
+    from lightx2v_acme.tiny import write_tiny
+
+    write_tiny(folder, seed)
+
+
+@hookimpl
+def lightx2v_models() -> list[ModelSpec[ModelOptions]]:
+    return [
+        ModelSpec(
+            name="acme",
+            summary="a small text-to-video model",
+            config=ModelOptions,
+            tasks={"t2v": TaskSpec()},
+            components=_components(),
+            recognise=_recognise,
+            defaults=_defaults,
+            geometry=_geometry,
+            memory=_memory,
+            build=_build_model,
+            write_tiny=_write_tiny,
+        )
+    ]
+
+
+def _load_command() -> click.Command:
+    from lightx2v_acme.records import command
+
+    return command
+
+
+@hookimpl
+def lightx2v_commands() -> list[CommandSpec[NoOptions]]:
+    return [
+        CommandSpec(
+            name="acme",
+            summary="a table of the runs in a folder",
+            load=_load_command,
+        )
+    ]

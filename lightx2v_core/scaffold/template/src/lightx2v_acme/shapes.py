@@ -1,0 +1,78 @@
+"""Sizes of the networks, and the tensors that a checkpoint of these sizes holds. No torch here: planning reads this.
+
+A checkpoint is three files, and has no file that describes it: every size follows from the shapes of its tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+#: pixels along the side of a latent
+STRIDE = 8
+HEAD_DIM = 32
+#: bytes of a prompt that are read
+TEXT_LENGTH = 64
+#: width of the sines and cosines of a timestep and of a place
+WAVES = 48
+
+
+@frozen(kw_only=True)
+class Sizes:
+    """Sizes of all three networks."""
+
+    width: int
+    depth: int
+    channels: int
+    text_width: int
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Prefixes of the blocks in running order."""
+        return tuple(f"blocks.{index}" for index in range(self.depth))
+
+
+def sizes_from(shapes: Shapes) -> Sizes:
+    """The sizes of a denoiser with these tensors. ``ValueError`` when there is none."""
+    for name in ("into.weight", "text.weight"):
+        if len(shapes.get(name, ())) != 2:
+            raise ValueError(f"there is no matrix {name!r}")
+    width, channels = shapes["into.weight"]
+    if width % HEAD_DIM:
+        raise ValueError(f"into.weight has {width} rows, which is no multiple of {HEAD_DIM}")
+    depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
+    return Sizes(width=width, depth=depth, channels=channels, text_width=shapes["text.weight"][1])
+
+
+def expected(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Component -> its tensors with their shapes."""
+    width = sizes.width
+    denoiser = {
+        **_linear("into", width, sizes.channels),
+        **_linear("text", width, sizes.text_width),
+        **_linear("place", width, 3 * WAVES),
+        **_linear("time", width, WAVES),
+        **_linear("out", sizes.channels, width),
+    }
+    for block in sizes.blocks:
+        denoiser |= {
+            **_linear(f"{block}.qkv", 3 * width, width),
+            **_linear(f"{block}.joined", width, width),
+            **_linear(f"{block}.up", 4 * width, width),
+            **_linear(f"{block}.down", width, 4 * width),
+        }
+    return {
+        "text_encoder": {
+            "letters.weight": (256, sizes.text_width),
+            **_linear("neighbours", sizes.text_width, sizes.text_width),
+        },
+        "denoiser": denoiser,
+        "decoder": _linear("patch", 3 * STRIDE**2, sizes.channels),
+    }
+
+
+def _linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}

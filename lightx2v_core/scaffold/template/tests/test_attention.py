@@ -1,0 +1,19 @@
+"""The contract of attention backends, at several sizes of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lightx2v_core.testing.contracts import AttentionContract
+
+
+class TestAttention(AttentionContract):
+    use = "acme"
+
+
+class TestAttentionInSmallChunks(AttentionContract):
+    """Chunks that do not divide the keys."""
+
+    use = "acme"
+    options: ClassVar[Mapping[str, Any]] = {"chunk": 5}
