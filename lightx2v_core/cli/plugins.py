@@ -105,8 +105,8 @@ def check(ctx: click.Context, as_json: bool) -> None:
     "kinds",
     multiple=True,
     metavar="KIND",
-    help="What it brings: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model or command; "
-    "several times for several.",
+    help="What it brings: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model, command or "
+    "checkpoint; several times for several.",
 )
 @click.option("--output", metavar="DIR", help="The folder to make; lightx2v-NAME when this is not given.")
 @click.option("--author", default="", metavar="TEXT", help="Who has the copyright.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -19,6 +19,8 @@ from lightx2v_core.scaffold.identity import Identity
 _HERE = Path(__file__).parent
 _PACKAGE = "lightx2v_acme"
 _SOURCES = f"src/{_PACKAGE}/"
+#: the weights of the checkpoint
+_WEIGHTS = f"{_SOURCES}files/"
 _NAMES = re.compile(r"lightx2v_acme|lightx2v-acme|acme")
 _SECTION = re.compile(r"<!-- (\w+) -->\n")
 _WIDTH = 110
@@ -42,26 +44,31 @@ class Wish:
     admits: str
 
 
-def composed(wish: Wish) -> dict[str, str]:
-    """The files of the distribution: path -> text."""
-    template = dict(_template())
-    modules = _modules(template, wish.kinds)
-    kept = {path: text for path, text in template.items() if not path.endswith(".py")} | modules
+def composed(wish: Wish) -> dict[str, bytes]:
+    """The files of the distribution: path -> content, text as UTF-8."""
+    template = _template()
+    texts = {path: data.decode() for path, data in template.items() if not path.startswith(_WEIGHTS)}
+    modules = _modules(texts, wish.kinds)
+    kept = {path: text for path, text in texts.items() if not path.endswith(".py")} | modules
     kept["pyproject.toml"] = _project(kept["pyproject.toml"], modules, wish)
     kept["README.md"] = _readme(kept["README.md"], wish)
     kept["LICENSE"] = _license(wish)
-    return {path: _named(text, wish.identity) for path, text in _paths(kept, wish.identity)}
+    found = {path: _named(text, wish.identity).encode() for path, text in kept.items()}
+    if "checkpoint" in wish.kinds:
+        found |= {path: data for path, data in template.items() if path.startswith(_WEIGHTS)}
+    return {_named(path, wish.identity): data for path, data in found.items()}
 
 
-def _template() -> Iterator[tuple[str, str]]:
-    """Path and text of every file of the template."""
+def _template() -> dict[str, bytes]:
+    """Path and content of every file of the template."""
     root = _HERE / "template"
+    found = {}
     for file in sorted(root.rglob("*")):
-        # using the template in place leaves caches behind
-        if file.is_file() and not any(
-            part.endswith("cache__") or part.endswith("_cache") for part in file.parts
-        ):
-            yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+        path = file.relative_to(root)
+        # installing compiles the modules, and using the template in place leaves caches behind
+        if file.is_file() and not any(part.endswith(("cache__", "_cache")) for part in path.parts):
+            found[path.as_posix()] = file.read_bytes()
+    return found
 
 
 def _modules(template: Mapping[str, str], kinds: Sequence[str]) -> dict[str, str]:
@@ -212,10 +219,6 @@ def _license(wish: Wish) -> str:
     text = (_HERE / "licenses" / LICENSES[wish.license]).read_text(encoding="utf-8")
     holder = wish.author or f"the authors of {wish.identity.distribution}"
     return text.replace("YEAR HOLDER", f"{wish.year} {holder}")
-
-
-def _paths(kept: Mapping[str, str], identity: Identity) -> Iterable[tuple[str, str]]:
-    return ((path.replace(_PACKAGE, identity.package), text) for path, text in kept.items())
 
 
 def _named(text: str, identity: Identity) -> str:

@@ -31,18 +31,18 @@ def check_new(folder: Path) -> None:
         )
 
 
-def create(folder: Path, contents: Mapping[str, str]) -> None:
-    """Make ``folder`` with these files (path -> text). It appears when all of them are written; ``OutputError`` when
+def create(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make ``folder`` with these files (path -> content). It appears when all of them are written; ``OutputError`` when
     that fails, and then nothing is left."""
     check_new(folder)
     try:
         # beside its place, so that the last step is one renaming
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
         try:
-            for path, text in contents.items():
+            for path, data in contents.items():
                 file = work / path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8", newline="\n")
+                file.write_bytes(data)
             work.chmod(0o777 & ~_umask())  # mkdtemp is for its owner only
             check_new(folder)
             work.rename(folder)

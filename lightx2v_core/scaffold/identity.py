@@ -60,10 +60,13 @@ def identity(text: str) -> Identity:
 
 
 def kinds_from(words: Iterable[str]) -> tuple[str, ...]:
-    """Kinds by their names, in the order of the hooks and each once. ``PluginError`` for a word that means none."""
+    """Kinds by their names, in the order of the hooks and each once; a checkpoint comes with its model. ``PluginError``
+    for a word that means none."""
     asked = {_kind(word) for word in words}
     if not asked:
         raise PluginError(f"say what the plugin brings: --kind {'|'.join(KINDS)} (several times for several)")
+    if "checkpoint" in asked:  # of a model that knows it, which here is the plugin's own
+        asked.add("model")
     return tuple(kind for kind in KINDS if kind in asked)
 
 

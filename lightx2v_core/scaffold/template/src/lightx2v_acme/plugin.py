@@ -12,6 +12,7 @@ from attrs import validators as v
 from lightx2v_core.api import (
     AttentionSpec,
     BuildContext,
+    CheckpointSpec,
     CommandSpec,
     ComponentSpec,
     Header,
@@ -329,5 +330,22 @@ def lightx2v_commands() -> list[CommandSpec[NoOptions]]:
             name="acme",
             summary="a table of the runs in a folder",
             load=_load_command,
+        )
+    ]
+
+
+def _folder() -> Path:
+    return Path(__file__).with_name("files")
+
+
+@hookimpl
+def lightx2v_checkpoints() -> list[CheckpointSpec[NoOptions]]:
+    return [
+        CheckpointSpec(
+            name="acme",
+            summary="a tiny checkpoint with random weights",
+            folder=_folder,
+            # what holds where nobody says otherwise
+            settings={"sampling": {"size": "64x64", "frames": 9, "steps": 8}},
         )
     ]

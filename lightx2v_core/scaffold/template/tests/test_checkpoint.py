@@ -1,0 +1,18 @@
+"""The contract of checkpoints that come with plugins, and a run of this one."""
+
+from __future__ import annotations
+
+import torch
+from lightx2v_core import load
+from lightx2v_core.testing.contracts import CheckpointContract
+
+
+class TestCheckpoint(CheckpointContract):
+    use = "acme"
+
+
+def test_its_name_is_a_model_path() -> None:
+    with load("acme") as pipeline:
+        found = pipeline.generate(prompt="a fox", steps=1, frames=2, seed=1)
+    assert found.frames.shape == (3, 2, 64, 64)
+    assert torch.isfinite(found.frames).all()
