@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Workload,
     )
     from lightx2v_core.lora.delta import changed, delta, read_factors
+    from lightx2v_core.positioned import OpenFiles, PositionedSource
     from lightx2v_core.protocols import (
         Adapter,
         Attention,
@@ -103,6 +104,7 @@ _LATER = {
         "facts",
     ),
     **dict.fromkeys(("CodeQuantizer", "StoredLinear"), "stored"),
+    **dict.fromkeys(("OpenFiles", "PositionedSource"), "positioned"),
     **dict.fromkeys(("decode_weight", "encode_weight", "token_codes"), "codes"),
     **dict.fromkeys(
         (
@@ -168,10 +170,12 @@ __all__ = [
     "OffloadForecast",
     "Offloader",
     "OffloaderSpec",
+    "OpenFiles",
     "OutputError",
     "PhaseDone",
     "PhaseStarted",
     "PluginError",
+    "PositionedSource",
     "Progress",
     "Quantizer",
     "QuantizerOptions",

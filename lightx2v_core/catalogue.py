@@ -20,6 +20,14 @@ def provider(kind: str, name: str) -> str:
     return f"{kind} {name!r} is provided by {entry['distribution']}: pip install {install(entry)}"
 
 
+def reader(suffix: str) -> str:
+    """How to get a loader of files that end so, in words; empty when nobody is known to have one."""
+    for entry in _catalogue().get("weight_loader", {}).values():
+        if suffix in entry["suffixes"]:
+            return f"{entry['distribution']} reads {suffix} files: pip install {install(entry)}"
+    return ""
+
+
 def known(kind: str) -> list[str]:
     """The names of a kind that some distribution brings."""
     return sorted(_catalogue().get(kind, {}))
@@ -42,7 +50,7 @@ def ways(kind: str) -> list[str]:
     ]
 
 
-def install(entry: dict[str, str]) -> str:
+def install(entry: dict[str, Any]) -> str:
     """What pip is asked for."""
     return f"'lightx2v-core[{entry['extra']}]'"
 

@@ -20,7 +20,7 @@ from lightx2v_core.errors import CheckpointError, PluginError
 from lightx2v_core.facts import MemoryNeed
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
-from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES
+from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES, scheme_of
 from lightx2v_core.specs import WISH, BuildContext, ComponentSpec, QuantizerSpec
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
 
@@ -152,6 +152,7 @@ def _component(
                 f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
             )
         return Quantized()
+    _check_scheme(section, stored)
     section = translated(section, registry)
     limits = _readers(part, stored) if stored else _makers if own else no_limits
     try:
@@ -179,6 +180,22 @@ def _component(
     }
     note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
     return Quantized(chosen=chosen, said=True, made=made, target=target, notes=(note,))
+
+
+def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
+    """``PluginError`` for a scheme that names a type of blocks of which a file has none. Kernels refuse what else is
+    stored in another way; one that decodes blocks takes them all."""
+    schemes = [(name, found) for name in section.use if (found := scheme_of(name)) is not None]
+    for name, scheme in schemes:
+        packed = [layer for layer in stored.values() if layer.weight.block is not None]
+        if "gguf" not in scheme.kernels or not packed or len(section.use) > 1:
+            continue
+        if not any(layer.format.startswith(scheme.format) for layer in packed):
+            kinds = ", ".join(sorted({layer.format for layer in packed}))
+            raise PluginError(
+                f"quantizer {name!r} is for weights in {scheme.format}, and {packed[0].weight.file.name} holds "
+                f"{packed[0].weight.name} in {packed[0].format} (in all: {kinds}); leave it out or give the other file"
+            )
 
 
 def _unsaid(

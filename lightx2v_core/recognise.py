@@ -154,8 +154,10 @@ def loader_for(registry: Registry, path: Path) -> Provided:
         suffixes.update(item.spec.suffixes)
     if unusable:
         raise CheckpointError(f"no usable weight loader for {path.name}: {' | '.join(unusable)}")
+    brought = catalogue.reader(path.suffix.lower())
     raise CheckpointError(
         f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
+        f"{'; ' if brought else ''}{brought}"
     )
 
 

@@ -39,6 +39,7 @@ class Kernel:
 KERNELS: Mapping[str, Kernel] = {
     "fp8-vllm": Kernel(formats=("fp8-channel",), extra="vllm"),
     "int8-vllm": Kernel(formats=("int8-channel",), extra="vllm"),
+    "gguf": Kernel(formats=("gguf-",), extra="gguf"),
 }
 
 
@@ -73,11 +74,19 @@ SCHEMES: Mapping[str, Scheme] = {
     "mxfp8": _vendor("mxfp8", "the package lightx2v_kernel"),
     "int4-g128-marlin": _vendor("int4", "vLLM's Marlin kernels for int4"),
     **{
-        f"gguf-{kind}": _vendor(f"gguf-{kind.lower().removesuffix('_s').removesuffix('_m')}", "a decoder of GGUF files")
+        f"gguf-{kind}": Scheme(format=f"gguf-{kind.lower().removesuffix('_s').removesuffix('_m')}", kernels=("gguf",))
         for kind in ("Q8_0", "Q6_K", "Q5_K_S", "Q5_K_M", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q4_0", "Q4_1", "Q3_K_S",
-                     "Q3_K_M", "Q2_K", "BF16")
+                     "Q3_K_M", "Q2_K")
     },
+    # plain weights in a GGUF file, for which there is nothing to do
+    "gguf-BF16": Scheme(format="", kernels=("gguf",)),
 }  # fmt: skip
+
+
+def scheme_of(name: str) -> Scheme | None:
+    """What a name means, of either kind; ``None`` when it is that of no scheme."""
+    return SCHEMES.get(MM_TYPES.get(name, name))
+
 
 #: ``mm_config.mm_type`` of earlier configurations -> the scheme that it became
 MM_TYPES: Mapping[str, str] = {

@@ -27,9 +27,9 @@ class StoredLinear(nn.Module):
         self.dtype = plain.weight.dtype
         self.format = layer.format
         info = layer.weight
-        dtype = getattr(torch, info.dtype)
+        dtype = getattr(torch, info.stored_dtype)
         with torch.device("meta"):
-            self.weight = nn.Parameter(torch.empty(info.shape, dtype=dtype), requires_grad=False)
+            self.weight = nn.Parameter(torch.empty(info.stored_shape, dtype=dtype), requires_grad=False)
             scale = layer.tensors.get("weight_scale")
             self.register_buffer(
                 "weight_scale", None if scale is None else torch.empty(scale.shape, dtype=torch.float32)

@@ -16,24 +16,22 @@ DTYPE_BYTES: Mapping[str, int] = {
     "uint16": 2, "uint8": 1, "bool": 1, "complex64": 8,
 }  # fmt: skip
 
-#: the block types of GGML -> elements and bytes of a block, which lies along the last axis
-#: (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md)
-BLOCK_DTYPES: Mapping[str, tuple[int, int]] = {
-    "q4_0": (32, 18), "q4_1": (32, 20), "q5_0": (32, 22), "q5_1": (32, 24), "q8_0": (32, 34),
-    "q2_k": (256, 84), "q3_k": (256, 110), "q4_k": (256, 144), "q5_k": (256, 176), "q6_k": (256, 210),
-}  # fmt: skip
-
 
 @frozen(kw_only=True)
 class TensorInfo:
-    """A tensor in a file: shape, torch dtype name, and where its bytes are."""
+    """A tensor in a file: shape, dtype, and where its bytes are."""
 
     name: str
+    #: of its values
     shape: tuple[int, ...]
+    #: torch's name; for values that are packed in blocks the name of their format, such as ``gguf-q8_0``
     dtype: str
     file: Path
     #: first byte in the file, or None when only the loader knows
     offset: int | None = None
+    #: values and bytes of a block, for values that are packed together: in their order, whatever the shape. Such a
+    #: tensor is read as uint8 [blocks, bytes of a block]
+    block: tuple[int, int] | None = None
 
     @property
     def elements(self) -> int:
@@ -41,10 +39,17 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        if self.dtype in BLOCK_DTYPES:
-            elements, size = BLOCK_DTYPES[self.dtype]
-            return self.elements // elements * size
-        return self.elements * DTYPE_BYTES[self.dtype]
+        return prod(self.stored_shape) * DTYPE_BYTES[self.stored_dtype]
+
+    @property
+    def stored_dtype(self) -> str:
+        """Torch's name of the dtype that the tensor is read in."""
+        return self.dtype if self.block is None else "uint8"
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape that the tensor is read in."""
+        return self.shape if self.block is None else (self.elements // self.block[0], self.block[1])
 
 
 @frozen(kw_only=True)

@@ -26,7 +26,10 @@ for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
         for spec in getattr(plugin, hook, list)():
             names = [spec.name, *getattr(spec, "aliases", ())]
             for name in names:
-                found.setdefault(kind, {})[name] = {"name": spec.name, "extra": extra}
+                entry = {"name": spec.name, "extra": extra}
+                if kind == "weight_loader":
+                    entry["suffixes"] = spec.suffixes
+                found.setdefault(kind, {})[name] = entry
 print(json.dumps(found))
 """
 
@@ -76,6 +79,13 @@ def test_what_is_missing_is_named_with_its_distribution(kind: str, name: str, ex
     text = provider(kind, name)
     assert text == f"{kind} {name!r} is provided by lightx2v-{extra}: pip install 'lightx2v-core[{extra}]'"
     assert provider(kind, "no-such") == ""
+
+
+def test_who_reads_a_kind_of_file_is_named() -> None:
+    from lightx2v_core.catalogue import reader
+
+    assert reader(".gguf") == "lightx2v-gguf reads .gguf files: pip install 'lightx2v-core[gguf]'"
+    assert reader(".acme") == ""
 
 
 def test_the_command_line_says_what_to_install() -> None:

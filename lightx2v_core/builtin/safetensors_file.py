@@ -8,16 +8,12 @@ positioned reads straight into their memory: every byte once, and nothing stays 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, RunError, TensorInfo
-from lightx2v_core.builtin.positioned import OpenFiles
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, PositionedSource, TensorInfo
 
 _DTYPES: Mapping[str, str] = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
@@ -123,48 +119,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class SafetensorsSource:
-    """``WeightSource`` over the tensors of a header, which may lie in several files."""
+class SafetensorsSource(PositionedSource):
+    """``WeightSource`` over the tensors of safetensors files."""
 
     def __init__(self, header: Header) -> None:
-        self._tensors = header.tensors
-        self._files = OpenFiles(self._check)
-
-    def names(self) -> Sequence[str]:
-        return list(self._tensors)
-
-    def info(self, name: str) -> TensorInfo:
-        return self._tensors[name]
-
-    def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
-        info = self._tensors[name]
-        assert info.offset is not None
-        flat = self._files.read(info.file, info.offset, info.elements, info.dtype, name)
-        return flat.view(info.shape).to(device)
-
-    def direct(self, name: str) -> bool:
-        """Always: tensors lie in the file as they are in memory."""
-        return self._tensors[name].offset is not None
-
-    def read_into(self, name: str, out: Tensor) -> None:
-        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
-        info = self._tensors[name]
-        assert info.offset is not None
-        self._files.read_into(info.file, info.offset, out, name)
-
-    def close(self) -> None:
-        self._files.close()
-
-    def _check(self, path: Path) -> None:
-        """A file that was just opened has to be the one whose header was read."""
-        try:
-            now = read_header(path).tensors
-        except CheckpointError as exc:
-            raise RunError(f"{path} changed since it was planned: {exc}") from None
-        for name, info in self._tensors.items():
-            if info.file == path and now.get(name) != info:
-                raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
+        super().__init__(header, read_header)
 
 
 assert set(_DTYPES.values()) <= set(DTYPE_BYTES)

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from attrs import frozen
 
-from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, RunError, TensorInfo
+from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, OpenFiles, RunError, TensorInfo
 from lightx2v_core.builtin.pickle_index import Refused, StoredTensor, read_index
-from lightx2v_core.builtin.positioned import OpenFiles
 
 if TYPE_CHECKING:
     from torch import Tensor

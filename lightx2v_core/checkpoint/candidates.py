@@ -89,11 +89,13 @@ class Candidate:
 
 
 def precision_of(header: Header) -> str:
-    """``original``, or the coded precision most matrix bytes are in: ``fp8``, ``int8``, ``packed``."""
+    """``original``, or the coded precision most matrix bytes are in: ``fp8``, ``int8``, ``packed``, or the name of a
+    format that packs values in blocks."""
     sizes: dict[str, int] = {}
     for info in header.tensors.values():
-        if info.dtype in CODED and len(info.shape) >= 2:
-            sizes[CODED[info.dtype]] = sizes.get(CODED[info.dtype], 0) + info.nbytes
+        coded = info.dtype if info.block is not None else CODED.get(info.dtype)
+        if coded is not None and len(info.shape) >= 2:
+            sizes[coded] = sizes.get(coded, 0) + info.nbytes
     return max(sizes, key=lambda name: sizes[name]) if sizes else ORIGINAL
 
 
@@ -199,8 +201,8 @@ def _wished(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish:
     """Those that are as wished; broken ones, of which nothing is known, stay."""
     meant = list(found)
     if wish.precision is not None:
-        known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL}
-        if wish.precision not in known:
+        known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL, *(item.precision for item in found)} - {""}
+        if wish.precision not in known and not any(fits(item, wish.precision) for item in found):
             raise CheckpointError(
                 f"{wish.key}.precision: unknown precision {wish.precision!r}"
                 f"{suggestion(wish.precision, known)}; known are {', '.join(sorted(known))}"
@@ -223,10 +225,11 @@ def _says_ordinary(item: Candidate) -> bool:
 
 
 def fits(item: Candidate, precision: str) -> bool:
-    """Whether a candidate is in a precision, as a configuration names it."""
+    """Whether a candidate is in a precision, as a configuration names it: ``fp8``, ``bf16``, ``gguf-q8_0``, or the
+    family ``gguf``."""
     if precision in DTYPE_NAMES:
         return item.precision == ORIGINAL and item.dtype == DTYPE_NAMES[precision]
-    return item.precision == precision
+    return item.precision == precision or item.precision.startswith(f"{precision}-")
 
 
 def _of_one_place(usable: Sequence[Candidate]) -> list[Candidate]:

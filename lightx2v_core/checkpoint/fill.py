@@ -67,7 +67,7 @@ class SourceWeights:
         self._on_bytes(source.info(name).nbytes, name)
 
     def _stored_dtype(self, name: str) -> torch.dtype:
-        found: torch.dtype = getattr(torch, self.source.info(name).dtype)
+        found: torch.dtype = getattr(torch, self.source.info(name).stored_dtype)
         return found
 
     def refill(self, names: Collection[str], device: str) -> int:

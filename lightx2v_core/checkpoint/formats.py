@@ -12,7 +12,7 @@ A format says what is in the file; which kernel multiplies with it is the choice
 ``int8-channel``, ``int8-tensor``, ``int8-tensor-static``   int8, symmetric
 ``nvfp4``           uint8 [out, in/2], ``weight_scale`` e4m3 for 16 inputs, and scales of the whole tensor
 ``mxfp4``, ``mxfp6``, ``mxfp8``  groups of 32 inputs with ``weight_scale`` e8m0
-``gguf-q8_0``, ...  the block types of GGML
+``gguf-q8_0``, ...  values packed in blocks: whatever the loader of the file calls them (``TensorInfo.block``)
 =================== ================================================================================================
 
 Decoded, a weight of the fp8 and int8 formats is ``weight * weight_scale``.
@@ -29,7 +29,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint import scales
-from lightx2v_core.tensors import BLOCK_DTYPES, Header, LayerFormat, TensorInfo
+from lightx2v_core.tensors import Header, LayerFormat, TensorInfo
 
 __all__ = [
     "LayerFormat",
@@ -134,8 +134,10 @@ def _examined(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
             if layer.format.endswith("-plain") and len(layer.shape) == 2:
                 unscaled.append(layer.weight)
         for suffix, info in group.items():
-            if not _belongs(suffix, layer) and info.dtype in _CODES:
-                full = f"{name}.{suffix}" if name else suffix
+            full = f"{name}.{suffix}" if name else suffix
+            if info.block is not None and suffix != "weight":
+                found[full] = LayerFormat(name=full, format=info.dtype, tensors={"": info}, shape=info.shape)
+            elif not _belongs(suffix, layer) and info.dtype in _CODES:
                 if info.dtype == "int8":
                     problems.append(f"{_at(info)} is int8 and has no scale, so its values are lost")
                 else:
@@ -187,7 +189,7 @@ def _layer(name: str, group: Group) -> tuple[LayerFormat | None, list[str]]:
         return None, [] if scale is None else [
             f"{_at(scale)} is a scale, and there is no {name}.weight that it is for"
         ]
-    coded = weight.dtype in _CODES or weight.dtype == "uint8" or weight.dtype in BLOCK_DTYPES
+    coded = weight.dtype in _CODES or weight.dtype == "uint8" or weight.block is not None
     if not coded:
         if scale is None:
             return None, []
@@ -197,8 +199,8 @@ def _layer(name: str, group: Group) -> tuple[LayerFormat | None, list[str]]:
         return None, [
             f"{_at(group[unknown[0]])} lies beside a {weight.dtype} weight and means nothing known here"
         ]
-    if weight.dtype in BLOCK_DTYPES:
-        kind, shape, wrong = f"gguf-{weight.dtype}", weight.shape, ""
+    if weight.block is not None:
+        kind, shape, wrong = weight.dtype, weight.shape, ""
     elif weight.dtype == "uint8" or (scale is not None and scale.dtype in (*scales.MX_DTYPES, "uint8")):
         kind, shape, wrong = scales.packed(weight, group)
     elif scale is None:

@@ -94,7 +94,7 @@ class MappedSource:
         parts = [self._base.read(stored, device) for stored in self._mapped.stored[name]]
         if len(parts) == 1:
             # a layout may store a tensor with other axes of length one
-            return parts[0].reshape(self.info(name).shape)
+            return parts[0].reshape(self.info(name).stored_shape)
         import torch
 
         return torch.cat(parts)
@@ -110,11 +110,11 @@ class MappedSource:
         assert is_direct(base)
         stored = self._mapped.stored[name]
         if len(stored) == 1:
-            return base.read_into(stored[0], out.view(base.info(stored[0]).shape))
+            return base.read_into(stored[0], out.view(base.info(stored[0]).stored_shape))
         for part in stored:
-            info = base.info(part)
-            base.read_into(part, out[row : row + info.shape[0]])
-            row += info.shape[0]
+            rows = base.info(part).stored_shape[0]
+            base.read_into(part, out[row : row + rows])
+            row += rows
 
     def close(self) -> None:
         self._base.close()
@@ -128,7 +128,8 @@ def is_direct(source: WeightSource) -> TypeGuard[DirectSource]:
 def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:
     first = parts[0]
     if not first.shape or any(
-        part.shape[1:] != first.shape[1:] or part.dtype != first.dtype for part in parts
+        part.shape[1:] != first.shape[1:] or part.dtype != first.dtype or part.block != first.block
+        for part in parts
     ):
         names = ", ".join(part.name for part in parts)
         raise CheckpointError(f"{first.file}: {names} belong together and do not fit together")

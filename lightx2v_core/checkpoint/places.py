@@ -30,6 +30,7 @@ PLACES = (
     Place(folder="int8", distilled=False),
     Place(folder="distill_fp8", distilled=True),
     Place(folder="distill_int8", distilled=True),
+    Place(folder="gguf"),
     # diffusers
     Place(folder="transformer"),
     Place(folder="text_encoder"),

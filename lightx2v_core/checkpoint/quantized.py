@@ -40,7 +40,11 @@ class DecodedSource:
             raise KeyError(name)
         info = self._base.info(name)
         layer = self._layers.get(name)
-        return info if layer is None else evolve(info, shape=layer.shape, dtype="float32", offset=None)
+        return (
+            info
+            if layer is None
+            else evolve(info, shape=layer.shape, dtype="float32", offset=None, block=None)
+        )
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
         layer = self._layers.get(name)
@@ -115,7 +119,7 @@ class QuantizedSource:
         if self._on_encoded is not None:
             self._on_encoded(layer, plain, tensors)
         # a scale may be stored as [out] or as [out, 1]
-        tensors = {key: tensor.reshape(layer.tensors[key].shape) for key, tensor in tensors.items()}
+        tensors = {key: tensor.reshape(layer.tensors[key].stored_shape) for key, tensor in tensors.items()}
         found = tensors.pop(suffix)
         # replaced as a whole: of threads that read at once, one keeps what it made
         self._ready = {(f"{layer.name}.{other}", device): tensor for other, tensor in tensors.items()}
@@ -147,6 +151,7 @@ def stored_as(name: str, format: str, weight: TensorInfo, encode: Encode) -> Lay
             shape=tuple(tensor.shape),
             dtype=str(tensor.dtype).removeprefix("torch."),
             offset=None,
+            block=None,
         )
         for suffix, tensor in made.items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightx2v_core.config.legacy import ATTENTION, SPARSE_ATTENTION, VENDOR_ATTENTION
 from lightx2v_core.config.legacy_translation import Group, Reading
 from lightx2v_core.errors import suggestion
+from lightx2v_core.schemes import SCHEMES
 from lightx2v_core.specs import ANY, WISH
 
 #: the tiles of the original's tiled VAE, in pixels (runtime: tile 256, stride 192)
@@ -135,6 +136,8 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
         precision = (scheme or "").partition("-")[0]
         if precision in ("fp8", "int8"):  # the quantizer knows the others by the names of their schemes
             reading.say(f"{at}.precision", precision, flag, key)
+        elif precision == "gguf" and not path and (known := SCHEMES.get(scheme or "")) is not None:
+            reading.say(f"{at}.precision", known.format or precision, flag, key)
         if scheme is not None:
             reading.say(f"{at}.quantizer.use", [scheme], flag, key)
         elif not path:

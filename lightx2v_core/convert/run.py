@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,10 +32,10 @@ from lightx2v_core.convert.workspace import Workspace, check_output
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, ignore
 from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.protocols import WeightSource
+from lightx2v_core.protocols import Quantizer, WeightSource
 from lightx2v_core.quantization import quantizable, takes
 from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext, LoraApplierSpec
+from lightx2v_core.specs import BuildContext, LoraApplierSpec, QuantizerSpec
 from lightx2v_core.tensors import LayerFormat, TensorInfo
 
 #: key of the metadata that says how a file was made
@@ -145,15 +145,8 @@ class _Recipe:
         again = {name: layer for name, layer in stored.items() if name in changed}
         decoded = dict(stored) if options.quantize is not None else again
         decoded = {name: layer for name, layer in decoded.items() if not layer.format.endswith("-plain")}
-        if unknown := [layer for layer in decoded.values() if layer.format not in CODED]:
-            raise RequestError(
-                f"{unknown[0].weight.file.name} holds {unknown[0].weight.name} in {unknown[0].format}, which cannot be "
-                "decoded here; without --quantize and --lora it can be split and renamed"
-            )
         if decoded:
-            source = DecodedSource(
-                source, decoded, lambda tensors, layer: decode_weight(tensors, layer.format)
-            )
+            source = DecodedSource(source, decoded, _decoding(decoded, registry, ctx))
         if adapters:
             applier = registry.find("lora_applier", "merge").spec
             assert isinstance(applier, LoraApplierSpec)
@@ -219,6 +212,38 @@ class _Recipe:
     def _measure(self, layer: LayerFormat, plain: Tensor, stored: Mapping[str, Tensor]) -> None:
         relative, largest = weight_error(plain, stored, layer.format)
         self.report[layer.name] = {"relative_rmse": relative, "max_error": largest}
+
+
+def _decoding(
+    layers: Mapping[str, LayerFormat], registry: Registry, ctx: BuildContext
+) -> Callable[[Mapping[str, Tensor], LayerFormat], Tensor]:
+    """What decodes these layers: the core, or a quantizer that computes with exactly what is stored. ``RequestError``
+    when a format is unknown to all of them."""
+    by_format: dict[str, Quantizer] = {}
+    for layer in layers.values():
+        if layer.format in CODED or layer.format in by_format:
+            continue
+        for item in registry.candidates("quantizer"):
+            spec: Any = item.spec
+            assert isinstance(spec, QuantizerSpec)
+            if spec.exact and layer.format in spec.formats and not item.reasons(ctx):
+                by_format[layer.format] = spec.build(spec.config(), ctx)
+                break
+        else:
+            raise RequestError(
+                f"{layer.weight.file.name} holds {layer.weight.name} in {layer.format}, which nothing installed here "
+                "decodes; without --quantize and --lora it can be split and renamed"
+            )
+
+    def decode(tensors: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
+        quantizer = by_format.get(layer.format)
+        return (
+            decode_weight(tensors, layer.format)
+            if quantizer is None
+            else quantizer.dequantize(tensors, layer)
+        )
+
+    return decode
 
 
 def _metadata(subject: Subject, options: ConvertOptions) -> dict[str, str]:

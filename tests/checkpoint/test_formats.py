@@ -17,6 +17,8 @@ from lightx2v_core.tensors import Header, TensorInfo
 
 FILE = Path("wan.safetensors")
 LAYER = "blocks.0.ffn.0"
+#: values and bytes of a block
+BLOCKS = {"acme-q6": (256, 210)}
 
 
 def header_of(metadata=None, **tensors):
@@ -24,7 +26,9 @@ def header_of(metadata=None, **tensors):
     found = {}
     for short, (dtype, *shape) in tensors.items():
         name = short.replace("__", ".") if "__" in short or short == "scaled_fp8" else f"{LAYER}.{short}"
-        found[name] = TensorInfo(name=name, shape=tuple(shape), dtype=dtype, file=FILE)
+        found[name] = TensorInfo(
+            name=name, shape=tuple(shape), dtype=dtype, file=FILE, block=BLOCKS.get(dtype)
+        )
     return Header(tensors=found, metadata=metadata or {})
 
 
@@ -49,7 +53,7 @@ READ = {
     "mxfp6": {"weight": ("uint8", 256, 3840), "weight_scale": ("float8_e8m0fnu", 256, 160)},
     "mxfp8": {"weight": ("uint8", 256, 5120), "weight_scale": ("float8_e8m0fnu", 256, 160)},
     "mxfp8 of ComfyUI": {"weight": ("float8_e4m3fn", 256, 5120), "weight_scale": ("uint8", 256, 160)},
-    "gguf-q6_k": {"weight": ("q6_k", 256, 512)},
+    "acme-q6": {"weight": ("acme-q6", 256, 512)},
 }  # fmt: skip
 
 
@@ -68,7 +72,7 @@ def test_formats_are_read_off_dtypes_and_scales(case):
 def test_the_shape_of_a_packed_weight_is_the_decoded_one():
     (layer,) = layer_formats(header_of(**READ["mxfp6"])).values()
     assert layer.shape == (256, 5120)
-    (layer,) = layer_formats(header_of(**READ["gguf-q6_k"])).values()
+    (layer,) = layer_formats(header_of(**READ["acme-q6"])).values()
     assert (layer.shape, layer.nbytes) == ((256, 512), 256 * 2 * 210)
 
 

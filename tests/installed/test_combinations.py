@@ -30,11 +30,15 @@ own = {plugin!r}
 for provided in (item for kind in {kinds!r} for item in plugins.provided(kind)):
     suite = getattr(contracts, provided.kind.title().replace("_", "") + "Contract", None)
     tasks = getattr(provided.spec, "tasks", {{}}).values()
-    # a model that needs images or videos gets them from its own tests
-    if provided.plugin == own and suite is not None and (not tasks or not all(t.required for t in tasks)):
+    # a model that needs images or videos gets them from its own tests, and a loader the files that it reads
+    known = getattr(provided.spec, "suffixes", (".pth",))[0] in (".safetensors", ".pth")
+    if (
+        provided.plugin == own and suite is not None and known
+        and (not tasks or not all(t.required for t in tasks))
+    ):
         name = "Test" + re.sub(r"\\W", "_", provided.spec.name).title()
         globals()[name] = type(name, (suite,), {{"use": provided.spec.name, "__module__": __name__}})
-del plugins, provided, suite, tasks
+del plugins, provided, suite, tasks, known
 '''
 KINDS = (
     "weight_loader", "quantizer", "attention", "offloader", "lora_applier", "scheduler", "model", "command",

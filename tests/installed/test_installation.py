@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 import lightx2v_core
 import lightx2v_flash_attn
+import lightx2v_gguf
 import lightx2v_offload
 import lightx2v_vllm
 import lightx2v_wan21
@@ -30,6 +31,7 @@ import lightx2v_xformers
 DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
     "lightx2v_flash_attn": "lightx2v_flash_attn",
+    "lightx2v_gguf": "lightx2v_gguf",
     "lightx2v_offload": "lightx2v_offload",
     "lightx2v_vllm": "lightx2v_vllm",
     "lightx2v_wan21": "lightx2v_wan21",
@@ -45,6 +47,7 @@ CORE_REQUIRES = {
         "tqdm",
     },
     "flash-attn": {"lightx2v-flash-attn"},
+    "gguf": {"lightx2v-gguf"},
     "offload": {"lightx2v-offload"},
     "vllm": {"lightx2v-vllm"},
     "wan21": {"lightx2v-wan21"},
@@ -56,6 +59,7 @@ WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
 OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
+GGUF_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "test": {"gguf", "numpy"}}
 XFORMERS_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "kernels": {"xformers"}}
 FLASH_ATTN_REQUIRES = {
     "": {"lightx2v-core", "torch"},
@@ -112,6 +116,7 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
 PACKAGES = [
     lightx2v_core,
     lightx2v_flash_attn,
+    lightx2v_gguf,
     lightx2v_offload,
     lightx2v_vllm,
     lightx2v_wan21,
@@ -135,6 +140,7 @@ def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
     assert found == {
         ("flash-attn", "lightx2v_flash_attn.plugin"),
+        ("gguf", "lightx2v_gguf.plugin"),
         ("offload", "lightx2v_offload.plugin"),
         ("vllm", "lightx2v_vllm.plugin"),
         ("wan21", "lightx2v_wan21.plugin"),
@@ -147,6 +153,7 @@ def test_entry_points() -> None:
     ("name", "expected"),
     [
         ("lightx2v-core", CORE_REQUIRES),
+        ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-vllm", VLLM_REQUIRES),
         ("lightx2v-wan21", WAN21_REQUIRES),

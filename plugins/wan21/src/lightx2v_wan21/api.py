@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         CLIP_TRANSFORMERS,
         DIT_COMFYUI,
         DIT_DIFFUSERS,
+        UMT5_LLAMA,
         UMT5_TRANSFORMERS,
         VAE_DIFFUSERS,
     )
@@ -122,6 +123,7 @@ _HOMES = {
         "CLIP_TRANSFORMERS",
         "DIT_COMFYUI",
         "DIT_DIFFUSERS",
+        "UMT5_LLAMA",
         "UMT5_TRANSFORMERS",
         "VAE_DIFFUSERS",
     ),
@@ -213,6 +215,7 @@ __all__ = [
     "STATISTICS",
     "TEXT_ENCODER",
     "TINY_VAE",
+    "UMT5_LLAMA",
     "UMT5_TRANSFORMERS",
     "VAE",
     "VAE_DIFFUSERS",

@@ -11,6 +11,7 @@ from lightx2v_wan21.key_maps import (
     CLIP_TRANSFORMERS,
     DIT_COMFYUI,
     DIT_DIFFUSERS,
+    UMT5_LLAMA,
     UMT5_TRANSFORMERS,
     VAE_DIFFUSERS,
 )
@@ -25,7 +26,7 @@ DIT = ComponentSpec(
     name="dit",
     summary="diffusion transformer",
     files=("diffusion_pytorch_model*.safetensors", "distill_model.*", "*.safetensors"),
-    fallback=("*.pth", "*.pt"),
+    fallback=("*.pth", "*.pt", "*.gguf"),
     signature=DIT_SIGNATURE,
     quantize=(r"\.(self_attn|cross_attn|ffn)\.",),
     layouts=(DIT_COMFYUI, DIT_DIFFUSERS),
@@ -45,9 +46,9 @@ TEXT_ENCODER = ComponentSpec(
         ),
         "umt5*.safetensors",
     ),
-    fallback=ANY_FILE,
+    fallback=(*ANY_FILE, "*.gguf"),
     signature=("token_embedding.weight", "blocks.0.attn.q.weight", "blocks.0.ffn.gate.0.weight"),
-    layouts=(UMT5_TRANSFORMERS,),
+    layouts=(UMT5_TRANSFORMERS, UMT5_LLAMA),
     assets={
         "tokenizer": (
             "google/umt5-xxl/tokenizer.json",

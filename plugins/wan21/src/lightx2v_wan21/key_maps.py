@@ -138,6 +138,22 @@ UMT5_TRANSFORMERS = KeyMap(
     drops=(r"^(?:encoder\.)?embed_tokens\.", r"^spiece_model$", r"^scaled_fp8$"),
 )
 
+#: the encoder in GGUF files, by llama.cpp's names
+UMT5_LLAMA = KeyMap(
+    name="llama.cpp",
+    renames=(
+        (r"^token_embd\.", "token_embedding."),
+        (r"^enc\.output_norm\.", "norm."),
+        (r"^enc\.blk\.(\d+)\.attn_norm\.", r"blocks.\1.norm1."),
+        (r"^enc\.blk\.(\d+)\.attn_rel_b\.", r"blocks.\1.pos_embedding.embedding."),
+        (r"^enc\.blk\.(\d+)\.attn_([qkvo])\.", r"blocks.\1.attn.\2."),
+        (r"^enc\.blk\.(\d+)\.ffn_norm\.", r"blocks.\1.norm2."),
+        (r"^enc\.blk\.(\d+)\.ffn_gate\.", r"blocks.\1.ffn.gate.0."),
+        (r"^enc\.blk\.(\d+)\.ffn_up\.", r"blocks.\1.ffn.fc1."),
+        (r"^enc\.blk\.(\d+)\.ffn_down\.", r"blocks.\1.ffn.fc2."),
+    ),
+)
+
 #: The class token and the positions are ``[D]`` and ``[L, D]`` there, ``[1, 1, D]`` and ``[1, L, D]`` officially.
 CLIP_TRANSFORMERS = KeyMap(
     name="transformers",

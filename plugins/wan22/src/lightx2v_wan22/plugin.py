@@ -47,6 +47,7 @@ CLIP = evolve(IMAGE_ENCODER, hint="it is part of the official repository of Anim
 
 def _expert(name: str, diffusers: str) -> ComponentSpec:
     """An expert in a folder of its own, or one that its file's name tells from the other: both look alike."""
+    camel = name.title().replace("_", "")
     return evolve(
         DIT,
         name=name,
@@ -57,7 +58,15 @@ def _expert(name: str, diffusers: str) -> ComponentSpec:
             f"{diffusers}/diffusion_pytorch_model*.safetensors",
             f"*{name}*.safetensors",
         ),
-        fallback=(f"{name}_model/*.pth", f"{name}_model/*.pt"),
+        fallback=(
+            f"{name}_model/*.pth",
+            f"{name}_model/*.pt",
+            f"{name}_model/*.gguf",
+            f"*{name}*.gguf",
+            # as repositories of GGUF files name them
+            f"{camel}/*.gguf",
+            f"*{camel}*.gguf",
+        ),
         group="dit",
     )
 

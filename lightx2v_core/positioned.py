@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from lightx2v_core.api import RunError
+from lightx2v_core.errors import CheckpointError, RunError
+from lightx2v_core.tensors import Header, TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +27,54 @@ class Opened:
 
     descriptor: int
     state: tuple[int, int]
+
+
+class PositionedSource:
+    """``WeightSource`` over the tensors of a header, which may lie in several files: each in one piece from its
+    ``offset`` on, as it is in memory. ``read_header`` is asked again when a file is opened, since it must not have
+    changed."""
+
+    def __init__(self, header: Header, read_header: Callable[[Path], Header]) -> None:
+        self._tensors = header.tensors
+        self._read_header = read_header
+        self._files = OpenFiles(self._check)
+
+    def names(self) -> Sequence[str]:
+        return list(self._tensors)
+
+    def info(self, name: str) -> TensorInfo:
+        return self._tensors[name]
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        info = self._tensors[name]
+        assert info.offset is not None
+        shape = info.stored_shape
+        flat = self._files.read(info.file, info.offset, prod(shape), info.stored_dtype, name)
+        return flat.view(shape).to(device)
+
+    def direct(self, name: str) -> bool:
+        """Always: tensors lie in the file as they are in memory."""
+        return self._tensors[name].offset is not None
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        info = self._tensors[name]
+        assert info.offset is not None
+        self._files.read_into(info.file, info.offset, out, name)
+
+    def close(self) -> None:
+        self._files.close()
+
+    def _check(self, path: Path) -> None:
+        """A file that was just opened has to be the one whose header was read."""
+        try:
+            now = self._read_header(path).tensors
+        except CheckpointError as exc:
+            raise RunError(f"{path} changed since it was planned: {exc}") from None
+        for name, info in self._tensors.items():
+            if info.file == path and now.get(name) != info:
+                raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
 
 
 class OpenFiles:
