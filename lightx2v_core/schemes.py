@@ -39,6 +39,8 @@ class Kernel:
 KERNELS: Mapping[str, Kernel] = {
     "fp8-vllm": Kernel(formats=("fp8-channel",), extra="vllm"),
     "int8-vllm": Kernel(formats=("int8-channel",), extra="vllm"),
+    "fp8-torchao": Kernel(formats=("fp8-channel",), extra="torchao"),
+    "int8-torchao": Kernel(formats=("int8-channel",), extra="torchao"),
     "gguf": Kernel(formats=("gguf-",), extra="gguf"),
 }
 
@@ -57,8 +59,6 @@ SCHEMES: Mapping[str, Scheme] = {
     "int8-sgl": _vendor("int8-channel", "the package sgl_kernel"),
     "fp8-q8f": _vendor("fp8-channel", "the package q8_kernels"),
     "int8-q8f": _vendor("int8-channel", "the package q8_kernels"),
-    "fp8-torchao": _vendor("fp8-channel", "the package torchao"),
-    "int8-torchao": _vendor("int8-channel", "the package torchao"),
     "fp8-triton": _vendor("fp8-channel", "the original's Triton kernels"),
     "int8-triton": _vendor("int8-channel", "the original's Triton kernels"),
     "fp8-b128-deepgemm": _vendor("fp8-block128", "the package deep_gemm"),

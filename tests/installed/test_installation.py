@@ -23,6 +23,7 @@ import lightx2v_core
 import lightx2v_flash_attn
 import lightx2v_gguf
 import lightx2v_offload
+import lightx2v_torchao
 import lightx2v_vllm
 import lightx2v_wan21
 import lightx2v_wan22
@@ -33,6 +34,7 @@ DISTRIBUTIONS = {
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_gguf": "lightx2v_gguf",
     "lightx2v_offload": "lightx2v_offload",
+    "lightx2v_torchao": "lightx2v_torchao",
     "lightx2v_vllm": "lightx2v_vllm",
     "lightx2v_wan21": "lightx2v_wan21",
     "lightx2v_wan22": "lightx2v_wan22",
@@ -49,6 +51,7 @@ CORE_REQUIRES = {
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
     "offload": {"lightx2v-offload"},
+    "torchao": {"lightx2v-torchao"},
     "vllm": {"lightx2v-vllm"},
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
@@ -60,6 +63,7 @@ WAN21_REQUIRES = {
 }
 OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
 GGUF_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "test": {"gguf", "numpy"}}
+TORCHAO_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"torchao"}}
 XFORMERS_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "kernels": {"xformers"}}
 FLASH_ATTN_REQUIRES = {
     "": {"lightx2v-core", "torch"},
@@ -118,6 +122,7 @@ PACKAGES = [
     lightx2v_flash_attn,
     lightx2v_gguf,
     lightx2v_offload,
+    lightx2v_torchao,
     lightx2v_vllm,
     lightx2v_wan21,
     lightx2v_wan22,
@@ -142,6 +147,7 @@ def test_entry_points() -> None:
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
         ("offload", "lightx2v_offload.plugin"),
+        ("torchao", "lightx2v_torchao.plugin"),
         ("vllm", "lightx2v_vllm.plugin"),
         ("wan21", "lightx2v_wan21.plugin"),
         ("wan22", "lightx2v_wan22.plugin"),
@@ -155,6 +161,7 @@ def test_entry_points() -> None:
         ("lightx2v-core", CORE_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
+        ("lightx2v-torchao", TORCHAO_REQUIRES),
         ("lightx2v-vllm", VLLM_REQUIRES),
         ("lightx2v-wan21", WAN21_REQUIRES),
         ("lightx2v-wan22", WAN22_REQUIRES),

@@ -1,0 +1,11 @@
+"""The contract of quantizers; what this machine cannot use is skipped, with the reasons."""
+
+from lightx2v_core.testing.contracts import QuantizerContract
+
+
+class TestInt8(QuantizerContract):
+    use = "torchao/int8-torchao"
+
+
+class TestFp8(QuantizerContract):
+    use = "torchao/fp8-torchao"
