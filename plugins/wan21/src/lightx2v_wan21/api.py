@@ -63,11 +63,14 @@ if TYPE_CHECKING:
     from lightx2v_wan21.umt5 import Umt5Encoder
     from lightx2v_wan21.vae import STATISTICS, WanVae
     from lightx2v_wan21.vae_architecture import vae_layer_tensors, vae_middle_tensors
-    from lightx2v_wan21.vae_layers import CausalConv3d, Past, PointConv3d
-    from lightx2v_wan21.vae_layers import RmsNorm as ChannelNorm
+    from lightx2v_wan21.vae_layers import CausalConv3d, Past
+    from lightx2v_wan21.vae_layers import build_head as build_vae_head
     from lightx2v_wan21.vae_layers import build_layer as build_vae_layer
     from lightx2v_wan21.vae_layers import build_middle as build_vae_middle
-    from lightx2v_wan21.vae_tiling import chunk_sizes, decode_tiled
+    from lightx2v_wan21.vae_layers import through_head as through_vae_head
+    from lightx2v_wan21.vae_layers import through_middle as through_vae_middle
+    from lightx2v_wan21.vae_tiling import chunk_sizes
+    from lightx2v_wan21.video_vae import LatentSpace, VideoVae
 
 #: module -> what of it is public here
 _HOMES = {
@@ -187,19 +190,30 @@ _HOMES = {
     ),
     "vae_layers": (
         "CausalConv3d",
-        "ChannelNorm",
         "Past",
-        "PointConv3d",
+        "build_vae_head",
         "build_vae_layer",
         "build_vae_middle",
+        "through_vae_head",
+        "through_vae_middle",
     ),
-    "vae_tiling": (
-        "chunk_sizes",
-        "decode_tiled",
+    "vae_tiling": ("chunk_sizes",),
+    "video_vae": (
+        "LatentSpace",
+        "VideoVae",
     ),
 }
 #: names that say more here than at home
-_RENAMED = {"ChannelNorm": "RmsNorm", "build_vae_layer": "build_layer", "build_vae_middle": "build_middle"}
+_RENAMED = {
+    f"{verb}_vae_{part}": f"{verb}_{part}"
+    for verb, part in (
+        ("build", "head"),
+        ("build", "layer"),
+        ("build", "middle"),
+        ("through", "head"),
+        ("through", "middle"),
+    )
+}
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -220,7 +234,6 @@ __all__ = [
     "VAE",
     "VAE_DIFFUSERS",
     "CausalConv3d",
-    "ChannelNorm",
     "Clip",
     "ClipArchitecture",
     "ClipVision",
@@ -230,8 +243,8 @@ __all__ = [
     "FirstAndLast",
     "ImageEncoder",
     "Intervals",
+    "LatentSpace",
     "Past",
-    "PointConv3d",
     "PromptEncoder",
     "Rope",
     "Shapes",
@@ -245,6 +258,7 @@ __all__ = [
     "VaeEncoder",
     "VaeLayer",
     "VideoInfo",
+    "VideoVae",
     "Wan21Options",
     "WanDiT",
     "WanVae",
@@ -252,6 +266,7 @@ __all__ = [
     "at_rate",
     "axis",
     "block_names",
+    "build_vae_head",
     "build_vae_layer",
     "build_vae_middle",
     "changing_stages",
@@ -261,7 +276,6 @@ __all__ = [
     "clip_tensors",
     "count_blocks",
     "covered",
-    "decode_tiled",
     "distilled_name",
     "distilled_note",
     "distilled_steps",
@@ -284,6 +298,8 @@ __all__ = [
     "size_for_video",
     "tae_from",
     "tae_tensors",
+    "through_vae_head",
+    "through_vae_middle",
     "tiny_tokenizer",
     "umt5_from",
     "umt5_tensors",

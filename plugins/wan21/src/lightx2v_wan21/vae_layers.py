@@ -177,6 +177,26 @@ def build_middle(dim: int, dtype: torch.dtype) -> nn.ModuleList:
     )
 
 
+def through_middle(middle: nn.ModuleList, x_BCTHW: Tensor, past: Past) -> Tensor:
+    """Same shape as the input."""
+    first, attention, last = middle
+    out: Tensor = last(attention(first(x_BCTHW, past)), past)
+    return out
+
+
+def build_head(in_dim: int, out_dim: int, dtype: torch.dtype) -> nn.ModuleDict:
+    """The last norm and convolution of an encoder or decoder."""
+    return nn.ModuleDict(
+        {"0": RmsNorm(in_dim, 3, dtype), "2": CausalConv3d(in_dim, out_dim, (3, 3, 3), dtype)}
+    )
+
+
+def through_head(head: nn.ModuleDict, x_BCTHW: Tensor, past: Past) -> Tensor:
+    """``[B, in_dim, T, H, W]`` to ``[B, out_dim, T, H, W]``."""
+    out: Tensor = head["2"](F.silu(head["0"](x_BCTHW)), past)
+    return out
+
+
 def _conv3d(x_BCTHW: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
     # On CPUs torch sends weights of up to 20480 elements through a plain loop; oneDNN is about ten times faster,
     # which is what makes small VAEs usable on a laptop. Large weights go there by themselves.
