@@ -46,7 +46,7 @@ REQUEST = {
 def work(tmp_path_factory):
     """Everything trained for two steps."""
     folder = tmp_path_factory.mktemp("mini")
-    train_vae.train(folder, SETTINGS, measured=2)
+    train_vae.train(folder, SETTINGS, sharpen=2, measured=2)
     for kind in ("none", "framed", latents.FIRST_FRAMES):
         latents.encode(folder, SETTINGS, 3, kind)
     for script in (train_t2v, train_i2v, train_experts, train_lora):

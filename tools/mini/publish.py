@@ -21,7 +21,7 @@ from lightx2v_core.video import write_bytes
 
 #: the training logs that each folder comes from
 LOGS = {
-    "t2v": ("vae", "decoder", "t2v"),
+    "t2v": ("vae", "sharp", "decoder", "t2v"),
     "i2v": ("i2v",),
     "experts": ("high_noise", "low_noise"),
     "t2v-4step": ("distill",),

@@ -1,23 +1,28 @@
-"""Train the VAE on stills, moving crops and whole clips, then give its latents the official statistics.
+"""Train the VAE on stills and moving clips, make it sharper, then give its latents the official statistics.
 
-    nice python tools/mini/train_vae.py --work mini-train [--minutes 60] [--steps 4500]
+    nice python tools/mini/train_vae.py --work mini-train [--minutes 60] [--steps 4500] [--sharpen 3000]
 
 The loss is the mean absolute error, and a little of the divergence from normal latents, so that neighbouring latents
 mean neighbouring videos. Crops of single frames come first, which cost a quarter of a crop of five frames and teach
-all that is not about motion; then crops of five frames, then whole clips. What comes out is ``vae.state.safetensors``
-and, for the next scripts, ``Wan2.1_VAE.pth`` in the official layout, its numbers stored in 16 bits.
+all that is not about motion; then crops of five frames, then whole clips. Most of a clip is background, so small
+shapes are still round blots then: a second run goes on from the first and counts errors more where the clip has edges
+and moves. What comes out is ``vae.state.safetensors``, ``sharp.state.safetensors`` and, for the next scripts,
+``Wan2.1_VAE.pth`` in the official layout, its numbers stored in 16 bits.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from random import Random
 
 import torch
+from attrs import evolve, frozen
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 import networks
 from lightx2v_core.video import write_bytes
@@ -27,10 +32,27 @@ from world import Look, render, sample, scenes
 
 #: side of a crop in pixels
 CROP = 32
-#: until which share of the steps crops have how many frames
-STAGES = ((0.45, 1), (0.8, 5))
-#: after them, how many whole clips cost about as much as a batch of crops
-WHOLE = 0.25
+
+
+@frozen(kw_only=True)
+class Stage:
+    """What batches are made of, until a share of the steps is done."""
+
+    until: float
+    #: frames of a crop; 0: whole clips
+    frames: int
+    #: clips, as a share of the batch size of the settings, so that all stages but that of stills cost about the same
+    share: float = 1.0
+
+
+STAGES = (Stage(until=0.45, frames=1), Stage(until=0.8, frames=5), Stage(until=1.0, frames=0, share=0.25))
+SHARPENING = (
+    Stage(until=0.35, frames=5),
+    Stage(until=0.85, frames=9, share=0.5),
+    Stage(until=1.0, frames=0, share=0.25),
+)
+#: how much more an error counts where pixels differ from their neighbours and from the frame before, at the most
+EDGES = 10.0
 DIVERGENCE = 1e-4
 #: clips that the statistics of the latents are taken from
 MEASURED = 128
@@ -44,40 +66,62 @@ def main() -> None:
     parser.add_argument(
         "--measured", type=int, default=MEASURED, help="clips that the statistics are taken from"
     )
+    parser.add_argument("--sharpen", type=int, default=3000, help="steps of the second run")
     args = parser.parse_args()
-    train(args.work, settings_from(args), device=args.device, measured=args.measured)
+    train(args.work, settings_from(args), sharpen=args.sharpen, device=args.device, measured=args.measured)
 
 
-def train(folder: Path, settings: Settings, *, device: str = "cpu", measured: int = MEASURED) -> None:
+def train(
+    folder: Path, settings: Settings, *, sharpen: int, device: str = "cpu", measured: int = MEASURED
+) -> None:
     """Train, or go on, and write what the next scripts take."""
     vae = networks.vae(settings.sizes.vae_architecture, settings.seed).to(device)
     run = Run("vae", folder, {"vae": vae}, settings)
-
-    def loss_of(step: int) -> Tensor:
-        video = _batch(settings, step).to(device)
-        mean, log_variance = networks.encode(vae, video)
-        log_variance = log_variance.clamp(-20, 10)
-        noise = torch.randn(mean.shape, generator=generator(settings, step, 1)).to(device)
-        seen = networks.decode(vae, mean + (log_variance / 2).exp() * noise)
-        divergence = (mean**2 + log_variance.exp() - 1 - log_variance).mean() / 2
-        return (seen - video).abs().mean() + DIVERGENCE * divergence
-
-    run.train(loss_of)
+    run.train(lambda step: _loss(vae, settings, step, STAGES, 0.0, device))
+    if run.step < settings.steps:
+        return  # stopped by the clock
+    run.use_averages()
+    second = evolve(settings, steps=sharpen, matrix_rate=settings.matrix_rate / 2)
+    run = Run("sharp", folder, {"vae": vae}, second)
+    run.train(lambda step: _loss(vae, second, step, SHARPENING, EDGES, device))
     run.use_averages()
     with torch.no_grad():
-        clips = islice(scenes(settings.seed, split="train"), measured)
+        drawn = islice(scenes(settings.seed, split="train"), measured)
         sizes = settings.sizes
-        means = torch.cat(
-            [
-                networks.encode(vae, render(scene, side=sizes.side, frames=sizes.frames)[None].to(device))[
-                    0
-                ].cpu()
-                for scene in clips
-            ]
-        )
+        clips = (render(scene, side=sizes.side, frames=sizes.frames)[None] for scene in drawn)
+        means = torch.cat([networks.encode(vae, clip.to(device))[0].cpu() for clip in clips])
         vae = vae.cpu()
         networks.normalise(vae, means.mean((0, 2, 3, 4)), means.std((0, 2, 3, 4)).clamp(min=1e-4))
     write(vae, folder / "Wan2.1_VAE.pth")
+
+
+def _loss(
+    vae: WanVae, settings: Settings, step: int, stages: Sequence[Stage], edges: float, device: str
+) -> Tensor:
+    video = _batch(settings, step, stages).to(device)
+    mean, log_variance = networks.encode(vae, video)
+    log_variance = log_variance.clamp(-20, 10)
+    noise = torch.randn(mean.shape, generator=generator(settings, step, 1)).to(device)
+    seen = networks.decode(vae, mean + (log_variance / 2).exp() * noise)
+    divergence = (mean**2 + log_variance.exp() - 1 - log_variance).mean() / 2
+    error = (seen - video).abs()
+    if edges:
+        weight = 1 + edges * detail(video)
+        error = error * weight / weight.mean()
+    return error.mean() + DIVERGENCE * divergence
+
+
+def detail(video_BCFHW: Tensor) -> Tensor:
+    """Where a video has edges or moves, in [0, 1], ``[B, 1, F, H, W]``: the largest difference in any colour to a pixel
+    beside it or to the frame before, spread by one pixel."""
+    found = []
+    for channel in video_BCFHW.unbind(1):
+        high = max_pool2d(channel, 3, 1, 1) + max_pool2d(-channel, 3, 1, 1)
+        moved = torch.zeros_like(channel)
+        moved[:, 1:] = (channel[:, 1:] - channel[:, :-1]).abs()
+        found.append(torch.maximum(high, moved))
+    largest = torch.stack(found).amax(0) / 2
+    return max_pool2d(largest, 3, 1, 1)[:, None]
 
 
 def write(vae: WanVae, path: Path) -> None:
@@ -87,16 +131,17 @@ def write(vae: WanVae, path: Path) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _batch(settings: Settings, step: int) -> Tensor:
+def _batch(settings: Settings, step: int, stages: Sequence[Stage]) -> Tensor:
     """Clips ``[B, 3, F, H, W]``, some of them framed, so that the look of the LoRA is one that the VAE knows."""
     random, sizes = Random(f"vae {settings.seed} {step}"), settings.sizes
-    frames = next((count for until, count in STAGES if step < until * settings.steps), None)
+    stage = next((stage for stage in stages if step < stage.until * settings.steps), stages[-1])
     clips = []
-    for _ in range(settings.batch if frames else max(round(settings.batch * WHOLE), 1)):
+    for _ in range(max(round(settings.batch * stage.share), 1)):
         look: Look = "framed" if random.random() < 0.3 else "none"
         clip = render(sample(random, split="train"), side=sizes.side, frames=sizes.frames, look=look)
-        if frames:
+        if stage.frames:
             row, column = (random.randrange(0, sizes.side - CROP + 1, 4) for _ in range(2))
+            frames = min(stage.frames, sizes.frames)
             first = random.randrange(0, sizes.frames - frames + 1)
             clip = clip[:, first : first + frames, row : row + CROP, column : column + CROP]
         clips.append(clip)
