@@ -43,7 +43,6 @@ from lightx2v_core.specs import (
     TaskSpec,
     WeightLoaderSpec,
 )
-from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
 
 if TYPE_CHECKING:
     from lightx2v_core.codes import decode_weight, encode_weight, token_codes
@@ -83,6 +82,7 @@ if TYPE_CHECKING:
     )
     from lightx2v_core.requests import Request
     from lightx2v_core.stored import CodeQuantizer, StoredLinear
+    from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
 
 #: what is only needed at run time, resolved when it is asked for: listing plugins goes without
 _LATER = {
@@ -128,6 +128,7 @@ _LATER = {
         ),
         "protocols",
     ),
+    **dict.fromkeys(("DTYPE_BYTES", "Header", "LayerFormat", "TensorInfo"), "tensors"),
     **dict.fromkeys(("changed", "delta", "read_factors"), "lora.delta"),
 }
 

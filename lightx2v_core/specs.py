@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from attrs import field, frozen
 from attrs import validators as v
 
-from lightx2v_core.tensors import Header
-
 if TYPE_CHECKING:
     import click
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
         WeightSource,
     )
     from lightx2v_core.requests import Request
+    from lightx2v_core.tensors import Header
 
 #: the end of a name in ``use`` that is passed over where nothing is called so
 WISH = "?"
@@ -112,9 +111,10 @@ def _usable(_ctx: BuildContext) -> Sequence[str]:
     return ()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Spec(Generic[C]):
-    """A named implementation."""
+    """A named implementation. Specs are equal when they are the same one, and show their name alone: attrs, which makes
+    these classes at every start of the program, then has less to write."""
 
     name: str = field(validator=v.matches_re(r"[a-z][a-z0-9.+_-]*"))
     summary: str
@@ -129,8 +129,11 @@ class Spec(Generic[C]):
     #: orders ``auto`` only: 0 the core's own, 1-99 portable kernels, 100 and up with a published benchmark
     priority: int = 0
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
 
-@frozen(kw_only=True)
+
+@frozen(kw_only=True, eq=False, repr=False)
 class WeightLoaderSpec(Spec[C]):
     """Opens weight files, chosen by file suffix."""
 
@@ -156,7 +159,7 @@ def _any_shape(_shape: tuple[int, ...], _ctx: BuildContext) -> str | None:
     return None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class QuantizerSpec(Spec[C]):
     """Linear layers for stored weight formats on one kernel. Its config is ``QuantizerOptions`` or has its fields."""
 
@@ -174,7 +177,7 @@ class QuantizerSpec(Spec[C]):
     refuses: Callable[[tuple[int, ...], BuildContext], str | None] = _any_shape
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class AttentionSpec(Spec[C]):
     """An attention kernel."""
 
@@ -193,7 +196,7 @@ def _all_resident(_config: Any, _ctx: BuildContext, loads: Sequence[Workload]) -
     )
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class OffloaderSpec(Spec[C]):
     """A policy for where blocks live and when they move. No policy changes the result of a run."""
 
@@ -209,7 +212,7 @@ class OffloaderSpec(Spec[C]):
 LORA_KINDS = frozenset({"low-rank", "diff", "loha", "lokr", "magnitude"})
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class LoraApplierSpec(Spec[C]):
     """A way to apply adapters."""
 
@@ -224,7 +227,7 @@ def _any_steps(_config: Any) -> int | None:
     return None
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class SchedulerSpec(Spec[C]):
     """Timesteps and an update rule; built anew for each request."""
 
@@ -235,14 +238,14 @@ class SchedulerSpec(Spec[C]):
     guided: bool = True
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CommandSpec(Spec[C]):
     """A subcommand of ``lightx2v-core``; ``load`` is called when the command is used."""
 
     load: Callable[[], click.Command]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class CheckpointSpec(Spec[C]):
     """A model's folder, or a folder of LoRA files, that comes with the plugin. Paths begin with its name:
     ``--model-path NAME``, ``--lora NAME/file.safetensors``."""
@@ -370,7 +373,7 @@ def _as_it_is(recognition: Recognition, _loras: Mapping[str, Sequence[str]]) -> 
     return recognition
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class ModelSpec(Spec[C]):
     """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
 

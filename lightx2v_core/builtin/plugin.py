@@ -13,7 +13,6 @@ from lightx2v_core.api import (
     LORA_KINDS,
     AttentionSpec,
     BuildContext,
-    Header,
     LoraApplierSpec,
     NoOptions,
     OffloaderSpec,
@@ -27,6 +26,7 @@ from lightx2v_core.api import (
 if TYPE_CHECKING:
     from lightx2v_core.api import (
         Attention,
+        Header,
         LoraApplier,
         Offloader,
         OffloadForecast,

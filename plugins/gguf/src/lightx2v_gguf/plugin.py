@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import frozen
 
-from lightx2v_core.api import BuildContext, Header, NoOptions, QuantizerSpec, WeightLoaderSpec, hookimpl
+from lightx2v_core.api import BuildContext, NoOptions, QuantizerSpec, WeightLoaderSpec, hookimpl
 from lightx2v_gguf.types import BLOCKS, WRITTEN
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Quantizer, WeightSource
+    from lightx2v_core.api import Header, Quantizer, WeightSource
 
 #: values of a block of the formats that are written
 _BLOCK = 32
