@@ -56,7 +56,7 @@ CORE_REQUIRES = {
     "wan21": {"lightx2v-wan21"},
     "wan22": {"lightx2v-wan22"},
     "xformers": {"lightx2v-xformers"},
-    "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout"},
+    "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout", "pytest-xdist"},
 }  # fmt: skip
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
