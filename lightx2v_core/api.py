@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lightx2v_core.errors import (
+    Cancelled,
     CheckpointError,
     ConfigError,
     LightX2VError,
@@ -45,8 +46,19 @@ from lightx2v_core.specs import (
 )
 
 if TYPE_CHECKING:
+    from lightx2v_core.catalogue import missing
+    from lightx2v_core.cli.show_plan import plan_text
     from lightx2v_core.codes import decode_weight, encode_weight, token_codes
-    from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, Warned
+    from lightx2v_core.events import (
+        Emit,
+        Event,
+        PhaseDone,
+        PhaseStarted,
+        Progress,
+        Saved,
+        StepDone,
+        Warned,
+    )
     from lightx2v_core.facts import (
         CheckpointFacts,
         Defaults,
@@ -55,11 +67,17 @@ if TYPE_CHECKING:
         OffloadForecast,
         Recognition,
         SchedulerContext,
+        SizeRules,
         Stage,
         Target,
         Workload,
     )
+    from lightx2v_core.inspection.inspect import inspect
+    from lightx2v_core.inspection.report import Inspection, LoraReport
     from lightx2v_core.lora.delta import changed, delta, read_factors
+    from lightx2v_core.plan import Plan
+    from lightx2v_core.planning import Planner, plan_run, read_config
+    from lightx2v_core.plugins import PluginSet, Provided, load_plugins
     from lightx2v_core.positioned import OpenFiles, PositionedSource
     from lightx2v_core.protocols import (
         Adapter,
@@ -81,13 +99,25 @@ if TYPE_CHECKING:
         WeightSource,
     )
     from lightx2v_core.requests import Request
+    from lightx2v_core.run import Pipeline, Video, load
     from lightx2v_core.stored import CodeQuantizer, StoredLinear
     from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
 
 #: what is only needed at run time, resolved when it is asked for: listing plugins goes without
 _LATER = {
-    **dict.fromkeys(("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Warned"), "events"),
+    **dict.fromkeys(
+        ("Emit", "Event", "PhaseDone", "PhaseStarted", "Progress", "Saved", "StepDone", "Warned"), "events"
+    ),
     "Request": "requests",
+    # what front ends stand on, like `lightx2v_core.load`
+    **dict.fromkeys(("Pipeline", "Video", "load"), "run"),
+    **dict.fromkeys(("PluginSet", "Provided", "load_plugins"), "plugins"),
+    **dict.fromkeys(("Inspection", "LoraReport"), "inspection.report"),
+    "inspect": "inspection.inspect",
+    "Plan": "plan",
+    **dict.fromkeys(("Planner", "plan_run", "read_config"), "planning"),
+    "plan_text": "cli.show_plan",
+    "missing": "catalogue",
     **dict.fromkeys(
         (
             "CheckpointFacts",
@@ -97,6 +127,7 @@ _LATER = {
             "OffloadForecast",
             "Recognition",
             "SchedulerContext",
+            "SizeRules",
             "Stage",
             "Target",
             "Workload",
@@ -140,6 +171,7 @@ __all__ = [
     "AttentionSpec",
     "Budget",
     "BuildContext",
+    "Cancelled",
     "Change",
     "CheckpointError",
     "CheckpointFacts",
@@ -156,12 +188,14 @@ __all__ = [
     "Event",
     "Geometry",
     "Header",
+    "Inspection",
     "KeyMap",
     "LayerFormat",
     "LightX2VError",
     "LoadedComponent",
     "LoraApplier",
     "LoraApplierSpec",
+    "LoraReport",
     "MemoryNeed",
     "ModelParts",
     "ModelSpec",
@@ -175,9 +209,14 @@ __all__ = [
     "OutputError",
     "PhaseDone",
     "PhaseStarted",
+    "Pipeline",
+    "Plan",
+    "Planner",
     "PluginError",
+    "PluginSet",
     "PositionedSource",
     "Progress",
+    "Provided",
     "Quantizer",
     "QuantizerOptions",
     "QuantizerSpec",
@@ -187,18 +226,22 @@ __all__ = [
     "Request",
     "RequestError",
     "RunError",
+    "Saved",
     "Scheduler",
     "SchedulerContext",
     "SchedulerSpec",
     "Segment",
+    "SizeRules",
     "Spec",
     "Speeds",
     "Stage",
     "Step",
+    "StepDone",
     "StoredLinear",
     "Target",
     "TaskSpec",
     "TensorInfo",
+    "Video",
     "VideoModel",
     "Warned",
     "WeightLoaderSpec",
@@ -209,6 +252,13 @@ __all__ = [
     "delta",
     "encode_weight",
     "hookimpl",
+    "inspect",
+    "load",
+    "load_plugins",
+    "missing",
+    "plan_run",
+    "plan_text",
+    "read_config",
     "read_factors",
     "suggestion",
     "token_codes",

@@ -7,6 +7,7 @@ of them.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -40,14 +41,32 @@ def distributions() -> frozenset[str]:
 
 def ways(kind: str) -> list[str]:
     """A line for each distribution that brings something of a kind: what, and how to install it."""
-    by_distribution: dict[str, tuple[list[str], dict[str, str]]] = {}
-    for name, entry in sorted(_catalogue().get(kind, {}).items()):
-        if name == entry["name"]:
-            by_distribution.setdefault(entry["distribution"], ([], entry))[0].append(name)
+    return missing(kind, ())
+
+
+def missing(kind: str, installed: Iterable[str]) -> list[str]:
+    """A line for each distribution that brings something of a kind that is not among the ``installed`` names."""
+    there = set(installed)
     return [
         f"{distribution} brings {', '.join(names)}: pip install {install(entry)}"
-        for distribution, (names, entry) in sorted(by_distribution.items())
+        for distribution, (names, entry) in _by_distribution(kind).items()
+        if not there & set(names)
     ]
+
+
+def _by_distribution(kind: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Distribution -> what it brings of a kind, and how it is asked for."""
+    found: dict[str, tuple[list[str], dict[str, str]]] = {}
+    for name, entry in sorted(_catalogue().get(kind, {}).items()):
+        if name == entry["name"]:
+            found.setdefault(entry["distribution"], ([], entry))[0].append(name)
+    return dict(sorted(found.items()))
+
+
+def commands() -> dict[str, dict[str, Any]]:
+    """The subcommands that first-party plugins bring: name -> distribution, summary, the plugin's module, and modules
+    that it needs besides."""
+    return dict(sorted(_catalogue().get("command", {}).items()))
 
 
 def install(entry: dict[str, Any]) -> str:

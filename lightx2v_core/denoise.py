@@ -64,6 +64,7 @@ def denoise(
                 batched=request.batched_guidance,
                 before_last=_nothing if following == expert else partial(prepare, following),
             )
+            look = _Look(latents, velocity, step.sigma)
             if after is not None and turn == leg.steps - 1:
                 latents = model.constrain(
                     resized(latents, velocity, step.sigma, after.noise), after.conditions
@@ -72,12 +73,38 @@ def denoise(
                 latents = model.constrain(leg.scheduler.step(velocity, turn, latents), leg.conditions)
             synchronize()
             seconds = time.perf_counter() - started
+            look.tell(emit, step, expert, seconds)
+    return latents
+
+
+class _Look:
+    """What a step predicts, for as long as its event is listened to: a listener that keeps events keeps no latents."""
+
+    def __init__(self, latents: Tensor, velocity: Tensor, sigma: float) -> None:
+        self._at: tuple[Tensor, Tensor] | None = (latents, velocity)
+        self._sigma = sigma
+
+    def clean(self) -> Tensor:
+        """``x - sigma v``, see ``StepDone.clean``."""
+        if self._at is None:
+            raise RuntimeError("the clean latents of a step can be asked for until its listener returns")
+        return clean(*self._at, self._sigma)
+
+    def tell(self, emit: Emit, step: Step, expert: int, seconds: float) -> None:
+        """Say that the step is done, and forget it."""
+        try:
             emit(
                 StepDone(
-                    index=step.index, count=step.count, timestep=step.timestep, expert=expert, seconds=seconds
+                    index=step.index,
+                    count=step.count,
+                    timestep=step.timestep,
+                    expert=expert,
+                    seconds=seconds,
+                    clean=self.clean,
                 )
             )
-    return latents
+        finally:
+            self._at = None
 
 
 def _steps(legs: Sequence[Leg]) -> list[Step]:
@@ -99,9 +126,15 @@ def resized(latents: Tensor, velocity: Tensor, sigma: float, noise: Tensor) -> T
 
     Source: LightX2V's changing resolution, which keeps the noise level of the step that it replaces.
     """
-    clean = torch.add(latents, velocity.to(latents.dtype), alpha=-sigma)
-    there = interpolate(clean[None], size=noise.shape[1:], mode="trilinear", align_corners=False)[0]
+    there = interpolate(
+        clean(latents, velocity, sigma)[None], size=noise.shape[1:], mode="trilinear", align_corners=False
+    )[0]
     return torch.add(there * (1 - sigma), noise, alpha=sigma)
+
+
+def clean(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
+    """The clean latents [C, T, h, w] that a step predicts, float32: ``x - sigma v`` of a flow from data to noise."""
+    return torch.add(latents.float(), velocity.float(), alpha=-sigma)
 
 
 def guided(

@@ -40,6 +40,12 @@ class RunError(LightX2VError):
     """The run started and could not be finished."""
 
 
+class Cancelled(LightX2VError):
+    """Whoever asked for the run does not want it any more. A listener of events raises it; nothing is left behind."""
+
+    exit_status = 130
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string."""
     import difflib

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: marks a field that listeners in this process get and JSON does not
+_HERE_ONLY = "here only"
 
 
 @frozen(kw_only=True)
@@ -15,7 +21,10 @@ class Event:
     kind: ClassVar[str] = "event"
 
     def to_json(self) -> dict[str, Any]:
-        return {"event": self.kind, **asdict(self)}
+        return {
+            "event": self.kind,
+            **asdict(self, filter=lambda attribute, _value: not attribute.metadata.get(_HERE_ONLY)),
+        }
 
 
 @frozen(kw_only=True)
@@ -49,7 +58,11 @@ class Progress(Event):
 
 @frozen(kw_only=True)
 class StepDone(Event):
-    """A denoising step ended; ``seconds`` is what it took."""
+    """A denoising step ended; ``seconds`` is what it took.
+
+    ``clean`` gives the clean latents [C, T, h, w] that the step predicts, float32 on the device of the run, for a
+    preview. It can be called until the listener returns, and costs nothing when it is not.
+    """
 
     kind: ClassVar[str] = "step"
     index: int
@@ -57,6 +70,9 @@ class StepDone(Event):
     timestep: float
     expert: int
     seconds: float
+    clean: Callable[[], Tensor] | None = field(
+        default=None, eq=False, repr=False, metadata={_HERE_ONLY: True}
+    )
 
 
 @frozen(kw_only=True)
@@ -144,6 +160,8 @@ class Failed(Event):
     exit_status: int
 
 
+#: what a run tells its listener. An exception of the listener ends the run with nothing left behind; ``Cancelled`` is
+#: there for it. Every phase tells something often enough: each hundredth of a load, each prompt, step and chunk.
 Emit = Callable[[Event], None]
 
 

@@ -103,6 +103,21 @@ class Defaults:
 
 
 @frozen(kw_only=True)
+class SizeRules:
+    """The sizes and lengths of a task, so that a front end offers no others. ``geometry`` is what decides."""
+
+    #: official sizes (width, height), the first is the default of a front end that has no other
+    presets: tuple[tuple[int, int], ...] = ()
+    #: width and height are multiples of these
+    step: tuple[int, int] = (1, 1)
+    #: frames are ``least_frames`` and any multiple of ``frame_step`` more
+    frame_step: int = 1
+    least_frames: int = 1
+    #: the input whose aspect the video gets: the size is only an area then
+    shaped_by: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class Recognition:
     """A checkpoint that a model plugin knows."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
-from lightx2v_core.facts import Geometry, Stage
+from lightx2v_core.facts import Geometry, SizeRules, Stage
 from lightx2v_core.requests import Request
 from lightx2v_core.specs import Device
 
@@ -166,6 +166,10 @@ class Plan:
     plugins: Mapping[str, str]
     #: LoRA files in the order they are applied
     adapters: tuple[PlannedAdapter, ...] = ()
+    #: networks that take turns; a request may give a guidance scale for each
+    experts: int = 1
+    #: what sizes and lengths there are besides
+    sizes: SizeRules = field(factory=SizeRules)
 
     @property
     def parameters(self) -> int:

@@ -58,8 +58,11 @@ class Resolved:
     inputs: Mapping[str, Any]
 
 
-def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False) -> Resolved:
-    """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible."""
+def resolve(
+    loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False, read: ReadHeader | None = None
+) -> Resolved:
+    """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible. ``read``
+    remembers headers from one call to the next."""
     registry = Registry(plugins)
     loaded, embedded_notes = with_embedded(loaded, registry)
     loaded, alias_notes = by_true_name(loaded, registry)
@@ -70,7 +73,7 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
     if config.model_path is None:
         raise RequestError("no model folder given; use --model-path DIR (or model_path in the configuration)")
     folder = model_folder(config.model_path)
-    found = recognise(config, registry, folder, ctx, loaded=loaded)
+    found = recognise(config, registry, folder, ctx, read, loaded)
     loaded = evolve(loaded, warnings=(*loaded.warnings, *passed_over(loaded, found.spec)))
     recognition = found.recognition
     task = chosen_task(config, recognition)
@@ -139,6 +142,8 @@ def resolve(loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = Fal
         ),
         warnings=(*loaded.warnings, *warnings, *lora_warnings),
         adapters=tuple(item.planned for item in adapters),
+        experts=recognition.experts,
+        sizes=found.spec.sizes(recognition, task),
         plugins={
             "lightx2v-core": __version__,
             **{p.dist_name: p.version for p in plugins.plugins if p.state == "loaded" and p.dist is not None},

@@ -16,6 +16,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from lightx2v_core.asked import request_output
 from lightx2v_core.build import Loaded, build_model, load_bytes, refuse_impossible
 from lightx2v_core.checkpoint.serialize import serialized
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
@@ -174,6 +175,26 @@ class Pipeline:
         job = self._job(resolved, on_event)
         frames = torch.cat(list(job.frames()), dim=1)
         return Video(frames=frames, latents=job.latents, plan=job.plan, record=job.record())
+
+    def write(
+        self, path: str | Path, *, record: bool = True, crf: int = 18, on_event: Emit = ignore, **request: Any
+    ) -> Path:
+        """Generate into a file or a folder of PNGs, as ``lightx2v-core run`` does: frames are written while they are
+        decoded and never all in memory. ``request`` is that of ``generate``."""
+        resolved = self.resolve(**request)
+        check_ready(resolved)
+        config = evolve(resolved.loaded.config, output=OutputConfig(path=str(path), record=record, crf=crf))
+        output = request_output(config, resolved.found, resolved.plan.request, resolved.inputs)
+        return self.generate_to(resolved, output, on_event=on_event)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Frames [3, F, X, Y] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
+        what ``--dump-tensors`` stored."""
+        with torch.inference_mode():
+            there = latents.to(self._resolved.ctx.device.torch_name)
+            chunks = self._model.decode(there, self.plan.request)
+            frames = torch.cat([chunk.float().clamp(-1, 1).cpu() for chunk in chunks], dim=1)
+        return frames.clone()  # a normal tensor, outside of inference mode
 
     def generate_to(
         self, resolved: Resolved, output: PlannedOutput, *, dump: Path | None = None, on_event: Emit = ignore

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         OffloadForecast,
         Recognition,
         SchedulerContext,
+        SizeRules,
         Stage,
         Target,
         Workload,
@@ -373,6 +374,12 @@ def _as_it_is(recognition: Recognition, _loras: Mapping[str, Sequence[str]]) -> 
     return recognition
 
 
+def _any_size(_recognition: Recognition, _task: str) -> SizeRules:
+    from lightx2v_core.facts import SizeRules
+
+    return SizeRules()
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class ModelSpec(Spec[C]):
     """A family of models: recognises a checkpoint, lists its components, builds the pipeline.
@@ -394,6 +401,8 @@ class ModelSpec(Spec[C]):
     #: sizes that the denoising of a request goes through, the last one being that of the video; ``RequestError`` for
     #: options that cannot be followed
     stages: Callable[[Recognition, Request, Geometry, C], Sequence[Stage]] = _one_stage
+    #: what sizes and lengths a front end may offer for a task
+    sizes: Callable[[Recognition, str], SizeRules] = _any_size
     #: what LoRA files make of a network that was recognised; they are given by their names, component by component. A
     #: distilled one brings other defaults
     with_loras: Callable[[Recognition, Mapping[str, Sequence[str]]], Recognition] = _as_it_is

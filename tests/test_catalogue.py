@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,8 @@ for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
                 entry = {"name": spec.name, "extra": extra}
                 if kind == "weight_loader":
                     entry["suffixes"] = spec.suffixes
+                if kind == "command":
+                    entry |= {"summary": spec.summary, "module": module.partition(".")[0], "needs": spec.extra}
                 found.setdefault(kind, {})[name] = entry
 print(json.dumps(found))
 """
@@ -48,7 +51,16 @@ def collected() -> dict[str, Any]:
     for entries in found.values():
         for entry in entries.values():
             entry["distribution"] = f"lightx2v-{entry['extra']}"
+            if "needs" in entry:
+                entry["needs"] = first_requirement(entry["extra"], entry["needs"])
     return found
+
+
+def first_requirement(plugin: str, extra: str | None) -> list[str]:
+    """What an extra of a plugin is there for, the first of its requirements, by the name that it is imported by too."""
+    text = (REPOSITORY / "plugins" / plugin.replace("-", "_") / "pyproject.toml").read_text(encoding="utf-8")
+    found = re.search(rf'^{extra} = \["([\w]+)', text, re.MULTILINE)
+    return [found[1]] if extra and found else []
 
 
 def written(found: dict[str, Any]) -> str:
@@ -103,6 +115,26 @@ def test_the_command_line_says_what_to_install() -> None:
         [sys.executable, "-c", code, where, "--model", "wan2.1"], capture_output=True, text=True
     )
     assert "model 'wan2.1' is provided by lightx2v-wan21: pip install 'lightx2v-core[wan21]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("there", "listed"), [({"lightx2v_gradio", "gradio"}, True), ({"lightx2v_gradio"}, False), (set(), False)]
+)
+def test_help_lists_a_command_that_can_be_used(
+    there: set[str], listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightx2v_core.cli import listed as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: name if name in there else None)
+    assert ("ui" in module.listed_commands()) == listed
+
+
+def test_a_command_that_is_missing_says_what_to_install() -> None:
+    code = "import sys; from lightx2v_core.cli import main\nmain(sys.argv[1:])"
+    env = {**os.environ, "LIGHTX2V_PLUGINS": ""}
+    result = subprocess.run([sys.executable, "-c", code, "ui"], capture_output=True, text=True, env=env)
+    assert result.returncode == 2
+    assert "pip install 'lightx2v-core[gradio]'" in result.stderr
 
 
 if __name__ == "__main__":

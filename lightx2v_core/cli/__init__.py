@@ -51,14 +51,22 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None:
+            from lightx2v_core import catalogue
             from lightx2v_core.cli.extra import command_names
 
+            if brought := catalogue.provider("command", args[0]):
+                ctx.fail(brought)
             ctx.fail(f"no command {args[0]!r}{suggestion(args[0], [*COMMANDS, *command_names()])}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from lightx2v_core.cli.listed import listed_commands
+
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        if brought := listed_commands():
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(list(brought.items()))
         formatter.write_paragraph()
         formatter.write_text("Plugins may add commands; `lightx2v-core plugins` lists them.")
 

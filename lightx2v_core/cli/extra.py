@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from lightx2v_core import catalogue
 from lightx2v_core.device import probe
 from lightx2v_core.errors import PluginError
 from lightx2v_core.plugins import PluginSet, load_plugins
@@ -16,7 +17,11 @@ def plugin_command(name: str) -> click.Command | None:
     registry = Registry(_plugins())
     if not any(name in (item.spec.name, item.qualified) for item in registry.candidates("command")):
         return None
-    chosen = registry.select("command", name, BuildContext(device=probe()[0])).chosen
+    try:
+        chosen = registry.select("command", name, BuildContext(device=probe()[0])).chosen
+    except PluginError as exc:
+        brought = catalogue.provider("command", name)
+        raise PluginError(f"{exc}\n  {brought}" if brought else str(exc)) from None
     assert isinstance(chosen.spec, CommandSpec)
     try:
         command = chosen.spec.load()

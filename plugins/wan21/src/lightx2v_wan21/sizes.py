@@ -11,6 +11,16 @@ from math import sqrt
 SPATIAL_STRIDE, TEMPORAL_STRIDE = 8, 4
 
 
+#: sizes that the official models were trained on, in landscape; portrait ones are these turned
+HD, SD = (1280, 720), (832, 480)
+SQUARE_HD, SQUARE_SD = (960, 960), (624, 624)
+
+
+def turned(size: tuple[int, int]) -> tuple[int, int]:
+    """Portrait of landscape, and the other way round."""
+    return size[1], size[0]
+
+
 def latent_frames(frames: int) -> int:
     """Latent frames of 4k + 1 frames: k + 1."""
     return (frames - 1) // TEMPORAL_STRIDE + 1

@@ -18,6 +18,7 @@ from lightx2v_core.api import (
     Geometry,
     Recognition,
     RequestError,
+    SizeRules,
     Target,
 )
 from lightx2v_wan21.architecture import (
@@ -39,12 +40,18 @@ from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
 from lightx2v_wan21.sizes import (
+    HD,
+    SD,
     SPATIAL_STRIDE,
+    SQUARE_HD,
+    SQUARE_SD,
+    TEMPORAL_STRIDE,
     frame_problems,
     latent_frames,
     side_problems,
     size_for_image,
     size_for_video,
+    turned,
 )
 
 #: tensors that every Wan network has
@@ -71,7 +78,7 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
     "vae": (vae_from, vae_tensors),
     "tiny_vae": (tae_from, tae_tensors),
 }
-_HD, _SD = (1280, 720), (832, 480)
+_HD, _SD = HD, SD
 #: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
 _LEAST_FRAMES = {"flf2v": 5}
 
@@ -288,6 +295,23 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
     )
     tokens = latent[1] * (latent[2] // patch[0]) * (latent[3] // patch[1])
     return Geometry(latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames)
+
+
+def size_rules(recognition: Recognition, task: str) -> SizeRules:
+    """The sizes of the official script (``SUPPORTED_SIZES`` of Wan-Video/Wan2.1: both classes for 14B, 480p for the
+    others), the default one first, in multiples of the stride times the patch; 4k + 1 frames."""
+    _, rows, columns = recognition.architecture["dit"]["patch_size"]
+    official = recognition.architecture["official_size"]
+    small = (_SD, turned(_SD), SQUARE_SD)
+    large = (_HD, turned(_HD), SQUARE_HD)
+    presets = (*large, *small) if official == _HD else small
+    return SizeRules(
+        presets=presets,
+        step=(SPATIAL_STRIDE * columns, SPATIAL_STRIDE * rows),
+        frame_step=TEMPORAL_STRIDE,
+        least_frames=_LEAST_FRAMES.get(task, 1),
+        shaped_by={"t2v": (), "vace": ("src_video",)}.get(task, ("image",)),
+    )
 
 
 def _available(frames: int, mask: Any | None) -> int:

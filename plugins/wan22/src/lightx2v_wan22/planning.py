@@ -16,6 +16,7 @@ from lightx2v_core.api import (
     MemoryNeed,
     Recognition,
     RequestError,
+    SizeRules,
     Target,
 )
 from lightx2v_wan21.api import (
@@ -143,6 +144,26 @@ def wan_geometry(
     latent = (channels, latent_frames(frames) + extra, height // stride, width // stride)
     tokens = latent[1] * (latent[2] // patch_rows) * (latent[3] // patch_columns)
     return Geometry(latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames)
+
+
+def wan_sizes(
+    recognition: Recognition,
+    presets: tuple[tuple[int, int], ...],
+    *,
+    stride: int,
+    least: int = 1,
+    shaped_by: tuple[str, ...] = (),
+) -> SizeRules:
+    """What ``wan_geometry`` takes: official landscape sizes and the same turned, in multiples of the stride times the
+    patch, and 4k + 1 frames."""
+    _, rows, columns = recognition.architecture["patch_size"]
+    return SizeRules(
+        presets=tuple(size for width, height in presets for size in ((width, height), (height, width))),
+        step=(stride * columns, stride * rows),
+        frame_step=4,
+        least_frames=least,
+        shaped_by=shaped_by,
+    )
 
 
 def transformer_need(tensors: Shapes, dit: Mapping[str, Any], tokens: int, dtype: str) -> MemoryNeed:

@@ -104,6 +104,7 @@ def _functions(family: str) -> dict[str, Any]:
     names = ("recognise", "defaults", "geometry", "memory")
     return {
         **{name: _late(f"{family}.variants", name) for name in names},
+        "sizes": _late(f"{family}.variants", "size_rules"),
         "build": _late(f"{family}.pipeline", "build"),
         "with_loras": _with_loras,
         "write_tiny": _late("tiny", f"write_tiny_{family}"),

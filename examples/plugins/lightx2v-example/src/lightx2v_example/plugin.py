@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Recognition,
         Scheduler,
         SchedulerContext,
+        SizeRules,
         Target,
         VideoModel,
     )
@@ -68,6 +69,7 @@ def lightx2v_models() -> list[ModelSpec[PebbleOptions]]:
             recognise=_recognise,
             defaults=_defaults,
             geometry=_geometry,
+            sizes=_sizes,
             memory=_memory,
             build=_build,
             write_tiny=_write_tiny,
@@ -116,6 +118,12 @@ def _geometry(recognition: Recognition, target: Target) -> Geometry:
     from lightx2v_example.variants import geometry
 
     return geometry(recognition, target)
+
+
+def _sizes(recognition: Recognition, task: str) -> SizeRules:
+    from lightx2v_example.variants import size_rules
+
+    return size_rules(recognition, task)
 
 
 def _memory(

@@ -17,6 +17,7 @@ from lightx2v_core.api import (
     MemoryNeed,
     Recognition,
     RequestError,
+    SizeRules,
     Target,
 )
 from lightx2v_example.architecture import (
@@ -96,6 +97,11 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         height=target.height,
         frames=target.frames,
     )
+
+
+def size_rules(_recognition: Recognition, _task: str) -> SizeRules:
+    """What a front end may offer: every multiple of a patch, any number of frames."""
+    return SizeRules(presets=((64, 64), (128, 64)), step=(STRIDE * PATCH, STRIDE * PATCH))
 
 
 def memory(

@@ -17,6 +17,7 @@ from lightx2v_core.api import (
     Geometry,
     MemoryNeed,
     Recognition,
+    SizeRules,
     Stage,
     Target,
 )
@@ -46,6 +47,7 @@ from lightx2v_wan22.planning import (
     vae_components,
     vae_needs,
     wan_geometry,
+    wan_sizes,
 )
 
 if TYPE_CHECKING:
@@ -149,6 +151,17 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         size = size_for_image(*image_size(target.inputs["image"]), size[0] * size[1], (patch[0], patch[1]))
     least = 5 if target.task == "flf2v" else 1  # the first and the last frame must be two
     return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=STRIDE, least=least)
+
+
+def size_rules(recognition: Recognition, task: str) -> SizeRules:
+    """The sizes of the official script (``SUPPORTED_SIZES`` of Wan-Video/Wan2.2)."""
+    return wan_sizes(
+        recognition,
+        ((1280, 720), (832, 480)),
+        stride=STRIDE,
+        least=5 if task == "flf2v" else 1,
+        shaped_by=() if task == "t2v" else ("image",),
+    )
 
 
 def stages(

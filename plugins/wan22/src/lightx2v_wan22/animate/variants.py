@@ -19,6 +19,7 @@ from lightx2v_core.api import (
     MemoryNeed,
     Recognition,
     RequestError,
+    SizeRules,
     Target,
 )
 from lightx2v_wan21.api import NEGATIVE, image_size, video_info
@@ -39,6 +40,7 @@ from lightx2v_wan22.planning import (
     vae_components,
     vae_needs,
     wan_geometry,
+    wan_sizes,
     weight_bytes,
 )
 
@@ -129,6 +131,11 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         recognition, segment, size=size, channels=LATENT_CHANNELS, stride=STRIDE, extra=REFERENCE_FRAMES
     )
     return attrs.evolve(shape, frames=frames)
+
+
+def size_rules(recognition: Recognition, _task: str) -> SizeRules:
+    """Size and length are those of the pose video."""
+    return wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",))
 
 
 def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, Target
+from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, SizeRules, Target
 from lightx2v_wan21.api import (
     NEGATIVE,
     distilled_name,
@@ -34,6 +34,7 @@ from lightx2v_wan22.planning import (
     vae_components,
     vae_needs,
     wan_geometry,
+    wan_sizes,
 )
 from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
 
@@ -99,6 +100,12 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         step = SPATIAL_STRIDE * recognition.architecture["patch_size"][1]
         size = best_size(image_size(target.inputs["image"]), target.width * target.height, step)
     return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=SPATIAL_STRIDE)
+
+
+def size_rules(recognition: Recognition, task: str) -> SizeRules:
+    """The size of the official script (``SUPPORTED_SIZES`` of Wan-Video/Wan2.2)."""
+    shaped_by = () if task == "t2v" else ("image",)
+    return wan_sizes(recognition, ((1280, 704),), stride=SPATIAL_STRIDE, shaped_by=shaped_by)
 
 
 def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:

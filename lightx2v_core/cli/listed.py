@@ -1,0 +1,17 @@
+"""The subcommands of first-party plugins that can be used here, for ``--help``, which loads no plugin and is quick."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from lightx2v_core import catalogue
+
+
+def listed_commands() -> dict[str, str]:
+    """Name -> summary. What there is stands in the catalogue; whether it is installed is told by modules that can be
+    found, which imports none of them. Using a command checks the versions, too."""
+    return {
+        name: entry["summary"]
+        for name, entry in catalogue.commands().items()
+        if all(find_spec(module) for module in (entry["module"], *entry["needs"]))
+    }

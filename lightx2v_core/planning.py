@@ -1,0 +1,66 @@
+"""The plan of a run from Python: what ``lightx2v-core plan`` answers, without reading a weight or importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.config.keywords import INPUTS, KEYWORDS, keyword_values
+from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.plan import Plan
+from lightx2v_core.plugins import PluginSet, load_plugins
+from lightx2v_core.recognise import read_header
+from lightx2v_core.registry import Registry
+from lightx2v_core.resolve import check_ready, resolve
+
+
+def read_config(file: str | Path) -> dict[str, Any]:
+    """A configuration file, in either vocabulary, as nested data with every key: what ``plan_run`` and ``load`` take as
+    ``config``, with changes on top."""
+    return load_config(file, ()).to_json()
+
+
+class Planner:
+    """Plans runs one after the other, and reads the headers of each file once: for whoever asks what is possible."""
+
+    def __init__(self, plugins: PluginSet | None = None) -> None:
+        self._plugins = plugins or load_plugins()
+        registry = Registry(self._plugins)
+        self._read = lru_cache(maxsize=None)(lambda path: read_header(registry, path))
+
+    def plan(
+        self,
+        model_path: str | Path,
+        *,
+        config: str | Path | Mapping[str, Any] | None = None,
+        ready: bool = False,
+        **overrides: Any,
+    ) -> Plan:
+        """See ``plan_run``."""
+        values = [
+            Value(path=("model_path",), value=str(model_path), origin="model_path"),
+            *keyword_values(overrides, {**KEYWORDS, **{name: ("inputs", name) for name in INPUTS}}),
+        ]
+        resolved = resolve(load_config(config, values), self._plugins, read=self._read)
+        if ready:
+            check_ready(resolved)
+        return resolved.plan
+
+
+def plan_run(
+    model_path: str | Path,
+    *,
+    config: str | Path | Mapping[str, Any] | None = None,
+    plugins: PluginSet | None = None,
+    ready: bool = False,
+    **overrides: Any,
+) -> Plan:
+    """What loading a model and running a request would do. ``config`` is a file or plain data; ``overrides`` are those
+    of ``load``, and the paths of inputs: ``image``, ``src_video``, ...
+
+    Raises ``RequestError`` (and its kinds) for everything that is wrong with it; what a plan can do without, a prompt
+    and the inputs of the task, only when it has to be ``ready`` to run.
+    """
+    return Planner(plugins).plan(model_path, config=config, ready=ready, **overrides)

@@ -1,0 +1,1 @@
+"""The web page of lightx2v-core: the subcommand `ui`."""

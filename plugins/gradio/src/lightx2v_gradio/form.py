@@ -1,0 +1,271 @@
+"""The form of the page as data: what each field shows for an offer, and what its values mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from lightx2v_core.api import RequestError
+from lightx2v_gradio.offer import Offer, Option, part_label
+from lightx2v_gradio.settings import Settings, real, whole
+
+#: input -> what it is called, and whether it is an image, images or a video
+INPUTS: Mapping[str, tuple[str, str]] = {
+    "image": ("First image", "image"),
+    "last_image": ("Last image", "image"),
+    "src_video": ("Video to edit", "video"),
+    "src_mask": ("Mask of what to change (video)", "video"),
+    "ref_images": ("Reference images", "images"),
+    "pose_video": ("Pose video", "video"),
+    "face_video": ("Face video", "video"),
+    "background_video": ("Background video", "video"),
+    "mask_video": ("Mask video", "video"),
+}
+#: components whose precision can be chosen at once, and LoRA files that are shown
+PRECISIONS, LORAS = 3, 8
+FREE = "free"
+_NO_OPTIONS: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
+class Field:
+    """What a field shows. ``choices`` are labels and values; None in ``value`` is an empty field."""
+
+    value: Any = None
+    label: str | None = None
+    info: str | None = None
+    visible: bool = True
+    choices: tuple[tuple[str, str], ...] = _NO_OPTIONS
+    minimum: float | None = None
+    step: float | None = None
+    placeholder: str | None = None
+
+
+def fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    """Every field of the form, by name, with the values of ``settings`` or what happens when nothing is said."""
+    return {
+        "prompt": Field(value=settings.prompt),
+        **_input_fields(offer, settings),
+        **_size_fields(offer, settings),
+        **_sampling_fields(offer, settings),
+        **_machine_fields(offer, settings),
+        **_lora_fields(offer, settings),
+    }
+
+
+def read(values: Mapping[str, Any], offer: Offer) -> Settings:
+    """The settings that the values of the form mean. ``RequestError`` names the field that is wrong."""
+    default = offer.plan.request
+    scheduler = values["scheduler"] or default.scheduler
+    plain = scheduler == default.scheduler
+
+    def said(value: Any, by_default: Any) -> Any:
+        """None for what the model would do anyway, so that what follows from it follows."""
+        return None if plain and value == by_default else value
+
+    width, height = _size(values)
+    negative = values["negative_prompt"] or ""
+    return Settings(
+        prompt=(values["prompt"] or "").strip(),
+        negative_prompt=None if negative == default.negative_prompt else negative,
+        inputs={name: values[name] for name in INPUTS if values.get(name)},
+        width=width,
+        height=height,
+        frames=said(whole(values["frames"], "the number of frames"), default.frames),
+        fps=said(real(values["fps"], "frames a second"), default.fps),
+        steps=said(whole(values["steps"], "the number of steps"), default.steps),
+        guide_scale=said(_scales(values, offer), _both(default.guide_scale, offer)) or (),
+        shift=real(values["shift"], "the flow shift"),
+        scheduler="" if plain else scheduler,
+        seed=None if values["random_seed"] else whole(values["seed"], "the seed"),
+        precision={
+            part: values[f"precision_{slot}"] or ""
+            for slot, part in enumerate(list(offer.precisions)[:PRECISIONS])
+        },
+        tiny_vae=bool(values["tiny_vae"]) and offer.tiny_vae is not None,
+        attention=values["attention"] or "",
+        offloader=values["offloader"] or "",
+        vram_limit=real(values["vram_limit"], "the limit of the device's memory"),
+        ram_limit=real(values["ram_limit"], "the limit of the machine's memory"),
+        loras={
+            file.path: _strength(values[f"lora_strength_{slot}"], file.name)
+            for slot, file in enumerate(offer.loras[:LORAS])
+            if values[f"lora_on_{slot}"]
+        },
+    )
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """``832x480`` as width and height."""
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if found is None:
+        raise RequestError(f"{text!r} is no size")
+    return int(found[1]), int(found[2])
+
+
+def _size(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    if values["size"] and values["size"] != FREE:
+        return parsed_size(values["size"])
+    return whole(values["width"], "the width"), whole(values["height"], "the height")
+
+
+def _scales(values: Mapping[str, Any], offer: Offer) -> tuple[float, ...]:
+    scales = [real(values["guidance"], "guidance")]
+    if offer.plan.experts > 1:
+        scales.append(real(values["guidance_low"], "guidance of the low-noise network"))
+    given = [scale for scale in scales if scale is not None]
+    if given and len(given) != len(scales):
+        raise RequestError("give a guidance for both networks, or for none")
+    return tuple(given)
+
+
+def _both(scales: Sequence[float], offer: Offer) -> tuple[float, ...]:
+    """A guidance for each network; one value serves both."""
+    return tuple(scales[min(index, len(scales) - 1)] for index in range(offer.plan.experts))
+
+
+def _strength(value: Any, name: str) -> float:
+    strength = real(value, f"the strength of {name}")
+    return 1.0 if strength is None else strength
+
+
+def _input_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    found = {}
+    for name, (label, _kind) in INPUTS.items():
+        needed = name in offer.required
+        found[name] = Field(
+            value=settings.inputs.get(name),
+            label=label if needed else f"{label} (optional)",
+            visible=needed or name in offer.optional,
+        )
+    return found
+
+
+def _size_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    plan, rules = offer.plan, offer.plan.sizes
+    default = (plan.request.width, plan.request.height)
+    presets = list(dict.fromkeys([default, *rules.presets]))
+    now = (settings.width or default[0], settings.height or default[1])
+    free = now not in presets
+    shaped = [
+        INPUTS[name][0].lower() for name in rules.shaped_by if name in (*offer.required, *offer.optional)
+    ]
+    info = f"The shape is that of the {shaped[0]}; this decides how many pixels." if shaped else None
+    step_x, step_y = rules.step
+    return {
+        "size": Field(
+            value=FREE if free else _text(now),
+            choices=(*((_named(size), _text(size)) for size in presets), ("another size", FREE)),
+            info=info,
+        ),
+        "width": Field(value=now[0], visible=free, minimum=step_x, step=step_x, info=_multiple(step_x)),
+        "height": Field(value=now[1], visible=free, minimum=step_y, step=step_y, info=_multiple(step_y)),
+        "frames": Field(
+            value=settings.frames or plan.request.frames,
+            minimum=rules.least_frames,
+            step=rules.frame_step,
+            info=_frames_info(offer),
+        ),
+    }
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _named(size: tuple[int, int]) -> str:
+    width, height = size
+    shape = "square" if width == height else "landscape" if width > height else "portrait"
+    return f"{width} × {height}, {shape}"
+
+
+def _multiple(step: int) -> str | None:
+    return f"a multiple of {step}" if step > 1 else None
+
+
+def _frames_info(offer: Offer) -> str:
+    rules, request = offer.plan.sizes, offer.plan.request
+    least, step = rules.least_frames, rules.frame_step
+    numbers = f"{least}, {least + step}, {least + 2 * step} and so on; " if step > 1 else ""
+    return f"{numbers}{request.frames} are {request.frames / request.fps:.1f} seconds"
+
+
+def _sampling_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    default = offer.plan.request
+    scales = settings.guide_scale or default.guide_scale
+    both = _both(scales, offer)
+    two = offer.plan.experts > 1
+    negative = default.negative_prompt if settings.negative_prompt is None else settings.negative_prompt
+    return {
+        "negative_prompt": Field(value=negative),
+        "fps": Field(value=settings.fps or default.fps, minimum=1),
+        "steps": Field(value=settings.steps or default.steps, minimum=1, step=1),
+        "guidance": Field(
+            value=both[0],
+            label="Guidance, high-noise network" if two else "Guidance",
+            info="1 switches it off, which halves the time",
+            minimum=0,
+        ),
+        "guidance_low": Field(value=both[-1], visible=two, minimum=0),
+        "shift": Field(value=settings.shift, placeholder=f"{default.shift:g}", minimum=0,
+                       info=f"empty: the model's own, {default.shift:g} here"),
+        "scheduler": Field(value=settings.scheduler or default.scheduler, choices=_choices(offer.schedulers)),
+        "seed": Field(value=settings.seed if settings.seed is not None else default.seed, minimum=0, step=1),
+        "random_seed": Field(value=settings.seed is None),
+    }  # fmt: skip
+
+
+def _machine_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    found: dict[str, Field] = {}
+    parts = list(offer.precisions.items())[:PRECISIONS]
+    for slot in range(PRECISIONS):
+        if slot >= len(parts):
+            found[f"precision_{slot}"] = Field(visible=False)
+            continue
+        part, options = parts[slot]
+        found[f"precision_{slot}"] = Field(
+            value=settings.precision.get(part, options[0].key),
+            label=f"{part_label(part)}: precision",
+            choices=_choices(options),
+        )
+    on_card = offer.plan.device.kind != "cpu"
+    return {
+        **found,
+        "tiny_vae": Field(value=settings.tiny_vae, visible=offer.tiny_vae is not None),
+        "attention": _dropdown(offer.attention, settings.attention),
+        "offloader": _dropdown(offer.offloaders, settings.offloader),
+        "vram_limit": Field(value=settings.vram_limit, visible=on_card, minimum=0),
+        "ram_limit": Field(value=settings.ram_limit, minimum=0),
+    }
+
+
+def _lora_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+    found: dict[str, Field] = {}
+    for slot in range(LORAS):
+        file = offer.loras[slot] if slot < len(offer.loras) else None
+        on = file is not None and file.path in settings.loras
+        found[f"lora_on_{slot}"] = Field(
+            value=on,
+            visible=file is not None,
+            label=None if file is None else Path(file.name).stem,
+            info=None if file is None else file.coverage,
+        )
+        found[f"lora_strength_{slot}"] = Field(
+            value=settings.loras.get(file.path, 1.0) if file is not None else 1.0,
+            visible=file is not None,
+            label=None if file is None else f"Strength of {Path(file.name).stem}",
+        )
+    return found
+
+
+def _dropdown(options: Sequence[Option], key: str) -> Field:
+    value = key or (options[0].key if options else None)
+    return Field(value=value, choices=_choices(options), visible=len(options) > 1)
+
+
+def _choices(options: Sequence[Option]) -> tuple[tuple[str, str], ...]:
+    return tuple((option.label, option.key) for option in options)

@@ -1,0 +1,295 @@
+"""Where things are on the page, and how it looks. No listener is here."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from typing import Any
+
+import gradio as gr
+from attrs import frozen
+
+from lightx2v_gradio import panels
+from lightx2v_gradio.form import INPUTS, LORAS, PRECISIONS, Field, fields
+from lightx2v_gradio.offer import Offer
+from lightx2v_gradio.settings import Settings
+
+TITLE = "lightx2v-core"
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
+_VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
+
+CSS = """
+.gradio-container { max-width: 1500px !important; width: 100%; margin: 0 auto !important; padding: 1rem !important; }
+.lx-title h1 { font-size: 1.35rem; margin: 0; }
+.lx-title p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
+.lx-card { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: .8rem 1rem !important;
+  background: var(--background-fill-secondary); }
+.lx-card .lx-card { border: 0; padding: 0 !important; background: none; }
+.lx-model { margin: 0; overflow-wrap: anywhere; }
+.lx-dim { color: var(--body-text-color-subdued); font-size: .9em; }
+.lx-problem { border-left: 4px solid #c62828; background: color-mix(in srgb, #c62828 12%, transparent);
+  padding: .6rem .8rem; border-radius: 4px; overflow-wrap: anywhere; }
+.lx-forecast { margin: 0; }
+.lx-notes { margin: .3rem 0 0 1.1rem; font-size: .9em; overflow-wrap: anywhere; list-style: disc; }
+.lx-plan summary { cursor: pointer; margin-top: .3rem; }
+.lx-plan pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; max-height: 28rem; overflow: auto;
+  background: var(--background-fill-secondary); padding: .6rem; border-radius: 4px; }
+.lx-state { margin: 0; font-weight: 600; }
+.lx-said { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin-bottom: .35rem; }
+.lx-bar { height: .8rem; border-radius: .4rem; background: var(--border-color-primary); overflow: hidden; }
+.lx-bar > div { height: 100%; background: var(--color-accent); transition: width .4s linear; }
+.lx-preview { margin: .6rem 0 0; text-align: center; }
+.lx-preview img { width: 100%; max-height: 420px; object-fit: contain; border-radius: 6px; background: #0004; }
+.lx-preview figcaption { color: var(--body-text-color-subdued); font-size: .85em; }
+.lx-result { width: 100%; max-height: 70vh; object-fit: contain; border-radius: 6px; background: #000; }
+.lx-links { margin: .5rem 0 0; }
+.lx-links a { text-decoration: underline; color: var(--link-text-color); }
+.lx-head { font-weight: 600; margin: 0 0 .2rem; }
+.lx-queue { margin: 0 0 0 1.3rem; list-style: decimal; }
+.lx-results .wrap { flex-direction: column; align-items: stretch; }
+.lx-results label { overflow-wrap: anywhere; white-space: normal; }
+.lx-numbers > * { min-width: 130px !important; }
+#problem:not(:has(*[role])), #jobs:not(:has(p)), #preview:not(:has(img)), #result:not(:has(a)) { display: none; }
+:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
+@media (prefers-reduced-motion: reduce) { .lx-bar > div { transition: none; } }
+"""
+
+
+def _path_of(_image: Any, payload: Any) -> Any:
+    return None if payload is None else payload.path
+
+
+#: An image as the file that was sent: whether it can be read is for the plan to say, in its own words. For a subclass
+#: Gradio's metaclass would write a file beside this module, so the class is made without it.
+InputImage: Any = ABCMeta.__new__(
+    type(gr.Image),
+    "InputImage",
+    (gr.Image,),
+    {"preprocess": _path_of, "get_block_name": lambda _image: "image", "__module__": __name__},
+)
+
+
+@frozen(kw_only=True)
+class Layout:
+    """The components that listeners know."""
+
+    blocks: gr.Blocks
+    place: gr.State
+    #: form fields by name
+    form: dict[str, Any]
+    folder: gr.Textbox
+    open: gr.Button
+    task: gr.Radio
+    model: gr.HTML
+    absent: gr.HTML
+    no_loras: gr.HTML
+    forecast: gr.HTML
+    problem: gr.HTML
+    generate: gr.Button
+    again: gr.Button
+    #: the id of the job that is shown, and what of it was shown last
+    job: gr.Textbox
+    seen: gr.State
+    timer: gr.Timer
+    status: gr.HTML
+    preview: gr.HTML
+    cancel: gr.Button
+    result: gr.HTML
+    jobs: gr.HTML
+    afterwards: gr.Column
+    reuse: gr.Button
+    record: gr.JSON
+    results: gr.Radio
+
+    @property
+    def all_outputs(self) -> list[Any]:
+        """What a new offer changes."""
+        return [
+            *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.no_loras,
+            self.forecast, self.problem, self.job, self.seen, self.timer,
+        ]  # fmt: skip
+
+    @property
+    def job_outputs(self) -> list[Any]:
+        """What a job changes."""
+        return [
+            self.status, self.preview, self.jobs, self.seen, self.result, self.cancel, self.afterwards, self.record,
+            self.results, self.timer,
+        ]  # fmt: skip
+
+
+def looks() -> dict[str, Any]:
+    """Theme and styles for ``mount_gradio_app``: no font comes from elsewhere."""
+    theme = gr.themes.Default(primary_hue="indigo", font=_FONTS, font_mono=_MONO).set(
+        # what explains has to be read, too
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_500",
+    )
+    return {"theme": theme, "css": CSS}
+
+
+def build(first: Offer) -> Layout:
+    """The page for an offer."""
+    shown = fields(first, Settings())
+    parts: dict[str, Any] = {}
+    with gr.Blocks(
+        title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 7 * 86400)
+    ) as blocks:
+        parts["place"] = gr.State(first.place)
+        parts["job"] = gr.Textbox(visible="hidden", elem_id="job", label="job")
+        parts["seen"] = gr.State("")
+        parts["timer"] = gr.Timer(0.6, active=True)
+        gr.HTML("<h1>lightx2v-core</h1><p>Videos from words, images and videos.</p>", elem_classes="lx-title")
+        with gr.Row():
+            with gr.Column(scale=5, min_width=330):
+                form = _left(first, shown, parts)
+            with gr.Column(scale=6, min_width=330):
+                _right(parts)
+    return Layout(blocks=blocks, form=form, **parts)
+
+
+def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for."""
+    form: dict[str, Any] = {}
+    parts["model"] = gr.HTML(panels.model(first), elem_id="model", elem_classes="lx-card")
+    with gr.Accordion("Another model", open=False):
+        parts["folder"] = gr.Textbox(
+            first.place.folder,
+            label="Model folder",
+            info="a folder on the machine that runs this page",
+            elem_id="folder",
+        )
+        parts["open"] = gr.Button("Open this folder", elem_id="open")
+    parts["task"] = gr.Radio(
+        list(first.tasks), value=first.plan.task, label="Task", visible=len(first.tasks) > 1, elem_id="task"
+    )
+    form["prompt"] = gr.Textbox(
+        label="What the video shows", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
+        placeholder="a red fox runs through the snow", info="Shift and Enter starts it",
+    )  # fmt: skip
+    for name, (label, kind) in INPUTS.items():
+        form[name] = _input(name, label, kind, shown[name])
+    with gr.Row(elem_classes="lx-numbers"):
+        form["size"] = _dropdown(shown["size"], "Size in pixels", "size")
+        form["frames"] = _number(shown["frames"], "Frames", "frames")
+    with gr.Row(elem_classes="lx-numbers"):
+        form["width"] = _number(shown["width"], "Width", "width")
+        form["height"] = _number(shown["height"], "Height", "height")
+    with gr.Row(elem_classes="lx-numbers", equal_height=True):
+        form["seed"] = _number(shown["seed"], "Seed", "seed", info="the same seed makes the same video")
+        form["random_seed"] = gr.Checkbox(True, label="A random seed each time", elem_id="random_seed")
+    parts["problem"] = gr.HTML("", elem_id="problem")
+    parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
+    parts["forecast"] = gr.HTML(panels.forecast(first.plan), elem_id="forecast")
+    _advanced(form, shown, parts, first)
+    return form
+
+
+def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: Offer) -> None:
+    with gr.Accordion("Sampling", open=False):
+        form["negative_prompt"] = gr.Textbox(
+            shown["negative_prompt"].value, label="What it should not show", lines=2, max_lines=6,
+            info="the model's own words for it; empty: nothing is kept out", elem_id="negative_prompt",
+        )  # fmt: skip
+        with gr.Row(elem_classes="lx-numbers"):
+            form["steps"] = _number(shown["steps"], "Steps", "steps", info="more take longer")
+            form["guidance"] = _number(shown["guidance"], "Guidance", "guidance")
+            form["guidance_low"] = _number(
+                shown["guidance_low"], "Guidance, low-noise network", "guidance_low"
+            )
+        with gr.Row(elem_classes="lx-numbers"):
+            form["shift"] = _number(shown["shift"], "Flow shift", "shift")
+            form["fps"] = _number(shown["fps"], "Frames a second", "fps")
+        form["scheduler"] = _dropdown(shown["scheduler"], "Scheduler", "scheduler")
+    with gr.Accordion("LoRA files", open=False):
+        parts["no_loras"] = gr.HTML(
+            '<p class="lx-dim">There is none in the model\'s folder that has an effect. Start the page with '
+            "--lora FILE-OR-FOLDER to offer more.</p>",
+            visible=not first.loras,
+        )
+        for slot in range(LORAS):
+            with gr.Row(equal_height=True):
+                on, strength = shown[f"lora_on_{slot}"], shown[f"lora_strength_{slot}"]
+                form[f"lora_on_{slot}"] = gr.Checkbox(
+                    on.value,
+                    label=on.label or "",
+                    info=on.info,
+                    visible=on.visible,
+                    elem_id=f"lora_on_{slot}",
+                )
+                form[f"lora_strength_{slot}"] = gr.Number(
+                    strength.value, label=strength.label or "", visible=strength.visible, step=0.1,
+                    elem_id=f"lora_strength_{slot}", min_width=130,
+                )  # fmt: skip
+    with gr.Accordion("Precision, speed and memory", open=False):
+        for slot in range(PRECISIONS):
+            form[f"precision_{slot}"] = _dropdown(
+                shown[f"precision_{slot}"], "Precision", f"precision_{slot}"
+            )
+        form["tiny_vae"] = gr.Checkbox(
+            False, label="Tiny VAE", info="decodes faster and with less memory, and with less detail",
+            visible=shown["tiny_vae"].visible, elem_id="tiny_vae",
+        )  # fmt: skip
+        form["attention"] = _dropdown(shown["attention"], "Attention kernel", "attention")
+        form["offloader"] = _dropdown(
+            shown["offloader"],
+            "Where weights wait",
+            "offloader",
+            info="what is not at work can lie elsewhere",
+        )
+        with gr.Row(elem_classes="lx-numbers"):
+            form["vram_limit"] = _number(shown["vram_limit"], "Device memory to use, GB", "vram_limit",
+                                         info="empty: all of it")  # fmt: skip
+            form["ram_limit"] = _number(shown["ram_limit"], "Machine memory to use, GB", "ram_limit",
+                                        info="empty: all of it")  # fmt: skip
+    with gr.Accordion("What is not here", open=False):
+        parts["absent"] = gr.HTML(panels.absent(first), elem_id="absent")
+
+
+def _right(parts: dict[str, Any]) -> None:
+    """What comes of it."""
+    parts["status"] = gr.HTML(panels.status(None, 0), elem_id="status", elem_classes="lx-card")
+    parts["preview"] = gr.HTML("", elem_id="preview")
+    parts["cancel"] = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+    parts["jobs"] = gr.HTML("", elem_id="jobs")
+    parts["result"] = gr.HTML("", elem_id="result")
+    with gr.Column(visible=False) as afterwards:
+        with gr.Row():
+            parts["reuse"] = gr.Button("Use these settings", elem_id="reuse")
+            parts["again"] = gr.Button("Keep this seed", elem_id="again")
+        with gr.Accordion("Run record", open=False):
+            parts["record"] = gr.JSON(None, show_label=False, elem_id="record")
+    parts["afterwards"] = afterwards
+    parts["results"] = gr.Radio(
+        [], label="Results of this session", visible=False, elem_id="results", elem_classes="lx-results"
+    )
+
+
+def _input(name: str, label: str, kind: str, field: Field) -> Any:
+    common: dict[str, Any] = {"label": field.label or label, "visible": field.visible, "elem_id": name}
+    if kind == "image":
+        return InputImage(type="filepath", sources=["upload"], image_mode=None, height=220, **common)
+    if kind == "images":
+        return gr.File(file_count="multiple", file_types=["image"], type="filepath", height=160, **common)
+    return gr.File(file_types=_VIDEOS, type="filepath", height=120, **common)
+
+
+def _number(field: Field, label: str, name: str, info: str | None = None) -> gr.Number:
+    return gr.Number(
+        field.value, label=field.label or label, info=field.info or info, visible=field.visible,
+        step=field.step or 0.1, placeholder=field.placeholder, elem_id=name, min_width=120,
+    )  # fmt: skip
+
+
+def _dropdown(field: Field, label: str, name: str, info: str | None = None) -> gr.Dropdown:
+    return gr.Dropdown(
+        list(field.choices), value=field.value, label=field.label or label, info=field.info or info,
+        visible=field.visible, elem_id=name, filterable=False, min_width=160,
+    )  # fmt: skip

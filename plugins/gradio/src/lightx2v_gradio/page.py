@@ -1,0 +1,294 @@
+"""The page: Gradio's components, and what happens when somebody uses them. What they show is decided elsewhere."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from attrs import evolve
+
+from lightx2v_core.api import LightX2VError, PluginSet
+from lightx2v_gradio import panels
+from lightx2v_gradio.door import session_of
+from lightx2v_gradio.form import FREE, Field, fields, read
+from lightx2v_gradio.jobs import Queue, View, newest
+from lightx2v_gradio.layout import Layout, build
+from lightx2v_gradio.offer import Offer, Place, offer
+from lightx2v_gradio.results import UPLOADS
+from lightx2v_gradio.runner import Order
+from lightx2v_gradio.settings import Settings, from_record, planned, random_seed
+
+#: folders and tasks that are remembered
+_FOLDERS = 64
+#: tells the address bar which job is shown, so that a reload finds it again
+_SHOW_IN_ADDRESS = """(id) => {
+    const address = new URL(window.location.href);
+    if (id) { address.searchParams.set('job', id); } else { address.searchParams.delete('job'); }
+    window.history.replaceState(null, '', address);
+}"""
+Updates = dict[Any, Any]
+
+
+class Offers:
+    """What was found out about folders, so that every listener need not look again."""
+
+    def __init__(self, first: Offer, plugins: PluginSet) -> None:
+        self._plugins = plugins
+        self._known: dict[tuple[str, str | None], Offer] = {}
+        self._lock = threading.Lock()
+        self._keep(first.place, first)
+
+    def look(self, place: Place) -> Offer:
+        """What a place offers now."""
+        found = offer(place, self._plugins)
+        self._keep(place, found)
+        return found
+
+    def known(self, place: Place) -> Offer:
+        """What a place offered when somebody looked last."""
+        with self._lock:
+            found = self._known.get((place.folder, place.task))
+        return found or self.look(place)
+
+    def _keep(self, place: Place, found: Offer) -> None:
+        with self._lock:
+            for key in ((place.folder, place.task), (found.place.folder, found.place.task)):
+                self._known[key] = found
+            while len(self._known) > _FOLDERS:
+                del self._known[next(iter(self._known))]
+
+
+class Page:
+    """What happens on the page. One object serves all tabs; what belongs to a tab goes through its components."""
+
+    def __init__(self, first: Offer, plugins: PluginSet, queue: Queue, output: Path) -> None:
+        self._first, self._plugins, self._queue, self._output = first, plugins, queue, output
+        self._offers = Offers(first, plugins)
+        self.layout: Layout = build(first)
+        self._wire()
+
+    def _wire(self) -> None:
+        at, form = self.layout, self.layout.form
+        slow: dict[str, Any] = {"queue": False, "api_visibility": "private"}
+        quick: dict[str, Any] = {**slow, "show_progress": "hidden"}
+        everything = [*form.values()]
+        with at.blocks:
+            at.blocks.load(self._enter, [at.place], at.all_outputs, **quick)
+            gr.on(
+                [at.open.click, at.folder.submit],
+                self._open,
+                [at.place, at.folder],
+                at.all_outputs,
+                queue=False,
+            )
+            at.task.input(self._change_task, [at.place, at.task], at.all_outputs, **slow)
+            form["size"].change(self._free_size, [form["size"]], [form["width"], form["height"]], **quick)
+            checked = [item.change for name, item in form.items() if name not in ("prompt", "seed")]
+            gr.on(
+                checked,
+                self._check,
+                {at.place, *everything},
+                [at.forecast, at.problem],
+                trigger_mode="always_last",
+                **quick,
+            )
+            gr.on(
+                [at.generate.click, form["prompt"].submit],
+                self._submit,
+                {at.place, *everything},
+                [at.job, at.problem, at.seen, at.timer, at.status],
+                **quick,
+            )
+            gr.on([at.timer.tick, at.job.change], self._poll, [at.job, at.seen], at.job_outputs,
+                  trigger_mode="always_last", **quick)  # fmt: skip
+            at.job.change(fn=None, inputs=[at.job], js=_SHOW_IN_ADDRESS, **slow)
+            at.cancel.click(self._cancel, [at.job], [at.seen, at.timer, at.cancel], **quick)
+            at.results.input(self._pick, [at.results], [at.job, at.seen], **quick)
+            at.again.click(self._again, [at.job], [form["seed"], form["random_seed"]], **quick)
+            at.reuse.click(
+                self._reuse,
+                [at.place, at.job],
+                [at.place, *everything, at.task, at.folder, at.model],
+                **quick,
+            )
+
+    # what the listeners do
+
+    def _enter(self, place: Place, request: gr.Request) -> Updates:
+        """A tab was opened or loaded again: it shows its job, or the session's newest one."""
+        session = session_of(request.headers)
+        asked = request.query_params.get("job")
+        view = self._queue.view(session, asked) or newest(self._queue.views(session))
+        settings = Settings(prompt="")
+        if view is not None and not view.ended:
+            place, settings = view.order.offer.place, view.order.settings
+        return {
+            **self._shown(self._offers.known(place), settings),
+            self.layout.job: "" if view is None else view.id,
+            self.layout.seen: "",
+            self.layout.timer: gr.update(active=True),
+        }
+
+    def _open(self, place: Place, folder: str) -> Updates:
+        """Somebody named a folder."""
+        try:
+            found = self._offers.look(evolve(place, folder=folder.strip(), task=None))
+        except LightX2VError as exc:
+            return {self.layout.problem: panels.problem(self._said(exc))}
+        return self._shown(found, Settings())
+
+    def _change_task(self, place: Place, task: str) -> Updates:
+        try:
+            found = self._offers.look(evolve(place, task=task))
+        except LightX2VError as exc:
+            return {self.layout.problem: panels.problem(self._said(exc))}
+        return self._shown(found, Settings())
+
+    def _shown(self, found: Offer, settings: Settings) -> Updates:
+        """The whole form for an offer."""
+        at = self.layout
+        shown = fields(found, settings)
+        if not settings.prompt:
+            del shown["prompt"]  # what was typed stays when the folder changes
+        return {
+            **{at.form[name]: updated(item) for name, item in shown.items()},
+            at.place: found.place,
+            at.folder: found.place.folder,
+            at.task: gr.update(
+                choices=list(found.tasks), value=found.plan.task, visible=len(found.tasks) > 1
+            ),
+            at.model: panels.model(found),
+            at.absent: panels.absent(found),
+            at.no_loras: gr.update(visible=not found.loras),
+            at.forecast: panels.forecast(found.plan),
+            at.problem: "",
+        }
+
+    @staticmethod
+    def _free_size(size: str) -> tuple[Any, Any]:
+        free = size == FREE
+        return gr.update(visible=free), gr.update(visible=free)
+
+    def _check(self, data: Mapping[Any, Any]) -> Updates:
+        """What the choices would do, or what is wrong with them."""
+        at = self.layout
+        try:
+            found = self._offers.known(data[at.place])
+            plan = planned(read(self._values(data), found), found, self._plugins)
+        except LightX2VError as exc:
+            return {at.forecast: "", at.problem: panels.problem(self._said(exc))}
+        return {at.forecast: panels.forecast(plan), at.problem: ""}
+
+    def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> Updates:
+        """Put a video into the queue; it is planned first, so that what is wrong is said at once."""
+        at = self.layout
+        try:
+            found = self._offers.known(data[at.place])
+            settings = read(self._values(data), found)
+            if settings.seed is None:
+                settings = evolve(settings, seed=random_seed())
+            planned(settings, found, self._plugins, ready=True)
+            job = self._queue.submit(session_of(request.headers), Order(offer=found, settings=settings))
+        except LightX2VError as exc:
+            return {at.problem: panels.problem(self._said(exc))}
+        view = self._queue.view(session_of(request.headers), job)
+        return {
+            at.job: job,
+            at.problem: "",
+            at.seen: "",
+            at.timer: gr.update(active=True),
+            at.status: panels.status(view, time.monotonic()),
+        }
+
+    def _poll(self, job: str, seen: str, request: gr.Request) -> Updates:
+        """The job as it is now; only what has changed is sent."""
+        at = self.layout
+        session = session_of(request.headers)
+        views = self._queue.views(session)
+        view = self._queue.view(session, job)
+        made = [item for item in reversed(views) if item.made is not None]
+        now = f"{job} {view.state if view else ''} {len(made)}"
+        changes: Updates = {
+            at.status: panels.status(view, time.monotonic()),
+            at.jobs: panels.jobs(views, job),
+            at.preview: panels.preview(view),
+        }
+        if now != seen:
+            changes.update(self._result(view, made, now))
+        if all(item.ended for item in views):
+            changes[at.timer] = gr.update(active=False)
+        return changes
+
+    def _result(self, view: View | None, made: list[View], now: str) -> Updates:
+        at = self.layout
+        is_made = view is not None and view.made is not None
+        return {
+            at.seen: now,
+            at.result: panels.result(view),
+            at.cancel: gr.update(visible=view is not None and not view.ended),
+            at.afterwards: gr.update(visible=is_made),
+            at.record: dict(view.made.record) if view is not None and view.made is not None else None,
+            at.results: gr.update(
+                choices=[(panels.entry(item), item.id) for item in made],
+                value=view.id if is_made and view is not None else None,
+                visible=bool(made),
+            ),
+        }
+
+    def _cancel(self, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
+        self._queue.cancel(session_of(request.headers), job)
+        return "", gr.update(active=True), gr.update(visible=False)
+
+    @staticmethod
+    def _pick(job: str) -> tuple[str, str]:
+        return job, ""
+
+    def _again(self, job: str, request: gr.Request) -> tuple[Any, Any]:
+        """The seed of what is shown, for one more with it."""
+        view = self._queue.view(session_of(request.headers), job)
+        if view is None:
+            return gr.skip(), gr.skip()
+        return view.order.settings.seed, False
+
+    def _reuse(self, place: Place, job: str, request: gr.Request) -> Updates:
+        """The settings of what is shown, in the form."""
+        view = self._queue.view(session_of(request.headers), job)
+        if view is None or view.made is None:
+            return {self.layout.place: place}
+        settings = (
+            from_record(view.made.record, view.order.settings) if view.made.record else view.order.settings
+        )
+        found: Offer = view.order.offer
+        at = self.layout
+        return {
+            **{at.form[name]: updated(item) for name, item in fields(found, settings).items()},
+            at.place: found.place,
+            at.folder: found.place.folder,
+            at.model: panels.model(found),
+            at.task: gr.update(
+                choices=list(found.tasks), value=found.plan.task, visible=len(found.tasks) > 1
+            ),
+        }
+
+    def _values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
+        return {name: data[item] for name, item in self.layout.form.items()}
+
+    def _said(self, exc: LightX2VError) -> str:
+        """An error without the places that uploads lie in, which mean nothing to their sender."""
+        return re.sub(re.escape(str(self._output / UPLOADS)) + r"/[0-9a-f]+/", "", str(exc))
+
+
+def updated(field: Field) -> Any:
+    """What a component is told of a field."""
+    said: dict[str, Any] = {"value": field.value, "visible": field.visible}
+    for name in ("label", "info", "placeholder", "step"):
+        if (value := getattr(field, name)) is not None:
+            said[name] = value
+    if field.choices:
+        said["choices"] = list(field.choices)
+    return gr.update(**said)

@@ -1,0 +1,201 @@
+"""The parts of the page that are read and not filled in, as HTML. Everything that comes from elsewhere is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lightx2v_core.api import Plan, plan_text
+from lightx2v_gradio.jobs import View
+from lightx2v_gradio.offer import Offer
+from lightx2v_gradio.progress import in_words
+
+_STATES = {
+    "waiting": "waiting",
+    "working": "at work",
+    "done": "done",
+    "cancelled": "cancelled",
+    "failed": "failed",
+}
+#: besides what HTML means something by, what the templates of the page's library do
+_TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;", "\\": "&#92;"})
+
+
+def text(value: Any) -> str:
+    """Text that means nothing to a browser or a template."""
+    return html.escape(str(value), quote=True).translate(_TEMPLATE)
+
+
+def model(offer: Offer) -> str:
+    """What the folder is."""
+    plan = offer.plan
+    return (
+        f'<p class="lx-model"><strong>{text(plan.variant)}</strong> · {text(plan.summary)}<br>'
+        f'<span class="lx-dim">{text(offer.place.folder)} · {text(plan.device.name)} · {text(plan.dtype)}</span></p>'
+    )
+
+
+def problem(message: str) -> str:
+    """What is wrong, in one message; nothing when nothing is."""
+    if not message:
+        return ""
+    lines = "<br>".join(text(line.strip()) for line in message.splitlines() if line.strip())
+    return f'<div class="lx-problem" role="alert">{lines}</div>'
+
+
+def forecast(plan: Plan) -> str:
+    """What the plan takes, and all of it for those who want to know."""
+    memory, request = plan.memory, plan.request
+    seconds = request.frames / request.fps
+    facts = [
+        f"{request.width} × {request.height}, {request.frames} frames ({seconds:.1f} s)",
+        f"{request.steps} steps of {request.scheduler}",
+        _memory("device memory", memory.device_peak, memory.device_limit or memory.device_total)
+        if plan.device.kind != "cpu"
+        else _memory("memory", memory.host_peak, memory.host_limit or memory.device_total),
+    ]
+    notes = "".join(f"<li>{text(line)}</li>" for line in (*memory.details, *plan.warnings))
+    return (
+        f'<p class="lx-forecast"><strong>Plan:</strong> {text(" · ".join(facts))}</p>'
+        + (f'<ul class="lx-notes">{notes}</ul>' if notes else "")
+        + f'<details class="lx-plan"><summary>The whole plan</summary><pre>{text(plan_text(plan))}</pre></details>'
+    )
+
+
+def absent(offer: Offer) -> str:
+    """What cannot be chosen here, and how to get what is not installed."""
+    parts = []
+    if offer.missing:
+        parts.append("<p>More can be installed:</p>" + _list(offer.missing))
+    if offer.unusable:
+        parts.append("<p>Not possible with this folder on this machine:</p>" + _list(offer.unusable))
+    return "".join(parts) or "<p>Everything that there is can be used here.</p>"
+
+
+def status(view: View | None, now: float) -> str:
+    """Where a job is."""
+    if view is None:
+        return '<p class="lx-dim">Nothing has been asked for yet. Say what the video shows, then press Generate.</p>'
+    if view.state == "waiting":
+        return f'<p role="status" class="lx-state">Waiting: {_before(view.before)}</p>'
+    if view.state == "working":
+        return _working(view, now)
+    if view.state == "failed":
+        return problem(view.message)
+    if view.state == "cancelled":
+        return '<p role="status" class="lx-state">Cancelled. Nothing was left behind.</p>'
+    done = f"Done in {in_words(view.seconds)}."
+    return f'<p role="status" class="lx-state">{done}</p>' + _list(view.warnings)
+
+
+def preview(view: View | None) -> str:
+    """The last preview of a job that is at work."""
+    if view is None or view.preview is None or view.state != "working":
+        return ""
+    data = base64.b64encode(view.preview).decode()
+    return (
+        '<figure class="lx-preview"><img alt="Preview: a rough guess of the middle of the video" '
+        f'src="data:image/png;base64,{data}"><figcaption>rough preview</figcaption></figure>'
+    )
+
+
+def result(view: View | None) -> str:
+    """A finished video or image, and where to get it."""
+    if view is None or view.made is None:
+        return ""
+    name = text(view.made.file)
+    request = view.made.record.get("request", {})
+    shown = (
+        f'<img class="lx-result" alt="The result" src="results/{name}">'
+        if view.made.file.endswith(".png")
+        else f'<video class="lx-result" controls loop autoplay muted playsinline src="results/{name}"></video>'
+    )
+    links = [f'<a href="results/{name}?download" download>Download the {_kind(view.made.file)}</a>']
+    if view.made.record_file:
+        links.append(
+            f'<a href="results/{text(view.made.record_file)}?download" download>Download its run record</a>'
+        )
+    facts = ""
+    if request:
+        facts = (
+            f"{request['width']} × {request['height']}, {request['frames']} frames, {request['steps']} steps, "
+            f"seed {request['seed']}"
+        )
+    return f'{shown}<p class="lx-links">{" · ".join(links)}<br><span class="lx-dim">{text(facts)}</span></p>'
+
+
+def jobs(views: Sequence[View], shown: str | None) -> str:
+    """The session's jobs that have not ended."""
+    waiting = [view for view in views if not view.ended]
+    if not waiting or (len(waiting) == 1 and waiting[0].id == shown):
+        return ""
+    lines = [
+        f"{text(title(view))}: {_STATES[view.state]}{_place(view)}"
+        f"{' (shown here)' if view.id == shown else ''}"
+        for view in waiting
+    ]
+    return '<p class="lx-head">Your queue</p><ol class="lx-queue">' + "".join(
+        f"<li>{line}</li>" for line in lines
+    ) + "</ol>"  # fmt: skip
+
+
+def title(view: View, length: int = 48) -> str:
+    """A job in a few words: its prompt."""
+    words = " ".join(str(view.order.settings.prompt).split()) or "no prompt"
+    return words if len(words) <= length else words[: length - 1] + "…"
+
+
+def entry(view: View) -> str:
+    """A result in the list of results."""
+    request = view.made.record.get("request", {}) if view.made is not None else {}
+    seed = f" · seed {request['seed']}" if request else ""
+    return f"{title(view)}{seed}"
+
+
+def _memory(what: str, peak: int, total: int | None) -> str:
+    return f"{what} about {_gb(peak)}" + (f" of {_gb(total)}" if total else "")
+
+
+def _gb(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.0f} MB"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{text(line)}</li>" for line in lines)
+    return f'<ul class="lx-notes">{items}</ul>' if items else ""
+
+
+def _kind(name: str) -> str:
+    return "image" if name.endswith(".png") else "video"
+
+
+def _before(count: int) -> str:
+    if count == 0:
+        return "yours is next"
+    return "one video is made before yours" if count == 1 else f"{count} videos are made before yours"
+
+
+def _place(view: View) -> str:
+    return f", {view.before} before it" if view.state == "waiting" and view.before else ""
+
+
+def _working(view: View, now: float) -> str:
+    stage = view.stage
+    percent = round(stage.fraction * 100)
+    counted = ""
+    if stage.total and stage.unit != "bytes":
+        counted = f", {stage.done} of {stage.total} {stage.unit or 'steps'}"
+    elif stage.total:
+        counted = f", {stage.done / 1e9:.2f} of {stage.total / 1e9:.2f} GB"
+    left = stage.left(now)
+    time = f"about {in_words(left)} left" if left is not None and stage.done < stage.total else ""
+    cancelling = " · being cancelled" if view.cancelling else ""
+    said = f"{stage.label}{counted}"
+    return (
+        f'<div class="lx-progress"><div class="lx-said"><span>{text(said)}</span>'
+        f"<span>{text(time)}{cancelling}</span></div>"
+        f'<div class="lx-bar" role="progressbar" aria-label="{text(stage.label)}" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"><div style="width:{percent}%"></div></div></div>'
+    )

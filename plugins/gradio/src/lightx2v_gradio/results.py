@@ -1,0 +1,75 @@
+"""The output folder: the names of what is made, and which of its files may be served."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.api import RequestError
+
+#: what a browser may ask for by name
+_SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,150}\.(mp4|png|json)")
+#: below the output folder: what users send
+UPLOADS = "uploads"
+
+
+def output_folder(path: str) -> Path:
+    """The folder for results, made when it is missing. ``RequestError`` when it cannot be used."""
+    folder = Path(path).expanduser()
+    try:
+        (folder / UPLOADS).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise RequestError(f"output folder {path!r} cannot be made: {exc.strerror or exc}") from None
+    return folder.resolve()
+
+
+def free_name(prompt: str, seed: int, *, one_frame: bool, now: datetime) -> str:
+    """A file name that tells what it is, that no other file has, and that nobody can guess."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = "-".join(re.findall(r"[a-z0-9]+", plain)[:6])[:40].strip("-")
+    parts = [now.strftime("%Y%m%d-%H%M%S"), *([words] if words else []), f"seed{seed}", secrets.token_hex(4)]
+    return "_".join(parts) + (".png" if one_frame else ".mp4")
+
+
+def served(folder: Path, name: str) -> Path | None:
+    """The file of the output folder that a browser asks for by ``name``; None when it may not have it: another place,
+    another kind of file, a link, no file."""
+    if not _SERVED.fullmatch(name):
+        return None
+    path = folder / name
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return path if stat.S_ISREG(found.st_mode) else None
+
+
+def uploaded(folder: Path, path: str) -> Path | None:
+    """The file below the uploads that ``path`` (absolute, as the page itself writes it) means; None for any other
+    place, also by way of links or ``..``."""
+    if "\0" in path or not os.path.isabs(path) or ".." in Path(path).parts:
+        return None
+    uploads = folder / UPLOADS
+    try:
+        real = Path(os.path.realpath(path))
+        inside = real.is_relative_to(os.path.realpath(uploads)) and real.is_file()
+    except OSError:
+        return None
+    return real if inside and not os.path.islink(path) else None
+
+
+def record_of(folder: Path, name: str) -> Mapping[str, Any]:
+    """The run record beside a result; empty when there is none."""
+    path = served(folder, str(Path(name).with_suffix(".json")))
+    if path is None:
+        return {}
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,108 @@
+"""Makes the videos of the queue: keeps one model loaded, and loads another one when a job asks for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from lightx2v_core.api import Emit, Event, LightX2VError, Pipeline, PluginSet, StepDone, load
+from lightx2v_gradio.jobs import Made
+from lightx2v_gradio.offer import Config, Offer
+from lightx2v_gradio.previews import Previewer, frames_of, previewer
+from lightx2v_gradio.results import free_name, record_of
+from lightx2v_gradio.settings import Settings, load_config, lora_config, request
+
+#: previews of one video, at most; the last step always gives one
+_PREVIEWS = 12
+
+Show = Callable[[bytes], None]
+
+
+@frozen(kw_only=True)
+class Order:
+    """A job of the page: what was offered, and what was chosen of it; the seed is drawn already."""
+
+    offer: Offer
+    settings: Settings
+
+
+class Runner:
+    """The work of a ``Queue``: called by one thread. ``close`` gives the model's memory back."""
+
+    def __init__(self, plugins: PluginSet, output: Path, cache: Path) -> None:
+        self._plugins, self._output, self._cache = plugins, output, cache
+        self._key = ""
+        self._pipeline: Pipeline | None = None
+        self._previewer: Previewer | None = None
+
+    def __call__(self, order: Order, emit: Emit, show: Show) -> Made:
+        """Make one video. Raises what the run raises; an exception of ``emit`` ends it."""
+        settings = order.settings
+        pipeline = self._loaded(order, emit)
+        pipeline.set_loras(lora_config(settings))
+        asked = request(settings, order.offer)
+        assert settings.seed is not None
+        name = free_name(settings.prompt, settings.seed, one_frame=settings.frames == 1, now=datetime.now())
+        looks = _Looks(emit, show, self._previewer)
+        try:
+            path = pipeline.write(self._output / name, on_event=looks, **asked)
+        except LightX2VError:
+            raise
+        except Exception:
+            self.close()  # who knows what state it is in
+            raise
+        if self._previewer is not None and looks.last is not None:
+            self._previewer.learn(looks.last, frames_of(path))
+        record = record_of(self._output, name)
+        return Made(
+            file=name, record_file=Path(name).with_suffix(".json").name if record else None, record=record
+        )
+
+    def close(self) -> None:
+        """Unload the model."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+        self._key, self._pipeline, self._previewer = "", None, None
+
+    def _loaded(self, order: Order, emit: Emit) -> Pipeline:
+        """The model of an order, loaded anew unless it is loaded as the order wants it."""
+        place = order.offer.place
+        config: Config = load_config(order.settings, order.offer)
+        key = json.dumps([place.folder, order.offer.plan.task, config], sort_keys=True, default=str)
+        if self._pipeline is None or key != self._key:
+            self.close()
+            task: dict[str, Any] = {"task": order.offer.plan.task}
+            pipeline = load(place.folder, config=config, plugins=self._plugins, on_event=emit, **task)
+            try:
+                self._previewer = previewer(pipeline, self._cache)
+            except BaseException:
+                pipeline.close()
+                raise
+            self._pipeline, self._key = pipeline, key
+        return self._pipeline
+
+
+class _Looks:
+    """Listens to a run: passes its events on, and makes a preview every few steps."""
+
+    def __init__(self, emit: Emit, show: Show, previewer: Previewer | None) -> None:
+        self._emit, self._show, self._previewer = emit, show, previewer
+        #: the clean latents of the last step, on the CPU
+        self.last: Any = None
+
+    def __call__(self, event: Event) -> None:
+        self._emit(event)
+        if not isinstance(event, StepDone) or event.clean is None or self._previewer is None:
+            return
+        every = max(event.count // _PREVIEWS, 1)
+        final = event.index + 1 == event.count
+        if final or event.index % every == 0:
+            latents = event.clean().float().cpu()
+            if (image := self._previewer.png(latents)) is not None:
+                self._show(image)
+            self.last = latents if final else None

@@ -1,0 +1,107 @@
+"""The server of the page: Gradio behind the door, on one address."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import uvicorn
+
+from lightx2v_core.api import RequestError
+from lightx2v_gradio.door import Door, Rules
+from lightx2v_gradio.results import UPLOADS
+
+#: Gradio reads these when it is imported: it tells nobody that it runs, and asks nobody anything
+QUIET = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_SHARE": "False",
+    "GRADIO_MCP_SERVER": "False",
+    "GRADIO_SSR_MODE": "False",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+#: ports that are tried when none is given
+_PORTS = range(7860, 7880)
+
+
+def prepare(output: Path) -> None:
+    """Settings of Gradio that have to be there before it is imported: quiet, and uploads below the output folder."""
+    os.environ.update(QUIET)
+    os.environ["GRADIO_TEMP_DIR"] = str(output / UPLOADS)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def opened(host: str, port: int | None) -> socket.socket:
+    """A listening socket. ``RequestError`` when the address cannot be had; without a port the first free one is taken,
+    from 7860 up."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    reason: OSError | None = None
+    for number in _PORTS if port is None else (port,):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, number))
+            listening.listen(128)
+            return listening
+        except OSError as exc:
+            listening.close()
+            reason = exc
+    what = f"{host}:{port}" if port is not None else f"a port from {_PORTS[0]} to {_PORTS[-1]} on {host}"
+    why = (reason.strerror or reason) if reason is not None else "nothing was tried"
+    raise RequestError(f"{what} cannot be used: {why}; give another --port or --host")
+
+
+def address(listening: socket.socket, host: str) -> str:
+    """Where a browser finds it."""
+    port = listening.getsockname()[1]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def application(blocks: Any, rules: Rules, looks: dict[str, Any]) -> Door:
+    """The page behind its rules. ``looks`` are theme, styles and head of Gradio's mount."""
+    import gradio
+
+    inner = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = gradio.mount_gradio_app(
+        inner,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=True,
+        max_file_size=rules.upload,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        allowed_paths=[],
+        **looks,
+    )
+    return Door(app, rules)
+
+
+def serve(app: Door, listening: socket.socket) -> None:
+    """Serve until the process is interrupted; warnings are printed, requests are not."""
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,218 @@
+"""What the page offers for a folder, what its form shows, and what its values mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from lightx2v_core.api import CheckpointError, PluginSet, RequestError, load_plugins
+from lightx2v_gradio.form import FREE, INPUTS, fields, parsed_size, read
+from lightx2v_gradio.offer import Offer, Option, Place, choice, merged, offer
+from lightx2v_gradio.settings import Settings, from_record, load_config, planned, real, request, whole
+
+
+@pytest.fixture(scope="session")
+def plugins() -> PluginSet:
+    return load_plugins()
+
+
+@pytest.fixture(scope="module")
+def found(model: Path, plugins: PluginSet) -> Offer:
+    return offer(Place(folder=str(model)), plugins)
+
+
+@pytest.fixture(scope="module")
+def image_offer(image_model: Path, plugins: PluginSet) -> Offer:
+    return offer(Place(folder=str(image_model)), plugins)
+
+
+def values(offer: Offer, settings: Settings | None = None, **changed: Any) -> dict[str, Any]:
+    """The values of the form as the page sends them."""
+    shown = {name: field.value for name, field in fields(offer, settings or Settings()).items()}
+    assert set(changed) <= set(shown)
+    return {**shown, **changed}
+
+
+def test_a_text_model_offers_what_it_can_do(found: Offer) -> None:
+    assert (found.tasks, found.required, found.optional) == (("t2v",), (), ())
+    assert list(found.precisions) == ["dit", "text_encoder"]
+    assert [option.key for option in found.precisions["dit"]][:3] == ["", "fp8-torch", "int8-torch"]
+    assert found.precisions["text_encoder"][0].label == "as stored (bfloat16)"
+    assert [option.key for option in found.attention][:1] == ["auto"]
+    assert {"unipc", "euler"} <= {option.key for option in found.schedulers}
+    assert {"auto", "none"} <= {option.key for option in found.offloaders}
+    assert found.tiny_vae is not None
+
+
+def test_everything_that_is_offered_can_be_planned(found: Offer, plugins: PluginSet) -> None:
+    keys: dict[str, Any] = {
+        "attention": found.attention,
+        "offloader": found.offloaders,
+        "scheduler": found.schedulers,
+    }
+    for name, options in keys.items():
+        for option in options:
+            planned(evolve(Settings(prompt="a fox"), **{name: option.key}), found, plugins, ready=True)
+    for part, options in found.precisions.items():
+        for option in options:
+            planned(Settings(prompt="a fox", precision={part: option.key}), found, plugins, ready=True)
+
+
+def test_loras_are_offered_with_what_they_do(found: Offer) -> None:
+    (lora,) = found.loras
+    assert lora.name == "swirl.safetensors"
+    assert lora.coverage.startswith("12 of 12 tensors of the file have an effect, on 6 of the network")
+    assert any("other.safetensors" in line for line in found.unusable)
+
+
+def test_what_is_missing_is_named(found: Offer, plugins: PluginSet) -> None:
+    installed = {item.plugin for item in plugins.plugins for item in item.provides}
+    if "offload" not in installed:
+        assert "lightx2v-offload brings cpu, disk: pip install 'lightx2v-core[offload]'" in found.missing
+    if "xformers" not in installed:
+        assert any(line.startswith("lightx2v-xformers brings xformers") for line in found.missing)
+
+
+def test_an_image_model_asks_for_an_image(image_offer: Offer, plugins: PluginSet) -> None:
+    assert image_offer.required == ("image",)
+    shown = fields(image_offer, Settings())
+    assert [name for name in INPUTS if shown[name].visible] == ["image"]
+    assert shown["size"].info == "The shape is that of the first image; this decides how many pixels."
+    assert "image_encoder" in image_offer.precisions
+    with pytest.raises(RequestError, match="needs image"):
+        planned(Settings(prompt="it runs"), image_offer, plugins, ready=True)
+
+
+def test_a_broken_image_is_said_to_be_one(image_offer: Offer, plugins: PluginSet, tmp_path: Path) -> None:
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"\x89PNG but not really")
+    with pytest.raises(RequestError, match=r"broken.png' is no image that can be read"):
+        planned(Settings(prompt="it runs", inputs={"image": str(file)}), image_offer, plugins, ready=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "is empty")],
+)
+def test_a_wrong_folder(folder: str, message: str, plugins: PluginSet, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises((RequestError, CheckpointError), match=message):
+        offer(Place(folder=folder.replace("EMPTY", str(tmp_path))), plugins)
+
+
+def test_an_untouched_form_says_nothing(found: Offer, plugins: PluginSet) -> None:
+    """What nobody changed is left to the model, so that what follows from other choices follows."""
+    settings = read(values(found, prompt=" a fox "), found)
+    assert settings.prompt == "a fox"
+    assert set(request(settings, found)) == {"prompt", "size"}
+    plan = planned(settings, found, plugins, ready=True)
+    assert plan.request == evolve(found.plan.request, prompt="a fox")
+    assert load_config(settings, found) == merged({"attention": "auto", "offloader": "auto", "memory": {}})
+
+
+def test_what_was_changed_is_said(found: Offer, plugins: PluginSet) -> None:
+    (lora,) = found.loras
+    settings = read(
+        values(
+            found, prompt="a fox", negative_prompt="", size=FREE, width=64, height=48, frames=9, steps=4, guidance=2,
+            shift=3, fps=8, scheduler="euler", seed=5, random_seed=False, precision_0="fp8-torch", tiny_vae=True,
+            attention="sdpa", offloader="none", ram_limit=6, lora_on_0=True, lora_strength_0=0.5,
+        ),
+        found,
+    )  # fmt: skip
+    plan = planned(settings, found, plugins, ready=True)
+    asked = plan.request
+    assert (asked.width, asked.height, asked.frames, asked.steps, asked.fps) == (64, 48, 9, 4, 8)
+    assert (asked.guide_scale, asked.shift, asked.scheduler, asked.seed) == ((2.0,), 3.0, "euler", 5)
+    assert asked.negative_prompt == ""
+    assert plan.choice("quantizer").use == "core/fp8-torch"
+    assert {part.name for part in plan.components} == {"dit", "text_encoder", "tiny_vae"}
+    assert plan.memory.host_limit == 6 * 10**9
+    assert [(item.path, item.strength) for item in plan.adapters] == [(lora.path, 0.5)]
+    # and the form shows it again
+    assert read(values(found, settings), found) == settings
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"size": FREE, "width": 250, "height": 160},
+            "width must be divisible by 16: instead of 250 use 240 or 256",
+        ),
+        ({"size": FREE, "width": None, "height": 160}, "width and height go together"),
+        ({"size": "wide"}, "'wide' is no size"),
+        ({"frames": 10}, "frames must be 4k [+] 1: instead of 10 use 9 or 13"),
+        ({"frames": 9.5}, "the number of frames has to be a whole number"),
+        ({"steps": 0}, "steps"),
+        ({"steps": "many"}, "the number of steps has to be a number, not 'many'"),
+        ({"guidance": float("nan")}, "guidance has to be a finite number"),
+        ({"scheduler": "magic"}, "'magic' cannot be chosen here"),
+        ({"precision_0": "nvfp4"}, "'nvfp4' cannot be chosen here"),
+        ({"ram_limit": 0.001}, "--ram-limit"),
+        ({"prompt": "  "}, "there is no prompt"),
+    ],
+)
+def test_what_is_wrong_is_one_message(
+    found: Offer, plugins: PluginSet, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        planned(read(values(found, **{"prompt": "a fox", **changed}), found), found, plugins, ready=True)
+
+
+def test_the_defaults_of_another_scheduler_follow_from_it(found: Offer, plugins: PluginSet) -> None:
+    plain = found.plan.request
+    settings = read(values(found, prompt="a fox", scheduler="euler"), found)
+    assert planned(settings, found, plugins).request.steps == plain.steps
+
+
+def test_presets_say_what_they_are(found: Offer) -> None:
+    labels = [label for label, _ in fields(found, Settings())["size"].choices]
+    assert labels[0] == "832 × 480, landscape"
+    assert "480 × 832, portrait" in labels
+    assert labels[-1] == "another size"
+    assert fields(found, Settings(width=64, height=64))["size"].value == FREE
+
+
+def test_settings_of_a_record(found: Offer) -> None:
+    record = {
+        "request": {
+            "prompt": "a fox", "negative_prompt": "", "width": 64, "height": 64, "frames": 9, "fps": 16.0, "steps": 4,
+            "guide_scale": [3.0], "shift": 5.0, "seed": 11, "scheduler": "unipc",
+        }
+    }  # fmt: skip
+    settings = from_record(record, Settings(tiny_vae=True))
+    assert (settings.seed, settings.steps, settings.width, settings.tiny_vae) == (11, 4, 64, True)
+
+
+def test_two_networks_have_two_guidances(found: Offer) -> None:
+    plan = evolve(found.plan, experts=2, request=evolve(found.plan.request, guide_scale=(4.0, 3.0)))
+    two = evolve(found, plan=plan)
+    shown = fields(two, Settings())
+    assert shown["guidance_low"].visible
+    assert (shown["guidance"].value, shown["guidance_low"].value) == (4.0, 3.0)
+    assert read(values(two), two).guide_scale == ()
+    assert read(values(two, guidance_low=2), two).guide_scale == (4.0, 2.0)
+    with pytest.raises(RequestError, match="for both networks"):
+        read(values(two, guidance=None), two)
+    assert not fields(found, Settings())["guidance_low"].visible
+
+
+def test_numbers_of_a_form() -> None:
+    assert whole("", "it") is None
+    assert whole(5.0, "it") == 5
+    assert real("2.5", "it") == 2.5
+    assert parsed_size("832x480") == (832, 480)
+
+
+def test_configurations_are_merged_key_by_key() -> None:
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
+    assert merged({"a": "x"}, {"a": {"b": 1}}) == {"a": {"b": 1}}
+
+
+def test_what_is_not_offered_cannot_be_chosen() -> None:
+    with pytest.raises(RequestError, match="'b' cannot be chosen here; there is as stored, a"):
+        choice([Option(key="", label="as stored"), Option(key="a", label="A")], "b")
