@@ -95,7 +95,7 @@ def test_a_broken_image_is_said_to_be_one(image_offer: Offer, plugins: PluginSet
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "is empty")],
+    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "it holds notes.txt")],
 )
 def test_a_wrong_folder(folder: str, message: str, plugins: PluginSet, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
