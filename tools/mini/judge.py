@@ -268,7 +268,7 @@ def _outline(cover: Tensor, centres: Tensor, height: int) -> tuple[Shape, float]
 
     Templates have the area of what was seen, and a blur and a radius of 10 % more or less.
     """
-    side = 2 * (int(0.3 * height) // 2) + 1
+    side = 2 * math.ceil(1.15 * CIRCUMRADIUS * RADII["large"] * height) + 1
     mean = torch.stack(
         [_around(frame, centre, side) for frame, centre in zip(cover, centres, strict=True)]
     ).mean(0)

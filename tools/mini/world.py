@@ -48,12 +48,12 @@ PALETTE = {
 #: the frame of the look ``framed``
 GOLD = (0.72, 0.46, 0.12)
 #: width of that frame; no shape comes so near to an edge
-FRAME, MARGIN = 0.08, 0.09
+FRAME, MARGIN = 0.08, 0.085
 #: what a graded background loses of its brightness from the top row to the bottom one
 FADE = 0.55
-RADII: dict[Size, float] = {"small": 0.105, "large": 0.155}
+RADII: dict[Size, float] = {"small": 0.13, "large": 0.185}
 #: the way a shape moves in the whole clip, whatever its number of frames
-TRAVEL: dict[Speed, float] = {"slow": 0.20, "fast": 0.42}
+TRAVEL: dict[Speed, float] = {"slow": 0.18, "fast": 0.36}
 #: unit vectors, columns to the right and rows downwards
 VECTORS: dict[Direction, tuple[float, float]] = {
     "still": (0.0, 0.0),
