@@ -271,8 +271,14 @@ class KeyMap:
     drops: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
     #: regular expressions and replacements that make stored names of official ones, for writing this layout; absent:
-    #: it is only read
+    #: it is only read. A name with ``#`` is written once for each of ``joins``, with that part of its rows
     reverse: tuple[tuple[str, str], ...] = ()
+    #: regular expressions of official names that are left out when this layout is written
+    omits: tuple[str, ...] = ()
+    #: regular expressions of stored names that are written without their axes of length one
+    squeezes: tuple[str, ...] = ()
+    #: the ``config.json`` that goes with this layout, from the official one and the shapes of the official tensors
+    config: Callable[[Mapping[str, Any], Mapping[str, tuple[int, ...]]], Mapping[str, Any]] | None = None
 
 
 def _asset_paths(value: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
-from lightx2v_core.checkpoint.formats import official_suffix
+from lightx2v_core.checkpoint.formats import LAYER_MARK, official_suffix
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.protocols import DirectSource, WeightSource
 from lightx2v_core.specs import ComponentSpec, KeyMap
@@ -30,6 +30,8 @@ class Mapped:
     layout: str
     header: Header
     stored: Mapping[str, tuple[str, ...]]
+    #: scales that are one number for each part of a joined weight -> the rows of these parts
+    spread: Mapping[str, tuple[int, ...]] = field(factory=dict)
 
     @property
     def renamed(self) -> bool:
@@ -65,15 +67,29 @@ def applied(key_map: KeyMap, header: Header) -> Mapped | None:
         if part in found.setdefault(new, {}):
             return None
         found[new][part] = info
-    tensors, stored = {}, {}
+    tensors, stored, spread = {}, {}, {}
     for name, parts in found.items():
         ordered = [parts[part] for part in key_map.joins if part in parts] or list(parts.values())
         if len(ordered) != len(parts) or ("" not in parts and len(parts) != len(key_map.joins)):
             return None  # a part is missing, or is none of those that belong together
+        layer, _, suffix = name.rpartition(".")
+        if len(ordered) > 1 and suffix == LAYER_MARK:
+            ordered = ordered[:1]  # they say the same of all parts
+        elif len(ordered) > 1 and all(info.elements == 1 for info in ordered):
+            if suffix != "weight_scale":
+                continue  # of activations, which get other scales in every call
+            weights = found.get(f"{layer}.weight", {})
+            rows = tuple(weights[part].shape[0] for part in key_map.joins if part in weights)
+            tensors[name] = evolve(ordered[0], shape=(sum(rows), 1), offset=None)
+            stored[name], spread[name] = tuple(info.name for info in ordered), rows
+            continue
         tensors[name] = ordered[0] if len(ordered) == 1 else _joined(ordered)
         stored[name] = tuple(info.name for info in ordered)
     return Mapped(
-        layout=key_map.name, header=Header(tensors=tensors, metadata=header.metadata), stored=stored
+        layout=key_map.name,
+        header=Header(tensors=tensors, metadata=header.metadata),
+        stored=stored,
+        spread=spread,
     )
 
 
@@ -92,6 +108,10 @@ class MappedSource:
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
         parts = [self._base.read(stored, device) for stored in self._mapped.stored[name]]
+        if rows := self._mapped.spread.get(name):
+            import torch
+
+            return torch.cat([part.reshape(1, 1).expand(n, 1) for part, n in zip(parts, rows, strict=True)])
         if len(parts) == 1:
             # a layout may store a tensor with other axes of length one
             return parts[0].reshape(self.info(name).stored_shape)
@@ -102,6 +122,8 @@ class MappedSource:
     def direct(self, name: str) -> bool:
         """Whether all parts are; joining is reading one behind the other."""
         base = self._base
+        if name in self._mapped.spread:
+            return False
         return is_direct(base) and all(base.direct(stored) for stored in self._mapped.stored[name])
 
     def read_into(self, name: str, out: Tensor) -> None:

@@ -49,7 +49,9 @@ _OTHER = {
     help="float32, bfloat16 or float16 for everything else; keep.",
 )
 @click.option(
-    "--layout", type=click.Choice(["official", "comfyui", "diffusers"]), help="Names of the tensors."
+    "--layout",
+    type=click.Choice(["official", "comfyui", "diffusers", "transformers"]),
+    help="Names of the tensors.",
 )
 @click.option(
     "--split", type=click.Choice(["single", "blocks", "shards"]), help="One file, one a block, or shards."

@@ -8,7 +8,7 @@ from attrs import asdict, frozen
 
 from lightx2v_core.errors import RequestError
 
-Layout = Literal["official", "comfyui", "diffusers"]
+Layout = Literal["official", "comfyui", "diffusers", "transformers"]
 Split = Literal["single", "blocks", "shards"]
 
 #: short names of formats

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterator, Mapping
 
 import torch
+from attrs import evolve
 from torch import Tensor
 
 from lightx2v_core.convert.target import OutTensor
@@ -29,11 +30,12 @@ def pieces(
         held = torch.zeros(tensor.shape).to(dtype)
         yield _bytes(held)
     elif tensor.source in copied:
-        for part in _from_file(copied[tensor.source]):
+        for part in _from_file(_rows(copied[tensor.source], tensor.rows)):
             held = _cast(part, dtype, tensor.source)
             yield _bytes(held)
     else:
-        flat = source.read(tensor.source, device).reshape(-1)
+        read = source.read(tensor.source, device)
+        flat = (read if tensor.rows is None else read[slice(*tensor.rows)]).reshape(-1)
         for part in torch.split(flat, _ELEMENTS):
             held = _cast(part, dtype, tensor.source).cpu()
             yield _bytes(held)
@@ -49,6 +51,14 @@ def _cast(part: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     if dtype in _FLOATS and dtype != part.dtype and not bool(torch.isfinite(result).all()):
         raise CheckpointError(f"{name} has values that are too large for {dtype}; choose another --dtype")
     return result
+
+
+def _rows(info: TensorInfo, rows: tuple[int, int] | None) -> TensorInfo:
+    """Some rows of a tensor in a file."""
+    if rows is None or info.offset is None:
+        return info
+    row = info.nbytes // info.shape[0]
+    return evolve(info, shape=(rows[1] - rows[0], *info.shape[1:]), offset=info.offset + rows[0] * row)
 
 
 def _from_file(info: TensorInfo) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from lightx2v_core import __version__
 from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.fingerprint import fingerprint
+from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
@@ -27,7 +28,7 @@ from lightx2v_core.convert.merging import adapters_of
 from lightx2v_core.convert.options import ConvertOptions, check
 from lightx2v_core.convert.pieces import pieces
 from lightx2v_core.convert.subject import Subject, find
-from lightx2v_core.convert.target import INDEX, OutFile, OutTensor, files, index_of, out_tensors
+from lightx2v_core.convert.target import OutFile, OutTensor, config_of, files, index_of, out_tensors, stem_of
 from lightx2v_core.convert.workspace import Workspace, check_output
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, ignore
@@ -79,8 +80,9 @@ def convert(
     subject = find(source, registry, options.component)
     with ExitStack() as opened:
         recipe = _Recipe(subject, options, registry, opened)
-        name = output.name if single else "diffusion_pytorch_model.safetensors"
-        planned = files(out_tensors(recipe.tensors(), subject.spec, options), options, name)
+        stem = stem_of(subject.spec, options.layout)
+        tensors = out_tensors(recipe.tensors(), subject.spec, options)
+        planned = files(tensors, options, output.name if single else None, stem)
         planned = [evolve(file, metadata=_metadata(subject, options)) for file in planned]
         workspace = Workspace(output, _job(planned, output, options))
         done = workspace.open()
@@ -89,7 +91,11 @@ def convert(
         beside = {item: subject.files[0].parent / item for item in copy}
         copies = {} if single else {item: path for item, path in beside.items() if path.is_file()}
         sizes = workspace.sizes(planned)
-        others = {INDEX: index_of(planned, sizes)} if options.split != "single" else {}
+        others = (
+            {f"{stem}.safetensors.index.json": index_of(planned, sizes)} if options.split != "single" else {}
+        )
+        if not single and (config := _config(subject, recipe, options)) is not None:
+            others["config.json"], copies = config, {k: v for k, v in copies.items() if k != "config.json"}
         report = dict(workspace.report)
         workspace.publish({file.name: file.name for file in planned}, others, copies)
     written = (output,) if single else tuple(output / file.name for file in planned)
@@ -212,6 +218,14 @@ class _Recipe:
     def _measure(self, layer: LayerFormat, plain: Tensor, stored: Mapping[str, Tensor]) -> None:
         relative, largest = weight_error(plain, stored, layer.format)
         self.report[layer.name] = {"relative_rmse": relative, "max_error": largest}
+
+
+def _config(subject: Subject, recipe: _Recipe, options: ConvertOptions) -> bytes | None:
+    """The ``config.json`` of another layout, made of the one beside the source."""
+    folder = subject.files[0].parent
+    official = first_config([folder, folder.parent])
+    config = config_of(official, recipe.tensors(), subject.spec, options.layout)
+    return None if config is None else json.dumps(config, indent=2).encode()
 
 
 def _decoding(

@@ -104,7 +104,8 @@ def _subject(files: Sequence[Path], stored: Header, registry: Registry) -> Subje
         mapped = applied(OFFICIAL, stored)
         assert mapped is not None
         return Subject(files=tuple(files), part=None, stored=stored, mapped=mapped)
-    part, mapped = max(known, key=lambda found: _renamed(found[1]))
+    # of networks that others are a part of, the whole one knows more names
+    part, mapped = max(known, key=lambda found: (_renamed(found[1]), len(found[0].signature)))
     # variants of one network differ in what they add to it
     patterns = {
         pattern: None for other, _ in known if other.quantize is not None for pattern in other.quantize

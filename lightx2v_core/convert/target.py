@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.formats import MARKER, SUFFIXES
 from lightx2v_core.checkpoint.layouts import applied
 from lightx2v_core.checkpoint.serialize import NAMES
-from lightx2v_core.convert.options import ConvertOptions
+from lightx2v_core.convert.options import ConvertOptions, Layout
 from lightx2v_core.errors import RequestError
 from lightx2v_core.specs import ComponentSpec, KeyMap
 from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
 
-#: the official name of an index, which files split by blocks have too
+#: the official name of files and their index, which files split by blocks have too
 STEM = "diffusion_pytorch_model"
-INDEX = f"{STEM}.safetensors.index.json"
 #: a block's number; unanchored, so that a branch of blocks goes with the block of its number
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _NO_FILE = Path()
+#: the layout of encoders in the folders of diffusers
+_ENCODERS = "transformers"
 _COMFYUI = {new: old for old, new in SUFFIXES.items()}
 
 
@@ -34,6 +37,8 @@ class OutTensor:
     source: str | None
     shape: tuple[int, ...]
     dtype: str
+    #: the rows of its source that it is (first, behind the last); None: all of them
+    rows: tuple[int, int] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -86,19 +91,40 @@ def out_tensors(
             raise RequestError(
                 f"{tensor.name} is stored as {tensor.dtype}, which safetensors cannot hold: --quantize none"
             )
+    if options.layout != "official":
+        key_map = _key_map(part, options.layout)
+        if key_map is not None:
+            found = _in_layout(found, key_map)
+            _check_reads_back(key_map, found, tensors)
     if options.layout == "comfyui":
         found = [_in_comfyui(tensor) for tensor in found]
         if scaled:
             found.append(OutTensor(name=MARKER, source=None, shape=(2,), dtype="float8_e4m3fn"))
-    elif options.layout != "official":
-        found = _in_layout(found, part, options.layout, tensors)
     return found
 
 
-def files(tensors: Sequence[OutTensor], options: ConvertOptions, name: str) -> list[OutFile]:
-    """The files of a result; ``name`` is that of a single one."""
+def config_of(
+    config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], part: ComponentSpec, layout: Layout
+) -> Mapping[str, Any] | None:
+    """The ``config.json`` of a layout; ``None`` when it has none of its own."""
+    key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
+    if key_map is None or key_map.config is None:
+        return None
+    return key_map.config(config, {name: info.shape for name, info in tensors.items()})
+
+
+def stem_of(part: ComponentSpec, layout: Layout) -> str:
+    """What the files of a folder are called: libraries look for these names."""
+    key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
+    return "model" if key_map is not None and key_map.name == _ENCODERS else STEM
+
+
+def files(
+    tensors: Sequence[OutTensor], options: ConvertOptions, name: str | None = None, stem: str = STEM
+) -> list[OutFile]:
+    """The files of a result; ``name`` is that of a single one that is no part of a folder."""
     if options.split == "single":
-        return [OutFile(name=name, tensors=tuple(tensors))]
+        return [OutFile(name=name or f"{stem}.safetensors", tensors=tuple(tensors))]
     if options.split == "blocks":
         groups: dict[str, list[OutTensor]] = {}
         for tensor in tensors:
@@ -117,7 +143,7 @@ def files(tensors: Sequence[OutTensor], options: ConvertOptions, name: str) -> l
             shards.append([])
         shards[-1].append(tensor)
     return [
-        OutFile(name=f"{STEM}-{number:05d}-of-{len(shards):05d}.safetensors", tensors=tuple(shard))
+        OutFile(name=f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors", tensors=tuple(shard))
         for number, shard in enumerate(shards, 1)
     ]
 
@@ -154,23 +180,48 @@ def _in_comfyui(tensor: OutTensor) -> OutTensor:
         source=tensor.source,
         shape=shape,
         dtype=tensor.dtype,
+        rows=tensor.rows,
     )
 
 
-def _in_layout(
-    found: Sequence[OutTensor], part: ComponentSpec, layout: str, tensors: Mapping[str, TensorInfo]
-) -> list[OutTensor]:
-    key_map = next((item for item in part.layouts if item.name == layout and item.reverse), None)
-    if key_map is None:
-        known = [item.name for item in part.layouts if item.reverse]
+def _key_map(part: ComponentSpec, layout: Layout) -> KeyMap | None:
+    """The map of a layout that is written. Encoders have the names of transformers in the folders of diffusers and in
+    the files of ComfyUI, where transformers have the official ones (``None``)."""
+    names = (
+        (_ENCODERS,) if layout == "comfyui" else (layout, *((_ENCODERS,) if layout == "diffusers" else ()))
+    )
+    written = {item.name: item for item in part.layouts if item.reverse}
+    found = next((written[name] for name in names if name in written), None)
+    if found is None and layout != "comfyui":
         raise RequestError(
             f"the layout {layout} is not written for the {part.summary} here; known are "
-            f"{', '.join(['official', 'comfyui', *known])}"
+            f"{', '.join(['official', 'comfyui', *written])}"
         )
-    named = [
-        OutTensor(name=written(key_map, t.name), source=t.source, shape=t.shape, dtype=t.dtype) for t in found
-    ]
-    _check_reads_back(key_map, named, tensors)
+    return found
+
+
+def _in_layout(found: Sequence[OutTensor], key_map: KeyMap) -> list[OutTensor]:
+    """Tensors by the names of a layout: taken apart, flattened or left out where it wants that."""
+    named = []
+    for tensor in found:
+        if any(re.search(pattern, tensor.name) for pattern in key_map.omits):
+            continue
+        name = written(key_map, tensor.name)
+        for number, part in enumerate(key_map.joins if "#" in name else ("",)):
+            own, shape, rows = name.replace("#", part), tensor.shape, None
+            if part and prod(shape) > 1:
+                each, rest = divmod(shape[0], len(key_map.joins))
+                if rest:
+                    raise RequestError(
+                        f"{tensor.name} {list(shape)} cannot be taken apart into {', '.join(key_map.joins)}, as the "
+                        f"layout {key_map.name} wants it"
+                    )
+                rows, shape = (number * each, (number + 1) * each), (each, *shape[1:])
+            if any(re.search(pattern, own) for pattern in key_map.squeezes):
+                shape = tuple(side for side in shape if side != 1)
+            named.append(
+                OutTensor(name=own, source=tensor.source, shape=shape, dtype=tensor.dtype, rows=rows)
+            )
     return named
 
 
@@ -184,11 +235,12 @@ def written(key_map: KeyMap, name: str) -> str:
 def _check_reads_back(key_map: KeyMap, named: Sequence[OutTensor], tensors: Mapping[str, TensorInfo]) -> None:
     infos = {t.name: TensorInfo(name=t.name, shape=t.shape, dtype=t.dtype, file=_NO_FILE) for t in named}
     back = applied(key_map, Header(tensors=infos))
-    if len(infos) != len(named) or back is None or set(back.header) != set(tensors):
-        lost = sorted(set(tensors) - set(back.header if back is not None else ()))[:3]
+    wanted = {name for name in tensors if not any(re.search(pattern, name) for pattern in key_map.omits)}
+    if len(infos) != len(named) or back is None or set(back.header) != wanted:
+        lost = sorted(wanted - set(back.header if back is not None else ()))[:3]
         raise RequestError(
             f"the layout {key_map.name} has no place for {', '.join(lost) or 'some of the tensors'}: this network is "
-            "only written in the official one"
+            "only written in the official one; --drop leaves tensors out"
         )
 
 

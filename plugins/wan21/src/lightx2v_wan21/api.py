@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.conditions import Extras, covered, folded, known_frames, letterboxed, resized
     from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps, with_loras
     from lightx2v_wan21.dit import WanDiT
+    from lightx2v_wan21.foreign_configs import dit_settings, vae_config
     from lightx2v_wan21.key_maps import (
         CLIP_TRANSFORMERS,
         DIT_COMFYUI,
@@ -122,6 +123,7 @@ _HOMES = {
         "with_loras",
     ),
     "dit": ("WanDiT",),
+    "foreign_configs": ("dit_settings", "vae_config"),
     "key_maps": (
         "CLIP_TRANSFORMERS",
         "DIT_COMFYUI",
@@ -280,6 +282,7 @@ __all__ = [
     "distilled_note",
     "distilled_steps",
     "dit_from",
+    "dit_settings",
     "dit_tensors",
     "evenly",
     "folded",
@@ -303,6 +306,7 @@ __all__ = [
     "tiny_tokenizer",
     "umt5_from",
     "umt5_tensors",
+    "vae_config",
     "vae_from",
     "vae_layer_tensors",
     "vae_middle_tensors",

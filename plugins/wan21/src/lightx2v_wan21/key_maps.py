@@ -6,6 +6,7 @@ What follows a layer's name (``weight``, ``bias``, the scale of a stored format)
 from __future__ import annotations
 
 from lightx2v_core.api import KeyMap
+from lightx2v_wan21.foreign_configs import clip_config, dit_config, umt5_config, vae_config
 
 #: a block of the transformer, or of its VACE branch
 _BLOCK = r"^((?:vace_)?blocks\.\d+)\."
@@ -76,6 +77,7 @@ DIT_DIFFUSERS = KeyMap(
         (r"^head\.head\.", "proj_out."),
         (r"^head\.modulation$", "scale_shift_table"),
     ),
+    config=dit_config,
 )
 
 DIT_COMFYUI = KeyMap(
@@ -118,6 +120,32 @@ VAE_DIFFUSERS = KeyMap(
         (r"^quant_conv\.", "conv1."),
         (r"^post_quant_conv\.", "conv2."),
     ),
+    reverse=(
+        (r"^conv1\.", "quant_conv."),
+        (r"^conv2\.", "post_quant_conv."),
+        (r"^(encoder|decoder)\.conv1\.", r"\1.conv_in."),
+        (r"\.head\.0\.", ".norm_out."),
+        (r"\.head\.2\.", ".conv_out."),
+        (r"\.residual\.0\.", ".norm1."),
+        (r"\.residual\.2\.", ".conv1."),
+        (r"\.residual\.3\.", ".norm2."),
+        (r"\.residual\.6\.", ".conv2."),
+        (r"\.shortcut\.", ".conv_shortcut."),
+        (r"\.middle\.0\.", ".mid_block.resnets.0."),
+        (r"\.middle\.1\.", ".mid_block.attentions.0."),
+        (r"\.middle\.2\.", ".mid_block.resnets.1."),
+        (r"^encoder\.downsamples\.", "encoder.down_blocks."),
+        *(
+            (
+                rf"^decoder\.upsamples\.{stage * (_STAGE_BLOCKS + 1) + block}\.",
+                f"decoder.up_blocks.{stage}."
+                + (f"resnets.{block}." if block < _STAGE_BLOCKS else "upsamplers.0."),
+            )
+            for stage in range(_STAGES)
+            for block in range(_STAGE_BLOCKS + 1)
+        ),
+    ),
+    config=vae_config,
 )
 
 #: the encoder of transformers, which ComfyUI's files keep
@@ -136,6 +164,21 @@ UMT5_TRANSFORMERS = KeyMap(
     ),
     # the embedding once more, and what ComfyUI adds: the tokenizer, and the mark of fp8
     drops=(r"^(?:encoder\.)?embed_tokens\.", r"^spiece_model$", r"^scaled_fp8$"),
+    reverse=(
+        (r"^token_embedding\.", "shared."),
+        (r"^norm\.", "encoder.final_layer_norm."),
+        (r"^blocks\.(\d+)\.norm1\.", r"encoder.block.\1.layer.0.layer_norm."),
+        (
+            r"^blocks\.(\d+)\.pos_embedding\.embedding\.",
+            r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias.",
+        ),
+        (r"^blocks\.(\d+)\.attn\.([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
+        (r"^blocks\.(\d+)\.norm2\.", r"encoder.block.\1.layer.1.layer_norm."),
+        (r"^blocks\.(\d+)\.ffn\.gate\.0\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+        (r"^blocks\.(\d+)\.ffn\.fc1\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+        (r"^blocks\.(\d+)\.ffn\.fc2\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+    ),
+    config=umt5_config,
 )
 
 #: the encoder in GGUF files, by llama.cpp's names
@@ -173,4 +216,23 @@ CLIP_TRANSFORMERS = KeyMap(
     # a table of 0..L-1, and the way into the space that images share with texts
     drops=(_VISION + r"embeddings\.position_ids$", r"^visual_projection\."),
     joins=("q", "k", "v"),
+    reverse=(
+        (r"^visual\.cls_embedding$", "vision_model.embeddings.class_embedding"),
+        (r"^visual\.pos_embedding$", "vision_model.embeddings.position_embedding.weight"),
+        (r"^visual\.patch_embedding\.", "vision_model.embeddings.patch_embedding."),
+        (r"^visual\.pre_norm\.", "vision_model.pre_layrnorm."),
+        (r"^visual\.post_norm\.", "vision_model.post_layernorm."),
+        (r"^visual\.transformer\.(\d+)\.norm([12])\.", r"vision_model.encoder.layers.\1.layer_norm\2."),
+        (
+            r"^visual\.transformer\.(\d+)\.attn\.to_qkv\.",
+            r"vision_model.encoder.layers.\1.self_attn.#_proj.",
+        ),
+        (r"^visual\.transformer\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.out_proj."),
+        (r"^visual\.transformer\.(\d+)\.mlp\.0\.", r"vision_model.encoder.layers.\1.mlp.fc1."),
+        (r"^visual\.transformer\.(\d+)\.mlp\.2\.", r"vision_model.encoder.layers.\1.mlp.fc2."),
+    ),
+    # the tower for texts, and the way from images to where the two meet
+    omits=(r"^textual\.", r"^log_scale$", r"^visual\.head$"),
+    squeezes=(r"class_embedding$", r"position_embedding\.weight$"),
+    config=clip_config,
 )

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from lightx2v_core.api import KeyMap
 from lightx2v_wan21.api import DIT_DIFFUSERS, VAE_DIFFUSERS
+from lightx2v_wan22.foreign_configs import animate_config, vae22_config
 
 _CONVS = "motion_encoder.enc.net_app.convs"
 _RESIDUAL = r"^motion_encoder\.res_blocks\.(\d+)\."
 #: residual blocks of the released motion encoder, for faces of 512x512
 _RESIDUALS = 7
 _ADAPTER = r"^face_adapter\.(\d+)\."
+_FUSER = r"^face_adapter\.fuser_blocks\.(\d+)\."
+_CONVS_PATTERN = _CONVS.replace(".", r"\.")
+#: all the same, 1 3 3 1 along both axes: they are computed, and files may leave them out
+BLUR_KERNELS = (r"^motion_encoder\..*\.kernel$",)
 
 #: Stages are lists here and officially. The layer that changes the size comes last: after two residual blocks in the
 #: encoder, after three in the decoder.
@@ -25,6 +30,14 @@ VAE22_DIFFUSERS = KeyMap(
         (r"^decoder\.up_blocks\.(\d+)\.upsampler\.", r"decoder.upsamples.\1.upsamples.3."),
         *VAE_DIFFUSERS.renames,
     ),
+    reverse=(
+        (r"^encoder\.downsamples\.(\d+)\.downsamples\.([01])\.", r"encoder.down_blocks.\1.resnets.\2."),
+        (r"^encoder\.downsamples\.(\d+)\.downsamples\.2\.", r"encoder.down_blocks.\1.downsampler."),
+        (r"^decoder\.upsamples\.(\d+)\.upsamples\.([012])\.", r"decoder.up_blocks.\1.resnets.\2."),
+        (r"^decoder\.upsamples\.(\d+)\.upsamples\.3\.", r"decoder.up_blocks.\1.upsampler."),
+        *VAE_DIFFUSERS.reverse,
+    ),
+    config=vae22_config,
 )
 
 
@@ -56,10 +69,33 @@ def animate_diffusers(residuals: int) -> KeyMap:
         ),
         drops=DIT_DIFFUSERS.drops,
         joins=("k", "v"),
+        reverse=(
+            (r"^motion_encoder\.enc\.fc\.", "motion_encoder.motion_network."),
+            (r"^motion_encoder\.dec\.direction\.weight$", "motion_encoder.motion_synthesis_weight"),
+            (rf"^{_CONVS_PATTERN}\.0\.0\.weight$", "motion_encoder.conv_in.weight"),
+            (rf"^{_CONVS_PATTERN}\.0\.1\.bias$", "motion_encoder.conv_in.act_fn.bias"),
+            (rf"^{_CONVS_PATTERN}\.{residuals + 1}\.", "motion_encoder.conv_out."),
+            *(
+                (rf"^{_CONVS_PATTERN}\.{i + 1}\.", f"motion_encoder.res_blocks.{i}.")
+                for i in range(residuals)
+            ),
+            (_RESIDUAL + r"conv1\.0\.weight$", r"motion_encoder.res_blocks.\1.conv1.weight"),
+            (_RESIDUAL + r"conv1\.1\.bias$", r"motion_encoder.res_blocks.\1.conv1.act_fn.bias"),
+            (_RESIDUAL + r"conv2\.1\.weight$", r"motion_encoder.res_blocks.\1.conv2.weight"),
+            (_RESIDUAL + r"conv2\.2\.bias$", r"motion_encoder.res_blocks.\1.conv2.act_fn.bias"),
+            (_RESIDUAL + r"skip\.1\.weight$", r"motion_encoder.res_blocks.\1.conv_skip.weight"),
+            (r"^face_encoder\.(conv1_local|conv2|conv3)\.conv\.", r"face_encoder.\1."),
+            (_FUSER + r"linear1_kv\.", r"face_adapter.\1.to_#."),
+            (_FUSER + r"linear1_q\.", r"face_adapter.\1.to_q."),
+            (_FUSER + r"linear2\.", r"face_adapter.\1.to_out."),
+            (_FUSER + r"([qk])_norm\.", r"face_adapter.\1.norm_\2."),
+            *DIT_DIFFUSERS.reverse,
+        ),
+        omits=BLUR_KERNELS,
+        squeezes=(r"^motion_encoder\..*act_fn\.bias$",),
+        config=animate_config,
     )
 
 
-#: all the same, 1 3 3 1 along both axes: they are computed, and files may leave them out
-BLUR_KERNELS = (r"^motion_encoder\..*\.kernel$",)
 #: The biases of the motion encoder are ``[C]`` there, ``[1, C, 1, 1]`` officially; its blur kernels are not stored.
 ANIMATE_DIFFUSERS = animate_diffusers(_RESIDUALS)

@@ -37,6 +37,7 @@ TINY_VAE22 = evolve(
 )
 ANIMATE = evolve(
     DIT,
+    signature=(*DIT.signature, "pose_patch_embedding.weight"),
     # of the adapters too: the original's loader asks for their scales
     quantize=(*(DIT.quantize or ()), r"^face_adapter\."),
     layouts=(DIT_COMFYUI, ANIMATE_DIFFUSERS),
