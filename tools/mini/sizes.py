@@ -14,8 +14,8 @@ from attrs import validators as v
 
 from lightx2v_wan21.api import ClipArchitecture, DitArchitecture, Umt5Architecture, VaeArchitecture
 
-#: tokens of a prompt; the longest that ``prompts.py`` writes has under 50
-TEXT_LENGTH = 64
+#: tokens of a prompt; the longest that ``prompts.py`` writes has 29
+TEXT_LENGTH = 32
 #: noise levels are drawn evenly and then shifted like those of the schedulers, so that training and use agree
 SHIFT = 3.0
 #: where the high-noise expert hands over, as in Wan2.2 text-to-video
