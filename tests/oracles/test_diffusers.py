@@ -5,9 +5,7 @@ The two were written independently of ours from the same official code. Run by `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +15,9 @@ from diffusers import (
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
-    WanVACETransformer3DModel,
 )
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -52,56 +48,12 @@ from lightx2v_wan21.api import (
     clip_from,
     clip_tensors,
     dit_from,
-    dit_tensors,
-    random_tensors,
     umt5_from,
     vae_from,
 )
 from lightx2v_wan21.tiny import write_tiny
 
-Tensors = Mapping[str, Tensor]
-#: of conftest: the module of another library, its official names mapped, filled with our weights
-Fill = Callable[..., nn.Module]
-TOLERANCE = {"atol": 2e-5, "rtol": 2e-4}
-
-
-def shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-
-def filled(network: nn.Module, tensors: Tensors) -> nn.Module:
-    network.load_state_dict(dict(tensors), strict=True)
-    return network.eval()
-
-
-def randn(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def dit_config(arch: DitArchitecture) -> dict[str, Any]:
-    """The sizes of a transformer as diffusers names them."""
-    return {
-        "patch_size": arch.patch_size,
-        "num_attention_heads": arch.num_heads,
-        "attention_head_dim": arch.head_dim,
-        "in_channels": arch.in_dim,
-        "out_channels": arch.out_dim,
-        "text_dim": arch.text_dim,
-        "freq_dim": arch.freq_dim,
-        "ffn_dim": arch.ffn_dim,
-        "num_layers": arch.num_layers,
-        "eps": arch.eps,
-        "cross_attn_norm": True,
-        "qk_norm": "rms_norm_across_heads",
-        "image_dim": arch.image_dim or None,
-        "added_kv_proj_dim": arch.dim if arch.image_dim else None,
-        "pos_embed_seq_len": arch.image_positions or None,
-    }
-
-
-def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+from .networks import TOLERANCE, Fill, Tensors, dit_config, filled, randn, sdpa, shapes, weights
 
 
 class OfficialGrid(UniPCMultistepScheduler):
@@ -201,78 +153,6 @@ def test_transformer(
     context = randn(2, arch.text_len, arch.text_dim, seed=3)
     timesteps = torch.tensor([999, 251])
     expected = their_dit(latents, timesteps, context, return_dict=False)[0]
-    found = network(latents, timesteps, context, network.rope(latents.shape[1:], "cpu"))
-    torch.testing.assert_close(found, expected, **TOLERANCE)
-
-
-SMALL = {
-    "dim": 64,
-    "ffn_dim": 128,
-    "num_heads": 2,
-    "num_layers": 3,
-    "in_dim": 16,
-    "out_dim": 16,
-    "text_dim": 48,
-}
-
-
-def weights(tensors: Mapping[str, tuple[int, ...]], seed: int) -> Tensors:
-    return random_tensors(tensors, torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize(("images", "positions"), [(1, 0), (2, 514)], ids=["i2v", "flf2v"])
-def test_transformer_with_images(images: int, positions: int, fill: Fill) -> None:
-    arch = DitArchitecture(**{**SMALL, "in_dim": 36}, image_dim=80, image_positions=positions)
-    tensors = weights(dit_tensors(arch), seed=31)
-    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
-    theirs = fill(WanTransformer3DModel(**dit_config(arch)), DIT_DIFFUSERS, tensors)
-    latents = randn(2, arch.in_dim, 3, 4, 6, seed=32)
-    context = randn(2, arch.text_len, arch.text_dim, seed=33)
-    features = randn(2 * images, 257, arch.image_dim, seed=34)
-    timesteps = torch.tensor([999, 251])
-    expected = theirs(latents, timesteps, context, features, return_dict=False)[0]
-    rope = network.rope(latents.shape[1:], "cpu")
-    found = network(latents, timesteps, context, rope, image_MSD=features)
-    torch.testing.assert_close(found, expected, **TOLERANCE)
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.6])
-def test_transformer_with_vace(scale: float, fill: Fill) -> None:
-    arch = DitArchitecture(**SMALL, vace_layers=(0, 2))
-    tensors = weights(dit_tensors(arch), seed=41)
-    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
-    theirs = WanVACETransformer3DModel(
-        **dit_config(arch), vace_layers=list(arch.vace_layers), vace_in_channels=arch.vace_in_dim
-    )
-    theirs = fill(theirs, DIT_DIFFUSERS, tensors)
-    latents = randn(2, arch.in_dim, 3, 4, 6, seed=42)
-    condition = randn(2, arch.vace_in_dim, 3, 4, 6, seed=43)
-    context = randn(2, arch.text_len, arch.text_dim, seed=44)
-    timesteps = torch.tensor([999, 251])
-    expected = theirs(
-        latents,
-        timesteps,
-        context,
-        control_hidden_states=condition,
-        control_hidden_states_scale=torch.full((len(arch.vace_layers),), scale),
-        return_dict=False,
-    )[0]
-    rope = network.rope(latents.shape[1:], "cpu")
-    found = network(latents, timesteps, context, rope, vace_BCTHW=condition, vace_scale=scale)
-    torch.testing.assert_close(found, expected, **TOLERANCE)
-
-
-def test_transformer_with_a_timestep_per_token(fill: Fill) -> None:
-    """The network of Wan2.2 TI2V-5B: 48 channels, and the tokens of a known first frame hold no noise."""
-    arch = DitArchitecture(**{**SMALL, "in_dim": 48, "out_dim": 48})
-    tensors = weights(dit_tensors(arch), seed=51)
-    network = filled(WanDiT(arch, attention=sdpa, dtype=torch.float32), tensors)
-    theirs = fill(WanTransformer3DModel(**dit_config(arch)), DIT_DIFFUSERS, tensors)
-    latents = randn(2, arch.in_dim, 3, 4, 6, seed=52)
-    context = randn(2, arch.text_len, arch.text_dim, seed=53)
-    timesteps = torch.tensor([[999], [251]]).repeat(1, 3 * 2 * 3)
-    timesteps[:, : 2 * 3] = 0
-    expected = theirs(latents, timesteps, context, return_dict=False)[0]
     found = network(latents, timesteps, context, network.rope(latents.shape[1:], "cpu"))
     torch.testing.assert_close(found, expected, **TOLERANCE)
 
