@@ -13,7 +13,7 @@ from lightx2v_core import catalogue
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import ReadHeader, Wish
 from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
-from lightx2v_core.checkpoint.folders import expanded, first_config
+from lightx2v_core.checkpoint.folders import expanded, first_config, visible
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
@@ -170,9 +170,9 @@ def read_header(registry: Registry, path: Path) -> Header:
 
 def listing(folder: Path) -> str:
     """What a folder holds, in a few words."""
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    names = [name + ("/" if (folder / name).is_dir() else "") for name in visible(folder)]
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"it holds {', '.join(names[:12])}{more}"
+    return f"it holds {', '.join(names[:12])}{more}" if names else "it holds nothing"
 
 
 def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:

@@ -40,12 +40,17 @@ def near(folder: Path | None) -> str:
     if folder is None or parent is None:
         return ""
     try:
-        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
+        names = [name for name in visible(parent) if (parent / name).is_dir()]
     except OSError:
         return ""
     if found := suggestion(folder.relative_to(parent).parts[0], names):
         return f"{found} (in {str(parent)!r})"
     return f"; {str(parent)!r} holds: {', '.join(names[:8])}" if names else ""
+
+
+def visible(folder: Path) -> list[str]:
+    """The names of what is in a folder, in order, without hidden entries: download caches, files of the system."""
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
