@@ -29,6 +29,12 @@ def reader(suffix: str) -> str:
     return ""
 
 
+def distribution(kind: str, name: str) -> str:
+    """The first-party distribution that brings an implementation; empty when none does."""
+    entry = _catalogue().get(kind, {}).get(name)
+    return "" if entry is None else str(entry["distribution"])
+
+
 def known(kind: str) -> list[str]:
     """The names of a kind that some distribution brings."""
     return sorted(_catalogue().get(kind, {}))

@@ -5,6 +5,7 @@ A distribution whose metadata is damaged or gone has an empty name and version; 
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -99,6 +100,30 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
         elif not need.specifier.contains(found, prereleases=True):
             missing.append(f"{need.name}{need.specifier} is not installed, found {found}")
     return missing
+
+
+def as_requirement(dist: metadata.Distribution) -> str:
+    """A line of a requirements file that installs a distribution again as it is (PEP 508, PEP 610): from where it came,
+    if that is an address; what was installed from a folder is named by its version, with the folder as a comment."""
+    name, version = name_of(dist), version_of(dist)
+    origin = origin_of(dist)
+    url = str(origin.get("url", ""))
+    if "vcs_info" in origin:
+        vcs = origin["vcs_info"]
+        inside = f"#subdirectory={origin['subdirectory']}" if origin.get("subdirectory") else ""
+        return f"{name} @ {vcs.get('vcs', 'git')}+{url}@{vcs.get('commit_id', '')}{inside}"
+    if "archive_info" in origin and not url.startswith("file:"):
+        return f"{name} @ {url}"
+    return f"{name}=={version}" + (f"  # from {url.removeprefix('file://')}" if url else "")
+
+
+def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
+    """Where a distribution was installed from when not from an index (PEP 610); empty when that is not known."""
+    try:
+        found = json.loads(dist.read_text("direct_url.json") or "{}")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def found_twice(group: str) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, get_origin
 
@@ -11,9 +12,8 @@ import click
 
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.distributions import found_twice
-from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.plugins import GROUP, Plugin, PluginSet, Provided
+from lightx2v_core.distributions import as_requirement, canonical
+from lightx2v_core.plugins import Plugin, PluginSet, Provided
 from lightx2v_core.specs import BuildContext, Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +27,9 @@ def _json_option(command: F) -> F:
 @click.group("plugins", invoke_without_command=True)
 @_json_option
 @click.option("--timings", is_flag=True, help="Show the seconds each import took.")
+@click.option(
+    "--requirements", is_flag=True, help="Print the lines of a requirements file for this set of plugins."
+)
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, **parameters: Any) -> None:
@@ -34,6 +37,7 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
     ctx.obj = {
         "as_json": parameters.pop("as_json"),
         "timings": parameters.pop("timings"),
+        "requirements": parameters.pop("requirements"),
         "options": parameters,
     }
     if ctx.invoked_subcommand is None:
@@ -46,6 +50,10 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
 def list_(obj: dict[str, Any], as_json: bool) -> None:
     """List plugins and what they provide."""
     plugins = plugins_from(dict(obj["options"]))
+    if obj["requirements"]:
+        lines = requirement_lines(plugins)
+        _print_json(lines) if as_json or obj["as_json"] else click.echo("\n".join(lines))
+        return
     if as_json or obj["as_json"]:
         _print_json([plugin_json(plugin) for plugin in plugins.plugins])
         return
@@ -79,23 +87,59 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
         reasons = item.reasons(ctx)
         click.echo(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
         click.echo(f"    {'cannot be used here: ' + '; '.join(reasons) if reasons else 'can be used here'}")
-        for option in option_lines(item.spec):
-            click.echo(f"    {option}")
+        for option in options(item.spec):
+            click.echo(
+                f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}"
+            )
+            if option["help"]:
+                click.echo(f"      {option['help']}")
 
 
 @command.command("check")
+@click.argument("name", required=False)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Run the contract suites too, and let warnings count; takes a while, needs pytest.",
+)
 @_json_option
 @click.pass_context
-def check(ctx: click.Context, as_json: bool) -> None:
-    """Check the installed plugins; exit status 1 when something is wrong with one."""
+def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> None:
+    """Check the installed plugins, or the one called NAME; exit status 1 when something is wrong with one."""
+    from lightx2v_core.audit.report import audit
+
     plugins = plugins_from(dict(ctx.obj["options"]))
-    found = problems(plugins)
+    show = strict and sys.stderr.isatty()
+    found = audit(
+        plugins,
+        name=name,
+        commands=COMMANDS,
+        contracts=strict,
+        tell=lambda plugin: click.echo(f"checking {plugin}", err=True) if show else None,
+    )
+    by_level: dict[str, list[str]] = {"error": [], "warning": [], "note": []}
+    for finding in found:
+        by_level[finding.level].append(finding.text)
     if as_json or ctx.obj["as_json"]:
-        _print_json({"problems": found})
+        _print_json(
+            {"problems": by_level["error"], "warnings": by_level["warning"], "notes": by_level["note"]}
+        )
     else:
-        for problem in found or [f"{len(plugins.plugins)} plugins, no problems"]:
-            click.echo(problem)
-    ctx.exit(1 if found else 0)
+        for line in (
+            *by_level["note"],
+            *(f"warning: {text}" for text in by_level["warning"]),
+            *by_level["error"],
+        ):
+            click.echo(line)
+        what = f"{len(plugins.plugins)} plugins" if name is None else plugins[name].name
+        click.echo(
+            f"{what}, {_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}"
+        )
+    ctx.exit(1 if by_level["error"] or (strict and by_level["warning"]) else 0)
+
+
+def _counted(found: list[str], word: str) -> str:
+    return f"{len(found) or 'no'} {word}{'' if len(found) == 1 else 's'}"
 
 
 @command.command("new")
@@ -136,29 +180,14 @@ def new(
         click.echo(summary(made))
 
 
-def problems(plugins: PluginSet) -> list[str]:
-    """Plugins that do not load, names that two of them claim, and distributions that are found twice."""
-    found = list(plugins.warnings)
-    for kind in KINDS:
-        names: dict[str, list[str]] = {}
-        for item in plugins.provided(kind):
-            names.setdefault(item.spec.name, []).append(item.qualified)
-        found += [
-            f"{kind} {name!r} comes from more than one plugin: {', '.join(sorted(owners))}; "
-            "each needs its qualified name"
-            for name, owners in names.items()
-            if len(owners) > 1
-        ]
-    found += [
-        f"command {item.spec.name!r} is one of the core's; that of {item.plugin} is {item.qualified!r}"
-        for item in plugins.provided("command")
-        if item.spec.name in COMMANDS
-    ]
-    found += [
-        f"{name} is found {len(where)} times on the path, {where[0]} wins: {', '.join(where)}"
-        for name, where in found_twice(GROUP).items()
-    ]
-    return found
+def requirement_lines(plugins: PluginSet) -> list[str]:
+    """The core and the plugins that are loaded, as pip installs them again; in name order, each distribution once."""
+    dists = {
+        canonical(plugin.dist_name): plugin.dist
+        for plugin in plugins.plugins
+        if plugin.state == "loaded" and plugin.dist is not None
+    }
+    return [as_requirement(dist) for _, dist in sorted(dists.items())]
 
 
 def plugin_json(plugin: Plugin, ctx: BuildContext | None = None) -> dict[str, Any]:
@@ -180,14 +209,26 @@ def _provided(item: Provided, ctx: BuildContext | None) -> dict[str, Any]:
     found = {"kind": item.kind, "name": spec.name, "summary": spec.summary, "priority": spec.priority}
     if ctx is not None:
         found["unusable"] = list(item.reasons(ctx))
-        found["options"] = option_lines(spec)
+        from lightx2v_core.config.schema import options_schema
+
+        found["options"] = options(spec)
+        found["schema"] = options_schema(spec.config)
     return found
 
 
-def option_lines(spec: Spec[Any]) -> list[str]:
-    """``name: type = default`` of each option of an implementation."""
+def options(spec: Spec[Any]) -> list[dict[str, str]]:
+    """Name, type, default and help of each option of an implementation, as text; the default of a required one is
+    empty."""
+    from lightx2v_core.config.option_help import option_help
+
+    said = option_help(spec.config)
     return [
-        f"{option.name}: {_type(option.type)}{_default(option.default)}"
+        {
+            "name": option.name,
+            "type": _type(option.type),
+            "default": _default(option.default),
+            "help": said[option.name],
+        }
         for option in attrs.fields(spec.config)
     ]
 
@@ -202,8 +243,8 @@ def _default(value: Any) -> str:
     if value is attrs.NOTHING:
         return ""
     if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
-        return " = ..." if value.takes_self else f" = {value.factory()!r}"
-    return f" = {value!r}"
+        return "..." if value.takes_self else repr(value.factory())
+    return repr(value)
 
 
 def _print_json(data: Any) -> None:

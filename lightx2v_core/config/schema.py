@@ -26,6 +26,7 @@ from lightx2v_core.config.legacy import (
 )
 from lightx2v_core.config.load import SECTIONS
 from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
+from lightx2v_core.config.option_help import option_help
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.specs import ANY, WISH
 
@@ -72,9 +73,14 @@ def schema(plugins: PluginSet) -> Schema:
     }
 
 
+def options_schema(cls: type[Any]) -> Schema:
+    """The schema of the options of one implementation."""
+    return _object(cls, {})
+
+
 def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
     """The schema of a configuration class."""
-    hints = get_type_hints(cls)
+    hints, said = get_type_hints(cls), option_help(cls)
     properties, required = {}, []
     for field in attrs.fields(cls):
         kind = field.name if field.name in SECTIONS else None
@@ -82,7 +88,7 @@ def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
         if (cls, field.name) in _SHORT:
             found = {"anyOf": [_SHORT[cls, field.name], found]}
         found = _ranged(found, field.validator)
-        if help_text := field.metadata.get("help"):
+        if help_text := said[field.name]:
             found = {"description": help_text, **found}
         if field.default is attrs.NOTHING:
             required.append(field.name)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
+from types import MappingProxyType
 
 from lightx2v_core.plugins import GROUP
 
@@ -19,17 +20,20 @@ def write_dist(
     version: str = "1.0",
     requires: Sequence[str] = ("lightx2v-core",),
     extras: Sequence[str] = (),
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write a distribution into ``folder`` and return the folder: put it on ``sys.path`` and it is installed.
 
     ``modules`` are file names with their source, ``plugins`` entry-point names with the module that each means,
-    ``requires`` the ``Requires-Dist`` lines, such as ``lightx2v-core>=0.1,<0.2``.
+    ``requires`` the ``Requires-Dist`` lines, such as ``lightx2v-core>=0.1,<0.2``, ``about`` other lines of the
+    metadata, such as its ``Summary``.
     """
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     headers = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
     headers += [f"Requires-Dist: {text}" for text in requires]
     headers += [f"Provides-Extra: {extra}" for extra in extras]
+    headers += [f"{key}: {value}" for key, value in about.items()]
     (info / "METADATA").write_text("\n".join([*headers, "", ""]), encoding="utf-8")
     entries = [f"[{GROUP}]", *(f"{plugin} = {module}" for plugin, module in plugins.items())]
     (info / "entry_points.txt").write_text("\n".join([*entries, ""]), encoding="utf-8")

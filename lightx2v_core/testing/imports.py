@@ -7,7 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 #: packages that may be imported inside ``build`` and ``unusable`` only
-HEAVY = ("torch", "transformers", "numpy", "xformers", "vllm", "PIL", "av", "tokenizers", "cattrs")
+HEAVY = (
+    "torch", "transformers", "numpy", "xformers", "vllm", "PIL", "av", "tokenizers", "cattrs", "diffusers", "triton",
+    "jax", "tensorflow", "scipy", "pandas", "cv2", "gradio", "matplotlib", "accelerate", "onnxruntime", "flash_attn",
+    "sageattention", "torchao", "gguf",
+)  # fmt: skip
 
 _MARK = "heavy imports:"
 

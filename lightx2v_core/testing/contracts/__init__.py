@@ -8,6 +8,8 @@ class TestMine(AttentionContract):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 pytest.register_assert_rewrite(
@@ -39,7 +41,24 @@ from lightx2v_core.testing.contracts.quantizer import QuantizerContract  # noqa:
 from lightx2v_core.testing.contracts.scheduler import SchedulerContract  # noqa: E402
 from lightx2v_core.testing.contracts.weight_loader import WeightLoaderContract  # noqa: E402
 
+#: kind of implementation -> its suite
+SUITES: Mapping[str, type[Contract]] = {
+    suite.kind: suite
+    for suite in (
+        WeightLoaderContract,
+        QuantizerContract,
+        AttentionContract,
+        OffloaderContract,
+        LoraApplierContract,
+        SchedulerContract,
+        ModelContract,
+        CommandContract,
+        CheckpointContract,
+    )
+}
+
 __all__ = [
+    "SUITES",
     "AttentionContract",
     "CheckpointContract",
     "CommandContract",

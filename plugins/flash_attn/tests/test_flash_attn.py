@@ -13,6 +13,7 @@ from lightx2v_core.plugins import load_plugins
 from lightx2v_core.registry import Registry
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import AttentionContract
+from lightx2v_flash_attn.contracts import Flash2Contract, Flash3Contract, Sage2Contract
 from lightx2v_flash_attn.plugin import lightx2v_attention_backends
 
 SPECS = {spec.name: spec for spec in lightx2v_attention_backends()}
@@ -102,22 +103,19 @@ class TestFlash3Beta(TestFlash3):
 
 class TestSage2(OnAStandIn):
     use, module, function, stand_in = "given/sage2", "sageattention", "sageattn", staticmethod(sage2)
-    tolerance: ClassVar = {"float16": 0.2, "bfloat16": 0.2}
+    tolerance: ClassVar = Sage2Contract.tolerance
 
 
-class TestFlash2OnThisMachine(AttentionContract):
+class TestFlash2OnThisMachine(Flash2Contract):
     """With the package, on a GPU; elsewhere skipped with the reasons. So are the next two."""
 
-    use, dtype = "flash-attn2", "bfloat16"
+
+class TestFlash3OnThisMachine(Flash3Contract):
+    pass
 
 
-class TestFlash3OnThisMachine(AttentionContract):
-    use, dtype = "flash-attn3", "bfloat16"
-
-
-class TestSage2OnThisMachine(AttentionContract):
-    use, dtype = "sage2", "bfloat16"
-    tolerance: ClassVar = {"float16": 0.2, "bfloat16": 0.2}
+class TestSage2OnThisMachine(Sage2Contract):
+    pass
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from attrs import evolve
 from lightx2v_core.api import BuildContext, Device, PluginError
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import AttentionContract
+from lightx2v_xformers.contracts import XformersContract
 from lightx2v_xformers.operators import MODULES, operator, operator_reasons, reasons
 from lightx2v_xformers.plugin import XformersOptions, lightx2v_attention_backends
 
@@ -40,11 +41,8 @@ class TestCutlassOnTheStandIn(TestOnTheStandIn):
     options = {"op": "cutlass"}  # noqa: RUF012
 
 
-class TestOnThisMachine(AttentionContract):
+class TestOnThisMachine(XformersContract):
     """With xformers, on a GPU; elsewhere skipped with the reasons."""
-
-    use = "xformers"
-    dtype = "bfloat16"
 
 
 def test_the_operator_is_the_one_asked_for(monkeypatch):

@@ -1,0 +1,150 @@
+"""Whether the specs of a plugin can be listed, asked for and configured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from lightx2v_core import catalogue
+from lightx2v_core.audit.findings import Finding, error, warning
+from lightx2v_core.config.option_help import option_help
+from lightx2v_core.config.schema import options_schema
+from lightx2v_core.config.structure import structure, unstructure
+from lightx2v_core.distributions import canonical, name_of
+from lightx2v_core.errors import LightX2VError
+from lightx2v_core.hookspecs import KINDS
+from lightx2v_core.plugins import CORE, Plugin, PluginSet, Provided
+from lightx2v_core.specs import ModelSpec, QuantizerSpec
+
+_LONGEST_SUMMARY = 120
+
+
+def spec_findings(plugin: Plugin) -> Iterator[Finding]:
+    """What is wrong with the specs of a plugin and their options."""
+    extras = [canonical(name) for name in _extras(plugin)]
+    for item in plugin.provides:
+        spec, what = item.spec, f"{item.kind} {item.spec.name}"
+        if not spec.summary.strip() or "\n" in spec.summary or len(spec.summary) > _LONGEST_SUMMARY:
+            yield warning(
+                plugin.name, f"{what}: its summary has to be one line of up to {_LONGEST_SUMMARY} characters"
+            )
+        if unknown := spec.devices - {"cpu", "cuda"}:
+            yield error(
+                plugin.name,
+                f"{what}: unknown devices {', '.join(sorted(unknown))}; there are cpu and cuda",
+            )
+        if plugin.dist is not None and spec.extra is not None and canonical(spec.extra) not in extras:
+            yield error(
+                plugin.name,
+                f"{what}: {plugin.dist_name} has no extra {spec.extra!r}, so it can never be used; it has "
+                f"{', '.join(extras) or 'none'}",
+            )
+        yield from _options(plugin, item, what)
+        if isinstance(spec, ModelSpec):
+            yield from _repositories(plugin, spec, what)
+
+
+def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Finding]:
+    """Names that two plugins claim, that are ``commands`` of the core, or that another distribution is known for."""
+    for kind in KINDS:
+        owners: dict[str, list[Provided]] = {}
+        for item in plugins.provided(kind):
+            owners.setdefault(item.spec.name, []).append(item)
+        for name, items in owners.items():
+            who = tuple(item.plugin for item in items)
+            if len(items) > 1:
+                listed = ", ".join(sorted(item.qualified for item in items))
+                yield Finding(
+                    level="error",
+                    text=f"{kind} {name!r} comes from more than one plugin: {listed}; each needs its qualified name",
+                    plugins=who,
+                )
+            elif kind == "command" and name in commands:
+                text = f"command {name!r} is one of the core's; that of {who[0]} is {items[0].qualified!r}"
+                yield Finding(level="error", text=text, plugins=who)
+            elif who[0] != CORE and (known := catalogue.distribution(kind, name)):
+                yield from _known(items[0], known)
+
+
+def _known(item: Provided, known: str) -> Iterator[Finding]:
+    if canonical(name_of(item.dist)) != known:
+        yield warning(
+            item.plugin,
+            f"{item.kind} {item.spec.name!r} is also what {known} brings; together each needs its qualified name",
+        )
+
+
+def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
+    """What a user may write under ``options``."""
+    config = item.spec.config
+    try:
+        default = config()
+    except Exception as exc:
+        yield error(
+            plugin.name,
+            f"{what}: its name alone cannot be asked for, since {config.__name__}() fails: {exc}; give every option a "
+            "default that is valid",
+        )
+        return
+    try:
+        same = structure(unstructure(default), config) == default
+        options_schema(config)
+    except LightX2VError as exc:
+        yield error(plugin.name, f"{what}: the defaults of {config.__name__} are refused: {_line(exc)}")
+        return
+    except Exception as exc:  # of cattrs and of hints that cannot be resolved
+        yield error(
+            plugin.name,
+            f"{what}: {config.__name__} cannot be read from a file: {_line(exc)}",
+        )
+        return
+    if not same:
+        yield error(plugin.name, f"{what}: {config.__name__} is not read as it is written")
+    if not _is_frozen(default):
+        yield warning(plugin.name, f"{what}: {config.__name__} can be changed; use attrs.frozen")
+    fields = [field.name for field in attrs.fields(config)]
+    said = option_help(config)
+    if silent := [name for name in fields if not said.get(name)]:
+        yield warning(
+            plugin.name,
+            f"{what}: no help for {', '.join(silent)}; write a comment that begins with #: above each, or give it "
+            'metadata with "help"',
+        )
+    if isinstance(item.spec, QuantizerSpec) and (missing := {"keep", "only"} - set(fields)):
+        yield warning(
+            plugin.name,
+            f"{what}: {config.__name__} has no {' and no '.join(sorted(missing))}; see QuantizerOptions",
+        )
+
+
+def _repositories(plugin: Plugin, spec: ModelSpec[Any], what: str) -> Iterator[Finding]:
+    try:
+        names = [repository.name for repository in spec.repositories()]
+    except Exception as exc:
+        yield error(
+            plugin.name, f"{what}: its repositories cannot be listed: {type(exc).__name__}: {_line(exc)}"
+        )
+        return
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield error(plugin.name, f"{what}: several repositories are called {', '.join(twice)}")
+
+
+def _is_frozen(instance: Any) -> bool:
+    fields = attrs.fields(type(instance))
+    if not fields:
+        return True
+    try:
+        setattr(instance, fields[0].name, getattr(instance, fields[0].name))
+    except attrs.exceptions.FrozenInstanceError:
+        return True
+    return False
+
+
+def _extras(plugin: Plugin) -> Sequence[str]:
+    return () if plugin.dist is None else plugin.dist.metadata.get_all("Provides-Extra") or ()
+
+
+def _line(exc: BaseException) -> str:
+    return " ".join(str(exc).split())

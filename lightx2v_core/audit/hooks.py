@@ -1,0 +1,50 @@
+"""Whether the functions of a plugin's module are hooks as the core calls them."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lightx2v_core.audit.findings import Finding, error, warning
+from lightx2v_core.errors import suggestion
+from lightx2v_core.hookspecs import KINDS, marks_of
+from lightx2v_core.plugins import Plugin
+
+_HOOKS: Mapping[str, type[Any]] = dict(KINDS.values())
+
+
+def hook_findings(plugin: Plugin) -> Iterator[Finding]:
+    """Every hook that is wrong, where the loader stops at the first."""
+    module = sys.modules.get(plugin.module.partition(":")[0])
+    if module is None:  # it could not be imported, which the loader has said
+        return
+    for name, value in list(vars(module).items()):
+        if not callable(value):
+            continue
+        marks = marks_of(value)
+        if marks is not None:
+            yield from _marked(plugin, name, value, optional=bool(marks.get("optionalhook")))
+        elif name in _HOOKS or (getattr(value, "__module__", "") == module.__name__ and _near(name)):
+            meant = "" if name in _HOOKS else suggestion(name, _HOOKS)
+            yield warning(plugin.name, f"{name} is not marked with @hookimpl, so it is never called{meant}")
+
+
+def _marked(plugin: Plugin, name: str, function: Any, *, optional: bool) -> Iterator[Finding]:
+    if name not in _HOOKS:
+        if not optional:
+            yield error(plugin.name, f"there is no hook {name!r}{suggestion(name, _HOOKS)}")
+        return
+    takes = [str(parameter) for parameter in inspect.signature(function).parameters.values()]
+    if takes:
+        given = f"list[{_HOOKS[name].__name__}[...]]"
+        yield error(
+            plugin.name,
+            f"{name}({', '.join(takes)}): hooks take no arguments; write def {name}() -> {given}, and take options and "
+            "context in the functions of its specs",
+        )
+
+
+def _near(name: str) -> bool:
+    return name.startswith("lightx2v_") and bool(suggestion(name, _HOOKS))

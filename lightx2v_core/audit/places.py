@@ -1,0 +1,53 @@
+"""Distributions that are there more than once, and what others left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import metadata
+
+from lightx2v_core.audit.findings import Finding
+from lightx2v_core.distributions import canonical, found_twice, name_of, version_of
+from lightx2v_core.plugins import GROUP, PluginSet
+
+
+def place_findings(plugins: PluginSet) -> Iterator[Finding]:
+    """What lies on the path twice: the first one wins, which need not be the one that was installed last."""
+    by_dist: dict[str, list[str]] = {}
+    for plugin in plugins.plugins:
+        by_dist.setdefault(canonical(plugin.dist_name), []).append(plugin.name)
+    for name, where in found_twice(GROUP).items():
+        yield Finding(
+            level="error",
+            text=f"{name} is found {len(where)} times on the path, {where[0]} wins: {', '.join(where)}",
+            plugins=tuple(by_dist.get(name, ())),
+        )
+    yield from _same_folder(by_dist)
+
+
+def _same_folder(by_dist: dict[str, list[str]]) -> Iterator[Finding]:
+    """Metadata of several versions in one folder, and folders that pip renamed and could not remove."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for dist in metadata.distributions():
+        name, place = canonical(name_of(dist)), os.path.realpath(str(dist.locate_file("")))
+        info = os.path.basename(str(getattr(dist, "_path", "")))
+        if name not in by_dist:
+            continue
+        if info.startswith("~"):
+            yield Finding(
+                level="warning",
+                text=f"{os.path.join(place, info)} was left behind by an interrupted pip; remove it",
+                plugins=tuple(by_dist[name]),
+            )
+        else:
+            versions = found.setdefault((name, place), [])
+            if version_of(dist) not in versions:
+                versions.append(version_of(dist))
+    for (name, place), versions in found.items():
+        if len(versions) > 1:
+            yield Finding(
+                level="error",
+                text=f"{place} has metadata of {name} {' and '.join(sorted(versions))}; "
+                f"pip uninstall {name} until it is gone, and install it again",
+                plugins=tuple(by_dist[name]),
+            )

@@ -1,0 +1,58 @@
+"""Everything that is checked of plugins, in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from lightx2v_core.audit.described import clash_findings, spec_findings
+from lightx2v_core.audit.findings import Finding
+from lightx2v_core.audit.hooks import hook_findings
+from lightx2v_core.audit.packaging import packaging_findings
+from lightx2v_core.audit.places import place_findings
+from lightx2v_core.audit.runs import readiness_findings, suite_findings
+from lightx2v_core.audit.start import start_findings
+from lightx2v_core.plugins import CORE, Plugin, PluginSet
+
+
+def audit(
+    plugins: PluginSet,
+    *,
+    name: str | None = None,
+    commands: Collection[str] = (),
+    contracts: bool = False,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> list[Finding]:
+    """What is wrong with all plugins that are not switched off, or with the one called ``name``. ``commands`` are those
+    of the core; with ``contracts`` the contract suites are run, which takes seconds to minutes, and ``tell`` hears of
+    each plugin. ``PluginError`` for an unknown name."""
+    chosen = plugins.plugins if name is None else (plugins[name],)
+    loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
+    found = list(_states(plugins))
+    found += clash_findings(plugins, commands)
+    found += place_findings(plugins)
+    if name is not None:
+        found = [finding for finding in found if chosen[0].name in finding.plugins]
+    for plugin in chosen:
+        if plugin.state != "disabled":
+            tell(plugin.name)
+            found += _one(plugin, loaded, contracts=contracts)
+    return found
+
+
+def _states(plugins: PluginSet) -> Iterator[Finding]:
+    """The plugins that did not load, as every command warns of them."""
+    failed = [plugin for plugin in plugins.plugins if plugin.state in ("broken", "incompatible")]
+    for plugin, text in zip(failed, plugins.warnings, strict=True):
+        yield Finding(level="error", text=text, plugins=(plugin.name,))
+
+
+def _one(plugin: Plugin, loaded: list[str], *, contracts: bool) -> Iterator[Finding]:
+    if plugin.name != CORE:
+        yield from packaging_findings(plugin)
+        yield from hook_findings(plugin)
+    if plugin.state == "loaded":
+        yield from start_findings(plugin)
+        yield from spec_findings(plugin)
+        yield from readiness_findings(plugin)
+        if contracts:
+            yield from suite_findings(plugin, loaded)

@@ -1,0 +1,148 @@
+"""Runs the contract suites on what a plugin brings, by pytest in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from attrs import define, field
+
+from lightx2v_core.audit.findings import Finding, error, note, warning
+from lightx2v_core.plugins import CORE, Plugin, Provided
+from lightx2v_core.specs import ModelSpec, Spec, WeightLoaderSpec
+
+#: seconds for the suites of one plugin
+TIME = 1800
+#: suffixes of files that the plain suite can write
+_WRITABLE = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
+_MODULE = "from lightx2v_core.audit.suites import classes\n\nglobals().update(classes({name!r}))\n"
+
+
+@define
+class Outcome:
+    """What became of the checks of one implementation."""
+
+    passed: int = 0
+    failed: list[str] = field(factory=list)
+    skipped: list[str] = field(factory=list)
+
+
+def readiness_findings(plugin: Plugin) -> Iterator[Finding]:
+    """Whether the suites of what a plugin brings could be run; nothing is imported for it."""
+    own = contracts_module(plugin)
+    for item in plugin.provides:
+        missing = missing_knowledge(item.spec)
+        if missing and own is None:
+            yield _untold(plugin, item, missing)
+
+
+def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
+    """What the suites say of everything that a plugin brings. ``loaded`` are the plugins that there are."""
+    if not plugin.provides:
+        return
+    if find_spec("pytest") is None:
+        yield warning(
+            plugin.name, "its contract suites were not run: pytest is not installed; pip install pytest"
+        )
+        return
+    try:
+        from lightx2v_core.audit.suites import suites, unknown_uses
+
+        ready = suites(plugin)
+        unknown = unknown_uses(plugin)
+    except Exception as exc:  # the plugin's own module of contracts
+        yield error(plugin.name, f"its module of contracts cannot be used: {type(exc).__name__}: {exc}")
+        return
+    for name in unknown:
+        yield error(plugin.name, f"its contracts.{name} uses nothing that the plugin brings")
+    covered = {id(item) for item, _ in ready.values()}
+    if contracts_module(plugin) is not None:
+        for item in plugin.provides:
+            if id(item) not in covered:
+                yield _untold(plugin, item, missing_knowledge(item.spec))
+    if not ready:
+        return
+    try:
+        outcomes = _outcomes(plugin.name, loaded)
+    except (RuntimeError, subprocess.TimeoutExpired) as exc:
+        yield error(plugin.name, f"its contract suites could not be run: {exc}")
+        return
+    for key, (item, _) in ready.items():
+        what = f"{item.kind} {item.spec.name}"
+        outcome = outcomes.get(key, Outcome())
+        for text in outcome.failed:
+            yield error(plugin.name, f"{what} breaks its contract: {text}")
+        skipped = f", {len(outcome.skipped)} left out: {outcome.skipped[0]}" if outcome.skipped else ""
+        yield note(plugin.name, f"{what}: {outcome.passed} checks of its contract passed{skipped}")
+
+
+def contracts_module(plugin: Plugin) -> str | None:
+    """The module ``contracts`` beside the entry module, where there is one."""
+    package = plugin.module.partition(":")[0].rpartition(".")[0]
+    if plugin.name == CORE or not package or find_spec(f"{package}.contracts") is None:
+        return None
+    return f"{package}.contracts"
+
+
+def missing_knowledge(spec: Spec[Any]) -> str:
+    """What the plain suite would have to be told, in words; empty when nothing."""
+    if isinstance(spec, WeightLoaderSpec) and spec.suffixes[:1] and spec.suffixes[0] not in _WRITABLE:
+        return f"how {spec.suffixes[0]} files are written (WeightLoaderContract.write)"
+    if isinstance(spec, ModelSpec) and all(task.required for task in spec.tasks.values()):
+        return "what its tasks start from (ModelContract.inputs)"
+    return ""
+
+
+def _untold(plugin: Plugin, item: Provided, missing: str) -> Finding:
+    return warning(
+        plugin.name,
+        f"{item.kind} {item.spec.name}: its contract suite has to be told {missing}: put a class into the module "
+        f"contracts beside {plugin.module}",
+    )
+
+
+def _outcomes(name: str, loaded: Sequence[str]) -> dict[str, Outcome]:
+    """Class -> outcome. ``RuntimeError`` when pytest collects nothing."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTX2V_", "PYTEST_"))}
+    path = os.pathsep.join(folder for folder in sys.path if folder)
+    switches = {
+        "PYTHONPATH": path,
+        "LIGHTX2V_PLUGINS": ",".join(loaded),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    with tempfile.TemporaryDirectory(prefix="lightx2v-contracts-") as work:
+        folder = Path(work)
+        (folder / "test_contracts.py").write_text(_MODULE.format(name=name), encoding="utf-8")
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        report = folder / "report.xml"
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}", "."],
+            cwd=folder, env={**kept, **switches}, capture_output=True, text=True, check=False, timeout=TIME,
+        )  # fmt: skip
+        if done.returncode not in (0, 1) or not report.is_file():
+            last = (done.stdout + done.stderr).strip().splitlines()[-3:]
+            raise RuntimeError(" ".join(last) or f"pytest ended with status {done.returncode}")
+        return _read(report)
+
+
+def _read(report: Path) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        outcome = found.setdefault(case.attrib["classname"].rpartition(".")[2], Outcome())
+        result = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+        if result is None:
+            outcome.passed += 1
+            continue
+        message = " ".join(result.attrib.get("message", "").split())
+        if result.tag == "skipped":
+            outcome.skipped.append(message)
+        else:
+            outcome.failed.append(f"{case.attrib['name']}: {message}")
+    return found

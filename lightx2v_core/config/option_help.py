@@ -1,0 +1,40 @@
+"""What the options of an implementation mean, as its author wrote it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+def option_help(cls: type[Any]) -> Mapping[str, str]:
+    """Option -> its help: that of its metadata (``help``), else the comment that begins with ``#:`` above it in the
+    source of the class; empty where there is neither, or no source."""
+    comments = _comments(cls)
+    return {
+        field.name: field.metadata.get("help") or comments.get(field.name, "") for field in attrs.fields(cls)
+    }
+
+
+def _comments(cls: type[Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in reversed(cls.__mro__[:-1]):  # an option may be declared anew
+        try:
+            source = textwrap.dedent(inspect.getsource(part))
+            (definition,) = ast.parse(source).body
+        except (OSError, TypeError, SyntaxError, ValueError):
+            continue
+        lines = source.splitlines()
+        for item in definition.body if isinstance(definition, ast.ClassDef) else ():
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+                above: list[str] = []
+                number = item.lineno - 2
+                while number >= 0 and lines[number].strip().startswith("#:"):
+                    above.insert(0, lines[number].strip().removeprefix("#:").strip())
+                    number -= 1
+                found[item.target.id] = " ".join(above)
+    return found

@@ -1,0 +1,31 @@
+"""What the contract of attention has to be told. Imported by tests, and by
+``lightx2v-core plugins check flash-attn --strict``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from lightx2v_core.testing.contracts import AttentionContract
+
+
+class Flash2Contract(AttentionContract):
+    """FlashAttention 2 computes in half precision only."""
+
+    use = "flash-attn2"
+    dtype = "bfloat16"
+
+
+class Flash3Contract(AttentionContract):
+    """FlashAttention 3, too."""
+
+    use = "flash-attn3"
+    dtype = "bfloat16"
+
+
+class Sage2Contract(AttentionContract):
+    """SageAttention rounds queries and keys to 8 bits."""
+
+    use = "sage2"
+    dtype = "bfloat16"
+    tolerance: ClassVar[Mapping[str, float]] = {"float16": 0.2, "bfloat16": 0.2}

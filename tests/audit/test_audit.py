@@ -1,0 +1,506 @@
+"""``lightx2v-core plugins check``: each thing that can be wrong with a plugin is found and said once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightx2v_core import __version__
+from lightx2v_core.audit.described import spec_findings
+from lightx2v_core.audit.findings import Finding
+from lightx2v_core.audit.hooks import hook_findings
+from lightx2v_core.audit.packaging import packaging_findings
+from lightx2v_core.audit.report import audit
+from lightx2v_core.audit.runs import readiness_findings, suite_findings
+from lightx2v_core.hookspecs import KINDS
+from lightx2v_core.plugins import Plugin, load_plugins
+from lightx2v_core.scaffold.composition import Wish, composed
+from lightx2v_core.scaffold.creation import admitting, create
+from lightx2v_core.scaffold.identity import Identity
+from lightx2v_core.testing import environment
+from lightx2v_core.testing.contracts import SUITES
+from lightx2v_core.testing.fixtures import FakeDist
+
+ABOUT = {"Summary": "a plugin", "License-Expression": "MIT"}
+HEAD = """
+import attrs
+from attrs import field, frozen
+from typing import Literal
+
+from lightx2v_core.api import AttentionSpec, ModelSpec, QuantizerSpec, SchedulerSpec, hookimpl
+
+
+def build(options, ctx):
+    raise AssertionError("nobody asked for it")
+"""
+RIGHT = """
+@frozen(kw_only=True)
+class Options:
+    #: how much is done
+    # in one go
+    #: at once
+    tile: int = 64
+
+
+@hookimpl
+def lightx2v_attention_backends():
+    return [AttentionSpec(name="zeta-kernel", summary="a kernel", config=Options, build=build)]
+"""
+Look = Callable[..., list[Finding]]
+
+
+@pytest.fixture
+def look(fake_dist: FakeDist, monkeypatch: pytest.MonkeyPatch) -> Look:
+    """Install a plugin ``zeta`` with this body, and check it; or one part of what is checked of it."""
+    monkeypatch.delenv("LIGHTX2V_PLUGINS", raising=False)
+    monkeypatch.delenv("LIGHTX2V_DISABLE_PLUGINS", raising=False)
+
+    def run(
+        body: str = RIGHT,
+        *,
+        name: str = "zeta",
+        contracts: bool = False,
+        part: Callable[[Plugin], Iterator[Finding]] | None = None,
+        **parts: Any,
+    ) -> list[Finding]:
+        given: dict[str, Any] = {
+            "modules": {"lightx2v_zeta/__init__.py": "", "lightx2v_zeta/plugin.py": HEAD + body},
+            "plugins": {"zeta": "lightx2v_zeta.plugin"},
+            "requires": ["lightx2v-core>=0.1,<9"],
+            "about": ABOUT,
+        }
+        fake_dist("lightx2v-zeta", **(given | parts))
+        plugins = load_plugins()
+        if part is not None:
+            return list(part(plugins[name]))
+        return audit(plugins, name=name, commands=["run"], contracts=contracts)
+
+    return run
+
+
+def only(found: list[Finding], level: str, *words: str) -> None:
+    """There is one finding but for notes, it has this level and these words."""
+    (finding,) = [finding for finding in found if finding.level != "note"]
+    assert finding.level == level, finding
+    assert finding.plugins == ("zeta",)
+    for word in words:
+        assert word in finding.text, finding.text
+
+
+def test_there_is_nothing_to_say_of_a_plugin_that_is_right(look: Look) -> None:
+    assert look() == []
+
+
+def test_every_plugin_that_is_installed_here_is_right() -> None:
+    assert audit(load_plugins(environ={})) == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"requires": []}, "it does not require lightx2v-core: write"),
+        ({"requires": ["lightx2v-core"]}, "'lightx2v-core' has no lower and no upper limit"),
+        ({"requires": ["lightx2v-core>=0.1; python_version >= '3'"]}, "has no upper limit"),
+        ({"requires": ["lightx2v-core<9"]}, "has no lower limit"),
+        ({"about": {"License-Expression": "MIT"}}, "no summary: set description"),
+        ({"about": {"Summary": "a plugin"}}, "names no licence: set license"),
+    ],
+)
+def test_metadata(look: Look, parts: dict[str, Any], words: str) -> None:
+    only(look(part=packaging_findings, **parts), "warning", words)
+
+
+@pytest.mark.parametrize(
+    "need", ["lightx2v-core~=0.1", f"lightx2v-core=={__version__}", "Lightx2v_Core>=0.1,<0.9"]
+)
+def test_other_spellings_of_a_range_are_fine(look: Look, need: str) -> None:
+    assert look(requires=[need], part=packaging_findings) == []
+
+
+def test_names_that_do_not_agree(look: Look) -> None:
+    found = look(plugins={"Eta": "lightx2v_zeta.plugin"}, name="Eta")
+    assert [finding.level for finding in found] == ["warning", "warning"]
+    assert "hard to ask for" in found[0].text
+    assert "its distribution is lightx2v-zeta, and no entry point of it is called 'zeta'" in found[1].text
+
+
+def test_an_entry_point_that_outlived_its_package(look: Look) -> None:
+    loader, ours = look(modules={"lightx2v_zeta/__init__.py": ""})
+    assert loader.text.startswith(
+        "plugin zeta (lightx2v-zeta 1.0) is broken and was left out: ModuleNotFoundError"
+    )
+    assert "names the module 'lightx2v_zeta.plugin', which is not there" in ours.text
+    assert "pip uninstall lightx2v-zeta" in ours.text
+
+
+def editable(folder: Path, project: str) -> str:
+    """The metadata of an editable installation of a folder with this ``[project]``."""
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(f"[project]\n{project}", encoding="utf-8")
+    return json.dumps({"url": folder.as_uri(), "dir_info": {"editable": True}})
+
+
+SAME = """
+name = "lightx2v-zeta"
+version = "1.0"
+[project.entry-points."lightx2v_core.plugins"]
+zeta = "lightx2v_zeta.plugin"
+"""
+
+
+@pytest.mark.parametrize(
+    ("project", "words"),
+    [
+        (SAME, ""),
+        (SAME.replace("1.0", "1.1"), "says version 1.0, its pyproject.toml 1.1; pip install -e"),
+        (
+            SAME.replace("zeta =", "eta ="),
+            "its entry points are {'zeta': 'lightx2v_zeta.plugin'}, and in its",
+        ),
+        (
+            SAME.replace('"lightx2v-zeta"', '"lightx2v-eta"'),
+            "is 'lightx2v-eta' now, not 'lightx2v-zeta'; pip",
+        ),
+    ],
+)
+def test_an_editable_folder_that_went_on(look: Look, tmp_path: Path, project: str, words: str) -> None:
+    pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
+    origin = {"lightx2v_zeta-1.0.dist-info/direct_url.json": editable(tmp_path / "a folder", project)}
+    modules = {"lightx2v_zeta/__init__.py": "", "lightx2v_zeta/plugin.py": HEAD + RIGHT, **origin}
+    found = look(modules=modules, part=packaging_findings)
+    if words:
+        only(found, "warning", words)
+    else:
+        assert found == []
+
+
+def test_an_editable_folder_that_is_gone(look: Look, tmp_path: Path) -> None:
+    origin = editable(tmp_path / "gone", SAME)
+    (tmp_path / "gone" / "pyproject.toml").unlink()
+    modules = {
+        "lightx2v_zeta/__init__.py": "",
+        "lightx2v_zeta/plugin.py": HEAD + RIGHT,
+        "lightx2v_zeta-1.0.dist-info/direct_url.json": origin,
+    }
+    only(
+        look(modules=modules),
+        "error",
+        f"was installed from {tmp_path / 'gone'}, which is no project any more",
+    )
+
+
+def test_metadata_of_two_versions_in_one_folder(look: Look) -> None:
+    modules = {
+        "lightx2v_zeta/__init__.py": "",
+        "lightx2v_zeta/plugin.py": HEAD + RIGHT,
+        "lightx2v_zeta-0.9.dist-info/METADATA": "Metadata-Version: 2.1\nName: lightx2v-zeta\nVersion: 0.9\n",
+        "~ightx2v_zeta-0.8.dist-info/METADATA": "Metadata-Version: 2.1\nName: lightx2v-zeta\nVersion: 0.8\n",
+    }
+    left, two = look(modules=modules)
+    assert (left.level, two.level) == ("warning", "error")
+    assert "~ightx2v_zeta-0.8.dist-info was left behind by an interrupted pip; remove it" in left.text
+    assert "has metadata of lightx2v-zeta 0.9 and 1.0; pip uninstall lightx2v-zeta" in two.text
+
+
+def test_the_same_distribution_in_two_places(look: Look, fake_dist: FakeDist) -> None:
+    fake_dist("lightx2v-zeta", modules={}, plugins={"zeta": "lightx2v_zeta.plugin"}, about=ABOUT)
+    only(look(), "error", "lightx2v-zeta is found 2 times on the path")
+
+
+def test_heavy_imports(look: Look) -> None:
+    found = look("import numpy\n" + RIGHT)
+    only(found, "error", "importing lightx2v_zeta.plugin imports numpy", "the bodies of build and unusable")
+
+
+def test_slow_imports(look: Look) -> None:
+    slow = "import time\nwhile time.process_time() < 0.6:\n    pass\n"
+    only(
+        look(slow + RIGHT), "warning", "s of the processor in every command that lists plugins", "importtime"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "level", "words"),
+    [
+        (RIGHT + "\ndef lightx2v_schedulers():\n    return []\n", "warning",
+         "lightx2v_schedulers is not marked with @hookimpl, so it is never called"),
+        (RIGHT + "\ndef lightx2v_sheduler():\n    return []\n", "warning", "did you mean 'lightx2v_schedulers'?"),
+        (RIGHT + "\n@hookimpl(optionalhook=True)\ndef lightx2v_servers():\n    return []\n", "", ""),
+    ],
+)  # fmt: skip
+def test_functions_that_are_no_hooks(look: Look, body: str, level: str, words: str) -> None:
+    found = look(body, part=hook_findings)
+    if level:
+        only(found, level, words)
+    else:
+        assert found == []
+
+
+def test_every_hook_that_is_wrong_is_named(look: Look) -> None:
+    """The loader stops at the first."""
+    body = RIGHT.replace("backends()", "backends(ctx, *more)") + (
+        "\n@hookimpl\ndef lightx2v_models(registry):\n    return []\n"
+        "\n@hookimpl\ndef lightx2v_sheduler():\n    return []\n"
+    )
+    loader, *found = look(body)
+    assert "is broken and was left out" in loader.text
+    texts = [finding.text for finding in found]
+    assert len(texts) == 3, texts
+    assert "lightx2v_attention_backends(ctx, *more): hooks take no arguments" in texts[0]
+    assert "write def lightx2v_attention_backends() -> list[AttentionSpec[...]]" in texts[0]
+    assert "lightx2v_models(registry): hooks take no arguments" in texts[1]
+    assert "there is no hook 'lightx2v_sheduler'; did you mean 'lightx2v_schedulers'?" in texts[2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "level", "words"),
+    [
+        ("tile: int = 64", "tile: int", "error", "its name alone cannot be asked for, since Options() fails"),
+        ("tile: int = 64", 'tile: int = "64"', "error", "the defaults of Options are refused"),
+        ("tile: int = 64", "tile: object = print", "error", "Options cannot be read from a file"),
+        ("tile: int = 64", 'tile: "Nothing" = 64', "error", "Options cannot be read from a file"),
+        ("@frozen(kw_only=True)", "@attrs.define(kw_only=True)", "warning", "Options can be changed; use attrs.frozen"),
+        ("#:", "#", "warning", "no help for tile; write a comment that begins with #:"),
+        ('summary="a kernel"', 'summary="a\\nkernel"', "warning", "its summary has to be one line"),
+        ('summary="a kernel"', 'summary="a kernel" * 20', "warning", "its summary has to be one line"),
+        ("build=build", 'build=build, devices=frozenset({"gpu"})', "error", "unknown devices gpu"),
+        ("build=build", 'build=build, extra="kernels"', "error", "lightx2v-zeta has no extra 'kernels'"),
+        ('AttentionSpec(name="zeta-kernel"', 'QuantizerSpec(formats=frozenset({"int8-channel"}), name="zeta-kernel"',
+         "warning", "Options has no keep and no only; see QuantizerOptions"),
+    ],
+)  # fmt: skip
+def test_specs(look: Look, before: str, after: str, level: str, words: str) -> None:
+    assert before in RIGHT
+    body = RIGHT.replace(before, after)
+    if "QuantizerSpec" in after:
+        body = body.replace("lightx2v_attention_backends", "lightx2v_quantizers")
+    only(look(body, part=spec_findings), level, words)
+
+
+MODEL = """
+from lightx2v_core.api import ComponentSpec, Repository, TaskSpec
+
+def none(*_arguments):
+    raise AssertionError
+
+def repositories():
+    one = Repository(name="a", repo="b/c", summary="d", kind="official", tasks=(), files=())
+    return [one, one]
+
+@hookimpl
+def lightx2v_models():
+    return [ModelSpec(name="zeta-model", summary="a model", tasks={"t2v": TaskSpec()}, components=(), recognise=none,
+                      defaults=none, geometry=none, memory=none, build=none, repositories=REPOSITORIES)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("repositories", "several repositories are called a"),
+        ("none", "its repositories cannot be listed: Assert"),
+    ],
+)
+def test_repositories(look: Look, function: str, words: str) -> None:
+    only(look(MODEL.replace("REPOSITORIES", function), part=spec_findings), "error", words)
+
+
+def test_clashes_are_told_to_both(look: Look, fake_dist: FakeDist) -> None:
+    fake_dist(
+        "lightx2v-eta", modules={"eta.py": HEAD + RIGHT}, plugins={"eta": "eta"}, requires=["lightx2v-core>=0.1,<9"],
+        about=ABOUT,
+    )  # fmt: skip
+    (finding,) = look()
+    assert finding.text.startswith(
+        "attention 'zeta-kernel' comes from more than one plugin: eta/zeta-kernel, zeta/"
+    )
+    assert set(finding.plugins) == {"eta", "zeta"}
+    assert finding in audit(load_plugins(), name="eta")
+
+
+def test_names_of_plugins_that_are_not_installed(look: Look) -> None:
+    if any(plugin.name == "flash-attn" for plugin in load_plugins().plugins):
+        pytest.skip("with lightx2v-flash-attn installed the two clash, which is an error")
+    found = look(RIGHT.replace("zeta-kernel", "sage2"))
+    only(found, "warning", "attention 'sage2' is also what lightx2v-flash-attn brings")
+
+
+# contract suites
+
+
+def test_every_kind_has_a_suite() -> None:
+    assert set(SUITES) == set(KINDS)
+    assert all(suite.kind == kind for kind, suite in SUITES.items())
+
+
+EXACT = """
+def build(options, ctx):
+    def attention(q, k, v, *, scale=None):
+        import torch
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=SCALE).transpose(1, 2)
+    return attention
+"""
+
+
+def test_a_kernel_that_keeps_its_contract(look: Look) -> None:
+    found = look(EXACT.replace("SCALE", "scale") + RIGHT, contracts=True)
+    assert [finding.level for finding in found] == ["note"]
+    assert found[0].text.startswith("zeta: attention zeta-kernel: ")
+    assert found[0].text.endswith(" checks of its contract passed")
+
+
+def test_a_kernel_that_breaks_it(look: Look) -> None:
+    broken, note = look(EXACT.replace("SCALE", "None") + RIGHT, contracts=True)
+    assert broken.level == "error"
+    assert "attention zeta-kernel breaks its contract: test_it_heeds_the_scale: AssertionError" in broken.text
+    assert note.level == "note"
+
+
+def suites(plugin: Plugin) -> Iterator[Finding]:
+    return suite_findings(plugin, [plugin.name])
+
+
+OWN = """
+from lightx2v_core.testing.contracts import AttentionContract
+
+class Loose(AttentionContract):
+    use = "{use}"
+    tolerance = {{"float32": 99.0, "float16": 99.0, "bfloat16": 99.0}}
+"""
+
+
+def test_a_plugin_may_know_more_of_its_contract(look: Look) -> None:
+    """The scale is not heeded, and its own suite allows that."""
+    modules = {
+        "lightx2v_zeta/__init__.py": "",
+        "lightx2v_zeta/plugin.py": HEAD + EXACT.replace("SCALE", "None") + RIGHT,
+        "lightx2v_zeta/contracts.py": OWN.format(use="zeta-kernel"),
+    }
+    found = look(modules=modules, contracts=True)
+    assert [finding.level for finding in found] == ["note"], found
+
+
+def test_a_suite_of_something_else(look: Look) -> None:
+    modules = {
+        "lightx2v_zeta/__init__.py": "",
+        "lightx2v_zeta/plugin.py": HEAD + EXACT.replace("SCALE", "scale") + RIGHT,
+        "lightx2v_zeta/contracts.py": OWN.format(use="eta-kernel"),
+    }
+    only(
+        look(modules=modules, part=suites), "error", "its contracts.Loose uses nothing that the plugin brings"
+    )
+
+
+def test_a_module_of_contracts_that_fails(look: Look) -> None:
+    modules = {
+        "lightx2v_zeta/__init__.py": "",
+        "lightx2v_zeta/plugin.py": HEAD + RIGHT,
+        "lightx2v_zeta/contracts.py": "import a_library_nobody_has",
+    }
+    only(
+        look(modules=modules, part=suites),
+        "error",
+        "its module of contracts cannot be used: ModuleNotFoundError",
+    )
+
+
+LOADER = """
+from lightx2v_core.api import WeightLoaderSpec
+
+@hookimpl
+def lightx2v_weight_loaders():
+    return [WeightLoaderSpec(name="zeta-files", summary="files", suffixes=(".zeta",), read_header=print, build=build)]
+"""
+
+
+def test_a_suite_that_has_to_be_told_something(look: Look) -> None:
+    found = look(LOADER, part=readiness_findings)
+    only(
+        found,
+        "warning",
+        "weight_loader zeta-files",
+        "has to be told how .zeta files are written",
+        "the module contracts",
+    )
+
+
+# the command
+
+
+def core(
+    *arguments: str, folders: tuple[Path, ...] = (), program: str = ""
+) -> subprocess.CompletedProcess[str]:
+    main = f"import sys\n{program}\nfrom lightx2v_core.cli import main\nmain(sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", main, "plugins", "--only-plugins", "zeta", *arguments],
+        env=environment(*folders), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def warned(fake_dist: FakeDist) -> Path:
+    """A plugin with one warning, whose kernel is right."""
+    return fake_dist(
+        "lightx2v-zeta",
+        modules={"zeta.py": HEAD + EXACT.replace("SCALE", "scale") + RIGHT},
+        plugins={"zeta": "zeta"},
+        requires=["lightx2v-core"],
+        about=ABOUT,
+    )
+
+
+def test_warnings_count_when_it_is_strict(warned: Path) -> None:
+    done = core("check", "zeta", folders=(warned,))
+    assert (done.returncode, done.stderr) == (0, "")
+    first, last = done.stdout.splitlines()
+    assert first.startswith("warning: zeta: its requirement 'lightx2v-core' has no lower and no upper limit")
+    assert last == "zeta, no problems, 1 warning"
+    done = core("check", "zeta", "--strict", folders=(warned,))
+    assert done.returncode == 1
+    assert "checks of its contract passed" in done.stdout
+    done = core("check", "zeta", "--json", folders=(warned,))
+    assert {key: len(texts) for key, texts in json.loads(done.stdout).items()} == {
+        "problems": 0, "warnings": 1, "notes": 0,
+    }  # fmt: skip
+
+
+def test_without_pytest_it_says_what_was_not_checked(warned: Path) -> None:
+    gone = "sys.modules['pytest'] = None"
+    assert core("check", "zeta", folders=(warned,), program=gone).returncode == 0
+    done = core("check", "zeta", "--strict", folders=(warned,), program=gone)
+    assert done.returncode == 1
+    assert (
+        "warning: zeta: its contract suites were not run: pytest is not installed; pip install pytest"
+        in done.stdout
+    )
+
+
+def test_an_unknown_plugin_is_a_wrong_request(warned: Path) -> None:
+    done = core("check", "zetta", folders=(warned,))
+    assert done.returncode == 2
+    assert "no plugin 'zetta'" in done.stderr
+    assert "did you mean 'zeta'?" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["attention", "command"])
+def test_what_new_writes_is_right(kind: str, fake_dist: FakeDist, tmp_path: Path) -> None:
+    """As it is written, contracts included; all kinds are installed by tests/generated."""
+    wish = Wish(identity=Identity(name="zeta"), kinds=(kind,), year=2026, admits=admitting(__version__))
+    create(tmp_path / "new", composed(wish))
+    package = tmp_path / "new" / "src" / "lightx2v_zeta"
+    fake_dist(
+        "lightx2v-zeta",
+        modules={f"lightx2v_zeta/{file.name}": file.read_text() for file in package.glob("*.py")},
+        plugins={"zeta": "lightx2v_zeta.plugin"},
+        requires=[f"lightx2v-core{wish.admits}"],
+        about=ABOUT,
+    )
+    found = audit(load_plugins(), name="zeta", contracts=True)
+    assert [finding.level for finding in found] == ["note"], found
