@@ -134,8 +134,8 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
 
 
 def size_rules(recognition: Recognition, _task: str) -> SizeRules:
-    """Size and length are those of the pose video."""
-    return wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",))
+    """Size and length are those of the pose video, which may be of any length: it is gone through in segments."""
+    return attrs.evolve(wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",)), frame_step=1)
 
 
 def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
