@@ -67,7 +67,9 @@ def test_sizes_come_back_from_shapes():
 
 
 def test_wrong_files_are_named():
-    with pytest.raises(ValueError, match="CLIP image encoder checkpoint: 'visual.cls_embedding' is missing"):
+    with pytest.raises(
+        ValueError, match="CLIP image encoder checkpoint: 'visual.patch_embedding.weight' is missing"
+    ):
         clip_from({"a": (1,)})
     with pytest.raises(ValueError, match="dim 100 is not a multiple of the head size 80"):
         attrs.evolve(OFFICIAL, dim=100)

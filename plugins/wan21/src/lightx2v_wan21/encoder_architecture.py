@@ -135,9 +135,12 @@ def clip_from(shapes: Shapes) -> ClipArchitecture:
     """
     where = "a CLIP image encoder checkpoint"
     return ClipArchitecture(
-        dim=axis(shapes, "visual.cls_embedding", 2, where),
+        dim=axis(shapes, "visual.patch_embedding.weight", 0, where),
         dim_mlp=axis(shapes, "visual.transformer.0.mlp.0.weight", 0, where),
         num_layers=count_blocks(shapes, "visual.transformer") - 1,
         patch_size=axis(shapes, "visual.patch_embedding.weight", 2, where),
-        num_tokens=axis(shapes, "visual.pos_embedding", 1, where),
+        # some files leave out the axis of length one that the official one begins with
+        num_tokens=axis(
+            shapes, "visual.pos_embedding", len(shapes.get("visual.pos_embedding", ())) - 2, where
+        ),
     )
