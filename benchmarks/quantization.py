@@ -24,11 +24,17 @@ SCHEMES: dict[str, tuple[str | None, str | None]] = {
     "float32": (None, None),
     "int8, dequant": ("int8", "dequant"),
     "int8, int8-torch": ("int8", "int8-torch"),
+    "int8, int8-torchao": ("int8", "int8-torchao"),
     "int8, int8-vllm": ("int8", "int8-vllm"),
     "fp8, dequant": ("fp8", "dequant"),
     "fp8, fp8-torch": ("fp8", "fp8-torch"),
+    "fp8, fp8-torchao": ("fp8", "fp8-torchao"),
     "fp8 per tensor, dequant": ("fp8-tensor", "dequant"),
     "fp8 blocks, dequant": ("fp8-block128", "dequant"),
+    # GGUF files are not written here: these are packed while they are loaded, to the same bytes
+    "gguf-q8_0, packed on load": (None, "gguf:gguf-q8_0"),
+    "gguf-q5_0, packed on load": (None, "gguf:gguf-q5_0"),
+    "gguf-q4_0, packed on load": (None, "gguf:gguf-q4_0"),
 }
 #: latent frames, height and width: tokens are a quarter of their product
 LATENT = (3, 32, 32)
@@ -65,8 +71,9 @@ def measure(folder: Path, file: Path, quantizer: str | None, output: Path, dtype
     before = peak_memory()
     began = time.perf_counter()
     dit: dict[str, Any] = {"path": str(file)}
+    name, _, made = (quantizer or "").partition(":")
     if quantizer is not None:
-        dit["quantizer"] = quantizer
+        dit["quantizer"] = {"use": name, "options": {name: {"format": made}}} if made else name
     pipeline = load(folder, config={"model": "wan2.1", "dtype": dtype, "components": {"dit": dit}})
     loaded = time.perf_counter() - began
     network: Any = pipeline._model._network  # type: ignore[attr-defined]
@@ -80,7 +87,8 @@ def measure(folder: Path, file: Path, quantizer: str | None, output: Path, dtype
             out = network(latents, torch.tensor([500]), text, rope)
             times.append(time.perf_counter() - start)
     save_file({"out": out.float().contiguous()}, output)
-    return {"load": loaded, "step": min(times[1:]), "peak": peak_memory() - before}
+    stored = sum(tensor.nbytes for tensor in network.state_dict().values())
+    return {"load": loaded, "step": min(times[1:]), "peak": peak_memory() - before, "weights": stored}
 
 
 def peak_memory() -> int:
@@ -116,7 +124,7 @@ def main() -> None:
         source = folder / "diffusion_pytorch_model.safetensors"
         files = {None: source}
         wanted = None
-        print("| scheme | file, MB | load, s | memory, MB | step, s | relative error |")
+        print("| scheme | weights, MB | load, s | memory, MB | step, s | relative error |")
         print("|---|---|---|---|---|---|")
         for name, (format, quantizer) in SCHEMES.items():
             if format not in files:
@@ -136,7 +144,7 @@ def main() -> None:
             row, out = json.loads(done.stdout.splitlines()[-1]), load_file(output)["out"]
             wanted = out if wanted is None else wanted
             error = float((out - wanted).norm() / wanted.norm())
-            size = files[format].stat().st_size / 1e6
+            size = row["weights"] / 1e6
             memory = row["peak"] / 1e6
             cells = f"{size:.0f} | {row['load']:.2f} | {memory:.0f} | {row['step']:.2f} | {error:.4f}"
             print(f"| {name} | {cells} |", flush=True)
