@@ -1,20 +1,22 @@
 """The ``config.json`` that diffusers and transformers want beside converted weights, from the official one and the
-shapes of the official tensors. Nothing here imports torch before it is called.
+shapes of the official tensors. Key maps name these functions, so listing plugins imports this module: the classes that
+describe architectures are imported when a function is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightx2v_wan21.dit_architecture import DitArchitecture, dit_from
-from lightx2v_wan21.encoder_architecture import clip_from, umt5_from
-from lightx2v_wan21.shapes import Shapes, count_blocks
-from lightx2v_wan21.vae_architecture import vae_from
+if TYPE_CHECKING:
+    from lightx2v_wan21.dit_architecture import DitArchitecture
+    from lightx2v_wan21.shapes import Shapes
 
 
 def dit_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """``WanTransformer3DModel`` or, with VACE blocks, ``WanVACETransformer3DModel`` of diffusers."""
+    from lightx2v_wan21.dit_architecture import dit_from
+
     return dit_settings(dit_from(config, shapes))
 
 
@@ -49,6 +51,8 @@ def dit_settings(arch: DitArchitecture) -> dict[str, Any]:
 
 def umt5_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """``UMT5EncoderModel`` of transformers."""
+    from lightx2v_wan21.encoder_architecture import umt5_from
+
     arch = umt5_from(shapes)
     return {
         "architectures": ["UMT5EncoderModel"],
@@ -68,6 +72,9 @@ def umt5_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
 
 def clip_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """``CLIPVisionModel`` of transformers, with all the blocks that there are."""
+    from lightx2v_wan21.encoder_architecture import clip_from
+    from lightx2v_wan21.shapes import count_blocks
+
     arch = clip_from(shapes)
     return {
         "architectures": ["CLIPVisionModel"],
@@ -85,6 +92,7 @@ def clip_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
 def vae_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """``AutoencoderKLWan`` of diffusers."""
     from lightx2v_wan21.vae import LATENT_MEAN, LATENT_STD
+    from lightx2v_wan21.vae_architecture import vae_from
 
     arch = vae_from(shapes)
     return {
