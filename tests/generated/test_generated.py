@@ -76,6 +76,16 @@ def test_everything_is_listed(python: Path, root: Path) -> None:
         assert f"{kind} {name}" in rows[name].partition("loaded")[2]
 
 
+def test_there_is_nothing_to_say_of_them(python: Path, root: Path) -> None:
+    names = ",".join(f"my-{kind.replace('_', '-')}" for kind in KINDS)
+    out = run("lightx2v_core", "plugins", "--only-plugins", names, "check", cwd=root, python=python)
+    assert out.endswith(", no problems, no warnings\n"), out
+    # its suite takes what the plugin's own module of contracts says
+    out = run("lightx2v_core", "plugins", "check", "my-weight-loader", "--strict", cwd=root, python=python)
+    assert "weight_loader my-weight-loader: " in out
+    assert out.endswith("my-weight-loader, no problems, no warnings\n"), out
+
+
 def test_they_pass_their_own_tests(python: Path, root: Path) -> None:
     """In one process, with the settings of one of them, which are those of all. The checkpoint comes with a copy of the
     model, and both would know its files: they take turns."""
