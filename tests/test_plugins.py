@@ -11,7 +11,7 @@ import pytest
 
 from lightx2v_core import __version__
 from lightx2v_core.api import PluginError
-from lightx2v_core.cli.plugins import problems
+from lightx2v_core.audit.places import place_findings
 from lightx2v_core.plugins import Plugin, PluginSet, load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
 
@@ -195,7 +195,7 @@ def test_the_same_distribution_found_twice_is_one_plugin(
     plugins = load()
     assert [plugin.name for plugin in plugins.plugins].count("acme") == 1
     assert plugins["acme"].state == "loaded"
-    assert not any("acme" in problem for problem in problems(plugins))
+    assert not any("acme" in finding.text for finding in place_findings(plugins))
 
 
 def test_entry_points_listed_twice_are_one_plugin(
@@ -223,9 +223,8 @@ def test_a_second_copy_is_reported(fake_dist: FakeDist) -> None:
     new = fake_dist("acme", version="2.0", **parts)
     plugins = load()
     assert [plugin.version for plugin in plugins.plugins if plugin.name == "acme"] == ["2.0"]
-    assert problems(plugins)[-1:] == [
-        f"acme is found 2 times on the path, {new} wins: {new}, {old}",
-    ]
+    (found,) = (finding.text for finding in place_findings(plugins) if "acme" in finding.text)
+    assert found == f"acme is found 2 times on the path, {new} wins: {new}, {old}"
 
 
 def test_a_stale_egg_info_that_hides_a_plugin_is_reported(fake_dist: FakeDist) -> None:
@@ -236,7 +235,7 @@ def test_a_stale_egg_info_that_hides_a_plugin_is_reported(fake_dist: FakeDist) -
     plugins = load()
     assert "acme" not in [plugin.name for plugin in plugins.plugins]
     start = f"acme is found 2 times on the path, {stale} wins"
-    assert any(problem.startswith(start) for problem in problems(plugins))
+    assert any(finding.text.startswith(start) for finding in place_findings(plugins))
 
 
 def test_two_distributions_with_one_plugin_name(fake_dist: FakeDist) -> None:
