@@ -193,6 +193,11 @@ class _Recipe:
             return {}
         format = options.format
         if format is None:  # layers that an adapter changed go back into their format
+            if unknown := [layer for layer in again.values() if layer.format not in CODED]:
+                raise RequestError(
+                    f"{unknown[0].weight.file.name} holds {unknown[0].weight.name} in {unknown[0].format}, which "
+                    "is not written once a LoRA is merged into it; say what into, with --quantize"
+                )
             return {
                 name: stored_as(
                     name, layer.format.removesuffix("-static"), source.info(f"{name}.weight"), encode_weight

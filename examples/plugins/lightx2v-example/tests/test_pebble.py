@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from lightx2v_example.tiny import write_tiny
 from safetensors.torch import load_file, save_file
 
 from lightx2v_core import load
+from lightx2v_core.convert.options import ConvertOptions
+from lightx2v_core.convert.run import convert
 
 REQUEST: dict[str, Any] = {"prompt": "a pebble", "size": [32, 48], "frames": 3, "steps": 3, "seed": 1}
 
@@ -90,6 +93,18 @@ def test_quantized_while_it_is_loaded(folder: Path, plain: torch.Tensor, kernel:
     found = latents(folder, quantizer=kernel)
     difference = (found - plain).norm() / plain.norm()
     assert 0 < difference < 0.2
+
+
+@pytest.mark.parametrize("format", ["int8", "fp8"])
+def test_quantized_by_convert(folder: Path, plain: torch.Tensor, tmp_path: Path, format: str) -> None:
+    converted = tmp_path / "model"
+    shutil.copytree(folder, converted)
+    (file,) = converted.glob("pebble-denoiser*.safetensors")
+    file.unlink()
+    convert(folder, file, ConvertOptions(quantize=format, component="denoiser"))
+    assert any(name.endswith(".weight_scale") for name in load_file(file))
+    found = latents(converted)
+    assert 0 < (found - plain).norm() / plain.norm() < 0.2
 
 
 def test_offloaded(folder: Path, plain: torch.Tensor) -> None:
