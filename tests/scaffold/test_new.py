@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core import __version__
@@ -158,6 +158,7 @@ def test_pins(version: str, admits: str) -> None:
     assert SpecifierSet(admits).contains(version, prereleases=True)
 
 
+@settings(deadline=None)  # the first example imports
 @given(st.text(max_size=40) | st.from_regex(r"(lightx2v-)?[a-z][a-z0-9-]{0,29}", fullmatch=True))
 def test_a_name_is_possible_or_refused_with_one_that_is(text: str) -> None:
     try:
