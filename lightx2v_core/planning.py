@@ -17,9 +17,22 @@ from lightx2v_core.resolve import check_ready, resolve
 
 
 def read_config(file: str | Path) -> dict[str, Any]:
-    """A configuration file, in either vocabulary, as nested data with every key: what ``plan_run`` and ``load`` take as
+    """What a configuration file says, in either vocabulary, as nested data: what ``plan_run`` and ``load`` take as
     ``config``, with changes on top."""
-    return load_config(file, ()).to_json()
+    loaded = load_config(file, ())
+    return _said(loaded.to_json(), frozenset(loaded.origins), "")
+
+
+def _said(data: Mapping[str, Any], origins: frozenset[str], above: str) -> dict[str, Any]:
+    """The part of a configuration that somebody set."""
+    found = {}
+    for key, value in data.items():
+        name = f"{above}{key}"
+        if name in origins:
+            found[key] = value
+        elif isinstance(value, Mapping) and any(origin.startswith(f"{name}.") for origin in origins):
+            found[key] = _said(value, origins, f"{name}.")
+    return found
 
 
 class Planner:

@@ -174,7 +174,7 @@ def test_a_configuration_as_data(tmp_path: Path, folder: Path) -> None:
     file = tmp_path / "run.json"
     file.write_text('{"infer_steps": 7, "sample_guide_scale": 3, /* flat */ }', encoding="utf-8")
     config = read_config(file)
-    assert config["sampling"]["steps"] == 7
+    assert config == {"sampling": {"steps": 7, "guide_scale": [3]}}
     assert plan_run(folder, config=config).request.guide_scale == (3.0,)
 
 

@@ -86,23 +86,27 @@ def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Callable[..., Server]]:
-    """Starts pages: ``serve("--auth", "me:secret")``."""
+    """Starts pages of the tiny model, ``serve("--auth", "me:secret")``, or of what the page opens on by itself."""
     pytest.importorskip("gradio", reason="the page needs gradio")
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(*options: str, output: Path | None = None) -> Server:
+    def start(*options: str, tiny: bool = True) -> Server:
         folder = tmp_path_factory.mktemp("page")
         log, connections = folder / "log", folder / "connections"
         connections.touch()
-        output = output or folder / "out"
+        output = folder / "out"
+        config = folder / "small.json"
+        config.write_text(
+            json.dumps({"sampling": {"size": "64x64", "frames": 5, "steps": 4, "guide_scale": 1.0}})
+        )
         env = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "XDG_CACHE_HOME": str(folder / "cache"),
             "LIGHTX2V_TEST_CONNECTIONS": str(connections),
         }
-        command = [sys.executable, "-c", WATCHED, "ui", "--model-path", str(model), "--output", str(output),
-                   "--port", "0", *options]  # fmt: skip
+        of = ("--model-path", str(model), "--config", str(config)) if tiny else ()
+        command = [sys.executable, "-c", WATCHED, "ui", *of, "--output", str(output), "--port", "0", *options]
         with log.open("wb") as file:
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=folder)
         running.append(process)

@@ -123,7 +123,7 @@ class Door:
             return _no(403, "another page may not do this")
         if path.startswith(_RESULT):
             return self._result(path[len(_RESULT) :], scope)
-        if not _OPEN.fullmatch(path):
+        if not _OPEN.fullmatch(path) or (".." in path.split("/") and not path.startswith(_FILE)):
             return _no(404, "there is nothing here")
         if path.startswith(_FILE):
             return self._upload(path[len(_FILE) :])

@@ -131,6 +131,8 @@ def looks() -> dict[str, Any]:
         block_title_text_color="*neutral_700",
         block_title_text_color_dark="*neutral_200",
         input_placeholder_color="*neutral_500",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
     )
     return {"theme": theme, "css": CSS}
 
@@ -257,7 +259,7 @@ def _right(parts: dict[str, Any]) -> None:
     """What comes of it."""
     parts["status"] = gr.HTML(panels.status(None, 0), elem_id="status", elem_classes="lx-card")
     parts["preview"] = gr.HTML("", elem_id="preview")
-    parts["cancel"] = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+    parts["cancel"] = gr.Button("Cancel", variant="secondary", visible=False, elem_id="cancel")
     parts["jobs"] = gr.HTML("", elem_id="jobs")
     parts["result"] = gr.HTML("", elem_id="result")
     with gr.Column(visible=False) as afterwards:

@@ -1,0 +1,300 @@
+"""What stands in front of the page, over HTTP: what is served, what may be sent, and who may come in."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs gradio")
+
+from attrs import evolve
+
+from lightx2v_gradio.results import free_name, output_folder, served, uploaded
+
+#: see conftest.py
+Server: TypeAlias = Any
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def ask(
+    server: Server,
+    path: str,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> Answer:
+    """One request, with the path exactly as it is written."""
+    connection = http.client.HTTPConnection(server.host, timeout=60)
+    try:
+        connection.putrequest(method, path, skip_host=bool(headers and "Host" in headers))
+        for name, value in (headers or {}).items():
+            connection.putheader(name, value)
+        if body is not None and "Content-Length" not in (headers or {}):
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, found, answer.read()
+    finally:
+        connection.close()
+
+
+def multipart(name: str, data: bytes) -> tuple[dict[str, str], bytes]:
+    """A file as a browser sends it."""
+    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+    head += "Content-Type: image/png\r\n\r\n"
+    return {"Content-Type": "multipart/form-data; boundary=edge"}, head.encode() + data + b"\r\n--edge--\r\n"
+
+
+@pytest.fixture(scope="module")
+def result(server: Server) -> str:
+    """A file in the output folder, with others around it that must not be served."""
+    (server.output / "fox.mp4").write_bytes(b"0123456789")
+    (server.output / "fox.txt").write_text("no result")
+    (server.output / ".hidden.json").write_text("{}")
+    (server.output.parent / "secret.json").write_text("secret")
+    (server.output / "link.json").unlink(missing_ok=True)
+    (server.output / "link.json").symlink_to(server.output.parent / "secret.json")
+    (server.output / "folder.mp4").mkdir(exist_ok=True)
+    return "fox.mp4"
+
+
+def test_a_result_is_served(server: Server, result: str) -> None:
+    status, headers, body = ask(server, f"/results/{result}")
+    assert (status, body, headers["content-type"]) == (200, b"0123456789", "video/mp4")
+    assert headers["x-content-type-options"] == "nosniff"
+    status, headers, body = ask(server, f"/results/{result}", headers={"Range": "bytes=2-4"})
+    assert (status, body) == (206, b"234")
+    _, headers, _ = ask(server, f"/results/{result}?download")
+    assert headers["content-disposition"].startswith("attachment")
+
+
+NAMES = [
+    "../secret.json", "..%2fsecret.json", "%2e%2e/secret.json", "..%5csecret.json", "....//secret.json",
+    "/etc/passwd", "%2fetc%2fpasswd", "link.json", "folder.mp4", "fox.txt", ".hidden.json", "fox.mp4/",
+    "fox.mp4%00.json", "fox.mp4%0a", "uploads/../fox.mp4", "FOX.MP4", "a" * 3000 + ".mp4", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_else_of_the_machine_is(server: Server, result: str, name: str) -> None:
+    status, _, body = ask(server, f"/results/{name}")
+    assert status in (400, 404), body
+    assert b"secret" not in body
+    assert b"root:" not in body
+
+
+PATHS = [
+    "{out}/fox.mp4", "{out}/../secret.json", "{out}/uploads/../../secret.json", "/etc/passwd", "/proc/self/environ",
+    "{out}/uploads/link/secret.json", "http://127.0.0.1:1/x", "https://example.org/x", "{model}/config.json",
+    "..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "file:///etc/passwd", "/etc/passwd%00.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_gradio_serves_uploads_only(server: Server, result: str, path: str) -> None:
+    link = server.output / "uploads" / "link"
+    if not link.is_symlink():
+        link.symlink_to(server.output.parent, target_is_directory=True)
+    path = path.format(out=server.output, model=server.model)
+    for form in (path, quote(path, safe="")):
+        status, _, body = ask(server, f"/gradio_api/file={form}")
+        assert status in (400, 403, 404), body
+        assert b"secret" not in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gradio_api/proxy=http://127.0.0.1:1/", "/gradio_api/stream/a/b/1/playlist.m3u8", "/docs", "/openapi.json",
+     "/gradio_api/vibe-code/", "/monitoring", "/gradio_api/deep_link", "/gradio_api/runs", "/login",
+     "/assets/../config", "/gradio_api/openapi.json", "/gradio_api/dev/reload", "/gradio_api/call/_submit"],
+)  # fmt: skip
+def test_what_the_page_does_not_need_is_closed(server: Server, path: str) -> None:
+    for method in ("GET", "POST"):
+        status, _, _ = ask(server, path, method=method, body=b"" if method == "POST" else None)
+        assert status in (404, 405)
+    assert ask(server, "/", method="DELETE")[0] == 405
+
+
+def test_an_upload_comes_back_and_too_much_is_refused(server: Server) -> None:
+    headers, body = multipart("fox.png", b"\x89PNG" + bytes(1000))
+    status, _, answer = ask(server, "/gradio_api/upload", method="POST", headers=headers, body=body)
+    assert status == 200, answer
+    path = answer.decode().strip('[]"')
+    assert Path(path).is_relative_to(server.output / "uploads")
+    assert ask(server, f"/gradio_api/file={path}")[2][:4] == b"\x89PNG"
+    headers, body = multipart("big.png", bytes(3_500_000))
+    status, _, answer = ask(server, "/gradio_api/upload", method="POST", headers=headers, body=body)
+    assert status == 413
+    assert b"can be sent at once" in answer
+    assert not list((server.output / "uploads").rglob("big.png"))
+
+
+def test_an_upload_that_does_not_say_its_length_ends_at_the_limit(server: Server) -> None:
+    _, body = multipart("sly.png", bytes(3_500_000))
+    connection = http.client.HTTPConnection(server.host, timeout=60)
+    headers = {"Content-Type": "multipart/form-data; boundary=edge", "Transfer-Encoding": "chunked"}
+    pieces = [body[at : at + 65536] for at in range(0, len(body), 65536)]
+    try:
+        connection.request(
+            "POST", "/gradio_api/upload", body=iter(pieces), headers=headers, encode_chunked=True
+        )
+        status = connection.getresponse().status
+    except (ConnectionError, http.client.HTTPException):
+        status = 0  # hung up on
+    finally:
+        connection.close()
+    assert status != 200
+    assert not [
+        file
+        for file in (server.output / "uploads").rglob("*")
+        if file.is_file() and file.stat().st_size > 3_400_000
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../evil.png", "/etc/evil.png", "evil\\..\\x.png", "a" * 400 + ".png"])
+def test_a_crafted_file_name_stays_in_its_folder(server: Server, name: str) -> None:
+    headers, body = multipart(name, b"\x89PNG")
+    status, _, answer = ask(server, "/gradio_api/upload", method="POST", headers=headers, body=body)
+    if status == 200:
+        path = Path(answer.decode().strip('[]"'))
+        assert path.resolve().is_relative_to(server.output / "uploads")
+        assert ".." not in path.parts
+    assert not (server.output.parent / "evil.png").exists()
+    assert not Path("/etc/evil.png").exists()
+
+
+def test_other_pages_and_names_are_kept_out(server: Server) -> None:
+    join = "/gradio_api/queue/join"
+    body, kind = b"{}", {"Content-Type": "application/json"}
+    assert (
+        ask(server, join, method="POST", headers={**kind, "Origin": "http://evil.example"}, body=body)[0]
+        == 403
+    )
+    assert ask(server, join, method="POST", headers={**kind, "Origin": "null"}, body=body)[0] == 403
+    assert ask(server, "/", headers={"Host": "evil.example"})[0] == 421
+    assert ask(server, "/", headers={"Host": f"localhost:{server.host.partition(':')[2]}"})[0] == 200
+
+
+def test_the_page_says_what_browsers_may_do(server: Server) -> None:
+    status, headers, _ = ask(server, "/")
+    assert status == 200
+    policy = headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "http" not in policy
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+
+
+def test_too_much_said_is_refused(server: Server) -> None:
+    headers = {"Content-Type": "application/json", "Content-Length": str(50 * 2**20)}
+    assert ask(server, "/gradio_api/queue/join", method="POST", headers=headers, body=b"{")[0] == 413
+    headers["Content-Length"] = "many"
+    assert ask(server, "/gradio_api/queue/join", method="POST", headers=headers, body=b"{")[0] == 400
+
+
+@pytest.mark.slow
+def test_a_password_and_a_token(serve: Callable[..., Server]) -> None:
+    server = serve("--auth", "me:sec:ret", "--token")
+    address, _, query = server.url.partition("?")
+    assert query.startswith("token=")
+    plain = evolve(server, url=address)
+    right = {"Authorization": "Basic " + base64.b64encode(b"me:sec:ret").decode()}
+    for headers in ({}, {"Authorization": "Basic " + base64.b64encode(b"me:sec").decode()},
+                    {"Authorization": "Basic ???"}, {"Authorization": "Bearer me:sec:ret"}):  # fmt: skip
+        status, said, _ = ask(plain, f"/?{query}", headers=headers)
+        assert status == 401
+        assert said["www-authenticate"].startswith("Basic")
+    assert ask(plain, "/", headers=right)[0] == 401
+    assert ask(plain, "/?token=wrong", headers=right)[0] == 401
+    assert ask(plain, "/results/fox.mp4", headers=right)[0] == 401
+    status, said, _ = ask(plain, f"/?{query}", headers=right)
+    assert (status, said["location"]) == (303, "/")
+    cookie = f"lightx2v_token={query.removeprefix('token=')}"
+    assert ask(plain, "/", headers={**right, "Cookie": cookie})[0] == 200
+    assert ask(plain, "/", headers={"Cookie": cookie})[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "add --auth USER:PASSWORD or --token"),
+        (["--auth", "me"], "--auth takes USER:PASSWORD"),
+        (["--model_size", "14b"], "--model_size 14b is asked for, and the folder holds wan2.1-t2v-164k"),
+        (["--task", "i2v"], "does t2v, not 'i2v'"),
+        (["--model-path", "/nowhere"], "does not exist"),
+        (["--lora", "/nowhere.safetensors"], "does not exist"),
+        (["--port", "1", "--host", "127.0.0.1"], ""),
+    ],
+)
+def test_the_command_refuses_what_is_wrong(
+    model: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    if options[0] == "--port" and os.geteuid() == 0:
+        pytest.skip("root may use port 1")
+    words = ["ui", "--model-path", str(model), "--output", str(tmp_path / "out"), *options]
+    done = subprocess.run(
+        [sys.executable, "-m", "lightx2v_core", *words], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 8
+
+
+def test_the_command_plans(model: Path) -> None:
+    words = [
+        "ui",
+        "--model_path",
+        str(model),
+        "--model_size",
+        "164k",
+        "--task",
+        "t2v",
+        "--model_cls",
+        "wan2.1",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "lightx2v_core", *words, "--dry-run"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("wan2.1-t2v-164k")
+
+
+def test_names_of_results_tell_what_they_are(tmp_path: Path) -> None:
+    from datetime import datetime
+
+    now = datetime(2026, 11, 21, 15, 0, 5)
+    name = free_name("A réd fox, <b>runs</b>! in the deep snow", 7, one_frame=False, now=now)
+    assert name.startswith("20261121-150005_a-red-fox-b-runs-b_seed7_")
+    folder = output_folder(str(tmp_path / "out"))
+    for prompt in ("狐狸", "../../x", "x" * 5000, ""):
+        file = free_name(prompt, 1, one_frame=True, now=now)
+        (folder / file).touch()
+        assert served(folder, file) == folder / file
+    assert len({free_name("same", 1, one_frame=False, now=now) for _ in range(50)}) == 50
+
+
+def test_uploads_are_told_from_other_files(tmp_path: Path) -> None:
+    folder = output_folder(str(tmp_path / "out"))
+    file = folder / "uploads" / "a" / "fox.png"
+    file.parent.mkdir()
+    file.touch()
+    (folder / "uploads" / "link.png").symlink_to("/etc/passwd")
+    assert uploaded(folder, str(file)) == file
+    for path in (folder / "uploads" / "link.png", folder / "uploads", "fox.png", "/etc/passwd", f"{file}\0"):
+        assert uploaded(folder, str(path)) is None
