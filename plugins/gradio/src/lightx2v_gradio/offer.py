@@ -251,7 +251,13 @@ def _loras(place: Place, found: Inspection, trial: _Trial) -> Iterator[LoraFile]
     paths = [Path(found.path, report.file) for report in found.loras]
     brought = [item.spec.name for item in trial.plugins.provided("checkpoint")]
     for name in (*place.loras, *brought):
-        there = inspect(name, trial.plugins)  # says what is wrong with a place that somebody named
+        try:
+            there = inspect(name, trial.plugins)
+        except LightX2VError as exc:
+            if name in place.loras:
+                raise  # somebody named it
+            trial.refused.append(f"{name}: {_reason(exc)}")
+            continue
         root = Path(there.path)
         paths += [root / report.file if root.is_dir() else root for report in there.loras]
     for path in dict.fromkeys(paths):
