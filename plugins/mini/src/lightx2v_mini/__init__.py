@@ -1,1 +1,0 @@
-"""A tiny trained Wan2.1 in the official layout, for lightx2v-core."""
