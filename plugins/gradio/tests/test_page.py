@@ -176,8 +176,8 @@ def tab(driver: Any, server: Server) -> Iterator[Tab]:
 
 def test_from_a_prompt_to_a_video(tab: Tab, server: Server, record: Records) -> None:
     before = len(record(server))
-    tab.generate("a red fox <b>runs</b> ${1+1} {{x}}", steps=150)
-    said = tab.status("of 150 steps")
+    tab.generate("a red fox <b>runs</b> ${1+1} {{x}}", steps=1000)
+    said = tab.status("of 1000 steps")
     assert said.startswith("Making the video")
     tab.status("left")
     picture = tab.until(lambda: tab.find("#preview img"))
@@ -189,7 +189,7 @@ def test_from_a_prompt_to_a_video(tab: Tab, server: Server, record: Records) -> 
     assert tab.script("return [arguments[0].videoWidth, arguments[0].videoHeight]", video) == [64, 64]
     made = record(server)[before:]
     assert [item["request"]["prompt"] for item in made] == ["a red fox <b>runs</b> ${1+1} {{x}}"]
-    assert (made[0]["request"]["steps"], made[0]["request"]["frames"]) == (150, 5)
+    assert (made[0]["request"]["steps"], made[0]["request"]["frames"]) == (1000, 5)
     assert "a red fox <b>runs</b> ${1+1} {{x}}" in tab.text("#results")
     links = [item.get_attribute("href") for item in tab.driver.find_elements(By.CSS_SELECTOR, "#result a")]
     sizes = tab.driver.execute_async_script(
@@ -279,7 +279,7 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
 
 
 def test_two_tabs_at_once(tab: Tab, server: Server) -> None:
-    tab.generate("the first tab", steps=400)
+    tab.generate("the first tab", steps=1000)
     first = tab.job()
     tab.driver.switch_to.new_window("tab")
     other = Tab(tab.driver, server)
