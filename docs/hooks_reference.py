@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lightx2v_core import facts, hookspecs, protocols, specs, tensors
+from lightx2v_core import facts, hookspecs, parts, protocols, specs, tensors
 
 TARGET = Path(__file__).with_name("hooks.md")
 #: kind -> the protocol of what ``build`` returns
@@ -130,7 +130,7 @@ def methods(node: ast.ClassDef) -> Iterator[str]:
 
 
 def definition(name: str) -> ast.ClassDef:
-    for module in (specs, facts, protocols, tensors):
+    for module in (specs, parts, facts, protocols, tensors):
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return node
@@ -139,7 +139,7 @@ def definition(name: str) -> ast.ClassDef:
 
 def source_of(node: ast.ClassDef) -> str:
     """The text of the module a class is in, so that line numbers are right."""
-    for module in (specs, facts, protocols, tensors):
+    for module in (specs, parts, facts, protocols, tensors):
         text = inspect.getsource(module)
         if any(isinstance(item, ast.ClassDef) and item.name == node.name for item in ast.parse(text).body):
             return text

@@ -20,6 +20,7 @@ from lightx2v_core.errors import (
     suggestion,
 )
 from lightx2v_core.hookspecs import hookimpl
+from lightx2v_core.parts import ComponentSpec, KeyMap, Repository, RepositoryFiles, TaskSpec
 from lightx2v_core.specs import (
     LORA_KINDS,
     AttentionSpec,
@@ -27,21 +28,16 @@ from lightx2v_core.specs import (
     BuildContext,
     CheckpointSpec,
     CommandSpec,
-    ComponentSpec,
     Device,
-    KeyMap,
     LoraApplierSpec,
     ModelSpec,
     NoOptions,
     OffloaderSpec,
     QuantizerOptions,
     QuantizerSpec,
-    Repository,
-    RepositoryFiles,
     SchedulerSpec,
     Spec,
     Speeds,
-    TaskSpec,
     WeightLoaderSpec,
 )
 

@@ -15,11 +15,12 @@ from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.facts import Geometry, Recognition, Stage, Target
 from lightx2v_core.output import planned_output
+from lightx2v_core.parts import TaskSpec
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.recognise import Recognised
 from lightx2v_core.registry import Registry
 from lightx2v_core.requests import Request
-from lightx2v_core.specs import BuildContext, ModelSpec, TaskSpec
+from lightx2v_core.specs import BuildContext, ModelSpec
 
 
 def chosen_task(config: RunConfig, recognition: Recognition) -> str:

@@ -12,10 +12,11 @@ from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, suggestion
 from lightx2v_core.facts import Recognition
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import Choice
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ComponentSpec, ModelSpec
+from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec
 
 Limits = Callable[[Provided], Sequence[str]]
 

@@ -18,10 +18,11 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
 from lightx2v_core.facts import MemoryNeed
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
 from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES, scheme_of
-from lightx2v_core.specs import WISH, BuildContext, ComponentSpec, QuantizerSpec
+from lightx2v_core.specs import WISH, BuildContext, QuantizerSpec
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
 
 #: what says that nothing is asked for; the second in existing configurations

@@ -20,9 +20,10 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, suggestion
 from lightx2v_core.facts import CheckpointFacts, Recognition
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import BuildContext, ComponentSpec, ModelSpec, WeightLoaderSpec
+from lightx2v_core.specs import BuildContext, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 
 Answer = tuple[Provided, Recognition, Mapping[str, Component]]

@@ -21,7 +21,7 @@ SNAPSHOT = Path(__file__).with_name("api_surface.json")
 
 def surface() -> dict[str, Any]:
     """The public interface as plain data."""
-    from lightx2v_core import api, facts, specs, testing
+    from lightx2v_core import api, facts, parts, specs, testing
     from lightx2v_core.config.model import RunConfig
     from lightx2v_core.hookspecs import KINDS
     from lightx2v_core.plugins import GROUP
@@ -29,8 +29,8 @@ def surface() -> dict[str, Any]:
     hooks = {hook: list(inspect.signature(_hook(hook)).parameters) for hook, _ in KINDS.values()}
     classes = {
         name: found
-        for name, found in sorted({**vars(facts), **vars(specs)}.items())
-        if attrs.has(found) and found.__module__ in (specs.__name__, facts.__name__)
+        for name, found in sorted({**vars(facts), **vars(parts), **vars(specs)}.items())
+        if attrs.has(found) and found.__module__ in (specs.__name__, parts.__name__, facts.__name__)
     }
     return {
         "entry point group": GROUP,

@@ -11,9 +11,10 @@ from attrs import frozen
 from lightx2v_core.choices import by_true_name, structured_options
 from lightx2v_core.config.load import load_config, parse_set
 from lightx2v_core.errors import ConfigError, PluginError
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Plugin, PluginSet, Provided
 from lightx2v_core.registry import Registry
-from lightx2v_core.specs import AttentionSpec, BuildContext, ComponentSpec, ModelSpec
+from lightx2v_core.specs import AttentionSpec, BuildContext, ModelSpec
 
 CTX = BuildContext()
 

@@ -15,7 +15,7 @@ from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CODED, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.shards import Located, merged, weight_sets
 from lightx2v_core.errors import CheckpointError, suggestion
-from lightx2v_core.specs import ComponentSpec
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
 
 ReadHeader = Callable[[Path], Header]

@@ -13,7 +13,7 @@ from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognis
 from lightx2v_core.checkpoint.places import PLACES, Place
 from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
 from lightx2v_core.errors import CheckpointError, suggestion
-from lightx2v_core.specs import ComponentSpec
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
 
 #: an explicit folder is taken as it is

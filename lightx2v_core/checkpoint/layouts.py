@@ -13,8 +13,8 @@ from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint.formats import LAYER_MARK, official_suffix
 from lightx2v_core.errors import CheckpointError
+from lightx2v_core.parts import ComponentSpec, KeyMap
 from lightx2v_core.protocols import DirectSource, WeightSource
-from lightx2v_core.specs import ComponentSpec, KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 
 if TYPE_CHECKING:

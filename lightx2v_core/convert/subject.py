@@ -14,9 +14,10 @@ from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognis
 from lightx2v_core.checkpoint.shards import check_index, merged, weight_sets
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
+from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.recognise import read_header
 from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ComponentSpec, ModelSpec, WeightLoaderSpec
+from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 
 

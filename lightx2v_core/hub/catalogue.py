@@ -8,7 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.errors import RequestError, suggestion
-from lightx2v_core.specs import ModelSpec, Repository
+from lightx2v_core.parts import Repository
+from lightx2v_core.specs import ModelSpec
 
 ORIGINAL = "original"
 #: every precision that there is

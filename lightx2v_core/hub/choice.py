@@ -11,7 +11,8 @@ from attrs import frozen
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.hub.catalogue import ALL, ORIGINAL, Ask, Entry
 from lightx2v_core.hub.remote import Listing, RemoteFile
-from lightx2v_core.specs import ModelSpec, RepositoryFiles
+from lightx2v_core.parts import RepositoryFiles
+from lightx2v_core.specs import ModelSpec
 
 List = Callable[[str], Listing]
 

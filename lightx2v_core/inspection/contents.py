@@ -18,7 +18,8 @@ from lightx2v_core.errors import CheckpointError
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
-from lightx2v_core.specs import ComponentSpec, ModelSpec
+from lightx2v_core.parts import ComponentSpec
+from lightx2v_core.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 

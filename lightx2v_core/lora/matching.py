@@ -15,8 +15,8 @@ from attrs import field, frozen
 
 from lightx2v_core.lora import naming
 from lightx2v_core.lora.recognition import LoraFile, Target, dotted_names, flat_name, parsed
+from lightx2v_core.parts import KeyMap
 from lightx2v_core.protocols import Change
-from lightx2v_core.specs import KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 
 Shapes = Mapping[str, Sequence[int]]

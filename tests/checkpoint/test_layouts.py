@@ -14,7 +14,7 @@ from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_heade
 from lightx2v_core.checkpoint.components import locate, read_component  # noqa: E402
 from lightx2v_core.checkpoint.layouts import MappedSource, applied, recognised  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
-from lightx2v_core.specs import ComponentSpec, KeyMap  # noqa: E402
+from lightx2v_core.parts import ComponentSpec, KeyMap  # noqa: E402
 
 COMFY = KeyMap(name="comfyui", renames=((r"^(model\.)?diffusion_model\.", ""),), drops=(r"^scaled_fp8$",))
 SPLIT = KeyMap(

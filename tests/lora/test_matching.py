@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.lora.matching import match
-from lightx2v_core.specs import KeyMap
+from lightx2v_core.parts import KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 
 NETWORK = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightx2v_core.checkpoint.layouts import Mapped, applied
-from lightx2v_core.specs import KeyMap
+from lightx2v_core.parts import KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.checkpoint.layouts import Mapped, applied
-from lightx2v_core.specs import KeyMap
+from lightx2v_core.parts import KeyMap
 from lightx2v_core.tensors import Header, TensorInfo
 from lightx2v_wan21 import api
 
