@@ -20,7 +20,6 @@ from lightx2v_core.errors import (
     suggestion,
 )
 from lightx2v_core.hookspecs import hookimpl
-from lightx2v_core.parts import ComponentSpec, KeyMap, Repository, RepositoryFiles, TaskSpec
 from lightx2v_core.specs import (
     LORA_KINDS,
     AttentionSpec,
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from lightx2v_core.inspection.inspect import inspect
     from lightx2v_core.inspection.report import Inspection, LoraReport
     from lightx2v_core.lora.delta import changed, delta, read_factors
+    from lightx2v_core.parts import ComponentSpec, KeyMap, Repository, RepositoryFiles, TaskSpec
     from lightx2v_core.plan import Plan
     from lightx2v_core.planning import Planner, plan_run, read_config
     from lightx2v_core.plugins import PluginSet, Provided, load_plugins
@@ -156,6 +156,7 @@ _LATER = {
         "protocols",
     ),
     **dict.fromkeys(("DTYPE_BYTES", "Header", "LayerFormat", "TensorInfo"), "tensors"),
+    **dict.fromkeys(("ComponentSpec", "KeyMap", "Repository", "RepositoryFiles", "TaskSpec"), "parts"),
     **dict.fromkeys(("changed", "delta", "read_factors"), "lora.delta"),
 }
 

@@ -35,7 +35,7 @@ CORE = "core"
 State = Literal["loaded", "disabled", "incompatible", "broken"]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Provided:
     """A spec, and the plugin and distribution it came from."""
 
@@ -68,7 +68,7 @@ class Provided:
             return (f"its check failed: {_in_words(exc)}",)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Plugin:
     """One entry point: what it is, whether it loaded, and why not."""
 
@@ -91,7 +91,7 @@ class Plugin:
         return version_of(self.dist)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class PluginSet:
     """The plugins of this process, in name order. Passed on explicitly; there is no global one."""
 

@@ -83,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
+    if (
+        argv is None
+    ):  # importing makes many objects and no garbage, so that looking for it seldom is a quicker start
+        gc.set_threshold(100_000)
     try:
         status = cli.main(args=args, prog_name="lightx2v-core", standalone_mode=False)
     except click.exceptions.Exit as exc:
