@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import Budget, BuildContext, Device, Speeds, Workload
@@ -29,6 +29,7 @@ TEXT = Workload(
 VAE = Workload(name="vae", weights=508_000_000, activations=9_000_000_000)
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 5000), st.integers(0, 50_000), st.integers(2, 4))
 def test_a_residency_keeps_its_allowance_where_that_is_possible(sizes, rest, allowance, buffers):
     found = residency(sizes, rest, allowance, buffers)
@@ -44,6 +45,7 @@ def test_a_residency_keeps_its_allowance_where_that_is_possible(sizes, rest, all
         )
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), st.integers(1, 59))
 def test_what_comes_and_goes_is_spread_evenly(count, stays):
     found = residency([10] * count, 0, 10 * (min(stays, count - 3) + 2), 2)
