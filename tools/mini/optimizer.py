@@ -5,7 +5,8 @@ weight's gradient is replaced by the nearest matrix with orthonormal rows or col
 Newton-Schulz iteration. Convolutions are matrices of output channels by everything else. What is no such matrix
 (biases, norms, embeddings, modulations, the first and the last layer of a transformer) takes Adam's steps.
 
-On 400 steps of stills for the VAE at equal processor time, the mean absolute error came to a third of Adam's.
+On 400 steps of stills for the VAE the mean absolute error came to 0.12, and to 0.33 with Adam, which takes three
+quarters of the processor time.
 """
 
 from __future__ import annotations
