@@ -92,8 +92,10 @@ def merged(*configs: Config) -> dict[str, Any]:
     for config in configs:
         for key, value in config.items():
             below = found.get(key)
-            both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            found[key] = merged(below, value) if both else value  # type: ignore[arg-type]
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                found[key] = merged(below, value)
+            else:
+                found[key] = value
     return found
 
 

@@ -21,12 +21,12 @@ _LOGGER = logging.getLogger("torchao")
 _LEVEL = _LOGGER.level
 _LOGGER.setLevel(logging.ERROR)
 try:
-    from torchao.float8 import inference  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    from torchao.quantization import PerRow  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    from torchao.quantization.quantize_.workflows.float8 import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from torchao.float8 import inference
+    from torchao.quantization import PerRow
+    from torchao.quantization.quantize_.workflows.float8 import (
         float8_tensor,
     )
-    from torchao.quantization.quantize_.workflows.int8 import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from torchao.quantization.quantize_.workflows.int8 import (
         int8_tensor,
     )
 except ImportError as exc:
