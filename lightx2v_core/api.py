@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from lightx2v_core.run import Pipeline, Video, load
     from lightx2v_core.stored import CodeQuantizer, StoredLinear
     from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat, TensorInfo
+    from lightx2v_core.uncached import open_uncached, read_at
 
 #: what is only needed at run time, resolved when it is asked for: listing plugins goes without
 _LATER = {
@@ -132,6 +133,7 @@ _LATER = {
     ),
     **dict.fromkeys(("CodeQuantizer", "StoredLinear"), "stored"),
     **dict.fromkeys(("OpenFiles", "PositionedSource"), "positioned"),
+    **dict.fromkeys(("open_uncached", "read_at"), "uncached"),
     **dict.fromkeys(("decode_weight", "encode_weight", "token_codes"), "codes"),
     **dict.fromkeys(
         (
@@ -253,8 +255,10 @@ __all__ = [
     "load",
     "load_plugins",
     "missing",
+    "open_uncached",
     "plan_run",
     "plan_text",
+    "read_at",
     "read_config",
     "read_factors",
     "suggestion",

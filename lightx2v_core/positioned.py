@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Sequence
 from math import prod
@@ -14,11 +13,10 @@ from attrs import frozen
 
 from lightx2v_core.errors import CheckpointError, RunError
 from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.uncached import open_uncached, read_at
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_CHUNK = 1 << 28  # one read call takes at most 2 GiB on Linux
 
 
 @frozen
@@ -57,11 +55,11 @@ class PositionedSource:
         """Always: tensors lie in the file as they are in memory."""
         return self._tensors[name].offset is not None
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
         info = self._tensors[name]
         assert info.offset is not None
-        self._files.read_into(info.file, info.offset, out, name)
+        self._files.read_into(info.file, info.offset, out, name, cached=cached)
 
     def close(self) -> None:
         self._files.close()
@@ -83,6 +81,8 @@ class OpenFiles:
     def __init__(self, check: Callable[[Path], None]) -> None:
         self._check = check
         self._files: dict[Path, Opened] = {}
+        #: the same files, for reading past the cache; None: the system refuses that
+        self._uncached: dict[Path, int | None] = {}
         self._lock = Lock()
 
     def read(self, path: Path, offset: int, elements: int, dtype: str, name: str) -> Tensor:
@@ -94,13 +94,16 @@ class OpenFiles:
         self.read_into(path, offset, tensor, name)
         return tensor
 
-    def read_into(self, path: Path, offset: int, out: Tensor, name: str) -> None:
-        """Fill ``out`` (contiguous, on the CPU) with the bytes from ``offset`` on. Errors as for ``read``."""
+    def read_into(self, path: Path, offset: int, out: Tensor, name: str, *, cached: bool = True) -> None:
+        """Fill ``out`` (contiguous, on the CPU) with the bytes from ``offset`` on. Errors as for ``read``.
+
+        Without ``cached`` the system's cache of files is passed by. Where that cannot be, a warning says why, once for
+        each file, and it is read as always.
+        """
         assert out.is_contiguous()
         assert out.device.type == "cpu"
         if out.nbytes:
-            buffer = (ctypes.c_char * out.nbytes).from_address(out.data_ptr())
-            self._read_bytes(path, offset, memoryview(buffer).cast("B"), name)
+            self._read_bytes(path, offset, out, name, cached)
 
     def open(self, path: Path) -> Opened:
         """Open and check a file, unless that was done before."""
@@ -122,13 +125,18 @@ class OpenFiles:
     def close(self) -> None:
         while self._files:
             os.close(self._files.popitem()[1].descriptor)
+        while self._uncached:
+            descriptor = self._uncached.popitem()[1]
+            if descriptor is not None:
+                os.close(descriptor)
 
-    def _read_bytes(self, path: Path, offset: int, buffer: memoryview, name: str) -> None:
+    def _read_bytes(self, path: Path, offset: int, out: Tensor, name: str, cached: bool) -> None:
         file = self.open(path)
-        done = 0
+        descriptor = None if cached else self._open_uncached(path, file)
+        address, done = out.data_ptr(), 0
         try:
-            while done < len(buffer):
-                count = os.preadv(file.descriptor, [buffer[done : done + _CHUNK]], offset + done)
+            while done < out.nbytes:
+                count = read_at(file.descriptor, descriptor, offset + done, address + done, out.nbytes - done)
                 if count == 0:
                     raise RunError(f"{path} became shorter while it was in use: {name!r} is cut off")
                 done += count
@@ -137,6 +145,20 @@ class OpenFiles:
         except OSError as exc:
             raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
+    def _open_uncached(self, path: Path, file: Opened) -> int | None:
+        """A descriptor of the same file that passes the cache by; none where the system refuses that."""
+        with self._lock:
+            if path not in self._uncached:
+                try:
+                    descriptor = open_uncached(path)
+                except OSError as exc:
+                    raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
+                if descriptor is not None and _identity(descriptor) != _identity(file.descriptor):
+                    os.close(descriptor)
+                    raise RunError(f"{path} was changed while it was in use: another file took its place")
+                self._uncached[path] = descriptor
+            return self._uncached[path]
+
     def __del__(self) -> None:
         self.close()
 
@@ -144,3 +166,8 @@ class OpenFiles:
 def _state(descriptor: int) -> tuple[int, int]:
     found = os.fstat(descriptor)
     return found.st_size, found.st_mtime_ns
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino

@@ -44,9 +44,11 @@ class DirectSource(WeightSource, Protocol):
         """Whether ``read_into`` takes the bytes as they are stored, so that a second time costs no more than reading.
         ``KeyError`` for an unknown name."""
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Read into ``out``: contiguous, on the CPU, of the stored shape and dtype. Called from several threads at
-        once. ``RunError`` when the file changed or vanished since it was opened."""
+        once. ``RunError`` when the file changed or vanished since it was opened. Without ``cached`` the system's cache
+        of files is better left alone, as far as a source can: what is read will be read again and again, and there is
+        no room for it."""
 
 
 class Attention(Protocol):
@@ -100,9 +102,9 @@ class ModuleWeights(Protocol):
     def direct(self, name: str) -> bool:
         """Whether ``read_into`` only reads. Otherwise it computes: a cast, a merge, a join."""
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Read one tensor into ``out``, which is contiguous, on the CPU and has the tensor's shape and dtype. Where
-        ``direct`` says so it may be called from several threads at once."""
+        ``direct`` says so it may be called from several threads at once. ``cached`` is that of ``DirectSource``."""
 
     def refill(self, names: Collection[str], device: str) -> int:
         """Read the tensors ``names`` again, cast them, and assign them on ``device``; into the memory they had, where

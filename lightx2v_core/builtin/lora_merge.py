@@ -55,10 +55,10 @@ class MergedSource:
         base: Any = self._base
         return name not in self._steps and hasattr(base, "direct") and base.direct(name)
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Into ``out``, of the stored shape and dtype, where ``direct`` says so."""
         base: Any = self._base
-        base.read_into(name, out)
+        base.read_into(name, out, cached=cached)
 
     def close(self) -> None:
         self._base.close()

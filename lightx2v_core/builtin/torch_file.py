@@ -167,11 +167,11 @@ class TorchSource:
         """Whether a tensor lies in the file without gaps and in order, as all but a few do."""
         return self._entry(name).stored.contiguous
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
         info, entry = self._tensors[name], self._entry(name)
         assert entry.stored.contiguous
-        self._files.read_into(info.file, entry.position, out, name)
+        self._files.read_into(info.file, entry.position, out, name, cached=cached)
 
     def _entry(self, name: str) -> Entry:
         self._files.open(self._tensors[name].file)

@@ -56,12 +56,12 @@ class SourceWeights:
         source = self.source
         return is_direct(source) and self._stored_dtype(name) == self._dtypes[name] and source.direct(name)
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Read one tensor into ``out``, cast to its dtype. ``RunError`` as ``WeightSource.read`` raises it."""
         source = self.source
         with torch.no_grad():
             if is_direct(source) and self._stored_dtype(name) == out.dtype and source.direct(name):
-                source.read_into(name, out)
+                source.read_into(name, out, cached=cached)
             else:
                 out.copy_(source.read(name))
         self._on_bytes(source.info(name).nbytes, name)

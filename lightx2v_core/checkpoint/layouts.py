@@ -126,16 +126,16 @@ class MappedSource:
             return False
         return is_direct(base) and all(base.direct(stored) for stored in self._mapped.stored[name])
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Into ``out``, of the stored shape and dtype."""
         base, row = self._base, 0
         assert is_direct(base)
         stored = self._mapped.stored[name]
         if len(stored) == 1:
-            return base.read_into(stored[0], out.view(base.info(stored[0]).stored_shape))
+            return base.read_into(stored[0], out.view(base.info(stored[0]).stored_shape), cached=cached)
         for part in stored:
             rows = base.info(part).stored_shape[0]
-            base.read_into(part, out[row : row + rows])
+            base.read_into(part, out[row : row + rows], cached=cached)
             row += rows
 
     def close(self) -> None:

@@ -62,9 +62,9 @@ class DecodedSource:
         base = self._base
         return name not in self._layers and is_direct(base) and base.direct(name)
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         assert is_direct(self._base)
-        self._base.read_into(name, out)
+        self._base.read_into(name, out, cached=cached)
 
     def close(self) -> None:
         self._base.close()
@@ -130,9 +130,9 @@ class QuantizedSource:
         base = self._base
         return name not in self._made and is_direct(base) and base.direct(name)
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         assert is_direct(self._base)
-        self._base.read_into(name, out)
+        self._base.read_into(name, out, cached=cached)
 
     def close(self) -> None:
         self._ready.clear()

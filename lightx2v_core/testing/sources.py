@@ -43,7 +43,7 @@ class MemorySource:
     def direct(self, name: str) -> bool:
         return bool(self.info(name))
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         out.copy_(self.read(name))
 
     def close(self) -> None:

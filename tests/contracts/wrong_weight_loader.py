@@ -115,7 +115,7 @@ class TestKnowsEverything(Wrong):
 
 
 class ReadsIntoNothing(SafetensorsSource):
-    def read_into(self, name: str, out: Any) -> None:
+    def read_into(self, name: str, out: Any, *, cached: bool = True) -> None:
         out.zero_()
 
 
