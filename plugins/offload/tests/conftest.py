@@ -58,6 +58,8 @@ class Weights:
     def __init__(self, module: nn.Module, tensors: dict[str, Tensor], computed: Sequence[str] = ()) -> None:
         self.module, self.data, self.computed = module, tensors, frozenset(computed)
         self.reads: list[str] = []
+        #: whether they were through the system's cache
+        self.cached: set[bool] = set()
         self.on_read: Callable[[str], None] = lambda name: None
 
     def tensors(self, prefix: str) -> list[ModuleTensor]:
@@ -84,8 +86,9 @@ class Weights:
     def direct(self, name: str) -> bool:
         return name not in self.computed
 
-    def read_into(self, name: str, out: Tensor) -> None:
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         self.reads.append(name)
+        self.cached.add(cached)
         self.on_read(name)
         out.copy_(self.data[name])
 

@@ -45,7 +45,9 @@ def build_disk(options: DiskOptions, ctx: BuildContext, device: Accelerator | No
         name = f"lightx2v-{os.getpid()}-{next(numbers)}.safetensors"
         return options.scratch, name if options.keep_scratch else ""
 
-    store = RingStore(device, entries=options.ring, workers=options.workers, scratch=scratch)
+    store = RingStore(
+        device, entries=options.ring, workers=options.workers, cached=options.cached, scratch=scratch
+    )
 
     def keep(part: Part) -> None:
         streamed = [unit for unit in part.units if unit not in part.stay]

@@ -35,6 +35,8 @@ class DiskOptions:
     workers: int = field(default=4, validator=[v.ge(1), v.le(64)])
     #: blocks (or phases) in host memory at once, beside those that ``ram_limit`` has room for
     ring: int = field(default=3, validator=[v.ge(2), v.le(64)])
+    #: read through the system's cache of files: faster where they fit into it and stay there; else past it
+    cached: bool = False
     #: lock the ring in memory: copies are fast and run beside computing; off where the system allows too little
     pin: bool = True
     #: folder for weights that had to be computed, such as merged ones; absent: the system's folder for such files

@@ -53,6 +53,8 @@ class Component:
 
     weights: ModuleWeights
     computed: frozenset[str]
+    #: through the system's cache of files
+    cached: bool
     scratch: Scratch | None = field(default=None)
 
     def read(self, name: str, out: Tensor) -> None:
@@ -60,7 +62,7 @@ class Component:
             assert self.scratch is not None
             self.scratch.read_into(name, out)
         else:
-            self.weights.read_into(name, out)
+            self.weights.read_into(name, out, cached=self.cached)
 
 
 class RingStore:
@@ -73,11 +75,13 @@ class RingStore:
         *,
         entries: int,
         workers: int,
+        cached: bool,
         scratch: Callable[[], tuple[str | None, str]],
     ) -> None:
         self._device = device
         self._count = entries
         self._workers = workers
+        self._cached = cached
         self._scratch = scratch
         self._from: dict[Unit, Component] = {}
         self._entries: list[Entry] = []
@@ -125,10 +129,10 @@ class RingStore:
     def _component(self, units: Sequence[Unit], weights: ModuleWeights) -> Component:
         tensors = [tensor for unit in units for tensor in unit.tensors]
         computed = [tensor for tensor in tensors if not weights.direct(tensor.name)]
-        component = Component(weights, frozenset(tensor.name for tensor in computed))
+        component = Component(weights, frozenset(tensor.name for tensor in computed), self._cached)
         if computed:
             folder, keep = self._scratch()
-            component.scratch = Scratch(computed, weights, folder, keep)
+            component.scratch = Scratch(computed, weights, folder, keep, cached=self._cached)
         return component
 
     def expect(self, units: Sequence[Unit]) -> None:

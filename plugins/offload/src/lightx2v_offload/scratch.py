@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lightx2v_core.api import ModuleTensor, ModuleWeights, RunError
+from lightx2v_core.api import ModuleTensor, ModuleWeights, RunError, open_uncached, read_at
 
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -31,9 +31,16 @@ class Scratch:
     """The computed tensors of one component."""
 
     def __init__(
-        self, tensors: Sequence[ModuleTensor], weights: ModuleWeights, folder: str | None, keep: str
+        self,
+        tensors: Sequence[ModuleTensor],
+        weights: ModuleWeights,
+        folder: str | None,
+        keep: str,
+        *,
+        cached: bool,
     ) -> None:
-        """Compute each of ``tensors`` and store it. ``keep`` is the name of a file that is to stay, or empty.
+        """Compute each of ``tensors`` and store it. ``keep`` is the name of a file that is to stay, or empty; without
+        ``cached`` it is read past the system's cache of files.
 
         ``RunError`` when the disk has no room: the size of the file is known, and taken before anything is computed.
         """
@@ -42,10 +49,14 @@ class Scratch:
         head = self._header(tensors)
         self.nbytes = len(head) + sum(tensor.nbytes for tensor in tensors)
         self._file = -1
+        #: the same file, for reading past the system's cache
+        self._uncached: int | None = None
         self.path = self.folder / keep if keep else None
         try:
             self._file, name = tempfile.mkstemp(".part", "lightx2v-scratch-", self.folder)
             try:
+                if not cached:
+                    self._uncached = open_uncached(Path(name))
                 if not keep:
                     os.unlink(name)
                 self._reserve()
@@ -69,10 +80,10 @@ class Scratch:
 
     def read_into(self, name: str, out: Tensor) -> None:
         """Read a tensor back. ``RunError`` when the file cannot be read."""
-        view, done = _bytes(out), 0
+        offset, address, done = self._offsets[name], out.data_ptr(), 0
         try:
-            while done < len(view):
-                count = os.preadv(self._file, [view[done : done + _CHUNK]], self._offsets[name] + done)
+            while done < out.nbytes:
+                count = read_at(self._file, self._uncached, offset + done, address + done, out.nbytes - done)
                 if count == 0:
                     raise RunError(f"the scratch file in {self.folder} became shorter while it was in use")
                 done += count
@@ -85,6 +96,9 @@ class Scratch:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._uncached is not None:
+            os.close(self._uncached)
+            self._uncached = None
 
     def _header(self, tensors: Sequence[ModuleTensor]) -> bytes:
         entries, at = {}, 0

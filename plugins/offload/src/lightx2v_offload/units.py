@@ -13,6 +13,9 @@ from lightx2v_core.api import ModuleTensor, ModuleWeights
 ALIGNMENT = 256
 #: children of a block that take less than this part of it stay with the component
 _SMALL = 1 / 16
+#: the smallest tensors of a unit that take less than this part of it together stay as well: a disk takes nearly as long
+#: for a bias as for a megabyte
+_TINY = 1 / 256
 
 
 class Unit:
@@ -85,10 +88,22 @@ def divided(
     else:
         prefixes = list(blocks)
     for prefix in prefixes:
-        units[prefix] = Unit(prefix, weights.tensors(prefix))
+        units[prefix] = Unit(prefix, _moving(weights.tensors(prefix)))
     moving = {tensor.name for unit in units.values() for tensor in unit.tensors}
     rest = [tensor for tensor in weights.tensors("") if tensor.name not in moving]
     return Unit("the rest", rest, common=True), units
+
+
+def _moving(tensors: Sequence[ModuleTensor]) -> list[ModuleTensor]:
+    """Without the smallest, the biases and norms, which stay."""
+    room = sum(tensor.nbytes for tensor in tensors) * _TINY
+    staying = set()
+    for tensor in sorted(tensors, key=lambda tensor: tensor.nbytes):
+        room -= tensor.nbytes
+        if room < 0:
+            break
+        staying.add(tensor.name)
+    return [tensor for tensor in tensors if tensor.name not in staying]
 
 
 def _phases(module: nn.Module, weights: ModuleWeights, block: str) -> list[str]:
