@@ -46,7 +46,13 @@ def dit(arch: DitArchitecture, seed: int) -> WanDiT:
 
 
 def umt5(arch: Umt5Architecture, seed: int) -> Umt5Encoder:
-    return begin(Umt5Encoder(arch, dtype=torch.float32), seed)
+    """The text encoder. Its attention does not scale the scores, so the queries begin smaller."""
+    network = begin(Umt5Encoder(arch, dtype=torch.float32), seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("attn.q.weight"):
+                parameter.div_(math.sqrt(arch.dim_attn / arch.num_heads))
+    return network
 
 
 def clip(arch: ClipArchitecture, seed: int) -> ClipVision:

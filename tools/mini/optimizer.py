@@ -17,8 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: parts of names of parameters that are tables or sit at the ends of a network
+#: parts of names of parameters that are tables or sit at the ends of a network; and of an attention that neither scales
+#: nor norms its scores (the text encoder's), which Muon's even steps make so large that it does not learn any more
 _NOT_MATRICES = (
+    ".attn.q.",
+    ".attn.k.",
     "token_embedding",
     "pos_embedding",
     "patch_embedding",

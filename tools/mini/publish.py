@@ -19,13 +19,15 @@ from typing import Any
 from layouts import T2V, TEXT_FILE, VAE_FILE
 from lightx2v_core.video import write_bytes
 
+#: adapters, which lie in the folder of what they are for, and are published after it
+LORAS = "loras"
 #: the training logs that each folder comes from
 LOGS = {
-    "t2v": ("vae", "sharp", "decoder", "t2v"),
+    "t2v": ("vae", "sharp", "decoder", "text", "t2v"),
     "i2v": ("i2v",),
     "experts": ("high_noise", "low_noise"),
     "t2v-4step": ("distill",),
-    "loras": ("lora",),
+    LORAS: ("lora",),
 }
 
 
@@ -46,7 +48,8 @@ def main() -> None:
 
 def publish(work: Path, name: str, report: dict[str, Any], into: Path) -> None:
     """Replace one folder, and its entry of the card."""
-    source, target = work / "checkpoints" / name, into / name
+    source = work / "checkpoints" / name
+    target = into / T2V / LORAS if name == LORAS else into / name
     shared = set() if name == T2V else {VAE_FILE, TEXT_FILE, "tokenizer.json"}
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted(path for path in source.rglob("*") if path.is_file() and path.name not in shared):
@@ -59,7 +62,7 @@ def publish(work: Path, name: str, report: dict[str, Any], into: Path) -> None:
     known = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
     known[name] = {
         "files": {
-            str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest()
+            path.relative_to(into).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(target.rglob("*"))
             if path.is_file()
         },

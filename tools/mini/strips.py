@@ -2,8 +2,9 @@
 
     python tools/mini/strips.py examples/mini.md --output docs/pictures
 
-Every ``sh`` block is run in a new folder, with ``lightx2v-core`` meaning that of this Python; a command that fails ends
-it. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by whole pixels.
+Every ``sh`` block is run in a new folder that has the repository's ``configs`` and ``examples``, with ``lightx2v-core``
+meaning that of this Python; a command that fails ends it. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by whole
+pixels.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from evaluate import contact_sheet
 from lightx2v_core.video import png_bytes, write_bytes
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 ENLARGED = 2
 
 
@@ -51,6 +53,8 @@ def commands(page: str) -> list[list[str]]:
 def videos(page: str) -> Iterator[tuple[str, Tensor]]:
     """The videos that the commands leave, by their names, ``[3, F, H, W]`` in [-1, 1]."""
     with TemporaryDirectory() as folder:
+        for name in ("configs", "examples"):
+            (Path(folder) / name).symlink_to(REPOSITORY / name)
         for program, *rest in commands(page):
             found = [sys.executable, "-m", "lightx2v_core"] if program == "lightx2v-core" else [program]
             before = set(Path(folder).glob("*.mp4"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import latents
 import networks
+import train_text
 from flow import Batch, Sampler, tokenizer
 from layouts import DISTILLED, DISTILLED_FILE, VAE_FILE, write_encoders, write_network
 from loop import Run, Settings, arguments, averages, generator, part, settings_from
@@ -45,9 +46,7 @@ def train(folder: Path, settings: Settings, *, guide_scale: float, device: str =
         network.load_state_dict(part(base, "dit"))
         network.to(device)
     teacher.requires_grad_(False)
-    text = networks.umt5(sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
-    text.load_state_dict(part(base, "text"))
-    text = text.to(device)
+    text = train_text.trained(folder, settings).to(device)
     rope = student.rope(sizes.latent, device)
     empty = text(*(part.to(device) for part in tokenizer().encode([""], TEXT_LENGTH)))
     levels = torch.tensor(
@@ -84,7 +83,7 @@ def train(folder: Path, settings: Settings, *, guide_scale: float, device: str =
     run = Run("distill", folder, {"dit": student}, settings, guide_scale=guide_scale, levels=levels.tolist())
     run.train(loss_of)
     target = folder / "checkpoints" / DISTILLED
-    write_encoders(target, folder / VAE_FILE, part(base, "text"))
+    write_encoders(target, folder / VAE_FILE, text.state_dict())
     tensors = part(averages(folder, "distill"), "dit")
     write_network(target, sizes.dit, tensors, task="t2v", file=DISTILLED_FILE)
 

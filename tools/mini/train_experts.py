@@ -16,6 +16,7 @@ from torch import Tensor
 
 import latents
 import networks
+import train_text
 from flow import Batch, Sampler, flow_loss
 from layouts import EXPERTS, VAE_FILE, write_encoders, write_network
 from loop import Run, Settings, arguments, averages, part, settings_from
@@ -40,7 +41,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
     for name, span in SPANS.items():
         _train_one(name, span, folder, evolve(settings, minutes=settings.minutes / 2), base, device)
     target = folder / "checkpoints" / EXPERTS
-    write_encoders(target, folder / VAE_FILE, part(base, "text"))
+    write_encoders(target, folder / VAE_FILE, train_text.trained(folder, settings).state_dict())
     for name in SPANS:
         tensors = part(averages(folder, name), "dit")
         write_network(target / f"{name}_model", settings.sizes.dit, tensors, task="t2v")
@@ -59,9 +60,7 @@ def _train_one(
     dit = networks.dit(sizes.dit, settings.seed)
     dit.load_state_dict(part(base, "dit"))
     dit = dit.to(device)
-    text = networks.umt5(sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
-    text.load_state_dict(part(base, "text"))
-    text = text.to(device)
+    text = train_text.trained(folder, settings).to(device)
     rope = dit.rope(sizes.latent, device)
 
     def velocity(noisy: Tensor, timesteps: Tensor, batch: Batch) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import latents
 import networks
+import train_text
 from flow import Batch, Sampler, flow_loss
 from layouts import I2V, VAE_FILE, write_clip, write_encoders, write_network
 from lightx2v_wan21.api import WanDiT
@@ -43,9 +44,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
     dit = networks.dit(sizes.dit_i2v, settings.seed)
     widen(dit, part(base, "dit"))
     dit = dit.to(device)
-    text = networks.umt5(sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
-    text.load_state_dict(part(base, "text"))
-    text = text.to(device)
+    text = train_text.trained(folder, settings).to(device)
     clip = networks.clip(sizes.clip, settings.seed).to(device)
     rope = dit.rope(sizes.latent, device)
 
@@ -66,7 +65,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
     run = Run("i2v", folder, {"dit": dit, "clip": clip}, settings)
     run.train(lambda step: flow_loss(velocity, sampler(step)))
     trained, target = averages(folder, "i2v"), folder / "checkpoints" / I2V
-    write_encoders(target, folder / VAE_FILE, part(base, "text"))
+    write_encoders(target, folder / VAE_FILE, text.state_dict())
     unused = networks.clip(evolve(sizes.clip, num_layers=sizes.clip.num_layers + 1), settings.seed)
     write_clip(target, part(trained, "clip"), unused.state_dict())
     write_network(target, sizes.dit_i2v, part(trained, "dit"), task="i2v")

@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 import latents
 import networks
+import train_text
 from flow import Batch, Sampler, flow_loss
 from layouts import LORA_FILE, write_safetensors
 from lightx2v_wan21.api import WanDiT
@@ -68,9 +69,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
     dit.load_state_dict(part(base, "dit"))
     dit.requires_grad_(False)
     dit = dit.to(device)
-    text = networks.umt5(sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
-    text.load_state_dict(part(base, "text"))
-    text = text.to(device)
+    text = train_text.trained(folder, settings).to(device)
     pairs = Pairs(dit, LORA_RANK, settings.seed).to(device)
     rope = dit.rope(sizes.latent, device)
 
