@@ -18,7 +18,7 @@ import pytest
 
 DISTS = os.environ.get("LIGHTX2V_TEST_DISTS", "")
 #: what each combination installs beside the core; a plugin brings the ones that it builds on
-NEEDS = {"wan22": ("wan21",)}
+NEEDS = {"mini": ("wan21", "wan22"), "wan22": ("wan21",)}
 
 
 def plugin_names() -> list[str]:

@@ -23,6 +23,7 @@ import lightx2v_core
 import lightx2v_flash_attn
 import lightx2v_gguf
 import lightx2v_gradio
+import lightx2v_mini
 import lightx2v_offload
 import lightx2v_torchao
 import lightx2v_vllm
@@ -35,6 +36,7 @@ DISTRIBUTIONS = {
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_gguf": "lightx2v_gguf",
     "lightx2v_gradio": "lightx2v_gradio",
+    "lightx2v_mini": "lightx2v_mini",
     "lightx2v_offload": "lightx2v_offload",
     "lightx2v_torchao": "lightx2v_torchao",
     "lightx2v_vllm": "lightx2v_vllm",
@@ -53,6 +55,7 @@ CORE_REQUIRES = {
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
     "gradio": {"lightx2v-gradio"},
+    "mini": {"lightx2v-mini"},
     "offload": {"lightx2v-offload"},
     "torchao": {"lightx2v-torchao"},
     "vllm": {"lightx2v-vllm"},
@@ -64,6 +67,7 @@ CORE_REQUIRES = {
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
+MINI_REQUIRES = {"": {"lightx2v-core", "lightx2v-wan21", "lightx2v-wan22"}}
 OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
 GGUF_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "test": {"gguf", "numpy"}}
 TORCHAO_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"torchao"}}
@@ -129,6 +133,7 @@ PACKAGES = [
     lightx2v_flash_attn,
     lightx2v_gguf,
     lightx2v_gradio,
+    lightx2v_mini,
     lightx2v_offload,
     lightx2v_torchao,
     lightx2v_vllm,
@@ -155,6 +160,7 @@ def test_entry_points() -> None:
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
         ("gradio", "lightx2v_gradio.plugin"),
+        ("mini", "lightx2v_mini.plugin"),
         ("offload", "lightx2v_offload.plugin"),
         ("torchao", "lightx2v_torchao.plugin"),
         ("vllm", "lightx2v_vllm.plugin"),
@@ -170,6 +176,7 @@ def test_entry_points() -> None:
         ("lightx2v-core", CORE_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-gradio", GRADIO_REQUIRES),
+        ("lightx2v-mini", MINI_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-torchao", TORCHAO_REQUIRES),
         ("lightx2v-vllm", VLLM_REQUIRES),
@@ -185,6 +192,11 @@ def test_requirements(name: str, expected: dict[str, set[str]]) -> None:
     extras = dist.metadata.get_all("Provides-Extra") or []
     assert set(extras) == set(expected) - {""}
     assert by_extra(dist.requires or [], extras) == expected
+
+
+def test_the_mini_wheel_stays_small(dists: Path) -> None:
+    (wheel,) = dists.glob("lightx2v_mini-*.whl")
+    assert wheel.stat().st_size < 30e6
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

@@ -3,8 +3,8 @@
     python tools/mini/strips.py examples/mini.md --output docs/pictures
 
 Every ``sh`` block is run in a new folder that has the repository's ``configs`` and ``examples``, with ``lightx2v-core``
-meaning that of this Python; a command that fails ends it. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by whole
-pixels.
+meaning that of this Python; a command that fails ends it. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by
+whole pixels.
 """
 
 from __future__ import annotations

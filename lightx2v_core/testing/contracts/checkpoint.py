@@ -14,13 +14,15 @@ from lightx2v_core.inspection.report import Inspection
 from lightx2v_core.resolve import resolve
 from lightx2v_core.specs import CheckpointSpec
 from lightx2v_core.testing.contracts.common import Contract
+from lightx2v_core.video import png_bytes
 
 
 class CheckpointContract(Contract):
     """A folder that is there, holds what runs, and brings settings that fit it."""
 
     kind = "checkpoint"
-    #: what its task needs beside a prompt: names of ``inputs`` -> paths
+    #: what its task needs beside a prompt: names of ``inputs`` -> paths. A task that the settings name and that needs
+    #: pictures is given some.
     inputs: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
@@ -53,11 +55,24 @@ class CheckpointContract(Contract):
         assert not inspection.problems, inspection.problems
         assert not inspection.others, f"files that no one knows: {[item.file for item in inspection.others]}"
 
-    def test_it_can_be_used(self, inspection: Inspection, spec: CheckpointSpec[Any]) -> None:
+    def test_it_can_be_used(self, inspection: Inspection, spec: CheckpointSpec[Any], tmp_path: Path) -> None:
         """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
         if inspection.loras and not inspection.components:
             return
-        said = {"model_path": spec.name, "prompt": "a red fox", "inputs": dict(self.inputs), "device": "cpu"}
+        inputs = {**self._pictures(spec.settings.get("task"), tmp_path), **self.inputs}
+        said = {"model_path": spec.name, "prompt": "a red fox", "inputs": inputs, "device": "cpu"}
         plan = resolve(load_config(said), self.plugins()).plan
         for key in spec.settings.get("sampling", {}):
             assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
+
+    def _pictures(self, task: str | None, folder: Path) -> dict[str, str]:
+        """A grey picture for each that every model's task of this name needs."""
+        import torch
+
+        tasks = [
+            item.spec.tasks[task] for item in self.plugins().provided("model") if task in item.spec.tasks
+        ]
+        needed = frozenset.intersection(*(found.required for found in tasks)) if tasks else frozenset()
+        picture = folder / "grey.png"
+        picture.write_bytes(png_bytes(torch.full((64, 64, 3), 127, dtype=torch.uint8)))
+        return {name: str(picture) for name in sorted(needed & {"image", "last_image"})}

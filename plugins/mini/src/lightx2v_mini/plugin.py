@@ -1,0 +1,52 @@
+"""The entry point: the checkpoints of this distribution, and the settings that they were trained for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.api import CheckpointSpec, hookimpl
+
+CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
+#: what all of them were trained on: the size and length of clips
+_CLIP = {"size": [48, 48], "frames": 9, "fps": 8}
+#: how noise levels were drawn, and how many of them bring a good video
+TRAINED_ON = {**_CLIP, "shift": 3, "steps": 20, "guide_scale": 5}
+#: the text encoder and the VAE lie once in the distribution, with the text-to-video network
+_SHARED = {
+    "text_encoder": {
+        "path": "mini/models_t5_umt5-xxl-enc-bf16.pth",
+        "assets": {"tokenizer": "mini/google/umt5-xxl"},
+    },
+    "vae": {"path": "mini/Wan2.1_VAE.pth"},
+}
+
+
+@hookimpl
+def lightx2v_checkpoints() -> list[CheckpointSpec[Any]]:
+    return [
+        CheckpointSpec(
+            name="mini",
+            summary="a tiny Wan2.1 text-to-video of moving shapes",
+            folder=lambda: CHECKPOINTS / "t2v",
+            settings={"sampling": TRAINED_ON, "negative_prompt": ""},
+        ),
+        CheckpointSpec(
+            name="mini-i2v",
+            summary="a tiny Wan2.1 image-to-video: a shape on a picture moves",
+            folder=lambda: CHECKPOINTS / "i2v",
+            settings={"task": "i2v", "sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
+        ),
+        CheckpointSpec(
+            name="mini-experts",
+            summary="a tiny pair of Wan2.2 experts for text-to-video, which lightx2v-wan22 runs",
+            folder=lambda: CHECKPOINTS / "experts",
+            settings={"sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
+        ),
+        CheckpointSpec(
+            name="mini-4step",
+            summary="the tiny text-to-video distilled to four steps without guidance",
+            folder=lambda: CHECKPOINTS / "t2v-4step",
+            settings={"sampling": {**_CLIP, "shift": 5}, "components": _SHARED},
+        ),
+    ]
