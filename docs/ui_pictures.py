@@ -1,6 +1,6 @@
-"""The pictures of docs/ui.md: ``python docs/ui_pictures.py MODEL_FOLDER [PROMPT]``.
+"""The pictures of docs/ui.md: ``python docs/ui_pictures.py PROMPT [options of lightx2v-core ui]``.
 
-Starts the page of a model, uses it in a headless Chromium, and writes docs/pictures/ui-*.png. Needs
+Starts the page, uses it in a headless Chromium, and writes docs/pictures/ui-*.png. Needs
 lightx2v-gradio[page], selenium, chromium and chromedriver.
 """
 
@@ -32,25 +32,24 @@ FLAGS = (
 LARGEST = 150_000
 
 
-def main(model: str, prompt: str) -> None:
+def main(prompt: str, *options: str) -> None:
     """Take every picture."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        words = ["ui", "--model-path", str(Path(model).resolve()), "--port", "0"]
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "lightx2v_core", *words],
-            cwd=folder,
+            [sys.executable, "-u", "-m", "lightx2v_core", "ui", *options, "--output", folder, "--port", "0"],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert process.stdout is not None
         try:
             url = next(line.split()[1] for line in process.stdout if line.startswith("open http"))
-            options = webdriver.ChromeOptions()
-            options.binary_location = "/usr/bin/chromium"
+            chrome = webdriver.ChromeOptions()
+            chrome.binary_location = "/usr/bin/chromium"
             for flag in (*FLAGS, f"--user-data-dir={folder}/chromium"):
-                options.add_argument(flag)
-            driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+                chrome.add_argument(flag)
+            driver = webdriver.Chrome(options=chrome, service=Service("/usr/bin/chromedriver"))
+            driver.set_page_load_timeout(600)
             try:
                 take_all(driver, url, prompt)
             finally:
@@ -61,40 +60,38 @@ def main(model: str, prompt: str) -> None:
 
 
 def take_all(driver: Any, url: str, prompt: str) -> None:
-    """The states of the page: before, wrong, at work, done; on a wide screen and on a telephone."""
-    window(driver, 1400, 900, "light")
+    """The states of the page: before, wrong, at work, done; on wide screens and on telephones, in light and dark."""
+    window(driver, 1600, 900, "light")
     driver.get(url)
     until(lambda: "Plan:" in text(driver, "#forecast"))
-    box = shown(driver, "#prompt textarea")
-    box.send_keys(prompt)
-    time.sleep(1)
+    shown(driver, "#prompt textarea").send_keys(prompt)
     take(driver, "ui-start")
+    window(driver, 400, 860, "light")
     choose(driver, "size", "another size")
     number(driver, "width", 250)
     number(driver, "height", 160)
     until(lambda: "must be divisible" in text(driver, "#problem"))
+    to(driver, "#prompt")
     take(driver, "ui-wrong")
-    number(driver, "width", 256)
-    number(driver, "frames", 17)
+    window(driver, 1600, 900, "light")
+    choose(driver, "size", "×")  # the first one, which is the model's own
     until(lambda: not text(driver, "#problem"))
     fold(driver, "Sampling")
     number(driver, "steps", 60)
     fold(driver, "Sampling")
-    shown(driver, "#generate").click()
-    until(lambda: shown(driver, "#preview img") and "left" in text(driver, "#status"))
-    driver.execute_script("window.scrollTo(0, 0)")
+    for _ in range(2):
+        shown(driver, "#generate").click()
+        until(lambda: shown(driver, "#preview img") and "of 60 steps" in text(driver, "#status"))
+        until(lambda: int(attribute(driver, "#status [role=progressbar]", "aria-valuenow") or 0) > 40)
+    to(driver, "body")
     take(driver, "ui-working")
-    until(lambda: "Done in" in text(driver, "#status") and shown(driver, "#result video"))
-    time.sleep(2)
-    driver.execute_script("window.scrollTo(0, 0)")
-    take(driver, "ui-done")
-    window(driver, 400, 860, "dark")
-    driver.get(url)
-    until(lambda: shown(driver, "#result video"))
-    fold(driver, "Precision, speed and memory")
-    time.sleep(1)
-    driver.execute_script("window.scrollTo(0, 0)")
-    take(driver, "ui-phone-dark")
+    until(lambda: "Done in" in text(driver, "#status") and playing(driver))
+    for width, scheme, name in ((1600, "dark", "ui-done"), (400, "dark", "ui-phone")):
+        window(driver, width, 900, scheme)
+        driver.get(url)
+        until(lambda: playing(driver))
+        to(driver, "body" if width == 1600 else "#status")
+        take(driver, name)
 
 
 def window(driver: Any, width: int, height: int, scheme: str) -> None:
@@ -129,6 +126,23 @@ def text(driver: Any, selector: str) -> str:
     return "" if item is None else str(item.text)
 
 
+def attribute(driver: Any, selector: str, name: str) -> str:
+    item = shown(driver, selector)
+    return "" if item is None else str(item.get_attribute(name) or "")
+
+
+def playing(driver: Any) -> Any:
+    """Whether the video that is shown has its first frames."""
+    found = shown(driver, "#result video")
+    return found and driver.execute_script("return arguments[0].readyState > 2", found)
+
+
+def to(driver: Any, selector: str) -> None:
+    driver.execute_script(
+        "document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", selector
+    )
+
+
 def number(driver: Any, name: str, value: int) -> None:
     item = until(lambda: shown(driver, f"#{name} input"))
     item.send_keys(Keys.CONTROL, "a")
@@ -146,14 +160,18 @@ def choose(driver: Any, name: str, label: str) -> None:
 def fold(driver: Any, title: str) -> None:
     for item in driver.find_elements(By.CSS_SELECTOR, "button.label-wrap"):
         if title in item.text:
-            item.click()
-            time.sleep(0.5)
+            driver.execute_script("arguments[0].click()", item)
 
 
 def take(driver: Any, name: str) -> None:
-    """One picture, with no more colours than it needs to be small."""
+    """One picture, of what no longer moves."""
+    moving = (
+        "return document.getAnimations().some((item) => item.playState === 'running'"
+        " && item.effect.getComputedTiming().endTime !== Infinity)"
+    )
+    until(lambda: not driver.execute_script(moving))
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    for colours in (256, 128, 64, 32):
+    for colours in (256, 128, 64, 32):  # no more than it needs to be small
         buffer = io.BytesIO()
         picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         if buffer.tell() <= LARGEST:
@@ -162,6 +180,6 @@ def take(driver: Any, name: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    main(sys.argv[1], sys.argv[2] if len(sys.argv) == 3 else "a red fox runs through the snow")
+    main(*sys.argv[1:])

@@ -9,9 +9,12 @@ import pytest
 from attrs import evolve
 
 from lightx2v_core.api import CheckpointError, PluginSet, RequestError, load_plugins
-from lightx2v_gradio.form import FREE, INPUTS, fields, parsed_size, read
-from lightx2v_gradio.offer import Offer, Option, Place, choice, merged, offer
+from lightx2v_gradio import panels
+from lightx2v_gradio.form import FREE, INPUTS, Room, fields, left_out, parsed_size, read, room_for
+from lightx2v_gradio.offer import LoraFile, Offer, Option, Place, choice, merged, offer
 from lightx2v_gradio.settings import Settings, from_record, load_config, planned, real, request, whole
+
+ROOM = Room()
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +34,7 @@ def image_offer(image_model: Path, plugins: PluginSet) -> Offer:
 
 def values(offer: Offer, settings: Settings | None = None, **changed: Any) -> dict[str, Any]:
     """The values of the form as the page sends them."""
-    shown = {name: field.value for name, field in fields(offer, settings or Settings()).items()}
+    shown = {name: field.value for name, field in fields(offer, settings or Settings(), ROOM).items()}
     assert set(changed) <= set(shown)
     return {**shown, **changed}
 
@@ -78,7 +81,7 @@ def test_what_is_missing_is_named(found: Offer, plugins: PluginSet) -> None:
 
 def test_an_image_model_asks_for_an_image(image_offer: Offer, plugins: PluginSet) -> None:
     assert image_offer.required == ("image",)
-    shown = fields(image_offer, Settings())
+    shown = fields(image_offer, Settings(), ROOM)
     assert [name for name in INPUTS if shown[name].visible] == ["image"]
     assert shown["size"].info == "The shape is that of the first image; this decides how many pixels."
     assert "image_encoder" in image_offer.precisions
@@ -170,11 +173,43 @@ def test_the_defaults_of_another_scheduler_follow_from_it(found: Offer, plugins:
 
 
 def test_presets_say_what_they_are(found: Offer) -> None:
-    labels = [label for label, _ in fields(found, Settings())["size"].choices]
+    labels = [label for label, _ in fields(found, Settings(), ROOM)["size"].choices]
     assert labels[0] == "832 × 480, landscape"
     assert "480 × 832, portrait" in labels
     assert labels[-1] == "another size"
-    assert fields(found, Settings(width=64, height=64))["size"].value == FREE
+    assert fields(found, Settings(width=64, height=64), ROOM)["size"].value == FREE
+
+
+def test_nothing_is_left_out_silently(found: Offer) -> None:
+    """A page has room for all that it was started with, and says what of another folder it has none for."""
+    files = tuple(
+        LoraFile(path=f"/l/style{index}.safetensors", name=f"style{index}.safetensors", coverage="all of it")
+        for index in range(40)
+    )
+    many = evolve(found, loras=files)
+    room = room_for(many)
+    assert (room.loras, left_out(many, room)) == (40, ())
+    shown = fields(many, Settings(loras={files[39].path: 0.5}), room)
+    assert (shown["lora_on_39"].visible, shown["lora_on_39"].value, shown["lora_strength_39"].value) == (
+        True,
+        True,
+        0.5,
+    )
+    sent = {name: field.value for name, field in shown.items()}
+    assert read({**sent, "lora_on_0": True}, many).loras == {files[0].path: 1.0, files[39].path: 0.5}
+    (said,) = left_out(many, ROOM)
+    assert said.startswith("16 more LoRA files: style24.safetensors, style25.safetensors, ")
+    assert "style39.safetensors; a page that is started with this folder has them" in said
+    assert said in panels.loras(many, (said,))
+    assert said in panels.absent(many, (said,))
+    assert read(values(many, lora_on_23=True), many).loras == {files[23].path: 1.0}
+    parts = {f"part_{index}": found.precisions["dit"] for index in range(6)}
+    more = evolve(found, precisions=parts)
+    assert left_out(more, room_for(more)) == ()
+    assert left_out(more, ROOM) == (
+        "the precision of Part 4, Part 5; a page that is started with this folder has them",
+    )
+    assert set(read(values(more), more).precision) == {"part_0", "part_1", "part_2", "part_3"}
 
 
 def test_settings_of_a_record(found: Offer) -> None:
@@ -191,14 +226,14 @@ def test_settings_of_a_record(found: Offer) -> None:
 def test_two_networks_have_two_guidances(found: Offer) -> None:
     plan = evolve(found.plan, experts=2, request=evolve(found.plan.request, guide_scale=(4.0, 3.0)))
     two = evolve(found, plan=plan)
-    shown = fields(two, Settings())
+    shown = fields(two, Settings(), ROOM)
     assert shown["guidance_low"].visible
     assert (shown["guidance"].value, shown["guidance_low"].value) == (4.0, 3.0)
     assert read(values(two), two).guide_scale == ()
     assert read(values(two, guidance_low=2), two).guide_scale == (4.0, 2.0)
     with pytest.raises(RequestError, match="for both networks"):
         read(values(two, guidance=None), two)
-    assert not fields(found, Settings())["guidance_low"].visible
+    assert not fields(found, Settings(), ROOM)["guidance_low"].visible
 
 
 def test_numbers_of_a_form() -> None:

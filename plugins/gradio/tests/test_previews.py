@@ -20,6 +20,7 @@ from lightx2v_gradio.previews import (  # noqa: E402
     project,
     space,
     synthetic,
+    thumbnail,
 )
 
 
@@ -135,5 +136,14 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> No
     assert found.sums.gram.isfinite().all()
 
 
-def test_what_is_no_video_gives_no_frames(tmp_path: Path) -> None:
-    assert frames_of(tmp_path / "one.png") == []
+def test_an_image_is_its_own_frame_and_has_a_small_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (640, 320), (255, 0, 0)).save(tmp_path / "one.png")
+    ((place, frame),) = frames_of(tmp_path / "one.png")
+    assert (place, frame.shape) == (0.0, (3, 320, 640))
+    small = Image.open(io.BytesIO(thumbnail(frame)))
+    assert (small.format, small.size) == ("JPEG", (160, 80))
+    red, green, blue = small.getpixel((80, 40))
+    assert red > 240 > 20 > max(green, blue)
+    assert Image.open(io.BytesIO(thumbnail(torch.zeros(3, 1, 4000)))).size == (160, 1)

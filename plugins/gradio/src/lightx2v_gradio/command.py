@@ -86,7 +86,7 @@ def run(found: Offer, plugins: PluginSet, asked: dict[str, Any], *, loopback: bo
     listening = server.opened(asked["host"], asked["port"])
     server.prepare(output)
     from lightx2v_gradio.door import Rules, token
-    from lightx2v_gradio.layout import looks
+    from lightx2v_gradio.looks import looks
     from lightx2v_gradio.page import Page
 
     rules = Rules(

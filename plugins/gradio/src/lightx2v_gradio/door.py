@@ -171,7 +171,7 @@ class Door:
             return _no(400, "a length is a number")
         if int(length) > limit:
             return _no(
-                413, f"that is {int(length) / 2**20:.0f} MiB, and {limit / 2**20:g} MiB can be sent at once"
+                413, f"that is {int(length) / 1e6:.1f} MB, and {limit / 1e6:.3g} MB can be sent at once"
             )
         return None
 

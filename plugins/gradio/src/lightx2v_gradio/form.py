@@ -25,10 +25,17 @@ INPUTS: Mapping[str, tuple[str, str]] = {
     "background_video": ("Background video", "video"),
     "mask_video": ("Mask video", "video"),
 }
-#: components whose precision can be chosen at once, and LoRA files that are shown
-PRECISIONS, LORAS = 3, 8
 FREE = "free"
 _NO_OPTIONS: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
+class Room:
+    """How many fields a form has for what differs from folder to folder; a form is made once."""
+
+    #: components whose precision can be chosen
+    precisions: int = 4
+    loras: int = 24
 
 
 @frozen(kw_only=True)
@@ -45,15 +52,34 @@ class Field:
     placeholder: str | None = None
 
 
-def fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+def room_for(offer: Offer) -> Room:
+    """Room for all that an offer has, and for more than most folders have."""
+    least = Room()
+    return Room(
+        precisions=max(least.precisions, len(offer.precisions)), loras=max(least.loras, len(offer.loras))
+    )
+
+
+def left_out(offer: Offer, room: Room) -> tuple[str, ...]:
+    """What an offer has and the form no room for, and how to get at it."""
+    loras = [file.name for file in offer.loras[room.loras :]]
+    parts = [part_label(part) for part in list(offer.precisions)[room.precisions :]]
+    how = "; a page that is started with this folder has them"
+    return (
+        *([f"{len(loras)} more LoRA files: {', '.join(loras)}{how}"] if loras else []),
+        *([f"the precision of {', '.join(parts)}{how}"] if parts else []),
+    )
+
+
+def fields(offer: Offer, settings: Settings, room: Room) -> dict[str, Field]:
     """Every field of the form, by name, with the values of ``settings`` or what happens when nothing is said."""
     return {
         "prompt": Field(value=settings.prompt),
         **_input_fields(offer, settings),
         **_size_fields(offer, settings),
         **_sampling_fields(offer, settings),
-        **_machine_fields(offer, settings),
-        **_lora_fields(offer, settings),
+        **_machine_fields(offer, settings, room.precisions),
+        **_lora_fields(offer, settings, room.loras),
     }
 
 
@@ -84,7 +110,8 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         seed=None if values["random_seed"] else whole(values["seed"], "the seed"),
         precision={
             part: values[f"precision_{slot}"] or ""
-            for slot, part in enumerate(list(offer.precisions)[:PRECISIONS])
+            for slot, part in enumerate(offer.precisions)
+            if f"precision_{slot}" in values
         },
         tiny_vae=bool(values["tiny_vae"]) and offer.tiny_vae is not None,
         attention=values["attention"] or "",
@@ -93,8 +120,8 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         ram_limit=real(values["ram_limit"], "the limit of the machine's memory"),
         loras={
             file.path: _strength(values[f"lora_strength_{slot}"], file.name)
-            for slot, file in enumerate(offer.loras[:LORAS])
-            if values[f"lora_on_{slot}"]
+            for slot, file in enumerate(offer.loras)
+            if values.get(f"lora_on_{slot}")
         },
     )
 
@@ -219,10 +246,10 @@ def _sampling_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
     }  # fmt: skip
 
 
-def _machine_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+def _machine_fields(offer: Offer, settings: Settings, count: int) -> dict[str, Field]:
     found: dict[str, Field] = {}
-    parts = list(offer.precisions.items())[:PRECISIONS]
-    for slot in range(PRECISIONS):
+    parts = list(offer.precisions.items())
+    for slot in range(count):
         if slot >= len(parts):
             found[f"precision_{slot}"] = Field(visible=False)
             continue
@@ -243,9 +270,9 @@ def _machine_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
     }
 
 
-def _lora_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
+def _lora_fields(offer: Offer, settings: Settings, count: int) -> dict[str, Field]:
     found: dict[str, Field] = {}
-    for slot in range(LORAS):
+    for slot in range(count):
         file = offer.loras[slot] if slot < len(offer.loras) else None
         on = file is not None and file.path in settings.loras
         found[f"lora_on_{slot}"] = Field(

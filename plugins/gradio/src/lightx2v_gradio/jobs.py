@@ -31,6 +31,8 @@ class Made:
     file: str
     record_file: str | None
     record: Mapping[str, Any]
+    #: a small JPEG of its middle
+    thumbnail: bytes | None = None
 
 
 @frozen(kw_only=True)

@@ -1,4 +1,4 @@
-"""Where things are on the page, and how it looks. No listener is here."""
+"""Where things are on the page. No listener is here."""
 
 from __future__ import annotations
 
@@ -9,50 +9,13 @@ import gradio as gr
 from attrs import frozen
 
 from lightx2v_gradio import panels
-from lightx2v_gradio.form import INPUTS, LORAS, PRECISIONS, Field, fields
+from lightx2v_gradio.form import INPUTS, Field, Room, fields, left_out, room_for
+from lightx2v_gradio.looks import PRESSED
 from lightx2v_gradio.offer import Offer
 from lightx2v_gradio.settings import Settings
 
 TITLE = "lightx2v-core"
-_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 _VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
-
-CSS = """
-.gradio-container { max-width: 1500px !important; width: 100%; margin: 0 auto !important; padding: 1rem !important; }
-.lx-title h1 { font-size: 1.35rem; margin: 0; }
-.lx-title p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
-.lx-card { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: .8rem 1rem !important;
-  background: var(--background-fill-secondary); }
-.lx-card .lx-card { border: 0; padding: 0 !important; background: none; }
-.lx-model { margin: 0; overflow-wrap: anywhere; }
-.lx-dim { color: var(--body-text-color-subdued); font-size: .9em; }
-.lx-problem { border-left: 4px solid #c62828; background: color-mix(in srgb, #c62828 12%, transparent);
-  padding: .6rem .8rem; border-radius: 4px; overflow-wrap: anywhere; }
-.lx-forecast { margin: 0; }
-.lx-notes { margin: .3rem 0 0 1.1rem; font-size: .9em; overflow-wrap: anywhere; list-style: disc; }
-.lx-plan summary { cursor: pointer; margin-top: .3rem; }
-.lx-plan pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; max-height: 28rem; overflow: auto;
-  background: var(--background-fill-secondary); padding: .6rem; border-radius: 4px; }
-.lx-state { margin: 0; font-weight: 600; }
-.lx-said { display: flex; justify-content: space-between; gap: 1rem; flex-wrap: wrap; margin-bottom: .35rem; }
-.lx-bar { height: .8rem; border-radius: .4rem; background: var(--border-color-primary); overflow: hidden; }
-.lx-bar > div { height: 100%; background: var(--color-accent); transition: width .4s linear; }
-.lx-preview { margin: .6rem 0 0; text-align: center; }
-.lx-preview img { width: 100%; max-height: 420px; object-fit: contain; border-radius: 6px; background: #0004; }
-.lx-preview figcaption { color: var(--body-text-color-subdued); font-size: .85em; }
-.lx-result { width: 100%; max-height: 70vh; object-fit: contain; border-radius: 6px; background: #000; }
-.lx-links { margin: .5rem 0 0; }
-.lx-links a { text-decoration: underline; color: var(--link-text-color); }
-.lx-head { font-weight: 600; margin: 0 0 .2rem; }
-.lx-queue { margin: 0 0 0 1.3rem; list-style: decimal; }
-.lx-results .wrap { flex-direction: column; align-items: stretch; }
-.lx-results label { overflow-wrap: anywhere; white-space: normal; }
-.lx-numbers > * { min-width: 130px !important; }
-#problem:not(:has(*[role])), #jobs:not(:has(p)), #preview:not(:has(img)), #result:not(:has(a)) { display: none; }
-:focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
-@media (prefers-reduced-motion: reduce) { .lx-bar > div { transition: none; } }
-"""
 
 
 def _path_of(_image: Any, payload: Any) -> Any:
@@ -75,14 +38,15 @@ class Layout:
 
     blocks: gr.Blocks
     place: gr.State
-    #: form fields by name
+    #: form fields by name, and how many there are of those that differ from folder to folder
     form: dict[str, Any]
+    room: Room
     folder: gr.Textbox
     open: gr.Button
     task: gr.Radio
     model: gr.HTML
     absent: gr.HTML
-    no_loras: gr.HTML
+    lora_note: gr.HTML
     forecast: gr.HTML
     problem: gr.HTML
     generate: gr.Button
@@ -99,13 +63,13 @@ class Layout:
     afterwards: gr.Column
     reuse: gr.Button
     record: gr.JSON
-    results: gr.Radio
+    gallery: gr.HTML
 
     @property
     def all_outputs(self) -> list[Any]:
         """What a new offer changes."""
         return [
-            *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.no_loras,
+            *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.lora_note,
             self.forecast, self.problem, self.job, self.seen, self.timer,
         ]  # fmt: skip
 
@@ -114,33 +78,15 @@ class Layout:
         """What a job changes."""
         return [
             self.status, self.preview, self.jobs, self.seen, self.result, self.cancel, self.afterwards, self.record,
-            self.results, self.timer,
+            self.gallery, self.timer,
         ]  # fmt: skip
-
-
-def looks() -> dict[str, Any]:
-    """Theme and styles for ``mount_gradio_app``: no font comes from elsewhere."""
-    theme = gr.themes.Default(primary_hue="indigo", font=_FONTS, font_mono=_MONO).set(
-        # what explains has to be read, too
-        body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_300",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_300",
-        block_label_text_color="*neutral_700",
-        block_label_text_color_dark="*neutral_200",
-        block_title_text_color="*neutral_700",
-        block_title_text_color_dark="*neutral_200",
-        input_placeholder_color="*neutral_500",
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-    )
-    return {"theme": theme, "css": CSS}
 
 
 def build(first: Offer) -> Layout:
     """The page for an offer."""
-    shown = fields(first, Settings())
-    parts: dict[str, Any] = {}
+    room = room_for(first)
+    shown = fields(first, Settings(), room)
+    parts: dict[str, Any] = {"room": room}
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 7 * 86400)
     ) as blocks:
@@ -211,13 +157,8 @@ def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, An
             form["fps"] = _number(shown["fps"], "Frames a second", "fps")
         form["scheduler"] = _dropdown(shown["scheduler"], "Scheduler", "scheduler")
     with gr.Accordion("LoRA files", open=False):
-        parts["no_loras"] = gr.HTML(
-            '<p class="lx-dim">There is none in the model\'s folder that has an effect. Start the page with '
-            "--lora FILE-OR-FOLDER to offer more.</p>",
-            visible=not first.loras,
-        )
-        for slot in range(LORAS):
-            with gr.Row(equal_height=True):
+        for slot in range(parts["room"].loras):
+            with gr.Row(equal_height=True, elem_classes="lx-lora"):
                 on, strength = shown[f"lora_on_{slot}"], shown[f"lora_strength_{slot}"]
                 form[f"lora_on_{slot}"] = gr.Checkbox(
                     on.value,
@@ -230,8 +171,9 @@ def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, An
                     strength.value, label=strength.label or "", visible=strength.visible, step=0.1,
                     elem_id=f"lora_strength_{slot}", min_width=130,
                 )  # fmt: skip
+        parts["lora_note"] = gr.HTML(panels.loras(first, left_out(first, parts["room"])), elem_id="lora_note")
     with gr.Accordion("Precision, speed and memory", open=False):
-        for slot in range(PRECISIONS):
+        for slot in range(parts["room"].precisions):
             form[f"precision_{slot}"] = _dropdown(
                 shown[f"precision_{slot}"], "Precision", f"precision_{slot}"
             )
@@ -252,7 +194,7 @@ def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, An
             form["ram_limit"] = _number(shown["ram_limit"], "Machine memory to use, GB", "ram_limit",
                                         info="empty: all of it")  # fmt: skip
     with gr.Accordion("What is not here", open=False):
-        parts["absent"] = gr.HTML(panels.absent(first), elem_id="absent")
+        parts["absent"] = gr.HTML(panels.absent(first, left_out(first, parts["room"])), elem_id="absent")
 
 
 def _right(parts: dict[str, Any]) -> None:
@@ -260,7 +202,7 @@ def _right(parts: dict[str, Any]) -> None:
     parts["status"] = gr.HTML(panels.status(None, 0), elem_id="status", elem_classes="lx-card")
     parts["preview"] = gr.HTML("", elem_id="preview")
     parts["cancel"] = gr.Button("Cancel", variant="secondary", visible=False, elem_id="cancel")
-    parts["jobs"] = gr.HTML("", elem_id="jobs")
+    parts["jobs"] = gr.HTML("", elem_id="jobs", js_on_load=PRESSED)
     parts["result"] = gr.HTML("", elem_id="result")
     with gr.Column(visible=False) as afterwards:
         with gr.Row():
@@ -269,9 +211,7 @@ def _right(parts: dict[str, Any]) -> None:
         with gr.Accordion("Run record", open=False):
             parts["record"] = gr.JSON(None, show_label=False, elem_id="record")
     parts["afterwards"] = afterwards
-    parts["results"] = gr.Radio(
-        [], label="Results of this session", visible=False, elem_id="results", elem_classes="lx-results"
-    )
+    parts["gallery"] = gr.HTML("", elem_id="results", js_on_load=PRESSED)
 
 
 def _input(name: str, label: str, kind: str, field: Field) -> Any:

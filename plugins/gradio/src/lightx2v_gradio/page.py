@@ -15,9 +15,10 @@ from attrs import evolve
 from lightx2v_core.api import LightX2VError, PluginSet
 from lightx2v_gradio import panels
 from lightx2v_gradio.door import session_of
-from lightx2v_gradio.form import FREE, Field, fields, read
+from lightx2v_gradio.form import FREE, Field, fields, left_out, read
 from lightx2v_gradio.jobs import Queue, View, newest
 from lightx2v_gradio.layout import Layout, build
+from lightx2v_gradio.looks import SHOW_IN_ADDRESS, TO_THE_VIDEO
 from lightx2v_gradio.offer import Offer, Place, offer
 from lightx2v_gradio.results import UPLOADS
 from lightx2v_gradio.runner import Order
@@ -25,12 +26,6 @@ from lightx2v_gradio.settings import Settings, from_record, planned, random_seed
 
 #: folders and tasks that are remembered
 _FOLDERS = 64
-#: tells the address bar which job is shown, so that a reload finds it again
-_SHOW_IN_ADDRESS = """(id) => {
-    const address = new URL(window.location.href);
-    if (id) { address.searchParams.set('job', id); } else { address.searchParams.delete('job'); }
-    window.history.replaceState(null, '', address);
-}"""
 Updates = dict[Any, Any]
 
 
@@ -103,19 +98,14 @@ class Page:
                 {at.place, *everything},
                 [at.job, at.problem, at.seen, at.timer, at.status],
                 **quick,
-            )
+            ).then(fn=None, inputs=[at.problem], js=TO_THE_VIDEO, **slow)
             gr.on([at.timer.tick, at.job.change], self._poll, [at.job, at.seen], at.job_outputs,
                   trigger_mode="always_last", **quick)  # fmt: skip
-            at.job.change(fn=None, inputs=[at.job], js=_SHOW_IN_ADDRESS, **slow)
+            at.job.change(fn=None, inputs=[at.job], js=SHOW_IN_ADDRESS, **slow)
             at.cancel.click(self._cancel, [at.job], [at.seen, at.timer, at.cancel], **quick)
-            at.results.input(self._pick, [at.results], [at.job, at.seen], **quick)
+            gr.on([at.gallery.click, at.jobs.click], self._pick, None, [at.job, at.seen], **quick)
             at.again.click(self._again, [at.job], [form["seed"], form["random_seed"]], **quick)
-            at.reuse.click(
-                self._reuse,
-                [at.place, at.job],
-                [at.place, *everything, at.task, at.folder, at.model],
-                **quick,
-            )
+            at.reuse.click(self._reuse, [at.place, at.job], at.all_outputs, **quick)
 
     # what the listeners do
 
@@ -152,7 +142,7 @@ class Page:
     def _shown(self, found: Offer, settings: Settings) -> Updates:
         """The whole form for an offer."""
         at = self.layout
-        shown = fields(found, settings)
+        shown, out = fields(found, settings, at.room), left_out(found, at.room)
         if not settings.prompt:
             del shown["prompt"]  # what was typed stays when the folder changes
         return {
@@ -163,8 +153,8 @@ class Page:
                 choices=list(found.tasks), value=found.plan.task, visible=len(found.tasks) > 1
             ),
             at.model: panels.model(found),
-            at.absent: panels.absent(found),
-            at.no_loras: gr.update(visible=not found.loras),
+            at.absent: panels.absent(found, out),
+            at.lora_note: panels.loras(found, out),
             at.forecast: panels.forecast(found.plan),
             at.problem: "",
         }
@@ -212,7 +202,7 @@ class Page:
         views = self._queue.views(session)
         view = self._queue.view(session, job)
         made = [item for item in reversed(views) if item.made is not None]
-        now = f"{job} {view.state if view else ''} {len(made)}"
+        now = f"{job} {view.state if view else ''} {made[0].id if made else ''}"
         changes: Updates = {
             at.status: panels.status(view, time.monotonic()),
             at.jobs: panels.jobs(views, job),
@@ -230,14 +220,10 @@ class Page:
         return {
             at.seen: now,
             at.result: panels.result(view),
-            at.cancel: gr.update(visible=view is not None and not view.ended),
+            at.cancel: gr.update(visible=view is not None and not view.ended and not view.cancelling),
             at.afterwards: gr.update(visible=is_made),
             at.record: dict(view.made.record) if view is not None and view.made is not None else None,
-            at.results: gr.update(
-                choices=[(panels.entry(item), item.id) for item in made],
-                value=view.id if is_made and view is not None else None,
-                visible=bool(made),
-            ),
+            at.gallery: panels.gallery(made, None if view is None else view.id),
         }
 
     def _cancel(self, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
@@ -245,8 +231,10 @@ class Page:
         return "", gr.update(active=True), gr.update(visible=False)
 
     @staticmethod
-    def _pick(job: str) -> tuple[str, str]:
-        return job, ""
+    def _pick(event: gr.EventData) -> tuple[Any, Any]:
+        """A job of a list was pressed. Whose it is, is asked when it is shown."""
+        job = (event._data or {}).get("job")
+        return (job, "") if isinstance(job, str) else (gr.skip(), gr.skip())
 
     def _again(self, job: str, request: gr.Request) -> tuple[Any, Any]:
         """The seed of what is shown, for one more with it."""
@@ -263,17 +251,7 @@ class Page:
         settings = (
             from_record(view.made.record, view.order.settings) if view.made.record else view.order.settings
         )
-        found: Offer = view.order.offer
-        at = self.layout
-        return {
-            **{at.form[name]: updated(item) for name, item in fields(found, settings).items()},
-            at.place: found.place,
-            at.folder: found.place.folder,
-            at.model: panels.model(found),
-            at.task: gr.update(
-                choices=list(found.tasks), value=found.plan.task, visible=len(found.tasks) > 1
-            ),
-        }
+        return self._shown(view.order.offer, settings)
 
     def _values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
         return {name: data[item] for name, item in self.layout.form.items()}

@@ -64,9 +64,21 @@ def forecast(plan: Plan) -> str:
     )
 
 
-def absent(offer: Offer) -> str:
-    """What cannot be chosen here, and how to get what is not installed."""
+def loras(offer: Offer, out: Sequence[str]) -> str:
+    """What there is to say of the LoRA files besides them; ``out``: what the form has no room for."""
+    if not offer.loras:
+        return (
+            '<p class="lx-dim">There is none in the model\'s folder that has an effect. Start the page with '
+            "--lora FILE-OR-FOLDER to offer more.</p>"
+        )
+    return _list(line for line in out if "LoRA" in line)
+
+
+def absent(offer: Offer, out: Sequence[str]) -> str:
+    """What cannot be chosen here, and how to get what is not installed; ``out``: what the form has no room for."""
     parts = []
+    if out:
+        parts.append("<p>There is no room on this page for:</p>" + _list(out))
     if offer.missing:
         parts.append("<p>More can be installed:</p>" + _list(offer.missing))
     if offer.unusable:
@@ -127,18 +139,22 @@ def result(view: View | None) -> str:
 
 
 def jobs(views: Sequence[View], shown: str | None) -> str:
-    """The session's jobs that have not ended."""
+    """The session's jobs that have not ended; pressing one shows it."""
     waiting = [view for view in views if not view.ended]
     if not waiting or (len(waiting) == 1 and waiting[0].id == shown):
         return ""
     lines = [
-        f"{text(title(view))}: {_STATES[view.state]}{_place(view)}"
-        f"{' (shown here)' if view.id == shown else ''}"
-        for view in waiting
+        _button(view, shown, f"{text(title(view))}: {_STATES[view.state]}{_place(view)}") for view in waiting
     ]
-    return '<p class="lx-head">Your queue</p><ol class="lx-queue">' + "".join(
-        f"<li>{line}</li>" for line in lines
-    ) + "</ol>"  # fmt: skip
+    return f'<p class="lx-head">Your queue</p><ol class="lx-queue">{"".join(lines)}</ol>'
+
+
+def gallery(made: Sequence[View], shown: str | None) -> str:
+    """What the session made, with pictures; pressing one shows it."""
+    if not made:
+        return ""
+    lines = [_button(view, shown, f"{_picture(view)}<span>{text(entry(view))}</span>") for view in made]
+    return f'<p class="lx-head">Results of this session</p><ul class="lx-gallery">{"".join(lines)}</ul>'
 
 
 def title(view: View, length: int = 48) -> str:
@@ -152,6 +168,19 @@ def entry(view: View) -> str:
     request = view.made.record.get("request", {}) if view.made is not None else {}
     seed = f" · seed {request['seed']}" if request else ""
     return f"{title(view)}{seed}"
+
+
+def _button(view: View, shown: str | None, said: str) -> str:
+    """A job that can be pressed; ``said`` is HTML."""
+    now = ' aria-current="true"' if view.id == shown else ""
+    return f'<li><button type="button" data-job="{text(view.id)}"{now}>{said}</button></li>'
+
+
+def _picture(view: View) -> str:
+    small = None if view.made is None else view.made.thumbnail
+    if small is None:
+        return ""
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(small).decode()}">'
 
 
 def _memory(what: str, peak: int, total: int | None) -> str:

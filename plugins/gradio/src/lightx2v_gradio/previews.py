@@ -33,8 +33,8 @@ _SYNTHETIC, _SIDE = 6, 12
 _RIDGE = 1e-3
 #: weight of a synthetic latent pixel beside one of a real video
 _TRUST = 0.02
-#: the longer side of a preview in pixels
-_LARGEST = 512
+#: the longer side of a preview in pixels, and of the picture of a finished video
+_LARGEST, _SMALL = 512, 160
 
 
 @define
@@ -155,20 +155,28 @@ def png(colours: Tensor) -> bytes:
 
     rows, columns = colours.shape[1:]
     scale = max(min(16, _LARGEST // max(rows, columns)), 1)
-    pixels = ((colours + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
-    small = Image.frombytes("RGB", (columns, rows), bytes(pixels.flatten().tolist()))
     buffer = io.BytesIO()
-    small.resize((columns * scale, rows * scale), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    _image(colours).resize((columns * scale, rows * scale), Image.Resampling.BICUBIC).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def frames_of(video: Path, count: int = 3) -> list[tuple[float, Tensor]]:
-    """Some frames [3, X, Y] in [-1, 1] of a file, first to last, with their places in it; none of what is no video."""
+def thumbnail(frame: Tensor) -> bytes:
+    """A frame [3, X, Y] in [-1, 1] as a small JPEG."""
+    rows, columns = frame.shape[1:]
+    scale = min(_SMALL / max(rows, columns), 1.0)
+    small = adaptive_avg_pool2d(frame[None], (max(round(rows * scale), 1), max(round(columns * scale), 1)))
+    buffer = io.BytesIO()
+    _image(small[0]).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def frames_of(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
+    """Some frames [3, X, Y] in [-1, 1] of a video, first to last, with their places in it; of an image itself."""
     import av
 
-    if video.suffix.lower() != ".mp4":
-        return []
-    with av.open(str(video)) as container:
+    with av.open(str(file)) as container:
+        if file.suffix.lower() != ".mp4":
+            return [(0.0, _colours(frame)) for frame in container.decode(video=0)]
         total = container.streams.video[0].frames
         if total < 1:
             return []
@@ -200,6 +208,15 @@ def _pairs(latent_Chw: Tensor, frame_3XY: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = latent_Chw.shape[1:]
     small = adaptive_avg_pool2d(frame_3XY.float()[None], (rows, columns))[0]
     return latent_Chw.flatten(1).T, small.flatten(1).T
+
+
+def _image(colours: Tensor) -> Any:
+    """Colours [3, X, Y] in [-1, 1] as an image of Pillow."""
+    from PIL import Image
+
+    rows, columns = colours.shape[1:]
+    pixels = ((colours + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+    return Image.frombytes("RGB", (columns, rows), bytes(pixels.flatten().tolist()))
 
 
 def _colours(frame: Any) -> Tensor:

@@ -13,7 +13,7 @@ from attrs import frozen
 from lightx2v_core.api import Emit, Event, LightX2VError, Pipeline, PluginSet, StepDone, load
 from lightx2v_gradio.jobs import Made
 from lightx2v_gradio.offer import Config, Offer
-from lightx2v_gradio.previews import Previewer, frames_of, previewer
+from lightx2v_gradio.previews import Previewer, frames_of, previewer, thumbnail
 from lightx2v_gradio.results import free_name, record_of
 from lightx2v_gradio.settings import Settings, load_config, lora_config, request
 
@@ -56,11 +56,15 @@ class Runner:
         except Exception:
             self.close()  # who knows what state it is in
             raise
+        frames = frames_of(path)
         if self._previewer is not None and looks.last is not None:
-            self._previewer.learn(looks.last, frames_of(path))
+            self._previewer.learn(looks.last, frames)
         record = record_of(self._output, name)
         return Made(
-            file=name, record_file=Path(name).with_suffix(".json").name if record else None, record=record
+            file=name,
+            record_file=Path(name).with_suffix(".json").name if record else None,
+            record=record,
+            thumbnail=thumbnail(frames[len(frames) // 2][1]) if frames else None,
         )
 
     def close(self) -> None:

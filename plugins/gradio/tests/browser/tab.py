@@ -13,7 +13,13 @@ from selenium.webdriver.common.keys import Keys
 #: see conftest.py
 Server: TypeAlias = Any
 #: generous: the machine may be busy
-PATIENCE = 90.0
+PATIENCE = 180.0
+
+#: whether anything is on its way to somewhere; what goes round and round is not
+MOVING = """
+return document.getAnimations().some((item) =>
+  item.playState === 'running' && item.effect.getComputedTiming().endTime !== Infinity);
+"""
 
 
 class Tab:
@@ -121,6 +127,15 @@ class Tab:
 
     def problem(self, words: str) -> str:
         return str(self.until(lambda: words in (said := self.text("#problem")) and said))
+
+    def attribute(self, selector: str, name: str) -> str:
+        """An attribute of what is shown; empty when it has none or is not there."""
+        item = self.find(selector)
+        return "" if item is None else str(item.get_attribute(name) or "")
+
+    def settled(self) -> None:
+        """Wait until nothing moves any more: what is folded out, what fades in."""
+        self.until(lambda: not self.script(MOVING))
 
     def script(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)

@@ -1,4 +1,4 @@
-"""Installs Chromium and its driver when they are missing and this machine's apt can: ``python tests/chromium.py``.
+"""Installs Chromium and its driver when they are missing and this machine's apt can: ``python chromium.py``.
 
 Without them the tests of the page in a browser are skipped, with the reason.
 """

@@ -1,0 +1,87 @@
+"""A headless Chromium, and a tab of it with the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .tab import Server, Tab
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio",
+    "--window-size=1400,1100",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium; skipped where it cannot be had."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the tests in a browser need selenium")
+    browser, service = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (browser and service):
+        pytest.skip("chromium and chromedriver are not installed (tests/browser/chromium.py does it)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    found = started(lambda: webdriver.Chrome(options=options, service=webdriver.ChromeService(service)))
+    found.set_page_load_timeout(240)
+    found.set_script_timeout(120)
+    yield found
+    found.quit()
+
+
+def started(start: Callable[[], Any]) -> Any:
+    """A browser. Its driver waits a minute for it, which is too short when its files come from a busy disk for the
+    first time; they are in memory the next time."""
+    from selenium.common.exceptions import SessionNotCreatedException
+
+    for _ in range(3):
+        try:
+            return start()
+        except SessionNotCreatedException as exc:
+            reason = exc
+    raise reason
+
+
+@pytest.fixture
+def visit(driver: Any) -> Iterator[Callable[[Server], Tab]]:
+    """Opens the page of a server as a new visitor. Afterwards the browser is as it was, and nothing is left at work."""
+    from .tab import Tab
+
+    opened: list[Tab] = []
+
+    def visitor(server: Server) -> Tab:
+        driver.delete_all_cookies()
+        opened.append(Tab(driver, server).open())
+        return opened[-1]
+
+    yield visitor
+    for tab in opened:
+        tidy(tab)
+    for handle in driver.window_handles[1:]:
+        driver.switch_to.window(handle)
+        driver.close()
+    driver.switch_to.window(driver.window_handles[0])
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def tidy(tab: Tab) -> None:
+    """Cancel what a test that failed has left at work, so that the next one does not wait for it."""
+    tab.here()
+    while (cancel := tab.find("#cancel")) or tab.find("#jobs [data-job]"):
+        tab.click("#cancel" if cancel else "#jobs [data-job]")
+        tab.until(lambda cancel=cancel: bool(tab.find("#cancel")) != bool(cancel))
+
+
+@pytest.fixture
+def tab(visit: Callable[[Server], Tab], server: Server) -> Tab:
+    """The page of the tiny model."""
+    return visit(server)

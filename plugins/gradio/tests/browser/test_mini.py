@@ -1,0 +1,90 @@
+"""The trained model on the page, and what a program that looks at videos says of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs gradio")
+pytest.importorskip("selenium", reason="the tests in a browser need selenium")
+
+from .tab import Server, Tab
+
+pytestmark = pytest.mark.slow
+Visit: TypeAlias = Callable[[Any], Tab]
+TOOLS = Path(__file__).resolve().parents[4] / "tools" / "mini"
+#: the first command of the README asks for this
+PROMPT = "a red circle moves to the right on a blue background"
+
+
+@pytest.fixture
+def judge() -> Iterator[Callable[[Any], Any]]:
+    """The judge of the mini model's videos, which stands beside its training."""
+    if not (TOOLS / "judge.py").is_file():
+        pytest.skip("tools/mini is not beside this plugin")
+    sys.path.insert(0, str(TOOLS))
+    try:
+        from judge import judge
+
+        yield judge
+    finally:
+        sys.path.remove(str(TOOLS))
+
+
+@pytest.fixture
+def trained(serve: Callable[..., Server]) -> Server:
+    """The page without a path."""
+    pytest.importorskip("lightx2v_mini", reason="the trained model comes with lightx2v-mini")
+    return serve(tiny=False)
+
+
+def made(tab: Tab, server: Server) -> Any:
+    """Ask for the video, and return what the page shows then, [3, F, H, W] in [-1, 1]."""
+    import av
+    import torch
+
+    before = tab.attribute("#result video", "src")
+    tab.generate(PROMPT)
+    tab.until(lambda: tab.attribute("#result video", "src") not in ("", before))
+    video = tab.find("#result video")
+    tab.until(lambda: tab.script("return arguments[0].readyState", video) >= 2)
+    file = server.output / Path(tab.attribute("#result video", "src")).name
+    with av.open(str(file)) as container:
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    return torch.stack(frames).permute(3, 0, 1, 2).float() / 127.5 - 1
+
+
+def said(verdict: Any) -> tuple[str, ...]:
+    """What the prompt says, as the judge sees it."""
+    first = verdict.first
+    assert first is not None
+    return first.colour, first.shape, first.direction, verdict.ground
+
+
+def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable[[Any], Any]) -> None:
+    """Without a path the page opens on the trained model. What it makes is judged: plain, with a LoRA file and without
+    it again, and in eight bits."""
+    wanted = ("red", "circle", "right", "blue")
+    tab = visit(trained)
+    tab.click("#random_seed input")
+    plain = made(tab, trained)
+    verdict = judge(plain)
+    assert (said(verdict), verdict.look) == (wanted, "none")
+
+    tab.part("LoRA files")
+    boxes = tab.until(lambda: tab.driver.find_elements("css selector", "[id^=lora_on_]"))
+    (framed,) = (box.get_attribute("id") for box in boxes if "framed" in box.text)
+    tab.click(f"#{framed} input")
+    assert judge(made(tab, trained)).look == "framed"
+    tab.click(f"#{framed} input")
+    assert bool((made(tab, trained) == plain).all())
+
+    tab.part("Precision, speed and memory")
+    tab.choose("precision_0", "fp8, made while loading (fp8-torch)")
+    eight = made(tab, trained)
+    assert not bool((eight == plain).all())
+    assert said(judge(eight)) == wanted

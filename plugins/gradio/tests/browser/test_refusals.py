@@ -1,0 +1,54 @@
+"""What is wrong is said in one message, and nothing comes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs gradio")
+pytest.importorskip("selenium", reason="the tests in a browser need selenium")
+from selenium.webdriver.common.by import By
+
+from .tab import Tab
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_path: Path) -> None:
+    tab.generate(" ")
+    tab.problem("there is no prompt; say what the video shows")
+    tab.choose("size", "another size")
+    tab.number("width", 250)
+    said = tab.problem("width must be divisible by 16")
+    assert said == "wan2.1-t2v-164k: width must be divisible by 16: instead of 250 use 240 or 256"
+    tab.number("width", 64)
+    tab.until(lambda: not tab.text("#problem"))
+    tab.number("width", 250)
+    tab.problem("width must be divisible by 16")
+    tab.generate("a fox")
+
+    tab.part("Another model")
+    tab.write("#folder textarea, #folder input", "/nowhere/at/all")
+    tab.click("#open")
+    assert "/nowhere/at/all" in tab.problem("does not exist")
+    tab.write("#folder textarea, #folder input", image_model)
+    tab.click("#open")
+    tab.until(lambda: "wan2.1-i2v" in tab.text("#model"))
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG but not really")
+    upload = tab.until(lambda: tab.driver.find_elements(By.CSS_SELECTOR, "#image input[type=file]"))[0]
+    upload.send_keys(str(broken))
+    said = tab.problem("is no image that can be read")
+    assert "'broken.png'" in said
+    assert str(tab.server.output) not in said
+    tab.write("#prompt textarea", "it runs")
+    tab.click("#generate")
+    assert "is no image that can be read" in tab.problem("broken.png")
+
+    # none of it became a video
+    tab.open()
+    assert "job=" not in tab.driver.current_url
+    assert "Nothing has been asked for yet" in tab.text("#status")
+    assert tab.text("#jobs") == tab.text("#results") == ""
