@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=9)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--shift", type=float, default=SHIFT, help="5 for distilled networks")
-    parser.add_argument("--guide-scale", type=float, default=3.0)
+    parser.add_argument("--guide-scale", type=float, default=5.0)
     parser.add_argument("--scheduler", help="default: that of the checkpoint")
     parser.add_argument("--lora", type=Path)
     parser.add_argument("--expect", choices=("none", "framed"), help="the look; default: framed with --lora")
