@@ -194,7 +194,8 @@ def on_cpu() -> list[Value]:
 
 def test_every_configuration_is_checked() -> None:
     found = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.json")}
-    assert found == set(CASES)
+    # what comes with lightx2v-mini is run and looked at in tests/mini
+    assert found - {"mini/t2v"} == set(CASES)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from lightx2v_core.config.load import load_config
 from lightx2v_core.inspection.inspect import inspect
 from lightx2v_core.inspection.report import Inspection
 from lightx2v_core.resolve import resolve
-from lightx2v_core.specs import CheckpointSpec
+from lightx2v_core.specs import CheckpointSpec, ModelSpec
 from lightx2v_core.testing.contracts.common import Contract
 from lightx2v_core.video import png_bytes
 
@@ -69,9 +69,8 @@ class CheckpointContract(Contract):
         """A grey picture for each that every model's task of this name needs."""
         import torch
 
-        tasks = [
-            item.spec.tasks[task] for item in self.plugins().provided("model") if task in item.spec.tasks
-        ]
+        models = [cast("ModelSpec[Any]", item.spec) for item in self.plugins().provided("model")]
+        tasks = [model.tasks[task] for model in models if task in model.tasks]
         needed = frozenset.intersection(*(found.required for found in tasks)) if tasks else frozenset()
         picture = folder / "grey.png"
         picture.write_bytes(png_bytes(torch.full((64, 64, 3), 127, dtype=torch.uint8)))
