@@ -85,7 +85,7 @@ def attribute_loss(said_BSA: Tensor, mask_BS: Tensor, batch: list[Scene]) -> Ten
     attributes side by side."""
     sizes = [len(values) for values, _of in _ATTRIBUTES.values()]
     losses = []
-    for (values, of), choices in zip(_ATTRIBUTES.values(), said_BSA.split(sizes, dim=-1), strict=True):
+    for (values, of), choices in zip(_ATTRIBUTES.values(), torch.split(said_BSA, sizes, dim=-1), strict=True):
         wanted = torch.tensor([values.index(of(scene)) for scene in batch], device=said_BSA.device)
         losses.append(
             cross_entropy(choices[mask_BS.bool()], wanted[:, None].expand_as(mask_BS)[mask_BS.bool()])

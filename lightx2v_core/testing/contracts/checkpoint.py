@@ -59,13 +59,13 @@ class CheckpointContract(Contract):
         """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
         if inspection.loras and not inspection.components:
             return
-        inputs = {**self._pictures(spec.settings.get("task"), tmp_path), **self.inputs}
+        inputs = {**self._pictures(spec.settings.get("task", ""), tmp_path), **self.inputs}
         said = {"model_path": spec.name, "prompt": "a red fox", "inputs": inputs, "device": "cpu"}
         plan = resolve(load_config(said), self.plugins()).plan
         for key in spec.settings.get("sampling", {}):
             assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
 
-    def _pictures(self, task: str | None, folder: Path) -> dict[str, str]:
+    def _pictures(self, task: str, folder: Path) -> dict[str, str]:
         """A grey picture for each that every model's task of this name needs."""
         import torch
 
