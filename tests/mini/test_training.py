@@ -93,7 +93,9 @@ def test_the_runtime_predicts_what_was_trained(work):
         networks.umt5(SIZES.umt5(networks.tokenizer().get_vocab_size()), 5),
     )
     dit.load_state_dict({name: tensor.bfloat16() for name, tensor in part(trained, "dit").items()})
-    text.load_state_dict({name: tensor.bfloat16() for name, tensor in part(averages(work, "text"), "text").items()})
+    text.load_state_dict(
+        {name: tensor.bfloat16() for name, tensor in part(averages(work, "text"), "text").items()}
+    )
     words, seed = prompt(next(scenes(0)), 0), 3
     video = load(
         work / "checkpoints" / "t2v", **{**REQUEST, "steps": 1, "guide_scale": (1.0,), "scheduler": "euler"}
