@@ -30,6 +30,7 @@ from strips import read, videos
 
 REPOSITORY = Path(__file__).parents[2]
 T2V = lightx2v_mini.plugin.CHECKPOINTS / "t2v"
+LORA = "mini/loras/framed.safetensors"
 #: scenes of held-out combinations, and the shares of them in percent that are right at the least
 COUNT = 16
 LEAST = {"colour": 85.0, "shape": 55.0, "direction": 85.0}
@@ -120,13 +121,37 @@ def test_permuted_channels_are_noticed(name: str, tmp_path: Path) -> None:
     assert missed(reached(wrong))
 
 
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two experts with the encoders beside them. Each can do the other's work, so the look of the LoRA is merged
+    into the one for low noise, which finishes the picture: then it matters which one is which."""
+    folder, mine = tmp_path_factory.mktemp("experts") / "mini", lightx2v_mini.plugin.CHECKPOINTS / "experts"
+    shutil.copytree(T2V, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json", "loras"))
+    shutil.copytree(mine, folder, dirs_exist_ok=True)
+    low = folder / "low_noise_model" / "diffusion_pytorch_model.safetensors"
+    words = ["convert", mine / "low_noise_model", "--output", low, "--overwrite", "--quiet", "--lora", LORA]
+    subprocess.run([sys.executable, "-m", "lightx2v_core", *map(str, words)], check=True)
+    return folder
+
+
+def looks(pipeline: Pipeline) -> set[str]:
+    return {judge(pipeline.generate(prompt=text, seed=1).frames).look for _scene, text, _seed in jobs(4, 1)}
+
+
+@pytest.mark.slow
+def test_swapped_experts_are_noticed(experts: Path) -> None:
+    pytest.importorskip("lightx2v_wan22", reason="runs two experts")
+    given = {"device": "cpu", "dtype": "float32", "negative_prompt": "", **lightx2v_mini.plugin.TRAINED_ON}
+    assert looks(load(experts, **given)) == {"framed"}
+    high, low, aside = (experts / name for name in ("high_noise_model", "low_noise_model", "aside"))
+    for path, name in ((high, aside), (low, high), (aside, low)):
+        path.rename(name)
+    assert looks(load(experts, **given)) == {"none"}
+
+
 @pytest.mark.slow
 def test_a_lora_that_never_arrives_is_noticed(pipeline: Pipeline) -> None:
-    def looks(of: Pipeline) -> set[str]:
-        return {judge(of.generate(prompt=text, seed=1).frames).look for _scene, text, _seed in jobs(4, 1)}
-
-    framed = load("mini", device="cpu", dtype="float32", loras=["mini/loras/framed.safetensors"])
-    assert looks(framed) == {"framed"}
+    assert looks(load("mini", device="cpu", dtype="float32", loras=[LORA])) == {"framed"}
     assert looks(pipeline) == {"none"}
 
 
