@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -138,17 +139,17 @@ def test_a_system_that_refuses_is_said_once_and_read_as_always(
 ) -> None:
     real_open, real_read = os.open, os.preadv
 
-    def refusing_open(name: object, flags: int, *more: object) -> int:
+    def refusing_open(name: Any, flags: int, *more: Any) -> int:
         if flags & getattr(os, "O_DIRECT", 0):
             if when == "opened":
                 raise OSError(22, "Invalid argument")
             flags &= ~os.O_DIRECT
-        return real_open(name, flags, *more)  # type: ignore[arg-type]
+        return real_open(name, flags, *more)
 
-    def refusing_read(file: int, parts: list[object], offset: int, *more: int) -> int:
-        if len(parts[0]) == PAGE and when == "read":  # type: ignore[arg-type]
+    def refusing_read(file: int, parts: list[Any], offset: int, *more: int) -> int:
+        if len(parts[0]) == PAGE and when == "read":
             raise OSError(22, "Invalid argument")
-        return real_read(file, parts, offset, *more)  # type: ignore[arg-type]
+        return real_read(file, parts, offset, *more)
 
     if when == "asked":
         monkeypatch.delattr(os, "O_DIRECT", raising=False)
