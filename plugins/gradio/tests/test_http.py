@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -111,6 +112,77 @@ def test_gradio_serves_uploads_only(server: Server, result: str, path: str) -> N
         status, _, body = ask(server, f"/gradio_api/file={form}")
         assert status in (400, 403, 404), body
         assert b"secret" not in body
+
+
+Tell: TypeAlias = Callable[[str, object], tuple[int, bytes]]
+
+
+@pytest.fixture(scope="module")
+def tell(server: Server) -> Tell:
+    """Tells the page's form, as a tab does, what one of its inputs holds; the answer is that of its plan."""
+    config = json.loads(ask(server, "/config")[2])
+    components = {item["id"]: item["props"] for item in config["components"]}
+    listener = next(item for item in config["dependencies"] if item["api_name"] == "_check")
+
+    def told(name: str, value: object) -> tuple[int, bytes]:
+        data = [
+            value if components[key].get("elem_id") == name else components[key].get("value")
+            for key in listener["inputs"]
+        ]
+        body = json.dumps({"data": data, "fn_index": listener["id"], "session_hash": "a"}).encode()
+        kind = {"Content-Type": "application/json"}
+        status, _, answer = ask(server, "/gradio_api/run/predict", method="POST", headers=kind, body=body)
+        return status, answer
+
+    return told
+
+
+@pytest.fixture
+def sent(server: Server) -> str:
+    """A picture that somebody sent: its place."""
+    headers, body = multipart("sent.png", b"\x89PNG")
+    return (
+        ask(server, "/gradio_api/upload", method="POST", headers=headers, body=body)[2].decode().strip('[]"')
+    )
+
+
+META = {"_type": "gradio.FileData"}
+
+
+@pytest.mark.parametrize("name", ["image", "ref_images", "src_video"])
+@pytest.mark.parametrize("path", [*PATHS, "uploads/sent.png", "data:image/png;base64,AAAA", "a\0b", 7, None])
+def test_a_request_names_uploads_only(
+    server: Server, result: str, name: str, path: object, tell: Tell
+) -> None:
+    """What a tab says of its inputs is not a way to a file of the machine, or to another host."""
+    if isinstance(path, str):
+        path = path.format(out=server.output, model=server.model)
+    before = sorted((server.output / "uploads").rglob("*")), server.connections.read_text()
+    for file in ({"path": path, "meta": META}, {"path": path}, {"path": path, "meta": META, "url": path}):
+        status, said = tell(name, [file] if name == "ref_images" else file)
+        assert (status, b"was not sent to this page" in said) == (403, True), said
+    assert before == (sorted((server.output / "uploads").rglob("*")), server.connections.read_text())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/x", "data:image/png;base64,AAAA", "/gradio_api/file=/etc/passwd", 7]
+)
+def test_an_upload_is_not_said_to_be_elsewhere(sent: str, url: object, tell: Tell) -> None:
+    assert tell("image", {"path": sent, "meta": META, "url": url})[0] == 403
+
+
+def test_what_was_sent_arrives(server: Server, sent: str, tell: Tell) -> None:
+    for url in (None, f"{server.url}gradio_api/file={sent}", f"/gradio_api/file={quote(sent)}"):
+        status, said = tell("image", {"path": sent, "meta": META, "url": url})
+        assert status == 200, said
+        assert b"Plan:" in said, said
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"path": "/etc/passwd"'])
+def test_what_is_no_request_is_refused(server: Server, body: bytes) -> None:
+    kind = {"Content-Type": "application/json"}
+    for path in ("/gradio_api/run/predict", "/gradio_api/queue/join"):
+        assert ask(server, path, method="POST", headers=kind, body=body)[0] == 403
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from attrs import frozen
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
+from lightx2v_gradio.posted import FILE, Message, Receive, again, objection, whole
 from lightx2v_gradio.results import served, uploaded
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -38,7 +37,9 @@ _OPEN = re.compile(
     r"|gradio_api/(?:queue/join|queue/data|heartbeat/\w+|upload|upload_progress|startup-events|theme\.css|reset/?|cancel"
     r"|info/?|run/\w+|custom_component/[\w./-]+|file=.+))"
 )
-_FILE, _UPLOAD, _RESULT = "/gradio_api/file=", "/gradio_api/upload", "/results/"
+_UPLOAD, _RESULT = "/gradio_api/upload", "/results/"
+#: where values of the page's components arrive, files among them
+_SAID = re.compile(r"/gradio_api/(?:run/\w+|queue/join)")
 #: nothing of another host is loaded, shown or called, and no other page may hold this one
 _POLICY = "; ".join(
     (
@@ -106,8 +107,21 @@ class Door:
             await answer(scope, receive, polite)
             return
         scope["headers"] = _with_session(scope["headers"], session)
-        limit = self._rules.upload if scope["path"] == _UPLOAD else _MOST_SAID
-        await self._app(scope, _limited(receive, limit), polite)
+        limited = _limited(receive, self._rules.upload if scope["path"] == _UPLOAD else _MOST_SAID)
+        if _SAID.fullmatch(scope["path"]):
+            body = await whole(limited)
+            if refused := self._objection(body):
+                await refused(scope, receive, polite)
+                return
+            limited = again(body or b"", limited)
+        await self._app(scope, limited, polite)
+
+    def _objection(self, body: bytes | None) -> Response | None:
+        """The answer to a request that names a file which was not sent, or that did not arrive."""
+        if body is None:
+            return _no(413, "that broke off, or is too much")
+        why = objection(body, self._rules.output)
+        return None if why is None else _no(403, why)
 
     def _answer(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:
         """What is answered here: refusals, results, and the address that a token leads to."""
@@ -123,10 +137,10 @@ class Door:
             return _no(403, "another page may not do this")
         if path.startswith(_RESULT):
             return self._result(path[len(_RESULT) :], scope)
-        if not _OPEN.fullmatch(path) or (".." in path.split("/") and not path.startswith(_FILE)):
+        if not _OPEN.fullmatch(path) or (".." in path.split("/") and not path.startswith(FILE)):
             return _no(404, "there is nothing here")
-        if path.startswith(_FILE):
-            return self._upload(path[len(_FILE) :])
+        if path.startswith(FILE):
+            return self._upload(path[len(FILE) :])
         return self._too_much(path, headers)
 
     def _stranger(self, scope: Scope, headers: Mapping[str, str]) -> Response | None:

@@ -48,7 +48,10 @@ class Layout:
     absent: gr.HTML
     lora_note: gr.HTML
     forecast: gr.HTML
+    #: what is wrong with the form, and with what was asked for with a button: each has its own place, so that the one
+    #: does not wipe out the other, whichever answer comes first
     problem: gr.HTML
+    refused: gr.HTML
     generate: gr.Button
     again: gr.Button
     #: the id of the job that is shown, and what of it was shown last
@@ -70,7 +73,7 @@ class Layout:
         """What a new offer changes."""
         return [
             *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.lora_note,
-            self.forecast, self.problem, self.job, self.seen, self.timer,
+            self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
         ]  # fmt: skip
 
     @property
@@ -134,6 +137,7 @@ def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[
         form["seed"] = _number(shown["seed"], "Seed", "seed", info="the same seed makes the same video")
         form["random_seed"] = gr.Checkbox(True, label="A random seed each time", elem_id="random_seed")
     parts["problem"] = gr.HTML("", elem_id="problem")
+    parts["refused"] = gr.HTML("", elem_id="refused")
     parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     parts["forecast"] = gr.HTML(panels.forecast(first.plan), elem_id="forecast")
     _advanced(form, shown, parts, first)

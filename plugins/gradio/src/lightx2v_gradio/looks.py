@@ -54,8 +54,8 @@ CSS = """
 .lx-numbers > .form { align-items: end; background: var(--block-background-fill); }
 .lx-numbers:not(:has(.block)), .lx-lora:not(:has(.block)) { display: none; }
 input[role=combobox] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
-#problem:not(:has(*[role])), #jobs:not(:has(p)), #preview:not(:has(img)), #result:not(:has(a)), #results:not(:has(li)),
-#lora_note:not(:has(p, li)) { display: none; }
+#problem:not(:has(*[role])), #refused:not(:has(*[role])), #jobs:not(:has(p)), #preview:not(:has(img)),
+#result:not(:has(a)), #results:not(:has(li)), #lora_note:not(:has(p, li)) { display: none; }
 @media (max-width: 640px) {
   .gradio-container > .main, .lx-card { padding: .6rem !important; }
 }
@@ -69,9 +69,9 @@ SHOW_IN_ADDRESS = """(id) => {
     window.history.replaceState(null, '', address);
 }"""
 #: where the form fills the window, as on a telephone, what was asked for would be below it
-TO_THE_VIDEO = """(problem) => {
+TO_THE_VIDEO = """(problem, refused) => {
     const status = document.querySelector('#status');
-    if (problem || !status || status.getBoundingClientRect().top < window.innerHeight - 80) { return; }
+    if (problem || refused || !status || status.getBoundingClientRect().top < window.innerHeight - 80) { return; }
     const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
     status.scrollIntoView({block: 'start', behavior: still ? 'instant' : 'smooth'});
 }"""

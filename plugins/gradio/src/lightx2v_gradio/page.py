@@ -15,7 +15,7 @@ from attrs import evolve
 from lightx2v_core.api import LightX2VError, PluginSet
 from lightx2v_gradio import panels
 from lightx2v_gradio.door import session_of
-from lightx2v_gradio.form import FREE, Field, fields, left_out, read
+from lightx2v_gradio.form import FREE, INPUTS, Field, fields, left_out, read
 from lightx2v_gradio.jobs import Queue, View, newest
 from lightx2v_gradio.layout import Layout, build
 from lightx2v_gradio.looks import SHOW_IN_ADDRESS, TO_THE_VIDEO
@@ -73,13 +73,13 @@ class Page:
         quick: dict[str, Any] = {**slow, "show_progress": "hidden"}
         everything = [*form.values()]
         with at.blocks:
-            at.blocks.load(self._enter, [at.place], at.all_outputs, **quick)
+            at.blocks.load(self._enter, None, at.all_outputs, **quick)
             gr.on(
                 [at.open.click, at.folder.submit],
                 self._open,
                 [at.place, at.folder],
                 at.all_outputs,
-                queue=False,
+                **slow,
             )
             at.task.input(self._change_task, [at.place, at.task], at.all_outputs, **slow)
             form["size"].change(self._free_size, [form["size"]], [form["width"], form["height"]], **quick)
@@ -96,9 +96,11 @@ class Page:
                 [at.generate.click, form["prompt"].submit],
                 self._submit,
                 {at.place, *everything},
-                [at.job, at.problem, at.seen, at.timer, at.status],
+                [at.job, at.forecast, at.problem, at.refused, at.seen, at.timer, at.status],
                 **quick,
-            ).then(fn=None, inputs=[at.problem], js=TO_THE_VIDEO, **slow)
+            ).then(fn=None, inputs=[at.problem, at.refused], js=TO_THE_VIDEO, **slow)
+            answered = [form["prompt"].input, *(form[name].upload for name in INPUTS)]
+            gr.on(answered, fn=None, outputs=[at.refused], js="() => ''", **slow)
             gr.on([at.timer.tick, at.job.change], self._poll, [at.job, at.seen], at.job_outputs,
                   trigger_mode="always_last", **quick)  # fmt: skip
             at.job.change(fn=None, inputs=[at.job], js=SHOW_IN_ADDRESS, **slow)
@@ -109,34 +111,36 @@ class Page:
 
     # what the listeners do
 
-    def _enter(self, place: Place, request: gr.Request) -> Updates:
+    def _enter(self, request: gr.Request) -> Updates:
         """A tab was opened or loaded again: it shows its job, or the session's newest one."""
         session = session_of(request.headers)
         asked = request.query_params.get("job")
         view = self._queue.view(session, asked) or newest(self._queue.views(session))
-        settings = Settings(prompt="")
-        if view is not None and not view.ended:
-            place, settings = view.order.offer.place, view.order.settings
-        return {
-            **self._shown(self._offers.known(place), settings),
+        entered: Updates = {
             self.layout.job: "" if view is None else view.id,
             self.layout.seen: "",
             self.layout.timer: gr.update(active=True),
         }
+        if view is None or view.ended:
+            # somebody may be using the form already; but Gradio makes a 0 of a number that starts empty
+            shown = fields(self._first, Settings(), self.layout.room)
+            empty = {name: item for name, item in shown.items() if item.value is None}
+            return {**{self.layout.form[name]: updated(item) for name, item in empty.items()}, **entered}
+        return {**self._shown(self._offers.known(view.order.offer.place), view.order.settings), **entered}
 
     def _open(self, place: Place, folder: str) -> Updates:
         """Somebody named a folder."""
         try:
             found = self._offers.look(evolve(place, folder=folder.strip(), task=None))
         except LightX2VError as exc:
-            return {self.layout.problem: panels.problem(self._said(exc))}
+            return {self.layout.refused: panels.problem(self._said(exc))}
         return self._shown(found, Settings())
 
     def _change_task(self, place: Place, task: str) -> Updates:
         try:
             found = self._offers.look(evolve(place, task=task))
         except LightX2VError as exc:
-            return {self.layout.problem: panels.problem(self._said(exc))}
+            return {self.layout.refused: panels.problem(self._said(exc))}
         return self._shown(found, Settings())
 
     def _shown(self, found: Offer, settings: Settings) -> Updates:
@@ -155,9 +159,18 @@ class Page:
             at.model: panels.model(found),
             at.absent: panels.absent(found, out),
             at.lora_note: panels.loras(found, out),
-            at.forecast: panels.forecast(found.plan),
-            at.problem: "",
+            at.refused: "",
+            **self._forecast(found, settings),
         }
+
+    def _forecast(self, found: Offer, settings: Settings) -> Updates:
+        """What settings would do, or what is wrong with them."""
+        at = self.layout
+        try:
+            plan = planned(settings, found, self._plugins)
+        except LightX2VError as exc:
+            return {at.forecast: "", at.problem: panels.problem(self._said(exc))}
+        return {at.forecast: panels.forecast(plan), at.problem: ""}
 
     @staticmethod
     def _free_size(size: str) -> tuple[Any, Any]:
@@ -165,14 +178,13 @@ class Page:
         return gr.update(visible=free), gr.update(visible=free)
 
     def _check(self, data: Mapping[Any, Any]) -> Updates:
-        """What the choices would do, or what is wrong with them."""
+        """Somebody chose something."""
         at = self.layout
         try:
             found = self._offers.known(data[at.place])
-            plan = planned(read(self._values(data), found), found, self._plugins)
+            return self._forecast(found, read(self._values(data), found))
         except LightX2VError as exc:
             return {at.forecast: "", at.problem: panels.problem(self._said(exc))}
-        return {at.forecast: panels.forecast(plan), at.problem: ""}
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> Updates:
         """Put a video into the queue; it is planned first, so that what is wrong is said at once."""
@@ -185,11 +197,14 @@ class Page:
             planned(settings, found, self._plugins, ready=True)
             job = self._queue.submit(session_of(request.headers), Order(offer=found, settings=settings))
         except LightX2VError as exc:
-            return {at.problem: panels.problem(self._said(exc))}
+            form = self._check(data)
+            # what is wrong with the form stands there already, above the button
+            return {**form, at.refused: "" if form[at.problem] else panels.problem(self._said(exc))}
         view = self._queue.view(session_of(request.headers), job)
         return {
             at.job: job,
             at.problem: "",
+            at.refused: "",
             at.seen: "",
             at.timer: gr.update(active=True),
             at.status: panels.status(view, time.monotonic()),

@@ -48,7 +48,7 @@ class Tab:
             except StaleElementReferenceException:
                 pass
             time.sleep(0.1)
-        state = {name: self.text(f"#{name}") for name in ("status", "problem", "forecast")}
+        state = {name: self.text(f"#{name}") for name in ("status", "problem", "refused", "forecast")}
         raise AssertionError(f"it never happened: {state}\n{self.server.log.read_text()[-2000:]}")
 
     def find(self, selector: str) -> Any:
@@ -126,7 +126,10 @@ class Tab:
         ).partition("job=")[2]
 
     def problem(self, words: str) -> str:
-        return str(self.until(lambda: words in (said := self.text("#problem")) and said))
+        """What is said of the form or of the button that was pressed; one message, not two."""
+        return str(
+            self.until(lambda: words in (said := self.text("#problem") + self.text("#refused")) and said)
+        )
 
     def attribute(self, selector: str, name: str) -> str:
         """An attribute of what is shown; empty when it has none or is not there."""

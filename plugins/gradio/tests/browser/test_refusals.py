@@ -17,10 +17,12 @@ pytestmark = pytest.mark.slow
 
 def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_path: Path) -> None:
     tab.generate(" ")
-    tab.problem("there is no prompt; say what the video shows")
+    assert tab.problem("there is no prompt") == "there is no prompt; say what the video shows"
+    tab.write("#prompt textarea", "a fox")
+    tab.until(lambda: not tab.text("#refused"))
     tab.choose("size", "another size")
     tab.number("width", 250)
-    said = tab.problem("width must be divisible by 16")
+    said = tab.problem("instead of 250")  # while it is typed, of 2 and of 25
     assert said == "wan2.1-t2v-164k: width must be divisible by 16: instead of 250 use 240 or 256"
     tab.number("width", 64)
     tab.until(lambda: not tab.text("#problem"))
@@ -46,6 +48,16 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     tab.write("#prompt textarea", "it runs")
     tab.click("#generate")
     assert "is no image that can be read" in tab.problem("broken.png")
+
+    # more than can be sent at once never leaves the browser
+    large = tmp_path / "large.png"
+    large.write_bytes(b"\x89PNG" + bytes(4_000_000))
+    tab.click("#image [aria-label=Clear], #image [aria-label='Remove Image'], #image [title=Clear]")
+    upload = tab.until(lambda: tab.driver.find_elements(By.CSS_SELECTOR, "#image input[type=file]"))[0]
+    upload.send_keys(str(large))
+    said = tab.until(lambda: tab.text(".toast-body"))
+    assert "exceed the maximum allowed size" in said
+    assert '"large.png"' in said
 
     # none of it became a video
     tab.open()
