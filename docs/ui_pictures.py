@@ -1,4 +1,4 @@
-"""The pictures of docs/ui.md: ``python docs/ui_pictures.py PROMPT [options of lightx2v-core ui]``.
+"""The pictures of docs/ui.md: ``python docs/ui_pictures.py PROMPT... -- [options of lightx2v-core ui]``.
 
 Starts the page, uses it in a headless Chromium, and writes docs/pictures/ui-*.png. Needs
 lightx2v-gradio[page], selenium, chromium and chromedriver.
@@ -32,7 +32,7 @@ FLAGS = (
 LARGEST = 150_000
 
 
-def main(prompt: str, *options: str) -> None:
+def main(prompts: tuple[str, ...], options: tuple[str, ...]) -> None:
     """Take every picture."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def main(prompt: str, *options: str) -> None:
             driver = webdriver.Chrome(options=chrome, service=Service("/usr/bin/chromedriver"))
             driver.set_page_load_timeout(600)
             try:
-                take_all(driver, url, prompt)
+                take_all(driver, url, prompts)
             finally:
                 driver.quit()
         finally:
@@ -59,39 +59,60 @@ def main(prompt: str, *options: str) -> None:
             process.wait(60)
 
 
-def take_all(driver: Any, url: str, prompt: str) -> None:
+def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
     """The states of the page: before, wrong, at work, done; on wide screens and on telephones, in light and dark."""
     window(driver, 1600, 900, "light")
     driver.get(url)
     until(lambda: "Plan:" in text(driver, "#forecast"))
-    shown(driver, "#prompt textarea").send_keys(prompt)
+    own = attribute(driver, "#size input", "value")
+    write(driver, "#prompt textarea", prompts[0])
     take(driver, "ui-start")
     window(driver, 400, 860, "light")
     choose(driver, "size", "another size")
-    number(driver, "width", 250)
-    number(driver, "height", 160)
+    write(driver, "#width input", 250)
+    write(driver, "#height input", 160)
     until(lambda: "must be divisible" in text(driver, "#problem"))
     to(driver, "#prompt")
     take(driver, "ui-wrong")
     window(driver, 1600, 900, "light")
-    choose(driver, "size", "×")  # the first one, which is the model's own
+    choose(driver, "size", own)
     until(lambda: not text(driver, "#problem"))
+    shown(driver, "#random_seed input").click()
+    write(driver, "#seed input", 1)
+    for prompt in prompts:
+        ask(driver, prompt)
+        until(lambda: "Done in" in text(driver, "#status") and playing(driver))
+    write(driver, "#seed input", 2)
     fold(driver, "Sampling")
-    number(driver, "steps", 60)
+    until(lambda: shown(driver, "#steps input"))
+    write(driver, "#steps input", 400)
     fold(driver, "Sampling")
-    for _ in range(2):
-        shown(driver, "#generate").click()
-        until(lambda: shown(driver, "#preview img") and "of 60 steps" in text(driver, "#status"))
-        until(lambda: int(attribute(driver, "#status [role=progressbar]", "aria-valuenow") or 0) > 40)
+    for prompt in prompts[:2]:
+        ask(driver, prompt)
+    until(lambda: shown(driver, "#jobs [data-job]"))
+    shown(driver, "#jobs [data-job]").click()
+    until(lambda: int(attribute(driver, "#status [role=progressbar]", "aria-valuenow") or 0) > 40)
+    until(lambda: shown(driver, "#preview img"))
     to(driver, "body")
     take(driver, "ui-working")
-    until(lambda: "Done in" in text(driver, "#status") and playing(driver))
+    until(lambda: "Done in" in text(driver, "#status") and not shown(driver, "#jobs [data-job]"))
+    first = driver.find_elements(By.CSS_SELECTOR, "#results [data-job]")[-1].get_attribute("data-job")
     for width, scheme, name in ((1600, "dark", "ui-done"), (400, "dark", "ui-phone")):
-        window(driver, width, 900, scheme)
-        driver.get(url)
+        window(driver, width, 1300 if width == 1600 else 900, scheme)
+        driver.get(f"{url}?job={first}")
         until(lambda: playing(driver))
+        shown(driver, "#reuse").click()
+        until(lambda: attribute(driver, "#prompt textarea", "value") == prompts[0])
         to(driver, "body" if width == 1600 else "#status")
         take(driver, name)
+
+
+def ask(driver: Any, prompt: str) -> None:
+    """Ask for a video, and wait until the page shows that one."""
+    before = driver.current_url
+    write(driver, "#prompt textarea", prompt)
+    shown(driver, "#generate").click()
+    until(lambda: driver.current_url != before)
 
 
 def window(driver: Any, width: int, height: int, scheme: str) -> None:
@@ -143,8 +164,8 @@ def to(driver: Any, selector: str) -> None:
     )
 
 
-def number(driver: Any, name: str, value: int) -> None:
-    item = until(lambda: shown(driver, f"#{name} input"))
+def write(driver: Any, selector: str, value: object) -> None:
+    item = until(lambda: shown(driver, selector))
     item.send_keys(Keys.CONTROL, "a")
     item.send_keys(str(value), Keys.TAB)
 
@@ -182,4 +203,6 @@ def take(driver: Any, name: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    main(*sys.argv[1:])
+    said = sys.argv[1:]
+    middle = said.index("--") if "--" in said else len(said)
+    main(tuple(said[:middle]), tuple(said[middle + 1 :]))

@@ -180,6 +180,14 @@ def test_presets_say_what_they_are(found: Offer) -> None:
     assert fields(found, Settings(width=64, height=64), ROOM)["size"].value == FREE
 
 
+def test_a_checkpoint_with_a_size_of_its_own_is_offered_in_no_other(found: Offer) -> None:
+    assert "832x480" in [key for _label, key in fields(found, Settings(), ROOM)["size"].choices]
+    origins = {**found.plan.origins, "size": "checkpoint mini"}
+    own = evolve(found, plan=evolve(found.plan, origins=origins))
+    now = f"{found.plan.request.width}x{found.plan.request.height}"
+    assert [key for _label, key in fields(own, Settings(), ROOM)["size"].choices] == [now, FREE]
+
+
 def test_nothing_is_left_out_silently(found: Offer) -> None:
     """A page has room for all that it was started with, and says what of another folder it has none for."""
     files = tuple(

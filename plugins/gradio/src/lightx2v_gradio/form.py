@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lightx2v_core.api import RequestError
+from lightx2v_core.api import Plan, RequestError
 from lightx2v_gradio.offer import Offer, Option, part_label
 from lightx2v_gradio.settings import Settings, real, whole
 
@@ -175,7 +175,7 @@ def _input_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
 def _size_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
     plan, rules = offer.plan, offer.plan.sizes
     default = (plan.request.width, plan.request.height)
-    presets = list(dict.fromkeys([default, *rules.presets]))
+    presets = _presets(plan)
     now = (settings.width or default[0], settings.height or default[1])
     free = now not in presets
     shaped = [
@@ -198,6 +198,14 @@ def _size_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
             info=_frames_info(offer),
         ),
     }
+
+
+def _presets(plan: Plan) -> list[tuple[int, int]]:
+    """The size that is made when nothing is said, then the official ones; but a checkpoint that comes with a size of
+    its own was trained on that one."""
+    own = (plan.request.width, plan.request.height)
+    its_own = plan.origins.get("size", "").startswith("checkpoint ")
+    return [own] if its_own else list(dict.fromkeys([own, *plan.sizes.presets]))
 
 
 def _text(size: tuple[int, int]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +77,14 @@ def visit(driver: Any) -> Iterator[Callable[[Server], Tab]]:
 
 def tidy(tab: Tab) -> None:
     """Cancel what a test that failed has left at work, so that the next one does not wait for it."""
+    from selenium.common.exceptions import WebDriverException
+
     tab.here()
-    while (cancel := tab.find("#cancel")) or tab.find("#jobs [data-job]"):
-        tab.click("#cancel" if cancel else "#jobs [data-job]")
-        tab.until(lambda cancel=cancel: bool(tab.find("#cancel")) != bool(cancel))
+    end = time.monotonic() + 60
+    while (button := tab.find("#cancel") or tab.find("#jobs [data-job]")) and time.monotonic() < end:
+        with contextlib.suppress(WebDriverException):  # it ended by itself just now
+            button.click()
+        time.sleep(0.5)
 
 
 @pytest.fixture

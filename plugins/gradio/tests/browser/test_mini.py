@@ -71,6 +71,7 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     it again, and in eight bits."""
     wanted = ("red", "circle", "right", "blue")
     tab = visit(trained)
+    assert tab.attribute("#size input", "value") == "48 × 48, square"
     tab.click("#random_seed input")
     tab.number("seed", SEED)
     plain = made(tab, trained)

@@ -106,6 +106,8 @@ def test_two_tabs_at_once(tab: Tab, server: Server) -> None:
     first = tab.job()
     tab.driver.switch_to.new_window("tab")
     other = Tab(tab.driver, server).open()
+    # it shows what is at work, with its settings
+    other.until(lambda: other.attribute("#prompt textarea", "value") == "the first tab")
     other.generate("the second tab", steps=3, frames=5)
     second = other.until(lambda: other.job() != first and other.job())
     other.status("Waiting: one video is made before yours")
