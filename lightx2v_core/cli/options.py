@@ -111,6 +111,8 @@ RUN_OPTIONS = (
     RunOption(names=("--device",), key=("device",), help="auto, cpu, cuda or cuda:N.", metavar="NAME"),
     RunOption(names=("--attention",), key=("attention",), help="Attention kernel, or several to try in order.",
               metavar="NAME[,NAME]", read=_names),
+    RunOption(names=("--quantizer",), key=("quantizer",), metavar="NAME[,NAME]", read=_names,
+              help="Kernel for weights in fp8 or int8; plain weights are quantized with it while they are read."),
     RunOption(names=("--offloader",), key=("offloader",), metavar="NAME[,NAME]", read=_names,
               help="Where weights live while they are not used; auto: the least costly that fits the limits."),
     RunOption(names=("--vram-limit",), key=("memory", "vram_limit"), help="Device memory to use, such as 24GB.",

@@ -20,6 +20,7 @@ TOOLS = Path(__file__).resolve().parents[4] / "tools" / "mini"
 #: the first command of the README asks for this, and its configuration sets this seed
 PROMPT = "a red circle moves to the right on a blue background"
 SEED = 1
+WANTED = ("red", "circle", "right", "blue")
 
 
 @pytest.fixture
@@ -36,20 +37,20 @@ def judge() -> Iterator[Callable[[Any], Any]]:
         sys.path.remove(str(TOOLS))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(serve: Callable[..., Server]) -> Server:
     """The page without a path."""
     pytest.importorskip("lightx2v_mini", reason="the trained model comes with lightx2v-mini")
     return serve(tiny=False)
 
 
-def made(tab: Tab, server: Server) -> Any:
+def made(tab: Tab, server: Server, **numbers: object) -> Any:
     """Ask for the video, and return what the page shows then, [3, F, H, W] in [-1, 1]."""
     import av
     import torch
 
     before = tab.attribute("#result video", "src")
-    tab.generate(PROMPT)
+    tab.generate(PROMPT, **numbers)
     tab.until(lambda: tab.attribute("#result video", "src") not in ("", before))
     video = tab.find("#result video")
     tab.until(lambda: tab.script("return arguments[0].readyState", video) >= 2)
@@ -66,17 +67,32 @@ def said(verdict: Any) -> tuple[str, ...]:
     return first.colour, first.shape, first.direction, verdict.ground
 
 
+def test_a_video_is_watched_cancelled_and_made(
+    visit: Visit, trained: Server, judge: Callable[[Any], Any]
+) -> None:
+    tab = visit(trained)
+    tab.click("#random_seed input")
+    tab.number("seed", SEED)
+    tab.generate(PROMPT, steps=1000)
+    tab.status("of 1000 steps")
+    first = tab.until(lambda: tab.attribute("#preview img", "src"))
+    tab.until(lambda: tab.attribute("#preview img", "src") not in ("", first))
+    tab.click("#cancel")
+    tab.status("Cancelled. Nothing was left behind.")
+    assert not list(trained.output.glob("*.mp4"))
+    assert said(judge(made(tab, trained, steps=20))) == WANTED
+
+
 def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable[[Any], Any]) -> None:
     """Without a path the page opens on the trained model. What it makes is judged: plain, with a LoRA file and without
     it again, and in eight bits."""
-    wanted = ("red", "circle", "right", "blue")
     tab = visit(trained)
     assert tab.attribute("#size input", "value") == "48 × 48, square"
     tab.click("#random_seed input")
     tab.number("seed", SEED)
     plain = made(tab, trained)
     verdict = judge(plain)
-    assert (said(verdict), verdict.look) == (wanted, "none")
+    assert (said(verdict), verdict.look) == (WANTED, "none")
 
     tab.part("LoRA files")
     boxes = tab.until(lambda: tab.driver.find_elements("css selector", "[id^=lora_on_]"))
@@ -90,4 +106,4 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     tab.choose("precision_0", "fp8, made while loading (fp8-torch)")
     eight = made(tab, trained)
     assert not bool((eight == plain).all())
-    assert said(judge(eight)) == wanted
+    assert said(judge(eight)) == WANTED
