@@ -79,6 +79,8 @@ class Reading:
     """The keys that are given, by their newest names, and what was made of them so far."""
 
     facts: dict[str, Given] = field(factory=dict)
+    #: other keys of the same layer that say the same, by that name
+    agreeing: dict[str, list[Given]] = field(factory=dict)
     said: list[Said] = field(factory=list)
     warnings: list[str] = field(factory=list)
     errors: list[str] = field(factory=list)
@@ -87,15 +89,22 @@ class Reading:
         """The value of a key, None when it is not given."""
         return self.facts[name].value if name in self.facts else None
 
+    def keys(self, *names: str) -> tuple[Given, ...]:
+        """Everything that was given under these names; they need not be there."""
+        return tuple(
+            key
+            for name in names
+            if name in self.facts
+            for key in (*self.agreeing.get(name, ()), self.facts[name])
+        )
+
     def say(self, path: str | tuple[str, ...], value: Any, *names: str, soft: bool = False) -> None:
         """``path`` is ``value`` because of the keys called ``names``, as far as they are given."""
-        keys = tuple(self.facts[name] for name in names if name in self.facts)
         parts = tuple(path.split(".")) if isinstance(path, str) else path
-        self.said.append(Said(path=parts, value=value, keys=keys, soft=soft))
+        self.said.append(Said(path=parts, value=value, keys=self.keys(*names), soft=soft))
 
     def warn(self, name: str, text: str) -> None:
-        given = self.facts[name]
-        self.warnings.append(f"{given.origin}: {text}")
+        self.warnings.append(f"{origin(self.keys(name))}: {text}")
 
     def refuse(self, name: str, text: str) -> None:
         given = self.facts[name]
@@ -117,11 +126,11 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     for name, item in list(reading.facts.items()):
         key = LEGACY[name]
         if key.read is not None:
-            _read(reading, item, key)
+            _read(reading, name, key)
         elif key.refused and not _is_harmless(item.value, key):
             reading.refuse(name, f"{_short(item.value)} is refused: {key.refused}")
         elif key.ignored:
-            ignored.setdefault(key.ignored, []).append(item)
+            ignored.setdefault(key.ignored, []).extend(reading.keys(name))
     if not reading.errors:
         for group in groups:
             group(reading)
@@ -146,6 +155,8 @@ def _admit(reading: Reading, item: Given, key: LegacyKey) -> None:
     if other is not None and other.layer == item.layer and other.value != item.value:
         reading.errors.append(contradiction(other, item))
     if other is None or item.layer >= other.layer:
+        agrees = other is not None and other.layer == item.layer and other.value == item.value
+        reading.agreeing[name] = [*reading.agreeing.get(name, ()), other] if other and agrees else []
         reading.facts[name] = item
 
 
@@ -187,16 +198,16 @@ def _expand_mm_config(reading: Reading) -> None:
             _admit(reading, evolve(config, name=by, value=value), LegacyKey(same_as=name))
 
 
-def _read(reading: Reading, item: Given, key: LegacyKey) -> None:
+def _read(reading: Reading, name: str, key: LegacyKey) -> None:
     """A key that is translated alone."""
     assert key.read is not None
     try:
-        value = key.read(item.value)
+        value = key.read(reading.value(name))
     except ValueError as exc:
-        reading.refuse(key.same_as or item.name, str(exc))
+        reading.refuse(name, str(exc))
         return
     for path in key.to:
-        reading.said.append(Said(path=tuple(path.split(".")), value=value, keys=(item,)))
+        reading.said.append(Said(path=tuple(path.split(".")), value=value, keys=reading.keys(name)))
 
 
 def _is_harmless(value: Any, key: LegacyKey) -> bool:

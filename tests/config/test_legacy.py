@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.config import jsonc
@@ -153,7 +153,15 @@ some_keys = st.lists(st.sampled_from(sorted(VALUES)), unique=True, max_size=25).
 )
 
 
+#: two keys that say the same are both said to be where it comes from
+TWICE = {
+    "dit_quantized": True,
+    "mm_config": {"mm_type": "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Sgl", "weight_auto_quant": True},
+}
+
+
 @given(data=some_keys)
+@example(data=TWICE)
 @settings(max_examples=200, deadline=None)
 def test_no_key_vanishes_among_others(data: dict[str, Any]) -> None:
     keys = {name: Given(name=name, value=value, source="x", place="x") for name, value in data.items()}
