@@ -8,12 +8,13 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from lightx2v_core.checkpoint.components import locate
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.formats import format_problems
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
-from lightx2v_core.checkpoint.shards import check_index, merged, weight_sets
+from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
 from lightx2v_core.embedded import place_of
-from lightx2v_core.errors import CheckpointError, RequestError
+from lightx2v_core.errors import CheckpointError, RequestError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.recognise import read_header
 from lightx2v_core.registry import Registry
@@ -50,15 +51,18 @@ def find(source: str | Path, registry: Registry, component: str | None = None) -
         raise RequestError(f"source {short(str(source))} does not exist{near(path)}")
     found = [_file(path, registry)] if path.is_file() else _folder(path, registry)
     if component is not None:
-        found = [
+        own = [
             item for item in found if item.part is not None and component in (item.part.name, item.part.group)
         ]
+        found = own or (_below(path, component, registry) if path.is_dir() else [])
         if not found:
-            raise RequestError(f"{path} holds no {component!r}")
+            raise RequestError(_no_component(path, component, registry))
     if not found:
-        raise RequestError(f"{path} holds no weight files; give a file, or the folder that holds them")
+        raise RequestError(_no_weights(path, registry))
     if len(found) > 1:
-        lines = "\n".join(f"  {item.files[0].name}: {item.spec.summary}" for item in found)
+        lines = "\n".join(
+            f"  {item.files[0].relative_to(path).as_posix()}: {item.spec.summary}" for item in found
+        )
         raise RequestError(
             f"{path} holds {len(found)} networks; give one of the files, or --component:\n{lines}"
         )
@@ -72,35 +76,77 @@ def _file(path: Path, registry: Registry) -> Subject:
 
 
 def _folder(folder: Path, registry: Registry) -> list[Subject]:
-    suffixes = [
-        suffix
-        for item in registry.candidates("weight_loader")
-        if isinstance(item.spec, WeightLoaderSpec)
-        for suffix in item.spec.suffixes
-    ]
     found = []
-    for suffix in sorted(set(suffixes)):
+    for suffix in _suffixes(registry):
         sets, broken = weight_sets(folder, f"*{suffix}", "network")
         if broken:
             raise CheckpointError(f"{folder}: {broken[0][1]}")
         for item in sets:
-            header = merged([read_header(registry, path) for path in item.files])
-            if item.index is not None:
-                check_index(item.index, header)
-            found.append(_subject(item.files, header, registry))
+            found.append(_located(item, registry))
     return found
+
+
+def _below(folder: Path, component: str, registry: Registry) -> list[Subject]:
+    """A component in the folders of a model, such as one of two experts, by the rules that a run finds it with."""
+    found: dict[tuple[Path, ...], Located] = {}
+    for part in _parts(registry):
+        if component in (part.name, part.group):
+            located = locate(part, folder, None, lambda path: read_header(registry, path))
+            if located is not None:
+                found.setdefault(located.files, located)
+    return [_located(item, registry) for item in found.values()]
+
+
+def _located(item: Located, registry: Registry) -> Subject:
+    header = merged([read_header(registry, path) for path in item.files])
+    if item.index is not None:
+        check_index(item.index, header)
+    return _subject(item.files, header, registry)
+
+
+def _no_weights(folder: Path, registry: Registry) -> str:
+    """What to say of a folder without weights of its own."""
+    suffixes = tuple(_suffixes(registry))
+    inside = sorted({file.parent.name for file in folder.glob("*/*") if file.name.endswith(suffixes)})
+    if not inside:
+        return f"{folder} holds no weight files; give a file, or the folder that holds them"
+    return (
+        f"{folder} holds no weight files itself, but its folders do ({', '.join(inside)}); give one of them, or say "
+        "which component with --component"
+    )
+
+
+def _no_component(folder: Path, component: str, registry: Registry) -> str:
+    """What to say when no rule finds a component."""
+    names = sorted({name for part in _parts(registry) for name in (part.name, part.group or part.name)})
+    if not names:
+        return f"{folder} holds no {component!r}: no model is installed that could say what it is"
+    meant = "" if component in names else suggestion(component, names)
+    return f"{folder} holds no {component!r}{meant}; the installed models have {', '.join(names)}"
+
+
+def _parts(registry: Registry) -> list[ComponentSpec]:
+    """The components of all models."""
+    specs: list[Any] = [item.spec for item in registry.candidates("model")]
+    assert all(isinstance(spec, ModelSpec) for spec in specs)
+    return [part for spec in specs for part in spec.components]
+
+
+def _suffixes(registry: Registry) -> list[str]:
+    """How weight files end."""
+    specs = [item.spec for item in registry.candidates("weight_loader")]
+    return sorted(
+        {suffix for spec in specs if isinstance(spec, WeightLoaderSpec) for suffix in spec.suffixes}
+    )
 
 
 def _subject(files: Sequence[Path], stored: Header, registry: Registry) -> Subject:
     """The component whose signature the files have; of several, the one that renames most of the tensors."""
     known: list[tuple[ComponentSpec, Mapped]] = []
-    for item in registry.candidates("model"):
-        spec: Any = item.spec
-        assert isinstance(spec, ModelSpec)
-        for part in spec.components:
-            mapped = recognised(part, stored) if part.signature else None
-            if mapped is not None:
-                known.append((part, mapped))
+    for part in _parts(registry):
+        mapped = recognised(part, stored) if part.signature else None
+        if mapped is not None:
+            known.append((part, mapped))
     if not known:
         mapped = applied(OFFICIAL, stored)
         assert mapped is not None

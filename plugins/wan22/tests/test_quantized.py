@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from lightx2v_core import load
+from lightx2v_core.api import RequestError
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.run import convert
 from lightx2v_wan22.tiny import write_tiny_a14b, write_tiny_animate
@@ -81,3 +82,38 @@ def test_each_expert_may_have_a_precision_of_its_own(tmp_path):
     assert set(used.values()) == {"core/dequant", "core/int8-torch"}
     got = pipeline.generate(**request).latents
     assert 0 < (got - plain).norm() / plain.norm() < 0.3
+
+
+@pytest.mark.parametrize("expert", ["high_noise", "low_noise"])
+def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None:
+    """Out of the model's folder, which holds both in folders of their own."""
+    model, file = tmp_path / "model", tmp_path / "expert.safetensors"
+    write_tiny_a14b(model)
+    convert(model, file, ConvertOptions(component=expert))
+    own: dict[str, torch.Tensor] = {}
+    for shard in (model / f"{expert}_model").glob("*.safetensors"):
+        own.update(load_file(shard))
+    got = load_file(file)
+    assert got.keys() == own.keys()
+    assert all(torch.equal(got[name], tensor) for name, tensor in own.items())
+
+
+@pytest.mark.parametrize(
+    ("component", "words"),
+    [
+        (None, ["its folders do (", "high_noise_model, low_noise_model", "--component"]),
+        ("dit", ["holds 2 networks", "high_noise_model/", "low_noise_model/"]),
+        ("hihg_noise", ["did you mean 'high_noise'?", "text_encoder"]),
+        ("image_encoder", ["holds no 'image_encoder'; the installed models have"]),
+    ],
+)
+def test_what_an_experts_folder_holds_is_said(
+    component: str | None, words: list[str], tmp_path: Path
+) -> None:
+    write_tiny_a14b(tmp_path / "model")
+    for encoder in (tmp_path / "model").glob("*.pth"):  # they lie beside the experts' folders
+        encoder.unlink()
+    with pytest.raises(RequestError) as caught:
+        convert(tmp_path / "model", tmp_path / "x.safetensors", ConvertOptions(component=component))
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert not (tmp_path / "x.safetensors").exists()
