@@ -143,3 +143,26 @@ def test_options_of_the_command_line(tiny: Path, capsys: pytest.CaptureFixture[s
         main([*line, "--vram-limit", "much"])
     assert ended.value.code == 2
     assert "--vram-limit: size of memory 'much'" in capsys.readouterr().err
+
+
+def test_implementations_are_chosen_by_options(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind that a user chooses has an option, and the plan says so in columns."""
+    import torch
+    from safetensors.torch import save_file
+
+    from lightx2v_core.cli import main
+
+    lora = tmp_path / "style.safetensors"
+    name = "diffusion_model.blocks.0.self_attn.q"
+    save_file({f"{name}.lora_A.weight": torch.ones(4, 64), f"{name}.lora_B.weight": torch.ones(64, 4)}, lora)
+    chosen = {"attention": "sdpa", "scheduler": "euler", "offloader": "sequential", "quantizer": "int8-torch",
+              "lora_applier": "dynamic"}  # fmt: skip
+    options = [word for kind, use in chosen.items() for word in (f"--{kind.replace('_', '-')}", use)]
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "--model-path", str(tiny), "--size", "32x32", "--lora", str(lora), *options])
+    assert ended.value.code == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for kind, use in chosen.items():
+        assert [kind, f"core/{use}", f"(--{kind.replace('_', '-')})"] in said

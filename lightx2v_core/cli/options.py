@@ -121,6 +121,8 @@ RUN_OPTIONS = (
               metavar="SIZE", read=parse_bytes),
     RunOption(names=("--lora",), key=("loras",), metavar="[high:|low:|both:]PATH[:STRENGTH]", read=_lora, multiple=True,
               help="LoRA file; give it again for more. In front: which of two experts it is for."),
+    RunOption(names=("--lora-applier",), key=("lora_applier",), metavar="NAME[,NAME]", read=_names,
+              help="merge: LoRA files become part of the weights; dynamic: they stay beside them."),
     RunOption(names=("--strict-lora",), key=("strict_lora",), flag=True, sets=True,
               help="Refuse a LoRA file of which a part has no effect."),
     RunOption(names=("--output", "--save_result_path"), key=("output", "path"), metavar="FILE",

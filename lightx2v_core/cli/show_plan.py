@@ -23,8 +23,9 @@ def plan_text(plan: Plan) -> str:
         *(line for part in plan.components for line in _component(part)),
         "choices",
     ]
+    width = max([9, *(len(choice.kind) for choice in plan.choices)])
     for choice in plan.choices:
-        lines.append(f"  {choice.kind:<10}{choice.use} ({choice.why})")
+        lines.append(f"  {choice.kind:<{width}} {choice.use} ({choice.why})")
         lines += [
             f"            not {name}: {'; '.join(reasons)}" for name, reasons in choice.rejected.items()
         ]

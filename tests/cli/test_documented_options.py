@@ -1,0 +1,61 @@
+"""Options that the documentation names exist."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from lightx2v_core import cli
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/plugins/*/*.md")
+    for page in REPOSITORY.glob(pattern)
+)
+#: command lines of other programs, and of scripts that have options of their own
+OTHERS = re.compile(r"\b(?:python|pip|pytest|tox|git|ruff)\b")
+
+
+def options() -> set[str]:
+    """Every option of every command."""
+    modules = [
+        importlib.import_module(item.name)
+        for item in pkgutil.walk_packages(cli.__path__, "lightx2v_core.cli.")
+    ]
+    page = pytest.importorskip("lightx2v_gradio.command", reason="docs/ui.md has the options of its command")
+    commands = [value for module in (*modules, page) for value in vars(module).values()]
+    found = {"--help"}
+    for command in commands:
+        if isinstance(command, click.Command):
+            found.update(name for parameter in command.params for name in parameter.opts)
+    return found
+
+
+def named(page: Path) -> Iterator[tuple[int, str]]:
+    """Options on a page, with their lines; a line that ends in a backslash goes on in the next one."""
+    other = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        other = bool(OTHERS.search(line)) or (other and line.startswith(" "))
+        if not other:
+            yield from ((number, name) for name in re.findall(r"(?<![\w-])--[a-z][\w-]+", line))
+        other = other and line.endswith("\\")
+
+
+def test_every_option_in_the_docs_exists() -> None:
+    assert len(PAGES) > 20
+    known = options()
+    assert len(known) > 80
+    unknown = [
+        f"{page.relative_to(REPOSITORY)}:{number}: {name}"
+        for page in PAGES
+        for number, name in named(page)
+        if name not in known and page.name != "benchmarks.md"
+    ]
+    assert unknown == []
