@@ -40,24 +40,50 @@ class Tab:
         return self
 
     def until(self, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+        """What ``look`` finds, as soon as it finds something. What the browser cannot do yet, because the page is being
+        drawn, is tried again."""
         end = time.monotonic() + seconds
+        last = ""
         while time.monotonic() < end:
             try:
                 if found := look():
                     return found
-            except StaleElementReferenceException:
-                pass
+            except WebDriverException as exc:
+                last = str(exc).partition("\n")[0]
             time.sleep(0.1)
         state = {name: self.text(f"#{name}") for name in ("status", "problem", "refused", "forecast")}
-        raise AssertionError(f"it never happened: {state}\n{self.server.log.read_text()[-2000:]}")
+        raise AssertionError(f"it never happened: {last} {state}\n{self.server.log.read_text()[-2000:]}")
 
     def find(self, selector: str) -> Any:
-        found = [item for item in self.driver.find_elements(By.CSS_SELECTOR, selector) if item.is_displayed()]
-        return found[0] if found else None
+        """The first such element that is shown, None when there is none."""
+        return self._seen(selector, lambda item: item)
 
     def text(self, selector: str) -> str:
-        item = self.find(selector)
-        return "" if item is None else str(item.text)
+        """The text of what is shown; empty when it is not there."""
+        return str(self._seen(selector, lambda item: item.text) or "")
+
+    def _seen(self, selector: str, read: Callable[[Any], Any]) -> Any:
+        """Something of an element; again when it was drawn anew in between, which the page does all the time."""
+        for _ in range(50):
+            try:
+                for item in self.driver.find_elements(By.CSS_SELECTOR, selector):
+                    if item.is_displayed():
+                        return read(item)
+                return None
+            except StaleElementReferenceException:
+                time.sleep(0.02)
+        raise AssertionError(f"{selector} never stays")
+
+    def upload(self, name: str, file: object) -> None:
+        """Give a file to an input for files."""
+
+        def given() -> bool:
+            found = self.driver.find_elements(By.CSS_SELECTOR, f"#{name} input[type=file]")
+            if found:
+                found[0].send_keys(str(file))
+            return bool(found)
+
+        self.until(given)
 
     def click(self, selector: str) -> None:
         def clicked() -> bool:
@@ -65,10 +91,7 @@ class Tab:
             if item is None:
                 return False
             self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", item)
-            try:
-                item.click()
-            except WebDriverException:  # something is still on its way across it
-                return False
+            item.click()  # fails while something is on its way across it
             return True
 
         self.until(clicked)
@@ -88,9 +111,15 @@ class Tab:
         self.until(opened)
 
     def write(self, selector: str, text: object) -> None:
-        item = self.until(lambda: self.find(selector))
-        item.send_keys(Keys.CONTROL, "a")
-        item.send_keys(str(text), Keys.TAB)
+        def written() -> bool:
+            item = self.find(selector)
+            if item is None:
+                return False
+            item.send_keys(Keys.CONTROL, "a")
+            item.send_keys(str(text), Keys.TAB)
+            return True
+
+        self.until(written)
 
     def number(self, name: str, value: object) -> None:
         self.write(f"#{name} input", value)
@@ -98,6 +127,8 @@ class Tab:
     def choose(self, name: str, label: str) -> None:
         def chosen() -> bool:
             box = self.find(f"#{name} input")
+            if box is None:
+                return False
             self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
             box.click()
             options = self.driver.find_elements(By.CSS_SELECTOR, "[role=option]")
@@ -133,8 +164,7 @@ class Tab:
 
     def attribute(self, selector: str, name: str) -> str:
         """An attribute of what is shown; empty when it has none or is not there."""
-        item = self.find(selector)
-        return "" if item is None else str(item.get_attribute(name) or "")
+        return str(self._seen(selector, lambda item: item.get_attribute(name)) or "")
 
     def settled(self) -> None:
         """Wait until nothing moves any more: what is folded out, what fades in."""

@@ -95,8 +95,8 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     assert (said(verdict), verdict.look) == (WANTED, "none")
 
     tab.part("LoRA files")
-    boxes = tab.until(lambda: tab.driver.find_elements("css selector", "[id^=lora_on_]"))
-    (framed,) = (box.get_attribute("id") for box in boxes if "framed" in box.text)
+    look = "return [...document.querySelectorAll('[id^=lora_on_]')].filter((box) => box.innerText.includes('framed'))"
+    framed = tab.until(lambda: tab.script(look))[0].get_attribute("id")
     tab.click(f"#{framed} input")
     assert judge(made(tab, trained)).look == "framed"
     tab.click(f"#{framed} input")

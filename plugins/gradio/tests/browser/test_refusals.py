@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 pytest.importorskip("selenium", reason="the tests in a browser need selenium")
-from selenium.webdriver.common.by import By
 
 from .tab import Tab
 
@@ -40,8 +39,7 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
 
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG but not really")
-    upload = tab.until(lambda: tab.driver.find_elements(By.CSS_SELECTOR, "#image input[type=file]"))[0]
-    upload.send_keys(str(broken))
+    tab.upload("image", broken)
     said = tab.problem("is no image that can be read")
     assert "'broken.png'" in said
     assert str(tab.server.output) not in said
@@ -53,8 +51,7 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     large = tmp_path / "large.png"
     large.write_bytes(b"\x89PNG" + bytes(4_000_000))
     tab.click("#image [aria-label=Clear], #image [aria-label='Remove Image'], #image [title=Clear]")
-    upload = tab.until(lambda: tab.driver.find_elements(By.CSS_SELECTOR, "#image input[type=file]"))[0]
-    upload.send_keys(str(large))
+    tab.upload("image", large)
     said = tab.until(lambda: tab.text(".toast-body"))
     assert "exceed the maximum allowed size" in said
     assert '"large.png"' in said
