@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 pytest.importorskip("selenium", reason="the tests in a browser need selenium")
 
-from .tab import Tab
+from .tab import Server, Tab
 
 pytestmark = pytest.mark.slow
+Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
 
 
 def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_path: Path) -> None:
@@ -25,9 +28,6 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     assert said == "wan2.1-t2v-164k: width must be divisible by 16: instead of 250 use 240 or 256"
     tab.number("width", 64)
     tab.until(lambda: not tab.text("#problem"))
-    tab.number("width", 250)
-    tab.problem("width must be divisible by 16")
-    tab.generate("a fox")
 
     tab.part("Another model")
     tab.write("#folder textarea, #folder input", "/nowhere/at/all")
@@ -61,3 +61,16 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     assert "job=" not in tab.driver.current_url
     assert "Nothing has been asked for yet" in tab.text("#status")
     assert tab.text("#jobs") == tab.text("#results") == ""
+
+
+def test_a_bad_size_makes_no_video(tab: Tab, server: Server, record: Records) -> None:
+    before = len(record(server))
+    tab.choose("size", "another size")
+    tab.number("width", 250)
+    tab.problem("instead of 250")
+    tab.generate("too wide")
+    tab.number("width", 64)
+    tab.until(lambda: not tab.text("#problem"))
+    tab.generate("as wide as it can be", steps=2)
+    tab.until(lambda: "as wide as it can be" in tab.text("#results") and tab.status("Done in"))
+    assert [item["request"]["prompt"] for item in record(server)[before:]] == ["as wide as it can be"]
