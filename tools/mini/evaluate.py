@@ -69,7 +69,9 @@ def main() -> int:
     other = _generated(args.against, args) if args.against else None
     report, sheet = evaluate(jobs(args.prompts, args.seeds), make, other, look=look, images=args.images)
     args.work.mkdir(parents=True, exist_ok=True)
-    told = {name: str(value) for name, value in vars(args).items() if value not in (None, [])}
+    # the report goes into a published card, where a place on this machine means nothing
+    said = {name: value for name, value in vars(args).items() if value not in (None, [])}
+    told = {name: value.name if isinstance(value, Path) else str(value) for name, value in said.items()}
     write_bytes(args.work / "report.json", (json.dumps({"told": told, **report}, indent=1) + "\n").encode())
     write_bytes(args.work / "sheet.png", png_bytes(contact_sheet(sheet)))
     for name, value in report.items():

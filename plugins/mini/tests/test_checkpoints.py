@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from lightx2v_core.plugins import load_plugins
@@ -41,6 +42,12 @@ def test_the_card_is_of_these_files() -> None:
         if path.is_file() and path.name != "card.json"
     }
     assert there == told
+
+
+def test_the_card_names_no_place_of_the_machine_that_made_it() -> None:
+    told = [value for entry in card().values() for value in entry["evaluated_with"].values()]
+    assert told
+    assert [value for value in told if Path(value).is_absolute()] == []
 
 
 def test_every_folder_can_be_named() -> None:
