@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LightX2VError(Exception):
@@ -52,3 +52,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def shortened(items: Sequence[str], most: int = 8) -> str:
+    """``"a, b, c"``, or ``"a, b and 5 more"`` when there are over ``most`` of them: a message that a file fills with
+    100,000 names can still be read."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
