@@ -202,6 +202,17 @@ def test_everything_installs_through_the_constraints() -> None:
             assert "{[testenv]set_env}" in parser[section]["set_env"], section
 
 
+def test_the_newest_torch_is_the_one_thing_without_a_limit_in_tox_newest() -> None:
+    constrained = [
+        line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if line[:1] != "#"
+    ]
+    assert [line.split("==")[0] for line in constrained] == ["torch", "-c constraints-tests.txt"]
+    assert "torch==" not in (REPOSITORY / "constraints-tests.txt").read_text()
+    variables = listed("tox.ini", "testenv:newest", "set_env")
+    assert variables[-1] == "PIP_CONSTRAINT = {tox_root}/constraints-tests.txt"
+    assert "newest" not in listed("tox.ini", "tox", "env_list")
+
+
 def test_ci_runs_what_the_readme_says() -> None:
     lines = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
