@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightx2v_wan22.animate.segment import Span, known_channels, letterboxed, mirrored
+from lightx2v_wan22.animate.segment import Span, known_channels, mirrored
 
 
 def encode(video):
@@ -47,14 +47,3 @@ def test_a_replacement_knows_the_background_where_there_is_no_person():
     assert known[0, 1].tolist() == [[1, 0, 1]] * 2
     # after its end the background runs backwards: frames 8 (here the tail), 7, 6, ...
     torch.testing.assert_close(known[4, :, 0, 0], torch.tensor([-0.5, 0.4, 0.0]))
-
-
-@pytest.mark.parametrize("shape", [(20, 20), (16, 8), (4, 40), (16, 24)])
-def test_a_reference_is_fitted_on_black(shape):
-    fitted = letterboxed(torch.ones(3, *shape), 16, 24)
-    assert fitted.shape == (3, 16, 24)
-    lit = fitted[0] == 1
-    rows, columns = lit.any(1).sum(), lit.any(0).sum()
-    assert lit.sum() == rows * columns
-    assert rows == 16 or columns == 24
-    assert (fitted[0][~lit] == -1).all()

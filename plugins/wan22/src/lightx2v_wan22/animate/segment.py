@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from attrs import frozen
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightx2v_wan21.api import folded, image_tensor, open_image, open_video
+from lightx2v_wan21.api import folded, open_image, open_video
+from lightx2v_wan22.animate.bilinear import resized_bytes
 from lightx2v_wan22.animate.variants import STRIDE, reference_images
 
 #: video [3, F, X, Y] in [-1, 1] -> latents [16, T, h, w]
@@ -49,8 +51,8 @@ def reference(
     device: str,
 ) -> Reference:
     """The reference image on a black frame of ``size`` (rows, columns), encoded by the VAE and by CLIP."""
-    image = image_tensor(open_image(reference_images(inputs)[0], "ref_images"))
-    image = letterboxed(image, *size).to(device)
+    picture = torch.from_numpy(np.array(open_image(reference_images(inputs)[0], "ref_images")))
+    image = (letterboxed(picture, *size).permute(2, 0, 1).float() / 127.5 - 1).to(device)
     latents = encode(image[:, None])
     mask = torch.ones(MASK_CHANNELS, *latents.shape[1:], device=latents.device)
     return Reference(channels=torch.cat((mask, latents)), features=features(image)[None])
@@ -102,23 +104,17 @@ def mirrored(index: int, length: int) -> int:
     return place if place < length else 2 * (length - 1) - place
 
 
-def letterboxed(image: Tensor, rows: int, columns: int) -> Tensor:
-    """An image ``[3, x, y]`` in [-1, 1] as large as it fits in the middle of a black ``[3, X, Y]``.
-
-    Bilinear without antialiasing, to whole steps of brightness: what OpenCV does in the official code.
-    """
-    height, width = image.shape[1:]
+def letterboxed(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
+    """A picture uint8 ``[H, W, 3]`` as large as it fits in the middle of a black one ``[rows, columns, 3]``, with the
+    bytes that it officially gets."""
+    height, width = image_HWC.shape[:2]
     if height / width > rows / columns:
         inner = (rows, max(int(rows / height * width), 1))
     else:
         inner = (max(int(columns / width * height), 1), columns)
-    if inner != (height, width):
-        pixels = (image[None] + 1) * 127.5
-        pixels = F.interpolate(pixels, size=inner, mode="bilinear", align_corners=False).round()
-        image = pixels[0] / 127.5 - 1
-    canvas = torch.full((3, rows, columns), -1.0)
+    canvas = torch.zeros(rows, columns, 3, dtype=torch.uint8)
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-    canvas[:, top : top + inner[0], left : left + inner[1]] = image
+    canvas[top : top + inner[0], left : left + inner[1]] = resized_bytes(image_HWC, *inner)
     return canvas
 
 

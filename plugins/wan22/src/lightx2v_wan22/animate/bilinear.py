@@ -1,0 +1,65 @@
+"""Bilinear resizing of bytes in integers, so that a picture gets the bytes that it officially gets.
+
+The official code resizes the reference image with OpenCV's ``resize(..., INTER_LINEAR)``, which for bytes computes in
+fixed point: weights of 11 bits, the columns first and exactly, then the rows with two shifts. Resizing in floats and
+rounding differs from it by one in about a tenth of the bytes. The rule was written down from what OpenCV 4 and 5 give,
+and gives the same bytes at every size that was tried.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+#: weights are multiples of 1 / 2048
+_UNIT = 2048
+
+
+def resized_bytes(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
+    """A picture uint8 ``[H, W, C]`` as uint8 ``[rows, columns, C]``, both sides 1 or more."""
+    height, width = image_HWC.shape[:2]
+    if (height, width) == (rows, columns):
+        return image_HWC
+    pixels = image_HWC.int()
+    if (height, width) == (2 * rows, 2 * columns):  # halved on both sides it is the mean of four
+        four = pixels.view(rows, 2, columns, 2, -1)
+        return ((four.sum(dim=(1, 3)) + 2) >> 2).to(torch.uint8)
+    across, down = _taps(width, columns, inside=True), _taps(height, rows, inside=False)
+    # only the rows that are used are gone through, of a picture that may be much larger than the result
+    used, where = torch.unique(torch.stack((down.first, down.second)), return_inverse=True)
+    lines = pixels[used]
+    lines = (
+        lines[:, across.first] * across.weights[0][:, None]
+        + lines[:, across.second] * across.weights[1][:, None]
+    ) >> 4
+    upper, lower = (
+        (lines[place] * weight[:, None, None]) >> 16
+        for place, weight in zip(where, down.weights, strict=True)
+    )
+    return ((upper + lower + 2) >> 2).to(torch.uint8)
+
+
+@frozen(kw_only=True)
+class _Taps:
+    """Of each place of a side of the result: the two places of the source that it is between, int64, and their
+    weights, int32 ``[2, places]``."""
+
+    first: Tensor
+    second: Tensor
+    weights: Tensor
+
+
+def _taps(source: int, result: int, *, inside: bool) -> _Taps:
+    """``inside``: beyond the middles of the outermost places these count alone, whatever the rounding of two equal
+    neighbours with two weights would make of it."""
+    scale = 1.0 / (result / source)
+    middles = (torch.arange(result, dtype=torch.float64) + 0.5) * scale - 0.5
+    at = middles.float()
+    low = at.floor()
+    fraction, first = at - low, low.long()
+    if inside:
+        fraction = fraction.masked_fill((first < 0) | (first >= source - 1), 0)
+    weights = (torch.stack((1 - fraction, fraction)) * _UNIT).round().int()  # ties to even
+    last = source - 1
+    return _Taps(first=first.clamp(0, last), second=(first + 1).clamp(0, last), weights=weights)
