@@ -96,14 +96,22 @@ def filled_request(
         steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
     guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)
     scales = value("guide_scale", sampling.guide_scale, guided, "sampling", "guide_scale", by=by)
+    least = defaults.least_guide_scale
+    if least is not None and any(scale < least for scale in scales):
+        scales = tuple(max(scale, least) for scale in scales)
+        origins["guide_scale"] += f"; below {least:g} it acts as {least:g} here"
     if len(scales) > recognition.experts:
         raise RequestError(
             f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
             f"{len(scales)} guidance scales are given"
         )
+    # a model with a prompt of its own takes it where none is given, and where nothing is in it
+    prompt = config.prompt if (config.prompt or "").strip() or not defaults.prompt else None
     request = Request(
         task=task,
-        prompt=config.prompt or "",
+        prompt=value(
+            "prompt", prompt, defaults.prompt, "prompt", by=by_model if defaults.prompt else "not given"
+        ),
         negative_prompt=value(
             "negative_prompt", config.negative_prompt, defaults.negative_prompt, "negative_prompt"
         ),
@@ -119,7 +127,6 @@ def filled_request(
         batched_guidance=sampling.batched_guidance,
     )
     origins["seed"] = loaded.origin("sampling", "seed")
-    origins["prompt"] = loaded.origin("prompt")
     return request, geometry, origins, scheduler
 
 

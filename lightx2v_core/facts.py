@@ -100,6 +100,10 @@ class Defaults:
     guide_scale: tuple[float, ...]
     scheduler: str
     negative_prompt: str
+    #: stands in for a prompt that is left out or empty; without one of its own a model asks for a prompt
+    prompt: str = ""
+    #: guidance scales below this one act as this one; None: every scale is what it says
+    least_guide_scale: float | None = None
 
 
 @frozen(kw_only=True)

@@ -38,6 +38,7 @@ def plan_text(plan: Plan) -> str:
         f"  frames    {request.frames} ({origin['frames']}) at {request.fps:g} fps ({origin['fps']})",
         f"  steps     {request.steps} ({origin['steps']}), shift {request.shift:g} ({origin['shift']})",
         f"  guidance  {scales} ({origin['guide_scale']}){', in one batch' if request.batched_guidance else ''}",
+        f"  prompt    {_short(request.prompt) or '(empty)'} ({origin['prompt']})",
         f"  negative  {_short(request.negative_prompt) or '(empty)'} ({origin['negative_prompt']})",
         f"  seed      {request.seed} ({origin['seed']})",
         f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens",

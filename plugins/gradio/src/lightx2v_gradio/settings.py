@@ -101,8 +101,9 @@ def request(settings: Settings, offer: Offer) -> dict[str, Any]:
 
 
 def planned(settings: Settings, offer: Offer, plugins: PluginSet, *, ready: bool = False) -> Plan:
-    """The plan of these settings. ``RequestError`` says what is wrong; ``ready`` also asks for a prompt and inputs."""
-    if ready and not settings.prompt.strip():
+    """The plan of these settings. ``RequestError`` says what is wrong; ``ready`` also asks for inputs, and for a prompt
+    of models that have none of their own."""
+    if ready and not settings.prompt.strip() and not offer.plan.request.prompt:
         raise RequestError("there is no prompt; say what the video shows")
     return plan_run(
         offer.place.folder,

@@ -86,7 +86,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         blocks={"dit": arch.blocks, **encoder_blocks(sizes)},
         notes=(
             "the video is as large and as long as the pose video",
-            f"the official prompt is {PROMPT!r}, whatever the video shows",
+            f"without a prompt the official one is used, whatever the video shows: {PROMPT!r}",
         ),
     )
 
@@ -99,7 +99,7 @@ def _needed(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]
 
 def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
     """Official values: 20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and length are
-    those of the pose video."""
+    those of the pose video. The official pipeline has a prompt of its own, and guides at scales above 1 only."""
     width, height = size or (1280, 720)
     return Defaults(
         width=width,
@@ -111,6 +111,8 @@ def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None)
         guide_scale=(1.0,),
         scheduler="unipc",
         negative_prompt=NEGATIVE,
+        prompt=PROMPT,
+        least_guide_scale=1.0,
     )
 
 
