@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BLOCKS = 6
-WIDTH = 24
+#: of the components, by their number
+WIDTHS = (24, 40, 16)
 
 
 class Placed:
@@ -32,11 +33,12 @@ class Placed:
 
         generator = torch.Generator().manual_seed(seed)
         self.name, self._offloader, self._device = name, offloader, device
+        width = WIDTHS[seed % len(WIDTHS)]
         with torch.device("meta"):
-            self.module, self._stays = _network(), _network()
+            self.module, self._stays = _network(width), _network(width)
         self.source = MemorySource(
             {
-                key: torch.randn(slot.shape, generator=generator) / WIDTH**0.5
+                key: torch.randn(slot.shape, generator=generator) / width**0.5
                 for key, slot in self.module.state_dict().items()
             }
         )
@@ -45,7 +47,7 @@ class Placed:
         offloader.place(name, self.module, weights, blocks)
         self.module.eval()
         self.refill()
-        self._input = torch.randn(2, WIDTH, generator=generator).to(device)
+        self._input = torch.randn(2, width, generator=generator).to(device)
 
     def refill(self) -> None:
         """Let the copy that stays have the values of the source."""
@@ -246,7 +248,8 @@ class OffloaderContract(Contract):
             assert min(found.exposed, found.switching) >= 0
 
 
-def _network() -> nn.Module:
+def _network(width: int) -> nn.Module:
+    """Blocks of several sizes: buffers that hold each of them are larger than most."""
     import torch
     from torch import nn
 
@@ -256,10 +259,10 @@ def _network() -> nn.Module:
             return super().forward(input)
 
     class Block(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, inner: int) -> None:
             super().__init__()
-            self.first, self.second = Linear(WIDTH, WIDTH), Linear(WIDTH, WIDTH)
-            self.modulation = nn.Parameter(torch.empty(WIDTH))
+            self.first, self.second = Linear(width, inner), Linear(inner, width)
+            self.modulation = nn.Parameter(torch.empty(inner))
 
         def forward(self, x: Tensor) -> Tensor:
             out: Tensor = x + self.second(torch.tanh(self.first(x) * self.modulation))
@@ -268,8 +271,8 @@ def _network() -> nn.Module:
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.head = Linear(WIDTH, WIDTH), Linear(WIDTH, 5)
-            self.blocks = nn.ModuleList(Block() for _ in range(BLOCKS))
+            self.embed, self.head = Linear(width, width), Linear(width, 5)
+            self.blocks = nn.ModuleList(Block(width * (1 + index % 3)) for index in range(BLOCKS))
 
         def forward(self, x: Tensor, order: Sequence[int], stop: Exception | None) -> Tensor:
             x = self.embed(x)

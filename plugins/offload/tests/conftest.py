@@ -25,23 +25,23 @@ def _one_thread():
 class Block(nn.Module):
     """Two parts with weights, and a norm that is small."""
 
-    def __init__(self, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, width: int, inner: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.empty(width, dtype=dtype))
-        self.first = nn.Linear(width, width, dtype=dtype)
-        self.second = nn.Linear(width, width, dtype=dtype)
+        self.first = nn.Linear(width, inner, dtype=dtype)
+        self.second = nn.Linear(inner, width, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(torch.tanh(self.first(x * self.scale)))
 
 
 class Network(nn.Module):
-    """Blocks in a row; ``order`` may be another one, or leave some out."""
+    """Blocks of several sizes in a row; ``order`` may be another one, or leave some out."""
 
     def __init__(self, count: int = 5, width: int = 8, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.embed = nn.Linear(width, width, dtype=dtype)
-        self.blocks = nn.ModuleList(Block(width, dtype) for _ in range(count))
+        self.blocks = nn.ModuleList(Block(width, width * (1 + index % 3), dtype) for index in range(count))
         self.order = list(range(count))
         self.names = [f"blocks.{index}" for index in range(count)]
 

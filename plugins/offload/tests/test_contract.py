@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from attrs import evolve
 
 from lightx2v_core import load
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import OffloaderContract
 from lightx2v_offload import plugin
+from lightx2v_offload.building import build_cpu, build_disk
+from lightx2v_offload.late import LateDevice
 
 
 class TestCpuModel(OffloaderContract):
@@ -28,6 +31,29 @@ class TestDiskBlock(OffloaderContract):
 
 
 class TestDiskPhase(OffloaderContract):
+    use = "disk"
+    options = {"granularity": "phase", "workers": 1, "ring": 2}  # noqa: RUF012
+
+
+class OnADevice(OffloaderContract):
+    """The same with memory of the device beside that of the host, as on a GPU."""
+
+    @pytest.fixture
+    def spec(self, provided):
+        build = {"cpu": build_cpu, "disk": build_disk}[self.use]
+        return evolve(provided.spec, build=lambda options, ctx: build(options, ctx, LateDevice()))
+
+
+class TestCpuOnADevice(OnADevice):
+    use = "cpu"
+
+
+class TestDiskOnADevice(OnADevice):
+    use = "disk"
+    options = {"ring": 2, "slots": 3}  # noqa: RUF012
+
+
+class TestDiskPhaseOnADevice(OnADevice):
     use = "disk"
     options = {"granularity": "phase", "workers": 1, "ring": 2}  # noqa: RUF012
 

@@ -10,6 +10,7 @@ import torch
 from lightx2v_core.api import BuildContext, RunError
 from lightx2v_offload import ring
 from lightx2v_offload.building import build_cpu, build_disk
+from lightx2v_offload.late import LateDevice
 from lightx2v_offload.options import CpuOptions, DiskOptions
 
 X = torch.randn(2, 8)
@@ -204,3 +205,101 @@ def test_computing_in_another_dtype_goes_through_the_scratch_too(network):
     x = X.bfloat16()
     assert torch.equal(run(offloader, meta, x), there(x))
     offloader.close()
+
+
+@pytest.mark.parametrize("build", [build_cpu, build_disk])
+@pytest.mark.parametrize("number", range(9))
+def test_a_copy_that_fails_is_the_error_of_the_run_and_leaves_nothing(network, build, number):
+    """Of the first use, of the prefetch past its end, and of the second use: what the device said comes through."""
+    meta, weights, there = network(4)
+    device = Failing(number)
+    options = CpuOptions() if build is build_cpu else DiskOptions(workers=1, ring=2)
+    offloader = build(options, BuildContext(), device)
+    offloader.place("dit", meta, weights, meta.names)
+    with pytest.raises(RuntimeError, match="^the device is gone$"):
+        for _ in range(3):
+            assert torch.equal(run(offloader, meta), there(X))
+    assert all(parameter.is_meta for parameter in meta.parameters())
+    device.number = -1
+    assert torch.equal(run(offloader, meta), there(X)), "the next use is right"
+    device.number = device.copied
+    with pytest.raises(RuntimeError, match="^the device is gone$"):
+        run(offloader, meta, X)
+        run(offloader, meta, X)
+    offloader.close()
+    assert device.taken == 0
+    assert not readers()
+
+
+@pytest.mark.parametrize("build", [build_cpu, build_disk])
+def test_a_device_that_is_gone_for_good_is_told_of_and_closed(network, build):
+    """Whatever it is asked, it says the same: that is what is told, and host memory is given back."""
+    meta, weights, _ = network(4)
+    device = Failing(2)
+    options = CpuOptions() if build is build_cpu else DiskOptions(workers=1, ring=2)
+    offloader = build(options, BuildContext(), device)
+    offloader.place("dit", meta, weights, meta.names)
+    device.for_good = True
+    with pytest.raises(RuntimeError, match="^the device is gone$"):
+        run(offloader, meta)
+    with pytest.raises(RuntimeError, match="^the device is gone$"):
+        offloader.close()
+    assert device.taken == 0
+    assert not readers()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_memory_that_cannot_be_locked_is_an_error_and_the_rest_is_given_back(network, number):
+    """The first of the ring, the second, what is used in every call."""
+    meta, weights, there = network(4)
+    device = Scarce(number)
+    offloader = build_disk(DiskOptions(workers=1, ring=3), BuildContext(), device)
+    offloader.place("dit", meta, weights, meta.names)
+    with pytest.raises(RunError, match="could not be locked"):
+        run(offloader, meta)
+    assert torch.equal(run(offloader, meta), there(X))
+    offloader.close()
+    assert device.taken == 0
+
+
+class Scarce(LateDevice):
+    """A device that locks no memory for call ``number``."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def host(self, nbytes):
+        self.number -= 1
+        if self.number == -1:
+            raise RunError("host memory could not be locked")
+        return super().host(nbytes)
+
+
+class Failing(LateDevice):
+    """A device that fails at copy ``number``; ``for_good``: at whatever is asked from then on."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number, self.for_good = number, False
+
+    def copy(self, source, target, after):
+        if self.copied == self.number or self._is_gone():
+            raise RuntimeError("the device is gone")
+        return super().copy(source, target, after)
+
+    def settle(self):
+        self._answer()
+        super().settle()
+
+    def reach(self, point):
+        self._answer()
+        super().reach(point)
+
+    def _is_gone(self):
+        return self.for_good and self.copied >= self.number
+
+    def _answer(self):
+        if self._is_gone():
+            self._queue.clear()  # nothing is on its way any more
+            raise RuntimeError("the device is gone")

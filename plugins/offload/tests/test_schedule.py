@@ -1,91 +1,20 @@
-"""The schedule of copies, on a device that only records: what is queued, in which order, after which events."""
+"""The schedule of copies, on a device that is as late and as strict as a GPU: what is queued, in which order, after
+which events."""
 
 import pytest
 import torch
-from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import Budget, BuildContext
 from lightx2v_offload.building import build_cpu, build_disk
+from lightx2v_offload.late import LateDevice, Point
 from lightx2v_offload.options import CpuOptions, DiskOptions
-
-
-@define(eq=False)
-class Mark:
-    """A point on one of the two queues: how much was queued there before."""
-
-    queue: str
-    at: int
-    device: object
-
-    def synchronize(self):
-        self.device.waits += 1
-
-
-@define(eq=False)
-class Simulated:
-    """A device with two queues, of copies and of computing. ``log`` holds what the host queued, in its order."""
-
-    shared = False
-    #: ("copy", buffer, uses that it waits for) or ("use", buffer, copies that it waits for)
-    log: list = field(factory=list)
-    copied: int = 0
-    used: int = 0
-    #: copies that computing has been told to wait for
-    awaited: int = 0
-    waits: int = 0
-    taken: int = 0
-
-    def host(self, nbytes):
-        self.taken += nbytes
-        return torch.empty(nbytes, dtype=torch.uint8)
-
-    def free(self, memory):
-        self.taken -= memory.nbytes
-
-    def memory(self, nbytes):
-        return torch.empty(nbytes, dtype=torch.uint8)
-
-    def copy(self, source, target, after):
-        target.copy_(source)
-        self.log.append(("copy", target.data_ptr(), 0 if after is None else after.at))
-        self.copied += 1
-        return Mark("copies", self.copied, self)
-
-    def wait(self, event):
-        assert event.queue == "copies"
-        self.awaited = max(self.awaited, event.at)
-
-    def mark(self):
-        return Mark("computing", self.used, self)
-
-    def settle(self):
-        self.waits += 1
-
-    def use(self, module, _inputs):
-        self.log.append(("use", module.weight.untyped_storage().data_ptr(), self.awaited))
-        self.used += 1
-
-    def check(self):
-        """Whatever the device does first where events leave it free, no copy starts before the last use of its buffer
-        has ended, and no use before the last copy into its buffer has."""
-        uses, copies = {}, {}
-        used = copied = 0
-        for kind, buffer, waits_for in self.log:
-            if kind == "use":
-                used += 1
-                uses[buffer] = used
-                assert waits_for >= copies[buffer], "a use may start before its copy has ended"
-            else:
-                copied += 1
-                copies[buffer] = copied
-                assert waits_for >= uses.get(buffer, 0), "a copy may start before the last use has ended"
 
 
 def placed(network, build, options, limit, count):
     meta, weights, there = network(count)
-    device = Simulated()
+    device = LateDevice()
     context = BuildContext(budget=Budget(device=limit))
     offloader = build(options, context, device)
     offloader.place("dit", meta, weights, meta.names)
@@ -139,25 +68,48 @@ def test_copies_run_ahead_and_past_the_end_of_a_step(network):
 
 def test_a_broken_schedule_is_noticed(network, monkeypatch):
     offloader, device, meta, _ = placed(network, build_cpu, CpuOptions(slots=2), None, 5)
-    monkeypatch.setattr(device.__class__, "mark", lambda self: Mark("computing", 0, self))
+    monkeypatch.setattr(device.__class__, "mark", lambda self: Point("computing", 0, self))
     with offloader.active("dit"), torch.no_grad():
         meta(torch.randn(1, 8))
     with pytest.raises(AssertionError, match="before the last use"):
         device.check()
 
 
-def test_from_disk_the_same_schedule_holds(network):
-    options = DiskOptions(slots=2, ring=2, workers=2)
-    context = BuildContext(budget=Budget(device=3000))
-    meta, weights, there = network(6)
-    device = Simulated()
-    offloader = build_disk(options, context, device)
-    offloader.place("dit", meta, weights, meta.names)
-    for block in meta.blocks:
-        block.first.register_forward_pre_hook(device.use)
-    x = torch.randn(2, 8)
-    for _ in range(3):
-        with offloader.active("dit"), torch.no_grad():
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    build=st.sampled_from([build_cpu, build_disk]),
+    slots=st.integers(2, 3),
+    workers=st.integers(1, 3),
+    granularity=st.sampled_from(["block", "phase"]),
+    room=st.none() | st.integers(0, 8000),
+    host=st.none() | st.integers(0, 8000),
+    data=st.data(),
+)
+def test_components_of_other_sizes_take_turns(
+    network, counts, build, slots, workers, granularity, room, host, data
+):
+    """An encoder and networks, whose blocks are all of other sizes: what is streamed goes through the same buffers."""
+    device = LateDevice()
+    context = BuildContext(budget=Budget(device=room, host=host))
+    if build is build_cpu:
+        options = CpuOptions(slots=slots, granularity=granularity)
+    else:
+        options = DiskOptions(slots=slots, ring=2, workers=workers, granularity=granularity)
+    offloader = build(options, context, device)
+    placed = []
+    for index, count in enumerate(counts):
+        meta, weights, there = network(count, width=8 * (1 + (2 * index + 1) % 3))
+        offloader.place(f"part {index}", meta, weights, meta.names)
+        for block in meta.blocks:
+            block.first.register_forward_pre_hook(device.use)
+            block.second.register_forward_pre_hook(device.use)
+        placed.append((f"part {index}", meta, there))
+    turns = [*range(len(counts)), *data.draw(st.lists(st.integers(0, len(counts) - 1), max_size=6))]
+    for turn in turns:
+        name, meta, there = placed[turn]
+        x = torch.randn(2, meta.embed.in_features)
+        with offloader.active(name), torch.no_grad():
             assert torch.equal(meta(x), there(x))
     device.check()
     offloader.close()
@@ -166,7 +118,7 @@ def test_from_disk_the_same_schedule_holds(network):
 
 def test_the_switch_between_experts_is_prefetched(network):
     """What comes first of the expert to come is on its way before the expert at work is done."""
-    device, context = Simulated(), BuildContext()
+    device, context = LateDevice(), BuildContext()
     offloader = build_cpu(CpuOptions(slots=2), context, device)
     experts = {}
     for name in ("high_noise", "low_noise"):

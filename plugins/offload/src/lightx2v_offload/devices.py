@@ -1,5 +1,5 @@
 """The few things an offloader does with a device. A schedule that speaks to this interface can be proven without one:
-the tests have a device that only records."""
+``late`` has a device for tests that is as strict as a GPU."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Accelerator(Protocol):
         """Device memory, uint8."""
 
     def copy(self, source: Tensor, target: Tensor, after: Event | None) -> Event:
-        """Queue a copy, to start when ``after`` has passed; the event is its end. Returns at once."""
+        """Queue a copy of ``source`` [n] to ``target`` [n], to start when ``after`` has passed; the event is its end.
+        Returns at once."""
 
     def wait(self, event: Event) -> None:
         """What is computed from now on comes after ``event``. Returns at once."""
@@ -102,6 +103,10 @@ class CudaDevice:
             memory.zero_()  # pages that are there are locked much faster
             status = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 0)  # type: ignore[no-untyped-call]
             if int(status) != 0:
+                # CUDA keeps the error for whoever asks next, which a kernel that is started does; who goes on to use
+                # the device would be told of it then
+                with suppress(RuntimeError):
+                    torch.ones(1, device=self._device)
                 raise RunError(
                     f"{nbytes / 2**30:.1f} GiB of host memory could not be locked (CUDA error {int(status)}); set "
                     "the offloader's option pin to false, or allow more locked memory (ulimit -l)"
@@ -121,7 +126,8 @@ class CudaDevice:
                 assert isinstance(after, torch.cuda.Event)
                 self._copies.wait_event(after)
             target.copy_(source, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # threads wait for it: one that spins takes a core from what computes
+            event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             event.record(self._copies)
         return event
 

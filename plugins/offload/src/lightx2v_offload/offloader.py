@@ -112,17 +112,17 @@ class BlockOffloader:
         self._store.refresh([unit for unit in part.order if unit.holds(names)], names)
 
     def close(self) -> None:
+        hooks = [hook for part in self._parts.values() for hook in part.hooks]
+        self._parts.clear()
+        self._present.clear()
+        for hook in hooks:
+            hook.remove()
         try:
             # readers that are gone finish nothing that could be waited for; the store gives back what they were reading
             with suppress(RunError):
                 self._stream.close()
         finally:
             self._store.close()
-        for part in self._parts.values():
-            for hook in part.hooks:
-                hook.remove()
-        self._parts.clear()
-        self._present.clear()
 
     def _begin(self, part: Part) -> None:
         if self._present[-1:] != [part]:

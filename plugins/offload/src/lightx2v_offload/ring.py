@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from enum import Enum, auto
 from threading import Condition, Thread
 
@@ -169,6 +170,8 @@ class RingStore:
                     return entry.memory
                 elif entry.state is State.FAILED:
                     raise self._failure(entry)
+                else:
+                    assert entry.state is State.READING, "what is asked for is lent already"
                 if self._where.get(unit) is None or self._where[unit].state is State.READING:
                     self._wait()
 
@@ -194,16 +197,18 @@ class RingStore:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
-        for entry in {*self._where.values(), *self._entries}:
-            if entry.after is not None:
-                entry.after.synchronize()
-            self._device.free(entry.memory)
-        self._where.clear()
-        self._entries.clear()
-        for component in self._from.values():
-            if component.scratch is not None:
-                component.scratch.close()
-        self._from.clear()
+        # whatever a broken device says to one of them, the others are given back
+        with ExitStack() as closing:
+            for component in self._from.values():
+                if component.scratch is not None:
+                    closing.callback(component.scratch.close)
+            for entry in {*self._where.values(), *self._entries}:
+                closing.callback(self._device.free, entry.memory)
+                if entry.after is not None:
+                    closing.callback(entry.after.synchronize)
+            self._where.clear()
+            self._entries.clear()
+            self._from.clear()
 
     def _advance(self) -> None:
         """Start reading what comes next, as far as there is room."""
@@ -246,9 +251,10 @@ class RingStore:
 
     def _grow(self) -> None:
         """The ring, with room for the largest unit. It is made when it is first used."""
-        if not self._entries:
+        # one by one: those that there is room for are known, and given back
+        while len(self._entries) < self._count:
             size = max(unit.nbytes for unit in self._from if not unit.common)
-            self._entries = [Entry(self._device.host(size)) for _ in range(self._count)]
+            self._entries.append(Entry(self._device.host(size)))
 
     def _victim(self, forced: bool) -> Entry | None:
         """A buffer with a unit that nobody expects; when ``forced``, of any that is not in use."""

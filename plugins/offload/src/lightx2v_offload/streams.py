@@ -9,10 +9,12 @@ given yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from torch import Tensor
 
+from lightx2v_core.api import RunError
 from lightx2v_offload.devices import Accelerator, Event
 from lightx2v_offload.stores import Store
 from lightx2v_offload.units import Unit
@@ -181,16 +183,24 @@ class CopyStream:
         return max(free, key=lambda slot: places.get(slot.unit, len(places)))  # type: ignore[arg-type]
 
     def _fetch(self, unit: Unit, buffer: Buffer) -> None:
+        """Queue the copy of a unit. What goes wrong leaves the buffer empty and the unit where it is: only what is on
+        its way is known to be."""
         source = self._store.acquire(unit)
         if buffer.unit is not None:
             del self._where[buffer.unit]
-        buffer.unit, buffer.spare = unit, False
-        target = buffer.memory[: unit.nbytes]
-        buffer.ready = self._device.copy(source, target, buffer.free)
-        self._store.release(unit, buffer.ready)
+            buffer.unit, buffer.spare = None, True
+        try:
+            # both may be larger: they have room for any unit
+            ready = self._device.copy(source[: unit.nbytes], buffer.memory[: unit.nbytes], buffer.free)
+        except BaseException:
+            with suppress(RunError):  # of what the store reads next; this is what is told
+                self._store.release(unit, None)
+            raise
+        buffer.unit, buffer.spare, buffer.ready = unit, False, ready
         self._where[unit] = buffer
         if unit in self._stay:
             self._homes[unit] = buffer
+        self._store.release(unit, ready)
 
     def _forget(self) -> None:
         """Let go of the memory that modules were bound to; what is there is bound again when it is used."""
