@@ -3,13 +3,15 @@ they are for. Everything that can be wrong with them is said here, before any we
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
-from lightx2v_core.checkpoint.folders import expanded
+from lightx2v_core.checkpoint.folders import expanded, short
+from lightx2v_core.checkpoint.listing import ABSENT, listed, why_not
 from lightx2v_core.choices import Chosen
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.embedded import place_of
@@ -27,6 +29,8 @@ from lightx2v_core.tensors import Header
 #: what stands for all networks of a model, beside the name of their group
 BOTH = "both"
 _SHOWN = 3
+#: names that a wrong one is compared with: comparing is slow
+_COMPARED = 1000
 
 
 @frozen(kw_only=True)
@@ -139,20 +143,20 @@ def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Heade
 def _found(given: str, folder: Path) -> Path:
     """The file as it is named, or of this name in the model's folder or its ``loras``."""
     path = expanded(given)
-    if path is not None and path.is_dir():
+    if os.path.isdir(path):
         raise RequestError(f"LoRA {given!r} is a folder; name the file in it")
-    places = [path] if path is not None else []
-    if path is not None and not path.is_absolute() and ".." not in path.parts:
+    places = [path]
+    if not path.is_absolute() and ".." not in path.parts:
         places += [folder / path, folder / "loras" / path]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     near = ""
     for place in places:
-        if place.parent.is_dir():
-            names = [entry.name for entry in place.parent.iterdir() if entry.is_file()]
-            near = near or suggestion(place.name, names)
-    raise RequestError(f"LoRA file {given!r} does not exist{near}")
+        if os.path.isdir(place.parent):
+            near = near or suggestion(place.name, listed(place.parent).files[:_COMPARED])
+    reasons = [reason for place in places if (reason := why_not(place)) not in ("", ABSENT)]
+    raise RequestError(f"LoRA file {short(given)} {(reasons or [ABSENT])[0]}{near}")
 
 
 def _components(config: LoraConfig, found: Recognised, header: Header, path: Path) -> list[tuple[str, str]]:

@@ -3,12 +3,14 @@ in by the model's official values."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from attrs import asdict, evolve
 
+from lightx2v_core.checkpoint.folders import expanded, short
+from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.choices import Chosen, choose
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
@@ -52,8 +54,8 @@ def task_inputs(
         raise RequestError(f"task {task} of {spec.name} does not take {', '.join(wrong)}; it takes {what}")
     for name, value in given.items():
         for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, str) and not Path(path).expanduser().is_file():
-                raise RequestError(f"{name} {path!r} does not exist")
+            if isinstance(path, str) and not os.path.isfile(expanded(path)):
+                raise RequestError(f"{name} {short(path)} {why_not(expanded(path)) or 'is no file'}")
     return given
 
 

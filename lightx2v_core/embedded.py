@@ -6,6 +6,7 @@ under the same name wins, so that no plugin can change what a path means.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,12 +31,12 @@ def place_of(path: str | Path, registry: Registry) -> str:
     """
     text = str(path)
     local = expanded(text)
-    if not text or local is None or local.exists() or local.is_absolute() or text.startswith((".", "~")):
+    if not text or os.path.exists(local) or local.is_absolute() or text.startswith((".", "~")):
         return text
     name, *inside = PurePosixPath(text).parts
     found = registry.named(KIND, name)
     if not found:
-        if not Path(name).exists() and (brought := catalogue.provider(KIND, name)):
+        if not os.path.exists(name) and (brought := catalogue.provider(KIND, name)):
             raise CheckpointError(f"{text!r} does not exist here; {brought}")
         return text
     if ".." in inside:

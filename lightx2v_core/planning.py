@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.config.keywords import INPUTS, KEYWORDS, keyword_values
 from lightx2v_core.config.load import Value, load_config
 from lightx2v_core.plan import Plan
@@ -41,7 +41,7 @@ class Planner:
     def __init__(self, plugins: PluginSet | None = None) -> None:
         self._plugins = plugins or load_plugins()
         registry = Registry(self._plugins)
-        self._read = lru_cache(maxsize=None)(lambda path: read_header(registry, path))
+        self._read = Reader(lambda path: read_header(registry, path))
 
     def plan(
         self,

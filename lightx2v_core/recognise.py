@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ from attrs import frozen
 
 from lightx2v_core import catalogue
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.candidates import ReadHeader, Wish
+from lightx2v_core.checkpoint.candidates import Wish
 from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
 from lightx2v_core.checkpoint.folders import expanded, first_config, visible
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
+from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
-from lightx2v_core.errors import CheckpointError, PluginError, suggestion
+from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, shortened, suggestion
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
@@ -26,6 +27,8 @@ from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import BuildContext, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 
+#: names in a folder that messages show
+_LISTED = 12
 Answer = tuple[Provided, Recognition, Mapping[str, Component]]
 
 
@@ -60,7 +63,7 @@ def recognise(
 ) -> Recognised:
     """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
     headers from one call to the next; ``loaded`` says where the options of the model came from."""
-    read = read or lru_cache(maxsize=None)(lambda path: read_header(registry, path))
+    read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
     known: list[Answer] = []
     rejected: dict[str, str] = {}
     broken: list[CheckpointError] = []
@@ -125,7 +128,7 @@ def check_complete(found: Recognised, folder: Path) -> None:
         problems += [
             f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}"
             for asset, path in component.assets.items()
-            if not path.exists()
+            if not os.path.exists(path)
         ]
         source = "config.json" if part is found.spec.components[0] else "its own layout"
         problems += verify.problems(name, component.header, found.recognition.expected[name], source)
@@ -171,9 +174,9 @@ def read_header(registry: Registry, path: Path) -> Header:
 
 def listing(folder: Path) -> str:
     """What a folder holds, in a few words."""
-    names = [name + ("/" if (folder / name).is_dir() else "") for name in visible(folder)]
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"it holds {', '.join(names[:12])}{more}" if names else "it holds nothing"
+    names = visible(folder)
+    shown = [name + ("/" if os.path.isdir(folder / name) else "") for name in names[:_LISTED]]
+    return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
 
 
 def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
@@ -264,7 +267,7 @@ def _of_group(spec: ModelSpec[Any], part: ComponentSpec, path: str, group: str) 
     """A component whose files are looked for in a folder that was given for all of its group. One file cannot be
     several networks: ``CheckpointError``."""
     members = [item.name for item in spec.components if item.group == group]
-    if len(members) > 1 and (file := expanded(path)) is not None and file.is_file():
+    if len(members) > 1 and os.path.isfile(expanded(path)):
         ways = " and ".join(f"components.{name}.path" for name in members)
         raise CheckpointError(
             f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
@@ -289,4 +292,15 @@ def _ask(
         headers={name: component.header for name, component in components.items()},
         options=options,
     )
-    return spec.recognise(facts)
+    return asked(spec, facts)
+
+
+def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
+    """What a model says of a checkpoint. The tensors of a file can have any shape and a ``config.json`` any values, so
+    a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
+    try:
+        return spec.recognise(facts)
+    except LightX2VError:
+        raise
+    except Exception as exc:
+        return f"its recognition failed: {type(exc).__name__}: {exc}"

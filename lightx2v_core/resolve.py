@@ -15,9 +15,11 @@ from lightx2v_core import __version__, device, memory
 from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_applier, resolve_adapters
 from lightx2v_core.asked import chosen_task, filled_request, planned_stages, request_output, task_inputs
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.candidates import ReadHeader, false_claim
+from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import accounted, scheme_of
+from lightx2v_core.checkpoint.listing import looking
+from lightx2v_core.checkpoint.reader import ReadHeader
 from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
@@ -58,6 +60,7 @@ class Resolved:
     inputs: Mapping[str, Any]
 
 
+@looking()
 def resolve(
     loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False, read: ReadHeader | None = None
 ) -> Resolved:
@@ -184,6 +187,7 @@ def _with_loras(found: Recognised, plain: Recognition, adapters: Sequence[Resolv
     return evolve(found, recognition=found.spec.with_loras(plain, names) if names else plain)
 
 
+@looking()
 def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Recognised:
     """The model of a folder, complete, whatever task is asked of it. ``LightX2VError`` says why there is none. ``read``
     remembers headers from one call to the next."""

@@ -3,6 +3,9 @@
 A pickle is a program for a stack machine that can import and call anything. This interpreter knows only what
 torch writes for (nested) dicts of tensors: containers, numbers, strings, storages and the rebuild functions of
 tensors, all as inert data. Every other name or opcode is refused. Opcodes: Python's ``pickletools``.
+
+A few bytes can ask for very much work, so there are limits, each above what 150,000 tensors take: opcodes, values on
+the stack, axes of a tensor, the size of a number.
 """
 
 from __future__ import annotations
@@ -63,10 +66,15 @@ class _Storage:
     nbytes: int
 
 
-class _Mark:
-    pass
-
-
+#: a tensor takes 30 opcodes, and one that is a parameter 40
+_MAX_OPCODES = 6_000_000
+#: writers put at most 1000 items of a dict on the stack before they are set; others may put all of them
+_MAX_STACK = 1_000_000
+_MAX_MARKS = 1000  # what is in a dict in a dict has a mark for each; real ones are three deep
+_MAX_AXES = 64  # of torch
+_MAX_BITS = 64
+#: characters of a name in a message
+_SHOWN = 200
 _MAX_NUMBER = 1 << 48  # sizes above it are no real ones, and torch overflows above 2 ** 63
 _STORAGES = {
     f"torch.{kind}Storage": dtype
@@ -89,7 +97,9 @@ def read_index(data: bytes) -> Any:
     """The value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
     machine = _Machine()
     try:
-        for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(data))):
+            if count >= _MAX_OPCODES or len(machine.stack) > _MAX_STACK:
+                raise Refused(f"its index is no list of tensors: it goes on and on at byte {position}")
             if opcode.name == "STOP":
                 return machine.stack.pop()
             handler = _OPCODES.get(opcode.name)
@@ -106,6 +116,8 @@ def read_index(data: bytes) -> Any:
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        #: where on the stack there are marks
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def push(self, value: Any) -> None:
@@ -117,8 +129,10 @@ class _Machine:
         return taken
 
     def since_mark(self) -> list[Any]:
-        at = next(i for i in reversed(range(len(self.stack))) if isinstance(self.stack[i], _Mark))
-        items = self.stack[at + 1 :]
+        at = self.marks.pop()
+        if at > len(self.stack):
+            raise IndexError(at)
+        items = self.stack[at:]
         del self.stack[at:]
         return items
 
@@ -129,6 +143,8 @@ def _call(machine: _Machine) -> None:
     if name == "collections.OrderedDict" and not arguments:
         machine.push({})
     elif name == "torch.Size":
+        if not isinstance(arguments[0], list | tuple) or len(arguments[0]) > _MAX_AXES:
+            raise Refused("a tensor in it has an impossible shape")
         machine.push(tuple(arguments[0]))
     elif name == "torch._utils._rebuild_tensor_v2":
         storage, offset, shape, stride = arguments[:4]
@@ -146,9 +162,11 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, dtype: str) -> S
     """A view of a storage, which has to lie inside of it."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise Refused("a tensor in it has no storage, shape or strides")
+    if len(shape) != len(stride) or len(shape) > _MAX_AXES:
+        raise Refused("a tensor in it has an impossible shape")
     if not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in (offset, *shape, *stride)):
         raise Refused("a tensor in it has an impossible shape")
-    if len(shape) != len(stride) or prod(shape) > _MAX_NUMBER:
+    if prod(shape) > _MAX_NUMBER:
         raise Refused("a tensor in it has an impossible shape")
     tensor = StoredTensor(storage.key, storage.nbytes, dtype, shape, stride, offset)
     if (offset + tensor.span) * DTYPE_BYTES[dtype] > storage.nbytes:
@@ -163,7 +181,7 @@ def _persistent(machine: _Machine) -> None:
         raise Refused("it refers to something outside that is no storage")
     dtype = _STORAGES.get(pid[1].name)
     if dtype is None:
-        raise Refused(f"it has a storage of type {pid[1].name}")
+        raise Refused(f"it has a storage of type {pid[1].name[:_SHOWN]}")
     key, elements = pid[2], pid[4]
     if type(key) is not str or type(elements) is not int or not 0 <= elements <= _MAX_NUMBER:
         raise Refused("it has a storage without a name or a size")
@@ -178,7 +196,7 @@ _CALLABLE = frozenset(
 
 def _global(machine: _Machine, name: str) -> None:
     if name not in _CALLABLE and name not in _STORAGES and name not in _DTYPES:
-        raise Refused(f"it names {name}, which is no tensor")
+        raise Refused(f"it names {name[:_SHOWN]}, which is no tensor")
     machine.push(_Global(name))
 
 
@@ -215,10 +233,25 @@ def _value(machine: _Machine, argument: Any) -> None:
     machine.push(argument)
 
 
+def _number(machine: _Machine, argument: int) -> None:
+    """A longer number can be no size, and is not hashed and compared for nothing."""
+    if argument.bit_length() > _MAX_BITS:
+        raise Refused("it has a number that can be no size")
+    machine.push(argument)
+
+
+def _mark(machine: _Machine) -> None:
+    """Beyond any nesting of dicts and tuples there is no use for another mark."""
+    if len(machine.marks) > _MAX_MARKS:
+        raise Refused("its index is no list of tensors: it nests without end")
+    machine.marks.append(len(machine.stack))
+
+
 _Handler = Callable[[_Machine, Any], None]
 _OPCODES: dict[str, _Handler] = {
     **dict.fromkeys(("PROTO", "FRAME"), lambda m, a: None),
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"), _value),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "BINFLOAT"), _value),
+    **dict.fromkeys(("LONG1", "LONG4"), _number),
     **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _value),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _remember),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, a: m.push(m.memo[a])),
@@ -226,7 +259,7 @@ _OPCODES: dict[str, _Handler] = {
     "NONE": lambda m, a: m.push(None),
     "NEWTRUE": lambda m, a: m.push(True),
     "NEWFALSE": lambda m, a: m.push(False),
-    "MARK": lambda m, a: m.push(_Mark()),
+    "MARK": lambda m, a: _mark(m),
     "EMPTY_DICT": lambda m, a: m.push({}),
     "EMPTY_LIST": lambda m, a: m.push([]),
     "EMPTY_TUPLE": lambda m, a: m.push(()),

@@ -22,6 +22,9 @@ _DTYPES: Mapping[str, str] = {
     "C64": "complex64",
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # the limit of the reference implementation
+_MAX_AXES = 64  # of torch
+#: brackets, braces and commas of a header: those of a million tensors, or Python would take gigabytes for its lists
+_MAX_TOKENS = 10_000_000
 _MAX_NUMBER = 1 << 48  # no file has a longer side; torch overflows above 2 ** 63
 _LFS_POINTER = b"version "
 
@@ -47,7 +50,12 @@ def read_header(path: Path) -> Header:
                     "copy or download it again"
                 )
             # decoded here, since json would also take utf-16 and utf-32
-            data = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique)
+            text = file.read(length)
+            if sum(map(text.count, (b"[", b"{", b","))) > _MAX_TOKENS:
+                raise CheckpointError(
+                    f"{path} was refused: its header is longer than that of a million tensors"
+                )
+            data = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
     except (ValueError, RecursionError) as exc:
@@ -69,14 +77,16 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
     try:
         dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
         begin, end = entry["data_offsets"]
-        fits = isinstance(shape, list) and all(
-            type(n) is int and 0 <= n <= _MAX_NUMBER for n in (*shape, begin, end)
+        fits = (
+            isinstance(shape, list)
+            and len(shape) <= _MAX_AXES
+            and all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in (*shape, begin, end))
         )
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits or prod(shape) * DTYPE_BYTES[dtype] != end - begin:
         raise CheckpointError(
-            f"{path} is damaged: the header entry of {name!r} makes no sense: {_short(entry)}"
+            f"{path} is damaged: the header entry of {_short(name)} makes no sense: {_short(entry)}"
         )
     if start + end > size:
         raise CheckpointError(

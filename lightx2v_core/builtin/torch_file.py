@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 #: keys under which training code wraps a state dict
 WRAPPERS = ("state_dict", "model_state")
-_MAX_INDEX = 1 << 28
+_MAX_INDEX = 100_000_000  # as the header of a safetensors file
+_MAX_DIRECTORY = 1 << 25  # the list of records: those of 100,000 tensors take 10 MB, or 20 MB with long names
 _MAX_WRAPPERS = 8
+#: bytes at the end of an archive, before its comment; a length that stands elsewhere in large archives
+_END_RECORD, _SEE_ZIP64 = 22, (1 << 32) - 1
+#: characters of a name in a message
+_SHOWN = 200
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -61,6 +66,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
                 raise CheckpointError(
                     f"{path} is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
                 )
+            _check_directory(path, file)
             with zipfile.ZipFile(file) as archive:
                 return _entries(path, file, archive)
     except (CheckpointError, MemoryError):
@@ -76,6 +82,22 @@ def read_entries(path: Path) -> dict[str, Entry]:
         ) from None
 
 
+def _check_directory(path: Path, file: BinaryIO) -> None:
+    """``CheckpointError`` for an archive of more records than tensors can be: zipfile reads the list of all of them
+    before it can be asked how many there are. What is no archive is left for it to say."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _END_RECORD - (1 << 16), 0))
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    length = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if length == _SEE_ZIP64:
+        wide = tail.rfind(b"PK\x06\x06", 0, at)
+        length = int.from_bytes(tail[wide + 40 : wide + 48], "little") if wide >= 0 else 0
+    if length > _MAX_DIRECTORY:
+        raise CheckpointError(f"{path} was refused: its list of records is larger than that of any tensors")
+    file.seek(0)
+
+
 def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, Entry]:
     records = {entry.filename: entry for entry in archive.infolist()}
     index = next((name for name in records if name.endswith("/data.pkl")), None)
@@ -84,7 +106,8 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
     if records[index].file_size > _MAX_INDEX:
         raise CheckpointError(f"{path} was refused: its index is larger than any list of tensors")
     folder = index.removesuffix("data.pkl")
-    order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in records else b"little"
+    record = records.get(f"{folder}byteorder")
+    order = b"little" if record is None else archive.read(record) if record.file_size < 8 else b""
     if order != sys.byteorder.encode():
         raise CheckpointError(f"{path} was written on a machine of another byte order; save it again")
     state = unwrapped(read_index(archive.read(index)))
@@ -96,17 +119,20 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
     for name, item in state.items():
         if not isinstance(name, str) or not isinstance(item, StoredTensor):
             raise CheckpointError(
-                f"{path} was refused, and nothing in it was executed: {name!r} is no tensor but {_kind(item)}"
+                f"{path} was refused, and nothing in it was executed: {str(name)[:_SHOWN]!r} is no tensor but "
+                f"{_kind(item)}"
             )
         record = records.get(f"{folder}data/{item.storage}")
         if record is None or record.file_size < item.storage_bytes:
-            raise CheckpointError(f"{path} is damaged: the storage of {name!r} is missing or too short")
+            raise CheckpointError(
+                f"{path} is damaged: the storage of {name[:_SHOWN]!r} is missing or too short"
+            )
         if record.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(f"{path} is compressed, which torch cannot read; save it with torch.save")
         if item.storage not in starts:
             starts[item.storage] = _data_start(file, record)
         if starts[item.storage] + item.storage_bytes > size:
-            raise CheckpointError(f"{path} is truncated: the storage of {name!r} is cut off")
+            raise CheckpointError(f"{path} is truncated: the storage of {name[:_SHOWN]!r} is cut off")
         position = starts[item.storage] + item.offset * DTYPE_BYTES[item.dtype]
         found[name] = Entry(stored=item, position=position)
     return found

@@ -6,19 +6,19 @@ decide. What they cannot decide is an error that lists the candidates: nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CODED, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
-from lightx2v_core.checkpoint.shards import Located, merged, weight_sets
+from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
+from lightx2v_core.checkpoint.shards import Located
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
-
-ReadHeader = Callable[[Path], Header]
 
 
 @frozen(kw_only=True)
@@ -120,7 +120,8 @@ def gathered(
     cannot be read are there too, with their problem. The spec's fallbacks are used only when nothing else is as
     wished: they may match any file, and looking into each takes time."""
     found: dict[tuple[Path | None, tuple[Path, ...]], Candidate] = {}
-    there = [place for place in places if (folder / place.folder).is_dir()]
+    reader = reader_of(read) if read is not None else Reader(_unasked)
+    there = [place for place in places if os.path.isdir(folder / place.folder)]
     for fallback in (False, True):
         for place in there:
             for number, pattern in enumerate(patterns):
@@ -128,9 +129,11 @@ def gathered(
                     continue
                 sub, _, name_pattern = pattern.rpartition("/")
                 where = folder / place.folder / sub
-                if sub and not where.is_dir():
+                if sub and not os.path.isdir(where):
                     continue
-                for item in _tested(spec, where, name_pattern, place, number, read):
+                for item in _tested(
+                    spec, where, name_pattern, place, number, reader, headers=read is not None
+                ):
                     found.setdefault((item.located.index, item.located.files), item)
         if any(not item.problem and _as_wished(spec, item, wish) for item in found.values()):
             break
@@ -143,16 +146,26 @@ def _as_wished(spec: ComponentSpec, item: Candidate, wish: Wish) -> bool:
     )
 
 
+def _unasked(path: Path) -> Header:
+    raise AssertionError(f"{path} is found by its name alone")
+
+
 def _tested(
-    spec: ComponentSpec, where: Path, pattern: str, place: Place, number: int, read: ReadHeader | None
+    spec: ComponentSpec,
+    where: Path,
+    pattern: str,
+    place: Place,
+    number: int,
+    reader: Reader,
+    *,
+    headers: bool,
 ) -> Iterator[Candidate]:
-    sets, broken = weight_sets(where, pattern, spec.summary)
+    sets, broken = reader.sets(where, pattern, spec.summary)
     for located in sets:
         mapped, problem = None, ""
-        if read is not None:
+        if headers:
             try:
-                header = merged([read(path) for path in located.files])
-                mapped = recognised(spec, header)
+                mapped = recognised(spec, reader.whole(located.files))
             except CheckpointError as exc:
                 problem = str(exc)
             if mapped is None and not problem:

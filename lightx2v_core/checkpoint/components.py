@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
 
-from lightx2v_core.checkpoint.candidates import Candidate, ReadHeader, Wish, choose, gathered, passed_over
+from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose, gathered, passed_over
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
+from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.checkpoint.places import PLACES, Place
-from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
+from lightx2v_core.checkpoint.reader import ReadHeader, reader_of
+from lightx2v_core.checkpoint.shards import Located, check_index
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
@@ -66,8 +69,9 @@ def locate(
 
 def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
     """Why a folder holds no such component, in words: files that are called like one are looked into."""
-    for located in weight_sets(folder, spec.files[0].rpartition("/")[2], spec.summary)[0]:
-        held = {name for path in located.files for name in read(path)}
+    reader = reader_of(read)
+    for located in reader.sets(folder, spec.files[0].rpartition("/")[2], spec.summary)[0]:
+        held = {name for path in located.files for name in reader(path)}
         if lost := [name for name in spec.signature if name not in held]:
             return f"no {spec.summary}: {located.files[0].name} has no tensor {lost[0]!r}"
     return f"no {spec.summary} ({' or '.join(spec.files)})"
@@ -76,7 +80,7 @@ def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
 def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish: Wish) -> Located:
     key = f"{wish.key}.path"
     path = expanded(override)
-    if path is not None and path.is_file():
+    if os.path.isfile(path):
         found = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
         if read is not None:
             mapped = recognised(spec, read(path))
@@ -87,8 +91,8 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
             found = [evolve(found[0], mapped=mapped)]
         choose(spec, path.parent, found, wish)
         return found[0].located
-    if path is None or not path.is_dir():
-        raise CheckpointError(f"{key} {short(override)} does not exist{near(path)}")
+    if not os.path.isdir(path):
+        raise CheckpointError(f"{key} {short(override)} {why_not(path) or 'is no file'}{near(path)}")
     names = [pattern.rpartition("/")[2] for pattern in spec.files]
     patterns = [*dict.fromkeys([*spec.files, *names, "*.safetensors", *spec.fallback])]
     found = gathered(spec, path, patterns, read, wish, _HERE)
@@ -117,9 +121,10 @@ def read_component(
 ) -> Component:
     """Read the headers of located files. ``assets`` says where other files are that are not in their usual place.
     ``CheckpointError`` for a broken or contradictory file, and for an asset that is not there or has no such name."""
-    stored = merged([read(path) for path in found.files])
+    reader = reader_of(read)
+    stored = reader.whole(found.files)
     if found.index is not None:
-        check_index(found.index, stored)
+        check_index(found.index, reader.weight_map(found.index), stored)
     mapped = recognised(spec, stored) or applied(OFFICIAL, stored)
     assert mapped is not None
     return Component(
@@ -159,11 +164,11 @@ def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str,
                 f"{key}: it needs no such file{suggestion(name, spec.assets)}; it needs {known}"
             )
         path = expanded(text)
-        if path is not None and path.is_dir():
+        if os.path.isdir(path):
             inside = [path / Path(usual).name for usual in spec.assets[name]]
-            path = next((file for file in inside if file.is_file()), inside[0])
-        if path is None or not path.is_file():
-            raise CheckpointError(f"{key} {short(text)} does not exist{near(path)}")
+            path = next((file for file in inside if os.path.isfile(file)), inside[0])
+        if not os.path.isfile(path):
+            raise CheckpointError(f"{key} {short(text)} {why_not(path) or 'is no file'}{near(path)}")
         found[name] = path
     return found
 
@@ -177,6 +182,6 @@ def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
     should be when it is nowhere."""
     for where in (folder, beside, *(folder / place.folder for place in PLACES[1:])):
         for path in paths:
-            if (where / path).exists():
+            if os.path.exists(where / path):
                 return where / path
     return folder / paths[0]

@@ -2,69 +2,66 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightx2v_core.checkpoint.listing import listed, looking, why_not
+from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.errors import CheckpointError, suggestion
+
+#: names that a wrong one is compared with: comparing is slow
+_COMPARED = 1000
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder a user named; ``CheckpointError`` when it is none."""
+    """The folder a user named; ``CheckpointError`` when it is none, or may not be looked into."""
     folder = expanded(path)
-    if folder is None or not folder.exists():
-        raise CheckpointError(f"model folder {short(str(path))} does not exist{near(folder)}")
+    if reason := why_not(folder):
+        raise CheckpointError(f"model folder {short(str(path))} {reason}{near(folder)}")
     if not folder.is_dir():
         raise CheckpointError(
             f"model path {str(path)!r} is a file; give the folder that holds the model's files"
         )
-    if not any(folder.iterdir()):
-        raise CheckpointError(f"model folder {str(path)!r} is empty")
+    with looking(folder), os.scandir(folder) as entries:
+        if next(entries, None) is None:
+            raise CheckpointError(f"model folder {str(path)!r} is empty")
     return folder
 
 
-def expanded(path: str | Path) -> Path | None:
-    """A path with ``~`` replaced, ``None`` when no file can be called so."""
+def expanded(path: str | Path) -> Path:
+    """A path with ``~`` replaced, as it is where that cannot be done."""
     try:
-        found = Path(path).expanduser()
-        found.exists()
-    except (OSError, RuntimeError):  # a name that is too long, an unknown ~user
-        return None
-    return found
+        return Path(path).expanduser()
+    except RuntimeError:  # an unknown ~user
+        return Path(path)
 
 
-def near(folder: Path | None) -> str:
+def near(folder: Path) -> str:
     """What else is there, for a folder that is not."""
-    parent = next((p for p in folder.parents if p.is_dir()), None) if folder is not None else None
-    if folder is None or parent is None:
-        return ""
     try:
-        names = [name for name in visible(parent) if (parent / name).is_dir()]
-    except OSError:
+        parent = next((p for p in folder.parents if os.path.isdir(p)), None)
+        names = [] if parent is None else [name for name in listed(parent).folders if name[:1] != "."]
+    except CheckpointError:
         return ""
-    if found := suggestion(folder.relative_to(parent).parts[0], names):
+    if parent is None or os.path.lexists(folder):
+        return ""
+    if found := suggestion(folder.relative_to(parent).parts[0], names[:_COMPARED]):
         return f"{found} (in {str(parent)!r})"
     return f"; {str(parent)!r} holds: {', '.join(names[:8])}" if names else ""
 
 
 def visible(folder: Path) -> list[str]:
     """The names of what is in a folder, in order, without hidden entries: download caches, files of the system."""
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    with looking(folder):
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a folder, ``{}`` when there is none."""
     path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise CheckpointError(f"{path} is damaged: {exc}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__} where an object is expected")
-    return value
+    return read_object(path, "is damaged") if os.path.isfile(path) else {}
 
 
 def first_config(folders: Iterable[Path]) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def applied(key_map: KeyMap, header: Header) -> Mapped | None:
             if suffix != "weight_scale":
                 continue  # of activations, which get other scales in every call
             weights = found.get(f"{layer}.weight", {})
-            rows = tuple(weights[part].shape[0] for part in key_map.joins if part in weights)
+            # a scalar has no rows; that its scales are for nothing is said with the other formats
+            rows = tuple(sum(weights[part].shape[:1]) for part in key_map.joins if part in weights)
             tensors[name] = evolve(ordered[0], shape=(sum(rows), 1), offset=None)
             stored[name], spread[name] = tuple(info.name for info in ordered), rows
             continue

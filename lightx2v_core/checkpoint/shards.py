@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import fnmatch
-import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from attrs import frozen
 
-from lightx2v_core.errors import CheckpointError
+from lightx2v_core.checkpoint.listing import Listing
+from lightx2v_core.checkpoint.objects import read_object
+from lightx2v_core.errors import CheckpointError, shortened
 from lightx2v_core.tensors import Header, TensorInfo
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
 #: the files that a network split by its blocks consists of
 _BLOCK = re.compile(r"(non_block|block_\d+)\.safetensors$")
+#: names of files that need no closer look
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 INDEX_SUFFIX = ".safetensors.index.json"
+#: weight files in one folder, or of one index; the largest checkpoints have some hundred
+MOST_FILES = 10_000
+#: bytes of a name on every system, and characters and names that a message shows
+_LONGEST, _SHOWN, _FEW = 255, 200, 8
 
 
 @frozen(kw_only=True)
@@ -30,26 +38,44 @@ class Located:
     passed_over: tuple[str, ...] = ()
 
 
-def weight_sets(folder: Path, pattern: str, summary: str) -> tuple[list[Located], list[tuple[Located, str]]]:
-    """The sets of files in ``folder`` whose names match ``pattern``, and those that are not complete, with what is
-    wrong with them. ``summary`` names what is looked for."""
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    indexes = fnmatch.filter(names, pattern.removesuffix(".safetensors") + INDEX_SUFFIX)
+#: sets of weight files, and those that are not complete, with what is wrong with them
+Sets = tuple[list[Located], list[tuple[Located, str]]]
+
+
+def indexes(there: Listing, pattern: str) -> list[str]:
+    """The names of the indexes in a folder whose shards match ``pattern``."""
+    return fnmatch.filter(there.files, pattern.removesuffix(".safetensors") + INDEX_SUFFIX)
+
+
+def weight_sets(
+    there: Listing, pattern: str, summary: str, indexed_files: Callable[[Path], tuple[Path, ...]]
+) -> Sets:
+    """The sets of files in a folder whose names match ``pattern``, and those that are not complete, with what is wrong
+    with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index. ``CheckpointError``
+    for more files than ``MOST_FILES``."""
+    folder = there.folder
     found: list[Located] = []
     broken: list[tuple[Located, str]] = []
     indexed: set[str] = set()
-    for name in indexes:
+    named = indexes(there, pattern)
+    for name in named:
         index, rule = folder / name, f"index {name}"
         try:
-            files = _indexed(index)
+            files = indexed_files(index)
         except CheckpointError as exc:
             broken.append((Located(files=(index,), rule=rule, index=index), str(exc)))
             continue
         indexed.update(path.name for path in files)
         found.append(Located(files=files, rule=rule, index=index))
     groups: dict[tuple[str, str], list[str]] = {}
-    stems = {name.removesuffix(INDEX_SUFFIX) for name in indexes}
-    for name in fnmatch.filter(names, pattern):
+    stems = {name.removesuffix(INDEX_SUFFIX) for name in named}
+    matching = fnmatch.filter(there.files, pattern)
+    if len(matching) > MOST_FILES:
+        raise CheckpointError(
+            f"{folder} holds {len(matching)} files that match {pattern!r}; {MOST_FILES} are looked into at most: "
+            "give the folder of one model, or name its files"
+        )
+    for name in matching:
         if name not in indexed and _group(name)[0] not in stems:
             groups.setdefault(_group(name), []).append(name)
     for (_, total), members in groups.items():
@@ -64,6 +90,9 @@ def weight_sets(folder: Path, pattern: str, summary: str) -> tuple[list[Located]
                 found.append(located)
         elif not members[0].endswith(INDEX_SUFFIX):
             found.append(Located(files=files, rule="file"))
+    for name in fnmatch.filter(there.unreadable, pattern):
+        problem = f"{folder / name} cannot be looked at: {there.unreadable[name]}"
+        broken.append((Located(files=(folder / name,), rule="file"), problem))
     return found, broken
 
 
@@ -89,49 +118,63 @@ def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
     return ""
 
 
-def _indexed(index: Path) -> tuple[Path, ...]:
-    """The files an index names. None may leave the folder, all must be there."""
-    names = sorted(set(_weight_map(index).values()))
+def indexed(index: Path, said: Mapping[str, str], there: Listing) -> tuple[Path, ...]:
+    """The files an index names. None may leave the folder, all must be there, and no more than ``MOST_FILES``."""
+    names = sorted(set(said.values()))
     for name in names:
-        pure = PurePosixPath(name)
-        if (
-            pure.is_absolute()
-            or ".." in pure.parts
-            or PureWindowsPath(name).drive
-            or "\\" in name
-            or "\0" in name
-            or not pure.parts
-        ):
-            raise CheckpointError(f"{index} was refused: its entry {name!r} points outside the folder")
-    if lost := [name for name in names if not (index.parent / name).is_file()]:
+        if reason := _refused(name):
+            shown = repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}..."
+            raise CheckpointError(f"{index} was refused: its entry {shown} {reason}")
+    # what is below the folder is looked at one by one, what is in it is known
+    lost = sorted(
+        {name for name in names if "/" in name and not os.path.isfile(index.parent / name)}
+        | ({name for name in names if "/" not in name} - set(there.files))
+    )
+    if lost:
         raise CheckpointError(
             f"{index.name} names {len(names)} files and {len(lost)} of them are missing in {index.parent}: "
-            f"{', '.join(lost)}; download them again"
+            f"{shortened(lost, _FEW)}; download them again"
         )
+    if len(names) > MOST_FILES:
+        raise CheckpointError(f"{index} names {len(names)} files; {MOST_FILES} are read at most")
     return tuple(index.parent / name for name in names)
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def _refused(name: str) -> str:
+    """Why an index may not name a file so."""
+    if _PLAIN.fullmatch(name) and len(name) <= _LONGEST:
+        return ""
+    pure = PurePosixPath(name)
     try:
-        value = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise CheckpointError(f"{index} is no index of shards: {type(exc).__name__}: {exc}") from None
+        longest = max((len(os.fsencode(part)) for part in pure.parts), default=0)
+    except UnicodeError:
+        return "is no name that a file can have"
+    if "\0" in name or longest > _LONGEST:
+        return "is no name that a file can have"
+    outside = pure.is_absolute() or ".." in pure.parts or not pure.parts
+    if outside or PureWindowsPath(name).drive or "\\" in name:
+        return "points outside the folder"
+    return ""
+
+
+def weight_map(index: Path) -> Mapping[str, str]:
+    """What an index says: tensor -> name of its file. ``CheckpointError`` when it is none."""
+    value = read_object(index, "is no index of shards").get("weight_map")
     if not isinstance(value, dict) or not value or not all(isinstance(name, str) for name in value.values()):
         raise CheckpointError(f"{index} is no index of shards: its weight_map is empty or names no files")
     return value
 
 
-def check_index(index: Path, header: Header) -> None:
-    """``CheckpointError`` unless an index and the shards it names agree on what is where."""
-    weight_map = _weight_map(index)
+def check_index(index: Path, said: Mapping[str, str], header: Header) -> None:
+    """``CheckpointError`` unless an index, of which ``said`` is the content, and the shards it names agree on what is
+    where."""
+    last = {file: PurePosixPath(file).name for file in set(said.values())}
     wrong = [
         f"{name} (index: {file})"
-        for name, file in weight_map.items()
-        if name not in header.tensors or header.tensors[name].file.name != PurePosixPath(file).name
+        for name, file in said.items()
+        if name not in header.tensors or header.tensors[name].file.name != last[file]
     ]
-    extra = [
-        f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in weight_map
-    ]
+    extra = [f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in said]
     if wrong or extra:
         raise CheckpointError(
             f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "
@@ -141,6 +184,8 @@ def check_index(index: Path, header: Header) -> None:
 
 def merged(headers: Sequence[Header]) -> Header:
     """Several files as one; a tensor that is in two of them is a ``CheckpointError``."""
+    if len(headers) == 1:
+        return headers[0]
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}
     for header in headers:

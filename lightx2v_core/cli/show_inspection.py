@@ -10,6 +10,8 @@ from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraRep
 _HEAD = ("component", "files", "layout", "variant", "precision", "parameters", "size")
 #: columns of numbers
 _RIGHT = frozenset({"parameters", "size"})
+#: lines of one kind
+_LINES = 15
 #: modules of a LoRA that are named
 _MOST = 6
 
@@ -21,10 +23,10 @@ def inspection_text(found: Inspection) -> str:
         lines += table([_HEAD, *(_row(item) for item in found.components)])
     for lora in found.loras:
         lines += _lora(lora)
-    lines += [f"other: {item.file}, {size(item.bytes)}: {item.what}" for item in found.others]
+    lines += some([f"other: {item.file}, {size(item.bytes)}: {item.what}" for item in found.others])
     if not (found.components or found.loras or found.others):
         lines.append("  no weight files")
-    lines += [f"problem: {problem}" for problem in found.problems]
+    lines += some([f"problem: {problem}" for problem in found.problems])
     how = "as it is, it cannot run" if found.runnable else "cannot run"
     lines += [f"{how}: {obstacle}" for obstacle in found.obstacles]
     if found.runnable:
@@ -54,6 +56,13 @@ def _lora(item: LoraReport) -> Iterator[str]:
     yield f"  targets {', '.join(f'{name} ({item.targets[name]})' for name in named[:_MOST])}{more}"
     for name, (fits, total) in item.coverage.items():
         yield f"  {fits} of {total} tensors fit {name}"
+
+
+def some(lines: Sequence[str]) -> list[str]:
+    """The first lines of many, and how many more there are."""
+    if len(lines) <= _LINES:
+        return list(lines)
+    return [*lines[:_LINES], f"  and {len(lines) - _LINES} more of these; --json shows all of them"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

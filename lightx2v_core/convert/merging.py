@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 from lightx2v_core.build import open_source
-from lightx2v_core.checkpoint.folders import expanded
+from lightx2v_core.checkpoint.folders import expanded, short
 from lightx2v_core.checkpoint.formats import layer_formats
+from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.convert.options import LoraToMerge
 from lightx2v_core.convert.subject import Subject
 from lightx2v_core.embedded import place_of
@@ -31,8 +33,8 @@ def adapters_of(
     adapters = []
     for lora in loras:
         path = expanded(place_of(lora.path, registry))
-        if path is None or not path.is_file():
-            raise RequestError(f"LoRA file {lora.path!r} does not exist")
+        if not os.path.isfile(path):
+            raise RequestError(f"LoRA file {short(lora.path)} {why_not(path) or 'is no file'}")
         header = read_header(registry, path)
         coverage = match(header, shapes, subject.spec.layouts)
         if not is_lora(header) or not coverage.changes:

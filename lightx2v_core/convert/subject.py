@@ -12,7 +12,9 @@ from lightx2v_core.checkpoint.components import locate
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.formats import format_problems
 from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
-from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
+from lightx2v_core.checkpoint.listing import looking, why_not
+from lightx2v_core.checkpoint.reader import Reader
+from lightx2v_core.checkpoint.shards import Located, check_index
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
 from lightx2v_core.parts import ComponentSpec
@@ -43,12 +45,13 @@ class Subject:
         return self.part or ComponentSpec(name="network", summary="network", files=())
 
 
+@looking()
 def find(source: str | Path, registry: Registry, component: str | None = None) -> Subject:
     """The one component that ``source``, a file or a folder, holds; ``component`` says which of several.
     ``CheckpointError`` for files that are broken, ``RequestError`` when it is not clear what is meant."""
     path = expanded(place_of(source, registry))
-    if path is None or not path.exists():
-        raise RequestError(f"source {short(str(source))} does not exist{near(path)}")
+    if reason := why_not(path):
+        raise RequestError(f"source {short(str(source))} {reason}{near(path)}")
     found = [_file(path, registry)] if path.is_file() else _folder(path, registry)
     if component is not None:
         own = [
@@ -77,30 +80,36 @@ def _file(path: Path, registry: Registry) -> Subject:
 
 def _folder(folder: Path, registry: Registry) -> list[Subject]:
     found = []
+    reader = _reader(registry)
     for suffix in _suffixes(registry):
-        sets, broken = weight_sets(folder, f"*{suffix}", "network")
+        sets, broken = reader.sets(folder, f"*{suffix}", "network")
         if broken:
             raise CheckpointError(f"{folder}: {broken[0][1]}")
         for item in sets:
-            found.append(_located(item, registry))
+            found.append(_located(item, reader, registry))
     return found
 
 
 def _below(folder: Path, component: str, registry: Registry) -> list[Subject]:
     """A component in the folders of a model, such as one of two experts, by the rules that a run finds it with."""
     found: dict[tuple[Path, ...], Located] = {}
+    reader = _reader(registry)
     for part in _parts(registry):
         if component in (part.name, part.group):
-            located = locate(part, folder, None, lambda path: read_header(registry, path))
+            located = locate(part, folder, None, reader)
             if located is not None:
                 found.setdefault(located.files, located)
-    return [_located(item, registry) for item in found.values()]
+    return [_located(item, reader, registry) for item in found.values()]
 
 
-def _located(item: Located, registry: Registry) -> Subject:
-    header = merged([read_header(registry, path) for path in item.files])
+def _reader(registry: Registry) -> Reader:
+    return Reader(lambda path: read_header(registry, path))
+
+
+def _located(item: Located, reader: Reader, registry: Registry) -> Subject:
+    header = reader.whole(item.files)
     if item.index is not None:
-        check_index(item.index, header)
+        check_index(item.index, reader.weight_map(item.index), header)
     return _subject(item.files, header, registry)
 
 

@@ -19,6 +19,7 @@ from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
 from lightx2v_core.parts import ComponentSpec
+from lightx2v_core.recognise import asked
 from lightx2v_core.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -52,6 +53,7 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
     networks: list[Network] = []
     problems: list[str] = []
     doubts: list[str] = []
+    reasons: dict[str, str] = {}
     for spec, own, found in matches:
         if not own.main:
             continue
@@ -60,13 +62,18 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
         except CheckpointError as exc:
             doubts.append(str(exc))
             continue
-        if isinstance(answer, Recognition) and answer.variant not in variants:
+        if isinstance(answer, str):
+            reasons[spec.name] = answer
+        elif answer.variant not in variants:
             variants.append(answer.variant)
             expected = answer.expected[own.name]
             networks.append(Network(name=answer.variant, expected=expected, part=own))
             problems += _shape_problems(answer, own, found)
     if not variants:
         problems += doubts
+        if reasons and not doubts:
+            said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            problems.append(f"{shown(item, root)} is a network that no model knows: {said}")
     problems += [f"{shown(item, root)}: {problem}" for problem in format_problems(mapped.header)]
     header = mapped.header
     if doubt := false_claim(item.located.files[0].name, header):
@@ -113,13 +120,14 @@ def _variant(
         return "not the main network"
     base = root if root.is_dir() else root.parent
     folders = [item.folder, item.folder.parent, *(base / name for name in CONFIG_FOLDERS)]
-    return spec.recognise(
+    return asked(
+        spec,
         CheckpointFacts(
             folder=base,
             config=first_config(dict.fromkeys(folders if root.is_dir() else folders[:2])),
             headers=dict.fromkeys(members, mapped.header),
             options=spec.config(),
-        )
+        ),
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
-from lightx2v_core.checkpoint.shards import Located, check_index, merged, weight_sets
-from lightx2v_core.errors import CheckpointError
+from lightx2v_core.checkpoint.reader import Reader
+from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
+from lightx2v_core.errors import CheckpointError, shortened
 from lightx2v_core.tensors import Header
 
-ReadHeader = Callable[[Path], Header]
 #: folders below the one that was asked about; models lie flatter than this
 DEPTH = 4
+#: as many folders are looked into
+FOLDERS = 10_000
+#: characters of what a link leads to that a message shows
+_SHOWN = 200
 
 
 @frozen(kw_only=True)
@@ -29,65 +33,95 @@ class WeightSet:
         return self.located.files[0].parent
 
 
-def weight_files(root: Path, suffixes: Sequence[str], read: ReadHeader) -> tuple[list[WeightSet], list[str]]:
+def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[WeightSet], list[str]]:
     """Every set of weight files below ``root`` (or ``root`` itself, when it is a file), and the problems of those that
-    cannot be read."""
+    cannot be read. Not more than ``FOLDERS`` folders and ``MOST_FILES`` files are looked into."""
     if root.is_file():
-        return _read([Located(files=(root,), rule="file")], read)
+        return _read([Located(files=(root,), rule="file")], reader)
     found: list[WeightSet] = []
     problems: list[str] = []
-    for folder in _folders(root):
-        located, wrong = _sets(folder, suffixes)
-        sets, unreadable = _read(located, read)
+    files = 0
+    for number, folder in enumerate(_folders(root, reader)):
+        try:
+            located, wrong = _sets(folder, suffixes, reader)
+        except CheckpointError as exc:
+            problems.append(str(exc))
+            continue
+        files += sum(len(item.files) for item in located)
+        if number >= FOLDERS or files > MOST_FILES:
+            problems.append(
+                f"{root} holds more than {FOLDERS} folders or {MOST_FILES} weight files; {folder} and those behind it "
+                "were not looked into: give the folder of one model"
+            )
+            break
+        sets, unreadable = _read(located, reader)
         found += sets
         problems += wrong + unreadable
     return found, problems
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """``root`` and the folders below, in order; hidden ones, which tools keep things in, are left out."""
-    for folder, names, _ in os.walk(root):
-        here = Path(folder)
-        deep = len(here.relative_to(root).parts) >= DEPTH
-        names[:] = [] if deep else sorted(name for name in names if not name.startswith("."))
-        yield here
+def _folders(root: Path, reader: Reader, depth: int = DEPTH) -> Iterator[Path]:
+    """``root`` and the folders below, in order; hidden ones, which tools keep things in, are left out, so are links,
+    which may lead in a circle."""
+    yield root
+    if not depth:
+        return
+    try:
+        names = reader.listing(root).folders
+    except CheckpointError:
+        return  # which whoever looks into it says
+    for name in names:
+        if not name.startswith(".") and not os.path.islink(root / name):
+            yield from _folders(root / name, reader, depth - 1)
 
 
-def _sets(folder: Path, suffixes: Sequence[str]) -> tuple[list[Located], list[str]]:
+def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[Located], list[str]]:
     found: list[Located] = []
-    problems: list[str] = []
+    there = reader.listing(folder)
+    ends = tuple(suffixes)
+    problems = [
+        f"{folder / name} cannot be looked at: {reason}"
+        for name, reason in there.unreadable.items()
+        if name.lower().endswith(ends)
+    ]
+    if lost := {name: target for name, target in there.dangling.items() if name.lower().endswith(ends)}:
+        name, target = next(iter(lost.items()))
+        problems.append(
+            f"{folder}: {len(lost)} weight files are links to files that do not exist, such as {name} -> "
+            f"{target[:_SHOWN]}; copy what they lead to as well, or download it again"
+        )
     for suffix in suffixes:
-        sets, broken = weight_sets(folder, f"*{suffix}", "model")
+        names = [name for name in there.files if name.lower().endswith(suffix)]
+        if not names and not any(name.endswith(INDEX_SUFFIX) for name in there.files):
+            continue
+        sets, broken = reader.sets(folder, f"*{suffix}", "model")
         found += sets
         problems += [problem for _, problem in broken]
         used = {path.name for item in [*sets, *(item for item, _ in broken)] for path in item.files}
-        loose = sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.suffix.lower() == suffix and entry.name not in used
-        )
+        loose = [name for name in names if name not in used]
         if loose and sets:
             indexes = ", ".join(item.index.name for item in sets if item.index is not None)
-            problems.append(f"{folder}: {', '.join(loose)} is in no set: {indexes} does not name it")
-    return found, problems
+            problems.append(f"{folder}: {shortened(loose)} is in no set: {indexes} does not name it")
+    return found, list(dict.fromkeys(problems))
 
 
-def _read(located: Sequence[Located], read: ReadHeader) -> tuple[list[WeightSet], list[str]]:
+def _read(located: Sequence[Located], reader: Reader) -> tuple[list[WeightSet], list[str]]:
     found: list[WeightSet] = []
     problems: list[str] = []
     for item in located:
-        headers = []
+        wrong = []
         for path in item.files:
             try:
-                headers.append(read(path))
+                reader(path)
             except CheckpointError as exc:
-                problems.append(str(exc))
-        if len(headers) < len(item.files):
+                wrong.append(str(exc))
+        problems += wrong
+        if wrong:
             continue
         try:
-            header = merged(headers)
+            header = reader.whole(item.files)
             if item.index is not None:
-                check_index(item.index, header)
+                check_index(item.index, reader.weight_map(item.index), header)
         except CheckpointError as exc:
             problems.append(str(exc))
             continue

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.checkpoint.listing import looking, why_not
+from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.contents import Contents, Network, contents, relative
@@ -21,13 +22,14 @@ from lightx2v_core.registry import Registry
 from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
 
 
+@looking()
 def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
     registry = Registry(plugins)
     root = expanded(place_of(path, registry))
-    if root is None or not root.exists():
-        raise RequestError(f"{short(str(path))} does not exist{near(root)}")
-    read = lru_cache(maxsize=None)(lambda file: read_header(registry, file))
+    if reason := why_not(root):
+        raise RequestError(f"{short(str(path))} {reason}{near(root)}")
+    read = Reader(lambda file: read_header(registry, file))
     suffixes = sorted(
         {suffix for item in registry.candidates("weight_loader") for suffix in _suffixes(item.spec)}
     )

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lightx2v_core.checkpoint.candidates import ReadHeader
+from lightx2v_core.checkpoint.reader import ReadHeader
 from lightx2v_core.config.load import Value, load_config
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.report import ComponentReport, Runnable

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightx2v_core.builtin.safetensors_file import read_header
-from lightx2v_core.checkpoint.components import merged
 from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats, scheme_of
 from lightx2v_core.checkpoint.layouts import OFFICIAL, applied
+from lightx2v_core.checkpoint.shards import merged
 from lightx2v_core.tensors import Header, TensorInfo
 
 FILE = Path("wan.safetensors")

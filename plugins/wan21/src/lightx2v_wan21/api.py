@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.pipeline import PromptEncoder, TextToVideo, block_names
     from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
     from lightx2v_wan21.rope import Rope
-    from lightx2v_wan21.shapes import Shapes, affine, axis, count_blocks
+    from lightx2v_wan21.shapes import Shapes, affine, axis, count_blocks, input_channels
     from lightx2v_wan21.sizes import (
         frame_problems,
         latent_frames,
@@ -163,6 +163,7 @@ _HOMES = {
         "affine",
         "axis",
         "count_blocks",
+        "input_channels",
     ),
     "sizes": (
         "frame_problems",
@@ -289,6 +290,7 @@ __all__ = [
     "frame_problems",
     "image_size",
     "image_tensor",
+    "input_channels",
     "known_frames",
     "latent_frames",
     "letterboxed",

@@ -129,13 +129,13 @@ def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
 
     def stored(key: str, axis: int, default: int) -> int:
         shape = shapes.get(key, ())
-        return shape[axis] if len(shape) > axis else default
+        return shape[axis] if len(shape) > axis and shape[axis] else default
 
     patch_size = config.get("patch_size", (1, 2, 2))
     if not isinstance(patch_size, list | tuple) or len(patch_size) != 3 or not all(map(is_size, patch_size)):
         raise ValueError(f"config.json says patch_size = {patch_size!r}; expected three positive integers")
     eps = config.get("eps", 1e-6)
-    if isinstance(eps, bool) or not isinstance(eps, int | float):
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
         raise ValueError(f"config.json says eps = {eps!r}; expected a number such as 1e-06")
     num_layers, blocks = size("num_layers"), count_blocks(shapes, "blocks")
     if blocks and num_layers != blocks:

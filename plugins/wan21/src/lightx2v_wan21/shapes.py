@@ -25,9 +25,17 @@ def is_size(value: object) -> bool:
 
 
 def axis(shapes: Shapes, key: str, index: int, where: str) -> int:
-    """Length of one axis of a tensor. ``ValueError`` when it is missing or has too few axes."""
+    """Length of one axis of a tensor, at least 1. ``ValueError`` when the tensor is missing, or has too few axes or no
+    elements."""
     if key not in shapes:
         raise ValueError(f"not {where}: {key!r} is missing ({len(shapes)} tensors in the file)")
-    if len(shapes[key]) <= index:
-        raise ValueError(f"not {where}: {key!r} has shape {list(shapes[key])}")
-    return shapes[key][index]
+    shape = shapes[key]
+    if not -len(shape) <= index < len(shape) or not shape[index]:
+        raise ValueError(f"not {where}: {key!r} has shape {list(shape)}")
+    return shape[index]
+
+
+def input_channels(shapes: Shapes) -> int:
+    """Channels of the latents that a Wan transformer takes, images and masks among them. ``ValueError`` as for
+    ``axis``."""
+    return axis(shapes, "patch_embedding.weight", 1, "a Wan transformer")

@@ -39,6 +39,7 @@ from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_s
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
+from lightx2v_wan21.shapes import input_channels
 from lightx2v_wan21.sizes import (
     HD,
     SD,
@@ -111,7 +112,10 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
 
 def _task(shapes: Shapes) -> tuple[str, str]:
     """The task of a Wan network, or why it is none of Wan2.1."""
-    channels = shapes["patch_embedding.weight"][1]
+    try:
+        channels = input_channels(shapes)
+    except ValueError as exc:
+        return "", str(exc)
     if "pose_patch_embedding.weight" in shapes:
         return "", "a Wan2.2 Animate network (it has 'pose_patch_embedding.weight')"
     if "img_emb.emb_pos" in shapes:

@@ -30,6 +30,7 @@ from lightx2v_wan21.api import (
     dit_from,
     dit_tensors,
     image_size,
+    input_channels,
     size_for_image,
 )
 from lightx2v_wan22.options import A14bOptions
@@ -75,7 +76,10 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
             return f"its experts are {kind} network (they have {name!r})"
     if "low_noise" not in facts.headers and _folder_of(facts, "high_noise") == "transformer":
         return "it has one transformer, and A14B has two experts"
-    channels = shapes["patch_embedding.weight"][1]
+    try:
+        channels = input_channels(shapes)
+    except ValueError as exc:
+        return str(exc)
     if channels not in _TASKS:
         return f"its experts take {channels} channels; those of A14B take {' or '.join(map(str, _TASKS))}"
     options = facts.options or A14bOptions()

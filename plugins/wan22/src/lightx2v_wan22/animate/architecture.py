@@ -19,6 +19,8 @@ from lightx2v_wan21.api import DitArchitecture, Shapes, affine, axis, count_bloc
 ADAPTER_INTERVAL = 5
 #: motion tokens of a latent frame beside those of the heads: one that is learned and always the same
 PADDING_TOKENS = 1
+#: halvings of the size of a face; eight are official, and each doubles the face that is expected
+_MOST_LEVELS = 16
 _CONVS = "motion_encoder.enc.net_app.convs"
 
 
@@ -103,13 +105,16 @@ def animate_from(config: Mapping[str, object], shapes: Shapes) -> AnimateArchite
     """
     where = "an Animate checkpoint"
     levels = count_blocks(shapes, _CONVS) - 1
-    if levels < 1:
-        raise ValueError(f"not {where}: there is no {_CONVS}")
+    if not 1 <= levels <= _MOST_LEVELS:
+        what = "there is no" if levels < 1 else f"there are {levels} levels of"
+        raise ValueError(f"not {where}: {what} {_CONVS}")
     first = axis(shapes, f"{_CONVS}.0.0.weight", 0, where)
     rest = (axis(shapes, f"{_CONVS}.{i}.conv2.1.weight", 0, where) for i in range(1, levels))
     layers = count_blocks(shapes, "motion_encoder.enc.fc")
     face_dim = axis(shapes, "face_encoder.conv2.conv.weight", 0, where)
     widened = axis(shapes, "face_encoder.conv1_local.conv.weight", 0, where)
+    if not layers:
+        raise ValueError(f"not {where}: there is no motion_encoder.enc.fc")
     if widened % face_dim:
         raise ValueError(
             f"not {where}: face_encoder.conv1_local is {widened} wide, no multiple of {face_dim}"

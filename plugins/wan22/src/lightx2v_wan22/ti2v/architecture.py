@@ -12,6 +12,7 @@ from lightx2v_wan21.api import (
     VaeArchitecture,
     VaeLayer,
     affine,
+    axis,
     vae_from,
     vae_layer_tensors,
     vae_middle_tensors,
@@ -86,7 +87,7 @@ def vae22_from(shapes: Shapes) -> VaeArchitecture:
         ValueError: it is no Wan2.2 VAE.
     """
     arch = vae_from(shapes)
-    if (channels := shapes["encoder.conv1.weight"][1]) != FOLDED_CHANNELS:
+    if (channels := axis(shapes, "encoder.conv1.weight", 1, "a Wan2.2 VAE checkpoint")) != FOLDED_CHANNELS:
         raise ValueError(
             f"not a Wan2.2 VAE checkpoint: 'encoder.conv1.weight' takes {channels} channels, "
             f"and the Wan2.2 VAE takes {FOLDED_CHANNELS}"

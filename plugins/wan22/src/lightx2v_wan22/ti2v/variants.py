@@ -18,6 +18,7 @@ from lightx2v_wan21.api import (
     dit_from,
     dit_tensors,
     image_size,
+    input_channels,
 )
 from lightx2v_wan22.options import Ti2vOptions
 from lightx2v_wan22.planning import (
@@ -43,7 +44,10 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no TI2V model. ``CheckpointError`` when it is one whose configuration
     cannot be true."""
     shapes = facts.headers["dit"].shapes
-    channels = shapes["patch_embedding.weight"][1]
+    try:
+        channels = input_channels(shapes)
+    except ValueError as exc:
+        return str(exc)
     if channels != LATENT_CHANNELS:
         return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
     options = facts.options or Ti2vOptions()
