@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from lightx2v_core import __version__
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.denoise import Leg, denoise
 from lightx2v_core.events import ignore
 from lightx2v_core.facts import SchedulerContext

@@ -15,7 +15,8 @@ from attrs import evolve
 
 from lightx2v_core import catalogue
 from lightx2v_core.checkpoint.folders import expanded
-from lightx2v_core.config.load import LoadedConfig, Value, load_config
+from lightx2v_core.config.layers import Value, parts_of
+from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import CheckpointSpec
@@ -71,9 +72,10 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
     provided = registry.find(KIND, path)
     origin = f"checkpoint {path}"
     brought = [
-        Value(path=where, value=value, origin=origin)
+        part
         for where, value in _leaves(_spec(registry, path).settings)
-        if loaded.origin(*where) == "default"
+        for part in parts_of(Value(path=where, value=value, origin=origin))
+        if loaded.origin(*part.path) == "default"
     ]
     laid = load_config(loaded.to_json(), brought)
     origins = {key: said for key, said in laid.origins.items() if said == origin} | dict(loaded.origins)

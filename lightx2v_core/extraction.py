@@ -20,7 +20,8 @@ from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.layouts import MappedSource, recognised
 from lightx2v_core.checkpoint.serialize import serialized, write_whole
 from lightx2v_core.checkpoint.verify import PLAIN
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.protocols import WeightSource

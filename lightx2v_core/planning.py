@@ -8,7 +8,8 @@ from typing import Any
 
 from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.config.keywords import INPUTS, KEYWORDS, keyword_values
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.plan import Plan
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.recognise import read_header

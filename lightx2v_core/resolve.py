@@ -27,6 +27,7 @@ from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import RequestError
 from lightx2v_core.facts import Geometry, Recognition, Workload
+from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet
 from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
@@ -69,6 +70,7 @@ def resolve(
     registry = Registry(plugins)
     loaded, embedded_notes = with_embedded(loaded, registry)
     loaded, alias_notes = by_true_name(loaded, registry)
+    loaded = without_leftovers(loaded, registry)
     config = loaded.config
     where, device_why = device.probe(config.device)
     dtype, dtype_why = _dtype(config, where)
@@ -204,6 +206,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     """The same loaded model with another request: only what a request decides is resolved again. ``in_memory`` holds
     inputs that are no paths."""
     found, plan = resolved.found, resolved.plan
+    loaded = without_leftovers(loaded, resolved.registry)
     inputs = task_inputs(loaded.config, found.spec, plan.task, in_memory)
     request, geometry, origins, scheduler = filled_request(
         loaded, resolved.registry, found, resolved.ctx, plan.task, inputs

@@ -20,7 +20,8 @@ from lightx2v_core.asked import request_output
 from lightx2v_core.build import Loaded, build_model, load_bytes, refuse_impossible
 from lightx2v_core.checkpoint.serialize import serialized
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.config.model import LoraConfig, OutputConfig
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import (

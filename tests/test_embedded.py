@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
 from lightx2v_core.api import CheckpointSpec
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.inspect import inspect

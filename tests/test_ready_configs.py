@@ -19,7 +19,8 @@ from attrs import field, frozen
 
 from lightx2v_core import device
 from lightx2v_core.config import jsonc
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.plan import Plan

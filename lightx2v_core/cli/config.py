@@ -10,10 +10,12 @@ import click
 from lightx2v_core.choices import structured_options
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
-from lightx2v_core.config.load import SECTIONS, LoadedConfig, load_config
+from lightx2v_core.config.layers import SECTIONS
+from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.config.model import Section
 from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import ConfigError
+from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.quantization import UNQUANTIZED, translated
 from lightx2v_core.registry import Registry
@@ -45,7 +47,7 @@ def show(**parameters: Any) -> None:
     """Show the configuration that a file and options make, with the origin of every value."""
     as_json = parameters.pop("as_json")
     plugins = plugins_from(parameters)
-    loaded = config_from(parameters)
+    loaded = without_leftovers(config_from(parameters), Registry(plugins))
     check_names(loaded, plugins)
     _show_warnings(loaded)
     if as_json:
@@ -72,7 +74,7 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
     registry = Registry(plugins)
     for kind in SECTIONS:
         # the default applier matters only once there is something to apply
-        unused = kind == "lora_applier" and not loaded.config.loras and loaded.origin(kind) == "default"
+        unused = kind == "lora_applier" and not loaded.config.loras and not loaded.says(kind)
         if not unused:
             _check_section(getattr(loaded.config, kind), registry, kind, (kind,), loaded)
     for name, component in loaded.config.components.items():

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 from attrs import frozen
 
-from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_bytes, parse_set, parse_size
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import LoadedConfig, load_config, parse_bytes, parse_set, parse_size
 from lightx2v_core.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import evolve, fields
 
-from lightx2v_core.config.load import LoadedConfig, Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.config.model import InputsConfig, LoraConfig
 from lightx2v_core.config.structure import structure
 from lightx2v_core.errors import ConfigError, RequestError, suggestion
@@ -43,8 +44,9 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
     keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
     values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
     loaded = load_config(base.to_json(), values)
-    origins = {**base.origins, **{".".join(value.path): value.origin for value in values}}
-    return evolve(loaded, origins=origins, warnings=base.warnings), in_memory
+    given = {value.origin for value in values}
+    origins = {**base.origins, **{key: said for key, said in loaded.origins.items() if said in given}}
+    return evolve(loaded, origins=origins, warnings=(*base.warnings, *loaded.warnings)), in_memory
 
 
 def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:

@@ -12,9 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from lightx2v_core.config import jsonc
+from lightx2v_core.config.layers import (
+    SECTIONS,
+    Layers,
+    Value,
+    component_of,
+    found_at,
+    is_section,
+    parts_of,
+    put,
+    section_of,
+)
 from lightx2v_core.config.legacy import LEGACY
 from lightx2v_core.config.legacy_groups import GROUPS
 from lightx2v_core.config.legacy_translation import SET, Given, Said, contradiction, translate
@@ -22,8 +33,6 @@ from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError
 
-#: keys that hold a choice of implementation and may be spelt in short
-SECTIONS = ("model", "attention", "quantizer", "offloader", "lora_applier", "scheduler")
 #: what a section that gives only ``options`` uses; the other sections have to say it
 _DEFAULT_USE = {"model": "auto", "attention": "auto", "offloader": "none", "lora_applier": "merge"}
 
@@ -31,15 +40,6 @@ _DEFAULT_USE = {"model": "auto", "attention": "auto", "offloader": "none", "lora
 #: a part of a dotted key: in quotes, or without dots, quotes and equals signs
 _PART = r'"([^"]+)"|([^\s."=](?:[^."=]*[^\s."=])?)'
 _SET = re.compile(rf"(?P<key>\s*(?:{_PART})(?:\s*\.\s*(?:{_PART}))*\s*)=(?P<value>.*)", re.DOTALL)
-
-
-@frozen(kw_only=True)
-class Value:
-    """A value given outside the file: the path of its key, and where it came from (``--steps``)."""
-
-    path: tuple[str, ...]
-    value: Any
-    origin: str
 
 
 @frozen(kw_only=True)
@@ -52,6 +52,12 @@ class LoadedConfig:
     warnings: tuple[str, ...] = field(default=())
     #: the keys that were set in the flat vocabulary
     flat: frozenset[str] = field(default=frozenset())
+    #: the options of implementations over which a later layer says which one is used
+    beneath: frozenset[str] = field(default=frozenset())
+
+    def says(self, key: str) -> bool:
+        """Whether somebody set a key, or one below it."""
+        return any(path == key or path.startswith(f"{key}.") for path in self.origins)
 
     def origin(self, *path: str) -> str:
         """Where the value of a key came from; ``default`` when nobody set it."""
@@ -78,33 +84,67 @@ def load_config(
         for key in list(data)
         if _is_legacy(key)
     }
-    origins: dict[str, str] = {}
-    if data:
-        data = _normal(data)
-        _record(data, name, origins)
+    layers = Layers(data=_normal(data))
+    layers.record(name)
     own = list(values)
     for layer, item in enumerate(own, 1):
         if _is_legacy(item.path[0]):
             given[item.path[0]] = _laid(given.get(item.path[0]), item, layer)
     reading = translate(given, GROUPS)
-    _check_agreement(reading.said, data, origins, name, document)
+    said = [evolve(what, path=part.path, value=part.value) for what in reading.said for part in _parts(what)]
+    _check_agreement(said, layers, name, document)
     flat: set[str] = set()
+    passed: list[Said] = []
     for layer in range(len(own) + 1):
         if layer and not _is_legacy(own[layer - 1].path[0]):
-            flat.difference_update(_lay(data, own[layer - 1], origins))
-        for said in reading.said:
-            if said.layer == layer and not (said.soft and _found(data, said.path) is None):
-                flat.update(_lay(data, Value(path=said.path, value=said.value, origin=said.origin), origins))
+            flat.difference_update(layers.lay(own[layer - 1], layer))
+        for what in (what for what in said if what.layer == layer):
+            if what.soft and found_at(layers.data, what.path) is None:
+                passed.append(what)
+            else:
+                flat.update(layers.lay(_value(what), layer))
+    origins = layers.origins
     sources = dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())])
     where = f"configuration (from {', '.join(sources)})" if sources else "configuration"
 
     def place(path: tuple[str | int, ...]) -> str:
         return _why_here(path, origins, name, document)
 
-    config = structure(_normal(data), RunConfig, where=where, place=place, more_keys=LEGACY)
+    config = structure(_complete(_normal(layers.data)), RunConfig, where=where, place=place, more_keys=LEGACY)
     return LoadedConfig(
-        config=config, origins=origins, warnings=tuple(reading.warnings), flat=frozenset(flat)
+        config=config,
+        origins=origins,
+        warnings=(*reading.warnings, *layers.warnings, *_without_effect(passed, layers)),
+        flat=frozenset(flat),
+        beneath=layers.beneath(),
     )
+
+
+def _value(said: Said) -> Value:
+    return Value(path=said.path, value=said.value, origin=said.origin)
+
+
+def _parts(said: Said) -> list[Value]:
+    return parts_of(_value(said))
+
+
+def _without_effect(passed: Sequence[Said], layers: Layers) -> list[str]:
+    """Warnings of what has no effect: a later choice for all components on one that has its own, and what flat keys
+    say of a component because it holds for all of them, and no longer does."""
+    found = [
+        f"{by}: no effect on {own.rpartition('.')[0]}, which is {', '.join(holds)} ({layers.origins[own]})"
+        for own, by, holds in layers.own_choices()
+    ]
+    for item in passed:
+        *section, last = item.path
+        if len(section) != 3 or not is_section(section) or found_at(layers.data, item.path) is not None:
+            continue
+        key = f"{section[-1]}.{last}"
+        holds = found_at(layers.data, (section[-1], last)) or [_DEFAULT_USE[section[-1]]]
+        if list(holds) != list(item.value):
+            by = layers.origins.get(key, "default")
+            found.append(f"{item.origin}: no effect, since {section[-1]} is {', '.join(holds)} ({by})")
+    return found
 
 
 def _read(
@@ -133,14 +173,13 @@ def _laid(before: Given | None, item: Value, layer: int) -> Given:
         if not isinstance(held, Mapping):
             raise ConfigError(f"{item.origin}: {name} is {held!r}, which holds no keys")
         value = _copied(held)
-        _put(value, Value(path=tuple(inside), value=item.value, origin=item.origin))
+        put(value, Value(path=tuple(inside), value=item.value, origin=item.origin))
     return Given(name=name, value=value, source=SET, place=SET, layer=layer)
 
 
 def _check_agreement(
     said: Sequence[Said],
-    data: Mapping[str, Any],
-    origins: Mapping[str, str],
+    layers: Layers,
     name: str,
     document: jsonc.Document | None,
 ) -> None:
@@ -151,8 +190,8 @@ def _check_agreement(
         other = first.setdefault((item.path, item.layer), item)
         if other is not item and other.value != item.value:
             problems.append(contradiction(other.keys[0], item.keys[0]))
-        stands = _found(data, item.path)
-        explicit = any(".".join(item.path[:end]) in origins for end in range(1, len(item.path) + 1))
+        stands = found_at(layers.data, item.path)
+        explicit = any(".".join(item.path[:end]) in layers.origins for end in range(1, len(item.path) + 1))
         if item.layer == 0 and explicit and stands is not None and stands != item.value:
             key = Given(
                 name=".".join(item.path), value=stands, source=name, place=_place(name, document, item.path)
@@ -161,26 +200,6 @@ def _check_agreement(
     if problems:
         lines = [f"  {line}" for line in problems]
         raise ConfigError("\n".join(["the configuration contradicts itself:", *lines]))
-
-
-def _lay(data: dict[str, Any], item: Value, origins: dict[str, str]) -> list[str]:
-    """Set a value, and remember where it came from. Returns the keys that it says."""
-    _put(data, item)
-    at = ".".join(item.path)
-    for path in [path for path in origins if path == at or path.startswith(f"{at}.")]:
-        del origins[path]  # what stood there is gone
-    leaves = _leaves(item.value, at)
-    origins.update(dict.fromkeys(leaves, item.origin))
-    return leaves
-
-
-def _found(data: Any, path: Sequence[str]) -> Any:
-    """The value at a path, None when there is none."""
-    for key in path:
-        if not isinstance(data, Mapping) or key not in data:
-            return None
-        data = data[key]
-    return data
 
 
 def _sources(origins: Iterable[str]) -> list[str]:
@@ -249,16 +268,11 @@ def default_config() -> dict[str, Any]:
     return data
 
 
-def _normal(data: dict[str, Any]) -> dict[str, Any]:
+def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
     """Short spellings written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``, ``"832x480"`` -> ``[832, 480]``."""
-    out = dict(data)
-    for key in SECTIONS:
-        if key in out:
-            out[key] = _section(out[key])
-        if isinstance(out.get(key), Mapping) and "use" not in out[key] and key in _DEFAULT_USE:
-            out[key] = {"use": [_DEFAULT_USE[key]], **out[key]}
+    out = {key: section_of(value) if key in SECTIONS else value for key, value in data.items()}
     if isinstance(out.get("components"), Mapping):
-        out["components"] = {name: _component(value) for name, value in out["components"].items()}
+        out["components"] = {name: component_of(value) for name, value in out["components"].items()}
     sampling = out.get("sampling")
     if isinstance(sampling, Mapping):
         sampling = dict(sampling)
@@ -275,48 +289,14 @@ def _normal(data: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _component(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {key: _section(item) if key in ("quantizer", "offloader") else item for key, item in value.items()}
-
-
-def _section(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"use": [value]}
-    if isinstance(value, list | tuple):
-        return {"use": list(value)}
-    if isinstance(value, Mapping) and isinstance(value.get("use"), str):
-        return {**value, "use": [value["use"]]}
-    return value
-
-
-def _put(data: dict[str, Any], item: Value) -> None:
-    """Set a value by its path, keeping what else a section holds."""
-    *parents, last = item.path
-    here = data
-    for depth, key in enumerate(parents):
-        below = here.get(key)
-        if depth == 0 and key in SECTIONS and below is not None:
-            below = _section(below)
-        if below is None:
-            below = {}
-        if not isinstance(below, dict):
-            at = ".".join(parents[: depth + 1])
-            raise ConfigError(f"{item.origin}: {at} is {below!r}, which holds no keys")
-        here[key] = dict(below)
-        here = here[key]
-    here[last] = item.value
-
-
-def _record(value: Any, origin: str, origins: dict[str, str]) -> None:
-    origins.update(dict.fromkeys(_leaves(value, ""), origin))
-
-
-def _leaves(value: Any, path: str) -> list[str]:
-    if isinstance(value, Mapping) and value:
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}".lstrip("."))]
-    return [path]
+def _complete(data: Mapping[str, Any]) -> dict[str, Any]:
+    """With what sections use by default, where only their options are given."""
+    chosen = {
+        key: {"use": [use], **data[key]}
+        for key, use in _DEFAULT_USE.items()
+        if isinstance(data.get(key), Mapping) and "use" not in data[key]
+    }
+    return {**data, **chosen}
 
 
 def _copied(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from lightx2v_core.config.layers import SECTIONS
 from lightx2v_core.config.legacy import (
     ATTENTION,
     BOOL,
@@ -24,7 +25,6 @@ from lightx2v_core.config.legacy import (
     VENDOR_ATTENTION,
     LegacyKey,
 )
-from lightx2v_core.config.load import SECTIONS
 from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
 from lightx2v_core.config.option_help import option_help
 from lightx2v_core.plugins import PluginSet

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.reader import ReadHeader
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.report import ComponentReport, Runnable
 from lightx2v_core.plugins import PluginSet

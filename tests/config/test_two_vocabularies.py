@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.config.load import LoadedConfig, Value, load_config, parse_set
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.errors import ConfigError
 
 

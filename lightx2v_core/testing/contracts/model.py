@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from lightx2v_core import load
-from lightx2v_core.config.load import Value, load_config
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import RequestError
 from lightx2v_core.plugins import CORE, Provided

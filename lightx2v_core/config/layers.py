@@ -1,0 +1,198 @@
+"""Values that lie over each other: how one is laid over a configuration, and what becomes of what stood there.
+
+A choice of implementation (``--model NAME``) changes which one is used and keeps the options that lie below; whatever
+else is set anew has the old value's keys named in a warning, so that nothing goes without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen, mutable
+
+from lightx2v_core.errors import ConfigError, shortened
+
+#: keys that hold a choice of implementation and may be spelt in short
+SECTIONS = ("model", "attention", "quantizer", "offloader", "lora_applier", "scheduler")
+#: those among the keys of a component
+COMPONENT_SECTIONS = ("quantizer", "offloader")
+
+
+@frozen(kw_only=True)
+class Value:
+    """A value given outside the file: the path of its key, and where it came from (``--steps``)."""
+
+    path: tuple[str, ...]
+    value: Any
+    origin: str
+
+
+@mutable(kw_only=True)
+class Layers:
+    """A configuration while values are laid over it."""
+
+    data: dict[str, Any]
+    #: ``sampling.steps`` -> ``--steps``
+    origins: dict[str, str] = field(factory=dict)
+    #: ``sampling.steps`` -> number of its layer, 0 for the file
+    layers: dict[str, int] = field(factory=dict)
+    warnings: list[str] = field(factory=list)
+
+    def record(self, origin: str) -> None:
+        """Note ``origin`` as that of everything that is there so far."""
+        leaves = leaves_of(self.data, "") if self.data else []
+        self.origins.update(dict.fromkeys(leaves, origin))
+        self.layers.update(dict.fromkeys(leaves, 0))
+
+    def lay(self, item: Value, layer: int) -> list[str]:
+        """Set a value and remember where it came from. Returns the keys that it says. ``ConfigError`` when a key
+        above it holds no keys."""
+        said: list[str] = []
+        for part in parts_of(item):
+            adds_nothing = part is not item and part.value == {} and found_at(self.data, part.path)
+            said += [] if adds_nothing else self._lay(part, layer)
+        return said
+
+    def _lay(self, item: Value, layer: int) -> list[str]:
+        put(self.data, item)
+        leaves = leaves_of(item.value, ".".join(item.path))
+        self._forget(item.path, frozenset(leaves), item.origin)
+        self.origins.update(dict.fromkeys(leaves, item.origin))
+        self.layers.update(dict.fromkeys(leaves, layer))
+        return leaves
+
+    def _forget(self, path: Sequence[str], leaves: frozenset[str], origin: str) -> None:
+        """Take out what stood at and below ``path``, and warn of what nothing takes the place of."""
+        for end in range(len(path)):  # what was said above it was null, or an empty object
+            self.origins.pop(".".join(path[: end + 1]), None)
+            self.layers.pop(".".join(path[: end + 1]), None)
+        at = ".".join(path)
+        below = [key for key in self.origins if key.startswith(f"{at}.")]
+        gone = [f"{key} ({self.origins[key]})" for key in below if key not in leaves]
+        for key in below:
+            del self.origins[key], self.layers[key]
+        if gone:
+            self.warnings.append(f"{shortened(gone)}: not used, since {origin} sets {at} anew")
+
+    def beneath(self) -> frozenset[str]:
+        """The options of implementations that lie in a lower layer than what says which one is used."""
+        found = []
+        for path, layer in self.layers.items():
+            section, options, _ = path.partition(".options.")
+            if options and layer < self.layers.get(f"{section}.use", 0) and is_section(section.split(".")):
+                found.append(path)
+        return frozenset(found)
+
+    def own_choices(self) -> list[tuple[str, str, Sequence[str]]]:
+        """The choices of components for which a later layer makes another one for all: their key, the origin of the
+        other one, and what they are."""
+        found: list[tuple[str, str, Sequence[str]]] = []
+        components = self.data.get("components")
+        for name in components if isinstance(components, Mapping) else ():
+            for kind in COMPONENT_SECTIONS:
+                own, common = f"components.{name}.{kind}.use", f"{kind}.use"
+                holds = found_at(self.data, ("components", name, kind, "use"))
+                below = own in self.layers and self.layers[own] < self.layers.get(common, 0)
+                if below and isinstance(holds, list) and holds != found_at(self.data, (kind, "use")):
+                    found.append((own, self.origins[common], [str(item) for item in holds]))
+        return found
+
+
+def is_section(path: Sequence[str]) -> bool:
+    """Whether a key holds a choice of implementation."""
+    if len(path) == 1:
+        return path[0] in SECTIONS
+    return len(path) == 3 and path[0] == "components" and path[2] in COMPONENT_SECTIONS
+
+
+def parts_of(item: Value) -> list[Value]:
+    """A value as those that are laid one by one: of a section ``use`` and each option, of anything else itself."""
+    if not is_section(item.path) or item.value is None:
+        return [item if not _holds_sections(item) else _spelt_out(item)]
+    section = section_of(item.value)
+    if not isinstance(section, Mapping) or not section:
+        return [item]
+    parts: dict[tuple[str, ...], Any] = {}
+    for key, value in section.items():
+        if key != "options" or not isinstance(value, Mapping):
+            parts[(key,)] = value
+            continue
+        for name, options in value.items():
+            if isinstance(options, Mapping) and options:
+                parts.update({(key, name, option): said for option, said in options.items()})
+            else:
+                parts[(key, name)] = options
+    return [Value(path=(*item.path, *path), value=value, origin=item.origin) for path, value in parts.items()]
+
+
+def _holds_sections(item: Value) -> bool:
+    return item.path[0] == "components" and len(item.path) < 3
+
+
+def _spelt_out(item: Value) -> Value:
+    """``components``, or one of them, with its sections written out."""
+    value = item.value
+    if isinstance(value, Mapping) and len(item.path) == 2:
+        value = component_of(value)
+    elif isinstance(value, Mapping):
+        value = {name: component_of(inner) for name, inner in value.items()}
+    return Value(path=item.path, value=value, origin=item.origin)
+
+
+def component_of(value: Any) -> Any:
+    """A component with its sections written out."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: section_of(item) if key in COMPONENT_SECTIONS else item for key, item in value.items()}
+
+
+def section_of(value: Any) -> Any:
+    """A section written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``."""
+    if isinstance(value, str):
+        return {"use": [value]}
+    if isinstance(value, list | tuple):
+        return {"use": list(value)}
+    if isinstance(value, Mapping) and isinstance(value.get("use"), str):
+        return {**value, "use": [value["use"]]}
+    return value
+
+
+def found_at(data: Any, path: Sequence[str]) -> Any:
+    """The value at a path, None when there is none."""
+    for key in path:
+        if not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return data
+
+
+def put(data: dict[str, Any], item: Value) -> None:
+    """Set a value by its path, keeping what else a section holds."""
+    *parents, last = item.path
+    here = data
+    for depth, key in enumerate(parents):
+        below = here.get(key)
+        if below is not None and is_section(item.path[: depth + 1]):
+            below = section_of(below)
+        if below is None:
+            below = {}
+        if not isinstance(below, dict):
+            at = ".".join(parents[: depth + 1])
+            raise ConfigError(f"{item.origin}: {at} is {below!r}, which holds no keys")
+        here[key] = dict(below)
+        here = here[key]
+    here[last] = item.value
+
+
+def leaves_of(value: Any, path: str) -> list[str]:
+    """The dotted keys of the values in a value; of an empty object its own."""
+    found: list[str] = []
+    waiting: list[tuple[str, Any]] = [(path, value)]
+    while waiting:
+        at, item = waiting.pop()
+        if isinstance(item, Mapping) and item:
+            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in reversed(list(item.items()))]
+        else:
+            found.append(at)
+    return found
