@@ -10,6 +10,7 @@ import torch
 from attrs import evolve, frozen
 from torch import nn
 
+from lightx2v_core.answers import default_options
 from lightx2v_core.checkpoint.fill import SourceWeights
 from lightx2v_core.checkpoint.formats import accounted
 from lightx2v_core.checkpoint.layouts import MappedSource
@@ -150,7 +151,7 @@ def open_source(header: Header, registry: Registry, ctx: BuildContext) -> Weight
         files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
         raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
     spec: Any = next(iter(by_loader.values()))
-    source: WeightSource = spec.build(spec.config(), ctx)(header)
+    source: WeightSource = spec.build(default_options(spec), ctx)(header)
     return source
 
 

@@ -12,6 +12,7 @@ from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, suggestion
 from lightx2v_core.facts import Recognition
+from lightx2v_core.isolation import called
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import Choice
 from lightx2v_core.plugins import Provided
@@ -149,7 +150,7 @@ def structured_options(
         if item is chosen:
             own = options
         else:
-            structure(options, item.spec.config, path=f"$.{kind}.options[{name!r}]")
+            _structured(kind, item, options, path=f"$.{kind}.options[{name!r}]")
     known = [option.name for option in fields(chosen.spec.config)]
     if whole and (unknown := [key for key in shared if key not in known]):
         where = loaded.origin(kind, "options", ANY, unknown[0]) if loaded is not None else "default"
@@ -165,7 +166,12 @@ def structured_options(
         where = loaded.origin(kind, "options", under, str(path[-1])) if loaded is not None else "default"
         return where if where != "default" else ""
 
-    return structure(options, chosen.spec.config, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
+    return _structured(kind, chosen, options, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
+
+
+def _structured(kind: str, item: Provided, options: Mapping[str, Any], **said: Any) -> Any:
+    who = f"plugin {item.plugin}: reading the options of {kind} {item.spec.name}"
+    return called(who, structure, options, item.spec.config, **said)
 
 
 def attention_limits(recognition: Recognition, ctx: BuildContext) -> Limits:

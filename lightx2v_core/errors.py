@@ -32,6 +32,15 @@ class PluginError(RequestError):
     """A plugin or an implementation of one is unknown, ambiguous or cannot be used here."""
 
 
+class PluginFault(LightX2VError):
+    """Code of a plugin raised what it should not, or answered what it must not; 2 while a run is planned, 1 in it."""
+
+    def __init__(self, who: str, why: str = "", *, exit_status: int = 2) -> None:
+        """``who`` is the function in words, ``why`` what it raised in one line."""
+        super().__init__(f"{who} failed: {why}" if why else who)
+        self.why, self.exit_status = why, exit_status
+
+
 class OutputError(LightX2VError):
     """A result could not be written."""
 

@@ -9,10 +9,11 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lightx2v_core import device
+from lightx2v_core.answers import default_options
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import MemoryConfig, RunConfig, Section
-from lightx2v_core.errors import RequestError
+from lightx2v_core.errors import PluginFault, RequestError
 from lightx2v_core.facts import Geometry, MemoryNeed, OffloadForecast, Workload
 from lightx2v_core.plan import MemoryForecast
 from lightx2v_core.recognise import Recognised
@@ -127,8 +128,12 @@ def choose_offloaders(
     rejected: dict[str, str] = {}
     for item in _candidates(registry, config, found, rest, ctx, rejected):
         both = {**chosen, **dict.fromkeys(rest, item)}
-        result = forecast(both, loads, ctx, within)
         label = f"{item.selection.name}{_options(item)}"
+        try:
+            result = forecast(both, loads, ctx, within)
+        except PluginFault as exc:
+            rejected[label] = str(exc)
+            continue
         if result.excess:
             rejected[label] = _takes(result, ctx.device)
         else:
@@ -290,6 +295,6 @@ def _options(item: Chosen) -> str:
     from lightx2v_core.config.structure import unstructure
 
     values: dict[str, Any] = unstructure(item.config)
-    default: dict[str, Any] = unstructure(item.spec.config())
+    default: dict[str, Any] = unstructure(default_options(item.spec))
     changed = [f"{key}={value}" for key, value in values.items() if value != default[key]]
     return f" ({', '.join(changed)})" if changed else ""

@@ -17,6 +17,7 @@ import pluggy
 from attrs import field, frozen
 
 from lightx2v_core import __version__, hookspecs
+from lightx2v_core.answers import isolated, taken
 from lightx2v_core.distributions import (
     CORE_DIST,
     canonical,
@@ -25,7 +26,8 @@ from lightx2v_core.distributions import (
     name_of,
     version_of,
 )
-from lightx2v_core.errors import PluginError, suggestion
+from lightx2v_core.errors import PluginError, PluginFault, suggestion
+from lightx2v_core.isolation import called, in_words, shown, traceback_of
 from lightx2v_core.specs import BuildContext, Spec
 
 GROUP = "lightx2v_core.plugins"
@@ -64,8 +66,9 @@ class Provided:
                 return tuple(found)
             said = spec.unusable(ctx)
             return (said,) if isinstance(said, str) else tuple(said)
-        except (Exception, SystemExit) as exc:
-            return (f"its check failed: {_in_words(exc)}",)
+        except Exception as exc:
+            why = exc.why if isinstance(exc, PluginFault) else in_words(exc)
+            return (f"its check failed: {why}",)
 
 
 @frozen(kw_only=True, eq=False)
@@ -204,11 +207,10 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
             return attrs.evolve(plugin, state="incompatible", reason=reason)
         if manager.has_plugin(entry.name):
             raise ValueError(f"another plugin is already called {entry.name!r}")
-        provides = _collect(manager, entry.load(), entry.name, dist)
-    except (Exception, SystemExit) as exc:
-        import traceback
-
-        return attrs.evolve(plugin, state="broken", reason=_in_words(exc), traceback=traceback.format_exc(),
+        provides = called(entry.name, lambda: _collect(manager, entry.load(), entry.name, dist))
+    except Exception as exc:
+        cause = exc.__cause__ if isinstance(exc, PluginFault) and exc.__cause__ is not None else exc
+        return attrs.evolve(plugin, state="broken", reason=in_words(cause), traceback=traceback_of(cause),
                             seconds=time.perf_counter() - start)  # fmt: skip
     return attrs.evolve(plugin, provides=provides, seconds=time.perf_counter() - start)
 
@@ -228,8 +230,8 @@ def _collect(
         found: list[Provided] = []
         for kind, (hook, spec_type) in hookspecs.KINDS.items():
             for impl in getattr(manager.hook, hook).get_hookimpls():
-                for spec in _called(hook, impl, spec_type) if impl.plugin is module else ():
-                    _check_spec(hook, spec, spec_type)
+                for given in _called(hook, impl, spec_type) if impl.plugin is module else ():
+                    spec = _checked(hook, kind, name, given, spec_type)
                     if any(kind == other.kind and spec.name == other.spec.name for other in found):
                         raise ValueError(f"{hook} gave two specs called {spec.name!r}")
                     found.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
@@ -259,34 +261,28 @@ def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[Any]:
         raise TypeError(f"{hook} is a wrapper, which lightx2v-core does not have")
     given = impl.function()
     if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise TypeError(f"{hook} gave {given!r}, which is not a list of {spec_type.__name__}")
-    return list(given)
+        raise TypeError(f"{hook} gave {shown(given)}, which is not a list of {spec_type.__name__}")
+    specs: Sequence[Any] = taken(given, Iterable[Any])
+    return specs
 
 
-def _check_spec(hook: str, spec: Any, spec_type: type[Any]) -> None:
-    """What the core relies on before it builds anything; a wrong field would otherwise stop a later run."""
-    if not isinstance(spec, spec_type):
-        raise TypeError(f"{hook} gave {spec!r}, which is not a {spec_type.__name__}")
+def _checked(hook: str, kind: str, plugin: str, spec: Any, spec_type: type[Any]) -> Spec[Any]:
+    """The spec as the core relies on it before it builds anything; a wrong field would otherwise stop a later run."""
+    if not issubclass(type(spec), spec_type):
+        raise TypeError(f"{hook} gave {shown(spec)}, which is not a {spec_type.__name__}")
     wants = {
         "name": isinstance(spec.name, str) and spec.name != "auto",
-        "summary": isinstance(spec.summary, str),
         "config": isinstance(spec.config, type) and attrs.has(spec.config),
-        "extra": spec.extra is None or isinstance(spec.extra, str),
-        "devices": isinstance(spec.devices, frozenset),
-        "min_capability": isinstance(spec.min_capability, tuple) and len(spec.min_capability) == 2,
-        "unusable": callable(spec.unusable),
         "priority": type(spec.priority) is int,
     }
     for field_name, right in wants.items():
         if not right:
             value = getattr(spec, field_name)
-            raise TypeError(f"{hook} gave {spec.name!r} with a wrong {field_name}: {value!r}")
-
-
-def _in_words(exc: BaseException) -> str:
-    """An exception in one line, so that a broken plugin costs one line."""
-    text = " ".join(str(exc).split())
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+            raise TypeError(f"{hook} gave {shown(spec.name)} with a wrong {field_name}: {shown(value)}")
+    try:
+        return isolated(kind, plugin, spec)
+    except TypeError as exc:
+        raise TypeError(f"{hook} gave {shown(spec.name)} with a {exc}") from None
 
 
 def _warning(plugin: Plugin) -> str:

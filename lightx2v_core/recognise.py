@@ -19,7 +19,7 @@ from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
-from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, shortened, suggestion
+from lightx2v_core.errors import CheckpointError, PluginError, PluginFault, shortened, suggestion
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
@@ -76,8 +76,8 @@ def recognise(
             options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
             components = _locate(item.spec, config, folder, read, loaded)
             answer = _ask(item.spec, folder, components, options, read)
-        except CheckpointError as exc:
-            broken.append(exc)
+        except (CheckpointError, PluginFault) as exc:
+            broken += [exc] if isinstance(exc, CheckpointError) else []
             rejected[item.qualified] = str(exc)
             continue
         if isinstance(answer, Recognition):
@@ -299,8 +299,25 @@ def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
     """What a model says of a checkpoint. The tensors of a file can have any shape and a ``config.json`` any values, so
     a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
     try:
-        return spec.recognise(facts)
-    except LightX2VError:
-        raise
-    except Exception as exc:
-        return f"its recognition failed: {type(exc).__name__}: {exc}"
+        answer = spec.recognise(facts)
+        _check_answer(spec, answer)
+    except PluginFault as exc:
+        return f"its recognition failed: {exc.why or exc}"
+    return answer
+
+
+def _check_answer(spec: ModelSpec[Any], answer: Recognition | str) -> None:
+    """``PluginFault`` when a model recognises what it does not have itself: tasks, components, or their tensors."""
+    if isinstance(answer, str):
+        return
+    parts = {part.name for part in spec.components}
+    said = {
+        "tasks": (answer.tasks, set(spec.tasks)),
+        "components": (answer.components, parts & set(answer.expected)),
+    }
+    for what, (names, known) in said.items():
+        if not names or not known.issuperset(names):
+            raise PluginFault(
+                f"model {spec.name} recognised {answer.variant} with {what} {', '.join(names) or '(none)'}, and has "
+                f"{', '.join(sorted(known)) or 'none'}: this is a mistake of its plugin"
+            )

@@ -25,7 +25,7 @@ from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
-from lightx2v_core.errors import RequestError
+from lightx2v_core.errors import PluginFault, RequestError
 from lightx2v_core.facts import Geometry, Recognition, Workload
 from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
@@ -258,6 +258,10 @@ def _workloads(
     changed: frozenset[str],
 ) -> Mapping[str, Workload]:
     plain = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
+    if lacking := sorted(set(found.recognition.components) - set(plain)):
+        raise PluginFault(
+            f"model {found.spec.name} forecasts no memory for {', '.join(lacking)}: this is a mistake of its plugin"
+        )
     needs = {name: needs_of(quantized[name], need, ctx.dtype) for name, need in plain.items()}
     return memory.workloads(found, needs, geometry, request, ctx, changed)
 

@@ -140,10 +140,14 @@ def test_hooks_may_be_generators_and_carry_another_name(fake_dist: FakeDist) -> 
     assert [item.spec.name for item in found.provides] == ["fine"]
 
 
-def test_keyboard_interrupt_passes(fake_dist: FakeDist) -> None:
-    fake_dist("acme", modules={"acme_plugin.py": "raise KeyboardInterrupt"}, plugins={"acme": "acme_plugin"})
-    with pytest.raises(KeyboardInterrupt):
-        load()
+def test_a_real_interruption_passes_and_one_that_a_plugin_makes_up_does_not(fake_dist: FakeDist) -> None:
+    assert one(fake_dist, "raise KeyboardInterrupt('mine')").reason == "KeyboardInterrupt: mine"
+    for number, code in enumerate(("{0}", "try:\n    {0}\nexcept BaseException:\n    pass")):
+        name = f"real{number}"
+        source = "import signal\n" + code.format("signal.raise_signal(signal.SIGINT)") + "\nx = 1"
+        fake_dist(name, modules={f"{name}_plugin.py": source}, plugins={name: f"{name}_plugin"})
+        with pytest.raises(KeyboardInterrupt):
+            load(only=[name])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -217,12 +218,18 @@ def test_reasons(fields: dict[str, Any], ctx: BuildContext, reasons: tuple[str, 
     assert item.reasons(ctx) == reasons
 
 
-def test_ctrl_c_in_a_check_passes() -> None:
-    item = Registry(plugin_set(attention("mine", unusable=raising(KeyboardInterrupt())))).find(
-        "attention", "mine"
+def test_ctrl_c_in_a_check_passes_and_one_that_it_raises_itself_does_not() -> None:
+    def interrupted(_ctx: BuildContext) -> list[str]:
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    given = plugin_set(
+        attention("mine", unusable=raising(KeyboardInterrupt())), attention("real", unusable=interrupted)
     )
+    mine, real = (Registry(given).find("attention", name) for name in ("mine", "real"))
+    assert mine.reasons(CPU) == ("its check failed: KeyboardInterrupt",)
     with pytest.raises(KeyboardInterrupt):
-        item.reasons(CPU)
+        real.reasons(CPU)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from lightx2v_core.config.option_help import option_help
 from lightx2v_core.config.schema import options_schema
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.distributions import canonical, name_of
-from lightx2v_core.errors import LightX2VError
+from lightx2v_core.errors import LightX2VError, PluginFault
 from lightx2v_core.hookspecs import KINDS
+from lightx2v_core.isolation import called, one_line
 from lightx2v_core.plugins import CORE, Plugin, PluginSet, Provided
 from lightx2v_core.specs import ModelSpec, QuantizerSpec
 
@@ -80,25 +81,22 @@ def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
     """What a user may write under ``options``."""
     config = item.spec.config
     try:
-        default = config()
-    except Exception as exc:
+        default = called(config.__name__, config)
+    except LightX2VError as exc:
         yield error(
             plugin.name,
-            f"{what}: its name alone cannot be asked for, since {config.__name__}() fails: {exc}; give every option a "
-            "default that is valid",
+            f"{what}: its name alone cannot be asked for, since {config.__name__}() fails: {_why(exc)}; give every "
+            "option a default that is valid",
         )
         return
     try:
-        same = structure(unstructure(default), config) == default
-        options_schema(config)
-    except LightX2VError as exc:
-        yield error(plugin.name, f"{what}: the defaults of {config.__name__} are refused: {_line(exc)}")
+        same = called(config.__name__, lambda: bool(structure(unstructure(default), config) == default))
+        called(config.__name__, options_schema, config)
+    except PluginFault as exc:  # of cattrs and of hints that cannot be resolved
+        yield error(plugin.name, f"{what}: {config.__name__} cannot be read from a file: {_why(exc)}")
         return
-    except Exception as exc:  # of cattrs and of hints that cannot be resolved
-        yield error(
-            plugin.name,
-            f"{what}: {config.__name__} cannot be read from a file: {_line(exc)}",
-        )
+    except LightX2VError as exc:
+        yield error(plugin.name, f"{what}: the defaults of {config.__name__} are refused: {_why(exc)}")
         return
     if not same:
         yield error(plugin.name, f"{what}: {config.__name__} is not read as it is written")
@@ -122,10 +120,8 @@ def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
 def _repositories(plugin: Plugin, spec: ModelSpec[Any], what: str) -> Iterator[Finding]:
     try:
         names = [repository.name for repository in spec.repositories()]
-    except Exception as exc:
-        yield error(
-            plugin.name, f"{what}: its repositories cannot be listed: {type(exc).__name__}: {_line(exc)}"
-        )
+    except LightX2VError as exc:
+        yield error(plugin.name, f"{what}: its repositories cannot be listed: {_why(exc)}")
         return
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield error(plugin.name, f"{what}: several repositories are called {', '.join(twice)}")
@@ -146,5 +142,5 @@ def _extras(plugin: Plugin) -> Sequence[str]:
     return () if plugin.dist is None else plugin.dist.metadata.get_all("Provides-Extra") or ()
 
 
-def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split())
+def _why(exc: LightX2VError) -> str:
+    return exc.why if isinstance(exc, PluginFault) else one_line(str(exc))

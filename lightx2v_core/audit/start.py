@@ -1,54 +1,112 @@
-"""What importing a plugin costs: it is imported whenever plugins are listed."""
+"""What importing a plugin costs and does: it is imported whenever plugins are listed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lightx2v_core.audit.findings import Finding, error, warning
+from lightx2v_core.isolation import one_line
 from lightx2v_core.plugins import Plugin
 from lightx2v_core.testing.dists import environment
 from lightx2v_core.testing.imports import HEAVY
 
 #: processor seconds, beside those of the core: several times what a module of specs takes
 SLOW = 0.25
-_PROGRAM = """
-import json, sys, time
-from importlib import import_module
-import lightx2v_core.api
-before, heavy = set(sys.modules), sys.argv[2:]
-start = time.process_time()
-import_module(sys.argv[1])
-seconds = time.process_time() - start
-print("\\n" + json.dumps([seconds, [name for name in heavy if name in sys.modules and name not in before]]))
-"""
+#: seconds after which an import is said to have no end
+TIME = 60.0
 
 
 def start_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Whether its entry module imports something heavy, or takes long; in a fresh interpreter."""
+    """Whether its entry module imports something heavy, takes long, changes what all share or keeps the process from
+    ending; in a fresh interpreter."""
     module = plugin.module.partition(":")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, module, *HEAVY],
-        env=environment(*(Path(folder) for folder in sys.path if folder)),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        yield error(plugin.name, f"{module} cannot be imported in a fresh interpreter: {last[0]}")
+    done = _run(module, *HEAVY, seconds=TIME)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        last = done.stderr.strip().splitlines()[-1:] or [_ended(done.returncode)]
+        yield error(plugin.name, f"{module} cannot be imported in a fresh interpreter: {one_line(last[0])}")
         return
-    seconds, heavy = json.loads(done.stdout.splitlines()[-1])
-    if heavy:
-        yield error(
-            plugin.name,
-            f"importing {module} imports {', '.join(heavy)}, and so does every command that lists plugins: move that "
-            "into the bodies of build and unusable",
-        )
-    elif seconds > SLOW:
+    found, *held = map(json.loads, lines)
+    yield from _cost(plugin, module, found)
+    if found["printed"]:
+        yield warning(plugin.name, f"importing {module} prints {found['printed']!r}: plugins print nothing")
+    if found["changed"] and not found["heavy"]:  # which may be what changed it
         yield warning(
             plugin.name,
-            f"importing {module} takes {seconds:.2f} s of the processor in every command that lists plugins; "
+            f"importing {module} changes {_few(found['changed'])}, which all plugins share: leave it as it is, or do "
+            "that where something is built, and undo it",
+        )
+    for item in held:
+        yield error(plugin.name, f"importing {module} {_holding(item)}")
+
+
+def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> dict[str, str]:
+    """Plugins whose import does not end, or ends the process -> which. All are tried at once first, so that where all
+    is well one process is started."""
+    if _run(seconds=seconds).returncode == 0:
+        return {}
+    found = {}
+    for entry in entries:
+        done = _run(entry.module, seconds=seconds)
+        if done.returncode not in (0, 1) or (done.returncode == 0 and "{" not in done.stdout):
+            found[entry.name] = f"importing {entry.module} {_ended(done.returncode)}"
+    return found
+
+
+def _cost(plugin: Plugin, module: str, found: dict[str, Any]) -> Iterator[Finding]:
+    if found["heavy"]:
+        yield error(
+            plugin.name,
+            f"importing {module} imports {', '.join(found['heavy'])}, and so does every command that lists plugins: "
+            "move that into the bodies of build and unusable",
+        )
+    elif found["seconds"] > SLOW:
+        yield warning(
+            plugin.name,
+            f"importing {module} takes {found['seconds']:.2f} s of the processor in every command that lists plugins; "
             f"python -X importtime -c 'import {module}' shows what takes it",
         )
+
+
+def _holding(held: dict[str, list[str]]) -> str:
+    if held["threads"]:
+        return (
+            f"starts {_few(held['threads'])}, a thread that keeps every command from ending: start threads where "
+            "something is built, as daemons or so that close ends them"
+        )
+    what = f"({_few(held['at_exit'])})" if held["at_exit"] else "or a destructor"
+    return (
+        f"keeps every command from ending: a function that is registered with atexit {what} does not return"
+    )
+
+
+def _run(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter that imports; its status is 124 when it did not end in time."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "lightx2v_core.audit.imported", *arguments],
+            env=environment(*(Path(folder) for folder in sys.path if folder)), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False, timeout=seconds, errors="replace",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess([], _TIMED_OUT, "", "")
+
+
+_TIMED_OUT = 124
+
+
+def _ended(status: int) -> str:
+    if status == _TIMED_OUT:
+        return "does not end"
+    return f"ends the process by signal {-status}" if status < 0 else f"ends the process with status {status}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - 5
+    return ", ".join(map(one_line, names[:5])) + (f" and {more} more" if more > 0 else "")

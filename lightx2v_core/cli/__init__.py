@@ -103,17 +103,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except LightX2VError as exc:
+        from lightx2v_core.isolation import spoken
+
         if debug:
             raise
-        click.echo(f"error: {exc}", err=True)
+        click.echo(f"error: {spoken(exc)}", err=True)
         status = exc.exit_status
-    except Exception as exc:
+    except SystemExit as exc:
+        status = _status_of(exc)
+    except BaseException as exc:  # a plugin can raise anything
+        from lightx2v_core.isolation import in_words
+
         if debug:
             raise
-        click.echo(
-            f"error: unexpected {type(exc).__name__}: {exc}\n  --debug shows where it happened", err=True
-        )
+        click.echo(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
         status = 1
     if argv is None:  # the process ends here: without the search for cycles among all imported modules
+        from lightx2v_core.cli.ending import end_in_time
+
         gc.freeze()
+        end_in_time(status or 0)
     sys.exit(status or 0)
+
+
+def _status_of(exc: SystemExit) -> int:
+    """What Python makes of it: a number is the exit status, anything else is a message of a failure."""
+    if exc.code is None or isinstance(exc.code, int):
+        return exc.code or 0
+    from lightx2v_core.isolation import one_line
+
+    click.echo(one_line(str(exc.code)), err=True)
+    return 1

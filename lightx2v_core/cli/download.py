@@ -101,7 +101,7 @@ def command(**parameters: Any) -> None:
                 for item in Registry(plugins).candidates("model")
                 if isinstance(item.spec, ModelSpec)
             ]
-            entries = catalogue(models)
+            entries = catalogue(models, lambda text: emit(Warned(message=text)))
             if list_:
                 click.echo(catalogue_json(entries) if as_json else catalogue_text(entries))
                 return

@@ -13,7 +13,9 @@ import click
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.distributions import as_requirement, canonical
-from lightx2v_core.plugins import Plugin, PluginSet, Provided
+from lightx2v_core.errors import PluginFault
+from lightx2v_core.isolation import called, shown
+from lightx2v_core.plugins import Plugin, PluginSet, Provided, discover
 from lightx2v_core.specs import BuildContext, Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,7 +89,12 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
         reasons = item.reasons(ctx)
         click.echo(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
         click.echo(f"    {'cannot be used here: ' + '; '.join(reasons) if reasons else 'can be used here'}")
-        for option in options(item.spec):
+        try:
+            said = called(f"reading the options of {item.kind} {item.spec.name}", options, item.spec)
+        except PluginFault as exc:
+            click.echo(f"    {exc}")
+            continue
+        for option in said:
             click.echo(
                 f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}"
             )
@@ -106,9 +113,13 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
 @click.pass_context
 def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> None:
     """Check the installed plugins, or the one called NAME; exit status 1 when something is wrong with one."""
+    from lightx2v_core.audit.findings import error
     from lightx2v_core.audit.report import audit
+    from lightx2v_core.audit.start import stuck
 
-    plugins = plugins_from(dict(ctx.obj["options"]))
+    options = dict(ctx.obj["options"])
+    held = stuck(discover())
+    plugins = plugins_from({**options, "disable_plugin": [*options["disable_plugin"], *held]})
     show = strict and sys.stderr.isatty()
     found = audit(
         plugins,
@@ -117,6 +128,7 @@ def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> 
         contracts=strict,
         tell=lambda plugin: click.echo(f"checking {plugin}", err=True) if show else None,
     )
+    found += [error(plugin, text) for plugin, text in held.items() if name in (None, plugin)]
     by_level: dict[str, list[str]] = {"error": [], "warning": [], "note": []}
     for finding in found:
         by_level[finding.level].append(finding.text)
@@ -211,8 +223,9 @@ def _provided(item: Provided, ctx: BuildContext | None) -> dict[str, Any]:
         found["unusable"] = list(item.reasons(ctx))
         from lightx2v_core.config.schema import options_schema
 
-        found["options"] = options(spec)
-        found["schema"] = options_schema(spec.config)
+        who = f"reading the options of {item.kind} {spec.name}"
+        found["options"] = called(who, options, spec)
+        found["schema"] = called(who, options_schema, spec.config)
     return found
 
 
@@ -243,8 +256,8 @@ def _default(value: Any) -> str:
     if value is attrs.NOTHING:
         return ""
     if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
-        return "..." if value.takes_self else repr(value.factory())
-    return repr(value)
+        return "..." if value.takes_self else shown(value.factory())
+    return shown(value)
 
 
 def _print_json(data: Any) -> None:

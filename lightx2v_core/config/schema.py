@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from lightx2v_core import isolation
 from lightx2v_core.config.layers import SECTIONS
 from lightx2v_core.config.legacy import (
     ATTENTION,
@@ -27,6 +28,7 @@ from lightx2v_core.config.legacy import (
 )
 from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
 from lightx2v_core.config.option_help import option_help
+from lightx2v_core.errors import LightX2VError
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.specs import ANY, WISH
 
@@ -169,7 +171,10 @@ def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
     options: dict[str, Schema] = {}
     shared: dict[str, Schema] = {}
     for item in items:
-        known = _object(item.spec.config, {})
+        try:
+            known = isolation.called(item.qualified, _object, item.spec.config, {})
+        except LightX2VError:  # `plugins check` says what is wrong with them
+            known = {"type": "object", "properties": {}}
         options[item.spec.name] = known
         options[item.qualified] = known
         shared = {**known["properties"], **shared}

@@ -16,6 +16,7 @@ from attrs import asdict, evolve, frozen
 from torch import Tensor
 
 from lightx2v_core import __version__
+from lightx2v_core.answers import default_options
 from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.fingerprint import fingerprint
 from lightx2v_core.checkpoint.folders import first_config
@@ -246,7 +247,7 @@ def _decoding(
             spec: Any = item.spec
             assert isinstance(spec, QuantizerSpec)
             if spec.exact and layer.format in spec.formats and not item.reasons(ctx):
-                by_format[layer.format] = spec.build(spec.config(), ctx)
+                by_format[layer.format] = spec.build(default_options(spec), ctx)
                 break
         else:
             raise RequestError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lightx2v_core.errors import RequestError, suggestion
+from lightx2v_core.errors import PluginFault, RequestError, suggestion
 from lightx2v_core.parts import Repository
 from lightx2v_core.specs import ModelSpec
 
@@ -62,12 +62,17 @@ class Entry:
         return tuple(dict.fromkeys(found))
 
 
-def catalogue(models: Iterable[ModelSpec[Any]]) -> tuple[Entry, ...]:
-    """Every repository that the models name. ``RequestError`` when two are called the same, or a companion is not
-    there."""
-    entries = [
-        Entry(repository=repository, model=model) for model in models for repository in model.repositories()
-    ]
+def catalogue(
+    models: Iterable[ModelSpec[Any]], warn: Callable[[str], None] = lambda _text: None
+) -> tuple[Entry, ...]:
+    """Every repository that the models name; ``warn`` hears of a model that cannot name its own. ``RequestError`` when
+    two are called the same, or a companion is not there."""
+    entries: list[Entry] = []
+    for model in models:
+        try:
+            entries += [Entry(repository=repository, model=model) for repository in model.repositories()]
+        except PluginFault as exc:
+            warn(str(exc))
     named: dict[str, Entry] = {}
     for entry in entries:
         if entry.name in named:

@@ -8,13 +8,14 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from lightx2v_core.answers import default_options
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import format_problems, scheme_of
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
-from lightx2v_core.errors import CheckpointError
+from lightx2v_core.errors import CheckpointError, PluginFault
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
@@ -59,7 +60,7 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
             continue
         try:
             answer = _variant(spec, item, own, found, root)
-        except CheckpointError as exc:
+        except (CheckpointError, PluginFault) as exc:
             doubts.append(str(exc))
             continue
         if isinstance(answer, str):
@@ -126,7 +127,7 @@ def _variant(
             folder=base,
             config=first_config(dict.fromkeys(folders if root.is_dir() else folders[:2])),
             headers=dict.fromkeys(members, mapped.header),
-            options=spec.config(),
+            options=default_options(spec),
         ),
     )
 

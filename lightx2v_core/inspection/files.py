@@ -10,7 +10,7 @@ from attrs import frozen
 
 from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
-from lightx2v_core.errors import CheckpointError, shortened
+from lightx2v_core.errors import CheckpointError, PluginFault, shortened
 from lightx2v_core.tensors import Header
 
 #: folders below the one that was asked about; models lie flatter than this
@@ -113,7 +113,7 @@ def _read(located: Sequence[Located], reader: Reader) -> tuple[list[WeightSet], 
         for path in item.files:
             try:
                 reader(path)
-            except CheckpointError as exc:
+            except (CheckpointError, PluginFault) as exc:
                 wrong.append(str(exc))
         problems += wrong
         if wrong:

@@ -1,0 +1,119 @@
+"""A program that imports a plugin in a fresh interpreter, asks its hooks, and says what that changed and left running.
+
+``python -m lightx2v_core.audit.imported MODULE HEAVY...`` prints a line of JSON. When the process then does not end by
+itself it prints a second one and ends anyway. Without arguments it loads all plugins, as any command does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from itertools import islice
+from typing import Any
+
+from lightx2v_core import api, plugins
+from lightx2v_core.cli.ending import GRACE, held_by
+from lightx2v_core.hookspecs import marks_of
+from lightx2v_core.isolation import one_line
+
+#: specs of a hook that are asked for
+_SPECS = 1000
+
+
+def state() -> Mapping[str, Any]:
+    """What all of a process shares, by what it is called in messages."""
+    found: dict[str, Any] = {f"os.environ[{name!r}]": value for name, value in os.environ.items()}
+    found["the working directory"] = os.getcwd()
+    found["warnings.filters"] = list(warnings.filters)
+    found |= {f"the handler of {number.name}": signal.getsignal(number) for number in signal.Signals}
+    found |= {f"builtins.{name}": value for name, value in vars(builtins).items() if name != "_"}
+    found |= {
+        f"sys.{name}": getattr(sys, name) for name in ("exit", "excepthook", "stdout", "stderr", "stdin")
+    }
+    found["the recursion limit"] = sys.getrecursionlimit()
+    return found
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What is another thing now, or is gone."""
+    names = dict.fromkeys([*before, *after])
+    return [name for name in names if not _same(before.get(name, names), after.get(name, names))]
+
+
+def _same(one: Any, other: Any) -> bool:
+    plain = (str, int, list)
+    return bool(one == other) if type(one) in plain and type(other) in plain else one is other
+
+
+def imported(module: str, heavy: Sequence[str]) -> dict[str, Any]:
+    """Import a module and ask its hooks: processor seconds of the import, which of ``heavy`` it brought in, what it
+    printed, and what of the process it changed."""
+    printed = io.StringIO()
+    stream, sys.stdout = sys.stdout, printed
+    before, known = state(), set(sys.modules)
+    start = time.process_time()
+    found = import_module(module)
+    seconds = time.process_time() - start
+    brought = [name for name in heavy if name in sys.modules and name not in known]
+    for value in list(vars(found).values()):
+        if callable(value) and marks_of(value) is not None:
+            _ask(value)
+    different = changed(before, state())
+    text = "" if printed.closed else one_line(printed.getvalue())
+    sys.stdout = stream
+    return {"seconds": seconds, "heavy": brought, "printed": text, "changed": different}
+
+
+def _ask(hook: Callable[[], Any]) -> None:
+    try:
+        list(islice(hook(), _SPECS))
+    except BaseException:  # the loader says what is wrong with a hook
+        return
+
+
+def _recorded(names: list[str]) -> Any:
+    """``atexit.register`` that notes what it is given."""
+    register = atexit.register
+
+    def noting(function: Any, *arguments: Any, **named: Any) -> Any:
+        names.append(f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', '?')}")
+        return register(function, *arguments, **named)
+
+    return noting
+
+
+def _end(say: Callable[[Any], None], at_exit: Sequence[str]) -> None:
+    time.sleep(GRACE)
+    say({"threads": held_by(), "at_exit": list(at_exit)})
+    os._exit(0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print what importing the module did; with no arguments, nothing."""
+    if not arguments:
+        plugins.load_plugins()
+        return
+    assert api.hookimpl is not None  # what any plugin imports is no cost of this one
+    stream = os.dup(1)  # stays open, whatever becomes of sys.stdout
+
+    def say(data: Any) -> None:
+        os.write(stream, b"\n" + json.dumps(data).encode() + b"\n")
+
+    at_exit: list[str] = []
+    atexit.register = _recorded(at_exit)
+    say(imported(arguments[0], arguments[1:]))
+    threading.Thread(target=_end, args=(say, at_exit), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
