@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any
 
 from lightx2v_core import api, plugins
-from lightx2v_core.cli.ending import GRACE, held_by
+from lightx2v_core.ending import GRACE, held_by
 from lightx2v_core.hookspecs import marks_of
 from lightx2v_core.isolation import one_line
 

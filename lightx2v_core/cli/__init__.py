@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         click.echo(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
         status = 1
     if argv is None:  # the process ends here: without the search for cycles among all imported modules
-        from lightx2v_core.cli.ending import end_in_time
+        from lightx2v_core.ending import end_in_time
 
         gc.freeze()
         end_in_time(status or 0)

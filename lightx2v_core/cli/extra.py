@@ -6,7 +6,7 @@ import click
 
 from lightx2v_core import catalogue
 from lightx2v_core.device import probe
-from lightx2v_core.errors import PluginError
+from lightx2v_core.errors import PluginError, PluginFault
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import BuildContext, CommandSpec
@@ -23,7 +23,10 @@ def plugin_command(name: str) -> click.Command | None:
         brought = catalogue.provider("command", name)
         raise PluginError(f"{exc}\n  {brought}" if brought else str(exc)) from None
     assert isinstance(chosen.spec, CommandSpec)
-    return chosen.spec.load()
+    try:
+        return chosen.spec.load()
+    except PluginFault as exc:
+        raise PluginError(f"command {name!r} cannot be loaded: {exc.why}") from exc
 
 
 def command_names() -> list[str]:

@@ -254,7 +254,10 @@ def test_commands_of_plugins(cli: Any) -> None:
         2,
         "error: command 'acme-broken' cannot be loaded: ImportError: no gradio\n",
     )
-    assert cli("acme-odd")[::2] == (2, "error: command 'acme-odd' is no click command: 'acme-odd'\n")
+    assert cli("acme-odd")[::2] == (
+        2,
+        "error: command 'acme-odd' cannot be loaded: TypeError: it gave 'acme-odd' (str), not Command\n",
+    )
     status, _, err = cli("acme-gpu")
     assert status == 2
     assert "no usable command among 'acme-gpu':\n  acme/acme-gpu: no screen" in err
