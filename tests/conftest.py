@@ -19,6 +19,12 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 _GOLDEN_ROOTS = (_REPOSITORY.parent / "shared" / "golden", _REPOSITORY / "tests" / "golden")
 
 
+def pytest_configure() -> None:
+    from lightx2v_core.testing.signals import hear_signals
+
+    hear_signals()
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Path]:
     """Folder of a golden case by name; the test is skipped where the data is not available."""

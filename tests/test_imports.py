@@ -106,6 +106,7 @@ def seconds(*arguments: str) -> float:
     return time.perf_counter() - start
 
 
+@pytest.mark.load
 @pytest.mark.alone
 @pytest.mark.slow
 def test_help_and_plugins_cost_little_more_than_click() -> None:

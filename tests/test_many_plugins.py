@@ -59,6 +59,7 @@ def measured(*arguments: str, folders: tuple[Path, ...]) -> tuple[float, int, st
     return min(seconds for seconds, _, _ in runs), runs[-1][1], runs[-1][2]
 
 
+@pytest.mark.load
 @pytest.mark.alone
 def test_fifty_plugins_add_less_than_a_tenth_of_a_second(many: Path) -> None:
     measured("plugins", folders=(many,))  # writes the compiled modules
@@ -69,6 +70,7 @@ def test_fifty_plugins_add_less_than_a_tenth_of_a_second(many: Path) -> None:
     assert seconds - few < 0.1
 
 
+@pytest.mark.load
 def test_help_does_not_look_at_them(many: Path) -> None:
     few, _, _ = measured("--help", folders=())
     seconds, modules, _ = measured("--help", folders=(many,))

@@ -7,7 +7,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.load
 @pytest.mark.alone
 def test_a_14b_plan_takes_two_seconds_and_500_mb_at_most(folder: Path) -> None:
     line = [
@@ -50,11 +50,13 @@ def test_a_14b_plan_takes_two_seconds_and_500_mb_at_most(folder: Path) -> None:
         "bfloat16",
         "--json",
     ]
-    start = time.perf_counter()
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
-    seconds = time.perf_counter() - start
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # of the processor, so that what else the machine does is not counted
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    peak = after.ru_maxrss * 1024
     assert seconds < 2, f"{seconds:.2f} s"
     assert peak < 500e6 or peak_of(line) < 500e6, f"{peak / 1e6:.0f} MB"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,7 @@ REAL = _models()
 COUNTS = {"text_encoder": 5_680_910_336, "vae": 126_892_531}
 
 
+@pytest.mark.load
 @pytest.mark.alone
 @pytest.mark.parametrize("name", REAL.MODELS)
 def test_an_official_model_is_planned_from_its_headers(name: str, tmp_path: Path) -> None:
@@ -38,15 +39,11 @@ def test_an_official_model_is_planned_from_its_headers(name: str, tmp_path: Path
     REAL.write_model(folder, name)
     if REAL.has_no_holes(folder):
         pytest.skip("this file system has no sparse files")
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import lightx2v_core.cli"], check=True)
-    machine = time.perf_counter() - start
     for task in model.tasks:
-        start = time.perf_counter()
+        start = processor_seconds()
         plan = planned(folder, task)
-        seconds = time.perf_counter() - start
-        # two seconds, and more on a machine that takes a second to start the program at all
-        assert seconds < max(2.0, 10 * machine), f"{seconds:.2f} s"
+        seconds = processor_seconds() - start
+        assert seconds < 2, f"{seconds:.2f} s"
         assert (plan["variant"], plan["task"]) == (model.variant, task)
         parts = {part["name"]: part for part in plan["components"]}
         for network in model.networks:
@@ -67,13 +64,19 @@ def test_networks_have_as_many_tensors_as_published(name: str) -> None:
     assert len(REAL.network_tensors(name)) == model.tensors
 
 
+def processor_seconds() -> float:
+    """What ended children have used of the processor, which counts nothing else that the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def planned(folder: Path, task: str) -> dict[str, Any]:
     line = [sys.executable, "-m", "lightx2v_core", "plan", "--model-path", str(folder), "--task", task]
     done = subprocess.run(
         [*line, "--dtype", "bfloat16", "--device", "cpu", "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     plan: dict[str, Any] = json.loads(done.stdout)["plan"]

@@ -116,6 +116,7 @@ def resident(path: Path, page: int) -> bool:
     return bool(found.raw[0] & 1)
 
 
+@pytest.mark.load
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in its cache")
 def test_nothing_is_left_in_the_cache(descriptors: tuple[int, int], path: Path) -> None:
     os.fsync(descriptors[0])

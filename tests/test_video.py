@@ -262,6 +262,7 @@ def test_a_record_inside_of_a_folder_of_frames(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["f", "f/00000.png", "f/00001.png", "f/record.json"]
 
 
+@pytest.mark.load
 def test_two_writers_of_one_name(tmp_path: Path) -> None:
     """Whoever ends last wins, with a whole file."""
     done = threading.Event()
@@ -280,6 +281,7 @@ def test_two_writers_of_one_name(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == ["a.png"]
 
 
+@pytest.mark.load
 def test_an_interrupt_inside_of_the_encoder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Wherever a signal arrives, the run ends with it, and PyAV prints nothing about it."""
 

@@ -171,6 +171,7 @@ def test_bombs_end_at_once(archive: Archive) -> None:
         refusal(archive(index))
 
 
+@pytest.mark.load
 @pytest.mark.timeout(20)
 def test_a_dict_that_holds_itself(archive: Archive) -> None:
     assert "no tensor" in refusal(archive(b"}q\0" + unicode("state_dict") + b"h\0s."))

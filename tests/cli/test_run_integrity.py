@@ -116,6 +116,7 @@ def test_events_in_json_end_with_what_was_saved(tiny: Path, cli: Callable[..., A
     }  # fmt: skip
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("output", ["o.mp4", "frames/"])
 def test_an_interrupted_run_leaves_nothing(
@@ -140,6 +141,7 @@ def test_an_interrupted_run_leaves_nothing(
     assert (tmp_path / "o.mp4").read_bytes() == b"before"
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_while_writing(process: Process, tmp_path: Path, number: signal.Signals) -> None:
     slow = """

@@ -25,8 +25,11 @@ def test_a_dropped_connection_goes_on_where_it_ended(inside: Inside, hub: Hub) -
     assert starts == [0, 100_000, 220_000]
 
 
+@pytest.mark.load
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)],
+    ids=lambda value: getattr(value, "name", ""),
 )
 def test_an_interrupted_download_goes_on_where_it_ended(
     download: Download, start: Start, hub: Hub, number: signal.Signals, status: int
@@ -40,7 +43,7 @@ def test_an_interrupted_download_goes_on_where_it_ended(
     while not any(path.stat().st_size > 400_000 for path in partials(folder)) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     if status == 130:
         assert err.endswith(
@@ -59,6 +62,17 @@ def test_an_interrupted_download_goes_on_where_it_ended(
     assert hub.sent[f"acme/Small/{NET}"] == size - begun
     assert (folder / NET).read_bytes() == content("large", size)
     assert partials(folder) == []
+
+
+@pytest.mark.load
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_what_is_started_to_ignore_interrupts_does_so(download: Download, hub: Hub) -> None:
+    """In the background of a script, where Ctrl-C is meant for others."""
+    hub.pause = 0.2
+    prefix = ("sh", "-c", 'trap "" INT; "$@" & sleep 2; kill -INT $!; wait $!', "sh")
+    done = download("acme-small", prefix=prefix)
+    assert done.status == 0, done.err
+    assert download.files("models/Small") == SMALL
 
 
 def test_a_server_that_knows_no_ranges(inside: Inside, hub: Hub) -> None:
@@ -190,6 +204,7 @@ def test_gated_repositories(download: Download, hub: Hub) -> None:
     assert elsewhere == {None}, "the token is for the hub, not for where it sends its files from"
 
 
+@pytest.mark.load
 def test_no_way_to_the_hub(download: Download, hub: Hub) -> None:
     done = download("acme-small", HF_ENDPOINT="http://127.0.0.1:9")
     assert done.status == 1
@@ -269,6 +284,7 @@ def test_folders_that_cannot_be_written(inside: Inside) -> None:
     )
 
 
+@pytest.mark.load
 def test_two_downloads_do_not_write_to_one_folder(download: Download, start: Start, hub: Hub) -> None:
     hub.repos["acme/Small"][NET] = content("large", 3_000_000)
     hub.pause = 1.0
@@ -280,7 +296,7 @@ def test_two_downloads_do_not_write_to_one_folder(download: Download, start: Sta
     assert second.status == 1
     assert "another download is writing to" in second.err
     hub.pause = 0.0
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     assert first.returncode == 0
     assert download.files("models/Small") == {**SMALL, NET: 3_000_000}
 

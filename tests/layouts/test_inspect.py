@@ -190,6 +190,7 @@ def test_every_command_that_is_shown_can_be_planned(
         assert resolve(loaded, plugins).plan.variant == run.variant
 
 
+@pytest.mark.load
 @pytest.mark.alone
 @pytest.mark.parametrize("command", ["inspect", "plan"])
 def test_two_seconds_and_500_mb(guides: ModuleType, tmp_path: Path, command: str) -> None:

@@ -99,6 +99,7 @@ def test_with_a_reserve_not_even_the_first_or_the_last_one_does(
     assert counter.frame_count == first
 
 
+@pytest.mark.load
 @pytest.mark.alone
 def test_switching_takes_a_small_part_of_loading(model: Path, files: tuple[str, str, str]) -> None:
     """Under 5 % of the time that loading takes; the best of several tries, on a machine that may be busy."""

@@ -115,6 +115,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
     assert len(load_file(tmp_path / "out.safetensors")) == 18
 
 
+@pytest.mark.load
 @pytest.mark.slow
 def test_killed_at_random_moments_nothing_loads_until_it_is_whole(tmp_path):
     write_source(tmp_path / "source.safetensors", blocks=24, side=512)
@@ -152,7 +153,9 @@ def test_three_gigabytes_are_converted_in_little_memory(tmp_path):
     write_sparse_safetensors(tmp_path / "source.safetensors", shapes, "BF16")
     assert (tmp_path / "source.safetensors").stat().st_size > 2.9e9
     code = (
-        "import resource, sys; from lightx2v_core.cli import main\n"
+        "import resource, sys, torch; from lightx2v_core.cli import main\n"
+        # builds for GPUs take a part of a GB to import
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
         "try: main(sys.argv[1:])\n"
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
@@ -161,5 +164,6 @@ def test_three_gigabytes_are_converted_in_little_memory(tmp_path):
          "--output", str(tmp_path / "out.safetensors"), "--quiet"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    peak = int(done.stderr.splitlines()[-1]) * (1 if sys.platform == "darwin" else 1024)
-    assert peak < 1.2e9, f"{peak / 1e9:.2f} GB"
+    lines = done.stderr.splitlines()
+    used = (int(lines[-1]) - int(lines[0])) * (1 if sys.platform == "darwin" else 1024)
+    assert used < 0.95e9, f"{used / 1e9:.2f} GB"

@@ -33,6 +33,12 @@ main(sys.argv[1:])
 """
 
 
+def pytest_configure() -> None:
+    from lightx2v_core.testing.signals import hear_signals
+
+    hear_signals()
+
+
 @frozen(kw_only=True)
 class Server:
     """A running page."""

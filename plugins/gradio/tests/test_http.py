@@ -21,6 +21,8 @@ from attrs import evolve
 
 from lightx2v_gradio.results import free_name, output_folder, served, uploaded
 
+pytestmark = pytest.mark.load
+
 #: see conftest.py
 Server: TypeAlias = Any
 Answer = tuple[int, dict[str, str], bytes]

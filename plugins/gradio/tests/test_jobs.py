@@ -23,6 +23,8 @@ from lightx2v_core.api import (
 from lightx2v_gradio.jobs import Made, Queue, View, newest
 from lightx2v_gradio.progress import Stage, heard, in_words
 
+pytestmark = pytest.mark.load
+
 
 class Work:
     """Steps that the test lets happen one by one."""

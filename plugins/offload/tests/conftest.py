@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from lightx2v_core.api import ModuleTensor
 
 
+def pytest_configure() -> None:
+    from lightx2v_core.testing.signals import hear_signals
+
+    hear_signals()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     """Networks this small gain nothing from several."""

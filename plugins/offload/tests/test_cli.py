@@ -54,6 +54,7 @@ def at_the_first_step(model, output, event, *more):
     return process.returncode, last, errors
 
 
+@pytest.mark.load
 def test_a_file_that_is_truncated_in_the_middle_of_a_run(model, tmp_path):
     shard = model / "diffusion_pytorch_model-00001-of-00002.safetensors"
     size = shard.stat().st_size
@@ -70,6 +71,7 @@ def test_a_file_that_is_truncated_in_the_middle_of_a_run(model, tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.load
 def test_an_interrupt_in_the_middle_of_a_run(model, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -63,6 +63,7 @@ def test_a_reader_that_breaks_is_told_of(disk):
         run(offloader, meta)
 
 
+@pytest.mark.load
 def test_readers_that_are_gone_are_noticed(network, tmp_path, monkeypatch):
     """Threads that end at once, as if something had killed them."""
     monkeypatch.setattr(ring, "_LOOK", 0.05)
@@ -109,6 +110,7 @@ def test_a_use_that_was_left_open_disturbs_nobody(network):
     offloader.close()
 
 
+@pytest.mark.load
 def test_slow_reads_are_waited_for(disk):
     offloader, meta, weights, there = disk
     weights.on_read = lambda name: time.sleep(0.002)
@@ -117,6 +119,7 @@ def test_slow_reads_are_waited_for(disk):
         assert torch.equal(run(offloader, meta), there(X))
 
 
+@pytest.mark.load
 def test_reading_goes_on_past_the_end_of_a_pass(disk):
     offloader, meta, weights, _ = disk
     run(offloader, meta)
@@ -131,6 +134,7 @@ def test_reading_goes_on_past_the_end_of_a_pass(disk):
     assert weights.reads.count("embed.weight") == 1
 
 
+@pytest.mark.load
 def test_an_interrupt_while_waiting_leaves_nothing(disk):
     offloader, meta, weights, _ = disk
     release = threading.Event()

@@ -13,7 +13,7 @@ pytest.importorskip("selenium", reason="the tests in a browser need selenium")
 
 from .tab import Server, Tab
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
 
 

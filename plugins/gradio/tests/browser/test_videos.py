@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 
 from .tab import Server, Tab
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
 #: minutes of work on any machine, for what is cancelled in the middle
 LONG = {"steps": 1000, "frames": 161}
