@@ -28,6 +28,7 @@ from lightx2v_core.protocols import WeightSource
 from lightx2v_core.recognise import read_header, recognise
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import BuildContext, ModelSpec
+from lightx2v_core.staging import claimed
 
 _SUFFIXES = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
 #: of a product, singular values below this part of the largest are rounding errors
@@ -69,34 +70,42 @@ class Extracted:
 
 
 def extract(
-    base: str, tuned: str, output: Path, how: Extraction, plugins: PluginSet, *, tell: Tell = lambda *_: None
+    base: str,
+    tuned: str,
+    output: Path,
+    how: Extraction,
+    plugins: PluginSet,
+    *,
+    tell: Tell = lambda *_: None,
+    named: Callable[[], None] = lambda: None,
 ) -> Extracted:
     """Write a LoRA file that makes ``tuned`` of ``base``; both are model folders or weight files. The file is written
-    whole or not at all.
+    whole or not at all, by one process at a time; ``named`` is called when it is there.
 
     ``RequestError`` when they are not two versions of one network, or do not differ; ``OutputError`` when the file
     cannot be written."""
     if output.suffix != ".safetensors":
         raise RequestError(f"the LoRA file {str(output)!r} has to end in .safetensors")
+    for path in (base, tuned):
+        if Path(path).resolve() == output.resolve():
+            raise RequestError(f"the LoRA file {str(output)!r} would replace what it is made of")
     registry = Registry(plugins)
     first, second = (_weights(path, how.component, registry) for path in (base, tuned))
     result = Extracted()
     tensors: dict[str, Tensor] = {}
-    try:
-        names = _common(first, second, result, base, tuned)
-        for number, name in enumerate(names):
-            tell(number, len(names), name)
-            tensors |= _changed(name, first.read(name), second.read(name), how, result)
-    finally:
-        first.close()
-        second.close()
-    if not tensors:
-        raise RequestError(f"{tuned} does not differ from {base}: there is nothing to extract")
-    for path in (base, tuned):
-        if Path(path).resolve() == output.resolve():
-            raise RequestError(f"the LoRA file {str(output)!r} would replace what it is made of")
-    metadata = {"format": "pt", "rank": str(how.rank), "base": Path(base).name, "tuned": Path(tuned).name}
-    write_whole(output, serialized(tensors, metadata))
+    with claimed(output):
+        try:
+            names = _common(first, second, result, base, tuned)
+            for number, name in enumerate(names):
+                tell(number, len(names), name)
+                tensors |= _changed(name, first.read(name), second.read(name), how, result)
+        finally:
+            first.close()
+            second.close()
+        if not tensors:
+            raise RequestError(f"{tuned} does not differ from {base}: there is nothing to extract")
+        metadata = {"format": "pt", "rank": str(how.rank), "base": Path(base).name, "tuned": Path(tuned).name}
+        write_whole(output, serialized(tensors, metadata), named)
     return result
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from lightx2v_core.config.model import OutputConfig
-from lightx2v_core.errors import OutputError, RequestError
+from lightx2v_core.errors import RequestError
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.requests import Request
 
@@ -67,10 +67,10 @@ def _check_place(path: Path, folder: bool) -> None:
         raise RequestError(f"output {str(path)!r} is a folder where a file is wanted")
     if path.exists() and not path.is_dir() and folder:
         raise RequestError(f"output {str(path)!r} is a file where a folder is wanted")
-    if folder and path.is_dir() and any(_FRAME.fullmatch(entry.name) for entry in path.iterdir()):
-        raise RequestError(f"output folder {str(path)!r} already holds frames; name an empty or a new folder")
-    start = [path] if folder else []
-    there = next((p for p in start + list(path.absolute().parents) if os.path.lexists(p)), Path("/"))
+    if folder and path.is_dir():
+        path = Path(os.path.realpath(path))
+        _check_replaceable(path)
+    there = next((p for p in path.absolute().parents if os.path.lexists(p)), Path("/"))
     if not there.is_dir():
         raise RequestError(f"output {str(path)!r} cannot be written: {str(there)!r} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -87,33 +87,42 @@ def _check_place(path: Path, folder: bool) -> None:
         ) from None
 
 
-def _check_record(path: Path) -> None:
-    """The record's name follows from the output's, so it must not hit a file that somebody else wrote."""
+def _check_replaceable(folder: Path) -> None:
+    """Frames appear as a whole: a new folder takes the place of one that is there, which has to be empty for that."""
+    held = sorted(entry.name for entry in folder.iterdir())
+    if any(_FRAME.fullmatch(name) for name in held):
+        raise RequestError(
+            f"output folder {str(folder)!r} already holds frames; name an empty or a new folder"
+        )
+    if held:
+        more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+        raise RequestError(
+            f"output folder {str(folder)!r} already holds {', '.join(map(repr, held[:3]))}{more}; name an empty or a "
+            f"new folder, such as {str(folder / 'frames')!r}"
+        )
+    if os.path.ismount(folder) or folder == Path(os.path.realpath(".")):
+        raise RequestError(
+            f"output folder {str(folder)!r} cannot be replaced by one with frames: a file system or this process is in "
+            f"it; name a new folder, such as {str(folder / 'frames')!r}"
+        )
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is a run record."""
     try:
         with path.open("rb") as file:
-            known = _RECORD_KEY in file.read(200)
-    except FileNotFoundError:
-        known = True
+            return _RECORD_KEY in file.read(200)
     except OSError:
-        known = False
-    if not known:
+        return False
+
+
+def _check_record(path: Path) -> None:
+    """The record's name follows from the output's, so it must not hit a file that somebody else wrote."""
+    if os.path.lexists(path) and not (path.is_file() and is_record(path)):
         raise RequestError(
             f"the run record would replace {str(path)!r}, which is no run record; "
             "choose another --output or --no-record"
         )
-
-
-def make_parents(path: Path) -> list[Path]:
-    """Create the folder of a file; returns those that were made. ``OutputError`` when that fails."""
-    missing = [folder for folder in path.absolute().parents if not folder.exists()]
-    made: list[Path] = []
-    try:
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            made.append(folder)
-    except OSError as exc:
-        raise OutputError(f"cannot create folder {str(path.parent)!r}: {exc.strerror or exc}") from None
-    return made
 
 
 def _expanded(text: str) -> Path:

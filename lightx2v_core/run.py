@@ -31,7 +31,7 @@ from lightx2v_core.events import (
     ignore,
 )
 from lightx2v_core.job import Clock, Job
-from lightx2v_core.output import planned_output, record_path
+from lightx2v_core.output import is_record, planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.record import dumps
@@ -198,9 +198,16 @@ class Pipeline:
         return frames.clone()  # a normal tensor, outside of inference mode
 
     def generate_to(
-        self, resolved: Resolved, output: PlannedOutput, *, dump: Path | None = None, on_event: Emit = ignore
+        self,
+        resolved: Resolved,
+        output: PlannedOutput,
+        *,
+        dump: Path | None = None,
+        on_event: Emit = ignore,
+        named: Callable[[], None] = lambda: None,
     ) -> Path:
-        """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors."""
+        """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors. ``named``
+        is called when the results have their names, before a signal that arrived meanwhile has an effect."""
         job = self._job(resolved, on_event)
         kept: list[Tensor] = []
 
@@ -215,7 +222,7 @@ class Pipeline:
                 return {}
             return {dump: b"".join(serialized({"latents": job.latents, "video": torch.cat(kept, dim=1)}))}
 
-        record = write_video(decoded(), output, job.plan, job.record, extra=tensors)
+        record = write_video(decoded(), output, job.plan, job.record, extra=tensors, named=named)
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
         return Path(output.path)
 
@@ -230,6 +237,7 @@ def write_video(
     record: Any,
     *,
     extra: Callable[[], Mapping[Path, bytes]] = dict,
+    named: Callable[[], None] = lambda: None,
 ) -> str | None:
     """Write frames as they come, then what ``extra`` gives and the record: all of it appears, or nothing. Returns the
     record's path.
@@ -240,7 +248,7 @@ def write_video(
     beside = record_path(path, output.kind)
     now = record if callable(record) else lambda: record
     first = list(islice(frames, 1))  # with the first frames, denoising is done and the record can tell of it
-    with publication() as files:
+    with publication(named) as files:
         writer = files.video(
             path,
             output.kind,
@@ -257,4 +265,6 @@ def write_video(
             files.bytes(name, data)
         if output.record:
             files.bytes(beside, dumps(now()).encode())
+        elif path.is_file() and is_record(beside):
+            files.absent(beside)  # it tells of the video that is replaced
     return str(beside) if output.record else None

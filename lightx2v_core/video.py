@@ -1,22 +1,21 @@
 """Writes frames as they are decoded: H.264 in MP4, a PNG, or a folder of PNGs.
 
-Everything is written under a temporary name beside its target and renamed at the end, so that an output is whole
-or not there. Pixels follow the official rule: [-1, 1] -> 0..255, truncated.
+An output is whole or not there (``staging``). Pixels follow the official rule: [-1, 1] -> 0..255, truncated.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from lightx2v_core.audio import Audio
 from lightx2v_core.errors import OutputError
-from lightx2v_core.output import frame_rate, make_parents
+from lightx2v_core.output import frame_rate
+from lightx2v_core.staging import Staging, write_new
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +36,11 @@ def to_uint8(frames: Tensor) -> Tensor:
 
 
 class Publication:
-    """Results that appear together: each is written under a temporary name, and all are renamed at the end."""
+    """Results that appear together: videos among other files."""
 
     def __init__(self) -> None:
-        self._staged: list[tuple[Path, Path]] = []
-        self._writers: list[tuple[Path, _Mp4 | _Pngs]] = []
-        self._made: list[Path] = []
+        self._files = Staging()
+        self._writers: list[tuple[Path, _Mp4 | _Png | _Pngs]] = []
 
     def video(
         self,
@@ -58,63 +56,50 @@ class Publication:
     ) -> FrameWriter:
         """A writer for ``kind``: ``mp4``, ``png`` or ``frames``; an ``mp4`` gets the sound of ``audio``, if there is
         any. ``OutputError`` when it cannot be written."""
-        part = self._stage(path)
-        with failures_as(path):
-            writer: _Mp4 | _Pngs
-            if kind == "mp4":
-                writer = _Mp4(
-                    part, fps=fps, width=width, height=height, crf=crf, comment=comment, audio=audio
+        writer: _Mp4 | _Png | _Pngs
+        if kind == "frames":
+            writer = _Pngs(self._files.folder(path))
+        else:
+            file = self._files.file(path)
+            with failures_as(path):
+                writer = (
+                    _Mp4(file, fps=fps, width=width, height=height, crf=crf, comment=comment, audio=audio)
+                    if kind == "mp4"
+                    else _Png(file)
                 )
-            else:
-                writer = _Pngs(part, folder=kind == "frames")
         self._writers.append((path, writer))
         return _Guarded(writer, path)
 
     def bytes(self, path: Path, data: bytes) -> None:
         """A small file. One inside a folder of frames comes and goes with that folder."""
-        folder = next(
-            (part for target, part in self._staged if target == path.parent and part.is_dir()), None
-        )
-        part = folder / path.name if folder is not None else self._stage(path)
-        with failures_as(path):
-            part.write_bytes(data)
+        self._files.bytes(path, data)
 
-    def publish(self) -> None:
-        """Finish every file, and only then give them their names."""
+    def absent(self, path: Path) -> None:
+        """A file that goes when the results come, since it belongs to what they replace."""
+        self._files.absent(path)
+
+    def publish(self, named: Callable[[], None] = lambda: None) -> None:
+        """Finish every file, and only then give them their names; see ``Staging.publish``."""
         for path, writer in self._writers:
             with failures_as(path):
                 writer.close()
-        for path, part in self._staged:
-            with failures_as(path):
-                _publish(part, path)
-        self._made.clear()
+        self._files.publish(named)
 
     def discard(self) -> None:
         """Remove what was not published, and the folders that were made for it."""
         for _path, writer in self._writers:
             writer.abandon()
-        for _path, part in self._staged:
-            _remove(part)
-        for folder in reversed(self._made):
-            with suppress(OSError):
-                folder.rmdir()
-
-    def _stage(self, path: Path) -> Path:
-        self._made += make_parents(path)
-        # not longer than any file name may be, and apart from the other parts of this process
-        part = path.with_name(f".{path.name[:40]}.part-{os.getpid()}-{len(self._staged)}")
-        self._staged.append((path, part))
-        _remove(part)
-        return part
+        self._files.discard()
 
 
 @contextmanager
-def publication() -> Iterator[Publication]:
-    """What is written in the block appears when it ends without an exception; otherwise nothing is left."""
+def publication(named: Callable[[], None] = lambda: None) -> Iterator[Publication]:
+    """What is written in the block appears when it ends without an exception; otherwise nothing is left. ``named`` is
+    called when it has, before a signal that arrived meanwhile has an effect."""
     files = Publication()
     try:
         yield files
-        files.publish()
+        files.publish(named)
     finally:
         files.discard()
 
@@ -161,8 +146,8 @@ class _Sink:
     """The file behind an encoder. PyAV drops some of the exceptions of its callbacks with a traceback on stderr, so
     the first one is kept here, and raised by ``check``."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._failure: BaseException | None = None
 
     def write(self, data: bytes) -> int:
@@ -204,11 +189,19 @@ class _Mp4:
     """H.264, yuv420p, constant quality."""
 
     def __init__(
-        self, path: Path, *, fps: float, width: int, height: int, crf: int, comment: str, audio: Path | None
+        self,
+        file: BinaryIO,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        crf: int,
+        comment: str,
+        audio: Path | None,
     ) -> None:
         import av
 
-        self._sink, self._frames, self._fps = _Sink(path), 0, fps
+        self._sink, self._frames, self._fps = _Sink(file), 0, fps
         try:
             self._container = av.open(self._sink, mode="w", format="mp4")
             if comment:
@@ -267,25 +260,40 @@ def _reproducible() -> dict[str, str]:
     return {"x264-params": "asm=AVX2"} if avx512 else {}
 
 
-class _Pngs:
-    """One PNG, or a folder of them named 00000.png, 00001.png, ..."""
+class _Png:
+    """One image."""
 
-    def __init__(self, path: Path, *, folder: bool) -> None:
-        self._path, self._folder, self._count = path, folder, 0
-        if folder:
-            path.mkdir()
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
     def write(self, frames: Tensor) -> None:
         for image in to_uint8(frames):
-            target = self._path / f"{self._count:05d}.png" if self._folder else self._path
-            target.write_bytes(png_bytes(image))
+            self._file.write(png_bytes(image))
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abandon(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+class _Pngs:
+    """Images named 00000.png, 00001.png, ... in an open folder."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder, self._count = folder, 0
+
+    def write(self, frames: Tensor) -> None:
+        for image in to_uint8(frames):
+            write_new(self._folder, f"{self._count:05d}.png", png_bytes(image))
             self._count += 1
 
     def close(self) -> None:
-        pass
+        """Every image is whole already."""
 
     def abandon(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 def png_bytes(image: Tensor) -> bytes:
@@ -314,20 +322,3 @@ def _rgb_frame(image: Tensor) -> Any:
     rows[:, : width * 3] = image.view(height, width * 3)
     plane.update(buffer)
     return frame
-
-
-def _publish(part: Path, path: Path) -> None:
-    """Move a finished result to its name. A folder of frames is moved into an existing folder file by file."""
-    if part.is_dir() and path.is_dir():
-        for file in sorted(part.iterdir()):
-            file.replace(path / file.name)
-        part.rmdir()
-    else:
-        part.replace(path)
-
-
-def _remove(part: Path) -> None:
-    if part.is_dir():
-        shutil.rmtree(part, ignore_errors=True)
-    else:
-        part.unlink(missing_ok=True)

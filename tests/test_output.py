@@ -9,8 +9,9 @@ import pytest
 
 from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.errors import RequestError
-from lightx2v_core.output import check_writable, make_parents, planned_output, record_path
+from lightx2v_core.output import check_writable, planned_output, record_path
 from lightx2v_core.requests import Request
+from lightx2v_core.staging import make_parents
 
 
 def request(frames: int = 5, width: int = 32, height: int = 32, fps: float = 16, seed: int = 7) -> Request:
@@ -101,10 +102,24 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_frames(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("x")
-    assert kind(tmp_path) == "frames"
-    (tmp_path / "00003.png").write_text("x")
-    assert "already holds frames" in refusal(tmp_path)
+    """Frames come as a whole, in a folder of their own."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to("deep")
+    assert kind(tmp_path / "deep") == "frames"
+    assert kind(tmp_path / "link") == "frames"
+    (tmp_path / "deep" / "notes.txt").write_text("x")
+    for name in ("deep", "link"):
+        assert "already holds 'notes.txt'; name an empty or a new folder, such as" in refusal(tmp_path / name)
+    (tmp_path / "deep" / "00003.png").write_text("x")
+    assert "already holds frames" in refusal(tmp_path / "deep")
+
+
+def test_a_folder_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, Path("."), Path("./")):
+        assert "cannot be replaced by one with frames" in refusal(path)
+    (tmp_path / "frames").mkdir()
+    assert kind(Path("frames")) == "frames"
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -134,8 +149,8 @@ def test_a_record_never_replaces_another_file(tmp_path: Path) -> None:
     assert kind(tmp_path / "fox.mp4") == "mp4"
     (tmp_path / "wolf.json").mkdir()
     assert "would replace" in refusal(tmp_path / "wolf.mp4")
-    (tmp_path / "record.json").write_text("{}")
-    assert "would replace" in refusal(tmp_path)
+    (tmp_path / "bear.json").symlink_to("nowhere")
+    assert "would replace" in refusal(tmp_path / "bear.mp4")
 
 
 def test_where_a_record_lies() -> None:

@@ -150,10 +150,24 @@ def test_a_folder_of_pngs_is_exact_and_complete(tmp_path: Path) -> None:
     assert leftovers(tmp_path / "deep") == ["frames", *(f"frames/{i:05d}.png" for i in range(13))]
 
 
-def test_a_folder_that_is_there_keeps_what_it_holds(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    write(tmp_path, "frames", noise(2, 16, 16))
-    assert leftovers(tmp_path) == ["00000.png", "00001.png", "notes.txt"]
+def test_a_folder_that_is_there_is_left_alone_unless_it_is_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    folder.chmod(0o750)
+    write(folder, "frames", noise(2, 16, 16))
+    assert leftovers(folder) == ["00000.png", "00001.png"]
+    assert folder.stat().st_mode & 0o777 == 0o750
+    with pytest.raises(OutputError, match="not empty; nothing was left behind"):
+        write(folder, "frames", noise(3, 16, 16))
+    assert leftovers(tmp_path) == ["there", "there/00000.png", "there/00001.png"]
+
+
+def test_a_link_to_an_empty_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").symlink_to("far")
+    write(tmp_path / "near", "frames", noise(1, 16, 16))
+    assert (tmp_path / "near").is_symlink()
+    assert leftovers(tmp_path) == ["far", "far/00000.png", "near"]
 
 
 def test_frames_with_gradients_or_in_half_precision(tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightx2v_core.errors import OutputError
+from lightx2v_core.staging import staging, unwritten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,32 +42,11 @@ def serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
         yield bytes((ctypes.c_char * size).from_address(tensor.data_ptr()))
 
 
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file from pieces. It appears when it is complete; ``OutputError`` when it cannot be written, and nothing
-    is left behind."""
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".part", f".{path.name}-", path.parent)
-        with open(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(descriptor)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-        name = ""
-    except OSError as exc:
-        raise OutputError(
-            f"{str(path)!r} could not be written: {exc.strerror or exc}; nothing was left behind"
-        ) from None
-    finally:
-        if name:
-            os.unlink(name)
-
-
-def _umask() -> int:
-    """What a new file is not allowed to be; temporary files are made for their owner alone."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def write_whole(path: Path, pieces: Iterable[bytes], named: Callable[[], None] = lambda: None) -> None:
+    """Write a file from pieces. It appears when it is complete, and ``named`` is called then; ``OutputError`` when it
+    cannot be written, and nothing is left behind."""
+    with staging(named) as files, unwritten(path), files.file(path) as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())

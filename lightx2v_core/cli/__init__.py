@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
 from lightx2v_core import __version__
+from lightx2v_core.cli.interruption import Interruption
 from lightx2v_core.errors import LightX2VError, suggestion
 
 #: command -> (module, summary)
@@ -81,49 +83,59 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in args
-    if (
-        argv is None
-    ):  # importing makes many objects and no garbage, so that looking for it seldom is a quicker start
-        gc.set_threshold(100_000)
+    interruption = Interruption()
     try:
-        status = cli.main(args=args, prog_name="lightx2v-core", standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        status = exc.exit_code
-    except click.ClickException as exc:
-        exc.show()
-        status = exc.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        if debug:
-            raise
-        click.echo("\ninterrupted; nothing was left behind", err=True)
-        status = 130
-    except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    except LightX2VError as exc:
-        from lightx2v_core.isolation import spoken
-
-        if debug:
-            raise
-        click.echo(f"error: {spoken(exc)}", err=True)
-        status = exc.exit_status
-    except SystemExit as exc:
-        status = _status_of(exc)
-    except BaseException as exc:  # a plugin can raise anything
-        from lightx2v_core.isolation import in_words
-
-        if debug:
-            raise
-        click.echo(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
-        status = 1
+        with interruption.installed(to_the_end=argv is None):
+            if (
+                argv is None
+            ):  # importing makes many objects and no garbage, so that looking for it seldom is a quicker start
+                gc.set_threshold(100_000)
+            status = _status(list(sys.argv[1:] if argv is None else argv), interruption)
+            if argv is None:
+                interruption.end(status)
+    except KeyboardInterrupt:  # before a command was found, or while its failure was told
+        status = interruption.told()
     if argv is None:  # the process ends here: without the search for cycles among all imported modules
+        interruption.end(status)
         from lightx2v_core.ending import end_in_time
 
         gc.freeze()
-        end_in_time(status or 0)
-    sys.exit(status or 0)
+        end_in_time(status)
+    sys.exit(status)
+
+
+def _status(args: list[str], interruption: Interruption) -> int:
+    """Run a command, and tell how it failed."""
+    debug = "--debug" in args
+    try:
+        status = cli.main(args=args, prog_name="lightx2v-core", standalone_mode=False, obj=interruption)
+        return status or 0
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        if debug:
+            traceback.print_exc()
+        return interruption.told()
+    except BaseException as exc:  # a plugin can raise anything
+        if interruption.pending and not debug:  # it fails because of the interrupt
+            return interruption.told()
+        if isinstance(exc, click.ClickException):
+            exc.show()
+            return exc.exit_code
+        if isinstance(exc, BrokenPipeError):  # whoever read our output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if isinstance(exc, SystemExit):
+            return _status_of(exc)
+        if debug:
+            raise
+        from lightx2v_core.isolation import in_words, spoken
+
+        if isinstance(exc, LightX2VError):
+            click.echo(f"error: {spoken(exc)}", err=True)
+            return exc.exit_status
+        click.echo(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
+        return 1
 
 
 def _status_of(exc: SystemExit) -> int:

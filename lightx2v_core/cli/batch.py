@@ -20,6 +20,7 @@ from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.staging import claimed
 
 
 @frozen(kw_only=True)
@@ -73,7 +74,8 @@ def run_batch(
                     if not dry_run:
                         pipeline = pipeline or opened.enter_context(Pipeline.load(base, on_event=emit))
                         pipeline.use_adapters(resolved)
-                        pipeline.generate_to(resolved, output, on_event=emit)
+                        with claimed(*results(output)):
+                            pipeline.generate_to(resolved, output, on_event=emit)
                 emit(JobDone(index=index, line=job.number, state=state, message=""))
             except LightX2VError as exc:
                 failed.append(f"line {job.number}: {exc}")
@@ -81,6 +83,13 @@ def run_batch(
     if failed:
         lines = "\n  ".join(failed)
         raise RunError(f"{len(failed)} of {len(jobs)} jobs failed, the others are done:\n  {lines}")
+
+
+def results(output: PlannedOutput, dump: str | None = None) -> list[Path]:
+    """The names that a run gives at its end."""
+    path = Path(output.path)
+    beside = [record_path(path, output.kind)] if output.record and output.kind != "frames" else []
+    return [path, *beside, *([] if dump is None else [Path(dump)])]
 
 
 def _resolve(base: Resolved, job: Line, loaded: LoadedConfig) -> tuple[Resolved, PlannedOutput]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.interruption import current
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.errors import RequestError
 
@@ -125,20 +126,19 @@ def command(**parameters: Any) -> None:
         folder = folder if folder.is_dir() else folder.parent
         weights = (".safetensors", ".pth", ".pt", ".bin", ".index.json")
         copy = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.endswith(weights)))
+    interruption = current()
+    interruption.kept = "the same command goes on from here"
     with listener(as_json=as_json, quiet=quiet) as emit:
-        try:
-            done = convert(
-                source,
-                output,
-                options,
-                plugins=plugins,
-                overwrite=parameters["overwrite"],
-                copy=copy,
-                emit=emit,
-            )
-        except KeyboardInterrupt:
-            click.echo("\ninterrupted; the same command goes on from here", err=True)
-            raise click.exceptions.Exit(130) from None
+        done = convert(
+            source,
+            output,
+            options,
+            plugins=plugins,
+            overwrite=parameters["overwrite"],
+            copy=copy,
+            emit=interruption.watched(emit),
+            named=interruption.finish,
+        )
     if as_json:
         data = {"event": "converted", "files": [str(path) for path in done.files], "bytes": done.nbytes}
         click.echo(json.dumps({**data, "layers": done.layers, "format": done.format, "report": done.report}))

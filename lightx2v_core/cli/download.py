@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,6 +12,7 @@ import click
 from attrs import frozen
 
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_download import catalogue_json, catalogue_text, choice_text, commands, described
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError
@@ -24,8 +24,6 @@ from lightx2v_core.hub.local import examined, free_bytes
 from lightx2v_core.hub.remote import KEPT, Listing, listing
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import ModelSpec
-
-INTERRUPTED = 130
 
 
 @frozen(kw_only=True)
@@ -90,8 +88,10 @@ def command(**parameters: Any) -> None:
     parameters.pop("resume_download")
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
     dry_run, list_ = parameters.pop("dry_run"), parameters.pop("list_")
-    signal.signal(signal.SIGTERM, _interrupt)
-    with listener(as_json=as_json, quiet=quiet) as emit:
+    interruption = current()
+    interruption.kept = KEPT
+    with listener(as_json=as_json, quiet=quiet) as tell:
+        emit = interruption.watched(tell)
         try:
             plugins = plugins_from(parameters)
             for warning in plugins.warnings:
@@ -114,24 +114,31 @@ def command(**parameters: Any) -> None:
                 click.echo(choice_text(ready))
             if not dry_run:
                 after = commands(folder, entry, request.ask, choice)
-                _fetch(folder, choice, request, after, emit)
+                _fetch(folder, choice, request, after, emit, interruption)
                 if not as_json and not quiet:
                     click.echo("\n".join(after))
         except LightX2VError as exc:
-            emit(Failed(message=str(exc), exit_status=exc.exit_status))
+            tell(Failed(message=str(exc), exit_status=exc.exit_status))
             raise
         except KeyboardInterrupt:
-            emit(Failed(message=f"interrupted; {KEPT}", exit_status=INTERRUPTED))
-            click.echo(f"\ninterrupted; {KEPT}", err=True)
-            raise click.exceptions.Exit(INTERRUPTED) from None
+            tell(Failed(message=f"interrupted; {KEPT}", exit_status=INTERRUPTED))
+            raise
         except Exception as exc:
-            emit(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
+            tell(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
             raise
 
 
-def _fetch(folder: Path, choice: Choice, request: Request, after: Sequence[str], emit: Emit) -> None:
+def _fetch(
+    folder: Path,
+    choice: Choice,
+    request: Request,
+    after: Sequence[str],
+    emit: Emit,
+    interruption: Interruption,
+) -> None:
     start = time.monotonic()
     states = fetch(folder.absolute(), choice.wanted, force=request.force, emit=emit)
+    interruption.finish()
     emit(
         Downloaded(
             folder=str(folder),
@@ -229,8 +236,3 @@ def _folder(request: Request, entry: Entry | None, entries: Sequence[Entry]) -> 
         return Path("models") / _repo(request.ask.what, entries).partition("/")[2]
     sharing = [item for item in entries if item.repository.repo == entry.repository.repo]
     return Path("models") / (entry.repository.repo.partition("/")[2] if len(sharing) == 1 else entry.name)
-
-
-def _interrupt(_number: int, _frame: Any) -> None:
-    """SIGTERM ends a download like Ctrl-C does."""
-    raise KeyboardInterrupt

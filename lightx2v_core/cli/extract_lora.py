@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.interruption import current
 
 
 @click.command("extract-lora")
@@ -53,7 +54,7 @@ def command(
         if show:
             click.echo(f"\r{done + 1}/{total} {name[:60]:<60}", nl=False, err=True)
 
-    made = extract(base, tuned, Path(output), how, plugins, tell=tell)
+    made = extract(base, tuned, Path(output), how, plugins, tell=tell, named=current().finish)
     if show:
         click.echo("\r" + " " * 80 + "\r", nl=False, err=True)
     for name in made.left_out[:10]:

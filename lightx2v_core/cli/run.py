@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lightx2v_core.cli.batch import check_options, read_jobs, run_batch
+from lightx2v_core.cli.batch import check_options, read_jobs, results, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.interruption import INTERRUPTED, current
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
@@ -17,6 +17,7 @@ from lightx2v_core.errors import LightX2VError
 from lightx2v_core.events import Failed, PlanReady
 from lightx2v_core.output import check_dump
 from lightx2v_core.resolve import check_ready, resolve
+from lightx2v_core.staging import claimed
 
 
 @click.command("run")
@@ -38,17 +39,19 @@ def command(**parameters: Any) -> None:
 
     CONFIG is a JSON file with comments; options lie over it.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption = current()
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
     dry_run, dump = parameters.pop("dry_run"), parameters.pop("dump_tensors")
     prompt_file = parameters.pop("prompt_file")
-    with listener(as_json=as_json, quiet=quiet) as emit:
+    with listener(as_json=as_json, quiet=quiet) as tell:
+        emit = interruption.watched(tell)
         try:
             plugins = plugins_from(parameters)
             loaded = config_from(parameters)
             if prompt_file is not None:
                 check_options(loaded, dump)
                 jobs = read_jobs(Path(prompt_file), loaded.config.output.path)
+                interruption.kept = "the jobs that are done stay, and the same command does the others"
                 run_batch(jobs, loaded, plugins, emit=emit, dry_run=dry_run)
                 return
             resolved = resolve(loaded, plugins, with_output=True)
@@ -65,21 +68,20 @@ def command(**parameters: Any) -> None:
                 return
             from lightx2v_core.run import Pipeline
 
-            with Pipeline.load(resolved, on_event=emit) as pipeline:
+            with claimed(*results(output, dump)), Pipeline.load(resolved, on_event=emit) as pipeline:
                 pipeline.generate_to(
-                    resolved, output, dump=None if dump is None else Path(dump), on_event=emit
+                    resolved,
+                    output,
+                    dump=None if dump is None else Path(dump),
+                    on_event=emit,
+                    named=interruption.finish,
                 )
         except LightX2VError as exc:
-            emit(Failed(message=str(exc), exit_status=exc.exit_status))
+            tell(Failed(message=str(exc), exit_status=exc.exit_status))
             raise
         except KeyboardInterrupt:
-            emit(Failed(message="interrupted", exit_status=130))
+            tell(Failed(message="interrupted", exit_status=INTERRUPTED))
             raise
         except Exception as exc:
-            emit(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
+            tell(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
             raise
-
-
-def _interrupt(_number: int, _frame: Any) -> None:
-    """SIGTERM ends a run like Ctrl-C does: with its temporary files removed."""
-    raise KeyboardInterrupt

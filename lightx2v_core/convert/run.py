@@ -30,7 +30,7 @@ from lightx2v_core.convert.options import ConvertOptions, check
 from lightx2v_core.convert.pieces import pieces
 from lightx2v_core.convert.subject import Subject, find
 from lightx2v_core.convert.target import OutFile, OutTensor, config_of, files, index_of, out_tensors, stem_of
-from lightx2v_core.convert.workspace import Workspace, check_output
+from lightx2v_core.convert.workspace import Workspace, check_output, tidy
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, ignore
 from lightx2v_core.plugins import PluginSet, load_plugins
@@ -64,9 +64,11 @@ def convert(
     overwrite: bool = False,
     copy: tuple[str, ...] = ("config.json",),
     emit: Emit = ignore,
+    named: Callable[[], None] = lambda: None,
 ) -> Converted:
     """Convert the weights of ``source``. ``output`` is a file for one that is not split, a folder otherwise, which gets
-    the files named in ``copy`` too where they lie beside the source.
+    the files named in ``copy`` too where they lie beside the source. ``named`` is called when the result has its name,
+    before a signal that arrived meanwhile has an effect.
 
     Streams: a tensor at a time is held. Killed at any moment, nothing that loads is left, and the same call goes on.
     ``RequestError`` (and its kinds) before anything is written; ``CheckpointError`` for weights that are not finite.
@@ -77,6 +79,9 @@ def convert(
     single = options.split == "single" and output.suffix == ".safetensors"
     if options.split != "single" and output.suffix == ".safetensors":
         raise RequestError(f"output {str(output)!r} is a file; a result in several files takes a folder")
+    if output.is_dir():
+        output = output.resolve()  # a link cannot be replaced by a folder
+    tidy(output)
     check_output(output, folder=not single, overwrite=overwrite)
     subject = find(source, registry, options.component)
     with ExitStack() as opened:
@@ -85,20 +90,22 @@ def convert(
         tensors = out_tensors(recipe.tensors(), subject.spec, options)
         planned = files(tensors, options, output.name if single else None, stem)
         planned = [evolve(file, metadata=_metadata(subject, options)) for file in planned]
-        workspace = Workspace(output, _job(planned, output, options))
-        done = workspace.open()
-        recipe.report = workspace.report
-        _write(workspace, planned, recipe, options, done, emit)
         beside = {item: subject.files[0].parent / item for item in copy}
         copies = {} if single else {item: path for item, path in beside.items() if path.is_file()}
-        sizes = workspace.sizes(planned)
+        sizes = {file.name: len(file.head()) + file.nbytes for file in planned}
         others = (
             {f"{stem}.safetensors.index.json": index_of(planned, sizes)} if options.split != "single" else {}
         )
         if not single and (config := _config(subject, recipe, options)) is not None:
             others["config.json"], copies = config, {k: v for k, v in copies.items() if k != "config.json"}
+        names = [file.name for file in planned]
+        workspace = Workspace(output, _job(planned, output, options), names, [*others, *copies])
+        opened.callback(workspace.close)
+        done = workspace.open()
+        recipe.report = workspace.report
+        _write(workspace, planned, recipe, options, done, emit)
         report = dict(workspace.report)
-        workspace.publish({file.name: file.name for file in planned}, others, copies)
+        workspace.publish({name: name for name in names}, others, copies, overwrite, named)
     written = (output,) if single else tuple(output / file.name for file in planned)
     return Converted(
         files=written,

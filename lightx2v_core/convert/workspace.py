@@ -1,7 +1,8 @@
 """Files in the making: a hidden folder beside the result, which survives a kill and is gone on with the next time.
 
 Every file is a ``.part`` until all of them are whole; then they become the result by renaming. How far each has come
-is noted after its bytes are on the disk, so what a note speaks of is there.
+is noted after its bytes are on the disk, so what a note speaks of is there. The notes name every file that is written;
+``custody`` tells by them whose folder it is.
 """
 
 from __future__ import annotations
@@ -9,28 +10,35 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lightx2v_core.convert.custody import FOLDER, FORMAT, MARK, NEW_NOTES, NOTES, WHOLE, Opened, opened_for
 from lightx2v_core.convert.target import OutFile, OutTensor
 from lightx2v_core.errors import OutputError, RequestError
+from lightx2v_core.interruption import uninterrupted
+from lightx2v_core.locks import PLAIN
+from lightx2v_core.staging import make_parents
 
 #: bytes after which the way done is noted
 _NOTE = 1 << 28
-_NOTES = "progress.json"
 Pieces = Callable[[OutTensor], Iterator[memoryview]]
 
 
 class Workspace:
-    """The folder where a result is made. ``job`` says what for: another job starts anew."""
+    """The folder where a result is made. ``job`` says what for: another job starts anew. ``names`` are the files in the
+    making, ``others`` what comes with them into a folder."""
 
-    def __init__(self, output: Path, job: str) -> None:
+    def __init__(self, output: Path, job: str, names: Sequence[str], others: Sequence[str]) -> None:
         self.output = output
-        self.folder = output.parent / f".{output.name}.converting"
-        self._job = job
-        self._notes: dict[str, Any] = {"job": job, "files": {}, "report": {}}
+        self.folder = _folder(output)
+        self._notes: dict[str, Any] = {
+            MARK: FORMAT, "job": job, "names": list(names), "others": list(others), "files": {}, "report": {}
+        }  # fmt: skip
+        self._open: Opened | None = None
 
     @property
     def report(self) -> dict[str, Any]:
@@ -39,32 +47,39 @@ class Workspace:
         return found
 
     def open(self) -> int:
-        """Begin, or go on. Returns the bytes of tensors that are there already."""
+        """Begin, or go on. Returns the bytes of tensors that are there already. ``RequestError`` when another process
+        is at it, or the folder is not one that a conversion made; it is not touched then."""
+        uninterrupted(self._have)
         with failures_as(self.output):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                notes = json.loads((self.folder / _NOTES).read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                notes = None
-            if isinstance(notes, dict) and notes.get("job") == self._job:
+            assert self._open is not None
+            notes, job = self._open.notes, self._notes["job"]
+            if notes is not None and notes["job"] == job:
                 self._notes = notes
-                done = notes["files"].values()
-                return sum(int(item["bytes"]) for item in done)
-            for entry in self.folder.iterdir():  # left by another job
-                entry.unlink() if entry.is_file() else shutil.rmtree(entry)
+                return sum(int(item["bytes"]) for item in notes["files"].values())
+            self._open.clear(notes)  # left by another job
             self._note()
             return 0
+
+    def close(self) -> None:
+        """Let go of the folder; what is in it is kept."""
+        if self._open is not None:
+            uninterrupted(self._open.close)
+            self._open = None
 
     def write(self, file: OutFile, pieces: Pieces, on_tensor: Callable[[OutTensor], None]) -> None:
         """Write a file, or what is missing of it."""
         with failures_as(self.output):
-            path, head = self.folder / f"{file.name}.part", file.head()
+            name, head, folder = f"{file.name}.part", file.head(), self._fd
             known = self._notes["files"].get(file.name, {"tensors": 0, "bytes": 0})
-            start = int(known["tensors"]) if path.is_file() else 0
+            there, whole = _size(name, folder), _size(f"{WHOLE}/{file.name}", folder)
+            if there is None and whole == len(head) + file.nbytes and known["tensors"] == len(file.tensors):
+                return  # it was whole before a kill
+            start = int(known["tensors"]) if there is not None else 0
             position = len(head) + sum(tensor.nbytes for tensor in file.tensors[:start])
-            if start and path.stat().st_size < position:
+            if start and there is not None and there < position:
                 start, position = 0, len(head)
-            with path.open("r+b" if start else "wb") as stream:
+            flags = os.O_RDWR | os.O_CREAT | PLAIN | (0 if start else os.O_TRUNC)
+            with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "r+b") as stream:
                 if start:
                     stream.truncate(position)
                     stream.seek(position)
@@ -73,34 +88,25 @@ class Workspace:
                 self._write(file, stream, start, pieces, on_tensor)
 
     def publish(
-        self, files: Mapping[str, str], others: Mapping[str, bytes], copies: Mapping[str, Path]
+        self,
+        files: Mapping[str, str],
+        others: Mapping[str, bytes],
+        copies: Mapping[str, Path],
+        overwrite: bool = False,
+        named: Callable[[], None] = lambda: None,
     ) -> None:
         """Let the result appear: ``files`` (name in the making -> final name), small files, and copies of files. One
-        file takes its place by one renaming; several become a folder, by one renaming too."""
+        file takes its place by one renaming; several become a folder, by one renaming too. ``named`` is called then;
+        a signal that arrives meanwhile has an effect afterwards."""
         with failures_as(self.output):
             if not others and not copies and len(files) == 1 and self.output.suffix:
                 (name,) = files
-                os.replace(self.folder / f"{name}.part", self.output)
+                check_output(self.output, folder=False, overwrite=overwrite)  # hours may have passed
+                source = f"{name}.part"
             else:
-                whole = self.folder / "whole"
-                whole.mkdir(exist_ok=True)
-                for name, final in files.items():
-                    part = self.folder / f"{name}.part"
-                    if part.exists():  # else it was renamed before a kill
-                        os.replace(part, whole / final)
-                for name, source in copies.items():
-                    shutil.copyfile(source, whole / name)
-                for name, data in others.items():
-                    (whole / name).write_bytes(data)
-                if self.output.is_dir():
-                    self.output.rmdir()  # it is empty
-                os.rename(whole, self.output)
-            _sync(self.output.parent)
-            shutil.rmtree(self.folder)
-
-    def sizes(self, files: list[OutFile]) -> dict[str, int]:
-        """Bytes on disk of the files that were written."""
-        return {file.name: len(file.head()) + file.nbytes for file in files}
+                source = WHOLE
+                self._assemble(files, others, copies)
+            uninterrupted(partial(self._finish, source, named))
 
     def _write(
         self,
@@ -127,13 +133,103 @@ class Workspace:
                 unsaved = 0
             on_tensor(tensor)
 
+    @property
+    def _fd(self) -> int:
+        assert self._open is not None
+        return self._open.folder
+
+    def _have(self) -> None:
+        """Make the folder, or open the one that is there, and lock it."""
+        with failures_as(self.output):
+            make_parents(self.folder)
+            while self._open is None:  # anew when whoever had it removed it meanwhile
+                with suppress(FileExistsError):
+                    os.mkdir(self.folder, 0o700)
+                with suppress(FileNotFoundError):
+                    self._open = opened_for(self.folder, self.output)
+
+    def _assemble(
+        self, files: Mapping[str, str], others: Mapping[str, bytes], copies: Mapping[str, Path]
+    ) -> None:
+        """Put the files of a folder together."""
+        with suppress(FileExistsError):
+            os.mkdir(WHOLE, 0o777, dir_fd=self._fd)
+        whole = os.open(WHOLE, FOLDER, dir_fd=self._fd)
+        try:
+            for name, final in files.items():
+                with suppress(FileNotFoundError):  # it was renamed before a kill
+                    os.replace(f"{name}.part", final, src_dir_fd=self._fd, dst_dir_fd=whole)
+            for name, source in copies.items():
+                with source.open("rb") as read, _new(name, whole) as stream:
+                    shutil.copyfileobj(read, stream)
+            for name, data in others.items():
+                with _new(name, whole) as stream:
+                    stream.write(data)
+        finally:
+            os.close(whole)
+
+    def _finish(self, source: str, named: Callable[[], None]) -> None:
+        os.replace(source, self.output, src_dir_fd=self._fd)
+        named()
+        assert self._open is not None
+        with suppress(OSError):  # the result is there; what is not removed now is removed the next time
+            _sync(self.output.absolute().parent)
+            self._open.clear(self._notes)
+            os.unlink(NOTES, dir_fd=self._fd)
+        self._open.close()
+        self._open = None
+        with suppress(OSError):
+            os.rmdir(self.folder)
+
     def _note(self) -> None:
-        temporary = self.folder / f"{_NOTES}.new"
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(self._notes, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, self.folder / _NOTES)
+        try:
+            with _new(NEW_NOTES, self._fd) as stream:
+                stream.write(json.dumps(self._notes).encode())
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(NEW_NOTES, NOTES, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(NEW_NOTES, dir_fd=self._fd)
+            raise
+
+
+def tidy(output: Path) -> None:
+    """Remove the folder of a conversion that was killed when its result had its name. Any other is left alone."""
+    folder = _folder(output)
+    if not output.exists() or not folder.is_dir():
+        return
+    try:
+        found = opened_for(folder, output)
+    except (RequestError, OSError):
+        return
+    unfinished = found.unfinished
+    with suppress(OSError):
+        if not unfinished:
+            found.clear(found.notes)
+            with suppress(FileNotFoundError):
+                os.unlink(NOTES, dir_fd=found.folder)
+    found.close()
+    if not unfinished:
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
+def _size(name: str, folder: int) -> int | None:
+    """The size of a file in an open folder; ``None`` when there is none."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _new(name: str, folder: int) -> BinaryIO:
+    """A file of that name in an open folder, written anew."""
+    return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, 0o666, dir_fd=folder), "wb")
+
+
+def _folder(output: Path) -> Path:
+    return output.parent / f".{output.name}.converting"
 
 
 def check_output(output: Path, *, folder: bool, overwrite: bool) -> None:

@@ -12,15 +12,16 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.errors import OutputError
+from lightx2v_core.errors import OutputError, RequestError
 from lightx2v_core.hub.choice import Wanted
 from lightx2v_core.hub.remote import RECORDS, RemoteFile
+from lightx2v_core.locks import Busy, Lock
 
 _DOWNLOADS = f"{RECORDS}/download"
 #: bytes read at once while a file is hashed
@@ -143,27 +144,29 @@ def free_bytes(folder: Path) -> int:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for one download. ``OutputError`` when another one has it, or it cannot be written."""
-    from filelock import FileLock, Timeout
-
+    """Hold a folder for one download. ``RequestError`` when another one has it, ``OutputError`` when it cannot be
+    written."""
     place = folder / RECORDS
-    try:
-        (folder / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
-        ignore = place / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n", encoding="utf-8")
-        lock = FileLock(place / "lightx2v-core.lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(f"another download is writing to {folder}; wait for it, or stop it") from None
-    except OSError as exc:
-        raise OutputError(
-            f"{folder} cannot be written: {exc.strerror or exc}; name another with --to"
-        ) from exc
-    try:
+    with ExitStack() as opened:
+        try:
+            (folder / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
+            ignore = place / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+            there = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+            opened.callback(os.close, there)
+            lock = Lock(there, "lightx2v-core.lock")
+            opened.callback(lock.release)
+            lock.acquire()
+        except Busy as exc:
+            raise RequestError(
+                f"another download is writing to {folder}: {exc}; wait for it, or stop it"
+            ) from None
+        except OSError as exc:
+            raise OutputError(
+                f"{folder} cannot be written: {exc.strerror or exc}; name another with --to"
+            ) from exc
         yield
-    finally:
-        lock.release()
 
 
 def drop_stale(states: Sequence[State]) -> None:

@@ -6,9 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from lightx2v_core.errors import OutputError, RequestError
+from lightx2v_core.interruption import uninterrupted
 
 
 def admitting(version: str) -> str:
@@ -44,13 +46,21 @@ def create(folder: Path, contents: Mapping[str, bytes]) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
             work.chmod(0o777 & ~_umask())  # mkdtemp is for its owner only
-            check_new(folder)
-            work.rename(folder)
+            uninterrupted(partial(_appear, work, folder))
         finally:
             shutil.rmtree(work, ignore_errors=True)
     except OSError as exc:
         reason = exc.strerror or exc
         raise OutputError(f"{str(folder)!r} could not be written: {reason}; nothing was left behind") from exc
+
+
+def _appear(work: Path, folder: Path) -> None:
+    check_new(folder)
+    try:
+        work.rename(folder)
+    except OSError:
+        check_new(folder)  # another one of that name was quicker
+        raise
 
 
 def _umask() -> int:

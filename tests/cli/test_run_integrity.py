@@ -15,6 +15,8 @@ import av
 import pytest
 from safetensors.torch import load_file
 
+from lightx2v_core.staging import unwritten
+
 SMALL = ("--prompt", "a red fox", "--size", "32x32", "--frames", "5", "--steps", "2", "--device", "cpu")
 Process = Callable[..., "subprocess.Popen[str]"]
 
@@ -200,16 +202,20 @@ def test_a_disk_that_is_full_leaves_nothing(
 
 
 def failing_writes(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    """Every attempt to fill a file for a target with this suffix fails as on a full disk."""
-    write = Path.write_bytes
+    """Every attempt to fill a small file for a target with this suffix fails as on a full disk."""
+    from lightx2v_core.staging import Staging
 
-    def full(self: Path, data: bytes) -> int:
-        if suffix in self.name:
-            write(self, data[:10])
+    write = Staging.bytes
+
+    def full(self: Staging, path: Path, data: bytes) -> None:
+        if path.suffix != suffix:
+            write(self, path, data)
+            return
+        write(self, path, data[:10])
+        with unwritten(path):
             raise OSError(28, "No space left on device")
-        return write(self, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Staging, "bytes", full)
 
 
 @pytest.mark.parametrize("output", ["o.mp4", "frames/"])

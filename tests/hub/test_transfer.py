@@ -293,8 +293,8 @@ def test_two_downloads_do_not_write_to_one_folder(download: Download, start: Sta
     while not partials(download.folder) and time.monotonic() < deadline:
         time.sleep(0.01)
     second = download("acme-small")
-    assert second.status == 1
-    assert "another download is writing to" in second.err
+    assert second.status == 2
+    assert f"another download is writing to models/Small: process {first.pid} on " in second.err
     hub.pause = 0.0
     first.communicate(timeout=120)
     assert first.returncode == 0

@@ -49,7 +49,7 @@ SCRIPT = Path(sys.executable).with_name("lightx2v-core")
 #: what installing the core brings, and what each of its extras adds
 CORE_REQUIRES = {
     "": {
-        "attrs", "av", "cattrs", "click", "filelock", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch",
+        "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch",
         "tqdm",
     },
     "flash-attn": {"lightx2v-flash-attn"},
