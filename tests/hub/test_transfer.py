@@ -294,7 +294,7 @@ def test_two_downloads_do_not_write_to_one_folder(download: Download, start: Sta
         time.sleep(0.01)
     second = download("acme-small")
     assert second.status == 2
-    assert f"another download is writing to models/Small: process {first.pid} on " in second.err
+    assert f"models/Small: process {first.pid} on {os.uname().nodename} since 20" in second.err
     hub.pause = 0.0
     first.communicate(timeout=120)
     assert first.returncode == 0
