@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import field, frozen
+
+T = TypeVar("T")
 
 #: bytes per element of every dtype name that a header can hold (torch's names)
 DTYPE_BYTES: Mapping[str, int] = {
@@ -82,6 +84,15 @@ class Header:
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str] = field(factory=dict)
+    _known: dict[object, Any] = field(factory=dict, init=False, eq=False, repr=False)
+
+    def once(self, key: object, work: Callable[[], T]) -> T:
+        """What ``work`` finds out about this header, which never changes: it is done for the first who asks for
+        ``key``, since a plan asks the same for every component of every model."""
+        if key not in self._known:
+            self._known[key] = work()
+        found: T = self._known[key]
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
@@ -91,20 +102,23 @@ class Header:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: info.shape for name, info in self.tensors.items()}
+        return self.once("shapes", lambda: {name: info.shape for name, info in self.tensors.items()})
 
     @property
     def parameters(self) -> int:
         """Number of stored elements."""
-        return sum(info.elements for info in self.tensors.values())
+        return self.once("parameters", lambda: sum(info.elements for info in self.tensors.values()))
 
     @property
     def nbytes(self) -> int:
-        return sum(info.nbytes for info in self.tensors.values())
+        return self.once("nbytes", lambda: sum(info.nbytes for info in self.tensors.values()))
 
     @property
     def precision(self) -> str:
         """The dtype most of the bytes are in, such as ``"bfloat16"``."""
+        return self.once("precision", self._precision)
+
+    def _precision(self) -> str:
         sizes: dict[str, int] = {}
         for info in self.tensors.values():
             sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes

@@ -91,6 +91,10 @@ class Candidate:
 def precision_of(header: Header) -> str:
     """``original``, or the coded precision most matrix bytes are in: ``fp8``, ``int8``, ``packed``, or the name of a
     format that packs values in blocks."""
+    return header.once("coded precision", lambda: _precision_of(header))
+
+
+def _precision_of(header: Header) -> str:
     sizes: dict[str, int] = {}
     for info in header.tensors.values():
         coded = info.dtype if info.block is not None else CODED.get(info.dtype)

@@ -23,7 +23,7 @@ Sources: the files written by LightX2V's converter and the rules by which ComfyU
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from attrs import evolve, frozen
@@ -59,7 +59,11 @@ MARKED: Mapping[str, tuple[str, ...]] = {
 }
 #: what a mark may say beside the format; anything else could change what the numbers mean
 _MARK_KEYS = frozenset({"format", "full_precision_matrix_mult"})
-_MAX_MARK = 1 << 16
+_MAX_MARK = 1 << 12
+#: parts of a name that may stand before those of the network
+_PREFIX_PARTS = 8
+#: characters of a mark that a message shows
+_SHOWN = 200
 
 _CODES: Mapping[str, str] = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8-e5m2", "int8": "int8"}
 #: suffixes that belong to a quantized weight
@@ -122,6 +126,10 @@ class _Mark:
 
 
 def _examined(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
+    return header.once("formats", lambda: _looked_into(header))
+
+
+def _looked_into(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
     problems: list[str] = []
     groups = _groups(header, problems)
     found: dict[str, LayerFormat] = {}
@@ -240,31 +248,46 @@ def _marks(header: Header, groups: Mapping[str, Group]) -> tuple[dict[str, _Mark
         if (info := group.get(LAYER_MARK)) is not None:
             said.append((name, _json(_bytes(info)), _at(info)))
     marks: dict[str, _Mark] = {}
+    meant = _meant([name for name, _, _ in said], groups)
     for name, value, where in said:
-        layer = _nearest(name, groups)
+        layer = meant.get(name)
         if layer is None:
             continue
         kind = value.get("format") if isinstance(value, dict) else None
         if not isinstance(kind, str) or kind not in MARKED:
-            problems.append(f"{where} says of {name} {value!r}; known formats are {', '.join(MARKED)}")
+            shown = repr(value)[:_SHOWN]
+            problems.append(f"{where} says of {name} {shown}; known formats are {', '.join(MARKED)}")
         elif unknown := [key for key in value if key not in _MARK_KEYS and value[key] not in (None, False)]:
-            problems.append(f"{where} says of {name} {unknown[0]!r}, which is not known here")
+            problems.append(f"{where} says of {name} {unknown[0][:_SHOWN]!r}, which is not known here")
         else:
             only = bool(value.get("full_precision_matrix_mult"))
             marks[layer] = _Mark(format=kind, weight_only=only, where=where)
     return marks, problems
 
 
-def _nearest(name: str, groups: Mapping[str, Group]) -> str | None:
-    """The layer that a mark means; it may leave out, or have kept, the prefix of the network."""
-    if "weight" in groups.get(name, {}):
-        return name
-    tail = f".{name}"
-    found = [layer for layer, group in groups.items() if "weight" in group and (layer.endswith(tail))]
-    found += [
-        layer for layer, group in groups.items() if layer and "weight" in group and name.endswith(f".{layer}")
-    ]
-    return found[0] if len(found) == 1 else None
+def _meant(names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, str]:
+    """The layers that marks mean; these may leave out, or have kept, the prefix of the network. A mark that may mean
+    several means none."""
+    weights = dict.fromkeys(layer for layer, group in groups.items() if "weight" in group)
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for layer in weights:
+        for tail in _tails(layer):
+            if tail in found:
+                found[tail].append(layer)
+    for name, layers in found.items():
+        layers += [tail for tail in _tails(name) if tail in weights]
+    near = {name: layers[0] for name, layers in found.items() if len(layers) == 1}
+    return near | {name: name for name in found if name in weights}
+
+
+def _tails(name: str) -> Iterator[str]:
+    """A dotted name without its first parts, as many as a prefix may have."""
+    at = -1
+    for _ in range(_PREFIX_PARTS):
+        at = name.find(".", at + 1)
+        if at < 0 or at + 1 == len(name):
+            return
+        yield name[at + 1 :]
 
 
 def _bytes(info: TensorInfo) -> bytes:

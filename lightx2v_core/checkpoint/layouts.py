@@ -5,13 +5,13 @@ A ``KeyMap`` is data of a component; here it is applied to a header, and to a so
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint.formats import LAYER_MARK, official_suffix
+from lightx2v_core.checkpoint.renames import renames_of
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.parts import ComponentSpec, KeyMap
 from lightx2v_core.protocols import DirectSource, WeightSource
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OFFICIAL = KeyMap(name="official")
+Renamed = dict[str, dict[str, TensorInfo]]
 
 
 @frozen(kw_only=True)
@@ -45,6 +46,9 @@ def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
     if all(name in header.tensors for name in spec.signature):
         return applied(OFFICIAL, header)
     for key_map in spec.layouts:
+        new = _renamed(key_map, header)
+        if new is None or not all(name in new for name in spec.signature):
+            continue
         mapped = applied(key_map, header)
         if mapped is not None and all(name in mapped.header.tensors for name in spec.signature):
             return mapped
@@ -53,20 +57,36 @@ def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
 
 def applied(key_map: KeyMap, header: Header) -> Mapped | None:
     """``header`` with a key map's renames; ``None`` when two tensors would get one name."""
-    drops = [re.compile(pattern) for pattern in key_map.drops]
-    renames = [(re.compile(pattern), text) for pattern, text in key_map.renames]
-    found: dict[str, dict[str, TensorInfo]] = {}
+    # the key map goes with the answer, so that no other one can have its identity
+    return header.once(("layout", id(key_map)), lambda: (key_map, _applied(key_map, header)))[1]
+
+
+def _renamed(key_map: KeyMap, header: Header) -> Renamed | None:
+    """Official name -> part -> tensor; ``None`` when two tensors would get one name, or the map has no say in any."""
+    return header.once(("names", id(key_map)), lambda: (key_map, _all_renamed(key_map, header)))[1]
+
+
+def _all_renamed(key_map: KeyMap, header: Header) -> Renamed | None:
+    renames = renames_of(key_map)
+    if key_map is not OFFICIAL and not any(map(renames.touches, header.tensors)):
+        return None
+    found: Renamed = {}
     for name, info in header.tensors.items():
-        if any(drop.search(name) for drop in drops):
+        new = renames.renamed(name)
+        if new is None:
             continue
-        new = name
-        for pattern, text in renames:
-            new = pattern.sub(text, new)
         new, _, part = new.partition("#")
         new = official_suffix(new, header.tensors)
         if part in found.setdefault(new, {}):
             return None
         found[new][part] = info
+    return found
+
+
+def _applied(key_map: KeyMap, header: Header) -> Mapped | None:
+    found = _renamed(key_map, header)
+    if found is None:
+        return None
     tensors, stored, spread = {}, {}, {}
     for name, parts in found.items():
         ordered = [parts[part] for part in key_map.joins if part in parts] or list(parts.values())
