@@ -196,7 +196,9 @@ class _LoadProgress:
     def add(self, count: int, name: str) -> None:
         if not self.total:
             return
-        self.done += count
+        self.done = min(self.done + count, self.total)  # what is decoded or widened is more than its file
+        if self.done == self._said:
+            return
         if self.done - self._said >= self.total / 100 or self.done == self.total:
             self._said = self.done
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))

@@ -192,7 +192,8 @@ class LoraApplier(Protocol):
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
         """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached. What they
-        change of ``base`` is in plain float dtypes: quantized weights are decoded before, and quantized again after."""
+        change of ``base`` is in float32 or finer in a run: quantized weights are decoded before and quantized again
+        after, others are widened before and rounded once after, to what the module computes in."""
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
         """Attach to a module in place of what was attached to it before; nothing, when there are no adapters.

@@ -10,6 +10,7 @@ from torch import nn
 
 from lightx2v_core.adapters import ResolvedAdapter
 from lightx2v_core.checkpoint.fill import SourceWeights, slots
+from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.exchange import Exchanged
@@ -58,9 +59,12 @@ class LoadedAdapters:
         applier, adapters = self._applier, self._adapters.get(component, ())
         if applier is None or not self._merges(source, adapters):
             return exchanged.stored(source)
-        # adapters are added to plain weights, which are quantized again afterwards
+        # adapters are added to plain weights in float32, which are quantized again afterwards, or rounded once to what
+        # the module computes in
         changed = _owners(adapters, "weight")
-        return exchanged.stored(applier.merged(exchanged.plain(source, changed), adapters), changed)
+        targets = {change.target for adapter in adapters for change in adapter.changes}
+        plain = WidenedSource(exchanged.plain(source, changed), targets)
+        return exchanged.stored(applier.merged(plain, adapters), changed)
 
     def _merges(self, source: WeightSource, adapters: Sequence[Adapter]) -> bool:
         """Whether adapters become part of the weights."""

@@ -75,7 +75,7 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
         WeightLoaderSpec(
             name="torch",
             summary="torch.save files, tensors only, read without unpickling",
-            suffixes=(".pth", ".pt", ".bin"),
+            suffixes=(".pth", ".pt", ".bin", ".ckpt"),
             read_header=_torch_header,
             build=_torch,
         ),

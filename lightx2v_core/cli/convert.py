@@ -124,7 +124,7 @@ def command(**parameters: Any) -> None:
     if parameters["copy_others"]:
         folder = Path(source).expanduser()
         folder = folder if folder.is_dir() else folder.parent
-        weights = (".safetensors", ".pth", ".pt", ".bin", ".index.json")
+        weights = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".gguf", ".index.json")
         copy = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.endswith(weights)))
     interruption = current()
     interruption.kept = "the same command goes on from here"

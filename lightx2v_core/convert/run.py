@@ -23,6 +23,7 @@ from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
+from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.codes import FORMATS as CODED
 from lightx2v_core.codes import decode_weight, encode_weight, weight_error
 from lightx2v_core.convert.merging import adapters_of
@@ -161,17 +162,22 @@ class _Recipe:
         decoded = {name: layer for name, layer in decoded.items() if not layer.format.endswith("-plain")}
         if decoded:
             source = DecodedSource(source, decoded, _decoding(decoded, registry, ctx))
+        self.made = self._targets(source, subject, options, again)
+        touched = {change.target for item in adapters for change in item.changes}
         if adapters:
+            # what gets another dtype or is quantized behind this is not rounded to that of its file before
+            rounded = (
+                set() if options.dtype or options.full else touched - {f"{name}.weight" for name in self.made}
+            )
+            source = WidenedSource(source, touched - rounded)
             applier = registry.find("lora_applier", "merge").spec
             assert isinstance(applier, LoraApplierSpec)
             source = applier.build(applier.config(), ctx).merged(source, adapters)
-        self.made = self._targets(source, subject, options, again)
         if self.made:
             source = QuantizedSource(
                 source, self.made, encode_weight, self._measure if options.report else None
             )
         self.source = source
-        touched = {change.target for item in adapters for change in item.changes}
         self.copied = {
             name: info
             for name, info in subject.header.tensors.items()

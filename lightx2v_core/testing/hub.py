@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from attrs import define, field, frozen
 
 #: files that a hub keeps outside git, known by their SHA-256
-LARGE = (".safetensors", ".pth", ".pt", ".bin", ".gguf")
+LARGE = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".gguf")
 _PAGE = 50
 _PIECE = 1 << 16
 

@@ -19,14 +19,14 @@ from lightx2v_wan21.key_maps import (
 #: tensors that every Wan transformer has
 DIT_SIGNATURE = ("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.norm_q.weight")
 #: files of any name are looked into, when no other will do
-ANY_FILE = ("*.safetensors", "*.pth", "*.pt")
+ANY_FILE = ("*.safetensors", "*.pth", "*.pt", "*.ckpt")
 _T5, _CLIP = "models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 
 DIT = ComponentSpec(
     name="dit",
     summary="diffusion transformer",
     files=("diffusion_pytorch_model*.safetensors", "distill_model.*", "*.safetensors"),
-    fallback=("*.pth", "*.pt", "*.gguf"),
+    fallback=("*.pth", "*.pt", "*.ckpt", "*.gguf"),
     signature=DIT_SIGNATURE,
     quantize=(r"\.(self_attn|cross_attn|ffn)\.",),
     layouts=(DIT_COMFYUI, DIT_DIFFUSERS),

@@ -62,6 +62,7 @@ def _expert(name: str, diffusers: str) -> ComponentSpec:
         fallback=(
             f"{name}_model/*.pth",
             f"{name}_model/*.pt",
+            f"{name}_model/*.ckpt",
             f"{name}_model/*.gguf",
             f"*{name}*.gguf",
             # as repositories of GGUF files name them

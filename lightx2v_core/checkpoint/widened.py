@@ -1,0 +1,52 @@
+"""A source that reads some tensors in float32, so that what is added to them is not rounded to the dtype of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.protocols import WeightSource
+from lightx2v_core.tensors import DTYPE_BYTES, TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WidenedSource:
+    """A source in which the tensors called ``names`` read as float32 where they are stored in fewer bits."""
+
+    def __init__(self, base: WeightSource, names: Collection[str]) -> None:
+        self._base = base
+        there = set(base.names())
+        self._wide = {name for name in names if name in there and _is_narrow(base.info(name))}
+
+    def names(self) -> Sequence[str]:
+        return self._base.names()
+
+    def info(self, name: str) -> TensorInfo:
+        info = self._base.info(name)
+        return evolve(info, dtype="float32", offset=None) if name in self._wide else info
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        tensor = self._base.read(name, device)
+        return tensor.float() if name in self._wide else tensor
+
+    def direct(self, name: str) -> bool:
+        """What is widened is not what the file holds."""
+        base = self._base
+        return name not in self._wide and is_direct(base) and base.direct(name)
+
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
+        assert is_direct(self._base)
+        self._base.read_into(name, out, cached=cached)
+
+    def close(self) -> None:
+        self._base.close()
+
+
+def _is_narrow(info: TensorInfo) -> bool:
+    """Whether a tensor is of floats of under 32 bits; stored blocks are decoded before."""
+    return info.block is None and "float" in info.dtype and DTYPE_BYTES[info.dtype] < 4
