@@ -13,6 +13,7 @@ import click
 
 from lightx2v_core import __version__
 from lightx2v_core.cli.interruption import Interruption
+from lightx2v_core.cli.terminal import guarded, say
 from lightx2v_core.errors import LightX2VError, suggestion
 
 #: command -> (module, summary)
@@ -85,10 +86,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 the run failed, 2 the request was wrong, 130 interrupted."""
     interruption = Interruption()
     try:
-        with interruption.installed(to_the_end=argv is None):
+        with guarded(to_the_end=argv is None), interruption.installed(to_the_end=argv is None):
             if (
                 argv is None
-            ):  # importing makes many objects and no garbage, so that looking for it seldom is a quicker start
+            ):  # importing makes many objects and no garbage: to look for it seldom is a quicker start
                 gc.set_threshold(100_000)
             status = _status(list(sys.argv[1:] if argv is None else argv), interruption)
             if argv is None:
@@ -120,7 +121,7 @@ def _status(args: list[str], interruption: Interruption) -> int:
         if interruption.pending and not debug:  # it fails because of the interrupt
             return interruption.told()
         if isinstance(exc, click.ClickException):
-            exc.show()
+            _refuse(exc)
             return exc.exit_code
         if isinstance(exc, BrokenPipeError):  # whoever read our output has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,9 +133,9 @@ def _status(args: list[str], interruption: Interruption) -> int:
         from lightx2v_core.isolation import in_words, spoken
 
         if isinstance(exc, LightX2VError):
-            click.echo(f"error: {spoken(exc)}", err=True)
+            say(f"error: {spoken(exc)}", err=True)
             return exc.exit_status
-        click.echo(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
+        say(f"error: unexpected {in_words(exc)}\n  --debug shows where it happened", err=True)
         return 1
 
 
@@ -144,5 +145,16 @@ def _status_of(exc: SystemExit) -> int:
         return exc.code or 0
     from lightx2v_core.isolation import one_line
 
-    click.echo(one_line(str(exc.code)), err=True)
+    say(one_line(str(exc.code)), err=True)
     return 1
+
+
+def _refuse(exc: click.ClickException) -> None:
+    """Tell of a wrong command line: as click does, with what was typed made fit to be shown."""
+    ctx = exc.ctx if isinstance(exc, click.UsageError) else None
+    if ctx is not None:
+        say(ctx.get_usage(), err=True)
+        say(f"Try '{ctx.command_path} {max(ctx.help_option_names, key=len)}' for help.", err=True)
+        click.echo(err=True)
+    # click lists choices behind tabs
+    say("Error: " + exc.format_message().replace("\n\t", "\n  "), err=True)

@@ -10,6 +10,7 @@ import click
 from lightx2v_core.choices import structured_options
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
+from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.config.layers import SECTIONS
 from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.config.model import Section
@@ -36,7 +37,7 @@ def check(file: str, **parameters: Any) -> None:
     loaded = load_config(file)
     check_names(loaded, plugins)
     _show_warnings(loaded)
-    click.echo(f"{file} is valid")
+    say(f"{file} is valid")
 
 
 @command.command("show")
@@ -51,22 +52,22 @@ def show(**parameters: Any) -> None:
     check_names(loaded, plugins)
     _show_warnings(loaded)
     if as_json:
-        click.echo(json.dumps(loaded.to_json(), ensure_ascii=False))
+        say_json(loaded.to_json())
         return
     for line in lines(loaded.to_json(), (), loaded):
-        click.echo(line)
+        say(line)
 
 
 @command.command("schema")
 @common_options
 def schema_command(**parameters: Any) -> None:
     """Print a JSON Schema of configurations, with the options of everything that is installed, for editors."""
-    click.echo(json.dumps(schema(plugins_from(parameters)), ensure_ascii=False, indent=2))
+    say_json(schema(plugins_from(parameters)), indent=2)
 
 
 def _show_warnings(loaded: LoadedConfig) -> None:
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:

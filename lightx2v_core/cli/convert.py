@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import current
 from lightx2v_core.cli.progress import listener
+from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.errors import RequestError
 
 #: the original converter's kinds of model -> the component, and what it leaves out
@@ -141,16 +141,14 @@ def command(**parameters: Any) -> None:
         )
     if as_json:
         data = {"event": "converted", "files": [str(path) for path in done.files], "bytes": done.nbytes}
-        click.echo(json.dumps({**data, "layers": done.layers, "format": done.format, "report": done.report}))
+        say_json({**data, "layers": done.layers, "format": done.format, "report": done.report})
         return
     what = f", {done.layers} layers in {done.format}" if done.layers and done.format else ""
     if not quiet:
-        click.echo(f"wrote {output} ({len(done.files)} files, {done.nbytes / 1e9:.2f} GB{what})")
+        say(f"wrote {output} ({len(done.files)} files, {done.nbytes / 1e9:.2f} GB{what})")
     if parameters["report"]:
         for name, error in done.report.items():
-            click.echo(
-                f"{name}  relative RMSE {error['relative_rmse']:.5f}  largest {error['max_error']:.3g}"
-            )
+            say(f"{name}  relative RMSE {error['relative_rmse']:.5f}  largest {error['max_error']:.3g}")
 
 
 def _options(given: dict[str, Any]) -> tuple[Any, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.show_plan import size
+from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.doctor import Checkup, checkup
 
 
@@ -24,10 +24,10 @@ def command(as_json: bool, **parameters: Any) -> None:
     """
     found = checkup(plugins_from(parameters))
     if as_json:
-        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        say_json(found.to_json())
     else:
         for line in lines(found):
-            click.echo(line)
+            say(line)
     sys.exit(1 if found.problems else 0)
 
 

@@ -15,6 +15,7 @@ from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_download import catalogue_json, catalogue_text, choice_text, commands, described
+from lightx2v_core.cli.terminal import escaped
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError
 from lightx2v_core.events import Downloaded, Emit, Failed, Warned
 from lightx2v_core.hub.catalogue import Ask, Entry, catalogue, find, sources
@@ -103,7 +104,7 @@ def command(**parameters: Any) -> None:
             ]
             entries = catalogue(models, lambda text: emit(Warned(message=text)))
             if list_:
-                click.echo(catalogue_json(entries) if as_json else catalogue_text(entries))
+                click.echo(catalogue_json(entries) if as_json else catalogue_text(entries), color=True)
                 return
             request = _request(parameters)
             entry, choice = _choose(request, entries, models)
@@ -111,12 +112,12 @@ def command(**parameters: Any) -> None:
             ready = described(folder, choice, examined(folder, choice.wanted), free_bytes(folder.absolute()))
             emit(ready)
             if not as_json and not quiet:
-                click.echo(choice_text(ready))
+                click.echo(choice_text(ready), color=True)
             if not dry_run:
                 after = commands(folder, entry, request.ask, choice)
                 _fetch(folder, choice, request, after, emit, interruption)
                 if not as_json and not quiet:
-                    click.echo("\n".join(after))
+                    click.echo("\n".join(map(escaped, after)), color=True)
         except LightX2VError as exc:
             tell(Failed(message=str(exc), exit_status=exc.exit_status))
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lightx2v_core import catalogue
+from lightx2v_core.cli.terminal import say
 from lightx2v_core.device import probe
 from lightx2v_core.errors import PluginError, PluginFault
 from lightx2v_core.plugins import PluginSet, load_plugins
@@ -41,7 +42,7 @@ def _plugins() -> PluginSet:
     if found is None:
         found = load_plugins()
         for warning in found.warnings:
-            click.echo(f"warning: {warning}", err=True)
+            say(f"warning: {warning}", err=True)
         if ctx is not None:
             ctx.meta[__name__] = found
     return found

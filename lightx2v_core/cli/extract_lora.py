@@ -10,6 +10,7 @@ import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import current
+from lightx2v_core.cli.terminal import cursor_stream, escaped, say
 
 
 @click.command("extract-lora")
@@ -49,21 +50,22 @@ def command(
 
     how = Extraction(rank=rank, least=min_elements, dtype=dtype, component=component)
     show = sys.stderr.isatty()
+    stream = cursor_stream()
 
     def tell(done: int, total: int, name: str) -> None:
         if show:
-            click.echo(f"\r{done + 1}/{total} {name[:60]:<60}", nl=False, err=True)
+            stream.write(f"\r{done + 1}/{total} {escaped(name)[:60]:<60}")
+            stream.flush()
 
     made = extract(base, tuned, Path(output), how, plugins, tell=tell, named=current().finish)
     if show:
-        click.echo("\r" + " " * 80 + "\r", nl=False, err=True)
+        stream.write("\r" + " " * 80 + "\r")
+        stream.flush()
     for name in made.left_out[:10]:
-        click.echo(
-            f"warning: {name} is in one of the two only, or in another shape; it is left out", err=True
-        )
+        say(f"warning: {name} is in one of the two only, or in another shape; it is left out", err=True)
     if len(made.left_out) > 10:
-        click.echo(f"warning: and {len(made.left_out) - 10} more", err=True)
-    click.echo(
+        say(f"warning: and {len(made.left_out) - 10} more", err=True)
+    say(
         f"{output}: {made.pairs} pairs of rank {rank} or less, {made.differences} differences, {made.same} tensors are "
         f"the same; {100 * made.error:.2f} % of the difference is lost by the rank"
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.show_inspection import inspection_text
+from lightx2v_core.cli.terminal import say_json
 from lightx2v_core.inspection.inspect import inspect
 
 
@@ -23,6 +23,6 @@ def command(path: str, as_json: bool, **parameters: Any) -> None:
     """
     found = inspect(path, plugins_from(parameters))
     if as_json:
-        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        say_json(found.to_json())
     else:
-        click.echo(inspection_text(found))
+        click.echo(inspection_text(found), color=True)

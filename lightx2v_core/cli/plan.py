@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.show_plan import plan_text
+from lightx2v_core.cli.terminal import say_json
 from lightx2v_core.events import PlanReady
 from lightx2v_core.resolve import resolve
 
@@ -24,6 +24,6 @@ def command(**parameters: Any) -> None:
     plugins = plugins_from(parameters)
     plan = resolve(config_from(parameters), plugins, with_output=True).plan
     if as_json:
-        click.echo(json.dumps(PlanReady(plan=plan.to_json()).to_json(), ensure_ascii=False))
+        say_json(PlanReady(plan=plan.to_json()).to_json())
     else:
-        click.echo(plan_text(plan))
+        click.echo(plan_text(plan), color=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, get_origin
@@ -12,6 +11,7 @@ import click
 
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.terminal import escaped, say, say_json
 from lightx2v_core.distributions import as_requirement, canonical
 from lightx2v_core.errors import PluginFault
 from lightx2v_core.isolation import called, shown
@@ -54,16 +54,19 @@ def list_(obj: dict[str, Any], as_json: bool) -> None:
     plugins = plugins_from(dict(obj["options"]))
     if obj["requirements"]:
         lines = requirement_lines(plugins)
-        _print_json(lines) if as_json or obj["as_json"] else click.echo("\n".join(lines))
+        if as_json or obj["as_json"]:
+            _print_json(lines)
+        for line in () if as_json or obj["as_json"] else lines:
+            say(escaped(line))
         return
     if as_json or obj["as_json"]:
         _print_json([plugin_json(plugin) for plugin in plugins.plugins])
         return
     rows = [_row(plugin, timings=obj["timings"]) for plugin in plugins.plugins]
     for line in _table(rows):
-        click.echo(line)
+        say(line)
     for plugin in plugins.not_loaded():
-        click.echo(f"{plugin.name} is {plugin.state}: {plugin.reason}")
+        say(f"{plugin.name} is {plugin.state}: {plugin.reason}")
 
 
 @command.command("show")
@@ -80,26 +83,24 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
         _print_json(plugin_json(plugin, ctx))
         return
     origin = f"{plugin.dist_name} {plugin.version}".strip()
-    click.echo(f"{plugin.name}: {origin}, {plugin.module}, {plugin.state}")
+    say(f"{plugin.name}: {origin}, {plugin.module}, {plugin.state}")
     if plugin.reason:
-        click.echo(f"  {plugin.reason}")
+        say(f"  {plugin.reason}")
     if plugin.traceback:
-        click.echo(plugin.traceback.rstrip())
+        say("\n".join(f"  {line}" for line in plugin.traceback.rstrip().split("\n")))
     for item in plugin.provides:
         reasons = item.reasons(ctx)
-        click.echo(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
-        click.echo(f"    {'cannot be used here: ' + '; '.join(reasons) if reasons else 'can be used here'}")
+        say(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
+        say(f"    {'cannot be used here: ' + '; '.join(reasons) if reasons else 'can be used here'}")
         try:
             said = called(f"reading the options of {item.kind} {item.spec.name}", options, item.spec)
         except PluginFault as exc:
-            click.echo(f"    {exc}")
+            say(f"    {exc}")
             continue
         for option in said:
-            click.echo(
-                f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}"
-            )
+            say(f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}")
             if option["help"]:
-                click.echo(f"      {option['help']}")
+                say(f"      {option['help']}")
 
 
 @command.command("check")
@@ -126,7 +127,7 @@ def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> 
         name=name,
         commands=COMMANDS,
         contracts=strict,
-        tell=lambda plugin: click.echo(f"checking {plugin}", err=True) if show else None,
+        tell=lambda plugin: say(f"checking {plugin}", err=True) if show else None,
     )
     found += [error(plugin, text) for plugin, text in held.items() if name in (None, plugin)]
     by_level: dict[str, list[str]] = {"error": [], "warning": [], "note": []}
@@ -142,11 +143,9 @@ def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> 
             *(f"warning: {text}" for text in by_level["warning"]),
             *by_level["error"],
         ):
-            click.echo(line)
+            say(line)
         what = f"{len(plugins.plugins)} plugins" if name is None else plugins[name].name
-        click.echo(
-            f"{what}, {_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}"
-        )
+        say(f"{what}, {_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}")
     ctx.exit(1 if by_level["error"] or (strict and by_level["warning"]) else 0)
 
 
@@ -189,7 +188,8 @@ def new(
     if as_json or obj["as_json"]:
         _print_json(made)
     else:
-        click.echo(summary(made))
+        for line in summary(made).split("\n"):
+            say(line)
 
 
 def requirement_lines(plugins: PluginSet) -> list[str]:
@@ -261,7 +261,7 @@ def _default(value: Any) -> str:
 
 
 def _print_json(data: Any) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False))
+    say_json(data)
 
 
 def _row(plugin: Plugin, *, timings: bool) -> list[str]:
@@ -274,6 +274,7 @@ def _row(plugin: Plugin, *, timings: bool) -> list[str]:
 
 
 def _table(rows: list[list[str]]) -> list[str]:
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
-
+from lightx2v_core.cli.terminal import cursor_stream, escaped, message, say, say_json
 from lightx2v_core.events import (
     Emit,
     Event,
@@ -39,7 +37,7 @@ def listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
 
 
 def _print_json(event: Event) -> None:
-    click.echo(json.dumps(event.to_json(), ensure_ascii=False, default=str))
+    say_json(event.to_json())
 
 
 class _Quiet:
@@ -47,7 +45,7 @@ class _Quiet:
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Warned):
-            click.echo(f"warning: {event.message}", err=True)
+            say(f"warning: {event.message}", err=True)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -59,15 +57,15 @@ class _Lines(_Quiet):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, PlanReady):
-            click.echo(headline(event.plan), err=True)
+            say(headline(event.plan), err=True)
         elif isinstance(event, StepDone):
-            click.echo(f"denoise {event.index + 1}/{event.count}, {event.seconds:.2f} s", err=True)
+            say(f"denoise {event.index + 1}/{event.count}, {event.seconds:.2f} s", err=True)
         elif isinstance(event, PhaseDone):
-            click.echo(f"{event.phase} done in {event.seconds:.1f} s", err=True)
+            say(f"{event.phase} done in {event.seconds:.1f} s", err=True)
         elif isinstance(event, Saved):
-            click.echo(saved(event), err=True)
+            say(saved(event), err=True)
         elif isinstance(event, JobStarted | JobDone):
-            click.echo(job(event), err=True)
+            say(job(event), err=True)
 
 
 class _Bars(_Quiet):
@@ -80,24 +78,24 @@ class _Bars(_Quiet):
         if isinstance(event, Warned):
             from tqdm import tqdm
 
-            tqdm.write(f"warning: {event.message}", file=sys.stderr)
+            tqdm.write(message(f"warning: {event.message}"), file=cursor_stream())
         elif isinstance(event, PlanReady):
-            click.echo(headline(event.plan), err=True)
+            say(headline(event.plan), err=True)
         elif isinstance(event, PhaseStarted):
             self._open(event)
         elif isinstance(event, Progress):
             if event.phase == "download" and event.detail:
-                self._bar.set_postfix_str(event.detail[-40:], refresh=False)
+                self._bar.set_postfix_str(escaped(event.detail[-40:]), refresh=False)
             self._bar.update(event.done - self._bar.n)
         elif isinstance(event, StepDone):
             self._bar.update(1)
         elif isinstance(event, PhaseDone):
             self.close()
         elif isinstance(event, Saved):
-            click.echo(saved(event), err=True)
+            say(saved(event), err=True)
         elif isinstance(event, JobStarted | JobDone):
             self.close()
-            click.echo(job(event), err=True)
+            say(job(event), err=True)
 
     def _open(self, event: PhaseStarted) -> None:
         from tqdm import tqdm
@@ -105,11 +103,11 @@ class _Bars(_Quiet):
         in_bytes = event.unit == "bytes"
         self._bar = tqdm(
             total=event.total,
-            desc=f"{event.phase:<8}",
+            desc=escaped(f"{event.phase:<8}"),
             unit="B" if in_bytes else event.unit.rstrip("s"),
             unit_scale=in_bytes,
             unit_divisor=1024,
-            file=sys.stderr,
+            file=cursor_stream(),
             dynamic_ncols=True,
             # steps differ in nothing, so the mean over all of them is the best forecast
             smoothing=0 if event.phase == "denoise" else 0.3,

@@ -64,7 +64,7 @@ def command(**parameters: Any) -> None:
             emit(PlanReady(plan=resolved.plan.to_json()))
             if dry_run:
                 if not as_json:
-                    click.echo(plan_text(resolved.plan))
+                    click.echo(plan_text(resolved.plan), color=True)
                 return
             from lightx2v_core.run import Pipeline
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightx2v_core.cli.terminal import escaped
 from lightx2v_core.events import DownloadReady
 from lightx2v_core.hub.catalogue import Ask, Entry
 from lightx2v_core.hub.choice import Choice
@@ -74,7 +75,7 @@ def choice_text(ready: DownloadReady) -> str:
         f"{count}, {in_words(ready.total)}, of which {in_words(ready.missing)} to fetch into {ready.folder} "
         f"({in_words(ready.free)} free)"
     )
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def catalogue_text(entries: Sequence[Entry]) -> str:
@@ -84,6 +85,9 @@ def catalogue_text(entries: Sequence[Entry]) -> str:
     rows = [
         (entry.name, "/".join(entry.repository.tasks), ", ".join(entry.precisions), entry.repository.repo)
         for entry in entries
+    ]
+    rows = [
+        (escaped(name), escaped(tasks), escaped(found), escaped(repo)) for name, tasks, found, repo in rows
     ]
     rows.insert(0, ("NAME", "TASK", "PRECISION", "REPOSITORY"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lightx2v_core.cli.show_plan import count, size
+from lightx2v_core.cli.terminal import escaped, message
 from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraReport
 
 _HEAD = ("component", "files", "layout", "variant", "precision", "parameters", "size")
@@ -18,21 +19,23 @@ _MOST = 6
 
 def inspection_text(found: Inspection) -> str:
     """The report for people."""
-    lines = [found.path]
+    lines = [escaped(found.path)]
     if found.components:
         lines += table([_HEAD, *(_row(item) for item in found.components)])
     for lora in found.loras:
-        lines += _lora(lora)
-    lines += some([f"other: {item.file}, {size(item.bytes)}: {item.what}" for item in found.others])
+        lines += map(escaped, _lora(lora))
+    lines += some([escaped(f"other: {item.file}, {size(item.bytes)}: {item.what}") for item in found.others])
     if not (found.components or found.loras or found.others):
         lines.append("  no weight files")
-    lines += some([f"problem: {problem}" for problem in found.problems])
+    lines += some([message(f"problem: {problem}") for problem in found.problems])
     how = "as it is, it cannot run" if found.runnable else "cannot run"
-    lines += [f"{how}: {obstacle}" for obstacle in found.obstacles]
+    lines += [message(f"{how}: {obstacle}") for obstacle in found.obstacles]
     if found.runnable:
         lines.append("can run")
         lines += [
-            line for run in found.runnable for line in (f"  {run.variant}, {run.task}:", f"    {run.command}")
+            escaped(line)
+            for run in found.runnable
+            for line in (f"  {run.variant}, {run.task}:", f"    {run.command}")
         ]
     return "\n".join(lines)
 
@@ -67,6 +70,7 @@ def some(lines: Sequence[str]) -> list[str]:
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows in columns; the first row names them."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  "

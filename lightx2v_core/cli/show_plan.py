@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightx2v_core.cli.terminal import escaped, message
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 
 #: names of a LoRA file without effect that are listed
@@ -53,10 +54,10 @@ def plan_text(plan: Plan) -> str:
     if plan.output is not None:
         record = ", with a run record" if plan.output.record else ""
         lines += ["output", f"  {plan.output.kind:<10}{plan.output.path}{record}"]
-    lines += [f"not {name}: {reason}" for name, reason in plan.rejected_models.items()]
-    lines += [f"note: {note}" for note in plan.notes]
-    lines += [f"warning: {warning}" for warning in plan.warnings]
-    return "\n".join(lines)
+    told = [f"not {name}: {reason}" for name, reason in plan.rejected_models.items()]
+    told += [f"note: {note}" for note in plan.notes]
+    told += [f"warning: {warning}" for warning in plan.warnings]
+    return "\n".join([*map(escaped, lines), *map(message, told)])
 
 
 def _moving(memory: MemoryForecast) -> Iterable[str]:
