@@ -12,6 +12,7 @@ from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.errors import RequestError
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.requests import Request
+from lightx2v_core.staging import is_claimed
 
 _FRAME = re.compile(r"\d{5,}\.png")
 _RECORD_KEY = b'"lightx2v_record"'
@@ -160,12 +161,12 @@ def _kind(text: str | None, path: Path, frames: int) -> str:
 
 
 def _free_name(variant: str, request: Request) -> Path:
-    """A name in the current folder that is not taken yet."""
+    """A name in the current folder that is not taken yet, nor is by a run that is still at work."""
     suffix = ".png" if request.frames == 1 else ".mp4"
     stem = f"{variant}_seed{request.seed}"
     names = (f"{stem}{suffix}" if i == 1 else f"{stem}_{i}{suffix}" for i in range(1, 100_000))
     return next(
         path
         for path in map(Path, names)
-        if not os.path.lexists(path) and not os.path.lexists(path.with_suffix(".json"))
+        if not any(os.path.lexists(name) or is_claimed(name) for name in (path, path.with_suffix(".json")))
     )

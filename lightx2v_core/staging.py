@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -214,13 +215,18 @@ def claimed(*paths: Path) -> Iterator[None]:
         uninterrupted(claims.close)
 
 
+def is_claimed(path: Path) -> bool:
+    """Whether a process is writing this result, or was killed while it did."""
+    return os.path.lexists(path.with_name(_lock(path)))
+
+
 def _claim(path: Path, claims: ExitStack) -> None:
     claims.callback(_remove_empty, make_parents(path))
     with unwritten(path):
         parent = os.open(path.parent, _FOLDER)
         claims.callback(os.close, parent)
         sweep(parent)
-        lock = Lock(parent, f".{path.name[:40]}.part-lock")
+        lock = Lock(parent, _lock(path))
         claims.callback(lock.release)
         try:
             lock.acquire()
@@ -349,6 +355,14 @@ def _waited_for(folder: int, end: float) -> bool:
             time.sleep(0.01)
         except OSError:  # there are no locks here
             return False
+
+
+def _lock(path: Path) -> str:
+    """The name of a result's lock: its own name, or what stands for one that is long."""
+    name = path.name
+    if len(os.fsencode(name)) > 100:
+        name = f"{name[:20]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return f".{name}.part-lock"
 
 
 def _real(path: Path) -> Path:

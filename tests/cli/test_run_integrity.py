@@ -52,6 +52,18 @@ def test_a_video_and_its_record(tiny: Path, cli: Callable[..., Any], out: Path) 
     assert len(record["step_seconds"]) == 2
 
 
+@pytest.mark.parametrize("length", [39, 60, 200])
+def test_names_that_are_long_and_differ_at_their_ends(
+    tiny: Path, cli: Callable[..., Any], out: Path, length: int
+) -> None:
+    stem = "o" * length
+    dump = out / f"{stem}.safetensors"
+    cli(
+        "run", "--model-path", tiny, *SMALL, "--output", out / f"{stem}.mp4", "--dump-tensors", dump
+    ).succeeded()
+    assert names(out) == [f"{stem}.json", f"{stem}.mp4", f"{stem}.safetensors"]
+
+
 def test_no_record(tiny: Path, cli: Callable[..., Any], out: Path) -> None:
     cli("run", "--model-path", tiny, *SMALL, "--no-record", "--output", out / "o.mp4").succeeded()
     assert names(out) == ["o.mp4"]

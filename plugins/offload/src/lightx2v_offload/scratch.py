@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -25,6 +28,9 @@ _NAMES = {
     torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
 _CHUNK = 1 << 28
+_PREFIX = "lightx2v-scratch-"
+#: seconds
+_NEW = 60.0
 
 
 class Scratch:
@@ -53,7 +59,10 @@ class Scratch:
         self._uncached: int | None = None
         self.path = self.folder / keep if keep else None
         try:
-            self._file, name = tempfile.mkstemp(".part", "lightx2v-scratch-", self.folder)
+            _sweep(self.folder)
+            self._file, name = tempfile.mkstemp(".part", _PREFIX, self.folder)
+            with suppress(OSError):  # for as long as it is open: the file of a process that lives
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 if not cached:
                     self._uncached = open_uncached(Path(name))
@@ -128,6 +137,21 @@ class Scratch:
         while len(data):
             count = os.pwrite(self._file, data[:_CHUNK], offset)
             data, offset = data[count:], offset + count
+
+
+def _sweep(folder: Path) -> None:
+    """Remove files that were to be kept, of processes that were killed while they wrote them."""
+    for path in folder.glob(f"{_PREFIX}*.part"):
+        with suppress(OSError):  # somebody else's, or gone
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                about = os.fstat(file)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # a new one is locked in a moment
+                if about.st_uid == os.geteuid() and time.time() - about.st_mtime > _NEW:
+                    os.unlink(path)
+            finally:
+                os.close(file)
 
 
 def _bytes(tensor: Tensor) -> memoryview:
