@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lightx2v_core.api import CheckpointError
 from lightx2v_wan21.tokenizer import Tokenizer, clean
 
 
@@ -46,7 +47,7 @@ def test_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", '{"version": "1.0"}'])
 def test_broken_file_is_named(content, tmp_path):
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(ValueError, match="tokenizer.json is not a readable tokenizer"):
+    with pytest.raises(CheckpointError, match="tokenizer.json is not a readable tokenizer"):
         Tokenizer(tmp_path)
 
 
@@ -55,5 +56,5 @@ def test_foreign_tokenizer_is_refused(tmp_path):
     from tokenizers.models import WordLevel
 
     FastTokenizer(WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ValueError, match="no token '</s>'"):
+    with pytest.raises(CheckpointError, match="no token '</s>'"):
         Tokenizer(tmp_path)

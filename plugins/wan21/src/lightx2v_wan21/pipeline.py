@@ -50,8 +50,8 @@ def build(options: Wan21Options, parts: ModelParts) -> TextToVideo | Conditioned
     sizes, components = parts.architecture, parts.components
     text, dit = components["text_encoder"], components["dit"]
     try:
-        tokenizer = Tokenizer(text.assets["tokenizer"].parent)
-    except (OSError, ValueError) as exc:
+        tokenizer = Tokenizer(text.assets["tokenizer"].parent, sizes["text_encoder"]["vocab_size"])
+    except OSError as exc:
         raise CheckpointError(str(exc)) from None
     with torch.device("meta"):
         encoder = Umt5Encoder(Umt5Architecture(**sizes["text_encoder"]), dtype=parts.dtype)

@@ -1,6 +1,7 @@
 """Prompt cleaning and the umT5 tokenizer, read from the official ``tokenizer.json``."""
 
 import html
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,10 @@ import torch
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
+from lightx2v_core.api import CheckpointError
+from lightx2v_wan21.tokenizer_file import END, read_tokenizer, size
+
 PAD_ID = 0
-EOS_TOKEN = "</s>"
 
 
 def clean(text: str) -> str:
@@ -24,41 +27,61 @@ def clean(text: str) -> str:
 class Tokenizer:
     """Turns prompts into token ids of fixed length."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load ``tokenizer.json`` from a folder such as ``google/umt5-xxl`` of an official checkpoint.
+    def __init__(self, folder: Path, rows: int | None = None) -> None:
+        """Load ``tokenizer.json`` from a folder such as ``google/umt5-xxl`` of an official checkpoint. ``rows`` are
+        those of the embedding that its ids are looked up in.
 
         Raises:
             FileNotFoundError: the folder has no tokenizer.json.
-            ValueError: the file is not a tokenizer with the token ``</s>``.
+            CheckpointError: the file is not a tokenizer with the token ``</s>``, asks for what ``tokenizer_file`` does
+                not take, or has more tokens than there are rows.
         """
         file = Path(folder) / "tokenizer.json"
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file} not found; the text encoder needs the tokenizer.json of google/umt5-xxl"
             )
+        self._file = file
         try:
-            self._tokenizer = FastTokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception for every parse error
-            raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
-        eos_id = self._tokenizer.token_to_id(EOS_TOKEN)
-        if eos_id is None:
-            raise ValueError(f"{file} has no token {EOS_TOKEN!r}; expected the tokenizer of umT5")
+            data = read_tokenizer(file)
+            self._tokenizer = FastTokenizer.from_str(json.dumps(data))
+        except OSError as exc:
+            raise CheckpointError(f"{file} cannot be read: {exc.strerror or exc}") from None
+        except BaseException as exc:  # bare Exception for every parse error; a panic of Rust is none
+            raise _said(file, "is not a readable tokenizer", exc) from None
+        if rows is not None and size(data) > rows:
+            raise CheckpointError(
+                f"the tokenizer has {size(data)} tokens and the text encoder {rows} rows for them: {file} belongs to "
+                "another text encoder"
+            )
+        eos_id = self._tokenizer.token_to_id(END)
+        assert eos_id is not None
         self._eos_id: int = eos_id
-        # Padding and truncation are done here, whatever the file asks for.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
         """Ids and mask of the cleaned texts, int64 ``[len(texts), length]`` each.
 
         Padded with 0 at the end; a longer text is cut so that its last token is still the end of text.
+        ``CheckpointError`` for a tokenizer that fails.
         """
         ids = torch.full((len(texts), length), PAD_ID, dtype=torch.int64, device="cpu")
         mask = torch.zeros_like(ids)
-        for row, encoding in enumerate(self._tokenizer.encode_batch([clean(text) for text in texts])):
+        cleaned = [clean(text) for text in texts]
+        try:
+            encodings = self._tokenizer.encode_batch(cleaned)
+        except BaseException as exc:  # as when it is loaded
+            raise _said(self._file, "cannot tokenize the prompt", exc) from None
+        for row, encoding in enumerate(encodings):
             tokens = encoding.ids
             if len(tokens) > length:
                 tokens = [*tokens[: length - 1], self._eos_id]
             ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64, device="cpu")
             mask[row, : len(tokens)] = 1
         return ids, mask
+
+
+def _said(file: Path, what: str, exc: BaseException) -> BaseException:
+    """The error for what a library says, or does; an interruption is passed on as it is."""
+    if isinstance(exc, KeyboardInterrupt | SystemExit | GeneratorExit):
+        return exc
+    return CheckpointError(f"{file} {what}: {exc}")

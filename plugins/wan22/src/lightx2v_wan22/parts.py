@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightx2v_core.api import Emit, LoadedComponent, ModelParts, Progress, Request
+from lightx2v_core.api import CheckpointError, Emit, LoadedComponent, ModelParts, Progress, Request
 from lightx2v_wan21.api import (
     STATISTICS,
     DitArchitecture,
@@ -104,9 +104,13 @@ def load_transformer(parts: ModelParts, name: str) -> Transformer:
 def load_prompts(parts: ModelParts, length: int) -> PromptEncoder:
     """The prompt encoder, for texts of up to ``length`` tokens."""
     component = parts.components["text_encoder"]
-    tokenizer = Tokenizer(component.assets["tokenizer"].parent)
+    sizes = parts.architecture["text_encoder"]
+    try:
+        tokenizer = Tokenizer(component.assets["tokenizer"].parent, sizes["vocab_size"])
+    except OSError as exc:
+        raise CheckpointError(str(exc)) from None
     with torch.device("meta"):
-        encoder = Umt5Encoder(Umt5Architecture(**parts.architecture["text_encoder"]), dtype=parts.dtype)
+        encoder = Umt5Encoder(Umt5Architecture(**sizes), dtype=parts.dtype)
     component.load(encoder, block_names(encoder))
     return PromptEncoder(tokenizer, encoder, component, length=length, device=parts.device)
 
