@@ -171,7 +171,7 @@ class Staging:
             self._set_aside(part, undo)
             return
         part.old = old
-        undo.callback(_move, old, part.target.name, folder)
+        undo.callback(_put_back, old, part.target.name, folder)
 
     def _name(self, part: _Part, undo: ExitStack) -> None:
         _move(part.name, part.target.name, part.parent)
@@ -305,6 +305,12 @@ def _made(name: str, parent: int, *, folder: bool) -> int:
 
 def _move(old: str, new: str, folder: int) -> None:
     os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _put_back(old: str, new: str, folder: int) -> None:
+    _move(old, new, folder)
+    with suppress(FileNotFoundError):  # renaming one name of a file to another one of it does nothing
+        os.unlink(old, dir_fd=folder)
 
 
 def _remove(name: str, parent: int) -> None:
