@@ -10,8 +10,8 @@ from attrs import evolve, fields, frozen
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.errors import ConfigError, suggestion
-from lightx2v_core.facts import Recognition
+from lightx2v_core.errors import ConfigError, PluginError, suggestion
+from lightx2v_core.facts import KernelUse, Recognition
 from lightx2v_core.isolation import called
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import Choice
@@ -20,10 +20,17 @@ from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec
 
 Limits = Callable[[Provided], Sequence[str]]
+#: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
+Prove = Callable[[Provided, Any, BuildContext, Sequence[KernelUse]], Sequence[str]]
 
 
 def no_limits(_item: Provided) -> Sequence[str]:
     """Nothing speaks against a candidate beyond what it says itself."""
+    return ()
+
+
+def unproved(_item: Provided, _config: Any, _ctx: BuildContext, _uses: Sequence[KernelUse]) -> Sequence[str]:
+    """Nothing is proved: a plan computes nothing."""
     return ()
 
 
@@ -58,11 +65,36 @@ def choose(
     origin: str,
     limits: Limits = no_limits,
     loaded: LoadedConfig | None = None,
+    prove: Prove = unproved,
+    uses: Callable[[Any, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
 ) -> Chosen:
-    """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options."""
-    selection = registry.select(kind, section.want, ctx, origin=origin, limits=limits)
+    """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options. What
+    ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used."""
+
+    def against(item: Provided) -> Sequence[str]:
+        if (found := limits(item)) or prove is unproved:
+            return found
+        options = structured_options(section, registry, kind, item, loaded=loaded, whole=False)
+        return prove(item, options, ctx, uses(item.spec, options))
+
+    try:
+        selection = registry.select(kind, section.want, ctx, origin=origin, limits=against)
+    except PluginError as exc:
+        if (
+            prove is unproved or kind == "quantizer"
+        ):  # of which not all read a file, so its caller says which do
+            raise
+        # they are not tried: a kernel that nobody asked for might end the process
+        others = [item for item in registry.candidates(kind) if not item.reasons(ctx) and not limits(item)]
+        names = [item.spec.name for item in others if not named(section, registry, kind, item)]
+        raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
     config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
     return Chosen(selection=selection, config=config)
+
+
+def named(section: Section, registry: Registry, kind: str, item: Provided) -> bool:
+    """Whether a section names an implementation."""
+    return any(item in registry.named(kind, name.removesuffix(WISH)) for name in section.use)
 
 
 def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:

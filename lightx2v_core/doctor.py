@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -14,7 +14,8 @@ from packaging.version import InvalidVersion, Version
 
 from lightx2v_core import __version__, device
 from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.plugins import PluginSet, Provided
+from lightx2v_core.proof.verdict import KERNELS, Verdict
 from lightx2v_core.specs import BuildContext, Device
 
 
@@ -70,6 +71,8 @@ class Checkup:
     plugins: Mapping[str, str]
     #: kind -> implementation -> why it cannot be used here; empty: it can
     implementations: Mapping[str, Mapping[str, tuple[str, ...]]]
+    #: kind -> kernel -> what its proof says of it on this machine, of those that were tried
+    proofs: Mapping[str, Mapping[str, Verdict]]
     problems: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -77,11 +80,24 @@ class Checkup:
         return asdict(self)
 
 
-def checkup(plugins: PluginSet) -> Checkup:
-    """Look at this machine. Imports no torch."""
+#: tries kernels that can be used here
+Try = Callable[[PluginSet, Sequence[Provided], BuildContext], Mapping[Provided, Verdict]]
+
+
+def untried(
+    _plugins: PluginSet, _items: Sequence[Provided], _ctx: BuildContext
+) -> Mapping[Provided, Verdict]:
+    """No kernel is tried."""
+    return {}
+
+
+def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
+    """Look at this machine. Imports no torch; ``trials`` have kernels prove themselves elsewhere."""
     found, why = device.probe()
-    ctx = BuildContext(device=found, dtype="float32" if found.kind == "cpu" else "bfloat16")
+    ctx = usual_context(found)
     packages = {name: version for name in PACKAGES if (version := _version(name))}
+    reasons = {item: tuple(item.reasons(ctx)) for kind in KINDS for item in plugins.provided(kind)}
+    verdicts = trials(plugins, [item for item, why_not in reasons.items() if not why_not], ctx)
     return Checkup(
         core=__version__,
         python=platform.python_version(),
@@ -97,11 +113,19 @@ def checkup(plugins: PluginSet) -> Checkup:
             for plugin in plugins.plugins
         },
         implementations={
-            kind: {item.qualified: tuple(item.reasons(ctx)) for item in plugins.provided(kind)}
-            for kind in KINDS
+            kind: {item.qualified: reasons[item] for item in plugins.provided(kind)} for kind in KINDS
+        },
+        proofs={
+            kind: {item.qualified: verdicts[item] for item in plugins.provided(kind) if item in verdicts}
+            for kind in KERNELS
         },
         problems=tuple(_problems(plugins, packages, found)),
     )
+
+
+def usual_context(where: Device) -> BuildContext:
+    """What a run on a device computes in where nobody says otherwise."""
+    return BuildContext(device=where, dtype="float32" if where.kind == "cpu" else "bfloat16")
 
 
 def _problems(plugins: PluginSet, packages: Mapping[str, str], found: Device) -> list[str]:

@@ -13,11 +13,11 @@ from attrs import evolve, field, frozen
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.verify import PLAIN
-from lightx2v_core.choices import Chosen, Limits, choose, component_setting, no_limits
+from lightx2v_core.choices import Chosen, Limits, Prove, choose, component_setting, named, no_limits, unproved
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
-from lightx2v_core.facts import MemoryNeed
+from lightx2v_core.facts import KernelUse, MemoryNeed
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
@@ -57,9 +57,11 @@ def choose_quantizers(
     components: Mapping[str, Component],
     expected: Mapping[str, Mapping[str, tuple[int, ...]]],
     ctx: BuildContext,
+    prove: Prove = unproved,
 ) -> Mapping[str, Quantized]:
     """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
-    files hold, ``CheckpointError`` when nothing that is installed can."""
+    files hold, or is wrong on this machine as far as ``prove`` tells; ``CheckpointError`` when nothing that is
+    installed can run them."""
     found = {}
     for part in parts:
         header, wanted = components[part.name].header, expected[part.name]
@@ -71,7 +73,7 @@ def choose_quantizers(
         plain = {
             name: shape for name, shape in quantizable(part, header).items() if f"{name}.weight" in wanted
         }
-        found[part.name] = _component(registry, loaded, part, stored, plain, ctx)
+        found[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)
     section = loaded.config.quantizer
     if (
         section is not None
@@ -139,6 +141,7 @@ def _component(
     stored: Mapping[str, LayerFormat],
     plain: Mapping[str, tuple[int, ...]],
     ctx: BuildContext,
+    prove: Prove,
 ) -> Quantized:
     own, key = component_setting(loaded.config, part, "quantizer")
     section = own or loaded.config.quantizer
@@ -146,7 +149,7 @@ def _component(
     if section is not None and section.use in UNQUANTIZED:
         section = None
     if section is None:
-        return _unsaid(registry, part, stored, ctx) if stored else Quantized()
+        return _unsaid(registry, part, stored, ctx, prove) if stored else Quantized()
     if not stored and not plain:
         if own:
             raise PluginError(
@@ -157,11 +160,19 @@ def _component(
     section = translated(section, registry)
     limits = _readers(part, stored) if stored else _makers if own else no_limits
     try:
-        chosen = choose(registry, "quantizer", section, ctx, origin=loaded.origin(*path), limits=limits)
-    except PluginError as exc:
-        others = (
-            [item.spec.name for item in _fitting(registry, _readers(part, stored), ctx)] if stored else []
+        chosen = choose(
+            registry,
+            "quantizer",
+            section,
+            ctx,
+            origin=loaded.origin(*path),
+            limits=limits,
+            prove=prove,
+            uses=lambda spec, options: uses_of(stored, spec, options),
         )
+    except PluginError as exc:
+        fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
+        others = [item.spec.name for item in fitting if not named(section, registry, "quantizer", item)]
         raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
     spec: QuantizerSpec[Any] = chosen.spec
     if stored:
@@ -199,22 +210,52 @@ def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
             )
 
 
+def uses_of(
+    stored: Mapping[str, LayerFormat], spec: QuantizerSpec[Any], options: Any
+) -> tuple[KernelUse, ...]:
+    """What layers ask of a quantizer: the formats that they are stored in or, when none is, the one that it makes."""
+    if stored:
+        return tuple(
+            KernelUse(format=format, block=block)
+            for format, block in sorted(
+                {(layer.format, layer.weight.block) for layer in stored.values()}, key=str
+            )
+        )
+    made = None if spec.makes is None else spec.makes(options)
+    return () if made is None else (KernelUse(format=made),)
+
+
+def _wrong(
+    item: Provided, stored: Mapping[str, LayerFormat], ctx: BuildContext, prove: Prove
+) -> Sequence[str]:
+    """What speaks against a quantizer, with the options that it has by default, for what is stored."""
+    if prove is unproved:
+        return ()
+    options = item.spec.config()
+    return prove(item, options, ctx, uses_of(stored, _spec(item), options))
+
+
 def _unsaid(
-    registry: Registry, part: ComponentSpec, stored: Mapping[str, LayerFormat], ctx: BuildContext
+    registry: Registry,
+    part: ComponentSpec,
+    stored: Mapping[str, LayerFormat],
+    ctx: BuildContext,
+    prove: Prove,
 ) -> Quantized:
     """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
     limits = _readers(part, stored)
     fitting = _fitting(registry, limits, ctx)
     exact = sorted((item for item in fitting if _spec(item).exact), key=lambda item: item.plugin != CORE)
     faster = [item.spec.name for item in fitting if not _spec(item).exact]
-    if not exact and not fitting:
+    right = next((item for item in (exact or fitting) if not _wrong(item, stored, ctx, prove)), None)
+    if right is None:
         some = next(iter(stored.values()))
         kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
         raise CheckpointError(
             f"{part.name}: {some.weight.file.name} is stored in {kinds} (such as {some.weight.name}), which no usable "
             f"quantizer reads{_instead(some.format, registry)}"
         )
-    use = (exact[0] if exact else fitting[0]).qualified
+    use = right.qualified
     why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
     chosen = choose(registry, "quantizer", Section(use=(use,)), ctx, origin=why)
     found = _divided(chosen, stored, ctx)

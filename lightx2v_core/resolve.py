@@ -20,13 +20,21 @@ from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import accounted, scheme_of
 from lightx2v_core.checkpoint.listing import looking
 from lightx2v_core.checkpoint.reader import ReadHeader
-from lightx2v_core.choices import Chosen, attention_limits, by_true_name, choose, choose_each
+from lightx2v_core.choices import (
+    Chosen,
+    Prove,
+    attention_limits,
+    by_true_name,
+    choose,
+    choose_each,
+    unproved,
+)
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import PluginFault, RequestError
-from lightx2v_core.facts import Geometry, Recognition, Workload
+from lightx2v_core.facts import Geometry, KernelUse, Recognition, Workload
 from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet
@@ -63,10 +71,15 @@ class Resolved:
 
 @looking()
 def resolve(
-    loaded: LoadedConfig, plugins: PluginSet, *, with_output: bool = False, read: ReadHeader | None = None
+    loaded: LoadedConfig,
+    plugins: PluginSet,
+    *,
+    with_output: bool = False,
+    read: ReadHeader | None = None,
+    prove: Prove = unproved,
 ) -> Resolved:
     """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible. ``read``
-    remembers headers from one call to the next."""
+    remembers headers from one call to the next; kernels that ``prove`` finds wrong on this machine are not chosen."""
     registry = Registry(plugins)
     loaded, embedded_notes = with_embedded(loaded, registry)
     loaded, alias_notes = by_true_name(loaded, registry)
@@ -86,14 +99,14 @@ def resolve(
 
     parts = [found.part(name) for name in recognition.components]
     check_complete(found, folder)
-    quantized = choose_quantizers(registry, loaded, parts, found.components, recognition.expected, ctx)
+    quantized = choose_quantizers(registry, loaded, parts, found.components, recognition.expected, ctx, prove)
     quantizer_notes = [note for item in quantized.values() for note in item.notes]
     adapters = resolve_adapters(config.loras, found, registry, folder, strict=config.strict_lora)
     plain, found = recognition, _with_loras(found, recognition, adapters)
     recognition = found.recognition
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
-        lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin)
+        lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin, prove=prove)
         check_applier(adapters, lora_applier, quantized)
     lora_notes, lora_warnings = adapter_notes(adapters)
     attention = choose(
@@ -103,6 +116,8 @@ def resolve(
         ctx,
         origin=loaded.origin("attention", "use"),
         limits=attention_limits(recognition, ctx),
+        prove=prove,
+        uses=lambda _spec, _options: (KernelUse(head_dim=recognition.head_dim),),
     )
     request, geometry, origins, scheduler = filled_request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]

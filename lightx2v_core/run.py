@@ -34,6 +34,7 @@ from lightx2v_core.job import Clock, Job
 from lightx2v_core.output import is_record, planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
+from lightx2v_core.proof.proven import proven
 from lightx2v_core.record import dumps
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.video import publication
@@ -92,8 +93,10 @@ class Pipeline:
 
     @classmethod
     def load(cls, resolved: Resolved, *, on_event: Emit = ignore) -> Pipeline:
-        """Read the weights of a resolved plan. ``RequestError`` when they cannot fit."""
+        """Read the weights of a resolved plan. ``RequestError`` when they cannot fit, or a kernel that was asked for
+        by name is wrong on this machine; another one is used where the choice was left to the machine."""
         refuse_impossible(resolved.plan)
+        resolved = proven(resolved)
         for warning in resolved.plan.warnings:
             on_event(Warned(message=warning))
         clock = Clock(on_event)

@@ -14,7 +14,9 @@ from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.exchange import Exchanged
+from lightx2v_core.facts import KernelUse
 from lightx2v_core.lora.scale import scaled
+from lightx2v_core.proof.verdict import refuse_wrong
 from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, WeightSource
 from lightx2v_core.specs import BuildContext
 from lightx2v_core.tensors import Header
@@ -46,7 +48,10 @@ class LoadedAdapters:
         self._known: dict[tuple[object, ...], Adapter] = {}
 
     def choose(self, applier: Chosen | None, adapters: Sequence[ResolvedAdapter]) -> None:
-        """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number."""
+        """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number,
+        ``PluginError`` for an applier that is wrong on this machine."""
+        if self._applier is None and applier is not None:
+            refuse_wrong(applier.selection.chosen, applier.config, self._ctx, (KernelUse(),))
         found: dict[str, list[Adapter]] = {}
         for item in adapters:
             found.setdefault(item.planned.component, []).append(self._adapter(item))

@@ -23,6 +23,7 @@ from lightx2v_core.api import (  # noqa: E402
     OffloaderSpec,
     PluginError,
     QuantizerSpec,
+    changed,
     hookimpl,
 )
 from lightx2v_core.plugins import collected  # noqa: E402
@@ -58,16 +59,16 @@ class RowInt8:
         return stored["weight"].float() * stored["weight_scale"]
 
 
-class Doubling:
-    """A source in which the head of the network counts (1 + strength) times."""
+class Adding:
+    """A source with what adapters add, tensor by tensor."""
 
-    def __init__(self, base: Any, strength: float) -> None:
-        self.base, self.strength = base, strength
+    def __init__(self, base: Any, adapters: Sequence[Any]) -> None:
+        self.base, self.adapters = base, adapters
         self.names, self.info, self.close = base.names, base.info, base.close
 
     def read(self, name: str, device: str = "cpu") -> Any:
-        tensor = self.base.read(name, device)
-        return tensor * (1 + self.strength) if name == "head.head.weight" else tensor
+        steps = [(adapter, c) for adapter in self.adapters for c in adapter.changes if c.target == name]
+        return changed(self.base.read(name, device), steps)
 
 
 class Applier:
@@ -75,7 +76,7 @@ class Applier:
         self.attached: list[str] = []
 
     def merged(self, base: Any, adapters: Sequence[Any]) -> Any:
-        return Doubling(base, sum(adapter.strength for adapter in adapters))
+        return Adding(base, adapters) if adapters else base
 
     def attach(self, module: nn.Module, adapters: Sequence[Any]) -> None:
         if adapters:
@@ -162,15 +163,17 @@ def test_a_quantizer_takes_over_the_layers_that_are_in_its_format(checkpoint: Pa
 
 def test_an_applier_gets_the_adapters_and_its_source_is_loaded(checkpoint: Path, tmp_path: Path) -> None:
     applier = Applier()
-    spec = LoraApplierSpec(name="acme", summary="doubles", build=lambda config, ctx: applier)
-    save_file({"head.head.diff_b": torch.zeros(64)}, tmp_path / "lora.safetensors")
+    spec = LoraApplierSpec(name="acme", summary="adds", build=lambda config, ctx: applier)
+    save_file({"head.head.diff_b": torch.arange(64.0)}, tmp_path / "lora.safetensors")
     lora = {"path": str(tmp_path / "lora.safetensors"), "strength": 0.5}
     found = plugins(lightx2v_lora_appliers=[spec])
-    changed = load(checkpoint, plugins=found, lora_applier="acme", loras=[lora])
+    merged = load(checkpoint, plugins=found, lora_applier="acme", loras=[lora])
     plain = load(checkpoint, plugins=found)
-    weight = plain._model._network.head.head.weight  # type: ignore[attr-defined]
-    torch.testing.assert_close(changed._model._network.head.head.weight, weight * 1.5)  # type: ignore[attr-defined]
-    assert applier.attached == ["WanDiT head.head.bias"]
+    bias = plain._model._network.head.head.bias  # type: ignore[attr-defined]
+    wanted = bias + 0.5 * torch.arange(64.0)
+    torch.testing.assert_close(merged._model._network.head.head.bias, wanted)  # type: ignore[attr-defined]
+    # first on the network that it proves itself with
+    assert applier.attached == ["ModuleDict layer.weight", "WanDiT head.head.bias"]
 
 
 def test_an_offloader_places_blocks_and_is_told_of_each_use(checkpoint: Path) -> None:

@@ -77,7 +77,7 @@ class Attention:
         self.mark = mark
 
     def __call__(self, q_BLHD, k_BSHD, v_BSHD, *, scale=None):
-        note(self.mark, "attention")
+        note(self.mark, f"attention {q_BLHD.shape[1]}")
         q, k, v = (x.transpose(1, 2) for x in (q_BLHD, k_BSHD, v_BSHD))
         scale = q.shape[-1] ** -0.5 if scale is None else scale
         return ((q @ k.transpose(2, 3) * scale).softmax(-1) @ v).transpose(1, 2)
@@ -228,7 +228,9 @@ def test_a_run_uses_it_by_name(env: dict[str, str], checkpoint: Path, tmp_path: 
 
     # 2 steps of 2 guidance passes through 2 blocks, each with self and cross attention
     calls = mark.read_text().split("\n")[:-1]
-    assert calls.count("attention") == 16
+    assert calls.count("attention 8") == 16
+    # before that, it proved itself once, though the command and the pipeline ask for it
+    assert len([call for call in calls if call.startswith("attention")]) == 16 + 3
     assert [call for call in calls if call.startswith("step")] == ["step 0", "step 1"]
 
     record = json.loads(output.with_suffix(".json").read_text())

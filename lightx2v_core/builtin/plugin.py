@@ -148,11 +148,11 @@ def _multiples_of(number: int) -> Callable[[tuple[int, ...], BuildContext], str 
     return refuses
 
 
-def _int8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
+def _int8_torch(_config: QuantizerOptions, ctx: BuildContext) -> Quantizer:
     from lightx2v_core.api import CodeQuantizer
-    from lightx2v_core.builtin.quant.int_mm import Int8Linear
+    from lightx2v_core.builtin.quant.int_mm import linear_for
 
-    return CodeQuantizer(Int8Linear)
+    return CodeQuantizer(linear_for(ctx.device.kind))
 
 
 @hookimpl

@@ -58,6 +58,7 @@ def run_batch(
     jobs: Sequence[Line], loaded: LoadedConfig, plugins: Any, *, emit: Emit, dry_run: bool = False
 ) -> None:
     """Run the jobs that are not done. ``RunError`` at the end when some failed."""
+    from lightx2v_core.proof.proven import proven
     from lightx2v_core.run import Pipeline
 
     base = resolve(loaded, plugins)
@@ -72,7 +73,10 @@ def run_batch(
                 if not _done(resolved, output):
                     state = "planned" if dry_run else "done"
                     if not dry_run:
-                        pipeline = pipeline or opened.enter_context(Pipeline.load(base, on_event=emit))
+                        if pipeline is None:
+                            base = proven(base)
+                            resolved, output = _resolve(base, job, loaded)
+                            pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
                         pipeline.use_adapters(resolved)
                         with claimed(*results(output)):
                             pipeline.generate_to(resolved, output, on_event=emit)

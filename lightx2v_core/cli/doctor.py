@@ -12,6 +12,8 @@ from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.show_plan import size
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.doctor import Checkup, checkup
+from lightx2v_core.proof.trial import trials
+from lightx2v_core.proof.verdict import Verdict
 
 
 @click.command("doctor")
@@ -20,9 +22,10 @@ from lightx2v_core.doctor import Checkup, checkup
 def command(as_json: bool, **parameters: Any) -> None:
     """Show what this machine has for a run, what can be used, and what is known to go wrong.
 
-    Exit status 1 when there is a problem.
+    Kernels that can be used compute a small product with a known answer, in a process of its own. Exit status 1 when
+    there is a problem.
     """
-    found = checkup(plugins_from(parameters))
+    found = checkup(plugins_from(parameters), trials=trials)
     if as_json:
         say_json(found.to_json())
     else:
@@ -50,7 +53,19 @@ def lines(found: Checkup) -> Iterator[str]:
         if items:
             yield f"{kind}"
         for name, reasons in items.items():
-            yield f"  {name}: {'; '.join(reasons) if reasons else 'can be used'}"
+            verdict = found.proofs.get(kind, {}).get(name)
+            yield f"  {name}: {'; '.join(reasons) if reasons else usable_text(verdict)}"
     yield from (f"problem: {problem}" for problem in found.problems)
     if not found.problems:
         yield "no problems are known"
+
+
+def usable_text(verdict: Verdict | None, can: str = "can be used") -> str:
+    """What is said of an implementation against which nothing else speaks, after its proof if it had one."""
+    if verdict is None:
+        return can
+    if verdict.state == "wrong":
+        return f"will not be used, wrong on this machine: {verdict.text}"
+    if verdict.state == "open":
+        return f"{can}, not proved: {verdict.text}"
+    return f"{can}, proved{verdict.text and f' ({verdict.text})'}"

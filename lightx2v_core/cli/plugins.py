@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar, get_origin
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import attrs
 import click
@@ -17,6 +18,9 @@ from lightx2v_core.errors import PluginFault
 from lightx2v_core.isolation import called, shown
 from lightx2v_core.plugins import Plugin, PluginSet, Provided, discover
 from lightx2v_core.specs import BuildContext, Spec
+
+if TYPE_CHECKING:
+    from lightx2v_core.proof.verdict import Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,13 +78,20 @@ def list_(obj: dict[str, Any], as_json: bool) -> None:
 @_json_option
 @click.pass_obj
 def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
-    """Show one plugin: its implementations, their options, and whether this machine can use them."""
-    from lightx2v_core.device import probe
+    """Show one plugin: its implementations, their options, and whether this machine can use them.
 
-    plugin = plugins_from(dict(obj["options"]))[name]
-    ctx = BuildContext(device=probe()[0])
+    Kernels that can be used compute a small product with a known answer, in a process of its own."""
+    from lightx2v_core.cli.doctor import usable_text
+    from lightx2v_core.device import probe
+    from lightx2v_core.doctor import usual_context
+    from lightx2v_core.proof.trial import trials
+
+    plugins = plugins_from(dict(obj["options"]))
+    plugin = plugins[name]
+    ctx = usual_context(probe()[0])
+    tried = trials(plugins, [item for item in plugin.provides if not item.reasons(ctx)], ctx)
     if as_json or obj["as_json"]:
-        _print_json(plugin_json(plugin, ctx))
+        _print_json(plugin_json(plugin, ctx, tried))
         return
     origin = f"{plugin.dist_name} {plugin.version}".strip()
     say(f"{plugin.name}: {origin}, {plugin.module}, {plugin.state}")
@@ -91,13 +102,18 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
     for item in plugin.provides:
         reasons = item.reasons(ctx)
         say(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
-        say(f"    {'cannot be used here: ' + '; '.join(reasons) if reasons else 'can be used here'}")
+        said = (
+            f"cannot be used here: {'; '.join(reasons)}"
+            if reasons
+            else usable_text(tried.get(item), "can be used here")
+        )
+        say(f"    {said}")
         try:
-            said = called(f"reading the options of {item.kind} {item.spec.name}", options, item.spec)
+            found = called(f"reading the options of {item.kind} {item.spec.name}", options, item.spec)
         except PluginFault as exc:
             say(f"    {exc}")
             continue
-        for option in said:
+        for option in found:
             say(f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}")
             if option["help"]:
                 say(f"      {option['help']}")
@@ -202,8 +218,13 @@ def requirement_lines(plugins: PluginSet) -> list[str]:
     return [as_requirement(dist) for _, dist in sorted(dists.items())]
 
 
-def plugin_json(plugin: Plugin, ctx: BuildContext | None = None) -> dict[str, Any]:
-    """A plugin as plain data; with a context, also whether each implementation can be used."""
+def plugin_json(
+    plugin: Plugin,
+    ctx: BuildContext | None = None,
+    tried: Mapping[Provided, Verdict] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """A plugin as plain data; with a context, also whether each implementation can be used, and what the proofs of
+    those that were ``tried`` say."""
     return {
         "name": plugin.name,
         "distribution": plugin.dist_name,
@@ -212,15 +233,16 @@ def plugin_json(plugin: Plugin, ctx: BuildContext | None = None) -> dict[str, An
         "state": plugin.state,
         "reason": plugin.reason,
         "seconds": round(plugin.seconds, 4),
-        "provides": [_provided(item, ctx) for item in plugin.provides],
+        "provides": [_provided(item, ctx, tried.get(item)) for item in plugin.provides],
     }
 
 
-def _provided(item: Provided, ctx: BuildContext | None) -> dict[str, Any]:
+def _provided(item: Provided, ctx: BuildContext | None, verdict: Verdict | None) -> dict[str, Any]:
     spec = item.spec
     found = {"kind": item.kind, "name": spec.name, "summary": spec.summary, "priority": spec.priority}
     if ctx is not None:
         found["unusable"] = list(item.reasons(ctx))
+        found["proof"] = None if verdict is None else attrs.asdict(verdict)
         from lightx2v_core.config.schema import options_schema
 
         who = f"reading the options of {item.kind} {spec.name}"

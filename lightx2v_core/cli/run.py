@@ -61,6 +61,9 @@ def command(**parameters: Any) -> None:
                 check_dump(Path(dump))
             if not dry_run:
                 check_ready(resolved)
+                from lightx2v_core.proof.proven import proven
+
+                resolved = proven(resolved)
             emit(PlanReady(plan=resolved.plan.to_json()))
             if dry_run:
                 if not as_json:

@@ -161,8 +161,8 @@ def test_show(cli: Any) -> None:
     assert status == 0
     assert out.startswith("acme: acme-dist 1.5, acme_plugin, loaded\n")
     text = "\n".join(line.strip() for line in out.splitlines())
+    assert "attention acme: Acme's kernel\nwill not be used, wrong on this machine: plugin acme: " in text
     assert (
-        "attention acme: Acme's kernel\ncan be used here\n"
         "op: Literal['auto', 'flash'] = 'auto'\nhow it is computed\ntile: int = 64\n"
         "blocks: list[int] = []\nwhich ones\n"
     ) in text
@@ -177,6 +177,8 @@ def test_show_as_json(cli: Any) -> None:
     provides = {item["name"]: item for item in json.loads(out)["provides"]}
     assert status == 0
     assert provides["acme"]["unusable"] == []
+    assert provides["acme"]["proof"]["state"] == "wrong"
+    assert provides["acme-ui"]["proof"] is None
     assert provides["acme-gpu"]["unusable"] == ["no screen"]
     assert provides["acme"]["options"] == [
         {"name": "op", "type": "Literal['auto', 'flash']", "default": "'auto'", "help": "how it is computed"},

@@ -1,0 +1,131 @@
+"""Proofs in a process of their own: for commands that only look, so that they import no kernel, and since a kernel may
+end the process that it runs in.
+
+The process answers with a line when it begins with an implementation and one when it is done. Where it ends in between,
+its end is the answer, and another process goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import asdict
+
+from lightx2v_core.plugins import CORE, PluginSet, Provided, load_plugins
+from lightx2v_core.proof.verdict import KERNELS, Verdict, usual_uses, verdict
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import AttentionSpec, BuildContext, Device
+
+#: seconds that all that is left may take
+TIME = 300.0
+_PROGRAM = (
+    "import json, sys\n"
+    "asked = json.load(sys.stdin)\n"
+    "sys.path[:] = asked['path']\n"
+    "from lightx2v_core.proof.trial import answer\n"
+    "answer(asked)\n"
+)
+
+
+def trials(
+    plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, *, seconds: float = TIME
+) -> Mapping[Provided, Verdict]:
+    """What the proofs of kernels say, with the options that they have by default; of other kinds there is nothing. The
+    items are those that can be used here, from ``plugins``."""
+    left = [item for item in items if item.kind in KERNELS]
+    found: dict[Provided, Verdict] = {}
+    while left:
+        began, said, end = _process(plugins, left, ctx, seconds)
+        found |= {left[index]: Verdict(**answer) for index, answer in said.items()}
+        if len(said) < len(left):
+            failed = (
+                began if began is not None and began not in said else min(set(range(len(left))) - set(said))
+            )
+            found[left[failed]] = Verdict(state="wrong", text=f"its proof {end}")
+        left = [item for item in left if item not in found]
+    return found
+
+
+def _process(
+    plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, seconds: float
+) -> tuple[int | None, dict[int, Any], str]:
+    """The last item that it began with, the answers by number, and how it ended, in words."""
+    loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
+    kept = {key: value for key, value in os.environ.items() if key != "LIGHTX2V_DISABLE_PLUGINS"}
+    asked = {
+        "path": sys.path,
+        "device": asdict(ctx.device),
+        "dtype": ctx.dtype,
+        "items": [(item.kind, item.qualified) for item in items],
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _PROGRAM], input=json.dumps(asked).encode(), capture_output=True,
+            env={**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, timeout=seconds, check=False,
+        )  # fmt: skip
+        output, end = done.stdout, _ending(done.returncode, done.stderr)
+    except subprocess.TimeoutExpired as exc:
+        output, end = exc.stdout or b"", f"gave no answer in {seconds:.0f} s"
+    began, said = None, {}
+    for line in output.decode(errors="replace").splitlines():
+        data = json.loads(line)
+        if "state" in data:
+            said[data.pop("index")] = data
+        else:
+            began = data["index"]
+    return began, said, end
+
+
+def _ending(status: int, errors: bytes) -> str:
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        return f"ended its process with {name}"
+    last = errors.decode(errors="replace").strip().splitlines()[-1:]
+    return f"ended its process with status {status}{': ' + last[0][:200] if last else ''}"
+
+
+def answer(asked: Mapping[str, Any]) -> None:
+    """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
+    the process, whatever threads a kernel left."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
+        os.dup2(2, 1)
+        where = {**asked["device"], "capability": tuple(asked["device"]["capability"])}
+        registry = Registry(load_plugins())
+        for index, (kind, name) in enumerate(asked["items"]):
+            out.write(json.dumps({"index": index}) + "\n")
+            found = whole_verdict(
+                registry.find(kind, name), BuildContext(device=Device(**where), dtype=asked["dtype"])
+            )
+            out.write(json.dumps({"index": index, **asdict(found)}) + "\n")
+    os._exit(0)
+
+
+def whole_verdict(item: Provided, ctx: BuildContext) -> Verdict:
+    """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
+    it is proved where a part could not be."""
+    ctx = _suited(item, ctx)
+    found = [(use, verdict(item, item.spec.config(), ctx, use)) for use in usual_uses(item.spec)]
+    for _, said in found:
+        if said.state == "wrong":
+            return said
+    proved = [use.format for use, said in found if said.state == "proved" and use.format]
+    untold = [use.format for use, said in found if said.state == "open" and use.format]
+    if not any(said.state == "proved" for _, said in found):
+        return Verdict(state="open", text=found[0][1].text if found else "it names no formats")
+    text = ", ".join(proved)
+    return Verdict(state="proved", text=f"{text}; not {', '.join(untold)}" if untold else text)
+
+
+def _suited(item: Provided, ctx: BuildContext) -> BuildContext:
+    """The context, in a dtype that the implementation computes in."""
+    dtypes = item.spec.dtypes if isinstance(item.spec, AttentionSpec) else {ctx.dtype}
+    return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))
