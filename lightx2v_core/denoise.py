@@ -64,7 +64,7 @@ def denoise(
                 batched=request.batched_guidance,
                 before_last=_nothing if following == expert else partial(prepare, following),
             )
-            look = _Look(latents, velocity, step.sigma)
+            look = _Look(latents, velocity, step.sigma, leg.conditions.lead)
             if after is not None and turn == leg.steps - 1:
                 latents = model.constrain(
                     resized(latents, velocity, step.sigma, after.noise), after.conditions
@@ -80,8 +80,8 @@ def denoise(
 class _Look:
     """What a step predicts, for as long as its event is listened to: a listener that keeps events keeps no latents."""
 
-    def __init__(self, latents: Tensor, velocity: Tensor, sigma: float) -> None:
-        self._at: tuple[Tensor, Tensor] | None = (latents, velocity)
+    def __init__(self, latents: Tensor, velocity: Tensor, sigma: float, lead: int) -> None:
+        self._at: tuple[Tensor, Tensor] | None = (latents[:, lead:], velocity[:, lead:])
         self._sigma = sigma
 
     def clean(self) -> Tensor:

@@ -61,7 +61,8 @@ class StepDone(Event):
     """A denoising step ended; ``seconds`` is what it took.
 
     ``clean`` gives the clean latents [C, T, h, w] that the step predicts, float32 on the device of the run, for a
-    preview. It can be called until the listener returns, and costs nothing when it is not.
+    preview: those of the video, without latent frames of reference images. It can be called until the listener
+    returns, and costs nothing when it is not.
     """
 
     kind: ClassVar[str] = "step"

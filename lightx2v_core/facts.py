@@ -160,13 +160,25 @@ class Recognition:
 class Geometry:
     """The tensor sizes of one request."""
 
-    #: [C, T, h, w]
+    #: [C, T, h, w] of what is denoised at once: the whole video, or one of its segments
     latent_shape: tuple[int, ...]
     #: tokens of one forward pass
     tokens: int
     width: int
     height: int
     frames: int
+    #: leading latent frames that stand for reference images: no part of the video, and nothing for the decoder
+    lead: int = 0
+    #: how many segments the video is made in, one after the other
+    segments: int = 1
+    #: frames that a segment repeats of the one before; None: the model makes any video at once
+    overlap: int | None = None
+
+    @property
+    def video_latents(self) -> tuple[int, ...]:
+        """[C, T, h, w] of the video's latents, as the decoder gets them; of several segments one after the other."""
+        channels, frames, *sides = self.latent_shape
+        return (channels, self.segments * (frames - self.lead), *sides)
 
 
 @frozen(kw_only=True)

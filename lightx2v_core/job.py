@@ -20,7 +20,9 @@ from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDo
 from lightx2v_core.facts import SchedulerContext, Stage
 from lightx2v_core.protocols import Conditions, Scheduler, Segment, VideoModel
 from lightx2v_core.record import run_record
+from lightx2v_core.requests import Request
 from lightx2v_core.resolve import Resolved
+from lightx2v_core.seams import between
 
 
 class Job:
@@ -67,7 +69,8 @@ class Job:
 
     @property
     def latents(self) -> Tensor:
-        """The final latents [C, T, h, w], float32, on the CPU; of several segments one after the other."""
+        """The final latents [C, T, h, w], float32, on the CPU, as the decoder gets them: without latent frames of
+        reference images, of several segments one after the other."""
         return torch.cat(self._latents, dim=1)
 
     def record(self) -> dict[str, Any]:
@@ -90,18 +93,13 @@ class Job:
             encoded = self._encode(before)
             latents = self._denoise(encoded, generator)
             conditions = encoded[-1]  # the last stage has the size of the video
+            latents = latents[:, conditions.lead :]
             self._latents.append(latents.float().cpu())
             tail: list[Tensor] = []
-            skip = conditions.overlap
-            for chunk in self._decode(latents[:, conditions.lead :], done - skip):
-                tail = _last([*tail, chunk], conditions.carry)
-                skip, chunk = max(skip - chunk.shape[1], 0), chunk[:, skip:]
-                # the last segment of a model may be longer than what is left of the video
-                chunk = chunk[:, : self.plan.request.frames - done]
-                if chunk.shape[1]:
-                    done += chunk.shape[1]
-                    yield chunk
-            if not conditions.carry:
+            for chunk in self._decode(latents, conditions, done, tail):
+                done += chunk.shape[1]
+                yield chunk
+            if not conditions.carry or done >= self.plan.request.frames:
                 return
             before = Segment(index=before.index + 1 if before else 0, frames=torch.cat(tail, dim=1))
 
@@ -162,20 +160,20 @@ class Job:
             )
         return scheduler
 
-    def _decode(self, latents: Tensor, start: int) -> Iterator[Tensor]:
-        """The frames of a segment; ``start`` is its first frame in the whole video."""
-        total, done = self.plan.request.frames, start
+    def _decode(
+        self, latents: Tensor, conditions: Conditions, done: int, tail: list[Tensor]
+    ) -> Iterator[Tensor]:
+        """The frames of a segment that come after the first ``done`` of the video, and as many as it still lacks: the
+        last segment of a model may be longer. ``tail`` gets the frames that the segment carries on."""
+        total = self.plan.request.frames
         with self._clock.phase("decode", total, "frames"):
-            chunks = iter(self._model.decode(latents, self.plan.request))
-            while True:
-                with torch.inference_mode():
-                    chunk = next(chunks, None)
-                    if chunk is None:
-                        return
-                    chunk = chunk.float().clamp(-1, 1).cpu()
+            chunks = decoded(self._model, latents, self.plan.request)
+            if conditions.carry:
+                chunks = _with_tail(chunks, conditions.carry, tail)
+            for chunk in between(chunks, conditions.overlap, total - done):
                 done += chunk.shape[1]
-                self._emit(Progress(phase="decode", done=min(done, total), total=total))
-                yield chunk.clone()  # a normal tensor, outside of inference mode
+                self._emit(Progress(phase="decode", done=done, total=total))
+                yield chunk
 
     def _note(self, event: Any) -> None:
         if isinstance(event, StepDone):
@@ -211,9 +209,22 @@ class Clock:
         self._emit(PhaseDone(phase=name, seconds=seconds))
 
 
-def _last(chunks: list[Tensor], count: int) -> list[Tensor]:
-    """The last ``count`` frames of some chunks."""
-    if not count:
-        return []
-    frames = torch.cat(chunks, dim=1)
-    return [frames[:, max(frames.shape[1] - count, 0) :]]
+def decoded(model: VideoModel, latents: Tensor, request: Request) -> Iterator[Tensor]:
+    """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, as a model decodes them; normal tensors, outside of
+    inference mode."""
+    chunks = iter(model.decode(latents, request))
+    while True:
+        with torch.inference_mode():
+            chunk = next(chunks, None)
+            if chunk is None:
+                return
+            chunk = chunk.float().clamp(-1, 1).cpu()
+        yield chunk.clone()
+
+
+def _with_tail(chunks: Iterator[Tensor], count: int, tail: list[Tensor]) -> Iterator[Tensor]:
+    """The same chunks; ``tail`` holds the last ``count`` frames of those that were taken, in one tensor."""
+    for chunk in chunks:
+        frames = torch.cat([*tail, chunk], dim=1)
+        tail[:] = [frames[:, max(frames.shape[1] - count, 0) :]]
+        yield chunk

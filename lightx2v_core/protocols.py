@@ -234,7 +234,7 @@ class Conditions:
     negative: Any | None = None
     #: constants of the request that both passes share
     shared: Any | None = None
-    #: leading latent frames that are conditions and no part of the video
+    #: leading latent frames that are conditions and no part of the video; the plan's ``Geometry`` says the same
     lead: int = 0
     #: leading frames of the decoded segment that the segment before it already gave
     overlap: int = 0

@@ -54,7 +54,8 @@ def run_record(
         "loras": described_loras(plan),
         "dtype": plan.dtype,
         "device": plan.device.name,
-        "latent_shape": list(plan.geometry.latent_shape),
+        "latent_shape": list(plan.geometry.video_latents),
+        "segments": plan.geometry.segments,
         "stages": [
             {"start": stage.start, "shift": stage.shift, "latent_shape": list(stage.geometry.latent_shape)}
             for stage in plan.stages

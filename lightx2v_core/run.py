@@ -30,13 +30,14 @@ from lightx2v_core.events import (
     Warned,
     ignore,
 )
-from lightx2v_core.job import Clock, Job
+from lightx2v_core.job import Clock, Job, decoded
 from lightx2v_core.output import is_record, planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.proof.proven import proven
 from lightx2v_core.record import dumps
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.seams import between
 from lightx2v_core.video import publication
 
 #: a LoRA file: its path, or an entry of the configuration's ``loras``
@@ -66,7 +67,8 @@ def load(
 
 @frozen(kw_only=True)
 class Video:
-    """A finished video: float32 ``frames`` [3, F, X, Y] in [-1, 1] and ``latents`` [C, T, h, w]."""
+    """A finished video: float32 ``frames`` [3, F, X, Y] in [-1, 1], and the ``latents`` [C, T, h, w] that they were
+    decoded from: of a video that was made in segments one after the other, see ``Pipeline.decode``."""
 
     frames: Tensor
     latents: Tensor
@@ -191,14 +193,32 @@ class Pipeline:
         output = request_output(config, resolved.found, resolved.plan.request, resolved.inputs)
         return self.generate_to(resolved, output, on_event=on_event)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, *, frames: int | None = None) -> Tensor:
         """Frames [3, F, X, Y] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
-        what ``--dump-tensors`` stored."""
-        with torch.inference_mode():
-            there = latents.to(self._resolved.ctx.device.torch_name)
-            chunks = self._model.decode(there, self.plan.request)
-            frames = torch.cat([chunk.float().clamp(-1, 1).cpu() for chunk in chunks], dim=1)
-        return frames.clone()  # a normal tensor, outside of inference mode
+        what ``--dump-tensors`` stored.
+
+        A model that makes its video in segments decodes each for itself, and drops what it repeats of the one before.
+        The last may reach beyond the end of the video: ``frames`` is how many there are of it. Without it these are all
+        that the latents hold, or as many as the pipeline's own plan has when the latents are as large as it says.
+
+        ``RequestError`` for latents of another space."""
+        shape = self.plan.geometry
+        if latents.ndim != 4 or not latents.numel() or latents.shape[0] != shape.latent_shape[0]:
+            raise RequestError(
+                f"these are no latents of {self.plan.variant}: they have the shape {list(latents.shape)}, and it "
+                f"decodes [{shape.latent_shape[0]}, T, h, w]"
+            )
+        if frames is None and tuple(latents.shape) == shape.video_latents:
+            frames = shape.frames
+        once = latents.shape[1] if shape.overlap is None else shape.latent_shape[1] - shape.lead
+        found: list[Tensor] = []
+        for segment in torch.split(latents, once, dim=1):
+            there = segment.to(self._resolved.ctx.device.torch_name)
+            chunks = decoded(self._model, there, self.plan.request)
+            repeated = shape.overlap if found and shape.overlap else 0
+            left = None if frames is None else frames - sum(chunk.shape[1] for chunk in found)
+            found += between(chunks, repeated, left)
+        return torch.cat(found, dim=1)
 
     def generate_to(
         self,
@@ -214,7 +234,7 @@ class Pipeline:
         job = self._job(resolved, on_event)
         kept: list[Tensor] = []
 
-        def decoded() -> Iterator[Tensor]:
+        def chunks() -> Iterator[Tensor]:
             for chunk in job.frames():
                 if dump is not None:
                     kept.append(chunk)
@@ -225,7 +245,7 @@ class Pipeline:
                 return {}
             return {dump: b"".join(serialized({"latents": job.latents, "video": torch.cat(kept, dim=1)}))}
 
-        record = write_video(decoded(), output, job.plan, job.record, extra=tensors, named=named)
+        record = write_video(chunks(), output, job.plan, job.record, extra=tensors, named=named)
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
         return Path(output.path)
 

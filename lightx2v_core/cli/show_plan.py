@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lightx2v_core.cli.terminal import escaped, message
+from lightx2v_core.facts import Geometry
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 
 #: names of a LoRA file without effect that are listed
@@ -42,7 +43,7 @@ def plan_text(plan: Plan) -> str:
         f"  prompt    {_short(request.prompt) or '(empty)'} ({origin['prompt']})",
         f"  negative  {_short(request.negative_prompt) or '(empty)'} ({origin['negative_prompt']})",
         f"  seed      {request.seed} ({origin['seed']})",
-        f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens",
+        f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens{_beside(geometry)}",
         *_stages(plan),
         "memory (forecast)",
         f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
@@ -73,6 +74,17 @@ def _moving(memory: MemoryForecast) -> Iterable[str]:
         yield f"  switching {memory.switching:.2g} s in all between components"
     if memory.scratch:
         yield f"  scratch   {size(memory.scratch)} of disk for computed weights"
+
+
+def _beside(geometry: Geometry) -> str:
+    """What of the latents is no video, and how often there are so many."""
+    parts = ""
+    if geometry.lead:
+        parts += f"; {geometry.lead} latent frame{'s' * (geometry.lead > 1)} of reference images in front"
+    if geometry.segments > 1:
+        parts += f"; in each of {geometry.segments} segments"
+        parts += f", which repeat {geometry.overlap} of the frames before" if geometry.overlap else ""
+    return parts
 
 
 def _stages(plan: Plan) -> Iterable[str]:

@@ -110,6 +110,13 @@ class TestTakesAnySize(Wrong):
     more: ClassVar = {"geometry": geometry}
 
 
+class TestForgetsItsReferences(Wrong):
+    """Its plan speaks of latent frames in front that are no video, and there are none."""
+
+    caught_by = "test_it_makes_the_video_of_its_plan"
+    more: ClassVar = {"geometry": lambda *given: evolve(SPEC.geometry(*given), lead=1)}
+
+
 class Spoilt:
     """A loaded model that decodes otherwise."""
 

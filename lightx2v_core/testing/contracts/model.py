@@ -236,5 +236,10 @@ class ModelContract(Contract):
             assert first.frames.abs().max() <= 1
             assert torch.equal(first.frames, again.frames), f"{task}: the same seed gives another video"
             assert not torch.equal(first.latents, other.latents), f"{task}: another seed gives the same video"
+            assert tuple(first.latents.shape) == first.plan.geometry.video_latents, (
+                f"{task}: 'lead' and the segments of Geometry are not those of Conditions"
+            )
+            decoded = pipeline.decode(first.latents, frames=request.frames)
+            assert torch.equal(decoded, first.frames), f"{task}: its latents decode to other frames"
             ran.append(task)
         assert ran, f"give inputs for one of {', '.join(tasks)}, so that it can run"

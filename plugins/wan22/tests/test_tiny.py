@@ -100,7 +100,7 @@ def test_animate_goes_in_segments(folders):
     assert long.frames.shape == (3, 9, 32, 48)
     # The first segment knows nothing of the second, and the last latent frames of both are there.
     assert torch.equal(long.frames[:, :5], short.frames)
-    assert long.latents.shape == (16, 6, 4, 6)
+    assert long.latents.shape == (16, 4, 4, 6)
 
 
 def test_animate_in_bfloat16_is_close(folders):

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from lightx2v_core.api import RequestError
 
 if TYPE_CHECKING:
@@ -91,14 +93,12 @@ def _rate_problems(rates: Sequence[float], geometry: Geometry, patch: tuple[int,
 
 def _scaled(geometry: Geometry, rate: float, patch: tuple[int, int]) -> Geometry:
     """The sizes at a rate. Pixels follow the latents."""
-    from lightx2v_core.api import Geometry
-
     channels, frames, *sides = geometry.latent_shape
     rows, columns = (int(side * rate) // step * step for side, step in zip(sides, patch, strict=True))
-    return Geometry(
+    return evolve(
+        geometry,
         latent_shape=(channels, frames, rows, columns),
         tokens=frames * (rows // patch[0]) * (columns // patch[1]),
         width=geometry.width // sides[1] * columns,
         height=geometry.height // sides[0] * rows,
-        frames=geometry.frames,
     )

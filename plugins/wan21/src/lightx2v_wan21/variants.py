@@ -298,7 +298,9 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         width // SPATIAL_STRIDE,
     )
     tokens = latent[1] * (latent[2] // patch[0]) * (latent[3] // patch[1])
-    return Geometry(latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames)
+    return Geometry(
+        latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames, lead=references
+    )
 
 
 def size_rules(recognition: Recognition, task: str) -> SizeRules:

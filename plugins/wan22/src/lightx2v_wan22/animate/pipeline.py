@@ -172,14 +172,8 @@ class Animate:
         return flow.unbind()
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Frames of a segment in chunks [3, n, X, Y]: the first alone, then four at a time. Of a video that is shorter
-        than a segment, no more than it has."""
-        left = request.frames
-        for chunk in self._codec.decode(latents):
-            yield chunk[:, :left]
-            left -= chunk.shape[1]
-            if left <= 0:
-                return
+        """Frames of a segment in chunks [3, n, X, Y]: the first alone, then four at a time."""
+        return self._codec.decode(latents)
 
     def _span(self, before: Segment | None) -> Span:
         frames, overlap = self._options.segment_frames, self._options.overlap_frames

@@ -5,6 +5,7 @@ Defaults: the official configuration and script (Wan-Video/Wan2.2, ``wan/configs
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -117,7 +118,7 @@ def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None)
 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latent shape [16, 1 + T, h, w] of one segment, and its tokens.
+    """Latent shape [16, 1 + T, h, w] of one segment, its tokens, and how many segments there are.
 
     Raises:
         RequestError: an input has a size the networks cannot take, or another size or length is asked for than that of
@@ -128,11 +129,13 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
     if "pose_video" in inputs:
         pose = video_info(inputs["pose_video"], "pose_video")
         size, frames = (pose.width, pose.height), pose.frames
-    segment = attrs.evolve(target, frames=recognition.architecture["segment"])
+    length, overlap = recognition.architecture["segment"], recognition.architecture["overlap"]
+    segment = attrs.evolve(target, frames=length)
     shape = wan_geometry(
         recognition, segment, size=size, channels=LATENT_CHANNELS, stride=STRIDE, extra=REFERENCE_FRAMES
     )
-    return attrs.evolve(shape, frames=frames)
+    later = math.ceil(max(frames - length, 0) / (length - overlap))
+    return attrs.evolve(shape, frames=frames, lead=REFERENCE_FRAMES, segments=1 + later, overlap=overlap)
 
 
 def size_rules(recognition: Recognition, _task: str) -> SizeRules:
