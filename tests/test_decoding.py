@@ -151,7 +151,8 @@ def dumped(pipeline: Pipeline, video: Any, request: dict[str, Any], folder: Path
 
 
 @pytest.mark.parametrize(
-    ("segments", "text"), [(1, "9 tokens"), (3, "in each of 3 segments, which repeat 1 of")]
+    ("segments", "text"),
+    [(1, "of reference images in front\n"), (3, "in each of 3 segments, which repeat 1 of")],
 )
 def test_a_plan_tells_of_segments_and_references(segments: int, text: str, folder: Folder) -> None:
     pipeline = load(folder("animate"), **FAST, **animation())
