@@ -300,20 +300,21 @@ def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
     a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
     try:
         answer = spec.recognise(facts)
-        _check_answer(spec, answer)
+        _check_answer(spec, facts, answer)
     except PluginFault as exc:
         return f"its recognition failed: {exc.why or exc}"
     return answer
 
 
-def _check_answer(spec: ModelSpec[Any], answer: Recognition | str) -> None:
+def _check_answer(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition | str) -> None:
     """``PluginFault`` when a model recognises what it does not have itself: tasks, components, or their tensors."""
     if isinstance(answer, str):
         return
     parts = {part.name for part in spec.components}
     said = {
         "tasks": (answer.tasks, set(spec.tasks)),
-        "components": (answer.components, parts & set(answer.expected)),
+        # of a component that is not there nothing can be expected yet
+        "components": (answer.components, parts - (set(facts.headers) - set(answer.expected))),
     }
     for what, (names, known) in said.items():
         if not names or not known.issuperset(names):

@@ -18,6 +18,8 @@ _SUFFIXES = tuple(
     for role, suffix in family.suffixes.items()
 )
 _SHARED = tuple((role, re.compile(f"(?P<base>.+?)(?:{suffix})")) for role, suffix in naming.SHARED.items())
+#: what is in every name that is part of a change
+_TELLING = ("lora", "hada_", "lokr_", ".diff", ".alpha", ".dora_scale")
 _LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"})
 
 
@@ -105,10 +107,17 @@ def is_lora(header: Header) -> bool:
 def parsed(header: Header) -> LoraFile:
     """The changes of a file. Parts of one module belong together; those of different families are changes of their
     own, and what a module has beside them (alpha, magnitude) is part of each."""
+    return header.once("changes", lambda: _parsed(header))
+
+
+def _parsed(header: Header) -> LoraFile:
     parts: dict[tuple[str, str, str], dict[str, TensorInfo]] = {}
     shared: dict[str, dict[tuple[str, str], TensorInfo]] = {}
     unknown = []
     for name, info in header.tensors.items():
+        if not any(word in name for word in _TELLING):
+            unknown.append(name)
+            continue
         for family, role, pattern in _SUFFIXES:
             if match := pattern.fullmatch(name):
                 adapter = match.groupdict().get("adapter") or ""

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 #: tensor name -> shape in checkpoint order: linear weights ``(out, in)``, convolutions ``(out, in, *kernel)``
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: of one kind; those of a transformer have more than 100,000 tensors
+MOST_BLOCKS = 4000
+
 
 def affine(name: str, out: int, *rest: int) -> dict[str, tuple[int, ...]]:
     """Weight and bias of a layer."""
@@ -14,9 +17,13 @@ def affine(name: str, out: int, *rest: int) -> dict[str, tuple[int, ...]]:
 
 
 def count_blocks(shapes: Shapes, prefix: str) -> int:
-    """How many different ``prefix.N.`` there are."""
+    """How many different ``prefix.N.`` there are. ``ValueError`` for more than ``MOST_BLOCKS``: what is expected of a
+    network is worked out for each of its blocks, whatever a file has of them."""
     depth = prefix.count(".") + 1
-    return len({key.split(".")[depth] for key in shapes if key.startswith(f"{prefix}.")})
+    found = len({key.split(".", depth + 1)[depth] for key in shapes if key.startswith(f"{prefix}.")})
+    if found > MOST_BLOCKS:
+        raise ValueError(f"there are {found} different {prefix}.N; no network has more than {MOST_BLOCKS}")
+    return found
 
 
 def is_size(value: object) -> bool:

@@ -17,6 +17,8 @@ STRIDE, PATCH = 8, 2
 HEAD_DIM = 32
 #: bytes of a prompt that are read
 TEXT_LENGTH = 128
+#: more would be a damaged or hostile file: what is expected of each is worked out
+MOST_LAYERS = 1000
 #: width of the embedding of a timestep
 TIME_DIM = 64
 
@@ -45,12 +47,18 @@ def architecture_from(shapes: Shapes) -> PebbleArchitecture:
     """The sizes that the tensors of a denoiser imply. ``ValueError`` when they fit no such network."""
     width, into = shapes["into.weight"]
     layers = len({name.split(".")[1] for name in shapes if name.startswith("layers.")})
-    if width % HEAD_DIM or into % PATCH**2:
+    if layers > MOST_LAYERS:
+        raise ValueError(
+            f"there are {layers} different layers.N, and no such network has more than {MOST_LAYERS}"
+        )
+    if not width or not into or width % HEAD_DIM or into % PATCH**2:
         raise ValueError(
             f"into.weight is {list(shapes['into.weight'])}: its rows must be a multiple of {HEAD_DIM}, "
             f"its columns of {PATCH**2}"
         )
     text = shapes.get("text.weight", (width, 0))
+    if len(text) != 2:
+        raise ValueError(f"text.weight is {list(text)}, which is no matrix")
     return PebbleArchitecture(width=width, layers=layers, channels=into // PATCH**2, text_width=text[1])
 
 
