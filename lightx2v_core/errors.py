@@ -59,6 +59,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string."""
     import difflib
 
+    if len(word) > 200:  # no name is, and comparing takes the square of it
+        return ""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -68,3 +70,8 @@ def shortened(items: Sequence[str], most: int = 8) -> str:
     100,000 names can still be read."""
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def first_lines(lines: Sequence[str], most: int = 15) -> list[str]:
+    """``lines``, or the first ``most`` of them and how many more there are: no message is longer than 20 lines."""
+    return [*lines] if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more"]

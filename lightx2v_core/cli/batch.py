@@ -4,6 +4,7 @@ second run of the same file does only what is not done yet."""
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +15,18 @@ from attrs import asdict, evolve, frozen
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.keywords import lora_configs
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError
+from lightx2v_core.config.structure import is_text
+from lightx2v_core.config.textfile import read_text
+from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
 from lightx2v_core.events import Emit, JobDone, JobStarted
 from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.staging import claimed
+
+#: the largest prompt file, in bytes: 100,000 prompts of 1,300 bytes
+BYTES = 128 << 20
 
 
 @frozen(kw_only=True)
@@ -35,10 +41,7 @@ class Line:
 def read_jobs(path: Path, output: str | None) -> list[Line]:
     """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty
     lines and those that start with ``#`` are passed over. ``ConfigError`` names the line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as exc:
-        raise ConfigError(f"prompt file {str(path)!r} cannot be read: {exc}") from None
+    text = read_text(path, "prompt file", BYTES)
     jobs = []
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip()
@@ -48,9 +51,11 @@ def read_jobs(path: Path, output: str | None) -> list[Line]:
         jobs.append(Line(number=number, output=_output(request, number, output), request=request))
     if not jobs:
         raise ConfigError(f"prompt file {str(path)!r} holds no jobs")
-    twice = {job.output for job in jobs if sum(job.output == other.output for other in jobs) > 1}
+    twice = [output for output, count in Counter(job.output for job in jobs).items() if count > 1]
     if twice:
-        raise ConfigError(f"{path}: more than one job writes {sorted(twice)[0]!r}")
+        raise ConfigError(
+            f"{path}: more than one job writes {shortened([repr(name) for name in sorted(twice)])}"
+        )
     return jobs
 
 
@@ -62,13 +67,14 @@ def run_batch(
     from lightx2v_core.run import Pipeline
 
     base = resolve(loaded, plugins)
+    plans = _Plans(base, loaded)
     failed: list[str] = []
     pipeline: Pipeline | None = None
     with ExitStack() as opened:
         for index, job in enumerate(jobs):
             emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
             try:
-                resolved, output = _resolve(base, job, loaded)
+                resolved, output = plans.of(job)
                 state = "done before"
                 if not _done(resolved, output):
                     state = "planned" if dry_run else "done"
@@ -85,7 +91,7 @@ def run_batch(
                 failed.append(f"line {job.number}: {exc}")
                 emit(JobDone(index=index, line=job.number, state="failed", message=str(exc)))
     if failed:
-        lines = "\n  ".join(failed)
+        lines = "\n  ".join(first_lines([line for message in failed for line in message.split("\n")]))
         raise RunError(f"{len(failed)} of {len(jobs)} jobs failed, the others are done:\n  {lines}")
 
 
@@ -96,15 +102,45 @@ def results(output: PlannedOutput, dump: str | None = None) -> list[Path]:
     return [path, *beside, *([] if dump is None else [Path(dump)])]
 
 
-def _resolve(base: Resolved, job: Line, loaded: LoadedConfig) -> tuple[Resolved, PlannedOutput]:
-    request = dict(job.request)
-    if "loras" in request:
-        base = with_adapters(base, lora_configs(request.pop("loras")))
-    resolved = resolve_job(base, request)
-    check_ready(resolved)
-    config = evolve(loaded.config.output, path=job.output)
-    output = planned_output(config, resolved.plan.variant, resolved.plan.request)
-    return resolved, output
+class _Plans:
+    """The plans of jobs. Of jobs that differ in their prompts alone the first is planned, and the others are as it."""
+
+    def __init__(self, base: Resolved, loaded: LoadedConfig) -> None:
+        self._base, self._loaded = base, loaded
+        self._last: tuple[dict[str, Any], Resolved] | None = None
+
+    def of(self, job: Line) -> tuple[Resolved, PlannedOutput]:
+        """What a job asks for, and where its result goes. ``LightX2VError`` says what is wrong with it."""
+        request = dict(job.request)
+        prompt = request.pop("prompt", None)
+        if self._last is not None and self._last[0] == request and _is_prompt(prompt):
+            resolved = _with_prompt(self._last[1], prompt)
+        else:
+            resolved = self._resolved(job)
+            if _is_prompt(prompt):
+                self._last = (request, resolved)
+        config = evolve(self._loaded.config.output, path=job.output)
+        return resolved, planned_output(config, resolved.plan.variant, resolved.plan.request)
+
+    def _resolved(self, job: Line) -> Resolved:
+        base, request = self._base, dict(job.request)
+        if "loras" in request:
+            base = with_adapters(base, lora_configs(request.pop("loras")))
+        resolved = resolve_job(base, request)
+        check_ready(resolved)
+        return resolved
+
+
+def _is_prompt(value: Any) -> bool:
+    """Whether a configuration takes a value as a prompt."""
+    return isinstance(value, str) and is_text(value)
+
+
+def _with_prompt(resolved: Resolved, prompt: str) -> Resolved:
+    plan, loaded = resolved.plan, resolved.loaded
+    request = evolve(plan.request, prompt=prompt)
+    config = evolve(loaded.config, prompt=prompt)
+    return evolve(resolved, plan=evolve(plan, request=request), loaded=evolve(loaded, config=config))
 
 
 def _done(resolved: Resolved, output: PlannedOutput) -> bool:

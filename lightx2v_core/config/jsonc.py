@@ -2,6 +2,8 @@
 
 Comments and trailing commas become blanks of the same length before the standard parser sees the text, so line
 and column in every message are those of the file. Repeated keys and numbers that are not finite are errors.
+
+Whatever is read is bounded: ``BYTES`` of a file, ``DEPTH`` and ``KEYS`` of a value.
 """
 
 from __future__ import annotations
@@ -15,12 +17,19 @@ from typing import Any
 
 from attrs import frozen
 
+from lightx2v_core.config.textfile import read_text
 from lightx2v_core.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
 
+#: the largest configuration file, in bytes
+BYTES = 16 << 20
+#: how deep objects and lists may lie in each other, and how many keys there may be in all
+DEPTH, KEYS = 32, 500_000
+
 _TOKEN = re.compile(
-    r'(?P<string>"(?:\\.|[^"\\\n])*")|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<open>/\*)|(?P<other>[^"/,\[\]{}\s]+|.)',
+    r'(?P<string>"(?:\\.|[^"\\\n])*(?P<closed>")?)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<open>/\*)'
+    r'|(?P<other>[^"/,\[\]{}\s]+|\s+|.)',
     re.DOTALL,
 )
 #: a token of text without comments
@@ -52,15 +61,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def read_document(path: Path) -> Document:
     """The object in a file, with the places of its keys."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"configuration file {str(path)!r} does not exist") from None
-    except OSError as exc:
-        raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc.strerror or exc}") from None
-    except ValueError as exc:  # no UTF-8, or a name that no file can have
-        raise ConfigError(f"configuration file {str(path)!r} cannot be read: {exc}") from None
-    document = _document(text, str(path))
+    document = _document(read_text(path, "configuration file", BYTES), str(path))
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}: expected an object {{...}} at the top, got {_word(document.value)}")
     return document
@@ -89,6 +90,8 @@ def _document(text: str, where: str) -> Document:
                 f"{where}: {_place(plain, at)}: the key {path[-1]!r} is given more than once in one object, "
                 f"first at {_place(plain, offsets[path])}"
             )
+        if len(offsets) == KEYS:
+            raise ConfigError(f"{where}: {_place(plain, at)}: more than {KEYS} keys")
         offsets[path] = at
     return Document(value=value, text=plain, offsets=offsets)
 
@@ -98,17 +101,26 @@ def _blanked(text: str, where: str) -> str:
     out: list[str] = []
     comma: int | None = None  # where in ``out`` a comma stands that may turn out to be a trailing one
     last = ""  # the last significant token
+    depth = 0
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup == "open":
             place = _place(text, match.start())
             raise ConfigError(f"{where}: {place}: the comment that starts here with /* is never closed")
+        if token[0] == '"' and match.group("closed") is None:
+            place = _place(text, match.start())
+            raise ConfigError(f"{where}: {place}: the string that starts here is never closed")
         if match.lastgroup == "comment":
             out.append(re.sub(r"[^\n]", " ", token))
             continue
         out.append(token)
         if token.isspace():
             continue
+        depth += (token in "[{") - (token in "]}")
+        if depth > DEPTH:
+            raise ConfigError(
+                f"{where}: {_place(text, match.start())}: nested too deeply, over {DEPTH} levels"
+            )
         if token in "]}" and comma is not None:
             out[comma] = " "
         # a comma needs a value before it: "[,]" stays an error

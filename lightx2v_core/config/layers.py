@@ -55,25 +55,28 @@ class Layers:
         return said
 
     def _lay(self, item: Value, layer: int) -> list[str]:
+        before = found_at(self.data, item.path)
         put(self.data, item)
         leaves = leaves_of(item.value, ".".join(item.path))
-        self._forget(item.path, frozenset(leaves), item.origin)
+        self._forget(item, frozenset(leaves), isinstance(before, Mapping))
         self.origins.update(dict.fromkeys(leaves, item.origin))
         self.layers.update(dict.fromkeys(leaves, layer))
         return leaves
 
-    def _forget(self, path: Sequence[str], leaves: frozenset[str], origin: str) -> None:
-        """Take out what stood at and below ``path``, and warn of what nothing takes the place of."""
+    def _forget(self, item: Value, leaves: frozenset[str], held: bool) -> None:
+        """Take out what stood at the path of a value, below it where an object was ``held`` there, and warn of what
+        nothing takes the place of."""
+        path = item.path
         for end in range(len(path)):  # what was said above it was null, or an empty object
             self.origins.pop(".".join(path[: end + 1]), None)
             self.layers.pop(".".join(path[: end + 1]), None)
         at = ".".join(path)
-        below = [key for key in self.origins if key.startswith(f"{at}.")]
+        below = [key for key in self.origins if key.startswith(f"{at}.")] if held else []
         gone = [f"{key} ({self.origins[key]})" for key in below if key not in leaves]
         for key in below:
             del self.origins[key], self.layers[key]
         if gone:
-            self.warnings.append(f"{shortened(gone)}: not used, since {origin} sets {at} anew")
+            self.warnings.append(f"{shortened(gone)}: not used, since {item.origin} sets {at} anew")
 
     def beneath(self) -> frozenset[str]:
         """The options of implementations that lie in a lower layer than what says which one is used."""

@@ -19,7 +19,7 @@ from lightx2v_core.config.legacy import (
     STRING,
     LegacyKey,
 )
-from lightx2v_core.errors import ConfigError, suggestion
+from lightx2v_core.errors import ConfigError, first_lines, shortened, suggestion
 
 #: the source of what ``--set`` gives
 SET = "--set"
@@ -136,7 +136,7 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
             group(reading)
     reading.warnings += [_ignored(items, reason) for reason, items in ignored.items()]
     if reading.errors:
-        lines = [f"  {line}" for line in reading.errors]
+        lines = [f"  {line}" for line in first_lines(reading.errors)]
         raise ConfigError("\n".join(["these configuration keys of the original cannot be taken:", *lines]))
     return reading
 
@@ -174,14 +174,15 @@ def _expand_mm_config(reading: Reading) -> None:
     if config is None:
         return
     known = ("mm_type", "weight_auto_quant")
-    for name in config.value:
-        if name not in known:
-            reading.errors.append(
-                f"{config.place}: mm_config has no key {name!r}{suggestion(name, known)}; it has {', '.join(known)}"
-            )
+    if wrong := [name for name in config.value if name not in known]:
+        near = suggestion(wrong[0], known)
+        reading.errors.append(
+            f"{config.place}: mm_config has no key {shortened([_short(name) for name in wrong])}{near}; "
+            f"it has {', '.join(known)}"
+        )
     kind = config.value.get("mm_type")
     if kind is not None and kind not in MM_TYPES:
-        names = "\n    ".join(MM_TYPES)
+        names = "\n    ".join(first_lines(list(MM_TYPES), 12))
         reading.errors.append(
             f"{config.place}: mm_config.mm_type: {_short(kind)} is none that can be run"
             f"{suggestion(str(kind), MM_TYPES)}; known are\n    {names}"
@@ -215,7 +216,7 @@ def _is_harmless(value: Any, key: LegacyKey) -> bool:
 
 
 def _ignored(items: Sequence[Given], reason: str) -> str:
-    names = ", ".join(leaf for item in items for leaf in _leaves(item.value, item.name))
+    names = shortened([leaf for item in items for leaf in _leaves(item.value, item.name)], 20)
     return f"{names} ({', '.join(dict.fromkeys(item.source for item in items))}): passed over, {reason}"
 
 

@@ -31,7 +31,7 @@ from lightx2v_core.config.legacy_groups import GROUPS
 from lightx2v_core.config.legacy_translation import SET, Given, Said, contradiction, translate
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.errors import ConfigError
+from lightx2v_core.errors import ConfigError, first_lines, shortened
 
 #: what a section that gives only ``options`` uses; the other sections have to say it
 _DEFAULT_USE = {"model": "auto", "attention": "auto", "offloader": "none", "lora_applier": "merge"}
@@ -95,17 +95,20 @@ def load_config(
     _check_agreement(said, layers, name, document)
     flat: set[str] = set()
     passed: list[Said] = []
+    by_layer: dict[int, list[Said]] = {}
+    for what in said:
+        by_layer.setdefault(what.layer, []).append(what)
     for layer in range(len(own) + 1):
         if layer and not _is_legacy(own[layer - 1].path[0]):
             flat.difference_update(layers.lay(own[layer - 1], layer))
-        for what in (what for what in said if what.layer == layer):
+        for what in by_layer.get(layer, ()):
             if what.soft and found_at(layers.data, what.path) is None:
                 passed.append(what)
             else:
                 flat.update(layers.lay(_value(what), layer))
     origins = layers.origins
-    sources = dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())])
-    where = f"configuration (from {', '.join(sources)})" if sources else "configuration"
+    sources = list(dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())]))
+    where = f"configuration (from {shortened(sources)})" if sources else "configuration"
 
     def place(path: tuple[str | int, ...]) -> str:
         return _why_here(path, origins, name, document)
@@ -198,7 +201,7 @@ def _check_agreement(
             )
             problems.append(contradiction(key, item.keys[0]))
     if problems:
-        lines = [f"  {line}" for line in problems]
+        lines = [f"  {line}" for line in first_lines(problems)]
         raise ConfigError("\n".join(["the configuration contradicts itself:", *lines]))
 
 
@@ -231,7 +234,7 @@ def parse_set(text: str) -> Value:
     put in quotes: ``model.options."acme-1.0".tile=256``."""
     match = _SET.fullmatch(text)
     if match is None:
-        raise ConfigError(f"--set {text!r}: expected dotted.key=value, such as sampling.steps=20")
+        raise ConfigError(f"--set {text[:100]!r}: expected dotted.key=value, such as sampling.steps=20")
     key, raw = match.group("key").strip(), match.group("value")
     try:
         value = jsonc.loads(raw, f"--set {key}")

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from attrs import field, frozen
 from attrs import validators as v
 
+#: how many implementations may be tried in order
+MOST_NAMES = 100
+
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
@@ -44,7 +47,7 @@ class Section:
     """A choice of implementation: ``use`` holds ``auto``, one name, or several that are tried in order."""
 
     use: tuple[str, ...] = field(
-        validator=v.min_len(1),
+        validator=[v.min_len(1), v.max_len(MOST_NAMES)],
         metadata=_help("a name, or names tried in order; name? is passed over where nothing is called so"),
     )
     options: Mapping[str, Mapping[str, Any]] = field(

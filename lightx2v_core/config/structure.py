@@ -12,9 +12,12 @@ import attrs
 from cattrs import Converter, transform_error
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
-from lightx2v_core.errors import ConfigError, suggestion
+from lightx2v_core.errors import ConfigError, first_lines, suggestion
 
 T = TypeVar("T")
+
+#: mistakes that a message tells; of the others it tells how many there are
+_SHOWN = 15
 
 
 #: a key, from the path of a mistake to where it was written; empty when that is not known
@@ -37,15 +40,20 @@ def structure(
     """``data`` as ``cls``. ``ConfigError`` lists every mistake with its path and its ``place``; ``path`` is the path of
     ``data``. ``more_keys`` are suggested beside those of ``cls`` for one that is unknown."""
 
+    explained = 0
+
     def explain(exc: BaseException, _kind: Any) -> str:
+        nonlocal explained
+        explained += 1
+        if explained > _SHOWN:  # no one reads on, and looking for names that are near takes time
+            return ""
         return _explain(exc, more_keys if getattr(exc, "cl", None) is cls else ())
 
     try:
         return _converter().structure(data, cls)
     except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
-        problems = [
-            _placed(line, place) for line in transform_error(exc, path=path, format_exception=explain)
-        ]
+        lines = first_lines(transform_error(exc, path=path, format_exception=explain), _SHOWN)
+        problems = [_placed(line, place) for line in lines]
         raise ConfigError(
             "\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])
         ) from None
@@ -89,12 +97,12 @@ def _exact(value: Any, kind: type[Any]) -> Any:
         raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {_short(value)}")
     if kind is float and not abs(value) <= sys.float_info.max:
         raise ValueError(f"expected a finite number, got {_short(value)}")
-    if kind is str and not _is_text(value):
+    if kind is str and not is_text(value):
         raise ValueError(f"{_short(value)} is not valid text: it has a NUL or half a character in it")
     return kind(value)
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Whether a run record, a file name and a tokenizer could take it."""
     try:
         value.encode()
@@ -104,7 +112,7 @@ def _is_text(value: str) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = repr(value[:200] if isinstance(value, str | list) else value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
@@ -158,7 +166,9 @@ def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
     """One mistake in words; cattrs adds where it is."""
     if isinstance(exc, ForbiddenExtraKeysError):
         known = [*(item.name for item in attrs.fields(exc.cl)), *more_keys]
-        return "; ".join(f"unknown key {key!r}{suggestion(key, known)}" for key in sorted(exc.extra_fields))
+        extra = sorted(exc.extra_fields)
+        shown = "; ".join(f"unknown key {_short(key)}{suggestion(key, known)}" for key in extra[:_SHOWN])
+        return shown if len(extra) <= _SHOWN else f"{shown}; and {len(extra) - _SHOWN} more unknown keys"
     if isinstance(exc, KeyError):
         return f"the key {exc.args[0]!r} is required"
     return str(exc)
