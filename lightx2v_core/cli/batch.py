@@ -81,7 +81,8 @@ def run_batch(
                     if not dry_run:
                         if pipeline is None:
                             base = proven(base)
-                            resolved, output = _resolve(base, job, loaded)
+                            plans = _Plans(base, loaded)
+                            resolved, output = plans.of(job)
                             pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
                         pipeline.use_adapters(resolved)
                         with claimed(*results(output)):

@@ -3,7 +3,7 @@
 Comments and trailing commas become blanks of the same length before the standard parser sees the text, so line
 and column in every message are those of the file. Repeated keys and numbers that are not finite are errors.
 
-Whatever is read is bounded: ``BYTES`` of a file, ``DEPTH`` and ``KEYS`` of a value.
+Whatever is read is bounded: ``BYTES`` of a file, ``DEPTH`` and ``ENTRIES`` of a value.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Path_ = tuple[str | int, ...]
 
 #: the largest configuration file, in bytes
 BYTES = 16 << 20
-#: how deep objects and lists may lie in each other, and how many keys there may be in all
-DEPTH, KEYS = 32, 500_000
+#: how deep objects and lists may lie in each other, and how many keys and entries of lists there may be in all
+DEPTH, ENTRIES = 32, 500_000
 
 _TOKEN = re.compile(
-    r'(?P<string>"(?:\\.|[^"\\\n])*(?P<closed>")?)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<open>/\*)'
+    r'(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*(?P<closed>")?)|(?P<comment>//[^\n]*|/\*.*?\*/)|(?P<open>/\*)'
     r'|(?P<other>[^"/,\[\]{}\s]+|\s+|.)',
     re.DOTALL,
 )
 #: a token of text without comments
-_PLAIN = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_PLAIN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 @frozen(kw_only=True)
@@ -90,8 +90,6 @@ def _document(text: str, where: str) -> Document:
                 f"{where}: {_place(plain, at)}: the key {path[-1]!r} is given more than once in one object, "
                 f"first at {_place(plain, offsets[path])}"
             )
-        if len(offsets) == KEYS:
-            raise ConfigError(f"{where}: {_place(plain, at)}: more than {KEYS} keys")
         offsets[path] = at
     return Document(value=value, text=plain, offsets=offsets)
 
@@ -101,7 +99,7 @@ def _blanked(text: str, where: str) -> str:
     out: list[str] = []
     comma: int | None = None  # where in ``out`` a comma stands that may turn out to be a trailing one
     last = ""  # the last significant token
-    depth = 0
+    depth = commas = 0
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup == "open":
@@ -116,6 +114,11 @@ def _blanked(text: str, where: str) -> str:
         out.append(token)
         if token.isspace():
             continue
+        commas += token == ","
+        if commas >= ENTRIES:
+            raise ConfigError(
+                f"{where}: {_place(text, match.start())}: more than {ENTRIES} keys and entries of lists"
+            )
         depth += (token in "[{") - (token in "]}")
         if depth > DEPTH:
             raise ConfigError(

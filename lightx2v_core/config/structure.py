@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 #: mistakes that a message tells; of the others it tells how many there are
 _SHOWN = 15
+#: characters of what is said of one mistake
+_LONGEST = 2000
 
 
 #: a key, from the path of a mistake to where it was written; empty when that is not known
@@ -47,13 +49,13 @@ def structure(
         explained += 1
         if explained > _SHOWN:  # no one reads on, and looking for names that are near takes time
             return ""
-        return _explain(exc, more_keys if getattr(exc, "cl", None) is cls else ())
+        return _explain(exc, more_keys if getattr(exc, "cl", None) is cls else ())[:_LONGEST]
 
     try:
         return _converter().structure(data, cls)
     except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
-        lines = first_lines(transform_error(exc, path=path, format_exception=explain), _SHOWN)
-        problems = [_placed(line, place) for line in lines]
+        found = transform_error(exc, path=path, format_exception=explain)
+        problems = first_lines([_placed(line, place) for line in found[:_SHOWN]] + found[_SHOWN:], _SHOWN)
         raise ConfigError(
             "\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])
         ) from None

@@ -28,7 +28,7 @@ def read_text(path: Path, what: str, most: int) -> str:
             )
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
-        raise ConfigError(f"{what} {str(path)!r} cannot be read: it does not exist") from None
+        raise ConfigError(f"{what} {str(path)!r} does not exist") from None
     except OSError as exc:
         raise ConfigError(f"{what} {str(path)!r} cannot be read: {exc.strerror or exc}") from None
     except ValueError as exc:  # no UTF-8, or a name that no file can have

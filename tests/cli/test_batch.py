@@ -109,5 +109,5 @@ def test_a_wrong_file_is_refused_with_its_line(text: str, message: str, tmp_path
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist"):
         read_jobs(tmp_path / "none.txt", None)
