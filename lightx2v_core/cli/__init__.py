@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         gc.freeze()
         end_in_time(status)
-    sys.exit(status)
+    raise SystemExit(status)  # sys.exit may be what a plugin made of it
 
 
 def _status(args: list[str], interruption: Interruption) -> int:

@@ -81,7 +81,7 @@ def _header(path):
 
 @hookimpl
 def lightx2v_weight_loaders():
-    return [WeightLoaderSpec(name="heavy", summary="a loader", suffixes=(".x",), read_header=_header, build=None)]
+    return [WeightLoaderSpec(name="heavy", summary="a loader", suffixes=(".x",), read_header=_header, build=print)]
 """
 
 

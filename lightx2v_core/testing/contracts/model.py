@@ -196,6 +196,7 @@ class ModelContract(Contract):
             with pytest.raises(RequestError) as refused:
                 self.resolved(place, provided, None)
             assert len(str(refused.value)) > 20, "say what is wrong with the folder"
+            assert "recognition failed" not in str(refused.value), f"refuse it in words: {refused.value}"
 
     def test_impossible_sizes_are_refused_in_words(
         self, folder: Path, provided: Provided, tasks: tuple[str, ...]

@@ -1,0 +1,379 @@
+"""Commands beside plugins that raise, answer and keep anything: each costs one line, and all others are there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightx2v_core.testing.dists import environment, write_dist
+
+from .hostile import ANSWERED, HEAD, RAISED, function
+
+HOOK = "from lightx2v_core.api import hookimpl\n" + HEAD + "\n\n@hookimpl"
+#: plugin -> its module, the name of what it raises or "" when it is only wrong
+BROKEN: dict[str, tuple[str, str]] = {
+    **{
+        f"import-{number}": (HEAD + function("odd", body) + "\nodd()\n", told)
+        for number, (told, body) in enumerate(RAISED.values())
+    },
+    **{
+        f"hook-{number}": (HOOK + function("lightx2v_schedulers", body, ""), told)
+        for number, (told, body) in enumerate(RAISED.values())
+    },
+    **{
+        f"answer-{number}": (HOOK + function("lightx2v_schedulers", body, ""), "")
+        for number, body in enumerate(ANSWERED.values())
+    },
+}
+SPECS = """
+from lightx2v_core.api import AttentionSpec, CommandSpec, NoOptions, OffloaderSpec, SchedulerSpec, hookimpl
+"""
+GOOD = (
+    SPECS
+    + """
+
+@hookimpl
+def lightx2v_attention_backends():
+    return [AttentionSpec(name="fine", summary="x", build=print)]
+"""
+)
+#: prints, closes streams and takes signals over while it is imported and asked
+NOISY = (
+    SPECS
+    + """
+import signal, sys
+print("an import says")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@hookimpl
+def lightx2v_attention_backends():
+    print("a hook says")
+    sys.stdout.close()
+    sys.stderr = None
+    sys.stdout = open("/dev/null", "w")
+    return [AttentionSpec(name="noisy", summary="x", build=print, unusable=noise)]
+
+
+def noise(ctx):
+    print("a check says")
+    return ()
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with all of them, one that is noisy, and a good neighbour before and behind."""
+    root = tmp_path_factory.mktemp("dists")
+    sources = {
+        "a-fine": GOOD,
+        "zz-fine": GOOD,
+        "noisy": NOISY,
+        **{name: source for name, (source, _) in BROKEN.items()},
+    }
+    for name, source in sources.items():
+        module = name.replace("-", "_") + "_plugin"
+        write_dist(root / name, f"{name}-dist", modules={f"{module}.py": source}, plugins={name: module})
+    return environment(*(root / name for name in sources))
+
+
+def core(*arguments: str | Path, env: dict[str, str], status: int = 0) -> subprocess.CompletedProcess[str]:
+    """``lightx2v-core`` in a process of its own, which ends with this status and without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lightx2v_core", *map(str, arguments)],
+        env=env, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_each_costs_one_line_and_the_others_are_there(env: dict[str, str]) -> None:
+    done = core("plugins", "--json", env=env)
+    found = {plugin["name"]: plugin for plugin in json.loads(done.stdout)}
+    assert all(found[name]["state"] == "loaded" for name in ("core", "a-fine", "zz-fine", "noisy"))
+    for name, (_, told) in BROKEN.items():
+        plugin = found[name]
+        assert (name, plugin["state"], plugin["provides"]) == (name, "broken", [])
+        assert told in plugin["reason"]
+        assert len(plugin["reason"]) < 1200
+        assert "\n" not in plugin["reason"]
+    assert done.stderr == "an import says\na hook says\n"
+
+    lines = core("plugins", env=env).stdout.splitlines()
+    for name in BROKEN:
+        assert len([line for line in lines if line.startswith(f"{name} is broken: ")]) == 1
+
+
+def test_other_commands_beside_them(env: dict[str, str]) -> None:
+    core("--help", env=env)
+    report = json.loads(core("doctor", "--json", env=env, status=1).stdout)
+    assert report["implementations"]["attention"]["a-fine/fine"] == []
+    assert len(report["problems"]) >= len(BROKEN)
+    assert all("\n" not in problem and len(problem) < 1300 for problem in report["problems"])
+    shown = core("plugins", "show", "hook-2", env=env).stdout  # its traceback is what it is for
+    assert "hook-2: hook-2-dist 1.0" in shown
+    some = ",".join(["noisy", *BROKEN])
+    done = core("plugins", "--disable-plugin", some, "--strict-plugins", env=env)
+    assert "zz-fine" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Wan2.1 checkpoint."""
+    from lightx2v_wan21.tiny import write_tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny(folder)
+    return folder
+
+
+#: a plugin whose functions do in their bodies what the environment says, each where it is named there
+ACTING = (
+    HEAD
+    + """
+import os
+from attrs import evolve
+from lightx2v_core.api import AttentionSpec, CommandSpec, ModelSpec, OffloaderSpec, SchedulerSpec, hookimpl
+from lightx2v_wan21 import plugin as wan
+BODIES = BODIES_OF_TEST
+
+
+def acting(place, plain):
+    def act(*arguments, **named):
+        if os.environ.get("EVIL_PLACE") != place:
+            return plain(*arguments, **named)
+        names = dict(globals())
+        exec("def odd():\\n    " + BODIES[os.environ["EVIL_DOES"]].replace("\\n", "\\n    "), names)
+        return names["odd"]()
+    return act
+
+
+@hookimpl
+def lightx2v_models():
+    plain = wan.lightx2v_models()[0]
+    named = ("recognise", "defaults", "geometry", "memory", "stages", "sizes", "build", "repositories", "unusable")
+    return [evolve(plain, name="evil", aliases={}, **{name: acting(name, getattr(plain, name)) for name in named})]
+
+
+@hookimpl
+def lightx2v_attention_backends():
+    def build(options, ctx):
+        raise AssertionError
+    check = acting("odd", lambda ctx: ["no"])
+    return [AttentionSpec(name="odd", summary="x", priority=10**6, unusable=check, build=build)]
+
+
+@hookimpl
+def lightx2v_offloaders():
+    def forecast(options, ctx, loads):
+        raise AssertionError
+    return [OffloaderSpec(name="odd", summary="x", priority=10**6, forecast=acting("forecast", forecast), build=print)]
+
+
+@hookimpl
+def lightx2v_schedulers():
+    def build(options, ctx):
+        raise AssertionError
+    return [SchedulerSpec(name="odd", summary="x", build=acting("scheduler", build))]
+
+
+@hookimpl
+def lightx2v_commands():
+    return [CommandSpec(name="odd", summary="x", load=acting("load", print))]
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def acting(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    bodies = {**{what: body for what, (_, body) in RAISED.items()}, **ANSWERED}
+    folder = write_dist(
+        tmp_path_factory.mktemp("acting"),
+        "evil-dist",
+        modules={"evil_plugin.py": ACTING.replace("BODIES_OF_TEST", repr(bodies))},
+        plugins={"evil": "evil_plugin"},
+    )
+    return environment(folder, LIGHTX2V_PLUGINS="evil,wan21")
+
+
+REQUEST = ("--size", "32x32", "--frames", "5", "--steps", "2", "--device", "cpu", "--prompt", "a fox")
+
+
+@pytest.mark.parametrize(
+    ("place", "does"),
+    [
+        ("recognise", "a base exception"), ("recognise", "an object"), ("defaults", "no words"),
+        ("geometry", "an exit with success"), ("geometry", "nothing"), ("memory", "a dict"), ("stages", "no end"),
+        ("sizes", "an interruption of its own"), ("unusable", "no end of texts"),
+    ],
+)  # fmt: skip
+def test_a_model_that_fails_in_a_plan(
+    acting: dict[str, str], checkpoint: Path, place: str, does: str
+) -> None:
+    env = {**acting, "EVIL_PLACE": place, "EVIL_DOES": does}
+    command = "run" if place == "geometry" else "plan"
+    done = core(command, "--model", "evil", "--model-path", checkpoint, *REQUEST, env=env, status=2)
+    assert len(done.stderr.splitlines()) <= 3
+    assert done.stderr.startswith("error: ")
+    assert f"{place} of model evil" in done.stderr or place in ("recognise", "unusable")
+    if place in ("recognise", "unusable"):  # among several models it is passed over, with its reason
+        done = core("plan", "--json", "--model-path", checkpoint, *REQUEST, env=env)
+        assert "evil/evil" in json.loads(done.stdout)["plan"]["rejected_models"]
+        core("inspect", checkpoint, env=env)
+
+
+def test_what_auto_passes_over(acting: dict[str, str], checkpoint: Path) -> None:
+    given = ("--model", "wan21/wan2.1", "--model-path", checkpoint, *REQUEST)
+    for place, does in (("odd", "a base exception"), ("odd", "a list"), ("odd", "no end")):
+        done = core(
+            "plan", *given, "--attention", "auto", env={**acting, "EVIL_PLACE": place, "EVIL_DOES": does}
+        )
+        assert "its check failed" in done.stdout
+    for does in ("no words", "nothing", "the end of a generator"):
+        env = {**acting, "EVIL_PLACE": "forecast", "EVIL_DOES": does}
+        assert (
+            "forecast of offloader odd failed" in core("plan", *given, "--offloader", "auto", env=env).stdout
+        )
+        done = core("plan", *given, "--offloader", "odd", env=env, status=2)
+        assert done.stderr.startswith("error: plugin evil: forecast of offloader odd failed: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "does"),
+    [
+        ("build", "an exit with success"),
+        ("build", "nothing"),
+        ("scheduler", "an interruption of its own"),
+        ("scheduler", "words without end"),
+    ],
+)
+def test_what_fails_in_a_run(
+    acting: dict[str, str], checkpoint: Path, place: str, does: str, tmp_path: Path
+) -> None:
+    scheduler = "odd" if place == "scheduler" else "unipc"
+    given = ("--model", "evil", "--model-path", checkpoint, *REQUEST, "--scheduler", scheduler)
+    env = {**acting, "EVIL_PLACE": place, "EVIL_DOES": does}
+    done = core("run", *given, "--output", tmp_path / "x.mp4", env=env, status=1)
+    assert done.stderr.splitlines()[-1].startswith("error: plugin evil: build of ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "does", ["an exit with a text", "an interruption of its own", "a text with methods", "no name"]
+)
+def test_a_command_that_cannot_be_loaded(acting: dict[str, str], does: str) -> None:
+    done = core("odd", env={**acting, "EVIL_PLACE": "load", "EVIL_DOES": does}, status=2)
+    assert done.stderr.startswith("error: command 'odd' cannot be loaded: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("does", ["a base exception", "no end", "a list"])
+def test_downloads_of_the_other_models_are_listed(acting: dict[str, str], does: str) -> None:
+    env = {**acting, "EVIL_PLACE": "repositories", "EVIL_DOES": does}
+    done = core("download", "--list", env=env)
+    assert "wan2.1-t2v-1.3b" in done.stdout
+    assert done.stderr.count("plugin evil: repositories of model evil failed") == done.stderr.count("\n") == 1
+
+
+HELD = {
+    "thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(1e6,), name='forever').start()\n",
+        "forever",
+    ),
+    "pool": (
+        "import time\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1, 'pool-of-mine')\n"
+        "pool.submit(time.sleep, 1e6)\n",
+        "pool-of-mine_0",
+    ),
+    "atexit": ("import atexit, time\natexit.register(time.sleep, 1e6)\n", "time.sleep"),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_a_process_that_is_kept_alive_ends(held: str, tmp_path: Path) -> None:
+    source, name = HELD[held]
+    write_dist(
+        tmp_path / "held",
+        "held-dist",
+        modules={"held_plugin.py": source + GOOD},
+        plugins={"held": "held_plugin"},
+    )
+    env = environment(tmp_path / "held", LIGHTX2V_PLUGINS="held")
+    done = core("plugins", "--json", env=env)
+    assert {plugin["name"]: plugin["state"] for plugin in json.loads(done.stdout)}["held"] == "loaded"
+    assert done.stderr.startswith("warning: ")
+    assert done.stderr.count("\n") == 1
+    assert name in done.stderr or held == "atexit"
+    core("plugins", "show", "nothing", env=env, status=2)  # the status is that of the command
+
+    found = json.loads(core("plugins", "check", "held", "--json", env=env, status=1).stdout)
+    (problem,) = found["problems"]
+    assert problem.startswith("held: importing held_plugin ")
+    assert name in problem
+
+
+def test_a_process_that_is_not_kept_alive_ends_at_once(env: dict[str, str]) -> None:
+    for _ in range(5):
+        start = time.monotonic()
+        core("--version", env=env)
+        if time.monotonic() - start < 4:
+            return
+    pytest.fail("it waits for something at its end")
+
+
+def test_what_importing_changes_and_prints_is_named(tmp_path: Path) -> None:
+    source = (
+        "import builtins, os, signal, sys, warnings\nprint('hello\\nthere')\nos.environ['MINE'] = '1'\n"
+        "warnings.simplefilter('error')\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.exit = print\n"
+        "builtins.sorted = list\nsys.stdout.close()\n"
+    )
+    write_dist(
+        tmp_path / "odd", "odd-dist", modules={"odd_plugin.py": source + GOOD}, plugins={"odd": "odd_plugin"}
+    )
+    env = environment(tmp_path / "odd", LIGHTX2V_PLUGINS="odd")
+    found = json.loads(core("plugins", "check", "odd", "--json", env=env).stdout)
+    (changes,) = [text for text in found["warnings"] if "all plugins share" in text]
+    for what in (
+        "os.environ['MINE']",
+        "warnings.filters",
+        "the handler of SIGTERM",
+        "builtins.sorted",
+        "sys.exit",
+    ):
+        assert what in changes
+    if os.name == "posix":
+        json.loads(core("plugins", "--json", env=env).stdout)
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    ("import os\nos._exit(0)", "ends the process with status 0"),
+    ("import os\nos.abort()", "ends the process by signal 6"),
+    ("import time\nwhile True:\n    time.sleep(1)", "does not end"),
+])  # fmt: skip
+def test_imports_that_do_not_end_or_end_the_process_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
+) -> None:
+    from lightx2v_core.audit.start import stuck
+    from lightx2v_core.plugins import discover
+
+    for name, source in (("held", code), ("good", GOOD)):
+        folder = write_dist(
+            tmp_path / name,
+            f"{name}-dist",
+            modules={f"{name}_plugin.py": source},
+            plugins={name: f"{name}_plugin"},
+        )
+        monkeypatch.syspath_prepend(str(folder))
+    entries = [entry for entry in discover() if entry.name in ("held", "good")]
+    assert len(entries) == 2
+    found = stuck(entries, seconds=30)
+    assert found == {"held": f"importing held_plugin {words}"}
