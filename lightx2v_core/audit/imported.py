@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any
 
 from lightx2v_core import api, plugins
-from lightx2v_core.ending import GRACE, held_by
+from lightx2v_core.ending import GRACE, end_in_time, held_by
 from lightx2v_core.hookspecs import marks_of
 from lightx2v_core.isolation import one_line
 
@@ -99,16 +99,18 @@ def _end(say: Callable[[Any], None], at_exit: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print what importing the module did; with no arguments, nothing."""
-    if not arguments:
-        plugins.load_plugins()
-        return
+    """Print what importing the module did; with no arguments, only that all were imported."""
     assert api.hookimpl is not None  # what any plugin imports is no cost of this one
     stream = os.dup(1)  # stays open, whatever becomes of sys.stdout
 
     def say(data: Any) -> None:
         os.write(stream, b"\n" + json.dumps(data).encode() + b"\n")
 
+    if not arguments:
+        plugins.load_plugins()
+        say({})
+        end_in_time(0)
+        return
     at_exit: list[str] = []
     atexit.register = _recorded(at_exit)
     say(imported(arguments[0], arguments[1:]))

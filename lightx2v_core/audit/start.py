@@ -49,7 +49,8 @@ def start_findings(plugin: Plugin) -> Iterator[Finding]:
 def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> dict[str, str]:
     """Plugins whose import does not end, or ends the process -> which. All are tried at once first, so that where all
     is well one process is started."""
-    if _run(seconds=seconds).returncode == 0:
+    everything = _run(seconds=seconds)
+    if everything.returncode == 0 and "{" in everything.stdout:
         return {}
     found = {}
     for entry in entries:

@@ -343,7 +343,6 @@ def test_what_importing_changes_and_prints_is_named(tmp_path: Path) -> None:
     found = json.loads(core("plugins", "check", "odd", "--json", env=env).stdout)
     (changes,) = [text for text in found["warnings"] if "all plugins share" in text]
     for what in (
-        "os.environ['MINE']",
         "warnings.filters",
         "the handler of SIGTERM",
         "builtins.sorted",
@@ -359,6 +358,7 @@ def test_what_importing_changes_and_prints_is_named(tmp_path: Path) -> None:
     ("import os\nos.abort()", "ends the process by signal 6"),
     ("import time\nwhile True:\n    time.sleep(1)", "does not end"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_imports_that_do_not_end_or_end_the_process_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
 ) -> None:
