@@ -1,4 +1,4 @@
-"""Tests can interrupt what they start however they were started themselves; a command ignores what it was told to."""
+"""Interrupts: tests reach what they start however they were started themselves, and the exit status is that of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightx2v_core.testing import environment
+from lightx2v_core.testing import environment, write_dist
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SUITES = ["tests", "plugins/gradio/tests", "plugins/offload/tests"]
@@ -52,3 +52,18 @@ def test_it_is_needed(tmp_path: Path) -> None:
     code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
     inner = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {code!r}]).returncode)"
     assert subprocess.run(ignoring("INT", [sys.executable, "-c", inner])).returncode == 1
+
+
+@pytest.mark.parametrize("call", ["exec", "eval"])
+@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
+def test_an_interrupt_in_source_given_as_text_has_the_exit_status_of_interrupts(
+    call: str, number: str, tmp_path: Path
+) -> None:
+    """Such as the methods of data classes, while a module is imported: ``python -m`` would end by SIGINT."""
+    source = f"import signal\n{call}('[signal.raise_signal(signal.SIG{number}), sum(range(1000))]')\n"
+    write_dist(tmp_path, "lightx2v-zeta", modules={"zeta_plugin.py": source}, plugins={"zeta": "zeta_plugin"})
+    line = [sys.executable, "-m", "lightx2v_core", "plugins"]
+    done = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted; nothing was left behind"), (
+        done.stderr
+    )

@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal interrupts the command.
+
+    No plain ``KeyboardInterrupt``: once one of those has left source that ``exec`` or ``eval`` was given as text, as
+    data classes and named tuples are made of, ``python -m`` ends by SIGINT and not with the status it was told.
+    """
+
+
 class Interruption:
     """The handler of those signals, from the first line of ``main`` to the end of the process.
 
-    While a command works, a signal is a ``KeyboardInterrupt``. Once its result has its name (``finish``), signals
-    change nothing any more. When the exit status is known (``end``), one ends the process at once, with that status.
+    While a command works, a signal is ``Interrupted``. Once its result has its name (``finish``), signals change
+    nothing any more. When the exit status is known (``end``), one ends the process at once, with that status.
     """
 
     def __init__(self) -> None:
@@ -48,7 +56,7 @@ class Interruption:
             os._exit(self._status)
         if not self._finished:
             self._arrived = True
-            raise KeyboardInterrupt
+            raise Interrupted
 
     def finish(self) -> None:
         """The result has its name: from here on the command ends with 0, whatever arrives."""
@@ -60,7 +68,7 @@ class Interruption:
 
         def listen(event: Event) -> None:
             if self.pending:
-                raise KeyboardInterrupt
+                raise Interrupted
             emit(event)
 
         return listen

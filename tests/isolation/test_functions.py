@@ -170,6 +170,7 @@ def test_errors_for_users_pass_with_a_message_that_is_one() -> None:
         assert (str(caught.value), caught.value.exit_status, type(caught.value)) == (text, 2, RequestError)
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
     "code",

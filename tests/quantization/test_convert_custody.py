@@ -262,6 +262,7 @@ def start(
     )  # fmt: skip
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("lockless", [0, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
 @pytest.mark.parametrize("name", ["out.safetensors", "out"])
 def test_of_two_at_once_the_second_ends_and_names_the_first(
@@ -285,6 +286,7 @@ def test_of_two_at_once_the_second_ends_and_names_the_first(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "source.safetensors"])
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("lockless", [0, errno.ENOSYS])
 def test_a_kill_frees_the_folder(source: Path, tmp_path: Path, lockless: int) -> None:
     first = start(source, tmp_path / "out", lockless, stop=True, dtype=None)
