@@ -105,7 +105,8 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         fps=said(real(values["fps"], "frames a second"), default.fps),
         steps=said(whole(values["steps"], "the number of steps"), default.steps),
         guide_scale=said(_scales(values, offer), _both(default.guide_scale, offer)) or (),
-        shift=real(values["shift"], "the flow shift"),
+        # Gradio makes a 0 of a number that starts empty, until the page has come to itself
+        shift=real(values["shift"], "the flow shift") or None,
         scheduler="" if plain else scheduler,
         seed=None if values["random_seed"] else whole(values["seed"], "the seed"),
         precision={
@@ -116,8 +117,8 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         tiny_vae=bool(values["tiny_vae"]) and offer.tiny_vae is not None,
         attention=values["attention"] or "",
         offloader=values["offloader"] or "",
-        vram_limit=real(values["vram_limit"], "the limit of the device's memory"),
-        ram_limit=real(values["ram_limit"], "the limit of the machine's memory"),
+        vram_limit=real(values["vram_limit"], "the limit of the device's memory") or None,
+        ram_limit=real(values["ram_limit"], "the limit of the machine's memory") or None,
         loras={
             file.path: _strength(values[f"lora_strength_{slot}"], file.name)
             for slot, file in enumerate(offer.loras)

@@ -54,6 +54,8 @@ class Layout:
     refused: gr.HTML
     generate: gr.Button
     again: gr.Button
+    #: the job that a tab finds when it opens
+    entered: gr.Textbox
     #: the id of the job that is shown, and what of it was shown last
     job: gr.Textbox
     seen: gr.State
@@ -95,6 +97,7 @@ def build(first: Offer) -> Layout:
     ) as blocks:
         parts["place"] = gr.State(first.place)
         parts["job"] = gr.Textbox(visible="hidden", elem_id="job", label="job")
+        parts["entered"] = gr.Textbox(visible="hidden", elem_id="entered", label="entered")
         parts["seen"] = gr.State("")
         parts["timer"] = gr.Timer(0.6, active=True)
         gr.HTML("<h1>lightx2v-core</h1><p>Videos from words, images and videos.</p>", elem_classes="lx-title")
@@ -136,9 +139,10 @@ def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[
     with gr.Row(elem_classes="lx-numbers", equal_height=True):
         form["seed"] = _number(shown["seed"], "Seed", "seed", info="the same seed makes the same video")
         form["random_seed"] = gr.Checkbox(True, label="A random seed each time", elem_id="random_seed")
+    # what is found out while somebody presses the button must not move it from under the finger: that is no click
+    parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     parts["problem"] = gr.HTML("", elem_id="problem")
     parts["refused"] = gr.HTML("", elem_id="refused")
-    parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     parts["forecast"] = gr.HTML(panels.forecast(first.plan), elem_id="forecast")
     _advanced(form, shown, parts, first)
     return form

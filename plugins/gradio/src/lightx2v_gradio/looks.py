@@ -68,6 +68,8 @@ SHOW_IN_ADDRESS = """(id) => {
     if (id) { address.searchParams.set('job', id); } else { address.searchParams.delete('job'); }
     window.history.replaceState(null, '', address);
 }"""
+#: what was asked for since a tab opened, else what it found then
+THE_LATER = "(entered, job) => job || entered"
 #: where the form fills the window, as on a telephone, what was asked for would be below it
 TO_THE_VIDEO = """(problem, refused) => {
     const status = document.querySelector('#status');

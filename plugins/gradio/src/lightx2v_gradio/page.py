@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,44 +17,14 @@ from lightx2v_gradio.door import session_of
 from lightx2v_gradio.form import FREE, INPUTS, Field, fields, left_out, read
 from lightx2v_gradio.jobs import Queue, View, newest
 from lightx2v_gradio.layout import Layout, build
-from lightx2v_gradio.looks import SHOW_IN_ADDRESS, TO_THE_VIDEO
-from lightx2v_gradio.offer import Offer, Place, offer
+from lightx2v_gradio.looks import SHOW_IN_ADDRESS, THE_LATER, TO_THE_VIDEO
+from lightx2v_gradio.offer import Offer, Place
+from lightx2v_gradio.offers import Offers
 from lightx2v_gradio.results import UPLOADS
 from lightx2v_gradio.runner import Order
 from lightx2v_gradio.settings import Settings, from_record, planned, random_seed
 
-#: folders and tasks that are remembered
-_FOLDERS = 64
 Updates = dict[Any, Any]
-
-
-class Offers:
-    """What was found out about folders, so that every listener need not look again."""
-
-    def __init__(self, first: Offer, plugins: PluginSet) -> None:
-        self._plugins = plugins
-        self._known: dict[tuple[str, str | None], Offer] = {}
-        self._lock = threading.Lock()
-        self._keep(first.place, first)
-
-    def look(self, place: Place) -> Offer:
-        """What a place offers now."""
-        found = offer(place, self._plugins)
-        self._keep(place, found)
-        return found
-
-    def known(self, place: Place) -> Offer:
-        """What a place offered when somebody looked last."""
-        with self._lock:
-            found = self._known.get((place.folder, place.task))
-        return found or self.look(place)
-
-    def _keep(self, place: Place, found: Offer) -> None:
-        with self._lock:
-            for key in ((place.folder, place.task), (found.place.folder, found.place.task)):
-                self._known[key] = found
-            while len(self._known) > _FOLDERS:
-                del self._known[next(iter(self._known))]
 
 
 class Page:
@@ -73,7 +42,10 @@ class Page:
         quick: dict[str, Any] = {**slow, "show_progress": "hidden"}
         everything = [*form.values()]
         with at.blocks:
-            at.blocks.load(self._enter, None, at.all_outputs, **quick)
+            # the answer may come after a click on Generate, of which it knows nothing: that job stays
+            at.blocks.load(self._enter, None, [*at.all_outputs, at.entered], **quick).then(
+                fn=None, inputs=[at.entered, at.job], outputs=[at.job], js=THE_LATER, **slow
+            )
             gr.on(
                 [at.open.click, at.folder.submit],
                 self._open,
@@ -117,7 +89,7 @@ class Page:
         asked = request.query_params.get("job")
         view = self._queue.view(session, asked) or newest(self._queue.views(session))
         entered: Updates = {
-            self.layout.job: "" if view is None else view.id,
+            self.layout.entered: "" if view is None else view.id,
             self.layout.seen: "",
             self.layout.timer: gr.update(active=True),
         }
@@ -128,17 +100,17 @@ class Page:
             return {**{self.layout.form[name]: updated(item) for name, item in empty.items()}, **entered}
         return {**self._shown(self._offers.known(view.order.offer.place), view.order.settings), **entered}
 
-    def _open(self, place: Place, folder: str) -> Updates:
+    async def _open(self, place: Place, folder: str) -> Updates:
         """Somebody named a folder."""
         try:
-            found = self._offers.look(evolve(place, folder=folder.strip(), task=None))
+            found = await self._offers.look(evolve(place, folder=folder.strip(), task=None))
         except LightX2VError as exc:
             return {self.layout.refused: panels.problem(self._said(exc))}
         return self._shown(found, Settings())
 
-    def _change_task(self, place: Place, task: str) -> Updates:
+    async def _change_task(self, place: Place, task: str) -> Updates:
         try:
-            found = self._offers.look(evolve(place, task=task))
+            found = await self._offers.look(evolve(place, task=task))
         except LightX2VError as exc:
             return {self.layout.refused: panels.problem(self._said(exc))}
         return self._shown(found, Settings())
@@ -198,7 +170,7 @@ class Page:
             job = self._queue.submit(session_of(request.headers), Order(offer=found, settings=settings))
         except LightX2VError as exc:
             form = self._check(data)
-            # what is wrong with the form stands there already, above the button
+            # what is wrong with the form stands there already, below the button
             return {**form, at.refused: "" if form[at.problem] else panels.problem(self._said(exc))}
         view = self._queue.view(session_of(request.headers), job)
         return {
