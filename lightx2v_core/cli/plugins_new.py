@@ -9,6 +9,7 @@ from typing import Any
 
 from lightx2v_core import __version__
 from lightx2v_core.cli import COMMANDS
+from lightx2v_core.cli.interruption import current
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.scaffold.composition import Wish, composed
 from lightx2v_core.scaffold.creation import admitting, check_new, create
@@ -44,7 +45,7 @@ def write_new(
         admits=admitting(__version__),
     )
     contents = composed(wish)
-    create(folder, contents)
+    create(folder, contents, current().finish)
     return {
         "plugin": wanted.name,
         "distribution": wanted.distribution,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -33,34 +33,43 @@ def check_new(folder: Path) -> None:
         )
 
 
-def create(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Make ``folder`` with these files (path -> content). It appears when all of them are written; ``OutputError`` when
-    that fails, and then nothing is left."""
+def create(folder: Path, contents: Mapping[str, bytes], named: Callable[[], None] = lambda: None) -> None:
+    """Make ``folder`` with these files (path -> content). It appears when all of them are written, and ``named`` is
+    called then, before a signal that arrived meanwhile has an effect; ``OutputError`` when that fails, and then nothing
+    is left."""
     check_new(folder)
-    try:
+    made: list[Path] = []
+
+    def begin() -> None:
         # beside its place, so that the last step is one renaming
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+        made.append(Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent)))
+
+    try:
         try:
+            uninterrupted(begin)
+            (work,) = made
             for path, data in contents.items():
                 file = work / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
             work.chmod(0o777 & ~_umask())  # mkdtemp is for its owner only
-            uninterrupted(partial(_appear, work, folder))
+            uninterrupted(partial(_appear, work, folder, named))
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            for work in made:
+                uninterrupted(partial(shutil.rmtree, work, ignore_errors=True))
     except OSError as exc:
         reason = exc.strerror or exc
         raise OutputError(f"{str(folder)!r} could not be written: {reason}; nothing was left behind") from exc
 
 
-def _appear(work: Path, folder: Path) -> None:
+def _appear(work: Path, folder: Path, named: Callable[[], None]) -> None:
     check_new(folder)
     try:
         work.rename(folder)
     except OSError:
         check_new(folder)  # another one of that name was quicker
         raise
+    named()
 
 
 def _umask() -> int:
