@@ -77,7 +77,7 @@ class Interruption:
         """Say that the command was interrupted; the exit status of that."""
         self.finish()  # another signal changes nothing of it
         with suppress(OSError):  # whoever read our messages may have gone, often with the signal
-            click.echo(f"\ninterrupted; {self.kept}", err=True)
+            click.echo(f"interrupted; {self.kept}", err=True)  # click has ended the line
         return INTERRUPTED
 
     def end(self, status: int) -> None:
