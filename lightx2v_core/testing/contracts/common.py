@@ -13,6 +13,7 @@ from attrs import evolve
 from lightx2v_core import device
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.plugins import CORE, PluginSet, Provided, load_plugins
+from lightx2v_core.proof.verdict import usual_uses, wrong
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import BuildContext, Device, Spec
 from lightx2v_core.testing.dists import environment
@@ -35,6 +36,9 @@ class Contract:
     options: ClassVar[Mapping[str, Any]] = {}
     #: compute dtype of the checks
     dtype: ClassVar[str] = "float32"
+    #: whether its arithmetic is another package's: where that is wrong on this machine, as its proof tells with
+    #: figures, the checks of behaviour are skipped, since a run refuses it too. Your own kernel is to be right anywhere
+    foreign: ClassVar[bool] = False
 
     def plugins(self) -> PluginSet:
         """Where ``use`` is looked up; what is installed, unless a test says otherwise."""
@@ -59,9 +63,12 @@ class Contract:
         return BuildContext(device=where, dtype=self.dtype)
 
     @pytest.fixture
-    def usable(self, provided: Provided, context: BuildContext) -> None:
+    def usable(self, provided: Provided, config: Any, context: BuildContext) -> None:
         """Skips, with the reasons, what this machine cannot do."""
-        if reasons := provided.reasons(context):
+        reasons = provided.reasons(context)
+        if not reasons and self.foreign:
+            reasons = wrong(provided, config, context, usual_uses(provided.spec))
+        if reasons:
             pytest.skip(f"{provided.qualified}: {'; '.join(reasons)}")
 
     def test_it_says_what_it_is(self, spec: Spec[Any]) -> None:

@@ -5,7 +5,9 @@ from lightx2v_core.testing.contracts import QuantizerContract
 
 class TestInt8(QuantizerContract):
     use = "torchao/int8-torchao"
+    foreign = True
 
 
 class TestFp8(QuantizerContract):
     use = "torchao/fp8-torchao"
+    foreign = True

@@ -1,8 +1,23 @@
-"""What is called of ``vllm._custom_ops``, in PyTorch: the signatures of vLLM 0.32.0 and what they compute."""
+"""What is called of ``vllm._custom_ops``, in PyTorch: the signatures of vLLM 0.32.0 and what they compute.
+
+They refuse what the functions and kernels of vLLM refuse, in the order in which these look: dtypes, shapes, strides,
+tensors that are no views, multiples of 16, and architectures. The checks are those of ``_custom_ops.py``,
+``scaled_mm_entry.cu`` and ``c3x/scaled_mm_helper.hpp`` of vLLM.
+"""
 
 from __future__ import annotations
 
 import torch
+
+#: the compute capability of the device that is stood in for
+CAPABILITY = (9, 0)
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def _check(right: bool, text: str) -> None:
+    """As a check of a kernel fails."""
+    if not right:
+        raise RuntimeError(text)
 
 
 def scaled_fp8_quant(
@@ -15,9 +30,15 @@ def scaled_fp8_quant(
     group_shape: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     assert input.ndim == 2
-    assert input.is_contiguous()
-    assert scale is None
+    assert scale is None, "only what is called stands in"
     assert use_per_token_if_dynamic
+    assert num_token_padding is None
+    assert output is None
+    assert group_shape is None
+    _check(CAPABILITY >= (8, 9), "fp8 is not supported on this device")
+    _check(input.dtype in (torch.float32, *_HALVES), f"not implemented for {input.dtype}")
+    _check(input.is_contiguous(), "input must be contiguous")
+    _check(input.shape[1] % 16 == 0, "rows are read 16 values at a time")
     largest = input.float().abs().amax(dim=1, keepdim=True)
     scale = (largest / 448).clamp(min=1 / (448 * 512))
     return (input.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn), scale
@@ -29,9 +50,11 @@ def scaled_int8_quant(
     azp: torch.Tensor | None = None,
     symmetric: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    assert input.is_contiguous()
-    assert scale is None
+    assert scale is None, "only what is called stands in"
+    assert azp is None
     assert symmetric
+    _check(input.dtype in (torch.float32, *_HALVES), f"not implemented for {input.dtype}")
+    _check(input.is_contiguous(), "input must be contiguous")
     scale = input.float().abs().amax(dim=1, keepdim=True) / 127
     codes = torch.where(scale == 0, 0.0, input.float() / scale)
     return codes.round().clamp(-128, 127).to(torch.int8), scale, None
@@ -45,15 +68,31 @@ def cutlass_scaled_mm(
     out_dtype: torch.dtype,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    assert out_dtype in (torch.bfloat16, torch.float16)
+    assert out_dtype in _HALVES
     assert bias is None or (bias.numel() == b.shape[1] and bias.dtype == out_dtype)
-    assert b.stride(0) == 1, "the second matrix is column-major"
+    # with other sides another kernel is called, which is not stood in for: the spec refuses them
     assert b.shape[0] % 16 == 0
     assert b.shape[1] % 16 == 0
-    assert scale_a.dtype == scale_b.dtype == torch.float32
-    assert scale_a.shape == (a.shape[0], 1)
-    assert scale_b.shape == (1, b.shape[1])
-    out = (a.float() @ b.float()) * scale_a * scale_b
+    _check(a.dim() == 2 and b.dim() == 2, "two matrices")
+    _check(a.shape[1] == b.shape[0], "of sides that fit")
+    _check(a.dtype == b.dtype, "one dtype for both")
+    _check(a.dtype in (torch.int8, torch.float8_e4m3fn), f"not implemented for {a.dtype}")
+    _check(a.stride(1) == 1, "the first matrix is row-major")
+    _check(b.stride(0) == 1, "the second matrix is column-major")
+    _check(b.stride(1) % 16 == 0, "columns of the second matrix are aligned to 16 bytes")
+    _check(b.data_ptr() % 16 == 0 and a.data_ptr() % 16 == 0, "both are aligned to 16 bytes")
+    if bias is not None:
+        _check(bias.is_contiguous() and bias.dim() == 1, "the bias is one contiguous row")
+    _check(scale_a.dtype == torch.float32 and scale_b.dtype == torch.float32, "scales are float32")
+    _check(scale_a.numel() in (1, a.shape[0]), "a scale for each row, or one")
+    _check(scale_b.numel() in (1, b.shape[1]), "a scale for each column, or one")
+    _check(scale_a.is_contiguous() and scale_b.is_contiguous(), "scales are contiguous")
+    if a.dtype == torch.int8:
+        _check(CAPABILITY < (10, 0), f"Int8 not supported on SM{CAPABILITY[0] * 10 + CAPABILITY[1]}")
+        _check(CAPABILITY >= (7, 5), "no kernel for this device")
+    else:
+        _check(CAPABILITY >= (8, 9), "no kernel for this device")
+    out = (a.float() @ b.float()) * scale_a.reshape(-1, 1) * scale_b.reshape(1, -1)
     if bias is not None:
         out = out + bias.float()
     return out.to(out_dtype)

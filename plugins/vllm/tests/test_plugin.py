@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from attrs import evolve
 from torch import nn
 
 from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, encode_weight
@@ -91,7 +92,7 @@ def test_sides_that_the_kernels_do_not_take_are_refused():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("format", ["fp8-channel", "fp8-tensor", "int8-channel", "int8-tensor"])
+@pytest.mark.parametrize("format", sorted({*SPECS["fp8-vllm"].formats, *SPECS["int8-vllm"].formats}))
 def test_linears_compute_the_product_of_the_codes(format, bias, dtype, linears):
     torch.manual_seed(0)
     weight = torch.randn(48, 32)
@@ -104,6 +105,74 @@ def test_linears_compute_the_product_of_the_codes(format, bias, dtype, linears):
     assert got.dtype == dtype
     wanted = x.float() @ weight.t() + (added.float() if bias else 0)
     assert (got.float() - wanted).norm() / wanted.norm() < (0.05 if "fp8" in format else 0.02)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("kind", ["fp8", "int8"])
+def test_one_scale_of_all_is_given_as_it_is_stored(kind, shape, linears):
+    """In whatever shape a file has it; a view that repeats it is refused by the kernels."""
+    weight = torch.randn(48, 32)
+    _, _, stored = layer_of(weight, f"{kind}-tensor", True, torch.bfloat16)
+    stored["weight_scale"] = stored["weight_scale"].reshape(shape)
+    tensors = {
+        key: TensorInfo(name=key, shape=tuple(t.shape), dtype=str(t.dtype)[6:], file=Path("w.safetensors"))
+        for key, t in stored.items()
+    }
+    layer = LayerFormat(name="l", format=f"{kind}-tensor", tensors=tensors, shape=(48, 32))
+    quantizer = linears.fp8_quantizer() if kind == "fp8" else linears.int8_quantizer("cuda")
+    plain = nn.Linear(32, 48, dtype=torch.bfloat16, device="meta")
+    module = filled(quantizer.linear(plain, layer), stored, torch.zeros(48).bfloat16())
+    x = torch.randn(7, 32).bfloat16()
+    wanted = x.float() @ weight.t()
+    assert (module(x).float() - wanted).norm() / wanted.norm() < 0.05
+
+
+def test_the_stand_in_refuses_what_the_kernels_refuse(standin):
+    codes = torch.ones(4, 32, dtype=torch.int8)
+    weight, scales = torch.ones(48, 32, dtype=torch.int8), torch.ones(1, 48)
+    rows = torch.ones(4, 1)
+    good = {"a": codes, "b": weight.t(), "scale_a": rows, "scale_b": scales, "out_dtype": torch.bfloat16}
+    standin.cutlass_scaled_mm(**good)
+    bad = {
+        "scales are contiguous": {"scale_b": torch.ones(1).expand(48)[None]},
+        "column-major": {"b": torch.ones(32, 48, dtype=torch.int8)},
+        "aligned": {"b": torch.ones(49 * 40, dtype=torch.int8)[: 48 * 40].view(48, 40)[:, :32].t()},
+        "scales are float32": {"scale_b": scales.half()},
+        "a scale for each row": {"scale_a": torch.ones(3, 1)},
+        "one dtype": {"a": codes.float().to(torch.float8_e4m3fn)},
+        "row-major": {"a": torch.ones(32, 4, dtype=torch.int8).t()},
+        "contiguous row": {"bias": torch.ones(96).bfloat16()[::2]},
+    }
+    for words, change in bad.items():
+        with pytest.raises(RuntimeError, match=words):
+            standin.cutlass_scaled_mm(**{**good, **change})
+    for change in ({"out_dtype": torch.float32}, {"bias": torch.ones(48)}, {"b": weight[:40].t()}):
+        with pytest.raises(AssertionError):
+            standin.cutlass_scaled_mm(**{**good, **change})
+    with pytest.raises(RuntimeError, match="contiguous"):
+        standin.scaled_int8_quant(torch.ones(8, 4).t())
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 9), (9, 0), (10, 0), (12, 0)])
+@pytest.mark.parametrize("name", ["fp8-vllm", "int8-vllm"])
+def test_what_the_plan_admits_the_kernels_run(name, capability, linears, standin, monkeypatch):
+    """On every architecture, the stand-in refuses no product that nothing is said against."""
+    monkeypatch.setattr(metadata, "version", lambda _name: "0.32.0")
+    monkeypatch.setattr(standin, "CAPABILITY", capability)
+    spec = SPECS[name]
+    device = evolve(CUDA, capability=capability)
+    ctx = BuildContext(device=device, dtype="bfloat16")
+    admitted = capability >= spec.min_capability and not spec.unusable(ctx)
+    kind = name.partition("-")[0]
+    plain, layer, stored = layer_of(torch.randn(48, 32), f"{kind}-channel", False, torch.bfloat16)
+    quantizer = linears.fp8_quantizer() if kind == "fp8" else linears.int8_quantizer("cuda")
+    module = filled(quantizer.linear(plain, layer), stored, None)
+    try:
+        module(torch.randn(2, 32).bfloat16())
+        runs = True
+    except RuntimeError:
+        runs = False
+    assert admitted == runs
 
 
 def test_a_compiler_keeps_one_graph(linears):

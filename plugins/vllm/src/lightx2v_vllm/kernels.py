@@ -1,7 +1,8 @@
 """vLLM's functions as operators that ``torch.compile`` keeps in its graph. Importing this imports vLLM.
 
-Shape legend: L rows, I input features, O output features. Each operator has a shape function, so that a compiler need
-not look inside: vLLM's own write into tensors they are given, which breaks a graph where a shape function is missing.
+Shape legend: L rows, I input features, O output features, S scales of a weight: O, or 1 of all. Each operator has a
+shape function, so that a compiler need not look inside: vLLM's own write into tensors they are given, which breaks a
+graph where a shape function is missing.
 """
 
 # annotations are read by torch when an operator is declared, so they stay what they are
@@ -45,28 +46,28 @@ def check(called: Mapping[str, tuple[str, ...]], module: Any = ops) -> None:
 
 
 @torch.library.custom_op("lightx2v_vllm::fp8_linear", mutates_args=())
-def fp8_linear(x_LI: Tensor, weight_OI: Tensor, scale_O: Tensor, bias_O: Tensor | None) -> Tensor:
+def fp8_linear(x_LI: Tensor, weight_OI: Tensor, scale_S: Tensor, bias_O: Tensor | None) -> Tensor:
     """``x W^T + b`` [L, O] in the dtype of ``x``: activations in fp8 with a scale for each row."""
     codes, scale_L1 = ops.scaled_fp8_quant(x_LI.contiguous(), use_per_token_if_dynamic=True)
     out: Tensor = ops.cutlass_scaled_mm(
-        codes, weight_OI.t(), scale_a=scale_L1, scale_b=scale_O[None], out_dtype=x_LI.dtype, bias=bias_O
+        codes, weight_OI.t(), scale_a=scale_L1, scale_b=scale_S[None], out_dtype=x_LI.dtype, bias=bias_O
     )
     return out
 
 
 @torch.library.custom_op("lightx2v_vllm::int8_linear", mutates_args=())
-def int8_linear(x_LI: Tensor, weight_OI: Tensor, scale_O: Tensor, bias_O: Tensor | None) -> Tensor:
+def int8_linear(x_LI: Tensor, weight_OI: Tensor, scale_S: Tensor, bias_O: Tensor | None) -> Tensor:
     """``x W^T + b`` [L, O] in the dtype of ``x``: activations in int8 with a scale for each row."""
     codes, scale_L1, _ = ops.scaled_int8_quant(x_LI.contiguous(), symmetric=True)
     out: Tensor = ops.cutlass_scaled_mm(
-        codes, weight_OI.t(), scale_a=scale_L1, scale_b=scale_O[None], out_dtype=x_LI.dtype, bias=bias_O
+        codes, weight_OI.t(), scale_a=scale_L1, scale_b=scale_S[None], out_dtype=x_LI.dtype, bias=bias_O
     )
     return out
 
 
 @fp8_linear.register_fake
 @int8_linear.register_fake
-def _shape(x_LI: Tensor, weight_OI: Tensor, _scale_O: Tensor, _bias_O: Tensor | None) -> Tensor:
+def _shape(x_LI: Tensor, weight_OI: Tensor, _scale_S: Tensor, _bias_O: Tensor | None) -> Tensor:
     return x_LI.new_empty(x_LI.shape[0], weight_OI.shape[0])
 
 

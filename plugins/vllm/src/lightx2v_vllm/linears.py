@@ -20,7 +20,7 @@ class Fp8VllmLinear(StoredLinear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] to [..., O], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
-        out: Tensor = kernels.fp8_linear(rows, self.weight, self.scales(), self.bias)
+        out: Tensor = kernels.fp8_linear(rows, self.weight, own_scales(self), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
@@ -30,7 +30,7 @@ class Int8VllmLinear(StoredLinear):
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] to [..., O], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
-        out: Tensor = kernels.int8_linear(rows, self.weight, self.scales(), self.bias)
+        out: Tensor = kernels.int8_linear(rows, self.weight, own_scales(self), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
@@ -53,6 +53,13 @@ class Int8VllmCpuLinear(StoredLinear):
             self._packed = now
         rows = x.reshape(-1, self.in_features).to(self.dtype)
         return self._product(rows, self.bias).view(*x.shape[:-1], self.out_features)
+
+
+def own_scales(layer: StoredLinear) -> Tensor:
+    """The scales of a layer as they are stored, [O] or [1]: the kernels of CUDA take both, and no view that repeats one
+    value, since they ask for scales that lie one behind the other."""
+    scale = layer.weight_scale
+    return layer.scales().contiguous() if scale is None else scale.reshape(-1)
 
 
 def fp8_quantizer() -> Quantizer:

@@ -17,6 +17,8 @@ _FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static"})
 OLDEST = (0, 30)
 #: sides of weights that the kernels of CUDA take
 _MULTIPLE = 16
+#: the first compute capability that has no int8 product: those of Blackwell are left out
+_NO_INT8 = (10, 0)
 
 
 def _unusable(ctx: BuildContext) -> Sequence[str]:
@@ -32,6 +34,16 @@ def _unusable(ctx: BuildContext) -> Sequence[str]:
         reasons.append(f"{name} {version} is older than {OLDEST[0]}.{OLDEST[1]}")
     if ctx.device.kind == "cuda" and ctx.dtype == "float32":
         reasons.append("its product is bfloat16 or float16, and the run computes in float32")
+    return reasons
+
+
+def _unusable_int8(ctx: BuildContext) -> Sequence[str]:
+    reasons = list(_unusable(ctx))
+    if ctx.device.kind == "cuda" and ctx.device.capability >= _NO_INT8:
+        major, minor = ctx.device.capability
+        reasons.append(
+            f"vLLM has no int8 product for compute capability 10.0 and up, {ctx.device.name} has {major}.{minor}"
+        )
     return reasons
 
 
@@ -76,7 +88,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
             formats=_INT8,
             makes=lambda _options: "int8-channel",
             min_capability=(7, 5),
-            unusable=_unusable,
+            unusable=_unusable_int8,
             refuses=_refuses,
             build=_int8,
             priority=10,

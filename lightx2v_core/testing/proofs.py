@@ -1,0 +1,28 @@
+"""Whether a kernel of another package is right on this machine: its tests are skipped where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lightx2v_core.plugins import load_plugins
+from lightx2v_core.proof.verdict import KERNELS, usual_uses, wrong
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import BuildContext
+
+
+def wrong_here(kind: str, use: str, dtypes: Iterable[str] = ("float32",)) -> str:
+    """Why the tests of an installed kernel (``name`` or ``plugin/name``) say nothing on this machine: it cannot be used
+    or, computing a small product with a known answer, it is wrong, with the figures. Empty when it is right::
+
+        @pytest.fixture(autouse=True)
+        def _right() -> None:
+            if why := wrong_here("quantizer", "acme/acme-int8"):
+                pytest.skip(why)
+    """
+    assert kind in KERNELS, f"{kind} has no proof; these have: {', '.join(KERNELS)}"
+    item = Registry(load_plugins()).find(kind, use)
+    for dtype in dtypes:
+        ctx = BuildContext(dtype=dtype)
+        if reasons := item.reasons(ctx) or wrong(item, item.spec.config(), ctx, usual_uses(item.spec)):
+            return f"{item.qualified}: {'; '.join(reasons)}"
+    return ""
