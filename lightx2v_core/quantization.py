@@ -13,11 +13,21 @@ from attrs import evolve, field, frozen
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.verify import PLAIN
-from lightx2v_core.choices import Chosen, Limits, Prove, choose, component_setting, named, no_limits, unproved
+from lightx2v_core.choices import (
+    Chosen,
+    KernelUse,
+    Limits,
+    Prove,
+    choose,
+    component_setting,
+    named,
+    no_limits,
+    unproved,
+)
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
-from lightx2v_core.facts import KernelUse, MemoryNeed
+from lightx2v_core.facts import MemoryNeed
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry

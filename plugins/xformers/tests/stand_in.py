@@ -25,10 +25,18 @@ def memory_efficient_attention(
     assert p == 0.0
     if not (query.dtype == key.dtype == value.dtype):
         raise ValueError("Query/Key/Value should either all have the same dtype")
-    if query.ndim != 4 or key.shape != value.shape:
+    fits = query.ndim == 4 and key.shape == value.shape and query.shape[0] == key.shape[0]
+    if not fits or query.shape[2:] != key.shape[2:]:
         raise ValueError("Incompatible shapes for attention inputs")
-    if any(x.stride(-1) != 1 for x in (query, key, value)):
-        raise NotImplementedError("query.stride(-1) != 1")
+    if not (query.device == key.device == value.device):
+        raise ValueError("Query/Key/Value should all be on the same device")
+    for x in (query, key, value):
+        # operators read 16 bytes at once
+        step = 16 // x.element_size()
+        if x.stride(-1) != 1:
+            raise NotImplementedError("query.stride(-1) != 1")
+        if x.shape[-1] % step or any(x.stride(axis) % step for axis in range(3) if x.shape[axis] > 1):
+            raise NotImplementedError("query is not aligned")
     if op is not None:
         forward, backward = op
         assert backward is None

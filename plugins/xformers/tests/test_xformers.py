@@ -42,7 +42,24 @@ class TestCutlassOnTheStandIn(TestOnTheStandIn):
 
 
 class TestOnThisMachine(XformersContract):
-    """With xformers, on a GPU; elsewhere skipped with the reasons."""
+    """With xformers, on a GPU; elsewhere, and where it is wrong, skipped with the reasons."""
+
+    foreign = True
+
+
+def test_the_stand_in_refuses_what_xformers_refuses():
+    q, k, v = (torch.randn(1, 8, 2, 64).half() for _ in range(3))
+    stand_in.memory_efficient_attention(q, k, v)
+    for given in (
+        (q, k.float(), v),
+        (q, k, v[:, :4]),
+        (torch.cat([q, q]), k, v),
+        (q.transpose(2, 3).contiguous().transpose(2, 3), k, v),
+        (q[..., :60], k[..., :60], v[..., :60]),
+        (torch.randn(1, 8, 2, 65).half()[..., :64], k, v),
+    ):
+        with pytest.raises((ValueError, NotImplementedError)):
+            stand_in.memory_efficient_attention(*given)
 
 
 def test_the_operator_is_the_one_asked_for(monkeypatch):
