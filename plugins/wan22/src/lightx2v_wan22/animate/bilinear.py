@@ -22,10 +22,6 @@ def resized_bytes(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
     if (height, width) == (rows, columns):
         return image_HWC
     pixels = image_HWC.int()
-    if (height, width) == (2 * rows, 2 * columns):  # halved on both sides it is the mean of four
-        four = pixels.view(rows, 2, columns, 2, -1)
-        mean: Tensor = (four.sum(dim=(1, 3)) + 2) >> 2
-        return mean.to(torch.uint8)
     across, down = _taps(width, columns, inside=True), _taps(height, rows, inside=False)
     # only the rows that are used are gone through, of a picture that may be much larger than the result
     used, where = torch.unique(torch.stack((down.first, down.second)), return_inverse=True)
