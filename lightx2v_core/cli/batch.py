@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
@@ -24,6 +24,9 @@ from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.staging import claimed
+
+if TYPE_CHECKING:
+    from lightx2v_core.run import Pipeline
 
 #: the largest prompt file, in bytes: 100,000 prompts of 1,300 bytes
 BYTES = 128 << 20
@@ -63,9 +66,6 @@ def run_batch(
     jobs: Sequence[Line], loaded: LoadedConfig, plugins: Any, *, emit: Emit, dry_run: bool = False
 ) -> None:
     """Run the jobs that are not done. ``RunError`` at the end when some failed."""
-    from lightx2v_core.proof.proven import proven
-    from lightx2v_core.run import Pipeline
-
     base = resolve(loaded, plugins)
     plans = _Plans(base, loaded)
     failed: list[str] = []
@@ -80,6 +80,9 @@ def run_batch(
                     state = "planned" if dry_run else "done"
                     if not dry_run:
                         if pipeline is None:
+                            from lightx2v_core.proof.proven import proven
+                            from lightx2v_core.run import Pipeline  # not for a dry run
+
                             base = proven(base)
                             plans = _Plans(base, loaded)
                             resolved, output = plans.of(job)
