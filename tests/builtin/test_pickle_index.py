@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +218,50 @@ def test_flipped_bytes_of_the_index(which: int, flips: list[tuple[float, int]]) 
 @given(data=st.binary(max_size=60))
 def test_any_bytes_as_an_index(data: bytes) -> None:
     read_or_refuse(data)
+
+
+ENDLESS = {
+    "marks": b"(" * 2_000_000,
+    "lists": b"]" * 2_000_000,
+    "lists that are kept": b"](" + b"]" * 900_000 + b"e",
+    "numbers that are put and taken": b"}" + (b"K\x01" * 1000 + b"q\x00") * 6000,
+    "memo": b"]" + b"\x94" * 7_000_000,
+    "shapes that grow": b"](" + b"K\x01" * 1000 + b"eq\x000" + (b"ctorch\nSize\nh\x00\x85R") * 1000,
+    "a number without end": b"\x8b" + struct.pack("<I", 1 << 20) + b"\x01" * (1 << 20),
+    "a name without end": b"c" + b"a" * 1_000_000 + b"\nb\n",
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS)
+def test_a_small_file_that_asks_for_very_much(archive: Archive, case: str) -> None:
+    """Compressed, each takes some kilobytes; refused before it takes the time or memory that it asks for."""
+    before = time.process_time()
+    message = refusal(archive(b"\x80\x02" + ENDLESS[case] + b".", compress=zipfile.ZIP_DEFLATED))
+    assert "refused" in message or "damaged" in message or "holds no tensors" in message
+    assert time.process_time() - before < 30
+
+
+def test_an_archive_of_too_many_records(tmp_path: Path) -> None:
+    """The list of records is refused by its length, before it is read."""
+    path = tmp_path / "made.pth"
+    path.write_bytes(bytes(100) + b"PK\x05\x06" + bytes(8) + struct.pack("<II", 1 << 26, 0) + bytes(2))
+    assert "list of records is larger" in refusal(path)
+
+
+def test_a_record_of_the_byte_order_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "made.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("made/data.pkl", b"\x80\x02}.")
+        file.writestr("made/byteorder", b"little" * 10_000_000)
+    assert "byte order" in refusal(path)
+
+
+@pytest.mark.parametrize("axes", [65, 400_000])
+def test_a_tensor_of_too_many_axes(archive: Archive, axes: int) -> None:
+    shape = b"(" + b"K\x01" * axes + b"t"
+    storage = (
+        b"(" + unicode("storage") + b"ctorch\nFloatStorage\n" + unicode("0") + unicode("cpu") + b"K\x01tQ"
+    )
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + shape + shape + b"tR"
+    index = b"\x80\x02}" + unicode("w") + call + b"s."
+    assert "impossible shape" in refusal(archive(index, {"0": bytes(4)}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -364,3 +365,25 @@ def test_a_file_that_is_changed_in_place_is_noticed(tmp_path: Path) -> None:
         source.read_into("a", out)
     with pytest.raises(RunError, match="was changed while it was in use"):
         source.read("b")
+
+
+@pytest.mark.parametrize("shape", [[1 << 48] * 400_000, [1] * 65, [0] * 100_000])
+def test_a_shape_of_very_many_axes(tmp_path: Path, shape: list[int]) -> None:
+    """Refused before their product is formed, which takes time with the square of their number."""
+    text = json.dumps({"x": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "made.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    before = time.process_time()
+    with pytest.raises(CheckpointError, match="makes no sense") as caught:
+        read_header(path)
+    assert len(str(caught.value)) < 600
+    assert time.process_time() - before < 10
+
+
+def test_a_header_of_very_many_lists(tmp_path: Path) -> None:
+    """Each is three bytes of the file, and sixty of memory."""
+    text = b'{"a": [' + b"[]," * 6_000_000 + b"1]}"
+    path = tmp_path / "made.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(CheckpointError, match="longer than that of a million tensors"):
+        read_header(path)
