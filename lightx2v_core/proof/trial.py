@@ -12,8 +12,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, Queue
+from typing import IO, Any
 
 from attrs import asdict
 
@@ -22,7 +26,7 @@ from lightx2v_core.proof.verdict import KERNELS, Verdict, usual_uses, verdict
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import AttentionSpec, BuildContext, Device
 
-#: seconds that all that is left may take
+#: seconds that one kernel may take, the import of its package included
 TIME = 300.0
 _PROGRAM = (
     "import json, sys\n"
@@ -64,22 +68,65 @@ def _process(
         "dtype": ctx.dtype,
         "items": [(item.kind, item.qualified) for item in items],
     }
+    said: dict[int, Any] = {}
+    began: int | None = None
+    with (
+        tempfile.TemporaryFile() as errors,
+        _started({**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, errors) as child,
+    ):
+        assert child.stdin is not None
+        with suppress(OSError):  # it may have ended before it was asked
+            child.stdin.write(json.dumps(asked).encode())
+            child.stdin.close()
+        lines = _lines(child)
+        try:
+            while line := lines.get(timeout=seconds):
+                data = json.loads(line)
+                if "state" in data:
+                    said[data.pop("index")] = data
+                else:
+                    began = data["index"]
+        except Empty:
+            return began, said, f"gave no answer in {seconds:.0f} s"
+        status = child.wait()
+        errors.seek(0)
+        return began, said, _ending(status, errors.read())
+
+
+@contextmanager
+def _started(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that tries kernels; it ends with the use of it, whatever it is at."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=env,
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _PROGRAM], input=json.dumps(asked).encode(), capture_output=True,
-            env={**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, timeout=seconds, check=False,
-        )  # fmt: skip
-        output, end = done.stdout, _ending(done.returncode, done.stderr)
-    except subprocess.TimeoutExpired as exc:
-        output, end = exc.stdout or b"", f"gave no answer in {seconds:.0f} s"
-    began, said = None, {}
-    for line in output.decode(errors="replace").splitlines():
-        data = json.loads(line)
-        if "state" in data:
-            said[data.pop("index")] = data
-        else:
-            began = data["index"]
-    return began, said, end
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            with suppress(OSError):
+                assert stream is not None
+                stream.close()
+
+
+def _lines(child: subprocess.Popen[bytes]) -> Queue[bytes]:
+    """What it writes, line by line as it comes, and an empty one at its end."""
+    lines: Queue[bytes] = Queue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        with suppress(ValueError, OSError):  # closed when it is given up
+            for line in child.stdout:
+                lines.put(line)
+        lines.put(b"")
+
+    threading.Thread(target=read, name="lightx2v-proofs", daemon=True).start()
+    return lines
 
 
 def _ending(status: int, errors: bytes) -> str:
@@ -96,6 +143,8 @@ def _ending(status: int, errors: bytes) -> str:
 def answer(asked: Mapping[str, Any]) -> None:
     """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
     the process, whatever threads a kernel left."""
+    import torch  # noqa: F401  what all of them need is no part of the time of the first
+
     with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
         os.dup2(2, 1)
         where = {**asked["device"], "capability": tuple(asked["device"]["capability"])}

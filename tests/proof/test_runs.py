@@ -216,3 +216,13 @@ def test_jobs_of_a_file_are_told_of_what_is_used(core: Run, tiny: Path, tmp_path
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "out").glob("*.json"))]
     assert [record["choices"]["attention"]["use"] for record in records] == ["faulty/sound"] * 2
+
+
+@pytest.mark.usefixtures("here")
+def test_tests_of_kernels_ask_the_same_proof() -> None:
+    from lightx2v_core.testing import wrong_here
+
+    assert "attention in float32" in wrong_here("attention", "faulty/fast")
+    assert "is off by" in wrong_here("attention", "fast", ("bfloat16",))
+    assert wrong_here("attention", "sound", ("float32", "float16")) == ""
+    assert wrong_here("quantizer", "faulty/fast-int8").startswith("faulty/fast-int8: wrong on this machine: ")
