@@ -21,10 +21,9 @@ from typing import IO, Any
 
 from attrs import asdict
 
-from lightx2v_core.plugins import CORE, PluginSet, Provided, load_plugins
-from lightx2v_core.proof.verdict import KERNELS, Verdict, usual_uses, verdict
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import AttentionSpec, BuildContext, Device
+from lightx2v_core.plugins import CORE, PluginSet, Provided
+from lightx2v_core.proof.verdict import KERNELS, Verdict
+from lightx2v_core.specs import BuildContext
 
 #: seconds that one kernel may take, the import of its package included
 TIME = 300.0
@@ -32,7 +31,7 @@ _PROGRAM = (
     "import json, sys\n"
     "asked = json.load(sys.stdin)\n"
     "sys.path[:] = asked['path']\n"
-    "from lightx2v_core.proof.trial import answer\n"
+    "from lightx2v_core.proof.process import answer\n"
     "answer(asked)\n"
 )
 
@@ -138,43 +137,3 @@ def _ending(status: int, errors: bytes) -> str:
         return f"ended its process with {name}"
     last = errors.decode(errors="replace").strip().splitlines()[-1:]
     return f"ended its process with status {status}{': ' + last[0][:200] if last else ''}"
-
-
-def answer(asked: Mapping[str, Any]) -> None:
-    """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
-    the process, whatever threads a kernel left."""
-    import torch  # noqa: F401  what all of them need is no part of the time of the first
-
-    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
-        os.dup2(2, 1)
-        where = {**asked["device"], "capability": tuple(asked["device"]["capability"])}
-        registry = Registry(load_plugins())
-        for index, (kind, name) in enumerate(asked["items"]):
-            out.write(json.dumps({"index": index}) + "\n")
-            found = whole_verdict(
-                registry.find(kind, name), BuildContext(device=Device(**where), dtype=asked["dtype"])
-            )
-            out.write(json.dumps({"index": index, **asdict(found)}) + "\n")
-    os._exit(0)
-
-
-def whole_verdict(item: Provided, ctx: BuildContext) -> Verdict:
-    """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
-    it is proved where a part could not be."""
-    ctx = _suited(item, ctx)
-    found = [(use, verdict(item, item.spec.config(), ctx, use)) for use in usual_uses(item.spec)]
-    for _, said in found:
-        if said.state == "wrong":
-            return said
-    proved = [use.format for use, said in found if said.state == "proved" and use.format]
-    untold = [use.format for use, said in found if said.state == "open" and use.format]
-    if not any(said.state == "proved" for _, said in found):
-        return Verdict(state="open", text=found[0][1].text if found else "it names no formats")
-    text = ", ".join(proved)
-    return Verdict(state="proved", text=f"{text}; not {', '.join(untold)}" if untold else text)
-
-
-def _suited(item: Provided, ctx: BuildContext) -> BuildContext:
-    """The context, in a dtype that the implementation computes in."""
-    dtypes = item.spec.dtypes if isinstance(item.spec, AttentionSpec) else {ctx.dtype}
-    return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))
