@@ -233,6 +233,8 @@ def _plain(value: Any, hint: type) -> Any:
             else _wrong(value, hint)
         )
     if hint is Path:
+        if issubclass(own, str):
+            _wrong(value, hint)
         return value if own is type(Path()) else Path(str.__str__(os.fspath(value)))
     if hint is Function:
         return value if callable(value) else _wrong(value, "function")

@@ -19,8 +19,11 @@ _RECORD_KEY = b'"lightx2v_record"'
 _LONGEST_NAME = 250  # bytes; file systems take 255, and the record's suffix may be longer
 
 
-def planned_output(config: OutputConfig, variant: str, request: Request) -> PlannedOutput:
-    """The output of a request. ``RequestError`` for a name, size or place that cannot work."""
+def planned_output(
+    config: OutputConfig, variant: str, request: Request, tried: set[Path] | None = None
+) -> PlannedOutput:
+    """The output of a request. ``RequestError`` for a name, size or place that cannot work. ``tried``: folders in which
+    a file could be made before, and which need not be tried again; this one is added."""
     path = _expanded(config.path) if config.path is not None else _free_name(variant, request)
     kind = _kind(config.path, path, request.frames)
     if kind == "mp4" and (request.width % 2 or request.height % 2):
@@ -30,7 +33,7 @@ def planned_output(config: OutputConfig, variant: str, request: Request) -> Plan
         )
     if kind == "mp4" and frame_rate(request.fps) == 0:
         raise RequestError(f"an .mp4 cannot have {request.fps:g} frames a second; the least is 0.001")
-    check_writable(path, folder=kind == "frames")
+    check_writable(path, folder=kind == "frames", tried=tried)
     if config.record:
         _check_record(record_path(path, kind))
     return PlannedOutput(path=str(path), kind=kind, record=config.record, crf=config.crf)
@@ -46,10 +49,15 @@ def record_path(path: Path, kind: str) -> Path:
     return path / "record.json" if kind == "frames" else path.with_suffix(".json")
 
 
-def check_writable(path: Path, *, folder: bool = False) -> None:
-    """``RequestError`` when ``path`` cannot be created; missing parent folders would be made."""
+def check_writable(path: Path, *, folder: bool = False, tried: set[Path] | None = None) -> None:
+    """``RequestError`` when ``path`` cannot be created; missing parent folders would be made. ``tried`` is as in
+    ``planned_output``."""
+    tried = set() if tried is None else tried
     try:
-        _check_place(path, folder)
+        _check_name(path, folder)
+        if path.parent not in tried:
+            _check_folder(path)
+            tried.add(path.parent)
     except OSError as exc:
         raise RequestError(f"output {_short(path)} cannot be written: {exc.strerror or exc}") from None
 
@@ -61,7 +69,7 @@ def check_dump(path: Path) -> None:
     check_writable(path)
 
 
-def _check_place(path: Path, folder: bool) -> None:
+def _check_name(path: Path, folder: bool) -> None:
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise RequestError(f"output {_short(path)}: the name is too long; {_LONGEST_NAME} bytes are possible")
     if path.is_dir() and not folder:
@@ -69,8 +77,10 @@ def _check_place(path: Path, folder: bool) -> None:
     if path.exists() and not path.is_dir() and folder:
         raise RequestError(f"output {str(path)!r} is a file where a folder is wanted")
     if folder and path.is_dir():
-        path = Path(os.path.realpath(path))
-        _check_replaceable(path)
+        _check_replaceable(Path(os.path.realpath(path)))
+
+
+def _check_folder(path: Path) -> None:
     there = next((p for p in path.absolute().parents if os.path.lexists(p)), Path("/"))
     if not there.is_dir():
         raise RequestError(f"output {str(path)!r} cannot be written: {str(there)!r} is not a folder")

@@ -112,6 +112,7 @@ class _Plans:
     def __init__(self, base: Resolved, loaded: LoadedConfig) -> None:
         self._base, self._loaded = base, loaded
         self._last: tuple[dict[str, Any], Resolved] | None = None
+        self._tried: set[Path] = set()
 
     def of(self, job: Line) -> tuple[Resolved, PlannedOutput]:
         """What a job asks for, and where its result goes. ``LightX2VError`` says what is wrong with it."""
@@ -124,7 +125,9 @@ class _Plans:
             if _is_prompt(prompt):
                 self._last = (request, resolved)
         config = evolve(self._loaded.config.output, path=job.output)
-        return resolved, planned_output(config, resolved.plan.variant, resolved.plan.request)
+        return resolved, planned_output(
+            config, resolved.plan.variant, resolved.plan.request, self._tried
+        )
 
     def _resolved(self, job: Line) -> Resolved:
         base, request = self._base, dict(job.request)

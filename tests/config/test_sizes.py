@@ -177,3 +177,20 @@ def test_a_hundred_thousand_prompts(tmp_path: Path) -> None:
     path.write_text("\n".join([*lines, json.dumps({"prompt": "x", "output": "00007.mp4"})]), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"more than one job writes '.*00007\.mp4'"):
         read_jobs(path, "out")
+
+
+@pytest.mark.slow
+def test_a_batch_of_a_hundred_thousand_is_planned(tmp_path: Path, start: float) -> None:
+    pytest.importorskip("lightx2v_mini", reason="needs the mini checkpoints")
+    path, seconds = tmp_path / "jobs.txt", []
+    for count in (50_000, 100_000):
+        path.write_text("\n".join(f"a red circle, {i}" for i in range(count)), encoding="utf-8")
+        status, used, memory, said = spent(
+            "run", "--model-path", "mini", "--prompt-file", str(path), "--output", str(tmp_path / "out"), "--dry-run",
+            "--quiet",
+        )  # fmt: skip
+        assert status == 0, said
+        assert used < 10
+        assert memory < 1000
+        seconds.append(used - start)
+    assert seconds[1] < 3 * max(seconds[0], 0.5)

@@ -36,8 +36,8 @@ class CheckpointContract(Contract):
             pytest.skip("no model plugin is installed")
         return inspect(folder, plugins)
 
-    def test_its_folder_is_there(self, folder: Path) -> None:
-        assert isinstance(folder, Path), f"folder gives a {type(folder).__name__}, not a path"
+    def test_its_folder_is_there(self, spec: CheckpointSpec[Any]) -> None:
+        folder = spec.folder()  # raises when that is no path
         assert folder.is_absolute(), f"{folder} depends on the current folder"
         assert folder.is_dir(), f"{folder} is no folder"
         assert any(folder.iterdir()), f"{folder} is empty"
