@@ -125,9 +125,7 @@ class _Plans:
             if _is_prompt(prompt):
                 self._last = (request, resolved)
         config = evolve(self._loaded.config.output, path=job.output)
-        return resolved, planned_output(
-            config, resolved.plan.variant, resolved.plan.request, self._tried
-        )
+        return resolved, planned_output(config, resolved.plan.variant, resolved.plan.request, self._tried)
 
     def _resolved(self, job: Line) -> Resolved:
         base, request = self._base, dict(job.request)
