@@ -11,25 +11,13 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, PluginError, suggestion
-from lightx2v_core.facts import Recognition
+from lightx2v_core.facts import KernelUse, Recognition
 from lightx2v_core.isolation import called
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import Choice
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec
-
-
-@frozen(kw_only=True)
-class KernelUse:
-    """What a run asks of a kernel, as far as whether it is right may depend on it: proofs are made for each."""
-
-    #: of attention
-    head_dim: int = 0
-    #: of a quantizer: the format of a weight and, for values packed in blocks, values and bytes of a block
-    format: str = ""
-    block: tuple[int, int] | None = None
-
 
 Limits = Callable[[Provided], Sequence[str]]
 #: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right

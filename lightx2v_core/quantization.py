@@ -15,7 +15,6 @@ from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.verify import PLAIN
 from lightx2v_core.choices import (
     Chosen,
-    KernelUse,
     Limits,
     Prove,
     choose,
@@ -27,7 +26,7 @@ from lightx2v_core.choices import (
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
-from lightx2v_core.facts import MemoryNeed
+from lightx2v_core.facts import KernelUse, MemoryNeed
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry

@@ -22,7 +22,6 @@ from lightx2v_core.checkpoint.listing import looking
 from lightx2v_core.checkpoint.reader import ReadHeader
 from lightx2v_core.choices import (
     Chosen,
-    KernelUse,
     Prove,
     attention_limits,
     by_true_name,
@@ -35,7 +34,7 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import PluginFault, RequestError
-from lightx2v_core.facts import Geometry, Recognition, Workload
+from lightx2v_core.facts import Geometry, KernelUse, Recognition, Workload
 from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet

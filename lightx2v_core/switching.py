@@ -11,9 +11,10 @@ from torch import nn
 from lightx2v_core.adapters import ResolvedAdapter
 from lightx2v_core.checkpoint.fill import SourceWeights, slots
 from lightx2v_core.checkpoint.widened import WidenedSource
-from lightx2v_core.choices import Chosen, KernelUse
+from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.exchange import Exchanged
+from lightx2v_core.facts import KernelUse
 from lightx2v_core.lora.scale import scaled
 from lightx2v_core.proof.verdict import refuse_wrong
 from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, WeightSource

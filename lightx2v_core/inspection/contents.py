@@ -65,7 +65,7 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
             continue
         if isinstance(answer, str):
             reasons[spec.name] = answer
-        elif answer.variant not in variants:
+        elif answer is not None and answer.variant not in variants:
             variants.append(answer.variant)
             expected = answer.expected[own.name]
             networks.append(Network(name=answer.variant, expected=expected, part=own))
@@ -114,11 +114,12 @@ def _matches(
 
 def _variant(
     spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: Mapped, root: Path
-) -> Recognition | str:
-    """What a model says of a network alone; the others of its group are taken to be like it."""
+) -> Recognition | str | None:
+    """What a model says of a network alone; the others of its group are taken to be like it. None: it recognises its
+    checkpoints by another component."""
     members = [own.name for own in spec.components if own is part or (part.group and own.group == part.group)]
     if spec.components[0].name not in members:
-        return "not the main network"
+        return None
     base = root if root.is_dir() else root.parent
     folders = [item.folder, item.folder.parent, *(base / name for name in CONFIG_FOLDERS)]
     return asked(
