@@ -114,6 +114,7 @@ def test_the_order_of_names_leaves_no_mixture(tmp_path: Path, monkeypatch: pytes
     assert states[-1] == dict.fromkeys(("a.json", "a.mp4", "d.safetensors"), b"new")
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_waits_until_all_have_their_names(tmp_path: Path, number: signal.Signals) -> None:
     seen: list[Any] = []
@@ -140,6 +141,7 @@ def test_a_signal_waits_until_all_have_their_names(tmp_path: Path, number: signa
         signal.signal(number, before)
 
 
+@pytest.mark.load
 def test_in_a_thread_a_name_is_given_by_one_that_the_interpreter_waits_for() -> None:
     found = []
 
@@ -224,6 +226,7 @@ def test_a_link_under_the_name_of_a_part_is_not_followed(tmp_path: Path) -> None
     assert (tmp_path / "a.mp4").read_bytes() == b"new"
 
 
+@pytest.mark.load
 def test_a_second_process_is_refused_at_once_and_told_of_the_first(tmp_path: Path, holder: Any) -> None:
     began = time.process_time()
     with (

@@ -77,6 +77,7 @@ def start() -> float:
     return min(spent("config", "check", os.devnull)[1] for _ in range(3))
 
 
+@pytest.mark.load
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_twice_the_size_takes_twice_as_long(name: str, tmp_path: Path, start: float) -> None:
@@ -179,6 +180,7 @@ def test_a_hundred_thousand_prompts(tmp_path: Path) -> None:
         read_jobs(path, "out")
 
 
+@pytest.mark.load
 @pytest.mark.slow
 def test_a_batch_of_a_hundred_thousand_is_planned(tmp_path: Path, start: float) -> None:
     pytest.importorskip("lightx2v_mini", reason="needs the mini checkpoints")

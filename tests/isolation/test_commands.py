@@ -300,6 +300,7 @@ HELD = {
 }
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("held", HELD)
 def test_a_process_that_is_kept_alive_ends(held: str, tmp_path: Path) -> None:
     source, name = HELD[held]
@@ -323,6 +324,7 @@ def test_a_process_that_is_kept_alive_ends(held: str, tmp_path: Path) -> None:
     assert name in problem
 
 
+@pytest.mark.load
 def test_a_process_that_is_not_kept_alive_ends_at_once(env: dict[str, str]) -> None:
     for _ in range(5):
         start = time.monotonic()
@@ -355,6 +357,7 @@ def test_what_importing_changes_and_prints_is_named(tmp_path: Path) -> None:
         json.loads(core("plugins", "--json", env=env).stdout)
 
 
+@pytest.mark.load
 @pytest.mark.parametrize(("code", "words"), [
     ("import os\nos._exit(0)", "ends the process with status 0"),
     ("import os\nos.abort()", "ends the process by signal 6"),

@@ -179,6 +179,7 @@ def looked_at(base: Path, folder: Path, kind: str, count: int) -> dict[str, floa
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("kind", KINDS)
 def test_twice_as_much_takes_twice_as_long(base: Path, tmp_path: Path, kind: str) -> None:
     once, twice = (looked_at(base, tmp_path / str(count), kind, count) for count in (10_000, 20_000))

@@ -118,6 +118,7 @@ def test_the_commands_themselves_import_no_torch(arguments: tuple[str, ...]) -> 
     assert heavy_imports(code, forbidden=forbidden, arguments=arguments, env=environment()) == []
 
 
+@pytest.mark.load
 def test_whatever_a_kernel_does_the_others_are_tried(fake_dist: FakeDist) -> None:
     fake_dist("unruly", modules={"unruly_plugin.py": UNRULY}, plugins={"unruly": "unruly_plugin"})
     plugins = load_plugins(only=["unruly"])
