@@ -9,12 +9,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from lightx2v_core import errors
-from lightx2v_core.errors import LightX2VError, PluginFault
+from lightx2v_core.errors import LightX2VError, PluginFault, RunError
 
 T = TypeVar("T")
 
@@ -50,6 +51,16 @@ def called(
         if exc is foreign.interruption:
             raise
         raise PluginFault(who, in_words(exc), exit_status=2 if planning else 1) from exc
+
+
+@contextmanager
+def unended() -> Iterator[None]:
+    """Around the work of a command with objects that plugins built: what asks the process to exit ends no run as if it
+    were done. ``RunError`` instead of ``SystemExit``."""
+    try:
+        yield
+    except SystemExit as exc:
+        raise RunError(f"the run failed: {in_words(exc)}; --debug shows what asked for it") from exc
 
 
 class Foreign:

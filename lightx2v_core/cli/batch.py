@@ -19,6 +19,7 @@ from lightx2v_core.config.structure import is_text
 from lightx2v_core.config.textfile import read_text
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
 from lightx2v_core.events import Emit, JobDone, JobStarted
+from lightx2v_core.isolation import unended
 from lightx2v_core.output import planned_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
@@ -86,9 +87,10 @@ def run_batch(
                             base = proven(base)
                             plans = _Plans(base, loaded)
                             resolved, output = plans.of(job)
-                            pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
+                            with unended():
+                                pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
                         pipeline.use_adapters(resolved)
-                        with claimed(*results(output)):
+                        with unended(), claimed(*results(output)):
                             pipeline.generate_to(resolved, output, on_event=emit)
                 emit(JobDone(index=index, line=job.number, state=state, message=""))
             except LightX2VError as exc:

@@ -15,6 +15,7 @@ from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.events import Failed, PlanReady
+from lightx2v_core.isolation import unended
 from lightx2v_core.output import check_dump
 from lightx2v_core.resolve import check_ready, resolve
 from lightx2v_core.staging import claimed
@@ -71,7 +72,11 @@ def command(**parameters: Any) -> None:
                 return
             from lightx2v_core.run import Pipeline
 
-            with claimed(*results(output, dump)), Pipeline.load(resolved, on_event=emit) as pipeline:
+            with (
+                unended(),
+                claimed(*results(output, dump)),
+                Pipeline.load(resolved, on_event=emit) as pipeline,
+            ):
                 pipeline.generate_to(
                     resolved,
                     output,

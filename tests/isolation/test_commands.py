@@ -143,6 +143,7 @@ ACTING = (
 import os
 from attrs import evolve
 from lightx2v_core.api import AttentionSpec, CommandSpec, ModelSpec, OffloaderSpec, SchedulerSpec, hookimpl
+from lightx2v_core.builtin import plugin as builtin
 from lightx2v_wan21 import plugin as wan
 BODIES = BODIES_OF_TEST
 
@@ -183,7 +184,24 @@ def lightx2v_offloaders():
 def lightx2v_schedulers():
     def build(options, ctx):
         raise AssertionError
-    return [SchedulerSpec(name="odd", summary="x", build=acting("scheduler", build))]
+    def leaving(options, ctx):
+        return Leaving(unipc.build(options, ctx))
+    unipc = next(spec for spec in builtin.lightx2v_schedulers() if spec.name == "unipc")
+    return [
+        SchedulerSpec(name="odd", summary="x", build=acting("scheduler", build)),
+        SchedulerSpec(name="leaving", summary="x", config=unipc.config, build=leaving),
+    ]
+
+
+class Leaving:
+    def __init__(self, plain):
+        self.plain = plain
+
+    def __getattr__(self, name):
+        return getattr(self.plain, name)
+
+    def step(self, *given):
+        raise SystemExit(0)
 
 
 @hookimpl
@@ -267,6 +285,26 @@ def test_what_fails_in_a_run(
     done = core("run", *given, "--output", tmp_path / "x.mp4", env=env, status=1)
     assert done.stderr.splitlines()[-1].startswith("error: plugin evil: build of ")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_leaves_in_a_run(acting: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
+    given = ("--model", "wan21/wan2.1", "--model-path", checkpoint, *REQUEST, "--scheduler", "leaving")
+    done = core("run", *given, "--output", tmp_path / "x.mp4", env=acting, status=1)
+    assert done.stderr.splitlines()[-1].startswith("error: the run failed: SystemExit")
+    (tmp_path / "jobs.txt").write_text("a fox\na cat\n")
+    given = (*given[: given.index("--prompt")], "--scheduler", "leaving")
+    done = core(
+        "run",
+        *given,
+        "--prompt-file",
+        tmp_path / "jobs.txt",
+        "--output",
+        tmp_path / "o",
+        env=acting,
+        status=1,
+    )
+    assert "2 of 2 jobs failed" in done.stderr
+    assert not list(tmp_path.rglob("*.mp4"))
 
 
 @pytest.mark.parametrize(
