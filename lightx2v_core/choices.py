@@ -11,10 +11,10 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, PluginError, suggestion
-from lightx2v_core.facts import KernelUse, Recognition
+from lightx2v_core.facts import Recognition
 from lightx2v_core.isolation import called
 from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.plan import Choice
+from lightx2v_core.plan import Choice, KernelUse
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec

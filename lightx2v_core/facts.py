@@ -192,14 +192,3 @@ class Target:
     height: int
     frames: int
     inputs: Mapping[str, Any] = field(factory=dict)
-
-
-@frozen(kw_only=True)
-class KernelUse:
-    """What a run asks of a kernel, as far as whether it is right may depend on it: proofs are made for each."""
-
-    #: of attention
-    head_dim: int = 0
-    #: of a quantizer: the format of a weight and, for values packed in blocks, values and bytes of a block
-    format: str = ""
-    block: tuple[int, int] | None = None

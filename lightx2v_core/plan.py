@@ -86,6 +86,17 @@ class Choice:
 
 
 @frozen(kw_only=True)
+class KernelUse:
+    """What a run asks of a kernel, as far as whether it is right may depend on it: proofs are made for each."""
+
+    #: of attention
+    head_dim: int = 0
+    #: of a quantizer: the format of a weight and, for values packed in blocks, values and bytes of a block
+    format: str = ""
+    block: tuple[int, int] | None = None
+
+
+@frozen(kw_only=True)
 class MemoryForecast:
     """What a run takes: bytes on the device and in host memory at their peak, and what moving weights costs."""
 

@@ -26,8 +26,9 @@ from lightx2v_core.choices import (
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import CheckpointError, PluginError
-from lightx2v_core.facts import KernelUse, MemoryNeed
+from lightx2v_core.facts import MemoryNeed
 from lightx2v_core.parts import ComponentSpec
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.plugins import CORE, Provided
 from lightx2v_core.registry import Registry
 from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES, scheme_of

@@ -34,9 +34,9 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import PluginFault, RequestError
-from lightx2v_core.facts import Geometry, KernelUse, Recognition, Workload
+from lightx2v_core.facts import Geometry, Recognition, Workload
 from lightx2v_core.leftovers import without_leftovers
-from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
+from lightx2v_core.plan import KernelUse, MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet
 from lightx2v_core.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
 from lightx2v_core.recognise import Recognised, check_complete, loader_for, passed_over, recognise

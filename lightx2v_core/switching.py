@@ -14,8 +14,8 @@ from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.exchange import Exchanged
-from lightx2v_core.facts import KernelUse
 from lightx2v_core.lora.scale import scaled
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.proof.verdict import refuse_wrong
 from lightx2v_core.protocols import Adapter, LoraApplier, Offloader, WeightSource
 from lightx2v_core.specs import BuildContext

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightx2v_core.codes import FORMATS, LARGEST
-from lightx2v_core.facts import KernelUse
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.proof.verdict import Claim, Untold
 from lightx2v_core.protocols import Quantizer
 from lightx2v_core.specs import BuildContext, QuantizerSpec

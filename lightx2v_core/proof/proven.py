@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attrs import evolve
 
 from lightx2v_core.choices import Chosen
-from lightx2v_core.facts import KernelUse
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.proof.verdict import wrong
 from lightx2v_core.quantization import uses_of
 from lightx2v_core.resolve import Resolved, resolve

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from lightx2v_core.errors import LightX2VError, PluginError
-from lightx2v_core.facts import KernelUse
 from lightx2v_core.isolation import called
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.plugins import Provided
 from lightx2v_core.specs import AttentionSpec, BuildContext, QuantizerSpec, Spec
 

@@ -48,21 +48,37 @@ TEXTS: dict[str, Callable[[int], str]] = {
 }
 
 
+#: runs a command and tells its peak memory: what the system tells of a process that has ended may be that of the one
+#: which started it
+PROGRAM = """
+import sys
+from pathlib import Path
+from lightx2v_core.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    status = Path("/proc/self/status").read_text()
+    sys.stdout.write(status.partition("VmHWM:")[2].split()[0])
+"""
+
+
 def spent(*arguments: str) -> tuple[int, float, float, str]:
     """Exit status, processor seconds, MB at the most, and what was said, of a command."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "lightx2v_core", *arguments],
-        stdout=subprocess.DEVNULL,
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+    assert process.stdout is not None
     assert process.stderr is not None
-    said = process.stderr.read().decode()
+    said, told = process.stderr.read().decode(), process.stdout.read().decode()
+    process.stdout.close()
     process.stderr.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, said
+    return process.returncode, usage.ru_utime + usage.ru_stime, int(told.split()[-1]) / 1024, said
 
 
 def check(said: str) -> None:
@@ -77,6 +93,11 @@ def start() -> float:
     return min(spent("config", "check", os.devnull)[1] for _ in range(3))
 
 
+def limit(start: float) -> float:
+    """Ten seconds, or as much more as this machine needs for nothing than a quiet one does (a quarter of a second)."""
+    return 10 * max(1, start / 0.25)
+
+
 @pytest.mark.load
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
@@ -87,7 +108,7 @@ def test_twice_the_size_takes_twice_as_long(name: str, tmp_path: Path, start: fl
         file.write_text(TEXTS[name](size), encoding="utf-8")
         status, used, memory, said = spent("config", "check", str(file))
         assert status in (0, 2), said
-        assert used < 10
+        assert used < limit(start)
         assert memory < 1000
         check(said)
         seconds.append(used - start)
@@ -192,7 +213,7 @@ def test_a_batch_of_a_hundred_thousand_is_planned(tmp_path: Path, start: float) 
             "--quiet",
         )  # fmt: skip
         assert status == 0, said
-        assert used < 10
+        assert used < limit(start)
         assert memory < 1000
         seconds.append(used - start)
     assert seconds[1] < 3 * max(seconds[0], 0.5)

@@ -13,7 +13,7 @@ from attrs import evolve
 
 torch = pytest.importorskip("torch")
 
-from lightx2v_core.facts import KernelUse  # noqa: E402
+from lightx2v_core.plan import KernelUse  # noqa: E402
 from lightx2v_core.plugins import load_plugins  # noqa: E402
 from lightx2v_core.proof.verdict import usual_uses, verdict, wrong  # noqa: E402
 from lightx2v_core.specs import BuildContext  # noqa: E402

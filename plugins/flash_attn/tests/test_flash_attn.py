@@ -12,7 +12,7 @@ from attrs import evolve
 
 from lightx2v_core import distributions
 from lightx2v_core.api import BuildContext, Device
-from lightx2v_core.facts import KernelUse
+from lightx2v_core.plan import KernelUse
 from lightx2v_core.plugins import Provided, load_plugins
 from lightx2v_core.proof.verdict import verdict
 from lightx2v_core.registry import Registry
