@@ -66,6 +66,8 @@ class Opened:
             os.rmdir(WHOLE, dir_fd=self.folder)
 
     def close(self) -> None:
+        with suppress(OSError):  # of a kill: without the lock beside it, it would look like somebody else's
+            os.unlink(NEW_NOTES, dir_fd=self.folder)
         self.lock.release()
         os.close(self.folder)
 
