@@ -55,7 +55,7 @@ import sys
 from pathlib import Path
 from lightx2v_core.cli import main
 try:
-    main(sys.argv[1:])
+    main()
 finally:
     status = Path("/proc/self/status").read_text()
     sys.stdout.write(status.partition("VmHWM:")[2].split()[0])
