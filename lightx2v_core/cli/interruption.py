@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: the exit status of what was interrupted
 INTERRUPTED = 130
+#: seconds that an interrupt waits at most for torch to be imported
+_PATIENCE = 10.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,14 +37,17 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """The handler of those signals, from the first line of ``main`` to the end of the process.
 
-    While a command works, a signal is ``Interrupted``. Once its result has its name (``finish``), signals change
-    nothing any more. When the exit status is known (``end``), one ends the process at once, with that status.
+    While a command works, a signal is ``Interrupted``, as soon as torch is not being imported any more. Once its result
+    has its name (``finish``), signals change nothing any more. When the exit status is known (``end``), one ends the
+    process at once, with that status.
     """
 
     def __init__(self) -> None:
         #: what a command keeps when it is interrupted, in the words of its message
         self.kept = "nothing was left behind"
         self._arrived = False
+        #: until when (``time.monotonic``) signals may wait for an import
+        self._patience: float | None = None
         self._finished = False
         self._status: int | None = None
 
@@ -49,14 +56,23 @@ class Interruption:
         """Whether a signal arrived before there was a result. Something may have swallowed its exception."""
         return self._arrived and not self._finished
 
-    def __call__(self, _number: int, _frame: Any) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
         if self._status is not None:
             _flush()
             finish_naming()
             os._exit(self._status)
         if not self._finished:
             self._arrived = True
-            raise Interrupted
+            if not (_in_torch(frame) and self._may_wait()):
+                raise Interrupted
+            again = threading.Timer(0.05, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+
+    def _may_wait(self) -> bool:
+        if self._patience is None:
+            self._patience = time.monotonic() + _PATIENCE
+        return time.monotonic() < self._patience
 
     def finish(self) -> None:
         """The result has its name: from here on the command ends with 0, whatever arrives."""
@@ -103,6 +119,16 @@ class Interruption:
             if not to_the_end:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+
+
+def _in_torch(frame: FrameType | None) -> bool:
+    """Whether torch is being imported. An exception that passes through its C++ code there aborts the process."""
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if frame.f_code.co_name == "<module>" and name.partition(".")[0] == "torch":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def current() -> Interruption:
