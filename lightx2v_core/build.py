@@ -105,10 +105,10 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
         model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
         failing.pop_all()
     progress.finish()
-    return Loaded(model=model, offloaders=offloaders, experts=_experts(resolved), adapters=adapters)
+    return Loaded(model=model, offloaders=offloaders, experts=expert_names(resolved), adapters=adapters)
 
 
-def _experts(resolved: Resolved) -> tuple[str, ...]:
+def expert_names(resolved: Resolved) -> tuple[str, ...]:
     """The components that take turns: those of a group, in the order the model lists them."""
     found = resolved.found
     if found.recognition.experts == 1:

@@ -21,6 +21,10 @@ def no_turns(_expert: int) -> None:
     """Nobody wants to know which expert comes next."""
 
 
+def unguarded(_latents: Tensor, _step: Step, _expert: int) -> None:
+    """Nobody looks at the latents of a step."""
+
+
 def _nothing() -> None:
     """The next step runs on the same expert."""
 
@@ -44,10 +48,12 @@ def denoise(
     emit: Emit,
     synchronize: Callable[[], None],
     prepare: Callable[[int], None] = no_turns,
+    guard: Callable[[Tensor, Step, int], None] = unguarded,
 ) -> Tensor:
     """Turn the noise of the first leg into latents [C, T, h, w] of the size of the last, one event a step.
     ``synchronize`` waits for the device, so that the seconds of a step are its own. ``prepare`` is told before the last
-    pass of a step when another expert does the next one."""
+    pass of a step when another expert does the next one. ``guard`` is shown the latents after each step, and the expert
+    that made them; what it raises ends the run."""
     steps = _steps(legs)
     experts = [model.expert(step) for step in steps]
     walk = zip(steps, experts, [*experts[1:], experts[-1]], strict=True)
@@ -71,6 +77,7 @@ def denoise(
                 )
             else:
                 latents = model.constrain(leg.scheduler.step(velocity, turn, latents), leg.conditions)
+            guard(latents, step, expert)
             synchronize()
             seconds = time.perf_counter() - started
             look.tell(emit, step, expert, seconds)

@@ -13,11 +13,13 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
+from lightx2v_core.build import expert_names
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.denoise import Leg, denoise, no_turns
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
 from lightx2v_core.facts import SchedulerContext, Stage
+from lightx2v_core.finite import Guard
 from lightx2v_core.protocols import Conditions, Scheduler, Segment, VideoModel
 from lightx2v_core.record import run_record
 from lightx2v_core.requests import Request
@@ -43,6 +45,7 @@ class Job:
         self._model = model
         self._prepare = prepare
         self._emit = emit
+        self._guard = Guard(plan=resolved.plan, experts=expert_names(resolved))
         self._steps: list[float] = []
         self._latents: list[Tensor] = []
         self._clock = Clock(emit)
@@ -53,7 +56,7 @@ class Job:
 
     def frames(self) -> Iterator[Tensor]:
         """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, in order, as they are decoded. ``RunError`` when
-        the device runs out of memory."""
+        the device runs out of memory, or what is computed is not finite."""
         total, done = self.plan.request.frames, 0
         try:
             for chunk in self._segments():
@@ -117,6 +120,7 @@ class Job:
                 there = request if not found else evolve(request, width=size[0], height=size[1])
                 emit = ignore if found else self._emit
                 found[size] = self._model.encode(there, inputs, guided=request.guided, emit=emit, **more)
+                self._guard.encoded(found[size])
         return [found[stage.geometry.width, stage.geometry.height] for stage in self.plan.stages]
 
     @torch.inference_mode()
@@ -145,6 +149,7 @@ class Job:
                 emit=self._note,
                 synchronize=self._synchronize,
                 prepare=self._prepare,
+                guard=self._guard.step,
             )
 
     def _scheduler(self, stage: Stage) -> Scheduler:
@@ -167,7 +172,7 @@ class Job:
         last segment of a model may be longer. ``tail`` gets the frames that the segment carries on."""
         total = self.plan.request.frames
         with self._clock.phase("decode", total, "frames"):
-            chunks = decoded(self._model, latents, self.plan.request)
+            chunks = decoded(self._model, latents, self.plan.request, self._guard)
             if conditions.carry:
                 chunks = _with_tail(chunks, conditions.carry, tail)
             for chunk in between(chunks, conditions.overlap, total - done):
@@ -209,15 +214,16 @@ class Clock:
         self._emit(PhaseDone(phase=name, seconds=seconds))
 
 
-def decoded(model: VideoModel, latents: Tensor, request: Request) -> Iterator[Tensor]:
+def decoded(model: VideoModel, latents: Tensor, request: Request, guard: Guard) -> Iterator[Tensor]:
     """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, as a model decodes them; normal tensors, outside of
-    inference mode."""
+    inference mode. ``RunError`` when they are not finite."""
     chunks = iter(model.decode(latents, request))
     while True:
         with torch.inference_mode():
             chunk = next(chunks, None)
             if chunk is None:
                 return
+            guard.frames(chunk)
             chunk = chunk.float().clamp(-1, 1).cpu()
         yield chunk.clone()
 

@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from lightx2v_core.asked import request_output
-from lightx2v_core.build import Loaded, build_model, load_bytes, refuse_impossible
+from lightx2v_core.build import Loaded, build_model, expert_names, load_bytes, refuse_impossible
 from lightx2v_core.checkpoint.serialize import serialized
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
 from lightx2v_core.config.layers import Value
@@ -30,6 +30,7 @@ from lightx2v_core.events import (
     Warned,
     ignore,
 )
+from lightx2v_core.finite import Guard
 from lightx2v_core.job import Clock, Job, decoded
 from lightx2v_core.output import is_record, planned_output, record_path
 from lightx2v_core.plan import Plan, PlannedOutput
@@ -211,10 +212,11 @@ class Pipeline:
         if frames is None and tuple(latents.shape) == shape.video_latents:
             frames = shape.frames
         once = latents.shape[1] if shape.overlap is None else shape.latent_shape[1] - shape.lead
+        guard = Guard(plan=self.plan, experts=expert_names(self._resolved))
         found: list[Tensor] = []
         for segment in torch.split(latents, once, dim=1):
             there = segment.to(self._resolved.ctx.device.torch_name)
-            chunks = decoded(self._model, there, self.plan.request)
+            chunks = decoded(self._model, there, self.plan.request, guard)
             repeated = shape.overlap if found and shape.overlap else 0
             left = None if frames is None else frames - sum(chunk.shape[1] for chunk in found)
             found += between(chunks, repeated, left)

@@ -101,3 +101,18 @@ def test_segments_join_without_a_seam(tmp_path: Path) -> None:
 def test_a_wrong_number_of_frames_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="decoded 4 frames where 9 were asked for"):
         list(job(InSegments(total=1), tmp_path, 9, []).frames())
+
+
+def test_masks_of_a_model_may_be_infinite_and_nothing_is_nan(tmp_path: Path) -> None:
+    """What a model encodes to is its own: minus infinity is how many mask, and no model means NaN."""
+    guard = job(InSegments(), tmp_path, 9, [])._guard
+    shape = (1, 3, 1, 1)
+    mask = {"embeddings": torch.ones(2), "mask": torch.tensor([0.0, float("-inf")])}
+    guard.encoded(Conditions(latent_shape=shape, positive=mask, negative=[mask], shared=(mask, "x", 3)))
+    for wrong in (
+        {"positive": torch.tensor([float("inf")])},
+        {"positive": [torch.tensor([float("nan")])]},
+        {"positive": mask, "shared": {"image": torch.tensor([float("nan")])}},
+    ):
+        with pytest.raises(RunError, match="not finite"):
+            guard.encoded(Conditions(latent_shape=shape, **wrong))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightx2v_wan21.architecture import umt5_from, umt5_tensors
+from lightx2v_wan21.architecture import Umt5Architecture, umt5_from, umt5_tensors
 from lightx2v_wan21.umt5 import Umt5Encoder, relative_buckets
 
 TOLERANCE = {"atol": 1e-3, "rtol": 1e-3}
@@ -59,3 +59,42 @@ def test_buckets_tell_direction_and_grow_with_distance():
     assert buckets[:9, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
     assert buckets[0, 128:].unique().tolist() == [31]
     assert (buckets[0].diff() >= 0).all()
+
+
+def random_tensors(seed=0):
+    """A small encoder with weights of the size that umT5's have, in bfloat16 as they are published."""
+    arch = Umt5Architecture(
+        vocab_size=50, dim=64, dim_attn=64, dim_ffn=128, num_heads=4, num_layers=3, num_buckets=32
+    )
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (
+            torch.ones(shape) if "norm" in name else torch.randn(shape, generator=generator) * 0.1
+        ).bfloat16()
+        for name, shape in umt5_tensors(arch).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("ending", "factor"),
+    [
+        ("", 1),
+        ("ffn.fc2.weight", 3e4),  # the residual stream leaves the range
+        ("ffn.fc1.weight", 3e4),  # the product with the gate does
+        ("ffn.gate.0.weight", 3e4),
+        ("attn.o.weight", 3e4),
+        ("attn.v.weight", 3e4),
+        ("token_embedding.weight", 3e4),
+    ],
+)
+def test_nothing_overflows_in_float16(ending, factor):
+    tensors = random_tensors()
+    tensors = {n: (t.float() * factor).bfloat16() if n.endswith(ending) else t for n, t in tensors.items()}
+    ids = torch.randint(1, 50, (2, 20), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[1, 12:] = 0
+    expected = build(tensors, torch.float32)(ids, mask)
+    embeddings = build(tensors, torch.float16)(ids, mask)
+    assert embeddings.dtype == torch.float16
+    assert torch.isfinite(embeddings).all()
+    assert (embeddings.float() - expected).norm() < 0.005 * expected.norm()

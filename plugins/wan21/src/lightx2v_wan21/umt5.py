@@ -2,6 +2,10 @@
 
 Parameter names are those of the official checkpoint, so a file loads without renaming.
 
+In float16 only weights and products are float16: what umT5 adds up between its blocks, and what its feed-forward nets
+multiply, leaves the range of that dtype (65504) with ordinary prompts. There values in between are float32, and
+``product`` keeps each linear layer within the range. Other dtypes have the range, and are computed as officially.
+
 Shape legend: B batch, L tokens, D model width, N heads, K channels of one head.
 """
 
@@ -26,24 +30,25 @@ class Umt5Encoder(nn.Module):
     def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.arch = arch
+        self.dtype = dtype
         self.token_embedding = Table(arch.vocab_size, arch.dim, dtype)
         self.blocks = nn.ModuleList(Umt5Block(arch, dtype) for _ in range(arch.num_layers))
         self.norm = Umt5Norm(arch.dim, dtype)
 
     @torch.no_grad()
     def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Embeddings ``[B, L, D]`` in ``dtype``; rows where the mask is 0 are zero.
+        """Embeddings ``[B, L, D]`` in the dtype of the weights; rows where the mask is 0 are zero.
 
         Zero rows are what the transformer expects as padding. Columns that are masked in the whole batch
         are not computed: a masked key has weight exactly 0, so the other rows do not depend on them.
         """
         used = int(mask_BL.any(dim=0).nonzero().max()) + 1 if mask_BL.any() else 0
         ids, mask = ids_BL[:, :used], mask_BL[:, :used].bool()
-        x_BLD = self.token_embedding(ids)
+        x_BLD = self.token_embedding(ids).to(between(self.dtype))
         buckets_LL = relative_buckets(used, self.arch.num_buckets, ids.device)
         for block in self.blocks:
             x_BLD = block(x_BLD, mask, buckets_LL)
-        x_BLD = self.norm(x_BLD).masked_fill(~mask[:, :, None], 0)
+        x_BLD = self.norm(x_BLD).to(self.dtype).masked_fill(~mask[:, :, None], 0)
         return F.pad(x_BLD, (0, 0, 0, ids_BL.shape[1] - used))
 
 
@@ -60,7 +65,7 @@ class Umt5Block(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor, buckets_LL: Tensor) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``."""
-        bias = self.pos_embedding(buckets_LL).expand(x_BLD.shape[0], -1, -1, -1)
+        bias = self.pos_embedding(buckets_LL).to(x_BLD.dtype).expand(x_BLD.shape[0], -1, -1, -1)
         bias = bias.masked_fill(~mask_BL[:, None, None, :], torch.finfo(bias.dtype).min)
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), bias)
         out: Tensor = x_BLD + self.ffn(self.norm2(x_BLD))
@@ -72,6 +77,7 @@ class Umt5Attention(nn.Module):
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         self.heads = (arch.num_heads, arch.dim_attn // arch.num_heads)
         self.q = nn.Linear(arch.dim, arch.dim_attn, bias=False, dtype=dtype)
         self.k = nn.Linear(arch.dim, arch.dim_attn, bias=False, dtype=dtype)
@@ -81,11 +87,11 @@ class Umt5Attention(nn.Module):
     def forward(self, x_BLD: Tensor, bias_BNLL: Tensor) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``; the bias is added to the scores of each head."""
         q, k, v = (
-            linear(x_BLD).unflatten(2, self.heads).transpose(1, 2) for linear in (self.q, self.k, self.v)
+            product(linear, x_BLD, self.dtype).unflatten(2, self.heads).transpose(1, 2)
+            for linear in (self.q, self.k, self.v)
         )
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BNLL, scale=1.0)
-        projected: Tensor = self.o(out.transpose(1, 2).flatten(2))
-        return projected
+        return product(self.o, out.transpose(1, 2).flatten(2), self.dtype)
 
 
 class Umt5FeedForward(nn.Module):
@@ -93,6 +99,7 @@ class Umt5FeedForward(nn.Module):
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         self.gate = nn.Sequential(
             nn.Linear(arch.dim, arch.dim_ffn, bias=False, dtype=dtype), nn.GELU(approximate="tanh")
         )
@@ -101,8 +108,9 @@ class Umt5FeedForward(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``."""
-        out: Tensor = self.fc2(self.fc1(x_BLD) * self.gate(x_BLD))
-        return out
+        linear, activation = self.gate
+        gate = activation(product(linear, x_BLD, self.dtype))
+        return product(self.fc2, product(self.fc1, x_BLD, self.dtype) * gate, self.dtype)
 
 
 class PositionBias(nn.Module):
@@ -141,6 +149,27 @@ class Table(nn.Module):
     def forward(self, index: Tensor) -> Tensor:
         """``[...]`` integers to ``[..., D]``."""
         return F.embedding(index, self.weight)
+
+
+def between(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of what is between linear layers whose weights have ``dtype``."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+def product(linear: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a linear layer without bias makes of ``x`` ``[..., D]``, both ``between(dtype)``.
+
+    In float16 each row is divided by a power of two before the layer, and the result multiplied by it in float32. That
+    is exact, but for values below a 65,536th of the row's largest one, and works for plain and quantized layers alike.
+    With rows of at most 1/256 the weights of a row of 10,240 would have to be 1600 on average to leave the range.
+    """
+    if dtype != torch.float16:
+        out: Tensor = linear(x)
+        return out
+    exponent = torch.frexp(x.abs().amax(dim=-1, keepdim=True)).exponent
+    scale = torch.exp2(exponent.float() + 8)
+    scaled: Tensor = linear((x / scale).to(dtype))
+    return scaled.float() * scale
 
 
 def relative_buckets(length: int, num_buckets: int, device: torch.device) -> Tensor:
