@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.folders import expanded, short
-from lightx2v_core.checkpoint.listing import ABSENT, listed, why_not
+from lightx2v_core.checkpoint.listing import ABSENT, beside, listed, why_not
 from lightx2v_core.choices import Chosen
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.embedded import place_of
@@ -184,7 +184,7 @@ def _components(config: LoraConfig, found: Recognised, header: Header, path: Pat
     sections = {second(name) for name in header}
     if len(sections) == 2 and len(networks) == 2:
         return [(network, "the file has keys for both networks") for network in networks]
-    hint, why = expert_hint(header, networks)
+    hint, why = expert_hint(header, networks, beside(path))
     if hint is not None:
         return [(hint, why)]
     short = [network.partition("_")[0] for network in networks]
@@ -205,7 +205,7 @@ def _matched(
         for item in found.spec.components
         if item.group and item.group == found.part(component).group
     ]
-    described = describe(part, networks)
+    described = describe(part, networks, beside(path))
     stated = stated_alpha(header)
     used = {name: header.tensors[name] for name in coverage.matched}
     planned = PlannedAdapter(

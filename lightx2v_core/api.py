@@ -42,6 +42,7 @@ from lightx2v_core.specs import (
 
 if TYPE_CHECKING:
     from lightx2v_core.catalogue import missing
+    from lightx2v_core.claims import named_expert, sampling_steps, says_distilled
     from lightx2v_core.cli.show_plan import plan_text
     from lightx2v_core.codes import decode_weight, encode_weight, token_codes
     from lightx2v_core.events import (
@@ -115,6 +116,7 @@ _LATER = {
     **dict.fromkeys(("Planner", "plan_run", "read_config"), "planning"),
     "plan_text": "cli.show_plan",
     "missing": "catalogue",
+    **dict.fromkeys(("named_expert", "sampling_steps", "says_distilled"), "claims"),
     **dict.fromkeys(
         (
             "CheckpointFacts",
@@ -255,12 +257,15 @@ __all__ = [
     "load",
     "load_plugins",
     "missing",
+    "named_expert",
     "open_uncached",
     "plan_run",
     "plan_text",
     "read_at",
     "read_config",
     "read_factors",
+    "sampling_steps",
+    "says_distilled",
     "suggestion",
     "token_codes",
 ]

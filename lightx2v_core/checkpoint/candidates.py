@@ -13,9 +13,10 @@ from pathlib import Path
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
-from lightx2v_core.checkpoint.places import CODED, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
+from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.shards import Located
+from lightx2v_core.claims import says_distilled
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
@@ -69,7 +70,7 @@ class Candidate:
         """Whether a name says that the network is distilled."""
         if self.place.distilled is not None:
             return self.place.distilled
-        return any(DISTILLED.search(path.name.lower()) for path in self.located.files)
+        return any(says_distilled(path.name) for path in self.located.files)
 
     @property
     def dtype(self) -> str:

@@ -53,6 +53,14 @@ def listed(folder: Path) -> Listing:
     )
 
 
+def beside(file: Path) -> tuple[str, ...]:
+    """The names of the files in a file's folder; none when that may not be looked into."""
+    try:
+        return listed(file.parent).files
+    except CheckpointError:
+        return ()
+
+
 def why_not(path: Path) -> str:
     """Why there is nothing to be had at a path: it does not exist, or the system does not let it be looked at; empty
     when it can be."""

@@ -51,9 +51,6 @@ CONFIG_FOLDERS = (
     "distill_fp8", "distill_int8", "distill_models/high_noise_model", "distill_models/low_noise_model",
 )  # fmt: skip
 
-#: what the names of distilled networks hold; their tensors are those of ordinary ones
-DISTILLED = re.compile(r"distill|(?<!\d)[1-9][ _-]?steps?(?![a-z])")
-
 #: dtype of a stored matrix -> precision it stands for; a file without such a matrix is "original"
 CODED: Mapping[str, str] = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "int8": "int8", "uint8": "packed"}
 ORIGINAL = "original"

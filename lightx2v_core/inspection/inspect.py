@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
-from lightx2v_core.checkpoint.listing import looking, why_not
+from lightx2v_core.checkpoint.listing import beside, looking, why_not
 from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
@@ -70,7 +70,7 @@ def _suffixes(spec: Any) -> tuple[str, ...]:
 
 
 def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:
-    description = describe(item.header)
+    description = describe(item.header, beside=beside(item.located.files[0]))
     coverage = {}
     for name, network in networks.items():
         try:

@@ -108,7 +108,3 @@ FLAT_NESTED = ("model_diffusion_model_", "diffusion_model_", "model_", "transfor
 
 #: names of modules as older versions of diffusers wrote them -> as its networks have them
 OLD_MODULES = ((r"\.processor\.", "."), (r"\.to_out$", ".to_out.0"))
-
-
-#: what may follow a word that looks like the name of an expert and is none, such as ``low_rank``
-NOT_EXPERTS = ("rank", "vram", "res", "resolution", "poly", "step", "steps", "strength")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from attrs import field, frozen
 
+from lightx2v_core.claims import EXPERTS, named_expert
 from lightx2v_core.lora import naming
 from lightx2v_core.lora.scalars import read_scalars
 from lightx2v_core.tensors import Header, TensorInfo
@@ -143,8 +145,11 @@ def _parsed(header: Header) -> LoraFile:
     return LoraFile(header=header, targets=tuple(targets), unknown=(*unknown, *alone))
 
 
-def describe(header: Header, experts: Sequence[str] = ("high_noise", "low_noise")) -> LoraDescription:
-    """What a LoRA file says of itself. ``experts`` are the names that a hint of the expert can mean."""
+def describe(
+    header: Header, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()
+) -> LoraDescription:
+    """What a LoRA file says of itself. ``experts`` are the names that a hint of the expert can mean, ``beside`` the
+    names of the files in its folder."""
     file = parsed(header)
     families = Counter(_family(target) for target in file.targets)
     kinds: Counter[str] = Counter(kind for target in file.targets for kind in target.kinds)
@@ -153,7 +158,7 @@ def describe(header: Header, experts: Sequence[str] = ("high_noise", "low_noise"
         kinds["magnitude"] = magnitudes
     scalable = [target for target in file.targets if target.rank is not None]
     alphas = [target.tensors["alpha"] for target in scalable if "alpha" in target.tensors]
-    expert, why = expert_hint(header, experts)
+    expert, why = expert_hint(header, experts, beside)
     return LoraDescription(
         family=families.most_common(1)[0][0] if families else "none",
         families=tuple(name for name, _ in families.most_common()),
@@ -208,36 +213,25 @@ def second(base: str) -> bool:
     return False
 
 
-def expert_hint(header: Header, experts: Sequence[str]) -> tuple[str | None, str]:
-    """The one of several networks that a file says it is for, and what says so: its keys, its metadata, its name."""
+def expert_hint(
+    header: Header, experts: Sequence[str], beside: Collection[str] = ()
+) -> tuple[str | None, str]:
+    """The one of several networks that a file says it is for, and what says so: its keys, its metadata, its name, its
+    folder. ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
     if len(experts) < 2:
         return None, ""
     if header.tensors and all(second(name) for name in header):
         return experts[1], f"its keys start with {sorted(naming.SECOND)[0]}"
-    said = {
-        key: header.metadata[key] for key in ("ss_output_name", "modelspec.title") if key in header.metadata
-    }
-    files = {f"file {info.file.name}": info.file.stem for info in header.tensors.values()}
-    for what, text in (*((f"metadata {key}", value) for key, value in said.items()), *files.items()):
-        named = [name for name in experts if _names(text, name, experts)]
-        if len(named) == 1:
-            return named[0], what
+    for key in ("ss_output_name", "modelspec.title"):
+        if expert := named_expert(header.metadata.get(key, ""), experts):
+            return expert, f"metadata {key}"
+    stems = {Path(name).stem for name in beside}
+    for file in {info.file for info in header.tensors.values()}:
+        if expert := named_expert(file.stem, experts, stems):
+            return expert, f"file {file.name}"
+        if expert := named_expert(file.parent.name, experts):
+            return expert, f"folder {file.parent.name}"
     return None, ""
-
-
-def _names(text: str, name: str, experts: Sequence[str]) -> bool:
-    """Whether a text names an expert: by its whole name, or by the word that only it has (``high``, ``low``)."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]+", " ", text).lower()
-    own = name.split("_")
-    if re.search(rf"\b{' ?'.join(map(re.escape, own))}\b", words):
-        return True
-    others = {word for other in experts if other != name for word in other.split("_")}
-    not_experts = "|".join(naming.NOT_EXPERTS)
-    return any(
-        re.search(rf"\b{re.escape(word)}\b(?! ?(?:{not_experts})\b)", words)
-        for word in own
-        if word not in others
-    )
 
 
 def _group(base: str) -> str:

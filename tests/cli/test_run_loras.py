@@ -169,6 +169,10 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     )
     assert plan("--set", f'loras=[{{"path": "{path}", "name": "dit"}}]').count("(name dit)") == 2
 
+    for ordinary in ("low_light_style", "high_heels", "highres"):
+        path = write(tmp_path / f"{ordinary}.safetensors", Q)
+        refused(model, ("has 2 networks", f"--lora high:{path}"), "--lora", path)
+
     named = write(tmp_path / "fox_low_noise.safetensors", Q)
     assert "on low_noise (file fox_low_noise.safetensors)" in plan("--lora", named)
     against = plan("--lora", f"high:{named}")
@@ -200,6 +204,8 @@ def test_a_distilled_one_brings_its_defaults(tiny: Path, cli: Cli, refused: Refu
     assert (against["scheduler"], against["steps"], against["guide_scale"]) == ("unipc", 8, [3.0])
     assert any("that are given win" in note for note in against["notes"])
     assert request("--lora", f"{path}:-1")["scheduler"] == "unipc"  # taken away, not added
+    trained = write(tmp_path / "style_v2-step00003000.safetensors", Q)
+    assert request("--lora", trained)["scheduler"] == "unipc"
 
 
 def test_distilled_ones_for_two_experts(cli: Cli, tmp_path: Path) -> None:

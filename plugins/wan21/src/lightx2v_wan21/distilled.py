@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
-from lightx2v_core.api import CheckpointFacts, Recognition
+from lightx2v_core.api import CheckpointFacts, Recognition, sampling_steps, says_distilled
 
 #: components that denoise
 NETWORKS = ("dit", "high_noise", "low_noise")
 #: steps that a name does not number
 DISTILLED_STEPS = 4
-_STEPS = r"(?<!\d)([1-9])[ _-]?steps?(?![a-z])"
-#: what the names of distilled networks hold
-_WORDS = re.compile(rf"distill|{_STEPS}")
 #: a maker of distilled networks, whose name is also that of programs: it counts in the names of files only
-_FILE_WORDS = re.compile(rf"{_WORDS.pattern}|lightx2v")
+_MAKER = "lightx2v"
 
 
 def distilled_name(facts: CheckpointFacts, component: str) -> str:
@@ -25,19 +21,18 @@ def distilled_name(facts: CheckpointFacts, component: str) -> str:
     files lie in, up to the model's own."""
     files = {info.file for info in facts.headers[component].tensors.values()}
     for name in sorted(file.name for file in files):
-        if _FILE_WORDS.search(name.lower()):
+        if says_distilled(name) or _MAKER in name.lower():
             return name
     folders = {facts.folder.name}
     for file in files:
         inside = file.is_relative_to(facts.folder)
         folders |= set(file.relative_to(facts.folder).parts[:-1]) if inside else {file.parent.name}
-    return next((name for name in sorted(folders) if _WORDS.search(name.lower())), "")
+    return next((name for name in sorted(folders) if says_distilled(name)), "")
 
 
 def distilled_steps(name: str) -> int:
     """The steps that a name says its network is distilled to; 4 when it does not say a number."""
-    found = re.search(_STEPS, name.lower())
-    return int(found[1]) if found else DISTILLED_STEPS
+    return sampling_steps(name) or DISTILLED_STEPS
 
 
 def distilled_note(name: str, ordinary: str) -> str:
@@ -59,10 +54,7 @@ def with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> 
     is distilled, the defaults are those of a distilled network."""
     networks = [name for name in recognition.components if name in NETWORKS]
     telling = {
-        network: name
-        for network in networks
-        for name in loras.get(network, ())
-        if _WORDS.search(name.lower())
+        network: name for network in networks for name in loras.get(network, ()) if says_distilled(name)
     }
     if not telling:
         return recognition

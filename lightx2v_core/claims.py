@@ -1,0 +1,135 @@
+"""What the names of files and folders claim of the network inside: which expert it is, and to how many steps it is
+distilled. One rule each, for weights and LoRA files alike.
+
+Words that mean something else in ordinary names claim nothing: ``low_light``, ``high_heels`` and ``highres`` are no
+experts, ``style-step00003000`` and ``v2-step-500`` count the steps of a training. What is not clear claims nothing
+either, so that whoever asks can ask the user.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+#: the two networks of models that have two, the one for the noisy steps first
+EXPERTS = ("high_noise", "low_noise")
+
+#: spellings of words where the whole name of an expert is written out, such as ``hi noise``
+_SPELLINGS = {"high": "(?:high|hi|h)", "low": "(?:low|lo|l)"}
+#: what may follow an expert's word at the end of a name: versions, precisions, programs, sizes, training steps
+_TECHNICAL = (
+    r"(?:v?\d+|v\d+[a-z]{0,2}|\d+(?:k|b|p|bit|ep|epochs?|steps?)|\d+x\d+|a14b|wan\d*|[tifl]2v|ti2v|flf2v|moe"
+    r"|(?:bf|fp|f|int|nf|mxfp|nvfp|q|iq|w|u)\d+\w{0,7}|e\dm\d\w{0,2}|bfloat16|float(?:8|16|32)|mixed|scaled?|tensorwise"
+    r"|[kmsl]|xs|gguf|quant(?:ized)?|kj|kijai|comfy(?:ui)?|lora|lokr|loha|dora|lycoris|adapter|merged?|models?|unet|dit"
+    r"|transformer|expert|weights?|ckpt|checkpoint|safetensors|diffusion|pytorch|ema|final|latest|pruned|split|blocks?"
+    r"|of|copy|beta|(?:rank|dim|alpha|r|e|ep|epochs?|s|steps?|seed|ver|version)\d*|lightx2v|lightning|seko|cfg"
+    r"|distill(?:ed)?)"
+)
+#: words that make an ordinary expression with ``high`` or ``low`` before them
+_ORDINARY = (
+    r"(?:rank|v?ram|res|resolution|poly|steps?|strength|light(?:s|ing)?|lit|angles?|heels?|keys?|contrast|details?"
+    r"|detailed|definition|quality|speed|motion|shots?|fps|frames?|fashion|fantasy|end|school|tech|rise|waist(?:ed)?|cut"
+    r"|tide|tower|ground|tops?|jump|kick|life|fi|fidelity|pass|budget|saturation|exposure|density|levels?|freq(?:uency)?"
+    r"|tone|dynamic|bit|bitrate|rate|cfg|socks|boots|rider|fade|collar|neck)"
+)
+#: between two experts of which both are meant
+_BETWEEN = r" (?:and |or |to |plus |with |n )?"
+
+#: a number of sampling steps: one digit before the word, and nothing but a separator behind it. ``v2-step-500`` is a
+#: version and ``2_step_500`` something else: both count steps of a training, and so does ``1000-steps``.
+_STEPS = re.compile(
+    r"(?<!\d)(?<!(?<!\d)v)(?<!\d\.)(?:([1-9])steps?(?:(?=v\d)|(?![a-z0-9]))"
+    r"|(?<!(?<!\d)\d[._-])([1-9])[ _-]steps?(?![a-z0-9]|[ ._-]\d+(?![a-z0-9])))"
+)
+#: what else the names of distilled networks hold; ``undistilled``, ``non-distilled`` and ``distillery`` do not mean it
+_DISTILLED = re.compile(
+    r"(?<!un)(?<!non)(?<!(?<![a-z])no[ _-])(?<!(?<![a-z])not[ _-])(?<!(?<![a-z])non[ _-])"
+    r"distil(?:l|led|lation)?(?:v\d+)?(?![a-z])"
+)
+
+
+def sampling_steps(name: str) -> int | None:
+    """How many sampling steps the name of a file or folder states, 1 to 9 (``4step``, ``4-steps-lora``); ``None`` when
+    it states none: a number behind the word counts steps of training."""
+    found = _STEPS.search(_parted(name).lower())
+    return int(found[1] or found[2]) if found else None
+
+
+def says_distilled(name: str) -> bool:
+    """Whether the name of a file or folder says that a network is distilled: by a number of sampling steps, or by the
+    word (``StepDistill``)."""
+    return sampling_steps(name) is not None or bool(_DISTILLED.search(_parted(name).lower()))
+
+
+def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()) -> str | None:
+    """The one of ``experts`` (names such as ``high_noise``) that the name of a file, without its suffix, or of a folder
+    claims; ``None`` when it claims none, or several.
+
+    It does so by the expert's whole name in any spelling (``HighNoise``, ``high_noise_model``), by its initials
+    (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``A14B_HIGH_bf16``,
+    ``t2vHighV20``), or by that word anywhere when the same name with the other's word is among ``beside``, the names
+    of what lies in the same folder."""
+    own = [_own_word(expert, experts) for expert in experts]
+    text = _words(name, experts, own)
+    found = set()
+    for number, expert in enumerate(experts):
+        for start in _claims(text, expert, own[number]):
+            found.add(expert)
+            before = text[:start].lower()
+            # high_and_low_noise is for both
+            found |= {
+                experts[at] for at, word in enumerate(own) if re.search(rf"\b{word}{_BETWEEN}$", before)
+            }
+    if not found and beside:
+        others = {_words(other, experts, own).lower() for other in beside}
+        found = {
+            expert for expert, word in zip(experts, own, strict=True) if _of_a_pair(text, word, own, others)
+        }
+    return found.pop() if len(found) == 1 else None
+
+
+def _claims(text: str, expert: str, word: str) -> Iterator[int]:
+    """Where a name in words, as it is written, claims an expert."""
+    parts = expert.split("_")
+    if len(parts) > 1:
+        spelled = " ?".join(_SPELLINGS.get(part, re.escape(part)) for part in parts)
+        initials = re.escape("".join(part[0] for part in parts))
+        for pattern, flags in (
+            (rf"\b{spelled}\b", re.IGNORECASE),
+            (rf"\b{initials.upper()}\b", 0),
+            (rf"\b{initials}(?: {_TECHNICAL})*$", re.IGNORECASE),
+        ):
+            yield from (found.start() for found in re.finditer(pattern, text, flags))
+    at_the_end = rf"\b{re.escape(word)}(?! {_ORDINARY}\b)(?: {_TECHNICAL})*$"
+    yield from (found.start() for found in re.finditer(at_the_end, text, re.IGNORECASE))
+
+
+def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]) -> bool:
+    """Whether a name with another expert's word in place of this one's is among ``others``."""
+    lower = text.lower()
+    return any(
+        f"{lower[: found.start()]}{other}{lower[found.end() :]}" in others
+        for found in re.finditer(rf"\b{re.escape(word)}\b(?! {_ORDINARY}\b)", lower)
+        for other in own
+        if other != word
+    )
+
+
+def _own_word(expert: str, experts: Sequence[str]) -> str:
+    """The word that tells an expert from the others: ``high``."""
+    others = {word for other in experts if other != expert for word in other.split("_")}
+    return next((word for word in expert.split("_") if word not in others), expert)
+
+
+def _parted(name: str) -> str:
+    """A name with a space between small letters and capitals: ``StepDistill`` are two words."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+
+
+def _words(name: str, experts: Sequence[str], own: Sequence[str]) -> str:
+    """The words of a name with one space between them: parted by separators, by changes of case (``t2vHighV20``: t2v,
+    High, V20), and before what tells experts apart by a digit (``wan22high``)."""
+    telling = "|".join(map(re.escape, (*(expert.replace("_", "") for expert in experts), *own)))
+    parted = re.sub(r"(?<=[A-Z0-9])(?=[A-Z][a-z])", " ", _parted(name))
+    parted = re.sub(rf"(?i)(?<=\d)(?=(?:{telling})(?![a-z]))", " ", parted)
+    return " ".join(re.sub(r"[^A-Za-z0-9]+", " ", parted).split())
