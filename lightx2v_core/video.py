@@ -5,16 +5,15 @@ An output is whole or not there (``staging``). Pixels follow the official rule: 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from lightx2v_core.audio import Audio
 from lightx2v_core.errors import OutputError
+from lightx2v_core.mp4 import INDEX_IN_FRONT, Sink, colours, reproducible
 from lightx2v_core.output import frame_rate
 from lightx2v_core.staging import Staging, write_new
 
@@ -143,51 +142,8 @@ class _Guarded:
             self._writer.write(frames)
 
 
-class _Sink:
-    """The file behind an encoder. PyAV drops some of the exceptions of its callbacks with a traceback on stderr, so
-    the first one is kept here, and raised by ``check``."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._failure: BaseException | None = None
-
-    def write(self, data: bytes) -> int:
-        if self._failure is None:
-            try:
-                self._file.write(data)
-            except BaseException as exc:
-                self._failure = exc
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except BaseException as exc:
-            self._failure = self._failure or exc
-            return 0
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def finish(self) -> None:
-        self.check()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def abandon(self) -> None:
-        with suppress(
-            OSError
-        ):  # what is still in its buffer may not fit on the full disk that brought us here
-            self._file.close()
-
-
 class _Mp4:
-    """H.264, yuv420p, constant quality."""
+    """H.264, yuv420p, constant quality, in the colours that it says it has; what players look for first is in front."""
 
     def __init__(
         self,
@@ -202,16 +158,20 @@ class _Mp4:
     ) -> None:
         import av
 
-        self._sink, self._frames, self._fps = _Sink(file), 0, fps
+        self._sink, self._frames, self._fps = Sink(file), 0, fps
         try:
-            self._container = av.open(self._sink, mode="w", format="mp4")
+            self._container = av.open(
+                self._sink, mode="w", format="mp4", options=INDEX_IN_FRONT, io_open=self._sink.reader
+            )
             if comment:
                 self._container.metadata["comment"] = comment
             self._stream = self._container.add_stream(
-                "libx264", rate=frame_rate(fps), options={"crf": str(crf)} | _reproducible()
+                "libx264", rate=frame_rate(fps), options={"crf": str(crf)} | reproducible()
             )
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
+            self._colours = colours(height)
+            self._colours.tag(self._stream.codec_context)
             self._audio = Audio(self._container, audio) if audio is not None else None
         except BaseException:
             self._sink.abandon()
@@ -220,7 +180,7 @@ class _Mp4:
 
     def write(self, frames: Tensor) -> None:
         for image in to_uint8(frames):
-            self._mux(_rgb_frame(image))
+            self._mux(self._colours.converted(_rgb_frame(image)))
             self._frames += 1
 
     def close(self) -> None:
@@ -247,26 +207,6 @@ class _Mp4:
         for packet in self._stream.encode(frame):
             self._container.mux(packet)
         self._sink.check()
-
-
-def _reproducible() -> dict[str, str]:
-    """Options of x264 with which the same frames make the same file.
-
-    Its AVX-512 code does not: of 40 files of the same 13 frames of 226x128, 28 were different (x264 of PyAV 18.1). Each
-    processor with AVX-512 also has AVX2, whose code does, and is about as fast.
-    """
-    return {"x264-params": "asm=AVX2"} if _has_avx512() else {}
-
-
-@cache
-def _has_avx512() -> bool:
-    """Whether the processor has AVX-512, whatever torch is told to use of it."""
-    try:
-        return " avx512f" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no Linux
-        import torch
-
-        return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 class _Png:

@@ -374,3 +374,65 @@ def test_a_full_disk(tmp_path: Path, name: str, kind: str, limit: int | None) ->
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{str(path)!r} could not be written: File too large; nothing was left behind" in done.stdout
     assert leftovers(tmp_path) == []
+
+
+def atoms(path: Path) -> list[str]:
+    """The boxes at the top of an MP4 file, in their order."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        size, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8].decode("ascii")
+        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size
+        found.append(name)
+        at += size
+    return found
+
+
+@pytest.mark.parametrize("frames", [1, 9, 60])
+def test_the_index_is_in_front(tmp_path: Path, frames: int) -> None:
+    """A player that reads over a network shows the first frame without the last byte."""
+    pictures = noise(frames, 48, 80)
+    for name in ("a.mp4", "b.mp4"):
+        write(tmp_path / name, "mp4", pictures, comment="x" * 5000)
+    found = atoms(tmp_path / "a.mp4")
+    assert found.index("moov") < found.index("mdat")
+    assert len(pixels(tmp_path / "a.mp4")) == frames
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+#: red, green and blue weights of the luma, by the number of the matrix in H.273
+LUMA = {1: (0.2126, 0.7152, 0.0722), 6: (0.299, 0.587, 0.114)}
+COLOURS = [(0, 255, 0), (255, 0, 0), (0, 0, 255), (224, 172, 105), (255, 255, 255), (0, 0, 0), (90, 90, 90)]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "matrix"),
+    [(1280, 720, 1), (720, 1280, 1), (960, 960, 1), (1280, 704, 6), (832, 480, 6), (32, 32, 6), (32, 720, 1)],
+)
+def test_colours_are_those_that_the_file_says_it_has(
+    tmp_path: Path, width: int, height: int, matrix: int
+) -> None:
+    """Decoded as tagged, by the definition of the matrix, every channel is what was written."""
+    path = tmp_path / "a.mp4"
+    wanted = torch.tensor(COLOURS, dtype=torch.float32)
+    frames = (wanted / 127.5 - 1).T[:, :, None, None].expand(3, len(COLOURS), height, width)
+    write(path, "mp4", frames, chunk=2)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        codec = stream.codec_context
+        tags = (codec.colorspace, codec.color_primaries, codec.color_trc, codec.color_range)
+        assert tuple(map(int, tags)) == (matrix, 1, 1, 1)
+        seen = []
+        for frame in container.decode(stream):
+            planes = [
+                bytes(plane)[plane.line_size * (plane.height // 2) + plane.width // 2]
+                for plane in frame.planes
+            ]
+            assert (int(frame.colorspace), int(frame.color_range)) == (matrix, 1)
+            seen.append(planes)
+    y, cb, cr = torch.tensor(seen, dtype=torch.float32).unbind(1)
+    y, cb, cr = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+    red_weight, green_weight, blue_weight = LUMA[matrix]
+    red, blue = y + 2 * (1 - red_weight) * cr, y + 2 * (1 - blue_weight) * cb
+    green = (y - red_weight * red - blue_weight * blue) / green_weight
+    found = torch.stack([red, green, blue], dim=1).clamp(0, 1) * 255
+    assert (found - wanted).abs().max() <= 3, (found - wanted).abs().max()

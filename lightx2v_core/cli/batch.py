@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: the largest prompt file, in bytes: 100,000 prompts of 1,300 bytes
 BYTES = 128 << 20
+#: what is no part of a prompt at the ends of its line
+_BLANK = " \t\u00a0\u3000"
 
 
 @frozen(kw_only=True)
@@ -44,12 +46,14 @@ class Line:
 
 def read_jobs(path: Path, output: str | None) -> list[Line]:
     """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty
-    lines and those that start with ``#`` are passed over. ``ConfigError`` names the line."""
+    lines and those that start with ``#`` are passed over. A line ends at LF, CR LF or CR: other characters that end
+    lines (U+2028, U+0085, form feeds) come with text that is copied, and belong to a prompt. ``ConfigError`` names the
+    line."""
     text = read_text(path, "prompt file", BYTES)
     jobs = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip(_BLANK)
+        if not line.strip() or line.startswith("#"):
             continue
         request = jsonc.loads(line, f"{path}, line {number}") if line.startswith("{") else {"prompt": line}
         jobs.append(Line(number=number, output=_output(request, number, output), request=request))

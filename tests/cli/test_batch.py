@@ -111,3 +111,24 @@ def test_a_wrong_file_is_refused_with_its_line(text: str, message: str, tmp_path
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         read_jobs(tmp_path / "none.txt", None)
+
+
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_ends_a_line(tmp_path: Path, inside: str, end: str) -> None:
+    """LF, CR LF and CR; nothing else that Unicode knows as the end of a line, which copied text is full of."""
+    jobs = tmp_path / "jobs.txt"
+    lines = [
+        f"a fox{inside}in the snow",
+        f'{{"prompt": "a dog{inside}runs", "seed": 3}}',
+        inside,
+        f"{inside}# a cat",
+    ]
+    if ord(inside) < 0x20:  # JSON has no such characters in a text
+        del lines[1]
+    jobs.write_bytes(end.join(lines).encode())
+    found = [(job.number, dict(job.request)) for job in read_jobs(jobs, None)]
+    wanted = [(1, {"prompt": f"a fox{inside}in the snow"}), (len(lines), {"prompt": f"{inside}# a cat"})]
+    if len(lines) == 4:
+        wanted.insert(1, (2, {"prompt": f"a dog{inside}runs", "seed": 3}))
+    assert found == wanted

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 from PIL import Image, ImageOps
 
 from lightx2v_core.api import RequestError
@@ -284,3 +285,101 @@ def test_an_image_is_a_video_of_one_frame(tmp_path):
 def test_sizes_do_not_import_torch():
     code = "import sys, lightx2v_wan21.media_size, lightx2v_wan21.variants; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def picture(colour, size=(64, 48)):
+    image = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), colour, np.uint8), format="rgb24")
+    return image.reformat(format="yuvj420p")
+
+
+def streams(path, *kinds, sound=True):
+    """A file with a stream for each of ``kinds``: a ``cover``, or a ``video`` of a number of frames and a colour."""
+    with av.open(str(path), "w", format={".m4a": "mp4"}.get(path.suffix)) as out:
+        audio = out.add_stream("mp3" if path.suffix == ".mp3" else "aac", rate=44100) if sound else None
+        made = []
+        for what, frames, colour, default in kinds:
+            stream = out.add_stream("mjpeg" if what == "cover" else "libx264", rate=8)
+            stream.width, stream.height = (64, 48) if what == "cover" else (32, 32)
+            stream.pix_fmt = "yuvj420p" if what == "cover" else "yuv420p"
+            stream.disposition = Disposition.attached_pic if what == "cover" else Disposition(default)
+            made.append((stream, frames, colour))
+        if audio is not None:
+            for _ in range(20):
+                quiet = av.AudioFrame.from_ndarray(
+                    np.zeros((2, 1024), np.float32), format="fltp", layout="stereo"
+                )
+                quiet.sample_rate = 44100
+                out.mux(audio.encode(quiet))
+            out.mux(audio.encode(None))
+        for stream, frames, colour in made:
+            for _ in range(frames):
+                size = (stream.width, stream.height)
+                out.mux(stream.encode(picture(colour, size)))
+            out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".mov", ".mp3"])
+@pytest.mark.parametrize("read", [open_video, video_info])
+def test_cover_art_is_no_video(read, suffix, tmp_path):
+    path = streams(tmp_path / f"song{suffix}", ("cover", 1, (0, 0, 255), 0))
+    with pytest.raises(RequestError, match=r"src_video '.*' holds no video"):
+        read(path, "src_video")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_video_beside_its_cover_is_taken(suffix, tmp_path):
+    kinds = ("cover", 1, (0, 0, 255), 0), ("video", 6, (255, 0, 0), 1)
+    path = streams(tmp_path / f"clip{suffix}", *kinds)
+    assert (video_info(path).width, video_info(path).frames) == (32, 6)
+    clip = open_video(path)
+    assert tuple(clip.frames.shape) == (6, 32, 32, 3)
+    assert clip.frames[..., 0].float().mean() > 200
+    assert clip.frames[..., 2].float().mean() < 60
+
+
+@pytest.mark.parametrize(("first", "second", "frames"), [(0, 1, 7), (1, 0, 3), (0, 0, 3), (1, 1, 3)])
+def test_of_several_videos_the_default_one_is_taken(first, second, frames, tmp_path):
+    kinds = ("video", 3, (255, 0, 0), first), ("video", 7, (0, 0, 255), second)
+    path = streams(tmp_path / "two.mkv", *kinds, sound=False)
+    assert len(open_video(path).frames) == frames
+
+
+@pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_video_is_read_by_the_colours_that_it_says_it_has(matrix, full, tmp_path):
+    """Of the same numbers, other matrices and ranges make other pictures: the definition in H.273 says which."""
+    red_weight, blue_weight = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}.get(
+        matrix, (0.299, 0.114)
+    )
+    path, numbers = tmp_path / "tagged.mkv", (150, 90, 160)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1 + full
+        frame = av.VideoFrame(32, 32, "yuv420p")
+        for plane, value in zip(frame.planes, numbers, strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        frame.colorspace, frame.color_range = matrix, 1 + full
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    y, cb, cr = (numbers[0], *(value - 128 for value in numbers[1:]))
+    y, cb, cr = (y / 255, cb / 255, cr / 255) if full else ((y - 16) / 219, cb / 224, cr / 224)
+    red, blue = y + 2 * (1 - red_weight) * cr, y + 2 * (1 - blue_weight) * cb
+    green = (y - red_weight * red - blue_weight * blue) / (1 - red_weight - blue_weight)
+    pixel = open_video(path).frames[0, 16, 16]
+    for found, wanted in zip(pixel.tolist(), (red, green, blue), strict=True):
+        assert abs(found - wanted * 255) <= 3, (pixel.tolist(), [255 * c for c in (red, green, blue)])
+
+
+def test_a_video_that_says_nothing_is_read_as_before(tmp_path):
+    path = tmp_path / "untagged.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        frame = av.VideoFrame(1280, 720, "yuv420p")
+        for plane, value in zip(frame.planes, (145, 54, 34), strict=True):  # green by BT.601
+            plane.update(bytes([value]) * plane.buffer_size)
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    assert open_video(path).frames[0, 360, 640].tolist() == pytest.approx([0, 255, 0], abs=3)

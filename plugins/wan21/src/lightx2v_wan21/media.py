@@ -51,6 +51,8 @@ Intervals = Sequence[tuple[float, float]]
 #: which frames of a video are wanted, in order; frames may repeat
 Pick = Callable[[Intervals], Sequence[int]]
 
+#: matrices of H.273 that are converted from: BT.709, FCC, the two of BT.601, SMPTE 240M, BT.2020
+_MATRICES = frozenset({1, 4, 5, 6, 7, 9})
 #: EXIF orientation -> what undoes it
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
@@ -180,8 +182,11 @@ def _read(path: str | Path, name: str, pick: Pick | None) -> Clip:
 
 
 def _pixels(frame: Any) -> Tensor:
-    """A decoded frame as it is shown, uint8 ``[H, W, 3]``."""
-    return torch.from_numpy(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns(frame)).copy())
+    """A decoded frame as it is shown, uint8 ``[H, W, 3]``: by the matrix and range that it says it has, BT.601 and the
+    range of television where it says nothing, as FFmpeg does."""
+    matrix = int(getattr(frame, "colorspace", 0))
+    said = {"src_colorspace": matrix} if matrix in _MATRICES else {}
+    return torch.from_numpy(np.rot90(frame.to_ndarray(format="rgb24", **said), quarter_turns(frame)).copy())
 
 
 def _intervals(container: Any, stream: Any, rate: float) -> list[tuple[float, float]]:

@@ -14,6 +14,8 @@ from lightx2v_core.api import RequestError
 
 _CHANNELS = (1, 3, 4)
 _EXIF_ORIENTATION = 0x0112
+#: FFmpeg's marks of streams: the default one; an attached picture, and thumbnails with times
+_DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
 
 
 @frozen(kw_only=True)
@@ -118,7 +120,8 @@ def opened_image(path: str | Path, name: str) -> Iterator[Any]:
 
 @contextmanager
 def opened_video(path: str | Path, name: str) -> Iterator[tuple[Any, Any]]:
-    """The container and the first video stream of a file. Whatever goes wrong with it is a ``RequestError``."""
+    """The container and the video stream of a file that players show. Whatever goes wrong with it is a
+    ``RequestError``."""
     import av
     from av.error import FFmpegError
 
@@ -127,14 +130,26 @@ def opened_video(path: str | Path, name: str) -> Iterator[tuple[Any, Any]]:
         raise RequestError(f"{name} {str(path)!r} does not exist")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise RequestError(f"{name} {str(path)!r} holds no video")
-            stream = container.streams.video[0]
+            stream = _shown_stream(container)
+            if stream is None:
+                pictures = " but a picture (cover art)" if container.streams.video else ""
+                raise RequestError(f"{name} {str(path)!r} holds no video{pictures}")
             stream.thread_type = "AUTO"
             yield container, stream
     except (FFmpegError, OSError, EOFError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise RequestError(f"{name} {str(path)!r} is no video that can be read: {reason}") from None
+
+
+def video_streams(container: Any) -> list[Any]:
+    """The streams of a file that are videos, the one that players show first: cover art and thumbnails are streams of
+    pictures beside them, and a file may mark one video as the default."""
+    videos = [stream for stream in container.streams.video if not int(stream.disposition) & _PICTURES]
+    return sorted(videos, key=lambda stream: not int(stream.disposition) & _DEFAULT)
+
+
+def _shown_stream(container: Any) -> Any:
+    return next(iter(video_streams(container)), None)
 
 
 def quarter_turns(frame: Any) -> int:

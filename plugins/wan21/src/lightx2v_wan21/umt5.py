@@ -87,7 +87,7 @@ class Umt5Attention(nn.Module):
     def forward(self, x_BLD: Tensor, bias_BNLL: Tensor) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``; the bias is added to the scores of each head."""
         q, k, v = (
-            product(linear, x_BLD, self.dtype).unflatten(2, self.heads).transpose(1, 2)
+            product(linear, x_BLD, self.dtype).reshape(*x_BLD.shape[:2], *self.heads).transpose(1, 2)
             for linear in (self.q, self.k, self.v)
         )
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias_BNLL, scale=1.0)
