@@ -10,15 +10,16 @@ import click
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import current
 from lightx2v_core.cli.progress import listener
+from lightx2v_core.cli.show_plan import size
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.errors import RequestError
 
-#: the original converter's kinds of model -> the component, and what it leaves out
+#: the original converter's kinds of model -> the component
 MODEL_TYPES = {
-    "wan_dit": ("dit", ()),
-    "wan_animate_dit": ("dit", ()),
-    "wan_t5": ("text_encoder", ()),
-    "wan_clip": ("image_encoder", ("textual.*",)),
+    "wan_dit": "dit",
+    "wan_animate_dit": "dit",
+    "wan_t5": "text_encoder",
+    "wan_clip": "image_encoder",
 }
 #: its options that have no meaning here, or another one
 _OTHER = {
@@ -34,7 +35,9 @@ _OTHER = {
 @click.option("-s", "--source", "source_option", metavar="PATH", help="The same as SRC.")
 @click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")
 @click.option(
-    "--component", metavar="NAME", help="Which component of a folder that holds several, such as dit."
+    "--component",
+    metavar="NAME",
+    help="Which network of a folder that holds several, such as dit; absent: all.",
 )
 @click.option(
     "--quantize",
@@ -110,6 +113,9 @@ _OTHER = {
 def command(**parameters: Any) -> None:
     """Convert the weights of SRC, a file or a folder: quantize, split, rename, cast, merge LoRA files.
 
+    The folder of a model becomes one of the same model: its networks are converted, its VAE and tokenizer are copied.
+    With --component, or an --output that ends in .safetensors, one network is converted.
+
     A tensor at a time is held. What is interrupted goes on where it was when the same command is given again.
     """
     plugins = plugins_from(parameters)
@@ -141,11 +147,17 @@ def command(**parameters: Any) -> None:
         )
     if as_json:
         data = {"event": "converted", "files": [str(path) for path in done.files], "bytes": done.nbytes}
+        data |= {"copied": list(done.copied), "lacking": list(done.lacking)}
         say_json({**data, "layers": done.layers, "format": done.format, "report": done.report})
         return
-    what = f", {done.layers} layers in {done.format}" if done.layers and done.format else ""
     if not quiet:
-        say(f"wrote {output} ({len(done.files)} files, {done.nbytes / 1e9:.2f} GB{what})")
+        count = f"{len(done.files)} file{'' if len(done.files) == 1 else 's'}"
+        what = f", {done.layers} layers in {done.format}" if done.layers and done.format else ""
+        say(f"wrote {output} ({count}, {size(done.nbytes)}{what})")
+        if done.copied:
+            say(f"copied {', '.join(done.copied)}")
+        if done.lacking:
+            say(f"not in {source}, so not there either: {', '.join(done.lacking)}")
     if parameters["report"]:
         for name, error in done.report.items():
             say(f"{name}  relative RMSE {error['relative_rmse']:.5f}  largest {error['max_error']:.3g}")
@@ -154,6 +166,8 @@ def command(**parameters: Any) -> None:
 def _options(given: dict[str, Any]) -> tuple[Any, Path]:
     """The options of a conversion, and where it goes, from the two vocabularies."""
     from lightx2v_core.convert.options import ConvertOptions, LoraToMerge
+    from lightx2v_core.convert.whole import UNUSED
+    from lightx2v_core.convert.workspace import is_file
 
     for name, advice in _OTHER.items():
         if given[name] is not None:
@@ -164,7 +178,8 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
         raise RequestError(f"--bits {given['bits']}: only 8 bits are quantized to")
     if given["quantized"] and given["quantize"] is None:
         raise RequestError("--quantized needs --linear_type int8 or fp8")
-    component, drop = MODEL_TYPES.get(given["model_type"], (None, ()))
+    component = MODEL_TYPES.get(given["model_type"])
+    drop = UNUSED.get(component, ()) if component is not None else ()
     layout: Any = given["layout"] or (
         "comfyui" if given["comfyui_mode"] else _LAYOUTS.get(given["direction"], "official")
     )
@@ -174,7 +189,7 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
         split = "blocks" if given["save_by_block"] else "shards" if tensors else "single"
     if given["single_file"] and split != "single":
         raise RequestError("--single_file and a split into several files contradict each other")
-    if given["single_file"] and output.suffix != ".safetensors":
+    if given["single_file"] and not is_file(output):
         output = output / f"{given['output_name'] or 'converted'}.safetensors"
     strengths, alphas = given["lora_strength"], given["lora_alpha"]
     loras = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,7 +19,7 @@ from lightx2v_core import __version__
 from lightx2v_core.answers import default_options
 from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.fingerprint import fingerprint
-from lightx2v_core.checkpoint.folders import first_config
+from lightx2v_core.checkpoint.folders import expanded, first_config
 from lightx2v_core.checkpoint.formats import MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
@@ -31,7 +31,9 @@ from lightx2v_core.convert.options import ConvertOptions, check
 from lightx2v_core.convert.pieces import pieces
 from lightx2v_core.convert.subject import Subject, find
 from lightx2v_core.convert.target import OutFile, OutTensor, config_of, files, index_of, out_tensors, stem_of
-from lightx2v_core.convert.workspace import Workspace, check_output, tidy
+from lightx2v_core.convert.whole import Part, Whole, whole_of
+from lightx2v_core.convert.workspace import Workspace, check_output, is_file, tidy
+from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, ignore
 from lightx2v_core.plugins import PluginSet, load_plugins
@@ -41,19 +43,25 @@ from lightx2v_core.registry import Registry
 from lightx2v_core.specs import BuildContext, LoraApplierSpec, QuantizerSpec
 from lightx2v_core.tensors import LayerFormat, TensorInfo
 
+#: what says of which sizes a transformer is
+CONFIG = "config.json"
 #: key of the metadata that says how a file was made
 MADE_BY = "lightx2v_convert"
 
 
 @frozen(kw_only=True)
 class Converted:
-    """What was written. Sizes in bytes; ``report`` has the error of each quantized layer against its source."""
+    """What was written. Sizes in bytes; ``report`` has the error of each quantized layer against its source. ``copied``
+    are files that were taken as they are."""
 
     files: tuple[Path, ...]
     nbytes: int
     layers: int
     format: str
     report: Mapping[str, Mapping[str, float]]
+    copied: tuple[str, ...] = ()
+    #: what a run of the result needs beside it, in words, since the source had it not
+    lacking: tuple[str, ...] = ()
 
 
 def convert(
@@ -63,13 +71,14 @@ def convert(
     *,
     plugins: PluginSet | None = None,
     overwrite: bool = False,
-    copy: tuple[str, ...] = ("config.json",),
+    copy: tuple[str, ...] = (CONFIG,),
     emit: Emit = ignore,
     named: Callable[[], None] = lambda: None,
 ) -> Converted:
-    """Convert the weights of ``source``. ``output`` is a file for one that is not split, a folder otherwise, which gets
-    the files named in ``copy`` too where they lie beside the source. ``named`` is called when the result has its name,
-    before a signal that arrived meanwhile has an effect.
+    """Convert the weights of ``source``. ``output`` is a file for one network that is not split, a folder otherwise,
+    which gets the files named in ``copy`` too where they lie beside the source. The folder of a model becomes one of
+    the same model, when no component is asked for and ``output`` is a folder. ``named`` is called when the result has
+    its name, before a signal that arrived meanwhile has an effect.
 
     Streams: a tensor at a time is held. Killed at any moment, nothing that loads is left, and the same call goes on.
     ``RequestError`` (and its kinds) before anything is written; ``CheckpointError`` for weights that are not finite.
@@ -77,55 +86,93 @@ def convert(
     check(options)
     registry = Registry(plugins or load_plugins())
     output = Path(output).expanduser()
-    single = options.split == "single" and output.suffix == ".safetensors"
-    if options.split != "single" and output.suffix == ".safetensors":
+    single = is_file(output)
+    if options.split != "single" and single:
         raise RequestError(f"output {str(output)!r} is a file; a result in several files takes a folder")
     if output.is_dir():
         output = output.resolve()  # a link cannot be replaced by a folder
     tidy(output)
     check_output(output, folder=not single, overwrite=overwrite)
-    subject = find(source, registry, options.component)
+    whole = _parts(source, output, registry, options, copy)
     with ExitStack() as opened:
-        recipe = _Recipe(subject, options, registry, opened)
-        stem = stem_of(subject.spec, options.layout)
-        tensors = out_tensors(recipe.tensors(), subject.spec, options)
-        planned = files(tensors, options, output.name if single else None, stem)
-        planned = [evolve(file, metadata=_metadata(subject, options)) for file in planned]
-        beside = {item: subject.files[0].parent / item for item in copy}
-        copies = {} if single else {item: path for item, path in beside.items() if path.is_file()}
-        sizes = {file.name: len(file.head()) + file.nbytes for file in planned}
-        others = (
-            {f"{stem}.safetensors.index.json": index_of(planned, sizes)} if options.split != "single" else {}
-        )
-        if not single and (config := _config(subject, recipe, options)) is not None:
-            others["config.json"], copies = config, {k: v for k, v in copies.items() if k != "config.json"}
-        names = [file.name for file in planned]
-        workspace = Workspace(output, _job(planned, output, options), names, [*others, *copies])
+        planned: list[tuple[list[OutFile], _Recipe]] = []
+        others: dict[str, bytes] = {}
+        for part in whole.parts:
+            recipe = _Recipe(part, registry, opened)
+            made, small = _planned(part, recipe, output.name if single else None)
+            planned.append((made, recipe))
+            others |= small
+        copies = {} if single else {name: path for name, path in whole.copies.items() if name not in others}
+        out = [file for made, _ in planned for file in made]
+        names = [file.name for file in out]
+        _check_names([*names, *others, *copies], output)
+        workspace = Workspace(output, _job(out, output, options), names, [*others, *copies])
         opened.callback(workspace.close)
         done = workspace.open()
-        recipe.report = workspace.report
-        _write(workspace, planned, recipe, options, done, emit)
+        _write(workspace, planned, done, emit)
         report = dict(workspace.report)
-        workspace.publish({name: name for name in names}, others, copies, overwrite, named)
-    written = (output,) if single else tuple(output / file.name for file in planned)
+        workspace.publish(names, others, copies, overwrite, named, folder=not single)
     return Converted(
-        files=written,
-        nbytes=sum(sizes.values()),
-        layers=len(recipe.made),
+        files=(output,) if single else tuple(output / name for name in names),
+        nbytes=sum(len(file.head()) + file.nbytes for file in out),
+        layers=sum(len(recipe.made) for _, recipe in planned),
         format=options.format or "",
         report=report,
+        copied=tuple(copies),
+        lacking=whole.lacking,
     )
 
 
-def _write(
-    workspace: Workspace,
-    planned: list[OutFile],
-    recipe: _Recipe,
-    options: ConvertOptions,
-    done: int,
-    emit: Emit,
-) -> None:
-    total = sum(file.nbytes for file in planned)
+def _parts(
+    source: str | Path, output: Path, registry: Registry, options: ConvertOptions, copy: tuple[str, ...]
+) -> Whole:
+    """The networks to convert, and the files that are copied beside them, by their names there."""
+    reason = ""
+    if options.component is None and not is_file(output):
+        whole = whole_of(source, output, registry, options)
+        if isinstance(whole, Whole):
+            folder = expanded(place_of(source, registry))
+            beside = {name: folder / name for name in copy if name != CONFIG}
+            return evolve(whole, copies={**_there(beside), **whole.copies})
+        reason = whole
+    subject = find(source, registry, options.component, reason)
+    # what lies beside an encoder or a VAE is the configuration of the transformer
+    own = subject.part is None or subject.part.main
+    beside = {name: subject.files[0].parent / name for name in copy if own or name != CONFIG}
+    return Whole(parts=(Part(subject=subject, options=options),), copies=_there(beside))
+
+
+def _there(files: Mapping[str, Path]) -> dict[str, Path]:
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _planned(part: Part, recipe: _Recipe, name: str | None) -> tuple[list[OutFile], dict[str, bytes]]:
+    """The files of a network, and the small ones that go with them. ``name`` is that of a file in no folder."""
+    subject, options = part.subject, part.options
+    stem = part.stem or stem_of(subject.spec, options.layout)
+    tensors = out_tensors(recipe.tensors(), subject.spec, options)
+    planned = files(tensors, options, name, stem)
+    planned = [evolve(file, metadata=_metadata(subject, options)) for file in planned]
+    others = {}
+    if options.split != "single":
+        sizes = {file.name: len(file.head()) + file.nbytes for file in planned}
+        others[f"{stem}.safetensors.index.json"] = index_of(planned, sizes)
+    if name is None and (config := _config(subject, recipe, options)) is not None:
+        others[CONFIG] = config
+    return planned, others
+
+
+def _check_names(names: list[str], output: Path) -> None:
+    """``RequestError`` when two files of a folder would have the same name."""
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RequestError(
+            f"{', '.join(twice)} would be there twice in {str(output)!r}; convert one network at a time, with "
+            "--component, or rename the files of the source"
+        )
+
+
+def _write(workspace: Workspace, planned: list[tuple[list[OutFile], _Recipe]], done: int, emit: Emit) -> None:
+    total = sum(file.nbytes for made, _ in planned for file in made)
     began = time.perf_counter()
     emit(PhaseStarted(phase="convert", total=total, unit="bytes"))
     emit(Progress(phase="convert", done=done, total=total))
@@ -136,26 +183,25 @@ def _write(
         emit(Progress(phase="convert", done=done, total=total, detail=tensor.name))
 
     with torch.no_grad():
-        for file in planned:
-            workspace.write(
-                file, lambda tensor: pieces(tensor, recipe.source, recipe.copied, options.device), told
-            )
+        for made, recipe in planned:
+            recipe.report = workspace.report
+            for file in made:
+                workspace.write(file, recipe.pieces, told)
     emit(PhaseDone(phase="convert", seconds=time.perf_counter() - began))
 
 
 class _Recipe:
     """How every tensor of the result is read: official names, decoded, adapters merged, quantized."""
 
-    def __init__(
-        self, subject: Subject, options: ConvertOptions, registry: Registry, opened: ExitStack
-    ) -> None:
+    def __init__(self, part: Part, registry: Registry, opened: ExitStack) -> None:
+        subject, options = part.subject, part.options
         ctx = BuildContext(dtype="float32")
         self.report: dict[str, Any] = {}
         base = open_source(subject.stored, registry, ctx)
         opened.callback(base.close)
         source: WeightSource = MappedSource(base, subject.mapped) if subject.mapped.renamed else base
         stored = layer_formats(subject.header)
-        self._drop = options.drop
+        self._drop, self._device, self._title = options.drop, options.device, part.title
         adapters, changed = adapters_of(subject, options.loras, registry, ctx, opened)
         again = {name: layer for name, layer in stored.items() if name in changed}
         decoded = dict(stored) if options.quantize is not None else again
@@ -198,6 +244,10 @@ class _Recipe:
                 found[name] = self.source.info(name)
         return found
 
+    def pieces(self, tensor: OutTensor) -> Iterator[memoryview]:
+        """The bytes of a tensor."""
+        return pieces(tensor, self.source, self.copied, self._device)
+
     @staticmethod
     def _targets(
         source: WeightSource, subject: Subject, options: ConvertOptions, again: Mapping[str, LayerFormat]
@@ -236,7 +286,7 @@ class _Recipe:
 
     def _measure(self, layer: LayerFormat, plain: Tensor, stored: Mapping[str, Tensor]) -> None:
         relative, largest = weight_error(plain, stored, layer.format)
-        self.report[layer.name] = {"relative_rmse": relative, "max_error": largest}
+        self.report[f"{self._title}{layer.name}"] = {"relative_rmse": relative, "max_error": largest}
 
 
 def _config(subject: Subject, recipe: _Recipe, options: ConvertOptions) -> bytes | None:

@@ -46,9 +46,12 @@ class Subject:
 
 
 @looking()
-def find(source: str | Path, registry: Registry, component: str | None = None) -> Subject:
-    """The one component that ``source``, a file or a folder, holds; ``component`` says which of several.
-    ``CheckpointError`` for files that are broken, ``RequestError`` when it is not clear what is meant."""
+def find(
+    source: str | Path, registry: Registry, component: str | None = None, not_whole: str = ""
+) -> Subject:
+    """The one component that ``source``, a file or a folder, holds; ``component`` says which of several, and
+    ``not_whole`` why the folder cannot be converted as a whole. ``CheckpointError`` for files that are broken,
+    ``RequestError`` when it is not clear what is meant."""
     path = expanded(place_of(source, registry))
     if reason := why_not(path):
         raise RequestError(f"source {short(str(source))} {reason}{near(path)}")
@@ -60,22 +63,36 @@ def find(source: str | Path, registry: Registry, component: str | None = None) -
         found = own or (_below(path, component, registry) if path.is_dir() else [])
         if not found:
             raise RequestError(_no_component(path, component, registry))
+    whole = f"\n  it is not converted as a whole: {not_whole}" if not_whole else ""
     if not found:
-        raise RequestError(_no_weights(path, registry))
+        raise RequestError(f"{_no_weights(path, registry)}{whole}")
     if len(found) > 1:
         lines = "\n".join(
             f"  {item.files[0].relative_to(path).as_posix()}: {item.spec.summary}" for item in found
         )
+        ways = "or --component" if whole else "--component, or a folder as --output for the whole model"
         raise RequestError(
-            f"{path} holds {len(found)} networks; give one of the files, or --component:\n{lines}"
+            f"{path} holds {len(found)} networks; give one of the files, {ways}:\n{lines}{whole}"
         )
-    if problems := format_problems(found[0].stored):
-        raise CheckpointError(f"{path} cannot be converted:\n  " + "\n  ".join(problems[:5]))
-    return found[0]
+    part = found[0].part
+    if component is None and part is not None and not part.main and (inside := _inside(path, registry)):
+        raise RequestError(
+            f"{path} holds the {part.summary}, and its folders hold more ({', '.join(inside)}); say which with "
+            f"--component{whole}"
+        )
+    return checked(found[0])
+
+
+def checked(subject: Subject) -> Subject:
+    """``subject`` as it is; ``CheckpointError`` when its weights and their scales contradict each other."""
+    if problems := format_problems(subject.stored):
+        where = subject.files[0] if len(subject.files) == 1 else subject.files[0].parent
+        raise CheckpointError(f"{where} cannot be converted:\n  " + "\n  ".join(problems[:5]))
+    return subject
 
 
 def _file(path: Path, registry: Registry) -> Subject:
-    return _subject((path,), read_header(registry, path), registry)
+    return subject_of((path,), read_header(registry, path), registry)
 
 
 def _folder(folder: Path, registry: Registry) -> list[Subject]:
@@ -110,19 +127,23 @@ def _located(item: Located, reader: Reader, registry: Registry) -> Subject:
     header = reader.whole(item.files)
     if item.index is not None:
         check_index(item.index, reader.weight_map(item.index), header)
-    return _subject(item.files, header, registry)
+    return subject_of(item.files, header, registry)
 
 
 def _no_weights(folder: Path, registry: Registry) -> str:
     """What to say of a folder without weights of its own."""
-    suffixes = tuple(_suffixes(registry))
-    inside = sorted({file.parent.name for file in folder.glob("*/*") if file.name.endswith(suffixes)})
-    if not inside:
+    if not (inside := _inside(folder, registry)):
         return f"{folder} holds no weight files; give a file, or the folder that holds them"
     return (
         f"{folder} holds no weight files itself, but its folders do ({', '.join(inside)}); give one of them, or say "
         "which component with --component"
     )
+
+
+def _inside(folder: Path, registry: Registry) -> list[str]:
+    """The names of the folders in a folder that hold weight files; none for a file."""
+    suffixes = tuple(_suffixes(registry))
+    return sorted({file.parent.name for file in folder.glob("*/*") if file.name.endswith(suffixes)})
 
 
 def _no_component(folder: Path, component: str, registry: Registry) -> str:
@@ -149,7 +170,7 @@ def _suffixes(registry: Registry) -> list[str]:
     )
 
 
-def _subject(files: Sequence[Path], stored: Header, registry: Registry) -> Subject:
+def subject_of(files: Sequence[Path], stored: Header, registry: Registry) -> Subject:
     """The component whose signature the files have; of several, the one that renames most of the tensors."""
     known: list[tuple[ComponentSpec, Mapped]] = []
     for part in _parts(registry):

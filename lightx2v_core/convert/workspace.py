@@ -25,6 +25,12 @@ from lightx2v_core.staging import make_parents
 
 #: bytes after which the way done is noted
 _NOTE = 1 << 28
+#: how a written file ends
+WRITTEN = ".safetensors"
+#: how other files end that hold weights, or that somebody may want to have made; folders have dots in their names too
+_WRITTEN_ELSEWHERE = frozenset(
+    ".pth .pt .pkl .ckpt .bin .gguf .onnx .npz .npy .h5 .msgpack .json .zip .tar .gz .safetensor .sft".split()
+)
 Pieces = Callable[[OutTensor], Iterator[memoryview]]
 
 
@@ -89,17 +95,19 @@ class Workspace:
 
     def publish(
         self,
-        files: Mapping[str, str],
+        files: Sequence[str],
         others: Mapping[str, bytes],
         copies: Mapping[str, Path],
         overwrite: bool = False,
         named: Callable[[], None] = lambda: None,
+        *,
+        folder: bool,
     ) -> None:
-        """Let the result appear: ``files`` (name in the making -> final name), small files, and copies of files. One
-        file takes its place by one renaming; several become a folder, by one renaming too. ``named`` is called then;
-        a signal that arrives meanwhile has an effect afterwards."""
+        """Let the result appear: ``files``, small files, and copies of files. One file takes its place by one renaming;
+        a ``folder`` is put together and gets its name by one renaming too. ``named`` is called then; a signal that
+        arrives meanwhile has an effect afterwards."""
         with failures_as(self.output):
-            if not others and not copies and len(files) == 1 and self.output.suffix:
+            if not folder:
                 (name,) = files
                 check_output(self.output, folder=False, overwrite=overwrite)  # hours may have passed
                 source = f"{name}.part"
@@ -149,16 +157,16 @@ class Workspace:
                     self._open = opened_for(self.folder, self.output)
 
     def _assemble(
-        self, files: Mapping[str, str], others: Mapping[str, bytes], copies: Mapping[str, Path]
+        self, files: Sequence[str], others: Mapping[str, bytes], copies: Mapping[str, Path]
     ) -> None:
         """Put the files of a folder together."""
         with suppress(FileExistsError):
             os.mkdir(WHOLE, 0o777, dir_fd=self._fd)
         whole = os.open(WHOLE, FOLDER, dir_fd=self._fd)
         try:
-            for name, final in files.items():
+            for name in files:
                 with suppress(FileNotFoundError):  # it was renamed before a kill
-                    os.replace(f"{name}.part", final, src_dir_fd=self._fd, dst_dir_fd=whole)
+                    os.replace(f"{name}.part", name, src_dir_fd=self._fd, dst_dir_fd=whole)
             for name, source in copies.items():
                 with source.open("rb") as read, _new(name, whole) as stream:
                     shutil.copyfileobj(read, stream)
@@ -230,6 +238,18 @@ def _new(name: str, folder: int) -> BinaryIO:
 
 def _folder(output: Path) -> Path:
     return output.parent / f".{output.name}.converting"
+
+
+def is_file(output: Path) -> bool:
+    """Whether ``output`` is a file and no folder. ``RequestError`` for the name of a file that is not written here: a
+    folder of that name would be found by nothing."""
+    suffix = output.suffix.lower()
+    if suffix in _WRITTEN_ELSEWHERE and not output.is_dir():
+        raise RequestError(
+            f"output {str(output)!r}: only safetensors files are written; name it "
+            f"{output.with_suffix(WRITTEN).name}, which is looked for in the same places, or name a folder"
+        )
+    return suffix == WRITTEN
 
 
 def check_output(output: Path, *, folder: bool, overwrite: bool) -> None:

@@ -1,0 +1,237 @@
+"""A model's whole folder as one conversion: which parts of it are converted, under which names, and what is copied.
+
+The result lies flat in one folder, as the folders by precision of LightX2V do (``fp8/``, ``int8/``): that is one of the
+layouts that a run finds everything in, and one that a conversion makes in one step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from lightx2v_core.checkpoint.candidates import precision_of
+from lightx2v_core.checkpoint.components import Component
+from lightx2v_core.checkpoint.folders import expanded
+from lightx2v_core.checkpoint.formats import layer_formats
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, claimed
+from lightx2v_core.config.model import RunConfig
+from lightx2v_core.convert.options import ConvertOptions
+from lightx2v_core.convert.subject import Subject, checked, subject_of
+from lightx2v_core.convert.target import STEM
+from lightx2v_core.embedded import place_of
+from lightx2v_core.errors import LightX2VError, RequestError
+from lightx2v_core.parts import ComponentSpec
+from lightx2v_core.quantization import quantizable
+from lightx2v_core.recognise import Recognised, recognise
+from lightx2v_core.registry import Registry
+from lightx2v_core.specs import BuildContext
+
+#: what the original converter leaves out of a component: no model here uses it
+UNUSED: Mapping[str, tuple[str, ...]] = {"image_encoder": ("textual.*",)}
+_SAFETENSORS = ".safetensors"
+#: a precision in the name of a file, with the words around it that belong to it
+_PRECISION = re.compile(
+    r"(?<![a-z0-9])(scaled[-_])?(fp8|int8|bf16|fp16|fp32)([-_]e[45]m[23](fn)?)?([-_]scaled)?(?![a-z0-9])"
+)
+_DTYPES = {dtype: short for short, dtype in DTYPE_NAMES.items() if short != dtype}
+
+
+@frozen(kw_only=True)
+class Part:
+    """A network that is converted. ``stem`` is what its files are called; None: what the layout calls them."""
+
+    subject: Subject
+    options: ConvertOptions
+    stem: str | None = None
+    #: what its layers are called in a report, in front of their own names
+    title: str = ""
+
+
+@frozen(kw_only=True)
+class Whole:
+    """What becomes of a folder: the networks that are converted, and files that are copied, by their new names."""
+
+    parts: tuple[Part, ...]
+    copies: Mapping[str, Path]
+    #: what a run needs and the folder has not, in words
+    lacking: tuple[str, ...] = ()
+
+
+def whole_of(source: str | Path, output: Path, registry: Registry, options: ConvertOptions) -> Whole | str:
+    """What to convert when ``source`` is the folder of a model; else why it is not taken for one, empty for a file or
+    for a folder of one network. ``RequestError`` for options that say something of one network only."""
+    folder = expanded(place_of(source, registry))
+    if not os.path.isdir(folder) or not list(registry.candidates("model")):
+        return ""
+    try:
+        found = recognise(RunConfig(model_path=str(folder)), registry, folder, BuildContext())
+    except LightX2VError as exc:
+        return str(exc)
+    if len(found.components) < 2:
+        return ""
+    _check_options(options)
+    mains = [name for name in found.components if found.part(name).main]
+    _check_networks(mains, options)
+    parts: list[Part] = []
+    copies: dict[str, Path] = {}
+    lacking = [found.part(name).summary for name in found.absent]
+    for name, component in found.components.items():
+        subject = checked(subject_of(component.files, component.stored, registry))
+        part = found.part(name)
+        if part.main:
+            stem = _network_name(component, folder, options, alone=len(mains) == 1)
+            _check_distilled(component, folder, output, stem, options)
+            title = "" if len(mains) == 1 else f"{name}: "
+            parts.append(Part(subject=subject, options=options, stem=stem, title=title))
+        elif _is_network(subject):
+            own = evolve(options, split="single", loras=(), drop=UNUSED.get(name, ()))
+            stem = _encoder_name(component, part, options)
+            parts.append(Part(subject=subject, options=own, stem=stem, title=f"{name}: "))
+        else:
+            for file in component.files:
+                _add(copies, _copy_name(file, part), file)
+        for asset, path in component.assets.items():
+            if os.path.exists(path):
+                _add(copies, _asset_name(asset, part, folder), path)
+            else:
+                lacking.append(f"{asset} of the {part.summary}")
+    if (config := _config_of(found, folder)) is not None:
+        copies["config.json"] = config
+    return Whole(parts=tuple(parts), copies=copies, lacking=tuple(lacking))
+
+
+def _check_options(options: ConvertOptions) -> None:
+    if options.layout != "official":
+        raise RequestError(
+            f"--layout {options.layout} is written for one network at a time, and a whole model is given; say which "
+            "with --component, such as dit"
+        )
+    if options.keep or options.only or options.drop:
+        raise RequestError(
+            "--keep, --only and --drop name layers of one network, and a whole model is given; say which with "
+            "--component, such as dit"
+        )
+
+
+def _check_networks(mains: list[str], options: ConvertOptions) -> None:
+    if len(mains) < 2:
+        return
+    each = " and then ".join(f"--component {name}" for name in mains)
+    if options.split == "blocks":
+        raise RequestError(
+            f"the blocks of {' and '.join(mains)} have the same names; use --split single or shards, or {each}, with "
+            "an --output of its own"
+        )
+    if options.loras:
+        raise RequestError(
+            f"--lora: the model has {len(mains)} networks; merge into one at a time, with {each}, and an --output of "
+            "its own"
+        )
+
+
+def _is_network(subject: Subject) -> bool:
+    """Whether it has layers that can be quantized, or are: encoders have, a VAE has not."""
+    return bool(layer_formats(subject.header)) or bool(quantizable(subject.spec, subject.header))
+
+
+def _network_name(component: Component, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
+    """The name of the files of a transformer. It says what the name before said: which expert it is, and whether it is
+    distilled."""
+    distilled = DISTILLED.search(_inside(component, folder))
+    stem = component.files[0].stem
+    if len(component.files) > 1 or stem == STEM or not (alone or component.name in stem):
+        stem = STEM if alone else f"{component.name}_model"
+    elif stem != "distill_model" and (options.quantize or options.dtype):
+        tag = _precision(component, options)
+        stem = _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"
+    if distilled and not DISTILLED.search(stem.lower()):
+        stem = "distill_model" if alone else f"distill_{stem}"
+    return stem
+
+
+def _check_distilled(
+    component: Component, folder: Path, output: Path, stem: str, options: ConvertOptions
+) -> None:
+    """``RequestError`` when nothing would say any more that a network is distilled: names of blocks do not."""
+    places = [place.folder for place in PLACES if place.distilled]
+    if (
+        options.split == "blocks"
+        and DISTILLED.search(_inside(component, folder))
+        and output.name not in places
+    ):
+        raise RequestError(
+            f"{_inside(component, folder)} is distilled, which files split by blocks do not say; use --split single, "
+            f"which makes {stem}{_SAFETENSORS}, or an --output called {' or '.join(places)}"
+        )
+
+
+def _inside(component: Component, folder: Path) -> str:
+    """Where a component's first file is in the model's folder, in small letters."""
+    path = component.files[0]
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix().lower()
+
+
+def _encoder_name(component: Component, part: ComponentSpec, options: ConvertOptions) -> str:
+    """The usual name of an encoder's file in the precision that it will have."""
+    tag = _precision(component, options)
+    usual = [name for name in part.files if name.endswith(_SAFETENSORS) and not _is_glob(name)]
+    for wanted in (DTYPE_NAMES.get(tag, tag), ""):
+        for name in usual:
+            if claimed(name) == wanted:
+                return name.rpartition("/")[2].removesuffix(_SAFETENSORS)
+    stem = component.files[0].stem
+    return _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"
+
+
+def _precision(component: Component, options: ConvertOptions) -> str:
+    """The precision of a result, as names of files say it: fp8, int8, bf16, ..."""
+    stored = precision_of(component.header)
+    if options.format is not None:
+        return options.format.partition("-")[0]
+    if options.quantize is None and stored != ORIGINAL:
+        return stored
+    dtype = options.dtype or component.header.precision
+    return _DTYPES.get(dtype, dtype)
+
+
+def _copy_name(file: Path, part: ComponentSpec) -> str:
+    """The name of a copied file: its own where a run looks for that, else the usual one."""
+    names = [name.rpartition("/")[2] for name in part.files]
+    if any(fnmatchcase(file.name, name) for name in names):
+        return file.name
+    usual = (name for name in names if not _is_glob(name) and name.endswith(file.suffix))
+    return next(usual, file.name)
+
+
+def _asset_name(asset: str, part: ComponentSpec, folder: Path) -> str:
+    """The name of an asset that lies beside the weights. ``RequestError`` when it has to be in a folder of its own."""
+    flat = next((path for path in part.assets[asset] if "/" not in path), None)
+    if flat is None:
+        raise RequestError(
+            f"{folder}: the {asset} of its {part.summary} is looked for in {part.assets[asset][0]} only, and a whole "
+            "model is written into one folder; convert its networks one at a time, with --component"
+        )
+    return flat
+
+
+def _add(copies: dict[str, Path], name: str, path: Path) -> None:
+    if copies.setdefault(name, path) != path:
+        raise RequestError(
+            f"{copies[name]} and {path} would both be called {name}; convert one network at a time, with --component"
+        )
+
+
+def _config_of(found: Recognised, folder: Path) -> Path | None:
+    """The ``config.json`` of the transformer."""
+    here = next(iter(found.components.values())).files[0].parent
+    places = [here, *(folder / name for name in CONFIG_FOLDERS)]
+    return next((path for where in places if os.path.isfile(path := where / "config.json")), None)
+
+
+def _is_glob(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
