@@ -297,19 +297,23 @@ def _euler(config: EulerOptions, ctx: SchedulerContext) -> Scheduler:
     return FlowEuler(ctx.steps, ctx.shift, grid=config.grid, start=ctx.start)
 
 
-def _denoising_steps(_instance: object, _attribute: object, value: tuple[int, ...]) -> None:
-    if not value or list(value) != sorted(set(value), reverse=True) or not 1 <= value[-1] <= value[0] <= 1000:
-        raise ValueError(f"'denoising_steps' must be falling timesteps from 1000 to 1: {list(value)}")
+def _denoising_steps(_instance: object, _attribute: object, value: tuple[float, ...]) -> None:
+    from lightx2v_core.builtin.schedulers.grids import training_levels
+
+    try:
+        training_levels(value)
+    except ValueError as exc:
+        raise ValueError(f"'denoising_steps': {exc}") from None
 
 
 @frozen(kw_only=True)
 class DistillOptions:
     """Options of the ``distill`` scheduler."""
 
-    denoising_steps: tuple[int, ...] = field(
+    denoising_steps: tuple[float, ...] = field(
         default=(1000, 750, 500, 250),
         validator=_denoising_steps,
-        metadata={"help": "timesteps of training to visit, falling"},
+        metadata={"help": "timesteps of training to visit, falling; 937.5 means 938"},
     )
 
 

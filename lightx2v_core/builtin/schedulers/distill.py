@@ -1,8 +1,8 @@
 """The schedule of step-distilled models: a few fixed timesteps, one Euler step between each.
 
 Source: LightX2V's step-distill scheduler. The training grid is ``linspace(1, 0, 1001)`` without its end, shifted; the
-timestep list picks from it at ``1000 - t``, and the network is told the fractional timestep of the shifted level. The
-update ``x0 = x - sigma v; x = x0 + sigma_next v`` is Euler's: nothing is noised again.
+timestep list picks from it at ``1000 - t``, truncated (937.5 means level 938), and the network is told the fractional
+timestep of the shifted level. The update ``x0 = x - sigma v; x = x0 + sigma_next v`` is Euler's: no noise is added.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightx2v_core.builtin.schedulers.grids import TRAIN_TIMESTEPS, Grid, check_turn, rest, shifted
+from lightx2v_core.builtin.schedulers.grids import (
+    TRAIN_TIMESTEPS,
+    Grid,
+    check_turn,
+    rest,
+    shifted,
+    training_levels,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class StepDistill:
-    """Visits ``denoising_steps`` (falling, 1..1000), but for the first ``start`` of them, with a flow ``shift`` > 0;
-    ValueError for other values."""
+    """Visits ``denoising_steps`` (see ``training_levels``), but for the first ``start`` of them, with a flow ``shift``
+    > 0; ValueError for other values."""
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
 
-    def __init__(self, denoising_steps: Sequence[int], shift: float, start: int = 0) -> None:
-        steps = list(denoising_steps)
-        if not steps or not all(1 <= t <= TRAIN_TIMESTEPS for t in steps):
-            raise ValueError(f"StepDistill: denoising steps are from 1 to {TRAIN_TIMESTEPS}, got {steps}")
-        if steps != sorted(set(steps), reverse=True):
-            raise ValueError(f"StepDistill: denoising steps must fall, got {steps}")
+    def __init__(self, denoising_steps: Sequence[float], shift: float, start: int = 0) -> None:
+        steps = training_levels(denoising_steps)
         if not shift > 0:
             raise ValueError(f"StepDistill: shift must be above 0, got {shift}")
         levels = [shifted(t / TRAIN_TIMESTEPS, shift) for t in steps]

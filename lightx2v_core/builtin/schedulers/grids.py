@@ -11,6 +11,7 @@ timesteps come from truncation, where the last bit of a product decides between 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -33,6 +34,20 @@ def shifted(sigma: float, shift: float) -> float:
     0 and 1 stay in place (1 to within rounding); shift 1 changes nothing, a smaller one moves the other way.
     """
     return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def training_levels(denoising_steps: Sequence[float]) -> list[int]:
+    """The levels of training, 1..1000, that timesteps mean. ValueError unless there are some, they are from above 0 to
+    1000, and each means a level below the one before it."""
+    steps = list(denoising_steps)
+    if not steps or not all(0 < t <= TRAIN_TIMESTEPS for t in steps):
+        raise ValueError(f"denoising steps are from {TRAIN_TIMESTEPS} down to 1, got {steps}")
+    levels = [math.ceil(t) for t in steps]  # TRAIN_TIMESTEPS - int(TRAIN_TIMESTEPS - t)
+    for (before, here), (level, lower) in zip(pairwise(steps), pairwise(levels), strict=True):
+        if lower >= level:
+            same = f": both mean level {level} of training" if here < before else ""
+            raise ValueError(f"denoising steps must fall, got {before:g} and then {here:g}{same}")
+    return levels
 
 
 def unipc_grid(steps: int, shift: float) -> Grid:
