@@ -15,9 +15,11 @@ from attrs import evolve
 
 from lightx2v_core import catalogue
 from lightx2v_core.checkpoint.folders import expanded
+from lightx2v_core.checkpoint.hub_cache import cached, snapshot_of
 from lightx2v_core.config.layers import Value, parts_of
 from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.errors import CheckpointError
+from lightx2v_core.facts import repository_of
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import CheckpointSpec
 
@@ -27,15 +29,21 @@ KIND = "checkpoint"
 def place_of(path: str | Path, registry: Registry) -> str:
     """Where the files are that a path means; unchanged when it names no installed checkpoint.
 
+    The folder of a repository in the hub's cache means its snapshot, and so does ``OWNER/NAME`` when it is there.
     ``CheckpointError`` when a path leaves the checkpoint's folder, or the checkpoint that is named can be installed and
     is not.
     """
     text = str(path)
     local = expanded(text)
-    if not text or os.path.exists(local) or local.is_absolute() or text.startswith((".", "~")):
+    if text and os.path.isdir(local):
+        snapshot = snapshot_of(local)
+        return text if snapshot == local else str(snapshot)
+    if not text or os.path.lexists(local) or local.is_absolute() or text.startswith((".", "~")):
         return text
     name, *inside = PurePosixPath(text).parts
     found = registry.named(KIND, name)
+    if not found and (fetched := cached(text)) is not None:
+        return str(fetched)
     if not found:
         if not os.path.exists(name) and (brought := catalogue.provider(KIND, name)):
             raise CheckpointError(f"{text!r} does not exist here; {brought}")
@@ -67,7 +75,11 @@ def with_embedded(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfi
 
 def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
     path = loaded.config.model_path
-    if path is None or place_of(path, registry) == path or len(PurePosixPath(path).parts) > 1:
+    if path is None or (place := place_of(path, registry)) == path:
+        return loaded, ()
+    if repository_of(Path(place)):
+        return loaded, (f"{path} is {place}, of the hub's cache",)
+    if len(PurePosixPath(path).parts) > 1:
         return loaded, ()
     provided = registry.find(KIND, path)
     origin = f"checkpoint {path}"

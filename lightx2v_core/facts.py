@@ -74,6 +74,14 @@ class SchedulerContext:
     start: int = 0
 
 
+def repository_of(folder: Path) -> str:
+    """The name of the repository, without its owner, whose snapshot in the hub's cache a folder is
+    (``models--OWNER--NAME/snapshots/COMMIT``); empty for any other folder."""
+    cached = folder.parent.parent.name
+    found = folder.parent.name == "snapshots" and cached.startswith("models--")
+    return cached.rpartition("--")[2] if found else ""
+
+
 @frozen(kw_only=True)
 class CheckpointFacts:
     """What is known of a folder before any weight is read."""
@@ -85,6 +93,11 @@ class CheckpointFacts:
     headers: Mapping[str, Header]
     #: the model's options, which may decide what it needs
     options: Any = None
+
+    @property
+    def name(self) -> str:
+        """What the folder is called; in the hub's cache, where folders are called by commits, the repository."""
+        return repository_of(self.folder) or self.folder.name
 
 
 @frozen(kw_only=True)
@@ -143,6 +156,8 @@ class Recognition:
     blocks: Mapping[str, tuple[str, ...]] = field(factory=dict)
     #: notes for the plan
     notes: tuple[str, ...] = ()
+    #: what of the checkpoint speaks for another model, in words: it is taken only when it is asked for by name then
+    doubts: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from lightx2v_core import catalogue
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import Wish
-from lightx2v_core.checkpoint.components import Component, absence, fitted, locate, read_component
-from lightx2v_core.checkpoint.folders import expanded, first_config, visible
+from lightx2v_core.checkpoint.components import Component, OfAnother, absence, fitted, locate, read_component
+from lightx2v_core.checkpoint.folders import expanded, first_config, listing
+from lightx2v_core.checkpoint.listing import broken_link
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
+from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
 from lightx2v_core.choices import Chosen, component_setting, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
-from lightx2v_core.errors import CheckpointError, PluginError, PluginFault, shortened, suggestion
+from lightx2v_core.errors import CheckpointError, PluginError, PluginFault, suggestion
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import BuildContext, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
-
-#: names in a folder that messages show
-_LISTED = 12
-Answer = tuple[Provided, Recognition, Mapping[str, Component]]
+from lightx2v_core.verdicts import Answers, none_or_many
 
 
 @frozen(kw_only=True)
@@ -64,37 +64,42 @@ def recognise(
     """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
     headers from one call to the next; ``loaded`` says where the options of the model came from."""
     read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
-    known: list[Answer] = []
-    rejected: dict[str, str] = {}
-    broken: list[CheckpointError] = []
+    found = Answers()
     for item in _candidates(config, registry):
         assert isinstance(item.spec, ModelSpec)
         if reasons := item.reasons(ctx):
-            rejected[item.qualified] = "; ".join(reasons)
+            found.strangers[item.qualified] = "; ".join(reasons)
             continue
         try:
             options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
-            components = _locate(item.spec, config, folder, read, loaded)
+            networks = _locate(item.spec, config, folder, read, loaded, _networks(item.spec))
+            answer = _ask(item.spec, folder, networks, options, read)
+        except (CheckpointError, PluginFault) as exc:
+            found.failed(item.qualified, exc)
+            continue
+        if isinstance(answer, str):
+            (found.declined if networks else found.strangers)[item.qualified] = answer
+            continue
+        if answer.doubts and config.model.use == ("auto",):
+            found.doubtful.append((item, answer))
+            continue
+        try:
+            # what is wrong with other files is this model's to say, now that its network is there
+            components = networks | _locate(item.spec, config, folder, read, loaded, beside=networks)
             answer = _ask(item.spec, folder, components, options, read)
         except (CheckpointError, PluginFault) as exc:
-            broken += [exc] if isinstance(exc, CheckpointError) else []
-            rejected[item.qualified] = str(exc)
+            found.failed(item.qualified, exc, own=True)
             continue
-        if isinstance(answer, Recognition):
-            known.append((item, answer, components))
+        if isinstance(answer, str):
+            found.declined[item.qualified] = answer
         else:
-            rejected[item.qualified] = answer
-    if len(known) > 1:
-        choices = " or ".join(f"--model {item.qualified}" for item, _, _ in known)
-        raise CheckpointError(f"{folder} is recognised by more than one model; say which: {choices}")
-    if broken and not known:
-        raise broken[0]
-    if not known:
-        reasons_text = "\n".join(f"  {name}: {reason}" for name, reason in rejected.items())
-        raise CheckpointError(f"no installed model knows {folder} ({listing(folder)}):\n{reasons_text}")
-    item, recognition, components = known[0]
+            found.known.append((item, answer, components))
+    if len(found.known) != 1:
+        raise none_or_many(found, folder)
+    rejected = found.rejected
+    item, recognition, located = found.known[0]
     components = {
-        name: fitted(component, recognition.expected.get(name, {})) for name, component in components.items()
+        name: fitted(component, recognition.expected.get(name, {})) for name, component in located.items()
     }
     chosen = Chosen(
         selection=Selection(
@@ -125,15 +130,20 @@ def check_complete(found: Recognised, folder: Path) -> None:
                 f" or set components.{name}.path"
             )
             continue
-        problems += [
-            f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}"
-            for asset, path in component.assets.items()
-            if not os.path.exists(path)
-        ]
+        for asset, path in component.assets.items():
+            if target := broken_link(path):
+                problems.append(
+                    f"{name}: {asset} is a link to a file that does not exist: {path} -> {target}"
+                )
+            elif not os.path.exists(path):
+                problems.append(f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}")
+            elif path.suffix == ".json" and (reason := not_json(path)):
+                problems.append(f"{name}: {asset} {path} {reason}")
         source = "config.json" if part is found.spec.components[0] else "its own layout"
         problems += verify.problems(name, component.header, found.recognition.expected[name], source)
         problems += verify.wrong_formats(name, component.stored, component.header)
     if problems:
+        problems += [text] if (text := broken_links(folder)) else []
         lines = "\n".join(f"  {line}" for line in problems)
         raise CheckpointError(
             f"{folder} ({found.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
@@ -166,17 +176,12 @@ def loader_for(registry: Registry, path: Path) -> Provided:
 
 
 def read_header(registry: Registry, path: Path) -> Header:
-    """The header of a file, by the loader of its suffix."""
+    """The header of a file, by the loader of its suffix. ``CheckpointError`` for what only has the name of one."""
+    if reason := stand_in(path):
+        raise CheckpointError(f"{path} {reason}")
     spec = loader_for(registry, path).spec
     assert isinstance(spec, WeightLoaderSpec)
     return spec.read_header(path)
-
-
-def listing(folder: Path) -> str:
-    """What a folder holds, in a few words."""
-    names = visible(folder)
-    shown = [name + ("/" if os.path.isdir(folder / name) else "") for name in names[:_LISTED]]
-    return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
 
 
 def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
@@ -220,14 +225,27 @@ def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
     return found
 
 
+def _networks(spec: ModelSpec[Any]) -> list[ComponentSpec]:
+    """What a model knows a checkpoint by: its first component, and the others of its group."""
+    first = spec.components[0]
+    return [part for part in spec.components if part is first or (part.group and part.group == first.group)]
+
+
 def _locate(
-    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader, loaded: LoadedConfig | None
-) -> Mapping[str, Component]:
-    """The components of a model that are there; none, when its network is not: then it is another model's folder, and
-    what the configuration says is not meant for this one."""
+    spec: ModelSpec[Any],
+    config: RunConfig,
+    folder: Path,
+    read: ReadHeader,
+    loaded: LoadedConfig | None,
+    parts: Sequence[ComponentSpec] = (),
+    beside: Mapping[str, Component] = MappingProxyType({}),
+) -> dict[str, Component]:
+    """Those of ``parts`` that are there, or all components but those that were found before (``beside``); none, when
+    the network is not: then it is another model's folder, and what the configuration says is not meant for this
+    one."""
     components: dict[str, Component] = {}
-    for part in spec.components:
-        main = components.get(spec.components[0].name)
+    for part in parts or [part for part in spec.components if part not in _networks(spec)]:
+        main = {**beside, **components}.get(spec.components[0].name)
         wish = _wish(config, part, main.files[0].parent if main is not None else None)
         override, asked_as = component_setting(config, part, "path")
         if override is not None and asked_as != part.name:
@@ -265,11 +283,11 @@ def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
 
 def _of_group(spec: ModelSpec[Any], part: ComponentSpec, path: str, group: str) -> ComponentSpec:
     """A component whose files are looked for in a folder that was given for all of its group. One file cannot be
-    several networks: ``CheckpointError``."""
+    several networks: ``OfAnother``."""
     members = [item.name for item in spec.components if item.group == group]
     if len(members) > 1 and os.path.isfile(expanded(path)):
         ways = " and ".join(f"components.{name}.path" for name in members)
-        raise CheckpointError(
+        raise OfAnother(
             f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
         )
     return part
@@ -303,7 +321,22 @@ def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
         _check_answer(spec, facts, answer)
     except PluginFault as exc:
         return f"its recognition failed: {exc.why or exc}"
-    return answer
+    if isinstance(answer, str):
+        return answer
+    return evolve(answer, doubts=(*answer.doubts, *_left_over(spec, facts, answer)))
+
+
+def _left_over(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition) -> list[str]:
+    """The weights of networks that a model would not compute with: another one would."""
+    found: list[str] = []
+    for part in _networks(spec):
+        header = facts.headers.get(part.name)
+        if header is None or part.name not in answer.expected or not part.whole:
+            continue
+        if extra := verify.strangers(header, answer.expected[part.name], part.spare):
+            line = f"{len(extra)} of its {len(header)} tensors would have no effect: {verify.kinds(extra)}"
+            found += [line] if line not in found else []
+    return found
 
 
 def _check_answer(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition | str) -> None:

@@ -335,13 +335,15 @@ def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
 
 
 def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:
-    recognition, warnings = found.recognition, []
+    recognition = found.recognition
+    warnings = [f"run as {recognition.variant} as asked for, but {doubt}" for doubt in recognition.doubts]
     for name in recognition.components:
         part, component = found.part(name), found.components[name]
         if doubt := false_claim(component.files[0].name, component.header):
             warnings.append(f"{name}: {component.files[0].name}: {doubt}")
         extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
-        if extra and part.whole:
+        told = recognition.doubts and part.main  # with the doubts
+        if extra and part.whole and not told:
             warnings.append(
                 f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
             )

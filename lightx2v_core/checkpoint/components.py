@@ -23,6 +23,10 @@ from lightx2v_core.tensors import Header
 _HERE = (Place(folder=""),)
 
 
+class OfAnother(CheckpointError):
+    """What a configuration names is not what one model needs it for; it may be right for another."""
+
+
 @frozen(kw_only=True)
 class Component:
     """A component that was found: its files, the rule that chose them, and what their headers say."""
@@ -85,9 +89,7 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
         if read is not None:
             mapped = recognised(spec, read(path))
             if mapped is None:
-                raise CheckpointError(
-                    f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}"
-                )
+                raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
             found = [evolve(found[0], mapped=mapped)]
         choose(spec, path.parent, found, wish)
         return found[0].located
@@ -98,7 +100,7 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
     found = gathered(spec, path, patterns, read, wish, _HERE)
     chosen = choose(spec, path, found, wish)
     if chosen is None:
-        raise CheckpointError(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
+        raise OfAnother(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
     located = _located(chosen, found, patterns[chosen.pattern])
     return evolve(located, rule=f"{key}, {located.rule}")
 
@@ -182,6 +184,6 @@ def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
     should be when it is nowhere."""
     for where in (folder, beside, *(folder / place.folder for place in PLACES[1:])):
         for path in paths:
-            if os.path.exists(where / path):
+            if os.path.lexists(where / path):
                 return where / path
     return folder / paths[0]

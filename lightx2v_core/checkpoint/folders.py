@@ -7,26 +7,36 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightx2v_core.checkpoint.listing import listed, looking, why_not
+from lightx2v_core.checkpoint.hub_cache import hub_folder, is_repository
+from lightx2v_core.checkpoint.listing import broken_link, listed, looking, why_not
 from lightx2v_core.checkpoint.objects import read_object
-from lightx2v_core.errors import CheckpointError, suggestion
+from lightx2v_core.errors import CheckpointError, shortened, suggestion
 
 #: names that a wrong one is compared with: comparing is slow
 _COMPARED = 1000
+#: names in a folder that messages show
+_LISTED = 12
 
 
 def model_folder(path: str | Path) -> Path:
     """The folder a user named; ``CheckpointError`` when it is none, or may not be looked into."""
     folder = expanded(path)
     if reason := why_not(folder):
-        raise CheckpointError(f"model folder {short(str(path))} {reason}{near(folder)}")
+        hub = ""
+        if is_repository(str(path)):
+            hub = (
+                f"; nor is a repository of this name in the hub's cache ({hub_folder()}): lightx2v-core download "
+                f"{path} --to models/{folder.name}"
+            )
+        raise CheckpointError(f"model folder {short(str(path))} {reason}{near(folder)}{hub}")
     if not folder.is_dir():
         raise CheckpointError(
             f"model path {str(path)!r} is a file; give the folder that holds the model's files"
         )
     with looking(folder), os.scandir(folder) as entries:
-        if next(entries, None) is None:
-            raise CheckpointError(f"model folder {str(path)!r} is empty")
+        empty = all(entry.name.startswith(".") for entry in entries)
+    if empty:
+        raise CheckpointError(f"model folder {str(path)!r} is empty")
     return folder
 
 
@@ -58,9 +68,20 @@ def visible(folder: Path) -> list[str]:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
+def listing(folder: Path) -> str:
+    """What a folder holds, in a few words."""
+    names = visible(folder)
+    shown = [name + ("/" if os.path.isdir(folder / name) else "") for name in names[:_LISTED]]
+    return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a folder, ``{}`` when there is none."""
     path = folder / "config.json"
+    if target := broken_link(path):
+        raise CheckpointError(
+            f"{path} is a link to {target}, which does not exist; copy that too, or download it again"
+        )
     return read_object(path, "is damaged") if os.path.isfile(path) else {}
 
 

@@ -12,13 +12,17 @@ from attrs import frozen
 
 from lightx2v_core.errors import CheckpointError
 
+#: characters of what a link leads to that a message shows
+_SHOWN = 200
+
 #: what a path without a file behind it is; other reasons are those of the system
 ABSENT = "does not exist"
 
 
 @frozen(kw_only=True)
 class Listing:
-    """The names in a folder, in order. Links count as what they lead to."""
+    """The names in a folder, in order, without hidden ones: what begins with a dot is of systems and programs, such as
+    the file that macOS keeps beside every other one on some disks. Links count as what they lead to."""
 
     folder: Path
     files: tuple[str, ...]
@@ -35,6 +39,8 @@ def listed(folder: Path) -> Listing:
     files, folders, dangling, unreadable = [], [], {}, {}
     with looking(folder), os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             try:
                 if entry.is_file():
                     files.append(entry.name)
@@ -61,13 +67,24 @@ def beside(file: Path) -> tuple[str, ...]:
         return ()
 
 
+def broken_link(path: Path) -> str:
+    """Where a link leads that leads nowhere; empty for whatever is no such link."""
+    try:
+        if os.path.islink(path) and not os.path.lexists(os.path.realpath(path)):
+            return os.readlink(path)[:_SHOWN]
+    except (OSError, ValueError):
+        pass
+    return ""
+
+
 def why_not(path: Path) -> str:
     """Why there is nothing to be had at a path: it does not exist, or the system does not let it be looked at; empty
     when it can be."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return ABSENT
+        target = broken_link(path)
+        return f"is a link to {target}, which does not exist" if target else ABSENT
     except OSError as exc:
         if exc.errno == errno.ENAMETOOLONG:
             return f"{ABSENT}: no file can have so long a name"

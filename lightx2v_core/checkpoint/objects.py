@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lightx2v_core.checkpoint.stand_ins import stand_in
 from lightx2v_core.errors import CheckpointError
 
 #: bytes of a file; an index of 1,000,000 tensors takes less
@@ -18,6 +19,8 @@ MOST_TOKENS = 10_000_000
 def read_object(path: Path, what: str) -> dict[str, Any]:
     """The object that a file holds. ``CheckpointError`` says that the file is ``what``, such as ``is damaged``, and why
     it cannot be read."""
+    if reason := stand_in(path):
+        raise CheckpointError(f"{path} {what}: it {reason}")
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)

@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 
 from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats
+from lightx2v_core.errors import shortened
 from lightx2v_core.tensors import Header
 
 #: dtypes that can be cast to a compute dtype without knowing more about the layer
 PLAIN = frozenset({"float64", "float32", "float16", "bfloat16"})
 _SHOWN = 5
+#: tables of angles and positions, buffers of training and of tokenizers: no network computes anything else without them
+_LEFT_BY_PROGRAMS = re.compile(
+    r"(?:^|[._])(?:freqs(?:_\w+)?|rope(?:\.[\w.]+)?|inv_freq|position_ids|pos_embedder\.\w+|num_batches_tracked|"
+    r"_extra_state|spiece_model|accum_\w+)$"
+)
 
 
 def problems(component: str, header: Header, expected: Mapping[str, Sequence[int]], source: str) -> list[str]:
@@ -50,6 +56,27 @@ def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequenc
     explained = accounted(header)
     extra = [name for name in header if name not in expected and name not in explained]
     return [name for name in extra if not any(pattern.search(name) for pattern in patterns)]
+
+
+def strangers(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
+    """The unused tensors of a network that another network would compute with: all but counters, tables that are
+    computed anew, and what training left."""
+    return [
+        name
+        for name in unused(header, expected, spare)
+        if header.tensors[name].elements > 1 and not _LEFT_BY_PROGRAMS.search(name)
+    ]
+
+
+def kinds(names: Sequence[str]) -> str:
+    """Names of tensors in a few words: those of one part of a network, or of its numbered blocks, are one."""
+    counts: dict[str, int] = {}
+    for name in names:
+        first, *rest = name.split(".")
+        numbered = bool(rest) and rest[0].isdecimal()
+        kind = f"{first}.N.{'.'.join(rest[1:2])}" if numbered else first
+        counts[kind] = counts.get(kind, 0) + 1
+    return shortened([f"{kind} ({count})" if count > 1 else kind for kind, count in counts.items()], _SHOWN)
 
 
 def _some(items: Sequence[str]) -> str:

@@ -65,6 +65,8 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
             continue
         if isinstance(answer, str):
             reasons[spec.name] = answer
+        elif answer is not None and answer.doubts:
+            reasons[spec.name] = f"would take it for {answer.variant}, but {'; '.join(answer.doubts)}"
         elif answer is not None and answer.variant not in variants:
             variants.append(answer.variant)
             expected = answer.expected[own.name]

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
+from lightx2v_core.checkpoint.stand_ins import broken_links
 from lightx2v_core.errors import CheckpointError, PluginFault, shortened
 from lightx2v_core.tensors import Header
 
@@ -17,8 +18,6 @@ from lightx2v_core.tensors import Header
 DEPTH = 4
 #: as many folders are looked into
 FOLDERS = 10_000
-#: characters of what a link leads to that a message shows
-_SHOWN = 200
 
 
 @frozen(kw_only=True)
@@ -41,6 +40,8 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
     found: list[WeightSet] = []
     problems: list[str] = []
     files = 0
+    if links := broken_links(root):
+        problems.append(f"{root}: {links}")
     for number, folder in enumerate(_folders(root, reader)):
         try:
             located, wrong = _sets(folder, suffixes, reader)
@@ -84,12 +85,6 @@ def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[L
         for name, reason in there.unreadable.items()
         if name.lower().endswith(ends)
     ]
-    if lost := {name: target for name, target in there.dangling.items() if name.lower().endswith(ends)}:
-        name, target = next(iter(lost.items()))
-        problems.append(
-            f"{folder}: {len(lost)} weight files are links to files that do not exist, such as {name} -> "
-            f"{target[:_SHOWN]}; copy what they lead to as well, or download it again"
-        )
     for suffix in suffixes:
         names = [name for name in there.files if name.lower().endswith(suffix)]
         if not names and not any(name.endswith(INDEX_SUFFIX) for name in there.files):

@@ -59,7 +59,8 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         components=tuple(components),
         loras=tuple(_lora(item, root, networks) for item in loras),
         others=tuple(others),
-        problems=tuple(dict.fromkeys(problems)),
+        # what stands in the way of every run is said there
+        problems=tuple(dict.fromkeys(text for text in problems if text not in obstacles)),
         runnable=tuple(runnable),
         obstacles=tuple(obstacles),
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         vae_from,
         vae_tensors,
     )
+    from lightx2v_wan21.certainty import PLAIN_CLASS, config_doubts, output_channels, taken
     from lightx2v_wan21.clip import ClipVision
     from lightx2v_wan21.components import ANY_FILE, DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
@@ -92,6 +93,12 @@ _HOMES = {
         "umt5_tensors",
         "vae_from",
         "vae_tensors",
+    ),
+    "certainty": (
+        "PLAIN_CLASS",
+        "config_doubts",
+        "output_channels",
+        "taken",
     ),
     "clip": ("ClipVision",),
     "components": (
@@ -229,6 +236,7 @@ __all__ = [
     "NEGATIVE",
     "NEGATIVE_FLF2V",
     "NEGATIVE_I2V",
+    "PLAIN_CLASS",
     "STATISTICS",
     "TEXT_ENCODER",
     "TINY_VAE",
@@ -277,6 +285,7 @@ __all__ = [
     "chunk_sizes",
     "clip_from",
     "clip_tensors",
+    "config_doubts",
     "count_blocks",
     "covered",
     "distilled_name",
@@ -296,6 +305,7 @@ __all__ = [
     "letterboxed",
     "open_image",
     "open_video",
+    "output_channels",
     "random_tensors",
     "resized",
     "side_problems",
@@ -303,6 +313,7 @@ __all__ = [
     "size_for_video",
     "tae_from",
     "tae_tensors",
+    "taken",
     "through_vae_head",
     "through_vae_middle",
     "tiny_tokenizer",

@@ -23,7 +23,7 @@ def distilled_name(facts: CheckpointFacts, component: str) -> str:
     for name in sorted(file.name for file in files):
         if says_distilled(name) or _MAKER in name.lower():
             return name
-    folders = {facts.folder.name}
+    folders = {facts.name}
     for file in files:
         inside = file.is_relative_to(facts.folder)
         folders |= set(file.relative_to(facts.folder).parts[:-1]) if inside else {file.parent.name}

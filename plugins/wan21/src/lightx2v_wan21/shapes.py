@@ -44,5 +44,18 @@ def axis(shapes: Shapes, key: str, index: int, where: str) -> int:
 
 def input_channels(shapes: Shapes) -> int:
     """Channels of the latents that a Wan transformer takes, images and masks among them. ``ValueError`` as for
-    ``axis``."""
-    return axis(shapes, "patch_embedding.weight", 1, "a Wan transformer")
+    ``axis``, and when they are not those of a convolution."""
+    channels = axis(shapes, "patch_embedding.weight", 1, "a Wan transformer")
+    shape = shapes["patch_embedding.weight"]
+    if len(shape) == 2:
+        raise ValueError(
+            f"patch_embedding.weight is {list(shape)}, a linear layer, and a Wan transformer has a convolution there "
+            f"[{shape[0]}, channels, 1, 2, 2]; in which order it takes the {shape[1]} numbers of a patch is not said: "
+            "convert the network with the program that made it"
+        )
+    if len(shape) != 5:
+        raise ValueError(
+            f"patch_embedding.weight is {list(shape)}, and a Wan transformer has a convolution there "
+            f"[{shape[0]}, channels, 1, 2, 2]"
+        )
+    return channels

@@ -35,11 +35,12 @@ from lightx2v_wan21.architecture import (
     vae_from,
     vae_tensors,
 )
+from lightx2v_wan21.certainty import MASK_CHANNELS, config_doubts, output_channels, taken
 from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
-from lightx2v_wan21.shapes import input_channels
+from lightx2v_wan21.shapes import axis, input_channels
 from lightx2v_wan21.sizes import (
     HD,
     SD,
@@ -80,6 +81,8 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
     "tiny_vae": (tae_from, tae_tensors),
 }
 _HD, _SD = HD, SD
+#: channels of the latents, and of what VACE is given beside them: a video twice, and its mask at 8x8 pixels
+LATENT_CHANNELS, VACE_CHANNELS = 16, 96
 #: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
 _LEAST_FRAMES = {"flf2v": 5}
 
@@ -113,18 +116,44 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
 def _task(shapes: Shapes) -> tuple[str, str]:
     """The task of a Wan network, or why it is none of Wan2.1."""
     try:
-        channels = input_channels(shapes)
+        channels, made = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
         return "", str(exc)
+    task, reason = _kind(shapes, channels)
+    if reason:
+        return "", reason
+    image = task in ("i2v", "flf2v")
+    if channels != (2 * LATENT_CHANNELS + MASK_CHANNELS if image else LATENT_CHANNELS):
+        return "", (
+            f"the network takes {channels} input channels, and {_TASKS[task]} gives "
+            f"{taken(LATENT_CHANNELS, image=image)}"
+        )
+    if made != LATENT_CHANNELS:
+        return "", f"the network makes {made} output channels, and those of Wan2.1 make {LATENT_CHANNELS}"
+    if task == "vace":
+        condition = axis(shapes, "vace_patch_embedding.weight", 1, "a VACE network")
+        if condition != VACE_CHANNELS:
+            return (
+                "",
+                f"the network takes {condition} channels of VACE's condition, which has {VACE_CHANNELS}",
+            )
+    return task, ""
+
+
+def _kind(shapes: Shapes, channels: int) -> tuple[str, str]:
+    """The task that the tensors of a Wan network speak of, or what other network they are of."""
     if "pose_patch_embedding.weight" in shapes:
         return "", "a Wan2.2 Animate network (it has 'pose_patch_embedding.weight')"
     if "img_emb.emb_pos" in shapes:
         return "flf2v", ""
     if "img_emb.proj.0.weight" in shapes:
         return "i2v", ""
-    if channels == 36:
-        return "", "a Wan2.2 image-to-video network: 36 input channels and no 'img_emb.proj.0.weight'"
-    if channels != 16:
+    if channels == 2 * LATENT_CHANNELS + MASK_CHANNELS:
+        return "", (
+            f"a Wan2.2 image-to-video network: {channels} input channels and no 'img_emb.proj.0.weight'; it is one of "
+            "two: give components.high_noise.path and components.low_noise.path"
+        )
+    if channels != LATENT_CHANNELS:
         return "", f"a network with {channels} input channels, and those of Wan2.1 have 16 or 36"
     return ("vace" if "vace_patch_embedding.weight" in shapes else "t2v"), ""
 
@@ -193,13 +222,14 @@ def _recognition(
             **{name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")},
         },
         notes=_notes(facts, task, size, telling),
+        doubts=config_doubts(facts.config),
     )
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
     """What the official script makes by default. The i2v networks of 480P and 720P differ in their weights only, so the
     name of the folder decides between them."""
-    if size != "14b" or (task == "i2v" and "480p" in facts.folder.name.lower()):
+    if size != "14b" or (task == "i2v" and "480p" in facts.name.lower()):
         return _SD
     return _HD
 
@@ -220,7 +250,7 @@ def _notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tupl
 def _size_notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tuple[str, ...]:
     if task == "t2v" and size == "1.3b" and not distilled:
         return ("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12",)
-    if task == "i2v" and size == "14b" and not any(p in facts.folder.name.lower() for p in ("480p", "720p")):
+    if task == "i2v" and size == "14b" and not any(p in facts.name.lower() for p in ("480p", "720p")):
         return (
             "the networks of 480P and 720P look alike, and the folder's name does not tell: the default size is "
             "1280x720",

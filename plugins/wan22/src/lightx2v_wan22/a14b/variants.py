@@ -24,6 +24,7 @@ from lightx2v_core.api import (
 from lightx2v_wan21.api import (
     NEGATIVE,
     changing_stages,
+    config_doubts,
     distilled_name,
     distilled_note,
     distilled_steps,
@@ -31,6 +32,7 @@ from lightx2v_wan21.api import (
     dit_tensors,
     image_size,
     input_channels,
+    output_channels,
     size_for_image,
 )
 from lightx2v_wan22.options import A14bOptions
@@ -77,11 +79,13 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     if "low_noise" not in facts.headers and _folder_of(facts, "high_noise") == "transformer":
         return "it has one transformer, and A14B has two experts"
     try:
-        channels = input_channels(shapes)
+        channels, made = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
         return str(exc)
     if channels not in _TASKS:
         return f"its experts take {channels} channels; those of A14B take {' or '.join(map(str, _TASKS))}"
+    if made != LATENT_CHANNELS:
+        return f"its experts make {made} output channels; those of A14B make {LATENT_CHANNELS}"
     options = facts.options or A14bOptions()
     tasks = _TASKS[channels]
     vaes = vae_components(options, encodes=tasks != ("t2v",))
@@ -112,6 +116,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         blocks={**dict.fromkeys(EXPERTS, dit.blocks), **encoder_blocks(sizes)},
         experts=len(EXPERTS),
         notes=_notes(telling, tasks),
+        doubts=config_doubts(facts.config),
     )
 
 

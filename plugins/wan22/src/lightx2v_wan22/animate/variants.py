@@ -23,7 +23,17 @@ from lightx2v_core.api import (
     SizeRules,
     Target,
 )
-from lightx2v_wan21.api import NEGATIVE, image_size, video_info
+from lightx2v_wan21.api import (
+    NEGATIVE,
+    PLAIN_CLASS,
+    axis,
+    config_doubts,
+    image_size,
+    input_channels,
+    output_channels,
+    taken,
+    video_info,
+)
 from lightx2v_wan22.animate.architecture import animate_from, animate_tensors
 from lightx2v_wan22.key_maps import BLUR_KERNELS
 from lightx2v_wan22.options import AnimateOptions
@@ -58,6 +68,13 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     shapes = facts.headers["dit"].shapes
     if "pose_patch_embedding.weight" not in shapes:
         return "its network has no tensor 'pose_patch_embedding.weight', so it is no Animate network"
+    try:
+        channels, made = input_channels(shapes), output_channels(shapes)
+        posed = axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
+    except ValueError as exc:
+        return str(exc)
+    if reason := _other_channels(channels, made, posed):
+        return reason
     options = facts.options or AnimateOptions()
     components = ("dit", "text_encoder", "image_encoder", *vae_components(options, encodes=True))
     try:
@@ -89,7 +106,21 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
             "the video is as large and as long as the pose video",
             f"without a prompt the official one is used, whatever the video shows: {PROMPT!r}",
         ),
+        doubts=config_doubts(facts.config, f"{PLAIN_CLASS}|wananimate(?:model|transformer3dmodel)"),
     )
+
+
+def _other_channels(channels: int, made: int, posed: int) -> str:
+    """Why a network is no Animate network, by what goes in and comes out; empty when it can be one."""
+    given = taken(LATENT_CHANNELS, image=True)
+    if not given.startswith(f"{channels} "):
+        return f"its network takes {channels} input channels; Animate gives {given}"
+    if (made, posed) != (LATENT_CHANNELS, LATENT_CHANNELS):
+        return (
+            f"its network makes {made} output channels and takes {posed} of the pose; that of Animate has "
+            f"{LATENT_CHANNELS} of both"
+        )
+    return ""
 
 
 def _needed(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ import attrs
 from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, SizeRules, Target
 from lightx2v_wan21.api import (
     NEGATIVE,
+    config_doubts,
     distilled_name,
     distilled_note,
     distilled_steps,
@@ -19,6 +20,7 @@ from lightx2v_wan21.api import (
     dit_tensors,
     image_size,
     input_channels,
+    output_channels,
 )
 from lightx2v_wan22.options import Ti2vOptions
 from lightx2v_wan22.planning import (
@@ -45,11 +47,13 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     cannot be true."""
     shapes = facts.headers["dit"].shapes
     try:
-        channels = input_channels(shapes)
+        channels, made = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
         return str(exc)
     if channels != LATENT_CHANNELS:
         return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
+    if made != LATENT_CHANNELS:
+        return f"its network makes {made} output channels; that of TI2V makes {LATENT_CHANNELS}"
     options = facts.options or Ti2vOptions()
     components = ("dit", "text_encoder", *vae_components(options, encodes=True))
     try:
@@ -76,6 +80,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         head_dim=dit.head_dim,
         blocks={"dit": dit.blocks, **encoder_blocks(sizes)},
         notes=(distilled_note(telling, "--scheduler unipc --steps 50 --guide-scale 5"),) if telling else (),
+        doubts=config_doubts(facts.config),
     )
 
 

@@ -1,0 +1,85 @@
+"""Files that only stand for what their name says: pointers of git-lfs, the notes that macOS keeps beside files, pages
+that a server sent instead of a file, links that lead nowhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lightx2v_core.checkpoint.listing import listed
+from lightx2v_core.errors import CheckpointError
+
+#: AppleDouble and AppleSingle, RFC 1740
+_APPLE = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype html", b"<html", b"<?xml")
+#: folders below that of a model, and folders in all, that are looked into for links
+_DEPTH, _FOLDERS = 3, 1000
+#: characters of what a link leads to that a message shows
+_SHOWN = 200
+
+
+def stand_in(path: Path) -> str:
+    """What a file is instead of what its name says, and what to do; empty when it is a file of its own, or cannot be
+    read: whoever reads it says why."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(64)
+    except (OSError, ValueError):
+        return ""
+    if first.startswith(_POINTER):
+        return "is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
+    if first.startswith(_APPLE):
+        name = path.name.removeprefix("._")
+        return f"is what macOS keeps beside a file, and not the file itself{f'; use {name}' * (name != path.name)}"
+    if first.lstrip().lower().startswith(_PAGES):
+        return "is a page that a server sent instead of the file; download it again"
+    if not first:
+        return "is empty; download or copy it again"
+    return ""
+
+
+def not_json(path: Path) -> str:
+    """Why a file cannot be a JSON object, by its first bytes; empty when it can be."""
+    if reason := stand_in(path):
+        return reason
+    try:
+        with path.open("rb") as file:
+            first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except (OSError, ValueError) as exc:
+        return f"cannot be read: {getattr(exc, 'strerror', None) or exc}"
+    return "" if not first or first.startswith(b"{") else "is damaged: it holds no JSON object"
+
+
+def broken_links(folder: Path) -> str:
+    """The links in a model's folder that lead nowhere, in one sentence; empty when there are none."""
+    found = list(_dangling(folder))
+    if not found:
+        return ""
+    name, target = found[0]
+    some = (
+        "1 of its files is a link to a file that does not exist"
+        if len(found) == 1
+        else f"{len(found)} of its files are links to files that do not exist"
+    )
+    return (
+        f"{some}, such as {name} -> {target[:_SHOWN]}; copy what they lead to as well (of a snapshot of the hub's "
+        "cache the folder 'blobs' too), or download it again"
+    )
+
+
+def _dangling(folder: Path) -> Iterator[tuple[str, str]]:
+    """The name below ``folder`` of each broken link, and what it leads to."""
+    waiting, seen = [("", 0)], 0
+    while waiting and seen < _FOLDERS:
+        (below, depth), seen = waiting.pop(0), seen + 1
+        try:
+            there = listed(folder / below)
+        except CheckpointError:
+            continue
+        prefix = f"{below}/" if below else ""
+        yield from ((prefix + name, target) for name, target in there.dangling.items())
+        if depth < _DEPTH:
+            inside = (name for name in there.folders if not os.path.islink(folder / below / name))
+            waiting += [(prefix + name, depth + 1) for name in inside]
