@@ -18,7 +18,8 @@ from lightx2v_core.checkpoint.candidates import precision_of
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DISTILLED, DTYPE_NAMES, ORIGINAL, PLACES, claimed
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DTYPE_NAMES, ORIGINAL, PLACES, claimed
+from lightx2v_core.claims import says_distilled
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.subject import Subject, checked, subject_of
@@ -142,14 +143,14 @@ def _is_network(subject: Subject) -> bool:
 def _network_name(component: Component, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
     """The name of the files of a transformer. It says what the name before said: which expert it is, and whether it is
     distilled."""
-    distilled = DISTILLED.search(_inside(component, folder))
+    distilled = says_distilled(_inside(component, folder))
     stem = component.files[0].stem
     if len(component.files) > 1 or stem == STEM or not (alone or component.name in stem):
         stem = STEM if alone else f"{component.name}_model"
     elif stem != "distill_model" and (options.quantize or options.dtype):
         tag = _precision(component, options)
         stem = _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"
-    if distilled and not DISTILLED.search(stem.lower()):
+    if distilled and not says_distilled(stem):
         stem = "distill_model" if alone else f"distill_{stem}"
     return stem
 
@@ -159,11 +160,7 @@ def _check_distilled(
 ) -> None:
     """``RequestError`` when nothing would say any more that a network is distilled: names of blocks do not."""
     places = [place.folder for place in PLACES if place.distilled]
-    if (
-        options.split == "blocks"
-        and DISTILLED.search(_inside(component, folder))
-        and output.name not in places
-    ):
+    if options.split == "blocks" and says_distilled(_inside(component, folder)) and output.name not in places:
         raise RequestError(
             f"{_inside(component, folder)} is distilled, which files split by blocks do not say; use --split single, "
             f"which makes {stem}{_SAFETENSORS}, or an --output called {' or '.join(places)}"
