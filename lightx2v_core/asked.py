@@ -84,7 +84,7 @@ def filled_request(
     geometry = spec.geometry(recognition, target)
 
     section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
-    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"])
+    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"], loaded=loaded)
     by_scheduler = f"default of {scheduler.selection.name}"
     fixed = scheduler.spec.steps(scheduler.config)
     if fixed is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import evolve, fields, frozen
@@ -67,9 +68,11 @@ def choose(
     loaded: LoadedConfig | None = None,
     prove: Prove = unproved,
     uses: Callable[[Any, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
+    at: tuple[str, ...] | None = None,
 ) -> Chosen:
     """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options. What
-    ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used."""
+    ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used. When a file
+    says which one (``at`` a key; ``None``: the kind's own), the error names file, line and key."""
 
     def against(item: Provided) -> Sequence[str]:
         if (found := limits(item)) or prove is unproved:
@@ -78,7 +81,8 @@ def choose(
         return prove(item, options, ctx, uses(item.spec, options))
 
     try:
-        selection = registry.select(kind, section.want, ctx, origin=origin, limits=against)
+        with placed(loaded, *((kind, "use") if at is None else at)):
+            selection = registry.select(kind, section.want, ctx, origin=origin, limits=against)
     except PluginError as exc:
         if (
             prove is unproved or kind == "quantizer"
@@ -90,6 +94,18 @@ def choose(
         raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
     config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
     return Chosen(selection=selection, config=config)
+
+
+@contextmanager
+def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
+    """What is refused inside is said of the file, line and key that say the value of ``path``, where a file does."""
+    try:
+        yield
+    except PluginError as exc:
+        where = loaded.place(*path) if loaded is not None and path else ""
+        if not where or where in str(exc):
+            raise
+        raise PluginError(f"{where}: {exc}") from None
 
 
 def named(section: Section, registry: Registry, kind: str, item: Provided) -> bool:
@@ -148,7 +164,9 @@ def choose_each(
         section = own or getattr(loaded.config, kind)
         path = ("components", name, kind, "use") if own else (kind, "use")
         if section is not None:
-            found[part.name] = choose(registry, kind, section, ctx, origin=loaded.origin(*path))
+            found[part.name] = choose(
+                registry, kind, section, ctx, origin=loaded.origin(*path), loaded=loaded, at=path
+            )
     return found
 
 

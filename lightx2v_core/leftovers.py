@@ -15,7 +15,7 @@ from lightx2v_core.config.layers import COMPONENT_SECTIONS, SECTIONS
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.plugins import Provided
-from lightx2v_core.quantization import UNQUANTIZED, translated
+from lightx2v_core.quantizer_names import UNQUANTIZED, translated
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import ANY, WISH
 

@@ -21,6 +21,7 @@ from lightx2v_core.choices import (
     component_setting,
     named,
     no_limits,
+    placed,
     unproved,
 )
 from lightx2v_core.config.load import LoadedConfig
@@ -30,13 +31,12 @@ from lightx2v_core.facts import MemoryNeed
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import KernelUse
 from lightx2v_core.plugins import CORE, Provided
+from lightx2v_core.quantizer_names import UNQUANTIZED, instead, translated, unmet, why_unmet
 from lightx2v_core.registry import Registry
-from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES, scheme_of
-from lightx2v_core.specs import WISH, BuildContext, QuantizerSpec
+from lightx2v_core.schemes import scheme_of
+from lightx2v_core.specs import BuildContext, QuantizerSpec
 from lightx2v_core.tensors import DTYPE_BYTES, Header, LayerFormat
 
-#: what says that nothing is asked for; the second in existing configurations
-UNQUANTIZED = (("none",), ("Default",))
 #: a layer inside a numbered block, and what is no linear
 _NUMBERED = re.compile(r"(^|\.)\d+\.")
 _NO_LINEAR = re.compile(r"norm|embed")
@@ -57,6 +57,8 @@ class Quantized:
     #: plain layers that are quantized when they are loaded, with their shapes, and the format that they get
     made: Mapping[str, tuple[int, ...]] = field(factory=dict)
     target: str = ""
+    #: the kernel that was wished for and is not the chosen one, and where it was
+    unmet: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +96,23 @@ def choose_quantizers(
             f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
             "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
         )
-    return found
+    return _with_note(found)
+
+
+def _with_note(found: Mapping[str, Quantized]) -> Mapping[str, Quantized]:
+    """With one note of all wishes for kernels that others meet, at the first component that has one."""
+    wishes = dict.fromkeys(item.unmet for item in found.values() if item.unmet is not None)
+    if not wishes:
+        return found
+    said = "; ".join(f"{name!r} ({origin}) {why_unmet(name)}" for name, origin in wishes)
+    runs: dict[str, list[str]] = {}
+    for name, item in found.items():
+        if item.unmet is not None and item.chosen is not None:
+            runs.setdefault(item.chosen.selection.name, []).append(name)
+    instead = ", ".join(f"{kernel} ({', '.join(names)})" for kernel, names in runs.items())
+    note = f"quantizer {said}: the same weights run on {instead}"
+    first = next(name for name, item in found.items() if item.unmet is not None)
+    return {**found, first: evolve(found[first], notes=(note, *found[first].notes))}
 
 
 def chosen_quantizers(quantized: Mapping[str, Quantized]) -> Mapping[str, Chosen]:
@@ -166,8 +184,10 @@ def _component(
                 f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
             )
         return Quantized()
-    _check_scheme(section, stored)
-    section = translated(section, registry)
+    asked = section
+    with placed(loaded, *path):
+        _check_scheme(section, stored)
+        section = translated(section, registry)
     limits = _readers(part, stored) if stored else _makers if own else no_limits
     try:
         chosen = choose(
@@ -179,14 +199,18 @@ def _component(
             limits=limits,
             prove=prove,
             uses=lambda spec, options: uses_of(stored, spec, options),
+            loaded=loaded,
+            at=path,
         )
     except PluginError as exc:
         fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
         others = [item.spec.name for item in fitting if not named(section, registry, "quantizer", item)]
         raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
     spec: QuantizerSpec[Any] = chosen.spec
+    name = unmet(asked, spec.name, registry)
+    wish = (name, loaded.origin(*path)) if name else None
     if stored:
-        return evolve(_divided(chosen, stored, ctx), said=True)
+        return evolve(_divided(chosen, stored, ctx), said=True, unmet=wish)
     target = None if spec.makes is None else spec.makes(chosen.config)
     if target is None:
         return Quantized(
@@ -201,7 +225,7 @@ def _component(
         if takes(chosen.config, name) and not spec.refuses(shape, ctx)
     }
     note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
-    return Quantized(chosen=chosen, said=True, made=made, target=target, notes=(note,))
+    return Quantized(chosen=chosen, said=True, made=made, target=target, unmet=wish, notes=(note,))
 
 
 def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
@@ -263,7 +287,7 @@ def _unsaid(
         kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
         raise CheckpointError(
             f"{part.name}: {some.weight.file.name} is stored in {kinds} (such as {some.weight.name}), which no usable "
-            f"quantizer reads{_instead(some.format, registry)}"
+            f"quantizer reads{instead(some.format, registry)}"
         )
     use = right.qualified
     why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
@@ -333,68 +357,3 @@ def _spec(item: Provided) -> QuantizerSpec[Any]:
 def _makers(item: Provided) -> Sequence[str]:
     """What a quantizer must do when the file is plain."""
     return () if _spec(item).makes is not None else ("it cannot quantize a file that is not quantized",)
-
-
-def translated(section: Section, registry: Registry) -> Section:
-    """A section with the names of schemes replaced by the quantizers that they stand for. ``PluginError`` for a scheme
-    whose kernel is not to be had, with those that run the same weights."""
-    use: list[str] = []
-    options: dict[str, Mapping[str, Any]] = {}
-    for name in section.use:
-        names = _kernels(name, registry)
-        use += [new for new in names if new not in use]
-        if (plain := name.removesuffix(WISH)) in section.options:
-            options |= dict.fromkeys((new.removesuffix(WISH) for new in names), section.options[plain])
-    used = [name.removesuffix(WISH) for name in section.use]
-    rest = {name: value for name, value in section.options.items() if name not in used}
-    return Section(use=tuple(use), options={**rest, **options})
-
-
-def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
-    """The installed quantizers that a scheme's name stands for; the name itself when it is none, or is a wish that
-    cannot be met."""
-    if name.endswith(WISH):
-        plain = name.removesuffix(WISH)
-        try:
-            found = _kernels(plain, registry)
-        except PluginError:
-            return (name,)
-        return (name,) if found == (plain,) else found
-    candidates = registry.candidates("quantizer")
-    installed = {item.spec.name for item in candidates}
-    if name in installed or any(name == item.qualified for item in candidates):
-        return (name,)
-    scheme_name = MM_TYPES.get(name, name)
-    said = f"quantizer {name!r}" + (f" ({scheme_name})" if scheme_name != name else "")
-    scheme = SCHEMES.get(scheme_name)
-    if scheme is not None and scheme.needs:
-        text = f"{said} needs {scheme.needs}, which is not supported here"
-        raise PluginError(text + _instead(scheme.format, registry))
-    if scheme is None and scheme_name not in KERNELS:
-        return (name,)  # unknown, which the registry says with a suggestion
-    wanted = (scheme_name,) if scheme is None else scheme.kernels
-    if found := tuple(kernel for kernel in wanted if kernel in installed):
-        return found
-    format = KERNELS[scheme_name].formats[0] if scheme is None else scheme.format
-    raise PluginError(f"{said} is not installed{_instead(format, registry)}")
-
-
-def _instead(format: str, registry: Registry) -> str:
-    """Which quantizers run weights of a format, and how to ask for one or get another."""
-    candidates = [_spec(item) for item in registry.candidates("quantizer")]
-    here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
-    installed = {spec.name for spec in candidates}
-    absent = [
-        f'{name} (pip install "lightx2v-core[{kernel.extra}]")'
-        for name, kernel in KERNELS.items()
-        if name not in installed and any(format.startswith(known) for known in kernel.formats)
-    ]
-    text = f"; its weights are {format}"
-    if here:
-        text += f', which {", ".join(here)} can run: ask for one of them in its place, such as "{here[0]}"'
-    if absent:
-        text += f"{'; or' if here else ', which'} install {' or '.join(absent)}"
-        text += "" if here else " can run"
-    if not here and not absent:
-        text += ", which nothing here can run: use fp8, int8 or original weights"
-    return text

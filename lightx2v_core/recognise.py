@@ -19,7 +19,7 @@ from lightx2v_core.checkpoint.listing import broken_link
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
-from lightx2v_core.choices import Chosen, component_setting, structured_options
+from lightx2v_core.choices import Chosen, component_setting, placed, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.errors import CheckpointError, PluginError, PluginFault, suggestion
@@ -65,7 +65,9 @@ def recognise(
     headers from one call to the next; ``loaded`` says where the options of the model came from."""
     read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
     found = Answers()
-    for item in _candidates(config, registry):
+    with placed(loaded, "model", "use"):
+        candidates = _candidates(config, registry)
+    for item in candidates:
         assert isinstance(item.spec, ModelSpec)
         if reasons := item.reasons(ctx):
             found.strangers[item.qualified] = "; ".join(reasons)

@@ -106,7 +106,10 @@ def resolve(
     recognition = found.recognition
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
-        lora_applier = choose(registry, "lora_applier", config.lora_applier, ctx, origin=origin, prove=prove)
+        section = config.lora_applier
+        lora_applier = choose(
+            registry, "lora_applier", section, ctx, origin=origin, prove=prove, loaded=loaded
+        )
         check_applier(adapters, lora_applier, quantized)
     lora_notes, lora_warnings = adapter_notes(adapters)
     attention = choose(
@@ -118,6 +121,7 @@ def resolve(
         limits=attention_limits(recognition, ctx),
         prove=prove,
         uses=lambda _spec, _options: (KernelUse(head_dim=recognition.head_dim),),
+        loaded=loaded,
     )
     request, geometry, origins, scheduler = filled_request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]

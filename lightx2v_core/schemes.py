@@ -7,6 +7,7 @@ taken apart. The names are those of ``dit_quant_scheme``, ``t5_quant_scheme``, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from attrs import frozen
@@ -104,3 +105,36 @@ MM_TYPES: Mapping[str, str] = {
     "W-int4-group128-sym-Marlin": "int4-g128-marlin",
     "W-gguf-Q4_K": "gguf-Q4_K_M",
 }
+
+#: every long name of weights with a scale a channel and activations with one a token, whatever kernel it names
+_CHANNEL = re.compile(r"W-(fp8|int8)-channel-sym-A-\1-channel-sym-dynamic(?:-.+)?")
+#: format of the weights -> what runs it where the kernel that is named cannot be had
+_OTHERWISE = {"fp8-channel": "fp8", "int8-channel": "int8", "fp8-tensor": "fp8", "fp8-block128": "dequant"}
+
+
+def is_long_name(name: str) -> bool:
+    """Whether a name is one of ``mm_config.mm_type`` that can be understood."""
+    return name in MM_TYPES or _CHANNEL.fullmatch(name) is not None
+
+
+def format_of(name: str) -> str:
+    """The format of the weights that a name of either kind stands for; the name itself when it is none."""
+    if (match := _CHANNEL.fullmatch(name)) is not None:
+        return f"{match[1]}-channel"
+    if (scheme := scheme_of(name)) is not None:
+        return scheme.format
+    kernel = KERNELS.get(name)
+    return name if kernel is None else kernel.formats[0]
+
+
+def family_of(name: str) -> str:
+    """``fp8`` or ``int8``, the precision of files that a name is for; empty for what has names of its own."""
+    family = format_of(name).partition("-")[0]
+    return family if family in ("fp8", "int8") else ""
+
+
+def wanted(name: str) -> list[str]:
+    """What a name of the original asks for: its kernel as a wish, and any that runs the same weights where that cannot
+    be had. What the weights are is not open: a name of a format that nothing else runs stays what it is."""
+    otherwise = _OTHERWISE.get(format_of(name))
+    return [name] if otherwise in (None, name) else [f"{name}?", str(otherwise)]

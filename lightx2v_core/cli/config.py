@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lightx2v_core.choices import structured_options
+from lightx2v_core.choices import placed, structured_options
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.terminal import say, say_json
@@ -18,7 +18,7 @@ from lightx2v_core.config.schema import schema
 from lightx2v_core.errors import ConfigError
 from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plugins import PluginSet
-from lightx2v_core.quantization import UNQUANTIZED, translated
+from lightx2v_core.quantizer_names import UNQUANTIZED, translated
 from lightx2v_core.registry import Registry
 from lightx2v_core.specs import WISH
 
@@ -85,6 +85,13 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
 
 
 def _check_section(
+    section: Section | None, registry: Registry, kind: str, path: tuple[str, ...], loaded: LoadedConfig
+) -> None:
+    with placed(loaded, *path, "use"):
+        _check_names(section, registry, kind, path, loaded)
+
+
+def _check_names(
     section: Section | None, registry: Registry, kind: str, path: tuple[str, ...], loaded: LoadedConfig
 ) -> None:
     if section is not None and kind == "quantizer":

@@ -87,6 +87,24 @@ class Layers:
                 found.append(path)
         return frozenset(found)
 
+    def overrule(self) -> None:
+        """Leave out the quantizers of components for which a later layer says which one all have: who names a kernel on
+        the command line is weary of that of the file. Offloaders are left: where a component lives is its own affair,
+        and what is wanted of all of them is what the others do."""
+        for own, by, holds in self.own_choices():
+            *path, kind, _ = own.split(".")
+            if kind != "quantizer":
+                continue
+            del found_at(self.data, path)[kind]
+            below = f"{'.'.join(path)}.{kind}."
+            gone = {key: self.origins.pop(key) for key in list(self.origins) if key.startswith(below)}
+            for key in gone:
+                self.layers.pop(key, None)
+            said = shortened([f"{key} ({where})" for key, where in gone.items()])
+            self.warnings.append(
+                f"{said}: not used ({', '.join(holds)}), since {by} names another quantizer for all"
+            )
+
     def own_choices(self) -> list[tuple[str, str, Sequence[str]]]:
         """The choices of components for which a later layer makes another one for all: their key, the origin of the
         other one, and what they are."""

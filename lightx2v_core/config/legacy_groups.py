@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightx2v_core.config.legacy import ATTENTION, SPARSE_ATTENTION, VENDOR_ATTENTION
 from lightx2v_core.config.legacy_translation import Group, Reading
 from lightx2v_core.errors import suggestion
-from lightx2v_core.schemes import SCHEMES
+from lightx2v_core.schemes import SCHEMES, family_of, format_of, wanted
 from lightx2v_core.specs import ANY, WISH
 
 #: the tiles of the original's tiled VAE, in pixels (runtime: tile 256, stride 192)
@@ -105,7 +105,10 @@ def _network(reading: Reading) -> None:
     if automatic:
         reading.say("components.dit.precision", "original", "weight_auto_quant", "dit_quantized")
         if (scheme := reading.value("dit_quant_scheme")) is not None:
-            reading.say("components.dit.quantizer.use", [scheme], "dit_quant_scheme")
+            reading.say("components.dit.quantizer.use", wanted(scheme), "dit_quant_scheme")
+            if family_of(scheme):  # where no kernel of it runs, its format is made all the same
+                made = ("components", "dit", "quantizer", "options", "dequant", "format")
+                reading.say(made, format_of(scheme), "dit_quant_scheme", "weight_auto_quant")
     quantized = not automatic and _precision(reading, "components.dit", "dit")
     for prefix in ("dit", "high_noise", "low_noise"):
         flag = "weight_auto_quant" if automatic else "dit_quantized"
@@ -133,13 +136,16 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
     if quantized:
         prefixes = ("dit", "high_noise", "low_noise") if prefix == "dit" else (prefix,)
         path = any(f"{name}_quantized_ckpt" in reading.facts for name in prefixes)
-        precision = (scheme or "").partition("-")[0]
-        if precision in ("fp8", "int8"):  # the quantizer knows the others by the names of their schemes
-            reading.say(f"{at}.precision", precision, flag, key)
-        elif precision == "gguf" and not path and (known := SCHEMES.get(scheme or "")) is not None:
-            reading.say(f"{at}.precision", known.format or precision, flag, key)
+        if family := family_of(scheme or ""):  # the quantizer knows the others by the names of their schemes
+            reading.say(f"{at}.precision", family, flag, key)
+        elif (
+            (scheme or "").startswith("gguf-")
+            and not path
+            and (known := SCHEMES.get(scheme or "")) is not None
+        ):
+            reading.say(f"{at}.precision", known.format or "gguf", flag, key)
         if scheme is not None:
-            reading.say(f"{at}.quantizer.use", [scheme], flag, key)
+            reading.say(f"{at}.quantizer.use", wanted(scheme), flag, key)
         elif not path:
             reading.refuse(flag, f'say what into, with {key}, such as "fp8-vllm"')
         return True

@@ -20,6 +20,7 @@ from lightx2v_core.config.legacy import (
     LegacyKey,
 )
 from lightx2v_core.errors import ConfigError, first_lines, shortened, suggestion
+from lightx2v_core.schemes import is_long_name
 
 #: the source of what ``--set`` gives
 SET = "--set"
@@ -72,6 +73,12 @@ class Said:
     @property
     def origin(self) -> str:
         return origin(self.keys)
+
+    @property
+    def place(self) -> str:
+        """Line and name of the key that says it in a file; empty when it is given otherwise."""
+        key = self.keys[-1]
+        return f"{key.place}: {key.name}" if key.layer == 0 and key.place != key.source else ""
 
 
 @mutable
@@ -181,7 +188,7 @@ def _expand_mm_config(reading: Reading) -> None:
             f"it has {', '.join(known)}"
         )
     kind = config.value.get("mm_type")
-    if kind is not None and kind not in MM_TYPES:
+    if kind is not None and kind not in MM_TYPES and not is_long_name(str(kind)):
         names = "\n    ".join(first_lines(list(MM_TYPES), 12))
         reading.errors.append(
             f"{config.place}: mm_config.mm_type: {_short(kind)} is none that can be run"
@@ -192,8 +199,9 @@ def _expand_mm_config(reading: Reading) -> None:
         ("weight_auto_quant", "mm_config.weight_auto_quant", config.value.get("weight_auto_quant"))
     ]
     if kind is not None:
-        facts.append(("dit_quantized", "mm_config.mm_type", bool(MM_TYPES[kind])))
-        facts.append(("dit_quant_scheme", "mm_config.mm_type", MM_TYPES[kind] or None))
+        scheme = MM_TYPES.get(kind, kind)
+        facts.append(("dit_quantized", "mm_config.mm_type", bool(scheme)))
+        facts.append(("dit_quant_scheme", "mm_config.mm_type", scheme or None))
     for name, by, value in facts:
         if value is not None:
             _admit(reading, evolve(config, name=by, value=value), LegacyKey(same_as=name))

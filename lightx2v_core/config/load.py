@@ -54,6 +54,19 @@ class LoadedConfig:
     flat: frozenset[str] = field(default=frozenset())
     #: the options of implementations over which a later layer says which one is used
     beneath: frozenset[str] = field(default=frozenset())
+    #: what flat keys of a file say -> where: ``x.json, line 3, column 5: dit_quant_scheme``
+    places: Mapping[str, str] = field(factory=dict)
+    #: the file and its text, when there is one
+    source: str = ""
+    text: jsonc.Document | None = field(default=None, repr=False)
+
+    def place(self, *path: str) -> str:
+        """File, line and name of the key that says a value; empty when no text of a file does."""
+        if found := self.places.get(".".join(path)):
+            return found
+        if self.text is None or self.origin(*path) != self.source or not (at := self.text.place(path)):
+            return ""
+        return f"{self.source}, {at}: {'.'.join(path)}"
 
     def says(self, key: str) -> bool:
         """Whether somebody set a key, or one below it."""
@@ -95,17 +108,23 @@ def load_config(
     _check_agreement(said, layers, name, document)
     flat: set[str] = set()
     passed: list[Said] = []
+    places: dict[str, str] = {}
     by_layer: dict[int, list[Said]] = {}
     for what in said:
         by_layer.setdefault(what.layer, []).append(what)
     for layer in range(len(own) + 1):
         if layer and not _is_legacy(own[layer - 1].path[0]):
-            flat.difference_update(layers.lay(own[layer - 1], layer))
+            for key in layers.lay(own[layer - 1], layer):
+                flat.discard(key)
+                places.pop(key, None)
         for what in by_layer.get(layer, ()):
             if what.soft and found_at(layers.data, what.path) is None:
                 passed.append(what)
             else:
-                flat.update(layers.lay(_value(what), layer))
+                keys = layers.lay(_value(what), layer)
+                flat.update(keys)
+                places.update(dict.fromkeys(keys, what.place))
+    layers.overrule()
     origins = layers.origins
     sources = list(dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())]))
     where = f"configuration (from {shortened(sources)})" if sources else "configuration"
@@ -120,6 +139,9 @@ def load_config(
         warnings=(*reading.warnings, *layers.warnings, *_without_effect(passed, layers)),
         flat=frozenset(flat),
         beneath=layers.beneath(),
+        places={key: place for key, place in places.items() if place and key in origins},
+        source=name,
+        text=document,
     )
 
 

@@ -18,6 +18,7 @@ from lightx2v_core.config.legacy_groups import GROUPS
 from lightx2v_core.config.legacy_translation import Given, translate
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.errors import ConfigError
+from lightx2v_core.schemes import wanted
 
 
 def beside(name: str) -> Any:
@@ -193,7 +194,7 @@ def test_any_value_is_taken_or_refused(data: dict[str, Any]) -> None:
 
 # ---------------------------------------------------------------- what keys mean
 
-FP8_VLLM = {"use": ["fp8-vllm"], "options": {}}
+FP8_VLLM = {"use": ["fp8-vllm?", "fp8"], "options": {}}
 MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"infer_steps": 4}, "sampling.steps", 4),
     ({"num_inference_steps": 4}, "sampling.steps", 4),
@@ -247,7 +248,7 @@ MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.precision", "fp8"),
     ({"t5_quantized": True, "t5_quant_scheme": "fp8"}, "components.text_encoder.quantizer.use", ["fp8"]),
     ({"clip_quantized": True, "clip_quant_scheme": "int8-vllm"}, "components.image_encoder.quantizer.use",
-     ["int8-vllm"]),
+     ["int8-vllm?", "int8"]),
     ({"t5_tokenizer_path": "tok"}, "components.text_encoder.assets", {"tokenizer": "tok"}),
     ({"lora_dynamic_apply": True}, "lora_applier.use", ["dynamic"]),
     ({"cpu_offload": True, "offload_granularity": "phase"}, "offloader",
@@ -292,4 +293,36 @@ def test_loras() -> None:
 def test_long_names_of_schemes(name: str) -> None:
     scheme = MM_TYPES[name]
     section = plain(load({"mm_config": {"mm_type": name}}), "components", "dit", "quantizer")
-    assert (section or {}).get("use") == ([scheme] if scheme else None)
+    assert (section or {}).get("use") == (wanted(scheme) if scheme else None)
+
+
+@pytest.mark.parametrize(
+    "kernel", ["-Vllm", "-Sgl", "-Q8F", "-Triton", "-Torchao", "-npu", "-Q8F-ActVllm", "-Unheard", ""]
+)
+@pytest.mark.parametrize("format", ["fp8", "int8"])
+def test_a_long_name_is_a_format_and_a_wish_for_a_kernel(format: str, kernel: str) -> None:
+    loaded = load(
+        {"mm_config": {"mm_type": f"W-{format}-channel-sym-A-{format}-channel-sym-dynamic{kernel}"}}
+    )
+    assert plain(loaded, "components", "dit", "precision") == format
+    wish, otherwise = plain(loaded, "components", "dit", "quantizer", "use")
+    assert wish.endswith("?")
+    assert otherwise == format
+
+
+@pytest.mark.parametrize(
+    "name", ["W-fp8-channel-sym-A-int8-channel-sym-dynamic-Vllm", "W-fp8-tensor-sym-A-fp8-tensor-sym-static"]
+)
+def test_other_long_names_are_refused(name: str) -> None:
+    assert "none that can be run" in refusal({"mm_config": {"mm_type": name}})
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [("nvfp4", ["nvfp4"]), ("mxfp8", ["mxfp8"]), ("int4-g128-marlin", ["int4-g128-marlin"]),
+     ("fp8-b128-deepgemm", ["fp8-b128-deepgemm?", "dequant"]), ("gguf-Q4_0", ["gguf-Q4_0"]), ("fp8", ["fp8"]),
+     ("int8-npu", ["int8-npu?", "int8"]), ("fp8-triton", ["fp8-triton?", "fp8"])],
+)  # fmt: skip
+def test_what_nothing_else_runs_is_no_wish(name: str, use: list[str]) -> None:
+    loaded = load({"dit_quantized": True, "dit_quant_scheme": name})
+    assert plain(loaded, "components", "dit", "quantizer", "use") == use

@@ -14,6 +14,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from lightx2v_core.config.layers import Value  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
 from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError  # noqa: E402
 from lightx2v_core.plugins import load_plugins  # noqa: E402
@@ -193,3 +194,91 @@ def test_the_plan_says_it_in_json(plan):
     data = json.loads(json.dumps(plan("int8_blocks", quantizer="int8-torch").plan.to_json()))
     choice = next(item for item in data["choices"] if item["kind"].startswith("quantizer"))
     assert choice["options"] == {"keep": [], "only": []}
+
+
+# ---------------------------------------------------------------- names of kernels are wishes in the flat vocabulary
+
+
+def _flat(name: str) -> dict[str, Any]:
+    long = name.startswith("W-")
+    return {"mm_config": {"mm_type": name}} if long else {"dit_quantized": True, "dit_quant_scheme": name}
+
+
+WISHES = [
+    "vllm", "sgl", "q8f", "triton", "torchao", "npu", "musa", "intel-xpu", "tmo", "iluvatar", "vllm-hygon-dcu",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", WISHES)
+@pytest.mark.parametrize("format", ["fp8", "int8"])
+def test_a_scheme_of_another_program_means_its_format(format, kernel, plan):
+    name = f"{format}-{kernel}"
+    if name not in {**SCHEMES, **KERNELS}:
+        pytest.skip("no such scheme")
+    resolved = plan(f"{format}_single", **_flat(name))
+    (used,) = choices(resolved).values()
+    notes = [note for note in resolved.plan.notes if f"'{name}'" in note]
+    assert len(notes) == (0 if used.endswith(f"/{name}") else 1), (used, notes)
+    assert all("dit_quant_scheme in config" in note and used.partition("/")[2] in note for note in notes)
+
+
+def test_one_note_tells_of_the_wishes_of_all_components(plan):
+    name = "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Unheard"
+    resolved = plan("fp8_single", **_flat(name))
+    (note,) = [note for note in resolved.plan.notes if name in note]
+    assert "the same weights run on" in note
+    assert "(dit)" in note
+
+
+def test_a_format_is_no_wish(plan):
+    with pytest.raises(LightX2VError, match="nvfp4, which nothing here can run"):
+        plan("fp8_single", **_flat("nvfp4"))
+
+
+@pytest.mark.parametrize("scheme", ["fp8-sgl", "fp8-vllm"])
+def test_what_is_quantized_on_load_gets_its_format_anywhere(scheme, plan):
+    resolved = plan("ckpt", **_flat(scheme), weight_auto_quant=True)
+    assert resolved.quantized["dit"].target == "fp8-channel"
+    assert resolved.quantized["dit"].made
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"dit_quantized": True, "dit_quant_scheme": "fp8-vllm"},
+        {"components": {"dit": {"quantizer": "fp8-torch"}}},
+    ],
+)
+def test_a_quantizer_on_the_command_line_beats_the_file(said, path_of, tiny):
+    said = json.loads(json.dumps(said))
+    said.setdefault("components", {}).setdefault("dit", {})["path"] = str(path_of("fp8_single"))
+    over = [Value(path=("quantizer",), value="dequant", origin="--quantizer")]
+    loaded = load_config({"model_path": str(tiny), "model": "wan2.1", "device": "cpu", **said}, over)
+    assert choices(resolve(loaded, load_plugins())) == {"quantizer": "core/dequant"}
+    (warning,) = [text for text in loaded.warnings if "--quantizer" in text]
+    assert "components.dit.quantizer.use" in warning
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"dit_quantized": true,\n "dit_quant_scheme": "nvfp4"}', "line 2, column 2: dit_quant_scheme: "),
+        ('{\n\n"components": {"dit": {"quantizer": "int8-torch"}}}', "line 3, column 24: components.dit.quantizer"),
+        ('{"quantizer":\n "fp8-vlm"}', "line 1, column 2: quantizer.use: unknown quantizer 'fp8-vlm'"),
+        ('{"attention": "no-such"}', "line 1, column 2: attention.use: unknown attention 'no-such'"),
+        ('{"scheduler": "no-such"}', "line 1, column 2: scheduler.use: unknown scheduler 'no-such'"),
+        ('{"offloader": "no-such"}', "line 1, column 2: offloader.use: unknown offloader 'no-such'"),
+        ('{"lora_applier": "no-such"}', "line 1, column 2: lora_applier.use: unknown lora_applier 'no-such'"),
+        ('{"model_cls": "wan9.9"}', "line 1, column 2: model_cls: unknown model 'wan9.9'"),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_choice_names_file_line_and_key(text, words, path_of, tiny, tmp_path):
+    file = tmp_path / "flat.json"
+    file.write_text(text)
+    over = [Value(path=("model_path",), value=str(tiny), origin="--model-path"),
+            Value(path=("components", "dit", "path"), value=str(path_of("fp8_single")), origin="--set")]  # fmt: skip
+    if "model_cls" not in text:
+        over.append(Value(path=("model",), value="wan2.1", origin="--model"))
+    with pytest.raises(LightX2VError) as caught:
+        resolve(load_config(file, over), load_plugins())
+    assert f"{file}, {words}" in str(caught.value)
