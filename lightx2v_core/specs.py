@@ -256,6 +256,8 @@ class CheckpointSpec(Spec[C]):
     folder: Callable[[], Path]
     #: configuration values that hold for this model's folder where nobody says otherwise, nested as in a file
     settings: Mapping[str, Any] = field(factory=dict)
+    #: prompts that it understands, for a model that knows few; for people to begin with
+    examples: tuple[str, ...] = ()
 
 
 def _one_stage(

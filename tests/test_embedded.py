@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,6 +63,29 @@ def test_a_name_is_a_folder_with_settings(plugins, folder):
     assert any("a tiny one" in note for note in plan.notes)
     (vae,) = (item for item in plan.components if item.name == "vae")
     assert str(folder / "Wan2.1_VAE.pth") in str(vae.files)
+
+
+def test_a_look_at_a_name_knows_what_the_checkpoint_brings(folder, tmp_path):
+    network = tmp_path / "network"
+    network.mkdir()
+    for file in (*folder.glob("diffusion_pytorch_model*"), folder / "config.json"):
+        shutil.copy(file, network)
+    parts = {
+        "text_encoder": {
+            "path": "tiny/models_t5_umt5-xxl-enc-bf16.pth", "assets": {"tokenizer": "tiny/google/umt5-xxl"},
+        },
+        "vae": {"path": "tiny/Wan2.1_VAE.pth"},
+    }  # fmt: skip
+    alone = CheckpointSpec(
+        name="alone", summary="a network", folder=lambda: network, settings={"components": parts}
+    )
+    whole = CheckpointSpec(name="tiny", summary="a tiny one", folder=lambda: folder)
+    plugins = plugin_set(alone, whole, wan21=sys.modules["lightx2v_wan21.plugin"])
+    found = inspect("alone", plugins)
+    assert not found.obstacles
+    (run,) = found.runnable
+    assert run.command == "lightx2v-core run --model-path alone --prompt TEXT --output out.mp4"
+    assert not inspect(network, plugins).runnable, "the folder itself lacks the encoder"
 
 
 def test_a_folder_of_that_name_wins(plugins, tmp_path, monkeypatch):

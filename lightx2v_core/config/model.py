@@ -95,18 +95,20 @@ class SamplingConfig:
         metadata=_help('width and height: "832x480" or [832, 480]'),
     )
     frames: int | None = field(
-        default=None, validator=_between(1, 100_000), metadata=_help("number of frames, 4k+1 for Wan")
+        default=None, validator=_between(1, 100_000), metadata=_help("frames of the video, 4k+1 for Wan")
     )
     fps: float | None = field(
         default=None,
         validator=_between(0, 1000, above=True),
-        metadata=_help("frames a second of the file"),
+        metadata=_help("frames per second (FPS) of the file"),
     )
-    steps: int | None = field(default=None, validator=_between(1, 1000), metadata=_help("denoising steps"))
+    steps: int | None = field(default=None, validator=_between(1, 1000), metadata=_help("steps of denoising"))
     guide_scale: tuple[float, ...] | None = field(
         default=None,
         validator=[_between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
-        metadata=_help("guidance scale; two values are high-noise expert first; 1 switches guidance off"),
+        metadata=_help(
+            "guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off"
+        ),
     )
     shift: float | None = field(
         default=None,
@@ -183,8 +185,10 @@ class LoraConfig:
 class InputsConfig:
     """Images and videos a task starts from; which of them it takes depends on the task."""
 
-    image: str | None = field(default=None, metadata=_help("first image"))
-    last_image: str | None = field(default=None, metadata=_help("last image"))
+    image: str | None = field(
+        default=None, metadata=_help("image that the video begins with: its first frame")
+    )
+    last_image: str | None = field(default=None, metadata=_help("image that it ends with: its last frame"))
     src_video: str | None = field(default=None, metadata=_help("video to edit"))
     src_mask: str | None = field(default=None, metadata=_help("mask of what to change"))
     ref_images: tuple[str, ...] | None = field(default=None, metadata=_help("reference images"))
@@ -214,9 +218,12 @@ class RunConfig:
         factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognises it")
     )
     task: str | None = field(default=None, metadata=_help("t2v, i2v, flf2v, vace or animate"))
-    prompt: str | None = field(default=None, metadata=_help("what the video shows"))
+    prompt: str | None = field(default=None, metadata=_help("prompt: what the video shows"))
     negative_prompt: str | None = field(
-        default=None, metadata=_help("what it should not show; absent: the model's official one; empty: none")
+        default=None,
+        metadata=_help(
+            "negative prompt: what it should not show; absent: the model's official one; empty: none"
+        ),
     )
     dtype: Dtype = field(
         default="auto", metadata=_help("compute dtype; auto: bfloat16 on CUDA, float32 on CPU")

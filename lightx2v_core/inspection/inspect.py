@@ -26,7 +26,8 @@ from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
 def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
     registry = Registry(plugins)
-    root = expanded(place_of(path, registry))
+    place = place_of(path, registry)
+    root, named = expanded(place), str(path) if place != str(path) else ""
     if reason := why_not(root):
         raise RequestError(f"{short(str(path))} {reason}{near(root)}")
     read = Reader(lambda file: read_header(registry, file))
@@ -50,7 +51,9 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
             others.append(_other(item, root, bool(models)))
     networks = {network.name: network for found in known for network in found.networks}
     main = [found.report for found in known if found.networks]
-    runnable, obstacles = possible_runs(root, main, plugins, read) if root.is_dir() and models else ([], [])
+    runnable, obstacles = (
+        possible_runs(root, main, plugins, read, named) if root.is_dir() and models else ([], [])
+    )
     if not models:
         obstacles = ["no model plugin is installed, so no file can be recognised"]
     components = sorted((found.report for found in known), key=lambda item: not item.variants)

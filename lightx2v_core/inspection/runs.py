@@ -11,10 +11,12 @@ from typing import Any
 from lightx2v_core.checkpoint.reader import ReadHeader
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
+from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.report import ComponentReport, Runnable
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.recognise import Recognised
+from lightx2v_core.registry import Registry
 from lightx2v_core.resolve import runnable
 
 #: more alternatives than this are not tried; the folder is a store of models then, not a model
@@ -24,9 +26,11 @@ _OPTION: Mapping[str, str] = {"ref_images": "ref_image"}
 
 
 def possible_runs(
-    folder: Path, networks: Sequence[ComponentReport], plugins: PluginSet, read: ReadHeader
+    folder: Path, networks: Sequence[ComponentReport], plugins: PluginSet, read: ReadHeader, named: str = ""
 ) -> tuple[list[Runnable], list[str]]:
-    """The runs that are possible, and why others are not."""
+    """The runs that are possible, and why others are not. ``named`` is the name of a checkpoint that comes with a
+    plugin and whose folder it is: what the checkpoint brings holds then."""
+    asked, registry = named or str(folder), Registry(plugins)
     runs: list[Runnable] = []
     obstacles: list[str] = []
     asked_for: list[str] = []
@@ -34,7 +38,8 @@ def possible_runs(
     for settings in _alternatives(folder, networks):
         values = [Value(path=path, value=value, origin="inspect") for path, value in settings.items()]
         try:
-            found = runnable(load_config({"model_path": str(folder)}, values), plugins, read)
+            loaded, _ = with_embedded(load_config({"model_path": asked}, values), registry)
+            found = runnable(loaded, plugins, read)
         except LightX2VError as exc:
             obstacles.append(str(exc))
             if not settings:
@@ -44,7 +49,7 @@ def possible_runs(
         if files in seen:
             continue
         seen.add(files)
-        runs += _runs(folder, found, settings)
+        runs += _runs(asked, found, settings)
     # the first is that of the folder as it is, when it does not run without a word; those of alternatives repeat it
     return runs, asked_for if runs else obstacles[:1]
 
@@ -77,10 +82,10 @@ def _precision(item: ComponentReport) -> str:
     return item.scheme.partition("-")[0] if item.scheme else "original"
 
 
-def _runs(folder: Path, found: Recognised, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
+def _runs(asked: str, found: Recognised, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
     runs = []
     for task in found.recognition.tasks:
-        words = ["lightx2v-core", "run", "--model-path", str(folder)]
+        words = ["lightx2v-core", "run", "--model-path", asked]
         if len(found.recognition.tasks) > 1:
             words += ["--task", task]
         for name in sorted(found.spec.tasks[task].required):

@@ -59,3 +59,14 @@ def test_every_option_in_the_docs_exists() -> None:
         if name not in known and page.name != "benchmarks.md"
     ]
     assert unknown == []
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_help_speaks_in_the_words_of_the_field(name):
+    command = importlib.import_module(f"lightx2v_core.cli.{name}").command
+    said = {item.opts[0]: item.help for item in command.params if isinstance(item, click.Option)}
+    words = {
+        "--prompt": "Prompt", "--negative-prompt": "Negative prompt", "--steps": "Steps", "--frames": "Frames",
+        "--guide-scale": "Guidance scale", "--seed": "Seed", "--shift": "Shift", "--fps": "Frames per second",
+    }  # fmt: skip
+    assert {option: said[option][: len(word)] for option, word in words.items()} == words

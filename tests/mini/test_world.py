@@ -121,5 +121,21 @@ def test_prompts_say_what_must_be_said():
     assert {"circle", "向右移动", "background", "moves"} <= set(vocabulary())
 
 
+def test_the_examples_that_come_with_the_model_are_in_words_that_it_knows():
+    plugin = pytest.importorskip("lightx2v_mini.plugin", reason="the trained model comes with lightx2v-mini")
+    known = set(vocabulary())
+    chinese = sorted((word for word in known if not word.isascii()), key=len, reverse=True)
+    for spec in plugin.lightx2v_checkpoints():
+        assert len(set(spec.examples)) == len(spec.examples) > 2
+        for example in spec.examples:
+            if example.isascii():
+                assert set(example.split()) <= known, example
+                continue
+            rest = example
+            for word in chinese:
+                rest = rest.replace(word, "")
+            assert not rest, example
+
+
 def _fields(scene):
     return {name: getattr(scene, name) for name in Scene.__slots__ if not name.startswith("__")}

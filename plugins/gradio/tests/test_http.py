@@ -449,3 +449,13 @@ def test_a_folder_that_cannot_be_looked_at_is_one_message(
     assert status == 200, text
     assert text.count("role=") >= 1, text
     assert "Traceback" not in server.log.read_text()[logged:]
+
+
+def test_the_page_speaks_in_the_words_of_the_field(server: Server) -> None:
+    status, _, body = ask(server, "/config")
+    assert status == 200
+    labels = {item["props"].get("label") for item in json.loads(body)["components"]}
+    assert labels >= {
+        "Prompt", "Negative prompt", "Steps", "Guidance scale", "Frames", "Resolution", "Seed", "Shift", "FPS",
+        "Scheduler", "Attention", "Offload", "RAM limit, GB",
+    }  # fmt: skip

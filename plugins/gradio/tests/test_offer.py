@@ -83,7 +83,7 @@ def test_an_image_model_asks_for_an_image(image_offer: Offer, plugins: PluginSet
     assert image_offer.required == ("image",)
     shown = fields(image_offer, Settings(), ROOM)
     assert [name for name in INPUTS if shown[name].visible] == ["image"]
-    assert shown["size"].info == "The shape is that of the first image; this decides how many pixels."
+    assert shown["size"].info == "The shape is that of the image (first frame); this decides how many pixels."
     assert "image_encoder" in image_offer.precisions
     with pytest.raises(RequestError, match="needs image"):
         planned(Settings(prompt="it runs"), image_offer, plugins, ready=True)
@@ -152,7 +152,7 @@ def test_what_was_changed_is_said(found: Offer, plugins: PluginSet) -> None:
         ({"frames": 9.5}, "the number of frames has to be a whole number"),
         ({"steps": 0}, "steps"),
         ({"steps": "many"}, "the number of steps has to be a number, not 'many'"),
-        ({"guidance": float("nan")}, "guidance has to be a finite number"),
+        ({"guidance": float("nan")}, "the guidance scale has to be a finite number"),
         ({"scheduler": "magic"}, "'magic' cannot be chosen here"),
         ({"precision_0": "nvfp4"}, "'nvfp4' cannot be chosen here"),
         ({"ram_limit": 0.001}, "--ram-limit"),
@@ -259,3 +259,20 @@ def test_configurations_are_merged_key_by_key() -> None:
 def test_what_is_not_offered_cannot_be_chosen() -> None:
     with pytest.raises(RequestError, match="'b' cannot be chosen here; there is as stored, a"):
         choice([Option(key="", label="as stored"), Option(key="a", label="A")], "b")
+
+
+def test_a_model_that_knows_few_words_offers_prompts(
+    found: Offer, plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.examples == (), "a model of a folder says nothing of itself"
+    assert fields(found, Settings(), ROOM)["prompt"].placeholder == "a red fox runs through the snow"
+    pytest.importorskip("lightx2v_mini", reason="needs the trained model")
+    mini = offer(Place(folder="mini"), plugins)
+    assert "a red circle moves to the right on a blue background" in mini.examples
+    assert fields(mini, Settings(), ROOM)["prompt"].placeholder == mini.examples[0]
+    pictures = offer(Place(folder="mini-i2v"), plugins)
+    assert pictures.examples
+    assert pictures.examples != mini.examples
+    (tmp_path / "mini").symlink_to(found.place.folder)
+    monkeypatch.chdir(tmp_path)
+    assert offer(Place(folder="mini"), plugins).examples == (), "a folder of that name is another model"

@@ -15,8 +15,8 @@ from lightx2v_gradio.settings import Settings, real, whole
 
 #: input -> what it is called, and whether it is an image, images or a video
 INPUTS: Mapping[str, tuple[str, str]] = {
-    "image": ("First image", "image"),
-    "last_image": ("Last image", "image"),
+    "image": ("Image (first frame)", "image"),
+    "last_image": ("Last frame (image)", "image"),
     "src_video": ("Video to edit", "video"),
     "src_mask": ("Mask of what to change (video)", "video"),
     "ref_images": ("Reference images", "images"),
@@ -26,6 +26,8 @@ INPUTS: Mapping[str, tuple[str, str]] = {
     "mask_video": ("Mask video", "video"),
 }
 FREE = "free"
+#: what stands in the empty field where the model says nothing itself
+_A_PROMPT = "a red fox runs through the snow"
 _NO_OPTIONS: tuple[tuple[str, str], ...] = ()
 
 
@@ -74,7 +76,7 @@ def left_out(offer: Offer, room: Room) -> tuple[str, ...]:
 def fields(offer: Offer, settings: Settings, room: Room) -> dict[str, Field]:
     """Every field of the form, by name, with the values of ``settings`` or what happens when nothing is said."""
     return {
-        "prompt": Field(value=settings.prompt),
+        "prompt": Field(value=settings.prompt, placeholder=next(iter(offer.examples), _A_PROMPT)),
         **_input_fields(offer, settings),
         **_size_fields(offer, settings),
         **_sampling_fields(offer, settings),
@@ -106,7 +108,7 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         steps=said(whole(values["steps"], "the number of steps"), default.steps),
         guide_scale=said(_scales(values, offer), _both(default.guide_scale, offer)) or (),
         # Gradio makes a 0 of a number that starts empty, until the page has come to itself
-        shift=real(values["shift"], "the flow shift") or None,
+        shift=real(values["shift"], "the shift") or None,
         scheduler="" if plain else scheduler,
         seed=None if values["random_seed"] else whole(values["seed"], "the seed"),
         precision={
@@ -142,12 +144,12 @@ def _size(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _scales(values: Mapping[str, Any], offer: Offer) -> tuple[float, ...]:
-    scales = [real(values["guidance"], "guidance")]
+    scales = [real(values["guidance"], "the guidance scale")]
     if offer.plan.experts > 1:
-        scales.append(real(values["guidance_low"], "guidance of the low-noise network"))
+        scales.append(real(values["guidance_low"], "the guidance scale of the low-noise network"))
     given = [scale for scale in scales if scale is not None]
     if given and len(given) != len(scales):
-        raise RequestError("give a guidance for both networks, or for none")
+        raise RequestError("give a guidance scale for both networks, or for none")
     return tuple(given)
 
 
@@ -242,8 +244,8 @@ def _sampling_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
         "steps": Field(value=settings.steps or default.steps, minimum=1, step=1),
         "guidance": Field(
             value=both[0],
-            label="Guidance, high-noise network" if two else "Guidance",
-            info="1 switches it off, which halves the time",
+            label="Guidance scale, high-noise network" if two else "Guidance scale",
+            info="CFG; 1 switches it off, which halves the time",
             minimum=0,
         ),
         "guidance_low": Field(value=both[-1], visible=two, minimum=0),

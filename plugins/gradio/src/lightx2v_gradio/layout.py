@@ -47,6 +47,8 @@ class Layout:
     model: gr.HTML
     absent: gr.HTML
     lora_note: gr.HTML
+    #: prompts to choose from, where a model has some
+    examples: gr.Dropdown
     forecast: gr.HTML
     #: what is wrong with the form, and with what was asked for with a button: each has its own place, so that the one
     #: does not wipe out the other, whichever answer comes first
@@ -75,7 +77,7 @@ class Layout:
         """What a new offer changes."""
         return [
             *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.lora_note,
-            self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
+            self.examples, self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
         ]  # fmt: skip
 
     @property
@@ -125,20 +127,24 @@ def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[
         list(first.tasks), value=first.plan.task, label="Task", visible=len(first.tasks) > 1, elem_id="task"
     )
     form["prompt"] = gr.Textbox(
-        label="What the video shows", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
-        placeholder="a red fox runs through the snow", info="Shift and Enter starts it",
+        label="Prompt", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
+        placeholder=shown["prompt"].placeholder, info="what the video shows; Shift and Enter starts it",
+    )  # fmt: skip
+    parts["examples"] = gr.Dropdown(
+        list(first.examples), value=None, label="Examples", info="prompts that this model understands",
+        visible=bool(first.examples), filterable=False, elem_id="examples",
     )  # fmt: skip
     for name, (label, kind) in INPUTS.items():
         form[name] = _input(name, label, kind, shown[name])
     with gr.Row(elem_classes="lx-numbers"):
-        form["size"] = _dropdown(shown["size"], "Size in pixels", "size")
+        form["size"] = _dropdown(shown["size"], "Resolution", "size")
         form["frames"] = _number(shown["frames"], "Frames", "frames")
     with gr.Row(elem_classes="lx-numbers"):
         form["width"] = _number(shown["width"], "Width", "width")
         form["height"] = _number(shown["height"], "Height", "height")
     with gr.Row(elem_classes="lx-numbers", equal_height=True):
         form["seed"] = _number(shown["seed"], "Seed", "seed", info="the same seed makes the same video")
-        form["random_seed"] = gr.Checkbox(True, label="A random seed each time", elem_id="random_seed")
+        form["random_seed"] = gr.Checkbox(True, label="Random seed", elem_id="random_seed")
     # what is found out while somebody presses the button must not move it from under the finger: that is no click
     parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
     parts["problem"] = gr.HTML("", elem_id="problem")
@@ -151,18 +157,18 @@ def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[
 def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: Offer) -> None:
     with gr.Accordion("Sampling", open=False):
         form["negative_prompt"] = gr.Textbox(
-            shown["negative_prompt"].value, label="What it should not show", lines=2, max_lines=6,
-            info="the model's own words for it; empty: nothing is kept out", elem_id="negative_prompt",
+            shown["negative_prompt"].value, label="Negative prompt", lines=2, max_lines=6,
+            info="what it should not show, in the model's own words; empty: none", elem_id="negative_prompt",
         )  # fmt: skip
         with gr.Row(elem_classes="lx-numbers"):
             form["steps"] = _number(shown["steps"], "Steps", "steps", info="more take longer")
-            form["guidance"] = _number(shown["guidance"], "Guidance", "guidance")
+            form["guidance"] = _number(shown["guidance"], "Guidance scale", "guidance")
             form["guidance_low"] = _number(
-                shown["guidance_low"], "Guidance, low-noise network", "guidance_low"
+                shown["guidance_low"], "Guidance scale, low-noise network", "guidance_low"
             )
         with gr.Row(elem_classes="lx-numbers"):
-            form["shift"] = _number(shown["shift"], "Flow shift", "shift")
-            form["fps"] = _number(shown["fps"], "Frames a second", "fps")
+            form["shift"] = _number(shown["shift"], "Shift", "shift")
+            form["fps"] = _number(shown["fps"], "FPS", "fps")
         form["scheduler"] = _dropdown(shown["scheduler"], "Scheduler", "scheduler")
     with gr.Accordion("LoRA files", open=False):
         for slot in range(parts["room"].loras):
@@ -189,17 +195,17 @@ def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, An
             False, label="Tiny VAE", info="decodes faster and with less memory, and with less detail",
             visible=shown["tiny_vae"].visible, elem_id="tiny_vae",
         )  # fmt: skip
-        form["attention"] = _dropdown(shown["attention"], "Attention kernel", "attention")
+        form["attention"] = _dropdown(shown["attention"], "Attention", "attention")
         form["offloader"] = _dropdown(
             shown["offloader"],
-            "Where weights wait",
+            "Offload",
             "offloader",
-            info="what is not at work can lie elsewhere",
+            info="where weights wait while they are not at work",
         )
         with gr.Row(elem_classes="lx-numbers"):
-            form["vram_limit"] = _number(shown["vram_limit"], "Device memory to use, GB", "vram_limit",
+            form["vram_limit"] = _number(shown["vram_limit"], "VRAM limit, GB", "vram_limit",
                                          info="empty: all of it")  # fmt: skip
-            form["ram_limit"] = _number(shown["ram_limit"], "Machine memory to use, GB", "ram_limit",
+            form["ram_limit"] = _number(shown["ram_limit"], "RAM limit, GB", "ram_limit",
                                         info="empty: all of it")  # fmt: skip
     with gr.Accordion("What is not here", open=False):
         parts["absent"] = gr.HTML(panels.absent(first, left_out(first, parts["room"])), elem_id="absent")

@@ -81,6 +81,8 @@ class Offer:
     #: what switches the tiny VAE on; None when there is none
     tiny_vae: Option | None
     loras: tuple[LoraFile, ...]
+    #: prompts that the model understands, where it knows few
+    examples: tuple[str, ...]
     #: what cannot be chosen here and why, and which distribution brings what is not installed
     unusable: tuple[str, ...]
     missing: tuple[str, ...]
@@ -135,6 +137,7 @@ def offer(place: Place, plugins: PluginSet) -> Offer:
         offloaders=offloaders,
         tiny_vae=tiny[0] if tiny else None,
         loras=tuple(_loras(place, found, trial)),
+        examples=_examples(folder, plugins),
         unusable=tuple(dict.fromkeys(trial.refused)),
         missing=tuple(
             line
@@ -276,6 +279,14 @@ def _loras(place: Place, found: Inspection, trial: _Trial) -> Iterator[LoraFile]
         changed = sum(item.changed for item in adapters)
         coverage = f"{matched} of {tensors} tensors of the file have an effect, on {changed} of the network"
         yield LoraFile(path=str(path), name=path.name, coverage=coverage)
+
+
+def _examples(folder: str, plugins: PluginSet) -> tuple[str, ...]:
+    """The prompts that come with a checkpoint of a plugin."""
+    if Path(folder).expanduser().exists():
+        return ()
+    specs: list[Any] = [item.spec for item in plugins.provided("checkpoint")]
+    return next((tuple(spec.examples) for spec in specs if spec.name == folder), ())
 
 
 def choice(options: Sequence[Option], key: str) -> Option:

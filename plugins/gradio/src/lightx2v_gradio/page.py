@@ -69,8 +69,13 @@ class Page:
                 self._submit,
                 {at.place, *everything},
                 [at.job, at.forecast, at.problem, at.refused, at.seen, at.timer, at.status],
+                trigger_mode="multiple",  # a click is a video, also while the one before is on its way
                 **quick,
             ).then(fn=None, inputs=[at.problem, at.refused], js=TO_THE_VIDEO, **slow)
+            # what is chosen stands in the prompt, to be changed there
+            at.examples.input(
+                fn=None, inputs=[at.examples], outputs=[form["prompt"]], js="(text) => text", **slow
+            )
             answered = [form["prompt"].input, *(form[name].upload for name in INPUTS)]
             gr.on(answered, fn=None, outputs=[at.refused], js="() => ''", **slow)
             gr.on([at.timer.tick, at.job.change], self._poll, [at.job, at.seen], at.job_outputs,
@@ -119,10 +124,14 @@ class Page:
         """The whole form for an offer."""
         at = self.layout
         shown, out = fields(found, settings, at.room), left_out(found, at.room)
+        kept: Updates = {}
         if not settings.prompt:
-            del shown["prompt"]  # what was typed stays when the folder changes
+            placeholder = shown.pop("prompt").placeholder  # what was typed stays when the folder changes
+            kept = {at.form["prompt"]: gr.update(placeholder=placeholder)}
         return {
             **{at.form[name]: updated(item) for name, item in shown.items()},
+            **kept,
+            at.examples: gr.update(choices=list(found.examples), value=None, visible=bool(found.examples)),
             at.place: found.place,
             at.folder: found.place.folder,
             at.task: gr.update(

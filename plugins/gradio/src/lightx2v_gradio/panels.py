@@ -89,7 +89,7 @@ def absent(offer: Offer, out: Sequence[str]) -> str:
 def status(view: View | None, now: float) -> str:
     """Where a job is."""
     if view is None:
-        return '<p class="lx-dim">Nothing has been asked for yet. Say what the video shows, then press Generate.</p>'
+        return '<p class="lx-dim">Nothing has been asked for yet. Write a prompt, then press Generate.</p>'
     if view.state == "waiting":
         return f'<p role="status" class="lx-state">Waiting: {_before(view.before)}</p>'
     if view.state == "working":

@@ -114,3 +114,18 @@ def test_right_after_a_field_was_changed(late: Callable[..., Tab], server: Serve
     tab.script(LET_GO)
     made(tab, server, record, before, "a fox in a hurry")
     assert record(server)[-1]["request"]["frames"] == 9
+
+
+def test_while_the_click_before_is_on_its_way(
+    late: Callable[..., Tab], server: Server, record: Records
+) -> None:
+    """Who clicks twice wants two videos, however long the first answer takes."""
+    before = len(record(server))
+    tab = late("_submit")
+    tab.generate("a fox and its twin")
+    held(tab)
+    tab.click("#generate")
+    held(tab, 2)
+    tab.script(LET_GO)
+    tab.until(lambda: len(record(server)) == before + 2)
+    assert [item["request"]["prompt"] for item in record(server)[before:]] == ["a fox and its twin"] * 2

@@ -107,3 +107,13 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     eight = made(tab, trained)
     assert not bool((eight == plain).all())
     assert said(judge(eight)) == WANTED
+
+
+def test_its_examples_fill_the_prompt(visit: Visit, trained: Server) -> None:
+    tab = visit(trained)
+    example = "a large yellow square moves slowly to the left on a plain black background"
+    assert tab.attribute("#prompt textarea", "placeholder") == PROMPT
+    tab.choose("examples", example)
+    tab.until(lambda: tab.attribute("#prompt textarea", "value") == example)
+    tab.write("#prompt textarea", "my own words")
+    assert tab.attribute("#prompt textarea", "value") == "my own words"

@@ -21,6 +21,22 @@ _SHARED = {
     "vae": {"path": "mini/Wan2.1_VAE.pth"},
 }
 
+#: prompts of the world that they were trained on; the first ones show all there is to say
+_VIDEOS = (
+    "a red circle moves to the right on a blue background",
+    "a large yellow square moves slowly to the left on a plain black background",
+    "a small green triangle moves quickly up on a graded white background",
+    "a purple circle moves down on a grey background",
+    "a large white circle stands still on a green background",
+    "一个黄色的圆形在黑色背景上向上移动",
+)
+#: of a picture with a shape on it
+_MOVES = (
+    "a large purple square moves quickly to the left on a plain grey background",
+    "a large purple square moves slowly to the right on a plain grey background",
+    "a large purple square stands still on a plain grey background",
+)
+
 
 @hookimpl
 def lightx2v_checkpoints() -> list[CheckpointSpec[Any]]:
@@ -30,23 +46,27 @@ def lightx2v_checkpoints() -> list[CheckpointSpec[Any]]:
             summary="a tiny Wan2.1 text-to-video of moving shapes",
             folder=lambda: CHECKPOINTS / "t2v",
             settings={"sampling": TRAINED_ON, "negative_prompt": ""},
+            examples=_VIDEOS,
         ),
         CheckpointSpec(
             name="mini-i2v",
             summary="a tiny Wan2.1 image-to-video: a shape on a picture moves",
             folder=lambda: CHECKPOINTS / "i2v",
             settings={"task": "i2v", "sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
+            examples=_MOVES,
         ),
         CheckpointSpec(
             name="mini-experts",
             summary="a tiny pair of Wan2.2 experts for text-to-video, which lightx2v-wan22 runs",
             folder=lambda: CHECKPOINTS / "experts",
             settings={"sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
+            examples=_VIDEOS,
         ),
         CheckpointSpec(
             name="mini-4step",
             summary="the tiny text-to-video distilled to four steps without guidance",
             folder=lambda: CHECKPOINTS / "t2v-4step",
             settings={"sampling": {**_CLIP, "shift": 5}, "components": _SHARED},
+            examples=_VIDEOS,
         ),
     ]
