@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import tempfile
+import re
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from lightx2v_core.errors import OutputError, RequestError
 from lightx2v_core.interruption import uninterrupted
+from lightx2v_core.locks import alive, free, mark
+
+#: the names of the files in the making
+_FILES = "files.json"
+#: a folder of a process: its number
+_PLACE = re.compile(r"\..+\.new-(\d{1,9})", re.DOTALL)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def admitting(version: str) -> str:
@@ -36,30 +45,83 @@ def check_new(folder: Path) -> None:
 def create(folder: Path, contents: Mapping[str, bytes], named: Callable[[], None] = lambda: None) -> None:
     """Make ``folder`` with these files (path -> content). It appears when all of them are written, and ``named`` is
     called then, before a signal that arrived meanwhile has an effect; ``OutputError`` when that fails, and then nothing
-    is left."""
+    is left. What a kill leaves goes with the next one that is made beside it."""
     check_new(folder)
-    made: list[Path] = []
-
-    def begin() -> None:
-        # beside its place, so that the last step is one renaming
-        made.append(Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent)))
-
+    work = _Work(folder)
     try:
         try:
-            uninterrupted(begin)
-            (work,) = made
+            uninterrupted(partial(work.begin, contents))
             for path, data in contents.items():
-                file = work / path
+                file = work.tree / path
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            work.chmod(0o777 & ~_umask())  # mkdtemp is for its owner only
-            uninterrupted(partial(_appear, work, folder, named))
+            uninterrupted(partial(_appear, work.tree, folder, named))
         finally:
-            for work in made:
-                uninterrupted(partial(shutil.rmtree, work, ignore_errors=True))
+            uninterrupted(work.end)
     except OSError as exc:
         reason = exc.strerror or exc
         raise OutputError(f"{str(folder)!r} could not be written: {reason}; nothing was left behind") from exc
+
+
+class _Work:
+    """A hidden folder beside the result, so that the last step is one renaming: the ``tree`` in the making, and the
+    names of all its files, which are written first. By them the next one knows what it may remove after a kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self._parent = folder.absolute().parent
+        self._place = self._parent / f".{folder.name[:40]}.new-{os.getpid()}"
+        self.tree = self._place / "tree"
+        self._file: int | None = None
+
+    def begin(self, contents: Mapping[str, bytes]) -> None:
+        _sweep(self._parent)
+        self._place.mkdir(0o700)
+        self._file = os.open(self._place, _FOLDER)
+        mark(self._file)
+        (self._place / _FILES).write_text(json.dumps(list(contents)))
+        self.tree.mkdir()
+
+    def end(self) -> None:
+        if self._file is not None:
+            _clear(self._place)
+            os.close(self._file)
+            self._file = None
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes that are dead left when they were killed."""
+    for name in os.listdir(parent):
+        match = _PLACE.fullmatch(name)
+        if match is None or (int(match[1]) != os.getpid() and alive(int(match[1]))):
+            continue
+        with suppress(OSError):  # somebody else removes it too, or it is a link
+            file = os.open(parent / name, _FOLDER)
+            try:
+                about = os.fstat(file)
+                ours = about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700
+                if ours and free(file, unknown=True):
+                    _clear(parent / name)
+            finally:
+                os.close(file)
+
+
+def _clear(place: Path) -> None:
+    """Remove the files that are named, and the folders that are empty then. Anything else stays."""
+    try:
+        named = json.loads((place / _FILES).read_bytes())
+    except (OSError, ValueError):
+        named = []
+    paths = [
+        place / "tree" / path for path in named if isinstance(path, str) and ".." not in Path(path).parts
+    ]
+    paths = [path for path in paths if path.is_relative_to(place)]
+    folders = {above for path in paths for above in path.parents if above.is_relative_to(place)}
+    for path in (*paths, place / _FILES):
+        with suppress(OSError):
+            path.unlink()
+    for folder in sorted({*folders, place / "tree", place}, key=lambda path: -len(path.parts)):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _appear(work: Path, folder: Path, named: Callable[[], None]) -> None:
@@ -70,10 +132,3 @@ def _appear(work: Path, folder: Path, named: Callable[[], None]) -> None:
         check_new(folder)  # another one of that name was quicker
         raise
     named()
-
-
-def _umask() -> int:
-    """The process has no way to ask for it but to set it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,6 +203,68 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()
     assert (tmp_path / "new").stat().st_mode == plain.stat().st_mode
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lightx2v_core.scaffold import creation
+count, folder = int(sys.argv[1]), Path(sys.argv[2])
+written = 0
+plain = Path.write_bytes
+def write(path, data):
+    global written
+    if written == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written += 1
+    return plain(path, data)
+Path.write_bytes = write
+def gone():
+    os.kill(os.getpid(), signal.SIGKILL)
+creation.create(folder, {"README.md": b"x", "src/acme/plugin.py": b"y", ".github/a.yml": b"z"}, gone)
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_what_a_kill_leaves_goes_with_the_next_one(count: int, tmp_path: Path) -> None:
+    folder = tmp_path / "acme"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(count), str(folder)], timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert folder.exists() == (count == 3)
+    (left,) = tmp_path.glob(".*")
+    create(tmp_path / "other", {"a/b.py": b"x"})
+    assert not left.exists()
+    assert (tmp_path / "other/a/b.py").read_bytes() == b"x"
+    assert oct((tmp_path / "other").stat().st_mode)[-3:] == oct(0o777 & ~_umask())[-3:]
+    assert {path.name for path in tmp_path.iterdir()} == ({"other", "acme"} if count == 3 else {"other"})
+
+
+def test_what_is_of_others_or_alive_stays(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = tmp_path / f".acme.new-{dead.pid}"
+    (mine / "tree").mkdir(parents=True)
+    mine.chmod(0o700)
+    (mine / "files.json").write_text('["a.py", "../../precious", "/precious"]')
+    (mine / "tree" / "a.py").write_text("ours")
+    (mine / "tree" / "notes.txt").write_text("somebody's")
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / f".link.new-{dead.pid}").symlink_to(tmp_path)
+    for name in (f".acme.new-{os.getppid()}", ".acme.new-", ".acme-x1y2", f".open.new-{dead.pid}"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "files.json").write_text("[]")
+    (tmp_path / f".open.new-{dead.pid}").chmod(0o755)
+    before = {str(path) for path in tmp_path.rglob("*")}
+    create(tmp_path / "other", {"b.py": b"x"})
+    after = {str(path) for path in tmp_path.rglob("*") if "other" not in path.parts}
+    assert before - after == {str(mine / "files.json"), str(mine / "tree" / "a.py")}
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def test_the_command(tmp_path: Path) -> None:
