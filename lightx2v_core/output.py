@@ -19,11 +19,15 @@ _RECORD_KEY = b'"lightx2v_record"'
 _LONGEST_NAME = 250  # bytes; file systems take 255, and the record's suffix may be longer
 
 
-def planned_output(
-    config: OutputConfig, variant: str, request: Request, tried: set[Path] | None = None
-) -> PlannedOutput:
-    """The output of a request. ``RequestError`` for a name, size or place that cannot work. ``tried``: folders in which
-    a file could be made before, and which need not be tried again; this one is added."""
+def planned_output(config: OutputConfig, variant: str, request: Request) -> PlannedOutput:
+    """The output of a request. ``RequestError`` for a name, size or place that cannot work."""
+    output = named_output(config, variant, request)
+    check_place(output)
+    return output
+
+
+def named_output(config: OutputConfig, variant: str, request: Request) -> PlannedOutput:
+    """The output of a request, wherever that is. ``RequestError`` for a name or size that cannot work."""
     path = _expanded(config.path) if config.path is not None else _free_name(variant, request)
     kind = _kind(config.path, path, request.frames)
     if kind == "mp4" and (request.width % 2 or request.height % 2):
@@ -33,10 +37,16 @@ def planned_output(
         )
     if kind == "mp4" and frame_rate(request.fps) == 0:
         raise RequestError(f"an .mp4 cannot have {request.fps:g} frames a second; the least is 0.001")
-    check_writable(path, folder=kind == "frames", tried=tried)
-    if config.record:
-        _check_record(record_path(path, kind))
     return PlannedOutput(path=str(path), kind=kind, record=config.record, crf=config.crf)
+
+
+def check_place(output: PlannedOutput, tried: set[Path] | None = None) -> None:
+    """``RequestError`` when an output cannot be where it is to be. ``tried``: folders in which a file could be made
+    before, and which need not be tried again; this one is added."""
+    path = Path(output.path)
+    check_writable(path, folder=output.kind == "frames", tried=tried)
+    if output.record:
+        _check_record(record_path(path, output.kind))
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -51,7 +61,7 @@ def record_path(path: Path, kind: str) -> Path:
 
 def check_writable(path: Path, *, folder: bool = False, tried: set[Path] | None = None) -> None:
     """``RequestError`` when ``path`` cannot be created; missing parent folders would be made. ``tried`` is as in
-    ``planned_output``."""
+    ``check_place``."""
     tried = set() if tried is None else tried
     try:
         _check_name(path, folder)

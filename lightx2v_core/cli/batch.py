@@ -4,6 +4,7 @@ second run of the same file does only what is not done yet."""
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from lightx2v_core.config.textfile import read_text
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
 from lightx2v_core.events import Emit, JobDone, JobStarted
 from lightx2v_core.isolation import unended
-from lightx2v_core.output import planned_output, record_path
+from lightx2v_core.output import check_place, named_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
@@ -113,7 +114,8 @@ def results(output: PlannedOutput, dump: str | None = None) -> list[Path]:
 
 
 class _Plans:
-    """The plans of jobs. Of jobs that differ in their prompts alone the first is planned, and the others are as it."""
+    """The plans of jobs, and where their results go. Of jobs that differ in their prompts alone the first is planned,
+    and the others are as it."""
 
     def __init__(self, base: Resolved, loaded: LoadedConfig) -> None:
         self._base, self._loaded = base, loaded
@@ -131,7 +133,10 @@ class _Plans:
             if _is_prompt(prompt):
                 self._last = (request, resolved)
         config = evolve(self._loaded.config.output, path=job.output)
-        return resolved, planned_output(config, resolved.plan.variant, resolved.plan.request, self._tried)
+        output = named_output(config, resolved.plan.variant, resolved.plan.request)
+        if not _done(resolved, output):  # else its place is taken by itself
+            check_place(output, self._tried)
+        return resolved, output
 
     def _resolved(self, job: Line) -> Resolved:
         base, request = self._base, dict(job.request)
@@ -182,7 +187,8 @@ def _output(request: Any, number: int, output: str | None) -> str:
         raise ConfigError(f"line {number}: output has to be a path, got {own!r}")
     folder = Path(output) if output is not None else Path("outputs")
     if own is not None:
-        return own if output is None or Path(own).is_absolute() else str(folder / own)
+        # not as a path: a folder of frames is told by the / at its end
+        return own if output is None else os.path.join(folder, own)
     return str(folder / f"{number:05d}.mp4")
 
 

@@ -66,6 +66,25 @@ def test_jobs_share_a_model_fail_alone_and_resume(checkpoint: Path, tmp_path: Pa
     assert (out / "00002.mp4").stat().st_mtime_ns == before
 
 
+def test_frames_are_done_before_too(checkpoint: Path, tmp_path: Path) -> None:
+    """A folder of frames that is there is the result of its line, or in the way of another one."""
+    jobs, out = tmp_path / "jobs.txt", tmp_path / "out"
+    fox, dog = {"prompt": "a fox", "output": "fox/"}, {"prompt": "a dog", "output": f"{tmp_path}/dog/"}
+    jobs.write_text(f"{json.dumps(fox)}\n{json.dumps(dog)}\n")
+    for wanted in ("done", "done before"):
+        status, events, errors = run(checkpoint, "--prompt-file", jobs, "--output", f"{out}/")
+        assert (status, errors) == (0, "")
+        assert [event["state"] for event in events if event["event"] == "job_done"] == [wanted] * 2
+        assert len(list((out / "fox").glob("*.png"))) == len(list((tmp_path / "dog").glob("*.png"))) == 5
+    status, events, _ = run(checkpoint, "--prompt-file", jobs, "--output", f"{out}/", "--dry-run")
+    assert [event["state"] for event in events if event["event"] == "job_done"] == ["done before"] * 2
+    jobs.write_text(jobs.read_text().replace("a fox", "a cat"))
+    status, events, errors = run(checkpoint, "--prompt-file", jobs, "--output", f"{out}/")
+    assert status == 1
+    assert [event["state"] for event in events if event["event"] == "job_done"] == ["failed", "done before"]
+    assert "already holds frames" in errors
+
+
 def test_a_dry_run_loads_nothing(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "jobs.txt").write_text("a fox\n")
     status, events, _ = run(checkpoint, "--prompt-file", tmp_path / "jobs.txt", "--dry-run")
