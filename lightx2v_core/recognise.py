@@ -81,6 +81,10 @@ def recognise(
             continue
         if isinstance(answer, str):
             (found.declined if networks else found.strangers)[item.qualified] = answer
+            if not networks and len(_networks(item.spec)) > 1:
+                found.pairs.append(
+                    " and ".join(f"components.{part.name}.path" for part in _networks(item.spec))
+                )
             continue
         if answer.doubts and config.model.use == ("auto",):
             found.doubtful.append((item, answer))
@@ -242,8 +246,8 @@ def _locate(
     parts: Sequence[ComponentSpec] = (),
     beside: Mapping[str, Component] = MappingProxyType({}),
 ) -> dict[str, Component]:
-    """Those of ``parts`` that are there, or all components but those that were found before (``beside``); none, when
-    the network is not: then it is another model's folder, and what the configuration says is not meant for this
+    """Those of ``parts`` that are there, or all components but the networks, which were found before (``beside``).
+    Where there is no network it is another model's folder, and what the configuration says is not meant for this
     one."""
     components: dict[str, Component] = {}
     for part in parts or [part for part in spec.components if part not in _networks(spec)]:
@@ -251,16 +255,16 @@ def _locate(
         wish = _wish(config, part, main.files[0].parent if main is not None else None)
         override, asked_as = component_setting(config, part, "path")
         if override is not None and asked_as != part.name:
-            part = _of_group(spec, part, override, asked_as)
+            _check_group(spec, override, asked_as)
+        elif override is not None:
+            part = evolve(part, experts=())  # whatever it is called
         found = locate(part, folder, override, read, wish)
         if found is not None:
             own = config.components.get(part.name)
             assets = own.assets if own is not None else None
             components[part.name] = read_component(part, folder, found, read, assets)
-        if part is spec.components[0]:
-            if found is None:
-                break
-            _check_names(spec, config, loaded)
+    if parts and components:
+        _check_names(spec, config, loaded)
     return components
 
 
@@ -283,16 +287,14 @@ def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
     return Wish(key=f"components.{key}", precision=precision, distilled=distilled, near=near)
 
 
-def _of_group(spec: ModelSpec[Any], part: ComponentSpec, path: str, group: str) -> ComponentSpec:
-    """A component whose files are looked for in a folder that was given for all of its group. One file cannot be
-    several networks: ``OfAnother``."""
+def _check_group(spec: ModelSpec[Any], path: str, group: str) -> None:
+    """``OfAnother`` when one file is given for all of a group: it cannot be several networks."""
     members = [item.name for item in spec.components if item.group == group]
     if len(members) > 1 and os.path.isfile(expanded(path)):
         ways = " and ".join(f"components.{name}.path" for name in members)
         raise OfAnother(
             f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
         )
-    return part
 
 
 def _ask(
@@ -304,7 +306,12 @@ def _ask(
 ) -> Recognition | str:
     main = spec.components[0]
     if main.name not in components:
-        return absence(main, folder, read)
+        why = absence(main, folder, read)
+        if not components:
+            return why
+        other = next(iter(components.values()))
+        what = component_spec(spec, other.name).summary
+        return f"{why}, and {other.files[0].name} is the {what}; give components.{main.name}.path"
     here = components[main.name].files[0].parent
     facts = CheckpointFacts(
         folder=folder,

@@ -16,9 +16,10 @@ from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_applier
 from lightx2v_core.asked import chosen_task, filled_request, planned_stages, request_output, task_inputs
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
+from lightx2v_core.checkpoint.experts import claims_other
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import accounted, scheme_of
-from lightx2v_core.checkpoint.listing import looking
+from lightx2v_core.checkpoint.listing import beside, looking
 from lightx2v_core.checkpoint.reader import ReadHeader
 from lightx2v_core.choices import (
     Chosen,
@@ -346,6 +347,8 @@ def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:
         if doubt := false_claim(component.files[0].name, component.header):
             warnings.append(f"{name}: {component.files[0].name}: {doubt}")
         extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
+        if part.experts and (says := claims_other(part, file := component.files[0], beside(file))):
+            warnings.append(f"{file} is used as {name}, and {says}")
         told = recognition.doubts and part.main  # with the doubts
         if extra and part.whole and not told:
             warnings.append(

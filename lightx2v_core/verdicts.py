@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from lightx2v_core.checkpoint.candidates import Ambiguous
 from lightx2v_core.checkpoint.components import Component, OfAnother
 from lightx2v_core.checkpoint.folders import listing
 from lightx2v_core.checkpoint.stand_ins import broken_links
@@ -34,6 +35,8 @@ class Answers:
     broken: dict[str, CheckpointError] = field(factory=dict)
     #: what the configuration names is nothing that they have a use for
     misnamed: list[CheckpointError] = field(factory=list)
+    #: what names the networks of those that have several and did not find them, in words
+    pairs: list[str] = field(factory=list)
     #: it is theirs, but for what is wrong with it
     own: list[CheckpointError] = field(factory=list)
 
@@ -77,7 +80,9 @@ def none_or_many(found: Answers, folder: Path) -> CheckpointError:
     if links and not found.declined:
         return CheckpointError(f"{folder}: {links}")
     if not found.declined and (wrong := [*found.broken.values(), *found.misnamed]):
-        return wrong[0]
+        ways = " or ".join(found.pairs) if isinstance(wrong[0], Ambiguous) else ""
+        more = f"\n  if they are the networks of one model, give {ways}" if ways else ""
+        return CheckpointError(f"{wrong[0]}{more}")
     damaged = {name: str(exc) for name, exc in found.broken.items()}
     reasons = {**found.declined, **damaged} if found.declined else found.strangers
     same: dict[str, list[str]] = {}

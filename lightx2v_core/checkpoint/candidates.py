@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from lightx2v_core.checkpoint.experts import folders_for, named_for
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
@@ -20,6 +21,10 @@ from lightx2v_core.claims import says_distilled
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
+
+
+class Ambiguous(CheckpointError):
+    """Several sets of files could be a component, and nothing says which is meant."""
 
 
 @frozen(kw_only=True)
@@ -132,14 +137,11 @@ def gathered(
             for number, pattern in enumerate(patterns):
                 if (pattern in spec.fallback) is not fallback:
                     continue
-                sub, _, name_pattern = pattern.rpartition("/")
-                where = folder / place.folder / sub
-                if sub and not os.path.isdir(where):
-                    continue
-                for item in _tested(
-                    spec, where, name_pattern, place, number, reader, headers=read is not None
-                ):
-                    found.setdefault((item.located.index, item.located.files), item)
+                for where in _folders(spec, folder / place.folder, pattern, reader):
+                    for item in _tested(
+                        spec, folder, where, place, number, pattern, reader, headers=read is not None
+                    ):
+                        found.setdefault((item.located.index, item.located.files), item)
         if any(not item.problem and _as_wished(spec, item, wish) for item in found.values()):
             break
     return list(found.values())
@@ -155,17 +157,34 @@ def _unasked(path: Path) -> Header:
     raise AssertionError(f"{path} is found by its name alone")
 
 
+def _folders(spec: ComponentSpec, place: Path, pattern: str, reader: Reader) -> list[Path]:
+    """The folders that a pattern leads to."""
+    sub = pattern.rpartition("/")[0]
+    if sub == "*":
+        return [place / name for name in folders_for(spec, reader.listing(place).folders)]
+    return [place / sub] if not sub or os.path.isdir(place / sub) else []
+
+
 def _tested(
     spec: ComponentSpec,
+    root: Path,
     where: Path,
-    pattern: str,
     place: Place,
     number: int,
+    pattern: str,
     reader: Reader,
     *,
     headers: bool,
 ) -> Iterator[Candidate]:
-    sets, broken = reader.sets(where, pattern, spec.summary)
+    sets, broken = reader.sets(where, pattern.rpartition("/")[2], spec.summary)
+    if spec.experts:
+        beside = reader.listing(where).files
+
+        def meant(located: Located) -> bool:
+            return named_for(spec, pattern, located.files[0], root, beside)
+
+        sets = [located for located in sets if meant(located)]
+        broken = [(located, problem) for located, problem in broken if meant(located)]
     for located in sets:
         mapped, problem = None, ""
         if headers:
@@ -196,17 +215,17 @@ def choose(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish: 
         usable += [item for item in meant if item.problem and item.pattern == 0]
         usable = _of_one_place(usable) if wish.precision is None else usable
         if len(usable) > 1:
-            raise CheckpointError(_ambiguous(spec, folder, usable, wish))
+            raise Ambiguous(_ambiguous(spec, folder, usable, wish))
         if usable[0].problem:
             raise CheckpointError(usable[0].problem)
         return usable[0]
     plain = [item for item in usable if item.precision in ("", ORIGINAL)]
     if not plain and wish.precision is None and len({item.precision for item in usable}) > 1:
-        raise CheckpointError(_ambiguous(spec, folder, usable, wish))
+        raise Ambiguous(_ambiguous(spec, folder, usable, wish))
     order = sorted(plain or usable, key=lambda item: _rank(item, wish))
     first = [item for item in order if _rank(item, wish) == _rank(order[0], wish)]
     if len(first) > 1:
-        raise CheckpointError(_ambiguous(spec, folder, first, wish))
+        raise Ambiguous(_ambiguous(spec, folder, first, wish))
     return first[0]
 
 

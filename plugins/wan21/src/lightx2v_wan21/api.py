@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         vae_from,
         vae_tensors,
     )
-    from lightx2v_wan21.certainty import PLAIN_CLASS, config_doubts, output_channels, taken
+    from lightx2v_wan21.certainty import PLAIN_CLASS, config_doubts, output_channels, says_wan21, taken
     from lightx2v_wan21.clip import ClipVision
     from lightx2v_wan21.components import ANY_FILE, DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
@@ -98,6 +98,7 @@ _HOMES = {
         "PLAIN_CLASS",
         "config_doubts",
         "output_channels",
+        "says_wan21",
         "taken",
     ),
     "clip": ("ClipVision",),
@@ -308,6 +309,7 @@ __all__ = [
     "output_channels",
     "random_tensors",
     "resized",
+    "says_wan21",
     "side_problems",
     "size_for_image",
     "size_for_video",

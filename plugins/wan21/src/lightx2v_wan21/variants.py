@@ -35,7 +35,14 @@ from lightx2v_wan21.architecture import (
     vae_from,
     vae_tensors,
 )
-from lightx2v_wan21.certainty import MASK_CHANNELS, config_doubts, output_channels, taken
+from lightx2v_wan21.certainty import (
+    MASK_CHANNELS,
+    config_doubts,
+    expert_doubts,
+    one_of_two,
+    output_channels,
+    taken,
+)
 from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
@@ -95,7 +102,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         if name not in shapes:
             return f"its network has no tensor {name!r}, so it is no Wan transformer"
     task, reason = _task(shapes)
-    if reason or (reason := _one_of_two(facts)):
+    if reason or (reason := one_of_two(facts)):
         return reason
     options = facts.options or Wan21Options()
     components = _components(task, tiny=options.tiny_vae)
@@ -158,17 +165,6 @@ def _kind(shapes: Shapes, channels: int) -> tuple[str, str]:
     return ("vace" if "vace_patch_embedding.weight" in shapes else "t2v"), ""
 
 
-def _one_of_two(facts: CheckpointFacts) -> str:
-    """Why a network is an expert of Wan2.2 A14B, which has the tensors of Wan2.1: only names tell them apart."""
-    file = facts.headers["dit"].tensors["head.modulation"].file
-    if file.parent.name == "transformer" and (file.parent.parent / "transformer_2").is_dir():
-        return "one of two experts of a Wan2.2 model: there is 'transformer_2' beside it"
-    for name in (file.name.lower(), file.parent.name.lower()):
-        if "high_noise" in name or "low_noise" in name:
-            return f"an expert of a Wan2.2 model, by the name {name!r}"
-    return ""
-
-
 def _check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, Any]) -> None:
     """``CheckpointError`` when an encoder gives what the network does not take."""
     for name, what, takes in (
@@ -222,7 +218,7 @@ def _recognition(
             **{name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")},
         },
         notes=_notes(facts, task, size, telling),
-        doubts=config_doubts(facts.config),
+        doubts=(*config_doubts(facts.config), *expert_doubts(facts)),
     )
 
 

@@ -46,9 +46,12 @@ ANIMATE = evolve(
 CLIP = evolve(IMAGE_ENCODER, hint="it is part of the official repository of Animate-14B")
 
 
+EXPERT_NAMES = ("high_noise", "low_noise")
+
+
 def _expert(name: str, diffusers: str) -> ComponentSpec:
     """An expert in a folder of its own, or one that its file's name tells from the other: both look alike."""
-    camel = name.title().replace("_", "")
+    suffixes = ("safetensors", "pth", "pt", "ckpt", "gguf")
     return evolve(
         DIT,
         name=name,
@@ -60,20 +63,17 @@ def _expert(name: str, diffusers: str) -> ComponentSpec:
             f"*{name}*.safetensors",
         ),
         fallback=(
-            f"{name}_model/*.pth",
-            f"{name}_model/*.pt",
-            f"{name}_model/*.ckpt",
-            f"{name}_model/*.gguf",
+            *(f"{name}_model/*.{suffix}" for suffix in suffixes[1:]),
             f"*{name}*.gguf",
-            # as repositories of GGUF files name them
-            f"{camel}/*.gguf",
-            f"*{camel}*.gguf",
+            # everyday names of files and folders: whether they are this one's is for the name to say
+            *(f"{folder}*.{suffix}" for suffix in suffixes for folder in ("", "*/")),
         ),
         group="dit",
+        experts=EXPERT_NAMES,
     )
 
 
-EXPERTS = (_expert("high_noise", "transformer"), _expert("low_noise", "transformer_2"))
+EXPERTS = (_expert(EXPERT_NAMES[0], "transformer"), _expert(EXPERT_NAMES[1], "transformer_2"))
 
 
 def _late(module: str, name: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ there, LightX2V's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,6 +34,7 @@ from lightx2v_wan21.api import (
     image_size,
     input_channels,
     output_channels,
+    says_wan21,
     size_for_image,
 )
 from lightx2v_wan22.options import A14bOptions
@@ -76,8 +78,10 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     for name, kind in _OTHERS:
         if name in shapes:
             return f"its experts are {kind} network (they have {name!r})"
-    if "low_noise" not in facts.headers and _folder_of(facts, "high_noise") == "transformer":
+    if "low_noise" not in facts.headers and _file(facts, "high_noise").parent.name == "transformer":
         return "it has one transformer, and A14B has two experts"
+    if "low_noise" not in facts.headers and says_wan21(_file(facts, "high_noise").stem):
+        return "its name says Wan2.1, which has no experts"
     try:
         channels, made = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
@@ -120,9 +124,9 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
     )
 
 
-def _folder_of(facts: CheckpointFacts, name: str) -> str:
-    """The name of the folder that a component's files lie in."""
-    return next(iter(facts.headers[name].tensors.values())).file.parent.name
+def _file(facts: CheckpointFacts, name: str) -> Path:
+    """One of the files of a component."""
+    return next(iter(facts.headers[name].tensors.values())).file
 
 
 def _notes(telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,58 @@
+"""Which of several networks that look alike a file is. Their tensors have the same names and shapes, so the name of the
+file or of its folder has to say it (``claims.named_expert``), as for LoRA files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lightx2v_core.claims import named_expert
+from lightx2v_core.parts import ComponentSpec
+
+#: folders that files of any name are looked for in
+_MOST = 200
+
+
+def named_for(spec: ComponentSpec, pattern: str, file: Path, root: Path, beside: Iterable[str]) -> bool:
+    """Whether a file that ``pattern`` found may be the network ``spec``: always, where the pattern itself tells its
+    network from the others; else when its folder or its own name claims it. ``root`` is the folder of the model,
+    whose name says nothing but by the whole name of an expert; ``beside`` are the names of the files in the folder."""
+    if not spec.experts or not _tells_nothing(pattern):
+        return True
+    return claimed_by(file, spec.experts, root, beside) == spec.name
+
+
+def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Iterable[str]) -> str | None:
+    """The expert that the folders of a file below ``root``, the nearest first, or its own name claim."""
+    folders = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else (file.parent.name,)
+    for name in reversed(folders):
+        if found := named_expert(name, experts):
+            return found
+    if found := named_expert(file.stem, experts, {Path(name).stem for name in beside}):
+        return found
+    return named_expert(root.name, experts) if "noise" in root.name.lower() else None
+
+
+def claims_other(spec: ComponentSpec, file: Path, beside: Iterable[str]) -> str:
+    """What says that a file is another expert than ``spec``, in words; empty when nothing does."""
+    stems = {Path(name).stem for name in beside}
+    for name, claimed in (
+        (file.name, named_expert(file.stem, spec.experts, stems)),
+        (file.parent.name, named_expert(file.parent.name, spec.experts)),
+    ):
+        if claimed not in (None, spec.name):
+            return f"the name {name!r} says {claimed}"
+    return ""
+
+
+def folders_for(spec: ComponentSpec, names: Sequence[str]) -> list[str]:
+    """Of the folders in a place those that claim a network."""
+    return [name for name in names[:_MOST] if named_expert(name, spec.experts) == spec.name]
+
+
+def _tells_nothing(pattern: str) -> bool:
+    """Whether files of any network match a pattern."""
+    return (
+        re.fullmatch(r"(?:\*/)?(?:diffusion_pytorch_model|distill_model\.)?\*(?:\.\w+)?", pattern) is not None
+    )
