@@ -67,6 +67,8 @@ class ComponentSpec:
     quantize: tuple[str, ...] | None = None
     #: a name that stands for several components in the configuration, such as ``dit`` for two experts
     group: str | None = None
+    #: regular expressions of what may stand before all its names in a file that holds other components too
+    prefixes: tuple[str, ...] = ()
     #: names of networks whose tensors are alike, its own among them: files and folders (``*/``) of any name are this
     #: one's when their name claims it, in any usual spelling (``named_expert``)
     experts: tuple[str, ...] = ()

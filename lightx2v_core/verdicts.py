@@ -80,8 +80,8 @@ def none_or_many(found: Answers, folder: Path) -> CheckpointError:
     if links and not found.declined:
         return CheckpointError(f"{folder}: {links}")
     if not found.declined and (wrong := [*found.broken.values(), *found.misnamed]):
-        ways = " or ".join(found.pairs) if isinstance(wrong[0], Ambiguous) else ""
-        more = f"\n  if they are the networks of one model, give {ways}" if ways else ""
+        pairs = " or ".join(found.pairs) if isinstance(wrong[0], Ambiguous) else ""
+        more = f"\n  if they are the networks of one model, give {pairs}" if pairs else ""
         return CheckpointError(f"{wrong[0]}{more}")
     damaged = {name: str(exc) for name, exc in found.broken.items()}
     reasons = {**found.declined, **damaged} if found.declined else found.strangers

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose, gathered, passed_over
 from lightx2v_core.checkpoint.folders import expanded, near, short
-from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
+from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised, stored_part
 from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.checkpoint.places import PLACES, Place
 from lightx2v_core.checkpoint.reader import ReadHeader, reader_of
@@ -135,7 +135,7 @@ def read_component(
         rule=found.rule,
         header=mapped.header,
         mapped=mapped,
-        stored=stored,
+        stored=stored_part(mapped, stored),
         assets={
             **{name: _asset(folder, found.files[0].parent, paths) for name, paths in spec.assets.items()},
             **_given_assets(spec, assets or {}),

@@ -5,7 +5,8 @@ A ``KeyMap`` is data of a component; here it is applied to a header, and to a so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from attrs import evolve, field, frozen
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OFFICIAL = KeyMap(name="official")
+#: layouts that a prefix makes: of a file with several components, and of one with this component alone
+ALL_IN_ONE, COMFYUI = "all-in-one", "comfyui"
 Renamed = dict[str, dict[str, TensorInfo]]
 
 
@@ -42,7 +45,42 @@ class Mapped:
 
 def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
     """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
-    the file is something else."""
+    the file is something else. Of a file that holds several components, each under a prefix of its own, the part that
+    is this one."""
+    for layout, part in _parts(spec, header):
+        if (mapped := _whole(spec, part)) is not None:
+            return evolve(mapped, layout=layout)
+    return _whole(spec, header)
+
+
+def _parts(spec: ComponentSpec, header: Header) -> list[tuple[str, Header]]:
+    """What of a file has one of the prefixes of a component, without it."""
+    if not spec.prefixes:
+        return []
+    return header.once(("parts", spec.prefixes), lambda: list(_made_parts(spec.prefixes, header)))
+
+
+def _made_parts(prefixes: Sequence[str], header: Header) -> Iterator[tuple[str, Header]]:
+    for pattern in map(re.compile, prefixes):
+        inside: dict[str, dict[str, TensorInfo]] = {}
+        for name, info in header.tensors.items():
+            if match := pattern.match(name):
+                inside.setdefault(match.group(), {})[name[match.end() :]] = info
+        for tensors in inside.values():
+            # a file of this component alone: a layout of it says so
+            layout = ALL_IN_ONE if len(tensors) < len(header) else COMFYUI
+            yield layout, Header(tensors=tensors, metadata=header.metadata)
+
+
+def stored_part(mapped: Mapped, header: Header) -> Header:
+    """What of a file belongs to a component: all of it, but for files that hold several."""
+    if mapped.layout != ALL_IN_ONE:
+        return header
+    own = {name for parts in mapped.stored.values() for name in parts}
+    return evolve(header, tensors={name: info for name, info in header.tensors.items() if name in own})
+
+
+def _whole(spec: ComponentSpec, header: Header) -> Mapped | None:
     if all(name in header.tensors for name in spec.signature):
         return applied(OFFICIAL, header)
     for key_map in spec.layouts:

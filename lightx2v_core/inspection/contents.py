@@ -13,7 +13,7 @@ from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import format_problems, scheme_of
-from lightx2v_core.checkpoint.layouts import Mapped, recognised
+from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, Mapped, recognised
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.errors import CheckpointError, PluginFault
 from lightx2v_core.facts import CheckpointFacts, Recognition
@@ -24,6 +24,7 @@ from lightx2v_core.recognise import asked
 from lightx2v_core.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
+_Match = tuple[ModelSpec[Any], ComponentSpec, Mapped]
 
 
 @frozen(kw_only=True)
@@ -44,11 +45,19 @@ class Contents:
     problems: tuple[str, ...] = field(default=())
 
 
-def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> Contents | None:
-    """The component that a set of files is; ``None`` when no model knows it."""
+def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> list[Contents]:
+    """The component that a set of files is, or the several ones that a whole checkpoint holds; none when no model knows
+    it."""
     matches = list(_matches(item, models))
-    if not matches:
-        return None
+    if not any(found.layout == ALL_IN_ONE for _, _, found in matches):
+        return [_content(item, matches, root)] if matches else []
+    kinds: dict[str, list[_Match]] = {}
+    for match in matches:
+        kinds.setdefault(match[1].group or match[1].name, []).append(match)
+    return [_content(item, found, root) for found in kinds.values()]
+
+
+def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents:
     _, part, mapped = matches[0]
     variants: list[str] = []
     networks: list[Network] = []
@@ -97,9 +106,7 @@ def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> C
     return Contents(report=report, networks=tuple(networks), problems=tuple(dict.fromkeys(problems)))
 
 
-def _matches(
-    item: WeightSet, models: Iterable[ModelSpec[Any]]
-) -> Iterable[tuple[ModelSpec[Any], ComponentSpec, Mapped]]:
+def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Match]:
     """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
     known: dict[tuple[Any, ...], Mapped | None] = {}
     for spec in models:

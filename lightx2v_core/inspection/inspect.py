@@ -44,9 +44,9 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     for item in sets:
         if is_lora(item.header):
             loras.append(item)
-        elif (found := contents(item, models, root)) is not None:
-            known.append(found)
-            problems += found.problems
+        elif found := contents(item, models, root):
+            known += found
+            problems += [problem for part in found for problem in part.problems]
         else:
             others.append(_other(item, root, bool(models)))
     networks = {network.name: network for found in known for network in found.networks}

@@ -154,6 +154,44 @@ def comfyui(folder: Path) -> None:
         (folder / f"{name}.pth").unlink()
 
 
+def whole(folder: Path, network: str, text: str, vae: str, *, transformers: bool) -> None:
+    """Network, text encoder and VAE in one file, each under a prefix."""
+    encoder = pth(folder / f"{T5}.pth")
+    parts = (
+        (network, drop_network(folder)),
+        (text, renamed(encoder, TO_TRANSFORMERS) if transformers else encoder),
+        (vae, pth(folder / f"{VAE}.pth")),
+    )
+    tensors = {prefix + name: tensor for prefix, held in parts for name, tensor in held.items()}
+    tensors["text_encoders.umt5xxl.logit_scale"] = torch.zeros(1)
+    save_file(tensors, folder / "wan2.2-rapid-aio.safetensors")
+    for name in (T5, VAE):
+        (folder / f"{name}.pth").unlink()
+
+
+def all_in_one(folder: Path) -> None:
+    whole(folder, "model.diffusion_model.", "text_encoders.umt5xxl.transformer.", "vae.", transformers=True)
+
+
+def all_in_one_of_old(folder: Path) -> None:
+    whole(
+        folder,
+        "model.diffusion_model.",
+        "cond_stage_model.transformer.",
+        "first_stage_model.",
+        transformers=False,
+    )
+
+
+def embedding_of_the_encoder(folder: Path) -> None:
+    """A text encoder that was saved without the name that its embedding shares."""
+    single_ordinary(folder)
+    text = renamed(pth(folder / f"{T5}.pth"), TO_TRANSFORMERS)
+    text["encoder.embed_tokens.weight"] = text.pop("shared.weight")
+    save_file(text, folder / "umt5_xxl.safetensors")
+    (folder / f"{T5}.pth").unlink()
+
+
 def diffusers(folder: Path) -> None:
     tensors = renamed(drop_network(folder), TO_DIFFUSERS)
     place = folder / "transformer"
@@ -195,6 +233,7 @@ LAYOUTS: Mapping[str, Callable[[Path], None]] = {
     function.__name__: function
     for function in (
         official, single, single_ordinary, half, original, distill_models, legacy_pickle, comfyui, diffusers,
+        all_in_one, all_in_one_of_old, embedding_of_the_encoder,
     )
 }  # fmt: skip
 

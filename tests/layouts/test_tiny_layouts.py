@@ -16,6 +16,7 @@ from safetensors.torch import save_file  # noqa: E402
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
+from lightx2v_core.inspection.inspect import inspect  # noqa: E402
 from lightx2v_core.plan import Plan  # noqa: E402
 from lightx2v_core.plugins import load_plugins  # noqa: E402
 from lightx2v_core.resolve import resolve  # noqa: E402
@@ -54,6 +55,9 @@ def official_latents(tiny_wan: Path) -> torch.Tensor:
         ("distill_models", "official", "file distill_models/distill_model.*", True),
         ("legacy_pickle", "official", "file distill_model.*", True),
         ("comfyui", "comfyui", "file diffusion_models/*.safetensors", False),
+        ("all_in_one", "all-in-one", "file *.safetensors", False),
+        ("all_in_one_of_old", "all-in-one", "file *.safetensors", False),
+        ("embedding_of_the_encoder", "official", "file *.safetensors", False),
         ("diffusers", "diffusers", "index diffusion_pytorch_model.safetensors.index.json", False),
     ],
 )
@@ -68,6 +72,21 @@ def test_a_layout_is_recognised_and_runs(
     assert plan.variant.endswith("-distill") == distilled
     assert plan.request.scheduler == ("distill" if distilled else "unipc")
     assert torch.equal(latents(folder), official_latents)
+
+
+def test_inspect_names_each_part_of_a_whole_checkpoint(arrange: Arrange) -> None:
+    report = inspect(arrange("all_in_one"), load_plugins())
+    assert {(item.component, item.layout) for item in report.components} >= {
+        ("dit", "all-in-one"), ("text_encoder", "all-in-one"), ("vae", "all-in-one")
+    }  # fmt: skip
+    assert report.runnable
+    assert not report.problems
+
+
+def test_a_file_beside_a_whole_checkpoint_comes_first(arrange: Arrange, tiny_wan: Path) -> None:
+    folder = arrange("all_in_one")
+    shutil.copy(tiny_wan / f"{VAE}.pth", folder)
+    assert part(planned(folder), "vae").layout == "official"
 
 
 def test_other_storage_is_read(arrange: Arrange, official_latents: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ from lightx2v_wan21.key_maps import (
     CLIP_TRANSFORMERS,
     DIT_COMFYUI,
     DIT_DIFFUSERS,
+    UMT5_EMBEDDING,
     UMT5_LLAMA,
     UMT5_TRANSFORMERS,
     VAE_DIFFUSERS,
@@ -18,6 +19,21 @@ from lightx2v_wan21.key_maps import (
 
 #: tensors that every Wan transformer has
 DIT_SIGNATURE = ("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.norm_q.weight")
+#: what stands before the names of a part in a whole checkpoint, as ComfyUI and its forerunners save it
+_T5_NAMES = r"(?=shared\.|encoder\.|block|token_embedding\.|norm\.)"
+_CLIP_NAMES = r"(?=vision_model\.|visual)"
+_PREFIXES = {
+    "dit": (r"(?:model\.)?diffusion_model\.", r"(?:transformer|dit|unet)\."),
+    "text_encoder": tuple(
+        rf"{where}\.(?:[^.]+\.)??(?:(?:transformer|model)\.)?{_T5_NAMES}"
+        for where in ("text_encoders?", "cond_stage_model", r"conditioner\.embedders\.\d+")
+    ),
+    "image_encoder": tuple(
+        rf"{where}\.(?:model\.)?{_CLIP_NAMES}"
+        for where in ("clip_vision", "image_encoder", r"conditioner\.embedders\.\d+")
+    ),
+    "vae": (r"(?:vae|first_stage_model|autoencoder)\.",),
+}
 #: files of any name are looked into, when no other will do
 ANY_FILE = ("*.safetensors", "*.pth", "*.pt", "*.ckpt")
 _T5, _CLIP = "models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
@@ -30,6 +46,7 @@ DIT = ComponentSpec(
     signature=DIT_SIGNATURE,
     quantize=(r"\.(self_attn|cross_attn|ffn)\.",),
     layouts=(DIT_COMFYUI, DIT_DIFFUSERS),
+    prefixes=_PREFIXES["dit"],
     hint="download the model's repository again",
     main=True,
 )
@@ -48,7 +65,8 @@ TEXT_ENCODER = ComponentSpec(
     ),
     fallback=(*ANY_FILE, "*.gguf"),
     signature=("token_embedding.weight", "blocks.0.attn.q.weight", "blocks.0.ffn.gate.0.weight"),
-    layouts=(UMT5_TRANSFORMERS, UMT5_LLAMA),
+    layouts=(UMT5_TRANSFORMERS, UMT5_EMBEDDING, UMT5_LLAMA),
+    prefixes=_PREFIXES["text_encoder"],
     assets={
         "tokenizer": (
             "google/umt5-xxl/tokenizer.json",
@@ -77,6 +95,7 @@ IMAGE_ENCODER = ComponentSpec(
     fallback=ANY_FILE,
     signature=("visual.cls_embedding", "visual.pos_embedding", "visual.transformer.0.attn.to_qkv.weight"),
     layouts=(CLIP_TRANSFORMERS,),
+    prefixes=_PREFIXES["image_encoder"],
     hint="it is part of the official image-to-video repositories",
     whole=False,  # the text tower, the last block and the projection are not used
 )
@@ -93,6 +112,7 @@ VAE = ComponentSpec(
     fallback=ANY_FILE,
     signature=("conv1.weight", "encoder.downsamples.0.residual.0.gamma", "decoder.middle.0.residual.0.gamma"),
     layouts=(VAE_DIFFUSERS,),
+    prefixes=_PREFIXES["vae"],
     hint="it is part of every official Wan2.1 repository",
 )
 TINY_VAE = ComponentSpec(

@@ -181,6 +181,13 @@ UMT5_TRANSFORMERS = KeyMap(
     config=umt5_config,
 )
 
+#: the same, saved with its embedding under the encoder's name alone
+UMT5_EMBEDDING = KeyMap(
+    name="transformers",
+    renames=((r"^(?:encoder\.)?embed_tokens\.", "token_embedding."), *UMT5_TRANSFORMERS.renames),
+    drops=UMT5_TRANSFORMERS.drops[1:],
+)
+
 #: the encoder in GGUF files, by llama.cpp's names
 UMT5_LLAMA = KeyMap(
     name="llama.cpp",

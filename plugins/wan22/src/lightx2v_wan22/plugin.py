@@ -28,6 +28,7 @@ VAE22 = ComponentSpec(
         "decoder.middle.0.residual.0.gamma",
     ),
     layouts=(VAE22_DIFFUSERS,),
+    prefixes=VAE.prefixes,
     hint="it is part of the official repository of TI2V-5B",
 )
 TINY_VAE22 = evolve(
