@@ -120,6 +120,7 @@ _ANSWERS: Mapping[str, Hint] = {
     "memory": _fact("MemoryNeed", lambda fact: _MAPPING[str, fact]),
     "stages": _fact("Stage", lambda fact: _SEQUENCE[fact]),
     "sizes": _fact("SizeRules"),
+    "remarks": lambda: Sequence[Reason],
     "with_loras": _fact("Recognition"),
     "repositories": _repositories,
     "write_tiny": lambda: Any,

@@ -177,6 +177,8 @@ class Geometry:
     segments: int = 1
     #: frames that a segment repeats of the one before; None: the model makes any video at once
     overlap: int | None = None
+    #: what the inputs made of the size and length that were asked for, in words
+    notes: tuple[str, ...] = field(default=(), eq=False)
 
     @property
     def video_latents(self) -> tuple[int, ...]:

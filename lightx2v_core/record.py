@@ -69,6 +69,7 @@ def run_record(
             "python": platform.python_version(),
             "platform": sys.platform,
         },
+        "notes": list(plan.notes),
         "warnings": list(plan.warnings),
     }
 

@@ -164,8 +164,9 @@ def resolve(
             *quantizer_notes,
             *lora_notes,
             *_loader_notes(found, registry),
+            *geometry.notes,
         ),
-        warnings=(*loaded.warnings, *warnings, *lora_warnings),
+        warnings=(*loaded.warnings, *warnings, *lora_warnings, *_remarks(found, request)),
         adapters=tuple(item.planned for item in adapters),
         experts=recognition.experts,
         sizes=found.spec.sizes(recognition, task),
@@ -246,11 +247,35 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
         origins=origins,
         components=components,
         memory=needed,
-        warnings=(*loaded.warnings, *warnings, *adapter_notes(resolved.adapters)[1]),
+        notes=(*(note for note in plan.notes if note not in plan.geometry.notes), *geometry.notes),
+        warnings=(
+            *loaded.warnings,
+            *warnings,
+            *adapter_notes(resolved.adapters)[1],
+            *_remarks(found, request),
+        ),
         choices=tuple(choices),
         output=None,
     )
     return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs)
+
+
+def with_prompt(resolved: Resolved, prompt: str) -> Resolved:
+    """The same request with another prompt: nothing else depends on it, but what is said of it."""
+    plan, loaded = resolved.plan, resolved.loaded
+    request, before = evolve(plan.request, prompt=prompt), _remarks(resolved.found, plan.request)
+    warnings = (*(w for w in plan.warnings if w not in before), *_remarks(resolved.found, request))
+    return evolve(
+        resolved,
+        plan=evolve(plan, request=request, warnings=warnings),
+        loaded=evolve(loaded, config=evolve(loaded.config, prompt=prompt)),
+    )
+
+
+def _remarks(found: Recognised, request: Request) -> tuple[str, ...]:
+    """What of the prompts is not seen."""
+    assets = {name: found.components[name].assets for name in found.recognition.components}
+    return tuple(found.spec.remarks(found.recognition, request, assets))
 
 
 def resolve_job(resolved: Resolved, request: Mapping[str, Any]) -> Resolved:

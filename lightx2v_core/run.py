@@ -252,6 +252,9 @@ class Pipeline:
         return Path(output.path)
 
     def _job(self, resolved: Resolved, on_event: Emit) -> Job:
+        for warning in resolved.plan.warnings:
+            if warning not in self.plan.warnings:  # those were told when it was loaded
+                on_event(Warned(message=warning))
         return Job(self._model, resolved, self._load_seconds, on_event, prepare=self._loaded.prepare)
 
 

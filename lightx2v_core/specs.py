@@ -272,6 +272,12 @@ def _as_it_is(recognition: Recognition, _loras: Mapping[str, Sequence[str]]) -> 
     return recognition
 
 
+def _nothing_to_say(
+    _recognition: Recognition, _request: Request, _assets: Mapping[str, Mapping[str, Path]]
+) -> Sequence[str]:
+    return ()
+
+
 def _any_size(_recognition: Recognition, _task: str) -> SizeRules:
     from lightx2v_core.facts import SizeRules
 
@@ -301,6 +307,10 @@ class ModelSpec(Spec[C]):
     stages: Callable[[Recognition, Request, Geometry, C], Sequence[Stage]] = _one_stage
     #: what sizes and lengths a front end may offer for a task
     sizes: Callable[[Recognition, str], SizeRules] = _any_size
+    #: what of the prompts of a request is not seen, in words, asked for each prompt; assets are by component and name
+    remarks: Callable[[Recognition, Request, Mapping[str, Mapping[str, Path]]], Sequence[str]] = (
+        _nothing_to_say
+    )
     #: what LoRA files make of a network that was recognised; they are given by their names, component by component. A
     #: distilled one brings other defaults
     with_loras: Callable[[Recognition, Mapping[str, Sequence[str]]], Recognition] = _as_it_is

@@ -24,7 +24,7 @@ from lightx2v_core.isolation import unended
 from lightx2v_core.output import check_place, named_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
-from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters, with_prompt
 from lightx2v_core.staging import claimed
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _Plans:
         request = dict(job.request)
         prompt = request.pop("prompt", None)
         if self._last is not None and self._last[0] == request and _is_prompt(prompt):
-            resolved = _with_prompt(self._last[1], prompt)
+            resolved = with_prompt(self._last[1], prompt)
         else:
             resolved = self._resolved(job)
             if _is_prompt(prompt):
@@ -150,13 +150,6 @@ class _Plans:
 def _is_prompt(value: Any) -> bool:
     """Whether a configuration takes a value as a prompt."""
     return isinstance(value, str) and is_text(value)
-
-
-def _with_prompt(resolved: Resolved, prompt: str) -> Resolved:
-    plan, loaded = resolved.plan, resolved.loaded
-    request = evolve(plan.request, prompt=prompt)
-    config = evolve(loaded.config, prompt=prompt)
-    return evolve(resolved, plan=evolve(plan, request=request), loaded=evolve(loaded, config=config))
 
 
 def _done(resolved: Resolved, output: PlannedOutput) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,6 +45,13 @@ def _number(kind: type[Any]) -> Callable[[str], Any]:
             raise ConfigError(f"expected {word}, got {text!r}") from None
 
     return read
+
+
+def _seed(text: str) -> int:
+    """A number, or ``random``: one is drawn, and the plan and the record keep it."""
+    if text.strip().lower() == "random":
+        return secrets.randbelow(2**32)
+    return int(_number(int)(text))
 
 
 def _numbers(text: str) -> list[float]:
@@ -110,8 +118,8 @@ RUN_OPTIONS = (
               help="Shift of the noise levels (flow shift)."),
     RunOption(names=("--scheduler",), key=("scheduler",), help="Timesteps and update rule.", metavar="NAME",
               read=_names),
-    RunOption(names=("--seed",), key=("sampling", "seed"), metavar="N", read=_number(int),
-              help="Seed; the same one makes the same video."),
+    RunOption(names=("--seed",), key=("sampling", "seed"), metavar="N", read=_seed,
+              help="Seed; the same one makes the same video. random: one is drawn, and the record keeps it."),
     RunOption(names=("--dtype",), key=("dtype",), help="bfloat16, float16 or float32.", metavar="NAME"),
     RunOption(names=("--device",), key=("device",), help="auto, cpu, cuda or cuda:N.", metavar="NAME"),
     RunOption(names=("--attention",), key=("attention",), help="Attention kernel, or several to try in order.",

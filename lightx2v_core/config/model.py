@@ -23,6 +23,8 @@ class Between:
     low: float
     high: float
     above: bool = False
+    #: what to do in place of a number that is out of range
+    hint: str = ""
 
     def __call__(self, _instance: Any, attribute: Any, value: Any) -> None:
         for number in value if isinstance(value, Sequence) else (value,):
@@ -31,11 +33,12 @@ class Between:
                 continue
             start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
             end = "" if self.high == math.inf else f", at most {self.high:g}"
-            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}")
+            hint = f"; {self.hint}" if self.hint else ""
+            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}{hint}")
 
 
-def _between(low: float, high: float, *, above: bool = False) -> Between:
-    return Between(low, high, above)
+def _between(low: float, high: float, *, above: bool = False, hint: str = "") -> Between:
+    return Between(low, high, above, hint)
 
 
 def _help(text: str) -> dict[str, str]:
@@ -119,7 +122,11 @@ class SamplingConfig:
     )
     seed: int = field(
         default=42,
-        validator=_between(0, 2**63 - 1),
+        validator=_between(
+            0,
+            2**63 - 1,
+            hint="leave it out for the default one, or draw one with --seed random, which the record keeps",
+        ),
         metadata=_help("seed of the noise; the same on every device"),
     )
     batched_guidance: bool = field(

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from lightx2v_core.api import CheckpointError
-from lightx2v_wan21.tokenizer import Tokenizer, clean
+from lightx2v_wan21.cut import clean
+from lightx2v_wan21.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

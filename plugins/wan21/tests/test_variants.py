@@ -321,3 +321,36 @@ def test_what_a_name_says_can_be_overridden(tmp_path):
     assert any("'tiny-4step'" in note for note in plan.notes)
     plan = load(folder, **small, scheduler="unipc", steps=50, guide_scale=5).plan
     assert (plan.request.scheduler, plan.request.steps, plan.request.guide_scale) == ("unipc", 50, (5.0,))
+
+
+def vace(frames, **inputs):
+    target = Target(task="vace", width=832, height=480, frames=frames, inputs=inputs)
+    return geometry(recognise(facts("vace-14b")), target)
+
+
+def test_a_video_that_is_shorter_than_asked_says_why():
+    video = torch.zeros(3, 7, 480, 832)
+    short = vace(81, src_video=video, src_mask=torch.ones(1, 4, 480, 832))
+    assert short.frames == 1
+    assert short.notes == (
+        "1 frame instead of 81: src_video has 7 and src_mask 4, and a video has 4k + 1 of them",
+    )
+    assert vace(81, src_video=video).notes == (
+        "5 frames instead of 81: src_video has 7, and a video has 4k + 1 of them",
+    )
+    assert vace(5, src_video=video, src_mask=torch.ones(1, 1, 480, 832)).notes == ()
+    assert vace(1, src_video=video, src_mask=torch.ones(1, 4, 480, 832)).notes == ()
+
+
+def test_a_size_that_an_input_decides_is_told():
+    wide = vace(5, src_video=torch.zeros(3, 5, 240, 832))
+    assert wide.notes == (
+        f"size {wide.width}x{wide.height}: src_video 832x240 gives the shape, and 832x480 the area",
+    )
+    target = Target(task="i2v", width=832, height=480, frames=5, inputs={"image": torch.zeros(3, 480, 640)})
+    found = geometry(recognise(facts("i2v-14b")), target)
+    assert found.notes == (
+        f"size {found.width}x{found.height}: image 640x480 gives the shape, and 832x480 the area",
+    )
+    target = Target(task="i2v", width=512, height=512, frames=5, inputs={"image": torch.zeros(3, 64, 64)})
+    assert geometry(recognise(facts("i2v-14b")), target).notes == ()

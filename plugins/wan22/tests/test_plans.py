@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from attrs import evolve
+from PIL import Image
 
 from lightx2v_core.api import CheckpointError, CheckpointFacts, Header, RequestError, Target, TensorInfo
 from lightx2v_wan21.api import (
@@ -330,3 +331,21 @@ def test_planning_imports_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("size", [(1280, 704), (832, 480), (64, 64)])
+@pytest.mark.parametrize("image", [(5000, 1), (1, 5000), (20000, 3), (2000, 100), (33, 4000)])
+def test_a_picture_of_an_extreme_shape_takes_no_more_than_the_area(image, size):
+    """It is refused where no video of the area can have its shape, and never made larger than what was asked for."""
+    pixels = Image.new("RGB", image)
+    for family, model in ((ti2v, TI2V), (a14b, experts(IMAGES))):
+        try:
+            found = family.geometry(family.recognise(model), target("i2v", size, 5, image=pixels))
+        except RequestError as exc:
+            assert "can have the shape of image {}x{}".format(*image) in str(exc)  # noqa: PT017
+            continue
+        assert found.width * found.height <= 1.02 * size[0] * size[1]
+        assert found.notes == (
+            f"size {found.width}x{found.height}: image {image[0]}x{image[1]} gives the shape, and "
+            f"{size[0]}x{size[1]} the area",
+        )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.components import ANY_FILE, DIT, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
     from lightx2v_wan21.conditions import Extras, covered, folded, known_frames, letterboxed, resized
+    from lightx2v_wan21.cut import cut_prompts
     from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps, with_loras
     from lightx2v_wan21.dit import WanDiT
     from lightx2v_wan21.foreign_configs import dit_settings, vae_config
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from lightx2v_wan21.sizes import (
         frame_problems,
         latent_frames,
+        shaped_note,
         side_problems,
         size_for_image,
         size_for_video,
@@ -124,6 +126,7 @@ _HOMES = {
         "letterboxed",
         "resized",
     ),
+    "cut": ("cut_prompts",),
     "distilled": (
         "distilled_name",
         "distilled_note",
@@ -176,6 +179,7 @@ _HOMES = {
     "sizes": (
         "frame_problems",
         "latent_frames",
+        "shaped_note",
         "side_problems",
         "size_for_image",
         "size_for_video",
@@ -289,6 +293,7 @@ __all__ = [
     "config_doubts",
     "count_blocks",
     "covered",
+    "cut_prompts",
     "distilled_name",
     "distilled_note",
     "distilled_steps",
@@ -310,6 +315,7 @@ __all__ = [
     "random_tensors",
     "resized",
     "says_wan21",
+    "shaped_note",
     "side_problems",
     "size_for_image",
     "size_for_video",

@@ -69,6 +69,16 @@ def _sizes(recognition: Recognition, task: str) -> SizeRules:
     return size_rules(recognition, task)
 
 
+def _remarks(
+    recognition: Recognition, request: Request, assets: Mapping[str, Mapping[str, Path]]
+) -> Sequence[str]:
+    from lightx2v_wan21.cut import cut_prompts
+
+    negative = request.negative_prompt if request.guided else None
+    tokenizer = assets["text_encoder"].get("tokenizer")
+    return cut_prompts(request.prompt, negative, tokenizer, recognition.architecture["dit"]["text_len"])
+
+
 def _stages(
     recognition: Recognition, request: Request, geometry: Geometry, options: Wan21Options
 ) -> Sequence[Stage]:
@@ -122,6 +132,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             sizes=_sizes,
             memory=_memory,
             stages=_stages,
+            remarks=_remarks,
             build=_build,
             repositories=_repositories,
             write_tiny=_write_tiny,

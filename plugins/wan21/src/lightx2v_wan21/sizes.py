@@ -60,6 +60,11 @@ def size_for_image(width: int, height: int, area: int, patch: tuple[int, int]) -
     return columns * SPATIAL_STRIDE, rows * SPATIAL_STRIDE
 
 
+def shaped_note(size: tuple[int, int], source: str, asked: tuple[int, int]) -> str:
+    """The note of a video whose size an input decides: ``source`` in words, such as ``image 640x480``."""
+    return "size {}x{}: {} gives the shape, and {}x{} the area".format(*size, source, *asked)
+
+
 def size_for_video(
     width: int, height: int, available: int, area: int, frames: int, patch: tuple[int, int]
 ) -> tuple[int, int, int]:

@@ -1,8 +1,6 @@
-"""Prompt cleaning and the umT5 tokenizer, read from the official ``tokenizer.json``."""
+"""The umT5 tokenizer, read from the official ``tokenizer.json``."""
 
-import html
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,17 +9,10 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor
 
 from lightx2v_core.api import CheckpointError
+from lightx2v_wan21.cut import clean
 from lightx2v_wan21.tokenizer_file import END, read_tokenizer, size
 
 PAD_ID = 0
-
-
-def clean(text: str) -> str:
-    """The official clean-up: mended unicode, HTML entities resolved twice, runs of whitespace collapsed."""
-    import ftfy
-
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-    return re.sub(r"\s+", " ", text).strip()
 
 
 class Tokenizer:

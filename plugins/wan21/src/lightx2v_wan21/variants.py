@@ -57,6 +57,7 @@ from lightx2v_wan21.sizes import (
     TEMPORAL_STRIDE,
     frame_problems,
     latent_frames,
+    shaped_note,
     side_problems,
     size_for_image,
     size_for_video,
@@ -291,7 +292,7 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
     patch = (dit["patch_size"][1], dit["patch_size"][2])
     width, height, frames, references = target.width, target.height, target.frames, 0
     problems = frame_problems(frames, least=_LEAST_FRAMES.get(target.task, 1))
-    area, source = width * height, ""
+    area, source, notes = width * height, "", []
     if inputs.get("image") is not None:
         shown = image_size(inputs["image"], "image")
         source = "image {}x{}".format(*shown)
@@ -301,6 +302,7 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         source = f"src_video {info.width}x{info.height}"
         available = _available(info.frames, inputs.get("src_mask"))
         width, height, fitted = size_for_video(info.width, info.height, available, area, frames, patch)
+        notes += _shorter(frames, fitted, info.frames, inputs.get("src_mask")) if not problems else []
         frames = frames if problems else fitted
     elif inputs.get("src_mask") is not None:
         problems.append(
@@ -308,6 +310,8 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         )
     if source and not (width and height):
         problems.append(f"no video of {area} pixels can have the shape of {source}; use a larger --size")
+    elif source and (width, height) != (target.width, target.height):
+        notes.append(shaped_note((width, height), source, (target.width, target.height)))
     elif not source:
         problems += side_problems(width, height, patch)
     if inputs.get("last_image") is not None:
@@ -325,7 +329,13 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
     )
     tokens = latent[1] * (latent[2] // patch[0]) * (latent[3] // patch[1])
     return Geometry(
-        latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames, lead=references
+        latent_shape=latent,
+        tokens=tokens,
+        width=width,
+        height=height,
+        frames=frames,
+        lead=references,
+        notes=tuple(notes),
     )
 
 
@@ -344,6 +354,18 @@ def size_rules(recognition: Recognition, task: str) -> SizeRules:
         least_frames=_LEAST_FRAMES.get(task, 1),
         shaped_by={"t2v": (), "vace": ("src_video",)}.get(task, ("image",)),
     )
+
+
+def _shorter(asked: int, frames: int, there: int, mask: Any | None) -> list[str]:
+    """The note of a video that is shorter than what was asked for, since its source is."""
+    if frames == asked:
+        return []
+    masks = 1 if mask is None else video_info(mask, "src_mask").frames
+    beside = "" if masks in (1, there) else f" and src_mask {masks}"
+    return [
+        f"{frames} frame{'s' * (frames > 1)} instead of {asked}: src_video has {there}{beside}, and a video has 4k + 1 "
+        "of them"
+    ]
 
 
 def _available(frames: int, mask: Any | None) -> int:

@@ -25,7 +25,9 @@ from lightx2v_wan21.api import (
     clip_from,
     clip_tensors,
     frame_problems,
+    image_size,
     latent_frames,
+    shaped_note,
     tae_from,
     tae_tensors,
     umt5_from,
@@ -144,6 +146,28 @@ def wan_geometry(
     latent = (channels, latent_frames(frames) + extra, height // stride, width // stride)
     tokens = latent[1] * (latent[2] // patch_rows) * (latent[3] // patch_columns)
     return Geometry(latent_shape=latent, tokens=tokens, width=width, height=height, frames=frames)
+
+
+def shaped(
+    recognition: Recognition, target: Target, shape: Callable[[tuple[int, int], int], tuple[int, int]]
+) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """The (width, height) of a video whose shape an image decides, if there is one, and the note of it. ``shape`` gives
+    it for the size of the image and an area; a side of 0 is one that would be shorter than a patch.
+
+    Raises:
+        RequestError: no video of the area has the shape of the image.
+    """
+    asked = (target.width, target.height)
+    if "image" not in target.inputs:
+        return asked, ()
+    image = image_size(target.inputs["image"], "image")
+    source, size = "image {}x{}".format(*image), shape(image, asked[0] * asked[1])
+    if not all(size):
+        raise RequestError(
+            f"{recognition.variant}: no video of {asked[0] * asked[1]} pixels can have the shape of {source}; use a "
+            "larger --size, or cut the image to a shape that is less extreme"
+        )
+    return size, () if size == asked else (shaped_note(size, source, asked),)
 
 
 def wan_sizes(

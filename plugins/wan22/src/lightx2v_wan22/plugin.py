@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, BLUR_KERNELS, VAE22_DIFFU
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
 
 if TYPE_CHECKING:
-    from lightx2v_core.api import Repository
+    from pathlib import Path
+
+    from lightx2v_core.api import Recognition, Repository, Request
 
 VAE21 = evolve(VAE, hint="it is part of every official Wan repository but that of TI2V-5B")
 VAE22 = ComponentSpec(
@@ -86,6 +88,17 @@ def _late(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
+def _remarks(
+    recognition: Recognition, request: Request, assets: Mapping[str, Mapping[str, Path]]
+) -> Sequence[str]:
+    from lightx2v_wan21.api import cut_prompts
+
+    dit = recognition.architecture["dit"]
+    length = dit.get("dit", dit)["text_len"]  # that of Animate is a part of its architecture
+    negative = request.negative_prompt if request.guided else None
+    return cut_prompts(request.prompt, negative, assets["text_encoder"].get("tokenizer"), length)
+
+
 def _with_loras(*args: Any) -> Any:
     from lightx2v_wan21.api import with_loras
 
@@ -110,6 +123,7 @@ def _functions(family: str) -> dict[str, Any]:
         "sizes": _late(f"{family}.variants", "size_rules"),
         "build": _late(f"{family}.pipeline", "build"),
         "with_loras": _with_loras,
+        "remarks": _remarks,
         "write_tiny": _late("tiny", f"write_tiny_{family}"),
     }
 

@@ -31,7 +31,6 @@ from lightx2v_wan21.api import (
     distilled_steps,
     dit_from,
     dit_tensors,
-    image_size,
     input_channels,
     output_channels,
     says_wan21,
@@ -46,6 +45,7 @@ from lightx2v_wan22.planning import (
     described,
     encoder_blocks,
     read_sizes,
+    shaped,
     text_need,
     transformer_need,
     unreadable,
@@ -158,12 +158,13 @@ def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
     """Latent shape [16, T, h, w] and tokens. An image keeps its aspect ratio: the size is only the area then."""
-    size = (target.width, target.height)
-    if "image" in target.inputs:
-        _, *patch = recognition.architecture["patch_size"]
-        size = size_for_image(*image_size(target.inputs["image"]), size[0] * size[1], (patch[0], patch[1]))
+    _, rows, columns = recognition.architecture["patch_size"]
+    size, notes = shaped(
+        recognition, target, lambda image, area: size_for_image(*image, area, (rows, columns))
+    )
     least = 5 if target.task == "flf2v" else 1  # the first and the last frame must be two
-    return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=STRIDE, least=least)
+    found = wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=STRIDE, least=least)
+    return attrs.evolve(found, notes=notes)
 
 
 def size_rules(recognition: Recognition, task: str) -> SizeRules:

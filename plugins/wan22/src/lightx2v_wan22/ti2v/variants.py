@@ -18,7 +18,6 @@ from lightx2v_wan21.api import (
     distilled_steps,
     dit_from,
     dit_tensors,
-    image_size,
     input_channels,
     output_channels,
 )
@@ -31,6 +30,7 @@ from lightx2v_wan22.planning import (
     described,
     encoder_blocks,
     read_sizes,
+    shaped,
     text_need,
     transformer_need,
     unreadable,
@@ -104,11 +104,10 @@ def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None)
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
     """Latent shape [48, T, h, w] and tokens. An image keeps its aspect ratio: the size is only the area then."""
-    size = (target.width, target.height)
-    if "image" in target.inputs:
-        step = SPATIAL_STRIDE * recognition.architecture["patch_size"][1]
-        size = best_size(image_size(target.inputs["image"]), target.width * target.height, step)
-    return wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=SPATIAL_STRIDE)
+    step = SPATIAL_STRIDE * recognition.architecture["patch_size"][1]
+    size, notes = shaped(recognition, target, lambda image, area: best_size(image, area, step))
+    found = wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=SPATIAL_STRIDE)
+    return attrs.evolve(found, notes=notes)
 
 
 def size_rules(recognition: Recognition, task: str) -> SizeRules:
@@ -119,16 +118,18 @@ def size_rules(recognition: Recognition, task: str) -> SizeRules:
 
 def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:
     """The (width, height) in multiples of ``step``, of at most ``area`` pixels, whose aspect is nearest to that of the
-    image: of rounding the width down first, and rounding the height down first, the better one.
+    image: of rounding the width down first, and rounding the height down first, the better one. (0, 0) when a side
+    would be shorter than ``step``: to make it as long would be many times the area.
 
     Official: ``best_output_size``.
     """
     ratio = image[0] / image[1]
     wide = (area * ratio) ** 0.5
-    width = max(int(wide // step), 1) * step
-    by_width = (width, max(int(area / width // step), 1) * step)
-    height = max(int(area / wide // step), 1) * step
-    by_height = (max(int(area / height // step), 1) * step, height)
+    width, height = int(wide // step) * step, int(area / wide // step) * step
+    if not (width and height):
+        return 0, 0
+    by_width = (width, int(area / width // step) * step)
+    by_height = (int(area / height // step) * step, height)
 
     def distortion(size: tuple[int, int]) -> float:
         other = size[0] / size[1]
