@@ -36,7 +36,9 @@ def test_it_says_what_the_tokenizer_does(text, length, file):
         assert clean(text).endswith(beyond)
     if tokens > length and text == TEXTS[0]:  # unknown characters in a row have one place, that of the first
         seen = clean(text)[: len(clean(text)) - len(beyond)]
-        assert abs(int(tokenizer.encode([seen], 20_000)[1].sum()) - length) <= 1  # a joint may be one token or two
+        assert (
+            abs(int(tokenizer.encode([seen], 20_000)[1].sum()) - length) <= 1
+        )  # a joint may be one token or two
 
 
 def test_only_what_is_too_long_is_told(file):
