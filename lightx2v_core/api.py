@@ -42,7 +42,7 @@ from lightx2v_core.specs import (
 
 if TYPE_CHECKING:
     from lightx2v_core.catalogue import missing
-    from lightx2v_core.claims import named_expert, sampling_steps, says_distilled
+    from lightx2v_core.claims import distilled_by, named_expert, sampling_steps, says_distilled
     from lightx2v_core.cli.show_plan import plan_text
     from lightx2v_core.codes import decode_weight, encode_weight, token_codes
     from lightx2v_core.events import (
@@ -116,7 +116,7 @@ _LATER = {
     **dict.fromkeys(("Planner", "plan_run", "read_config"), "planning"),
     "plan_text": "cli.show_plan",
     "missing": "catalogue",
-    **dict.fromkeys(("named_expert", "sampling_steps", "says_distilled"), "claims"),
+    **dict.fromkeys(("distilled_by", "named_expert", "sampling_steps", "says_distilled"), "claims"),
     **dict.fromkeys(
         (
             "CheckpointFacts",
@@ -251,6 +251,7 @@ __all__ = [
     "changed",
     "decode_weight",
     "delta",
+    "distilled_by",
     "encode_weight",
     "hookimpl",
     "inspect",

@@ -9,10 +9,14 @@ either, so that whoever asks can ask the user.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 #: the two networks of models that have two, the one for the noisy steps first
 EXPERTS = ("high_noise", "low_noise")
+
+#: the key of a file's metadata that holds the name that said that the network is distilled: of a LoRA file that was
+#: merged into it, or its own before it was converted
+DISTILLED_BY = "lightx2v_distilled_by"
 
 #: spellings of words where the whole name of an expert is written out, such as ``hi noise``
 _SPELLINGS = {"high": "(?:high|hi|h)", "low": "(?:low|lo|l)"}
@@ -59,6 +63,12 @@ def says_distilled(name: str) -> bool:
     """Whether the name of a file or folder says that a network is distilled: by a number of sampling steps, or by the
     word (``StepDistill``)."""
     return sampling_steps(name) is not None or bool(_DISTILLED.search(_parted(name).lower()))
+
+
+def distilled_by(metadata: Mapping[str, str]) -> str:
+    """The name that said that the network of a file is distilled, as a conversion noted it; empty when none did."""
+    name = metadata.get(DISTILLED_BY, "")
+    return name if says_distilled(name) else ""
 
 
 def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()) -> str | None:

@@ -52,6 +52,8 @@ class PlannedAdapter:
     ranks: tuple[int, ...]
     #: the alphas of the file in words, empty when it has none; and that of the configuration
     file_alpha: str
+    #: who says that alpha, and what divides it
+    alpha_from: str = "of the file / rank"
     alpha: float | None
     alpha_override: bool
     #: the component that the file itself seems to be for
@@ -71,7 +73,7 @@ class PlannedAdapter:
         """Where alpha / rank comes from, in words."""
         if self.alpha is not None and (self.alpha_override or not self.file_alpha):
             return f"alpha {self.alpha:g} of the configuration / rank"
-        return f"alpha {self.file_alpha} of the file / rank" if self.file_alpha else "1 (no alpha)"
+        return f"alpha {self.file_alpha} {self.alpha_from}" if self.file_alpha else "1 (no alpha)"
 
 
 @frozen(kw_only=True)

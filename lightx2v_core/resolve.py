@@ -12,7 +12,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lightx2v_core import __version__, device, memory
-from lightx2v_core.adapters import ResolvedAdapter, adapter_notes, check_applier, resolve_adapters
+from lightx2v_core.adapters import check_applier, resolve_adapters
 from lightx2v_core.asked import chosen_task, filled_request, planned_stages, request_output, task_inputs
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
@@ -36,6 +36,7 @@ from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.embedded import with_embedded
 from lightx2v_core.errors import PluginFault, RequestError
 from lightx2v_core.facts import Geometry, Recognition, Workload
+from lightx2v_core.fitting import ResolvedAdapter, adapter_notes
 from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plan import KernelUse, MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.plugins import CORE, PluginSet

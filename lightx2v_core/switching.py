@@ -8,12 +8,12 @@ from pathlib import Path
 from attrs import frozen
 from torch import nn
 
-from lightx2v_core.adapters import ResolvedAdapter
 from lightx2v_core.checkpoint.fill import SourceWeights, slots
 from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.choices import Chosen
 from lightx2v_core.errors import RequestError
 from lightx2v_core.exchange import Exchanged
+from lightx2v_core.fitting import ResolvedAdapter
 from lightx2v_core.lora.scale import scaled
 from lightx2v_core.plan import KernelUse
 from lightx2v_core.proof.verdict import refuse_wrong
@@ -126,7 +126,7 @@ class LoadedAdapters:
         stat = path.stat()
         key = (
             path, stat.st_mtime_ns, stat.st_size, item.planned.component, config.strength, config.alpha,
-            config.alpha_override,
+            config.alpha_override, tuple(item.stated.strengths.items()),
         )  # fmt: skip
         if key not in self._known:
             source = self._open(item.header)
@@ -135,7 +135,7 @@ class LoadedAdapters:
                 changes=scaled(
                     item.coverage.changes,
                     source,
-                    stated=item.stated_alpha,
+                    stated=item.stated.strengths,
                     alpha=config.alpha,
                     override=config.alpha_override,
                 ),

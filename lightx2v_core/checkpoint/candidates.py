@@ -17,7 +17,7 @@ from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.shards import Located
-from lightx2v_core.claims import says_distilled
+from lightx2v_core.claims import distilled_by, says_distilled
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.tensors import Header
@@ -72,10 +72,11 @@ class Candidate:
 
     @property
     def distilled(self) -> bool:
-        """Whether a name says that the network is distilled."""
+        """Whether a name says that the network is distilled, or what was merged into it."""
         if self.place.distilled is not None:
             return self.place.distilled
-        return any(says_distilled(path.name) for path in self.located.files)
+        metadata = self.mapped.header.metadata if self.mapped is not None else {}
+        return any(says_distilled(path.name) for path in self.located.files) or bool(distilled_by(metadata))
 
     @property
     def dtype(self) -> str:

@@ -9,9 +9,11 @@ import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import current
+from lightx2v_core.cli.options import lora_entry
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import size
 from lightx2v_core.cli.terminal import say, say_json
+from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.errors import RequestError
 
 #: the original converter's kinds of model -> the component
@@ -77,13 +79,14 @@ _OTHER = {
     "--lora",
     "--lora_path",
     "loras",
-    metavar="FILE[:STRENGTH]",
+    metavar="[high:|low:|both:]FILE[:STRENGTH]",
     multiple=True,
-    help="Merge a LoRA file first.",
+    help="Merge a LoRA file first; as in run.",
 )
 @click.option(
     "--lora_strength", "--lora-strength", type=float, multiple=True, help="One for all, or one for each."
 )
+@click.option("--strict-lora", is_flag=True, help="Refuse a LoRA file of which a part has no effect.")
 @click.option("--lora_alpha", "--lora-alpha", type=float, multiple=True, help="For files that have no alpha.")
 @click.option("--full", "--full_quantized", is_flag=True, help="Every tensor in fp8, without any scale.")
 @click.option("--report", is_flag=True, help="Print the error of every quantized layer.")
@@ -165,7 +168,7 @@ def command(**parameters: Any) -> None:
 
 def _options(given: dict[str, Any]) -> tuple[Any, Path]:
     """The options of a conversion, and where it goes, from the two vocabularies."""
-    from lightx2v_core.convert.options import ConvertOptions, LoraToMerge
+    from lightx2v_core.convert.options import ConvertOptions
     from lightx2v_core.convert.whole import UNUSED
     from lightx2v_core.convert.workspace import is_file
 
@@ -194,11 +197,12 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
     strengths, alphas = given["lora_strength"], given["lora_alpha"]
     loras = []
     for number, text in enumerate(given["loras"]):
-        path, _, strength = text.rpartition(":")
-        if not path or not _is_number(strength):
-            path, strength = text, _of(strengths, number, given["loras"], "--lora_strength", 1.0)
-        alpha = _of(alphas, number, given["loras"], "--lora_alpha", None)
-        loras.append(LoraToMerge(path=path, strength=float(strength), alpha=alpha))
+        entry = {
+            "strength": _of(strengths, number, given["loras"], "--lora_strength", 1.0),
+            "alpha": _of(alphas, number, given["loras"], "--lora_alpha", None),
+            **lora_entry(text),
+        }
+        loras.append(_lora(entry, text))
     options = ConvertOptions(
         quantize=given["quantize"],
         dtype=_dtype(given["dtype"]),
@@ -211,11 +215,19 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
         drop=(*given["drop"], *drop),
         full=given["full"],
         loras=tuple(loras),
+        strict_lora=given["strict_lora"],
         component=given["component"] or component,
         device=given["device"],
         report=given["report"],
     )
     return options, output
+
+
+def _lora(entry: dict[str, Any], text: str) -> LoraConfig:
+    try:
+        return LoraConfig(**entry)
+    except ValueError as exc:
+        raise RequestError(f"--lora {text}: {exc}") from None
 
 
 _LAYOUTS = {"forward": "diffusers", "backward": "official"}

@@ -63,7 +63,7 @@ def _names(text: str) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def _lora(text: str) -> dict[str, Any]:
+def lora_entry(text: str) -> dict[str, Any]:
     """``PATH``, ``PATH:STRENGTH``, and ``high:``, ``low:`` or ``both:`` in front for the expert it is for."""
     found: dict[str, Any] = {}
     if match := re.match(r"(high|low|both):(?=.)", text):
@@ -132,7 +132,8 @@ RUN_OPTIONS = (
               metavar="SIZE", read=parse_bytes),
     RunOption(names=("--ram-limit",), key=("memory", "ram_limit"), help="Memory of the machine to use, such as 32GB.",
               metavar="SIZE", read=parse_bytes),
-    RunOption(names=("--lora",), key=("loras",), metavar="[high:|low:|both:]PATH[:STRENGTH]", read=_lora, multiple=True,
+    RunOption(names=("--lora",), key=("loras",), metavar="[high:|low:|both:]PATH[:STRENGTH]",
+              read=lora_entry, multiple=True,
               help="LoRA file; give it again for more. In front: which of two experts it is for."),
     RunOption(names=("--lora-applier",), key=("lora_applier",), metavar="NAME[,NAME]", read=_names,
               help="merge: LoRA files become part of the weights; dynamic: they stay beside them."),

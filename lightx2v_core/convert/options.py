@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from attrs import asdict, frozen
 
+from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.errors import RequestError
 
 Layout = Literal["official", "comfyui", "diffusers", "transformers"]
@@ -13,15 +14,6 @@ Split = Literal["single", "blocks", "shards"]
 
 #: short names of formats
 FORMATS = {"int8": "int8-channel", "fp8": "fp8-channel"}
-
-
-@frozen(kw_only=True)
-class LoraToMerge:
-    """A LoRA file, the factor on it, and an alpha for when it has none."""
-
-    path: str
-    strength: float = 1.0
-    alpha: float | None = None
 
 
 @frozen(kw_only=True)
@@ -45,7 +37,10 @@ class ConvertOptions:
     drop: tuple[str, ...] = ()
     #: every float tensor in fp8 without any scale
     full: bool = False
-    loras: tuple[LoraToMerge, ...] = ()
+    #: merged one after the other
+    loras: tuple[LoraConfig, ...] = ()
+    #: refuse one of which a part has no effect
+    strict_lora: bool = False
     #: which component of a folder that holds several
     component: str | None = None
     device: str = "cpu"
@@ -66,7 +61,7 @@ class ConvertOptions:
         return {
             key: value
             for key, value in asdict(self).items()
-            if key not in ("device", "component", "report") and value
+            if key not in ("device", "component", "report", "strict_lora") and value
         }
 
 

@@ -24,9 +24,10 @@ from lightx2v_core.checkpoint.formats import MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
 from lightx2v_core.checkpoint.widened import WidenedSource
+from lightx2v_core.claims import DISTILLED_BY, distilled_by, says_distilled
 from lightx2v_core.codes import FORMATS as CODED
 from lightx2v_core.codes import decode_weight, encode_weight, weight_error
-from lightx2v_core.convert.merging import adapters_of
+from lightx2v_core.convert.merging import adapters_for, opened_adapters
 from lightx2v_core.convert.options import ConvertOptions, check
 from lightx2v_core.convert.pieces import pieces
 from lightx2v_core.convert.subject import Subject, find
@@ -35,7 +36,8 @@ from lightx2v_core.convert.whole import Part, Whole, whole_of
 from lightx2v_core.convert.workspace import Workspace, check_output, is_file, tidy
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import RequestError, suggestion
-from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, ignore
+from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, Warned, ignore
+from lightx2v_core.fitting import adapter_notes
 from lightx2v_core.plugins import PluginSet, load_plugins
 from lightx2v_core.protocols import Quantizer, WeightSource
 from lightx2v_core.quantization import quantizable, takes
@@ -94,6 +96,9 @@ def convert(
     tidy(output)
     check_output(output, folder=not single, overwrite=overwrite)
     whole = _parts(source, output, registry, options, copy)
+    notes, warnings = adapter_notes([item for part in whole.parts for item in part.adapters])
+    for text in (*notes, *warnings):
+        emit(Warned(message=text))
     with ExitStack() as opened:
         planned: list[tuple[list[OutFile], _Recipe]] = []
         others: dict[str, bytes] = {}
@@ -139,7 +144,9 @@ def _parts(
     # what lies beside an encoder or a VAE is the configuration of the transformer
     own = subject.part is None or subject.part.main
     beside = {name: subject.files[0].parent / name for name in copy if own or name != CONFIG}
-    return Whole(parts=(Part(subject=subject, options=options),), copies=_there(beside))
+    path = expanded(place_of(source, registry))
+    adapters = adapters_for(subject, options, registry, path if path.is_dir() else path.parent)
+    return Whole(parts=(Part(subject=subject, options=options, adapters=adapters),), copies=_there(beside))
 
 
 def _there(files: Mapping[str, Path]) -> dict[str, Path]:
@@ -152,7 +159,7 @@ def _planned(part: Part, recipe: _Recipe, name: str | None) -> tuple[list[OutFil
     stem = part.stem or stem_of(subject.spec, options.layout)
     tensors = out_tensors(recipe.tensors(), subject.spec, options)
     planned = files(tensors, options, name, stem)
-    planned = [evolve(file, metadata=_metadata(subject, options)) for file in planned]
+    planned = [evolve(file, metadata=_metadata(part)) for file in planned]
     others = {}
     if options.split != "single":
         sizes = {file.name: len(file.head()) + file.nbytes for file in planned}
@@ -202,7 +209,7 @@ class _Recipe:
         source: WeightSource = MappedSource(base, subject.mapped) if subject.mapped.renamed else base
         stored = layer_formats(subject.header)
         self._drop, self._device, self._title = options.drop, options.device, part.title
-        adapters, changed = adapters_of(subject, options.loras, registry, ctx, opened)
+        adapters, changed = opened_adapters(part.adapters, registry, ctx, opened)
         again = {name: layer for name, layer in stored.items() if name in changed}
         decoded = dict(stored) if options.quantize is not None else again
         decoded = {name: layer for name, layer in decoded.items() if not layer.format.endswith("-plain")}
@@ -329,15 +336,29 @@ def _decoding(
     return decode
 
 
-def _metadata(subject: Subject, options: ConvertOptions) -> dict[str, str]:
+def _metadata(part: Part) -> dict[str, str]:
     """How the file came about. ``format`` is what other readers want to see."""
+    subject, options = part.subject, part.options
     made = {
         "version": __version__,
         "source": [path.name for path in subject.files],
         "source_hash": fingerprint(subject.files),
         "settings": options.settings(),
     }
-    return {"format": "pt", MADE_BY: json.dumps(made, default=str, sort_keys=True)}
+    found = {"format": "pt", MADE_BY: json.dumps(made, default=str, sort_keys=True)}
+    return {**found, DISTILLED_BY: name} if (name := _distilled(part)) else found
+
+
+def _distilled(part: Part) -> str:
+    """The name that says that the network of the result is distilled: of a LoRA file, or of the source; empty when
+    none does."""
+    added = [item for item in part.adapters if item.planned.strength > 0]
+    merged = (Path(item.planned.path).name for item in added)
+    subject = part.subject
+    if subject.part is not None and not subject.part.main:
+        return ""
+    names = (*merged, distilled_by(subject.stored.metadata), *(file.name for file in subject.files))
+    return next(filter(says_distilled, names), "")
 
 
 def _job(planned: list[OutFile], output: Path, options: ConvertOptions) -> str:

@@ -33,6 +33,10 @@ class Subject:
     part: ComponentSpec | None
     stored: Header
     mapped: Mapped
+    #: names of components that it may be, and of their groups
+    names: frozenset[str] = frozenset()
+    #: the components of a model that it is one of, where two look alike
+    experts: tuple[str, ...] = ()
 
     @property
     def header(self) -> Header:
@@ -57,9 +61,7 @@ def find(
         raise RequestError(f"source {short(str(source))} {reason}{near(path)}")
     found = [_file(path, registry)] if path.is_file() else _folder(path, registry)
     if component is not None:
-        own = [
-            item for item in found if item.part is not None and component in (item.part.name, item.part.group)
-        ]
+        own = [item for item in found if component in item.names]
         found = own or (_below(path, component, registry) if path.is_dir() else [])
         if not found:
             raise RequestError(_no_component(path, component, registry))
@@ -189,7 +191,26 @@ def subject_of(files: Sequence[Path], stored: Header, registry: Registry) -> Sub
     }
     if part.quantize is not None:
         part = evolve(part, quantize=tuple(patterns))
-    return Subject(files=tuple(files), part=part, stored=stored, mapped=mapped)
+    names = {name for other, _ in known for name in (other.name, other.group) if name is not None}
+    return Subject(
+        files=tuple(files),
+        part=part,
+        stored=stored,
+        mapped=mapped,
+        names=frozenset(names),
+        experts=_experts([other for other, _ in known], registry),
+    )
+
+
+def _experts(known: Sequence[ComponentSpec], registry: Registry) -> tuple[str, ...]:
+    """The components of the first model of which several look like this."""
+    for item in registry.candidates("model"):
+        spec: Any = item.spec
+        groups = {part.group for part in spec.components if part in known and part.group is not None}
+        alike = [part.name for part in spec.components if part.group in groups]
+        if len(alike) > 1:
+            return tuple(alike)
+    return ()
 
 
 def _renamed(mapped: Mapped) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from lightx2v_core.adapters import resolve_adapters
 from lightx2v_core.checkpoint.candidates import precision_of
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.folders import expanded
@@ -26,6 +27,7 @@ from lightx2v_core.convert.subject import Subject, checked, subject_of
 from lightx2v_core.convert.target import STEM
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import LightX2VError, RequestError
+from lightx2v_core.fitting import ResolvedAdapter
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.quantization import quantizable
 from lightx2v_core.recognise import Recognised, recognise
@@ -51,6 +53,8 @@ class Part:
     stem: str | None = None
     #: what its layers are called in a report, in front of their own names
     title: str = ""
+    #: LoRA files that are merged into it
+    adapters: tuple[ResolvedAdapter, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -80,6 +84,7 @@ def whole_of(source: str | Path, output: Path, registry: Registry, options: Conv
     _check_networks(mains, options)
     parts: list[Part] = []
     copies: dict[str, Path] = {}
+    adapters = resolve_adapters(options.loras, found, registry, folder, strict=options.strict_lora)
     lacking = [found.part(name).summary for name in found.absent]
     for name, component in found.components.items():
         subject = checked(subject_of(component.files, component.stored, registry))
@@ -88,7 +93,9 @@ def whole_of(source: str | Path, output: Path, registry: Registry, options: Conv
             stem = _network_name(component, folder, options, alone=len(mains) == 1)
             _check_distilled(component, folder, output, stem, options)
             title = "" if len(mains) == 1 else f"{name}: "
-            parts.append(Part(subject=subject, options=options, stem=stem, title=title))
+            merged = tuple(item for item in adapters if item.planned.component == name)
+            own = evolve(options, loras=tuple(item.config for item in merged))
+            parts.append(Part(subject=subject, options=own, stem=stem, title=title, adapters=merged))
         elif _is_network(subject):
             own = evolve(options, split="single", loras=(), drop=UNUSED.get(name, ()))
             stem = _encoder_name(component, part, options)
@@ -127,11 +134,6 @@ def _check_networks(mains: list[str], options: ConvertOptions) -> None:
         raise RequestError(
             f"the blocks of {' and '.join(mains)} have the same names; use --split single or shards, or {each}, with "
             "an --output of its own"
-        )
-    if options.loras:
-        raise RequestError(
-            f"--lora: the model has {len(mains)} networks; merge into one at a time, with {each}, and an --output of "
-            "its own"
         )
 
 

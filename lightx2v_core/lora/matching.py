@@ -14,7 +14,14 @@ from math import prod
 from attrs import field, frozen
 
 from lightx2v_core.lora import naming
-from lightx2v_core.lora.recognition import LoraFile, Target, dotted_names, flat_name, parsed
+from lightx2v_core.lora.recognition import (
+    LoraFile,
+    Target,
+    dotted_names,
+    flat_name,
+    of_text_encoder,
+    parsed,
+)
 from lightx2v_core.parts import KeyMap
 from lightx2v_core.protocols import Change
 from lightx2v_core.tensors import Header, TensorInfo
@@ -40,11 +47,20 @@ class Coverage:
     unmatched: Mapping[str, str] = field(factory=dict)
     #: stored names whose tensor has another shape -> what does not fit
     mismatched: Mapping[str, str] = field(factory=dict)
+    #: pairs of matrices in the file (differences, when it has no pairs), without those of text encoders, and how many
+    #: of these find their place
+    pairs: int = 0
+    placed: int = 0
 
     @property
     def whole(self) -> bool:
         """Whether every tensor of the file has an effect."""
         return not self.unmatched and not self.mismatched
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the file is for another network: less than half of its pairs have a place in this one."""
+        return 2 * self.placed < self.pairs
 
 
 def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
@@ -56,8 +72,12 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
     by_target: dict[tuple[str, str, tuple[int, int] | None], str] = {}
     unmatched = dict.fromkeys(file.unknown, "is no part of a change that is known")
     mismatched: dict[str, str] = {}
+    paired = any(target.rank is not None and not of_text_encoder(target.base) for target in file.targets)
+    pairs = placed = 0
     for target in file.targets:
         made, problems, wrong = _changes(target, names)
+        if (target.rank is not None or not paired) and not of_text_encoder(target.base):
+            pairs, placed = pairs + 1, placed + bool(made)
         for change in made:
             key = (change.target, change.kind, change.rows)
             if key in by_target:
@@ -74,6 +94,8 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
         matched=tuple(name for name in file.header if name in used),
         unmatched={name: why for name, why in unmatched.items() if name not in used},
         mismatched={name: why for name, why in mismatched.items() if name not in used},
+        pairs=pairs,
+        placed=placed,
     )
 
 
@@ -258,11 +280,15 @@ class _Names:
     def find(self, base: str, parameter: str) -> _Place | None:
         """The tensor of ``parameter`` of a module, or the tensor that itself is called ``base``."""
         flat = flat_name(base)
-        for name in flat or dotted_names(base):
-            for old in _spellings(name, flat=bool(flat)):
-                for full in _with_parameter(old, parameter, "_" if flat else "."):
-                    if found := self._flat_place(full) if flat else self._place(full):
+        for name in () if flat else dotted_names(base):
+            for old in _spellings(name):
+                for full in _with_parameter(old, parameter, "."):
+                    if found := self._place(full):
                         return found
+        for name in flat or [last for last in dotted_names(base)[-1:] if "." not in last]:
+            for full in _with_parameter(name, parameter, "_"):
+                if found := self._flat_place(full):
+                    return found
         return None
 
     def _place(self, name: str) -> _Place | None:
@@ -300,15 +326,14 @@ def _with_parameter(name: str, parameter: str, dot: str) -> Iterable[str]:
     yield name
 
 
-def _spellings(name: str, *, flat: bool) -> Iterable[str]:
+def _spellings(name: str) -> Iterable[str]:
     """A module's name as it is, and as older programs mean it."""
     yield name
-    if not flat:
-        modern = name
-        for pattern, text in naming.OLD_MODULES:
-            modern = re.sub(pattern, text, modern)
-        if modern != name:
-            yield modern
+    modern = name
+    for pattern, text in naming.OLD_MODULES:
+        modern = re.sub(pattern, text, modern)
+    if modern != name:
+        yield modern
 
 
 def renamed(key_map: KeyMap, name: str, *, flat: bool = False) -> str:

@@ -84,27 +84,37 @@ PARAMETERS: Mapping[str, str] = {
     "up_bias": "bias",
 }
 
+#: prefixes of the first and of the second network of a pipeline that has two
+FIRST = frozenset({"transformer_1", "high_noise_model", "high_noise", "dit1"})
+SECOND = frozenset({"transformer_2", "low_noise_model", "low_noise", "dit2"})
 #: first parts of a dotted name that may be in front of the network's own names, in any number and order
-PREFIXES = frozenset(
-    {
-        "base_model",
-        "model",
-        "diffusion_model",
-        "transformer",
-        "transformer_2",
-        "unet",
-        "dit",
-        "module",
-        "pipe",
-    }
+PREFIXES = (
+    frozenset(
+        "base_model model diffusion_model transformer unet dit module pipe pipeline net denoiser generator lora "
+        "lora_unet lora_transformer lora_dit lycoris _orig_mod _fsdp_wrapped_module _checkpoint_wrapped_module".split()
+    )
+    | FIRST
+    | SECOND
 )
-#: prefixes of the second network of a pipeline that has two
-SECOND = frozenset({"transformer_2"})
 
-#: what is in front of names whose dots are underscores
-FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lycoris_")
+#: what is in front of names whose dots are underscores; more underscores may follow (VideoX-Fun writes ``lora_unet__``)
+FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lora_model_", "lycoris_")
 #: what may follow these, as ``PREFIXES`` does in dotted names
-FLAT_NESTED = ("model_diffusion_model_", "diffusion_model_", "model_", "transformer_", "unet_")
+FLAT_NESTED = (
+    "model_diffusion_model_", "diffusion_model_", "model_", "transformer_1_", "transformer_2_", "transformer_", "unet_",
+    "dit_", "1_", "2_",
+)  # fmt: skip
+#: what follows the prefix of flat names of the two networks of a pipeline that has two
+FLAT_FIRST = ("1_", "transformer_1_", "diffusion_model_transformer_1_")
+FLAT_SECOND = ("2_", "transformer_2_", "diffusion_model_transformer_2_")
+
+#: what names of text encoders begin with, behind prefixes such as ``base_model``, and flat ones
+TEXT_ENCODERS = (
+    "text_encoder", "text_encoders", "te", "te1", "te2", "te3", "t5", "t5xxl", "umt5", "umt5xxl", "clip", "clip_l",
+    "clip_g", "conditioner", "cond_stage_model",
+)  # fmt: skip
+FLAT_TEXT_ENCODERS = r"(?:lora|lycoris)_+(?:te\d?|text_encoders?|(?:um)?t5(?:xxl)?|clip)_"
+
 
 #: names of modules as older versions of diffusers wrote them -> as its networks have them
 OLD_MODULES = ((r"\.processor\.", "."), (r"\.to_out$", ".to_out.0"))

@@ -20,6 +20,8 @@ _SUFFIXES = tuple(
     for role, suffix in family.suffixes.items()
 )
 _SHARED = tuple((role, re.compile(f"(?P<base>.+?)(?:{suffix})")) for role, suffix in naming.SHARED.items())
+#: how the reason begins that outweighs what names say
+_KEYS = "its keys start with"
 #: what is in every name that is part of a change
 _TELLING = ("lora", "hada_", "lokr_", ".diff", ".alpha", ".dora_scale")
 _LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"})
@@ -194,44 +196,82 @@ def dotted_names(base: str) -> list[str]:
 
 def flat_name(base: str) -> list[str]:
     """A name whose dots are underscores with ever more of its prefixes left out; empty when it is not of that kind."""
-    prefix = next((text for text in naming.FLAT_PREFIXES if base.startswith(text)), None)
-    if prefix is None:
+    rest = _after_prefix(base)
+    if not rest:
         return []
-    names = [base.removeprefix(prefix)]
+    names = [rest.replace(".", "_")]
     while nested := next((text for text in naming.FLAT_NESTED if names[-1].startswith(text)), None):
-        names.append(names[-1].removeprefix(nested))
-    return names
+        names.append(names[-1].removeprefix(nested).lstrip("_"))
+    return [name for name in names if name]
+
+
+def _after_prefix(base: str) -> str:
+    """What follows the prefix of a name whose dots are underscores; empty when it has none."""
+    prefix = next((text for text in naming.FLAT_PREFIXES if base.startswith(text)), None)
+    return "" if prefix is None else base.removeprefix(prefix).lstrip("_")
+
+
+def of_network(base: str) -> int | None:
+    """Which network of a pipeline that has two a name is of: 0 for the first, 1 for the second; ``None`` when it says
+    none of them."""
+    for part in base.split("."):
+        if part in naming.FIRST:
+            return 0
+        if part in naming.SECOND:
+            return 1
+        if part not in naming.PREFIXES:
+            break
+    rest = _after_prefix(base)
+    if rest.startswith(naming.FLAT_SECOND):
+        return 1
+    return 0 if rest.startswith(naming.FLAT_FIRST) else None
 
 
 def second(base: str) -> bool:
     """Whether a name is of the second network of a pipeline that has two."""
-    for part in base.split("."):
-        if part in naming.SECOND:
-            return True
-        if part not in naming.PREFIXES:
-            return False
-    return False
+    return of_network(base) == 1
+
+
+def of_text_encoder(base: str) -> bool:
+    """Whether a name is of a text encoder, which no LoRA of a video network has to have."""
+    first = next((part for part in base.split(".") if part not in naming.PREFIXES), "")
+    return first in naming.TEXT_ENCODERS or bool(re.match(naming.FLAT_TEXT_ENCODERS, base))
 
 
 def expert_hint(
     header: Header, experts: Sequence[str], beside: Collection[str] = ()
 ) -> tuple[str | None, str]:
-    """The one of several networks that a file says it is for, and what says so: its keys, its metadata, its name, its
-    folder. ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
+    """The one of several networks that a file says it is for, and what says so: its keys, else all that names say.
+    ``None`` when nothing says it, or when names contradict each other; the reason is how they do then."""
+    claims = expert_claims(header, experts, beside)
+    said = set(claims.values())
+    if claims and (len(said) == 1 or next(iter(claims)).startswith(_KEYS)):
+        what, expert = next(iter(claims.items()))
+        return expert, what
+    return None, " and ".join(f"{what} says {expert}" for what, expert in claims.items())
+
+
+def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str] = ()) -> dict[str, str]:
+    """What says that a file is for one of several networks -> which: its keys, its metadata, its name, its folder.
+    ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
+    found: dict[str, str] = {}
     if len(experts) < 2:
-        return None, ""
-    if header.tensors and all(second(name) for name in header):
-        return experts[1], f"its keys start with {sorted(naming.SECOND)[0]}"
+        return found
+    keyed = {of_network(name) for name in header if not of_text_encoder(name)}
+    if len(keyed) == 1 and (number := keyed.pop()) is not None:
+        prefixes = naming.SECOND if number else naming.FIRST
+        prefix = next((part for part in next(iter(header)).split(".") if part in prefixes), "a prefix of it")
+        found[f"{_KEYS} {prefix}"] = experts[number]
     for key in ("ss_output_name", "modelspec.title"):
         if expert := named_expert(header.metadata.get(key, ""), experts):
-            return expert, f"metadata {key}"
+            found[f"metadata {key}"] = expert
     stems = {Path(name).stem for name in beside}
     for file in {info.file for info in header.tensors.values()}:
         if expert := named_expert(file.stem, experts, stems):
-            return expert, f"file {file.name}"
-        if expert := named_expert(file.parent.name, experts):
-            return expert, f"folder {file.parent.name}"
-    return None, ""
+            found[f"file {file.name}"] = expert
+        elif expert := named_expert(file.parent.name, experts):
+            found[f"folder {file.parent.name}"] = expert
+    return found
 
 
 def _group(base: str) -> str:

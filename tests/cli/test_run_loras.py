@@ -53,6 +53,71 @@ def test_files_of_another_model(tiny: Path, refused: Refused, tmp_path: Path) ->
     refused(tiny, ("changes nothing", f"{Q}.weight is [64, 64], the file has down [2, 65]"), "--lora", path)
 
 
+def test_a_file_of_which_less_than_half_fits_is_for_another_model(
+    tiny: Path, refused: Refused, cli: Cli, tmp_path: Path
+) -> None:
+    foreign = [f"blocks.{number}.self_attn.q" for number in range(7, 17)]
+    path = write(tmp_path / "fox_4step.safetensors", Q, *foreign)
+    words = (
+        "fox_4step.safetensors is for another model: only 1 of its 11 pairs have a place in dit of wan2.1-t2v",
+    )
+    refused(tiny, words, "--lora", path)
+    # what a text encoder has is no sign of another model, and differences tell where there are no pairs
+    encoder = [f"lora_te_layers_{number}_q" for number in range(9)] + ["text_encoder.layers.0.q"]
+    assert (
+        cli("plan", "--model-path", tiny, "--lora", write(tmp_path / "te.safetensors", Q, *encoder)).status
+        == 0
+    )
+    diffs = {f"blocks.{number}.self_attn.q.diff": torch.zeros(64, 64) for number in (0, 7, 8)}
+    save_file(diffs, tmp_path / "diffs.safetensors")
+    refused(tiny, ("only 1 of its 3 pairs",), "--lora", tmp_path / "diffs.safetensors")
+    with_pair = write(tmp_path / "pair.safetensors", Q, **diffs)
+    assert cli("plan", "--model-path", tiny, "--lora", with_pair).status == 0
+
+
+def test_what_is_stated_beside_the_tensors_decides_the_scale(
+    tiny: Path, cli: Cli, refused: Refused, tmp_path: Path
+) -> None:
+    said = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "use_rslora": False}
+
+    def plan(path: Path, *options: object) -> str:
+        found = cli("plan", "--model-path", tiny, "--lora", path, *options)
+        found.succeeded()
+        return str(found.out)
+
+    def beside(path: Path, **more: Any) -> Path:
+        path.parent.mkdir(exist_ok=True)
+        (path.parent / "adapter_config.json").write_text(json.dumps(said | more))
+        tensors = {f"base_model.model.{Q}.lora_{part}.weight": torch.randn(*shape)
+                   for part, shape in (("A", (2, 64)), ("B", (64, 2)))}  # fmt: skip
+        save_file(tensors, path)
+        return path
+
+    peft = beside(tmp_path / "peft" / "adapter_model.safetensors")
+    assert "scale alpha 8 of adapter_config.json / rank" in plan(peft)
+    root = beside(tmp_path / "root" / "renamed.safetensors", use_rslora=True)
+    assert "scale alpha 8 of adapter_config.json / the root of the rank" in plan(root)
+    asks = beside(tmp_path / "asks" / "adapter_model.safetensors", use_some_trick=True)
+    refused(tiny, ("not clear: adapter_config.json says use_some_trick True", '"alpha": 2'), "--lora", asks)
+    entry = json.dumps([{"path": str(asks), "alpha": 2}])
+    found = cli("plan", "--model-path", tiny, "--set", f"loras={entry}")
+    found.succeeded()
+    assert "scale alpha 2 of the configuration / rank" in found.out
+    assert (
+        "note: LoRA adapter_model.safetensors: the alpha of 2 in the configuration is used, since"
+        in found.out
+    )
+    # beside other weights it may be of these, which matters when it says another scale than 1
+    lost = beside(tmp_path / "lost" / "fox.safetensors")
+    write(tmp_path / "lost" / "other.safetensors", Q)
+    refused(tiny, ("adapter_config.json beside it says lora_alpha 8, r 2",), "--lora", lost)
+    assert "scale 1 (no alpha)" in plan(tmp_path / "lost" / "other.safetensors")
+    beside(lost, lora_alpha=2)
+    plan(lost)
+    (lost.parent / "adapter_config.json").write_text("{")
+    refused(tiny, ("adapter_config.json cannot be read",), "--lora", lost)
+
+
 def test_a_part_without_effect_is_warned_of_or_refused(
     tiny: Path, refused: Refused, cli: Cli, tmp_path: Path
 ) -> None:

@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions, LoraToMerge  # noqa: E402
+from lightx2v_core.config.model import LoraConfig  # noqa: E402
+from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core.convert.run import convert  # noqa: E402
 from lightx2v_core.plugins import load_plugins  # noqa: E402
 
@@ -130,7 +131,7 @@ def test_quantized_without_a_rounding_between(models: dict[str, Path], quantizer
 def test_convert_stores_what_was_asked_for(
     models: dict[str, Path], options: dict[str, Any], limit: float, tmp_path: Path
 ) -> None:
-    lora = LoraToMerge(path=str(models["lora"]), strength=0.7)
+    lora = LoraConfig(path=str(models["lora"]), strength=0.7)
     made = ConvertOptions(component="dit", loras=(lora,), **options)
     plugins = load_plugins(disable=[])
     convert(str(models["bfloat16"]), tmp_path / "a.safetensors", made, plugins=plugins)
@@ -141,7 +142,7 @@ def test_convert_stores_what_was_asked_for(
 
 
 def test_convert_quantizes_without_a_rounding_between(models: dict[str, Path], tmp_path: Path) -> None:
-    lora = LoraToMerge(path=str(models["lora"]), strength=0.7)
+    lora = LoraConfig(path=str(models["lora"]), strength=0.7)
     plugins = load_plugins(disable=[])
     found = []
     for name, loras in (("merged", ()), ("bfloat16", (lora,))):

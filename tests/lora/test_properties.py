@@ -186,7 +186,7 @@ def adapter(lora: Lora) -> Adapter:
     header = Header(tensors={name: source.info(name) for name in source.names()})
     found = match(header, SHAPES)
     assert found.whole, found
-    changes = scaled(found.changes, source, stated=None, alpha=lora.config_alpha, override=lora.override)
+    changes = scaled(found.changes, source, stated={}, alpha=lora.config_alpha, override=lora.override)
     return Adapter(source=source, changes=changes, strength=lora.strength)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.builtin.safetensors_file import read_header
-from lightx2v_core.lora.recognition import describe, expert_hint, is_lora, parsed
+from lightx2v_core.lora.recognition import describe, expert_claims, expert_hint, is_lora, of_network, parsed
 from lightx2v_core.tensors import Header, TensorInfo
 
 #: family -> names of a pair on module ``m``
@@ -147,6 +147,39 @@ def test_keys_and_metadata_may_name_an_expert() -> None:
     titled = header(pair("blocks.0.q"), ss_output_name="fox_high_noise")
     assert expert_hint(titled, experts) == ("high_noise", "metadata ss_output_name")
     assert expert_hint(second, ("dit",)) == (None, "")
+    claims = expert_claims(second, experts)
+    assert claims == {
+        "its keys start with transformer_2": "low_noise",
+        "file fox_high.safetensors": "high_noise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("prefix", "number"),
+    [
+        ("diffusion_model.transformer_1.", 0), ("transformer_2.", 1), ("base_model.model.transformer_2.", 1),
+        ("high_noise_model.", 0), ("diffusion_model.low_noise_model.", 1), ("lora_transformer_1_", 0),
+        ("pipe.dit2.", 1),
+        ("lora_transformer_2_", 1), ("lora_unet__transformer_2_", 1), ("transformer.", None), ("lora_unet_", None),
+        ("lora_unet_blocks_2_", None),
+    ],
+)  # fmt: skip
+def test_prefixes_of_two_networks(prefix: str, number: int | None) -> None:
+    assert of_network(f"{prefix}blocks.0.q") == number
+
+
+def test_a_folder_and_a_pair_may_name_an_expert_and_contradictions_ask() -> None:
+    experts = ("high_noise", "low_noise")
+    inside = header(pair("blocks.0.q"), file="HighNoise/fox.safetensors")
+    assert expert_hint(inside, experts) == ("high_noise", "folder HighNoise")
+    style = header(pair("blocks.0.q"), file="fox_low_style.safetensors")
+    assert expert_hint(style, experts) == (None, "")
+    beside = ("fox_high_style.safetensors", "fox_low_style.safetensors")
+    assert expert_hint(style, experts, beside) == ("low_noise", "file fox_low_style.safetensors")
+    renamed = header(pair("blocks.0.q"), file="fox_low.safetensors", ss_output_name="fox_high")
+    found, why = expert_hint(renamed, experts)
+    assert found is None
+    assert why == "metadata ss_output_name says high_noise and file fox_low.safetensors says low_noise"
 
 
 def test_parts_of_several_adapters_stay_apart() -> None:

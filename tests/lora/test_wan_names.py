@@ -80,3 +80,56 @@ def test_names_of_diffusers_dotted_and_flat(theirs: str, ours: str, style: str) 
     }
     found = match(Header(tensors=infos), expected, (DIT_DIFFUSERS,))
     assert [change.target for change in found.changes] == [f"{ours}.weight"]
+
+
+#: prefixes that LoRA files of Wan have in the world, and the networks that they are of: ComfyUI's and kijai's own, of
+#: diffusers, PEFT, VideoX-Fun (two underscores), musubi, kohya, LyCORIS, ai-toolkit, DiffSynth and torch's wrappers
+PREFIXES = [
+    "", "diffusion_model.", "model.diffusion_model.", "transformer.", "base_model.model.", "pipe.dit.", "dit.", "unet.",
+    "base_model.model.diffusion_model.", "diffusion_model.transformer_1.", "transformer_1.", "module.", "_orig_mod.",
+    "transformer._orig_mod.", "generator.", "net.", "lora_unet.", "high_noise_model.", "lora_unet_", "lora_unet__",
+    "lora_unet___", "lora_transformer_", "lora_transformer__", "lora_dit_", "lycoris_", "lycoris__",
+    "lora_unet_diffusion_model_", "lora_transformer_1_", "lora_unet_model_diffusion_model_", "flat",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("names", ["ours", "theirs"])
+def test_prefixes_of_the_world(prefix: str, names: str) -> None:
+    arch = DitArchitecture(dim=32, ffn_dim=48, num_heads=2, num_layers=12, in_dim=16, out_dim=16)
+    expected = dit_tensors(arch)
+    modules = {
+        "blocks.0.self_attn.q": "blocks.0.attn1.to_q", "blocks.11.self_attn.o": "blocks.11.attn1.to_out.0",
+        "blocks.1.cross_attn.k": "blocks.1.attn2.to_k", "blocks.1.ffn.0": "blocks.1.ffn.net.0.proj",
+        "blocks.10.ffn.2": "blocks.10.ffn.net.2", "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+        "time_projection.1": "condition_embedder.time_proj", "head.head": "proj_out",
+    }  # fmt: skip
+    infos = {}
+    for ours, theirs in modules.items():
+        name = ours if names == "ours" else theirs
+        base = f"{prefix}{name}"
+        if prefix == "flat" or (prefix.endswith("_") and not prefix.startswith("_")):
+            base = prefix.removeprefix("flat") + name.replace(".", "_")
+        rows, columns = expected[f"{ours}.weight"]
+        for part, shape in (("down", (4, columns)), ("up", (rows, 4))):
+            key = f"{base}.lora_{part}.weight"
+            infos[key] = TensorInfo(name=key, shape=shape, dtype="float32", file=Path("x.safetensors"))
+    found = match(Header(tensors=infos), expected, (DIT_DIFFUSERS,))
+    assert found.whole
+    assert {change.target for change in found.changes} == {f"{name}.weight" for name in modules}
+    assert (found.placed, found.pairs) == (len(modules), len(modules))
+
+
+@pytest.mark.parametrize(
+    "base",
+    ["control.blocks.0.self_attn.q", "vae.blocks.0.self_attn.q", "lora_te_blocks_0_self_attn_q",
+     "lora_te1__blocks_0_ffn_0",
+     "text_encoder.blocks.0.self_attn.q", "te.blocks.0.ffn.0", "t5_blocks_0_ffn_0", "blocks.12.self_attn.q"],
+)  # fmt: skip
+def test_names_of_other_networks_are_not_taken_for_this_one(base: str) -> None:
+    arch = DitArchitecture(dim=32, ffn_dim=48, num_heads=2, num_layers=12, in_dim=16, out_dim=16)
+    infos = {
+        key: TensorInfo(name=key, shape=shape, dtype="float32", file=Path("x.safetensors"))
+        for key, shape in ((f"{base}.lora_down.weight", (4, 32)), (f"{base}.lora_up.weight", (32, 4)))
+    }
+    assert not match(Header(tensors=infos), dit_tensors(arch), (DIT_DIFFUSERS,)).changes

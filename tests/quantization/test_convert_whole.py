@@ -17,7 +17,8 @@ pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions, LoraToMerge  # noqa: E402
+from lightx2v_core.config.model import LoraConfig  # noqa: E402
+from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core.convert.run import Converted, convert  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
 from lightx2v_wan21.tiny import write_tiny  # noqa: E402
@@ -155,7 +156,7 @@ def test_a_lora_is_merged_into_the_one_transformer(models, tmp_path):
     key = "blocks.0.self_attn.q"
     down, up = torch.ones(2, 64), torch.full((64, 2), 0.01)
     save_file({f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}, lora)
-    merge = (LoraToMerge(path=str(lora), strength=0.5),)
+    merge = (LoraConfig(path=str(lora), strength=0.5),)
     convert(source, tmp_path / "out", ConvertOptions(loras=merge))
     convert(source, tmp_path / "plain", ConvertOptions())
     made, plain = (load_file(tmp_path / name / DIT) for name in ("out", "plain"))
@@ -173,7 +174,6 @@ def test_a_lora_is_merged_into_the_one_transformer(models, tmp_path):
         ("t2v", {"only": ("*.ffn.*",)}, "say which with --component"),
         ("t2v", {"layout": "diffusers", "quantize": None}, "say which with --component"),
         ("a14b", {"split": "blocks"}, "--component high_noise and then --component low_noise"),
-        ("a14b", {"loras": (LoraToMerge(path="a.safetensors"),)}, "merge into one at a time"),
     ],
 )
 def test_what_is_said_of_one_network_is_not_said_of_a_model(name, options, words, models, tmp_path):

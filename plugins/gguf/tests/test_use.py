@@ -213,7 +213,8 @@ def test_a_text_encoder_with_the_names_of_llama_cpp(kind, tiny, tmp_path, write)
 
 
 def test_converted_to_plain_and_to_other_formats(folders, lora, tmp_path):
-    from lightx2v_core.convert.options import ConvertOptions, LoraToMerge
+    from lightx2v_core.config.model import LoraConfig
+    from lightx2v_core.convert.options import ConvertOptions
     from lightx2v_core.convert.run import convert
 
     source = folders[0] / "wan2.1-t2v-Q4_K_M.gguf"
@@ -226,7 +227,7 @@ def test_converted_to_plain_and_to_other_formats(folders, lora, tmp_path):
     assert load_file(tmp_path / "i.safetensors")["blocks.0.ffn.0.weight"].dtype == torch.int8
     with pytest.raises(LightX2VError, match="which safetensors cannot hold: --quantize none"):
         convert(source, tmp_path / "x.safetensors")
-    merged = LoraToMerge(path=lora("blocks.0.self_attn.q")["path"])
+    merged = LoraConfig(path=lora("blocks.0.self_attn.q")["path"])
     with pytest.raises(LightX2VError, match="is not written once a LoRA is merged into it; say what into"):
         convert(source, tmp_path / "x.safetensors", ConvertOptions(loras=(merged,)))
     convert(source, tmp_path / "m.safetensors", ConvertOptions(loras=(merged,), quantize="none"))

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
     from lightx2v_wan21.conditioners import Conditioner, FirstAndLast, ImageEncoder, VaeEncoder
     from lightx2v_wan21.conditions import Extras, covered, folded, known_frames, letterboxed, resized
     from lightx2v_wan21.cut import cut_prompts
-    from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps, with_loras
+    from lightx2v_wan21.distilled import (
+        distilled_merged,
+        distilled_name,
+        distilled_note,
+        distilled_steps,
+        with_loras,
+    )
     from lightx2v_wan21.dit import WanDiT
     from lightx2v_wan21.foreign_configs import dit_settings, vae_config
     from lightx2v_wan21.key_maps import (
@@ -128,6 +134,7 @@ _HOMES = {
     ),
     "cut": ("cut_prompts",),
     "distilled": (
+        "distilled_merged",
         "distilled_name",
         "distilled_note",
         "distilled_steps",
@@ -294,6 +301,7 @@ __all__ = [
     "count_blocks",
     "covered",
     "cut_prompts",
+    "distilled_merged",
     "distilled_name",
     "distilled_note",
     "distilled_steps",

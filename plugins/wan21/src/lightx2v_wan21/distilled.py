@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
-from lightx2v_core.api import CheckpointFacts, Recognition, sampling_steps, says_distilled
+from lightx2v_core.api import CheckpointFacts, Recognition, distilled_by, sampling_steps, says_distilled
 
 #: components that denoise
 NETWORKS = ("dit", "high_noise", "low_noise")
@@ -28,6 +28,13 @@ def distilled_name(facts: CheckpointFacts, component: str) -> str:
         inside = file.is_relative_to(facts.folder)
         folders |= set(file.relative_to(facts.folder).parts[:-1]) if inside else {file.parent.name}
     return next((name for name in sorted(folders) if says_distilled(name)), "")
+
+
+def distilled_merged(facts: CheckpointFacts, components: Sequence[str]) -> str:
+    """The name, as conversions noted it, that says that networks are distilled: that of the first, when all have one;
+    empty when not."""
+    names = [distilled_by(facts.headers[name].metadata) for name in components if name in facts.headers]
+    return names[0] if names and all(names) else ""
 
 
 def distilled_steps(name: str) -> int:

@@ -43,7 +43,7 @@ from lightx2v_wan21.certainty import (
     output_channels,
     taken,
 )
-from lightx2v_wan21.distilled import distilled_name, distilled_note, distilled_steps
+from lightx2v_wan21.distilled import distilled_merged, distilled_name, distilled_note, distilled_steps
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
@@ -204,7 +204,7 @@ def _recognition(
         expected[name], architecture[name] = _LAYOUTS[name][1](found), attrs.asdict(found)
     size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
     architecture["official_size"] = _official_size(facts, task, size)
-    telling = distilled_name(facts, "dit")
+    telling = distilled_name(facts, "dit") or distilled_merged(facts, ["dit"])
     architecture["distilled"] = distilled_steps(telling) if telling else 0
     return Recognition(
         variant=f"wan2.1-{task}-{size}{'-distill' if telling else ''}",

@@ -26,6 +26,7 @@ from lightx2v_wan21.api import (
     NEGATIVE,
     changing_stages,
     config_doubts,
+    distilled_merged,
     distilled_name,
     distilled_note,
     distilled_steps,
@@ -100,7 +101,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         raise unreadable(facts, exc, "high-noise expert") from None
     check_fit(facts, dit, sizes)
     expected, architecture = described(sizes, LAYOUTS)
-    telling = distilled_name(facts, "high_noise")
+    telling = distilled_name(facts, "high_noise") or distilled_merged(facts, EXPERTS)
     official = (dit.dim, dit.num_layers) == (5120, 40)
     size = "a14b" if official else count_name(facts.headers["high_noise"].parameters)
     return Recognition(

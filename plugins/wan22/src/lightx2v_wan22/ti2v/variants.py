@@ -13,6 +13,7 @@ from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, R
 from lightx2v_wan21.api import (
     NEGATIVE,
     config_doubts,
+    distilled_merged,
     distilled_name,
     distilled_note,
     distilled_steps,
@@ -62,7 +63,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         raise unreadable(facts, exc, "network") from None
     check_fit(facts, dit, sizes)
     expected, architecture = described(sizes, LAYOUTS22)
-    telling = distilled_name(facts, "dit")
+    telling = distilled_name(facts, "dit") or distilled_merged(facts, ["dit"])
     official = (dit.dim, dit.num_layers) == (3072, 30)
     size = "5b" if official else count_name(facts.headers["dit"].parameters)
     return Recognition(

@@ -1,0 +1,284 @@
+"""What is stated beside the tensors of a LoRA file of how strong its changes are: the configuration that PEFT had when
+they were trained. diffusers keeps it in the metadata of the file, for each of its networks; PEFT in a file beside it.
+
+The scale is ``lora_alpha / r``, with rsLoRA ``lora_alpha / sqrt(r)`` (https://arxiv.org/abs/2312.03732);
+``alpha_pattern`` and ``rank_pattern`` say it for some modules (https://huggingface.co/docs/peft, ``LoraConfig``). What
+is said, would change what the tensors mean and is not understood is a doubt, which an alpha of the user's settles.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from lightx2v_core.lora.recognition import LoraFile, Target, dotted_names, flat_name, of_text_encoder
+
+#: the file that PEFT writes beside ``adapter_model.safetensors``
+SIDECAR = "adapter_config.json"
+#: file metadata in which diffusers, and finetrainers, keep what PEFT had
+_METADATA = ("lora_adapter_metadata", "lora_config")
+#: numbers that some programs put into the metadata by themselves
+_PLAIN = ("lora_alpha", "alpha", "network_alpha", "lora_scale", "scaling", "scale", "use_rslora")
+
+#: what is read here
+_READ = frozenset(
+    "r lora_alpha alpha use_rslora alpha_pattern rank_pattern use_dora peft_type init_lora_weights init_weights".split()
+)
+#: what has no effect on weights that are trained
+_WITHOUT_EFFECT = frozenset(
+    "bias lora_bias rank qalora_group_size rank_dropout rank_dropout_scale decompose_both decompose_factor "
+    "lora_dropout loftq_config eva_config lora_ga_config megatron_config runtime_config".split()
+)
+#: names of what may change what tensors mean; of other unknown names nothing is to be feared
+_MODIFIER = re.compile(r"^use_|_config$|alpha|scal|rank|lora|init|replicat|transpos|fan_in|norm|decompos")
+#: beginnings of the matrices that leave the weights as they are; a file of another one is relative to other weights
+_BEGINNINGS = ("true", "false", "none", "gaussian", "orthogonal", "eva")
+#: types of adapters whose scale is an alpha by a rank
+_TYPES = ("LORA", "LOHA", "LOKR")
+#: values that say nothing
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+#: letters of the name of a module that expressions are tried on
+_LONGEST = 300
+#: a pattern that is no more than the end of a name, as diffusers and PEFT write them
+_NAME = re.compile(r"[\w.-]*")
+#: expressions that take long on no name: few repetitions, and none of a group
+_HARMLESS = re.compile(r"(?!.*\)[*+?{])(?!(?:.*[*+?{]){3})[\w.\\|^()\[\]*+?$-]{1,200}")
+
+
+@frozen(kw_only=True)
+class Strength:
+    """An alpha, and whether the rank's root divides it."""
+
+    alpha: float
+    root: bool = False
+
+    def over(self, rank: int) -> float:
+        """The scale of a change of this rank."""
+        return self.alpha / (math.sqrt(rank) if self.root else rank)
+
+
+@frozen(kw_only=True)
+class Stated:
+    """What is said of the changes of a file."""
+
+    #: name of a stored tensor -> the strength of the change that it is a part of
+    strengths: Mapping[str, Strength] = field(factory=dict)
+    #: who says it, such as ``adapter_config.json``; empty when nobody does
+    where: str = ""
+    #: what is said and not understood, or contradicts the tensors; empty when all is clear
+    doubt: str = ""
+
+    def is_one(self, ranks: Mapping[str, int]) -> bool:
+        """Whether all scales are 1, so that it does not matter whether it is said of this file."""
+        return not self.doubt and all(
+            strength.over(ranks[name]) == 1 for name, strength in self.strengths.items() if name in ranks
+        )
+
+    def shown(self) -> str:
+        """The alphas in words, as a plan shows them; empty when none is stated."""
+        if not self.strengths:
+            return ""
+        kinds = sorted({(item.alpha, item.root) for item in self.strengths.values()})
+        return ", ".join(f"{alpha:g}" for alpha, _ in kinds[:3]) + (", ..." if len(kinds) > 3 else "")
+
+    @property
+    def over(self) -> str:
+        """Who says them, and what divides them, in words."""
+        root = any(strength.root for strength in self.strengths.values())
+        return f"of {self.where} / {'the root of the rank' if root else 'rank'}"
+
+
+def stated(file: LoraFile, sidecar: Mapping[str, Any] | None = None, doubt: str = "") -> Stated:
+    """What the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes. ``doubt``
+    is what is wrong with the file beside it."""
+    scalable = [target for target in file.targets if target.rank is not None]
+    if not scalable:
+        return Stated()
+    metadata = file.header.metadata
+    for key in _METADATA:
+        if key in metadata and (key == _METADATA[0] or "alpha" in metadata[key]):
+            return _read(scalable, _sections(metadata[key]), f"metadata {key}")
+    alphas = all("alpha" in target.tensors for target in scalable)
+    if (sidecar is not None or doubt) and not alphas:
+        return _read(scalable, None if sidecar is None else {"": sidecar}, SIDECAR, doubt)
+    said = {key: metadata[key] for key in _PLAIN if key in metadata}
+    if said and not alphas and not _is_one(said, scalable):
+        text = ", ".join(f"{key} {value}" for key, value in said.items())
+        return Stated(where="metadata", doubt=f"its metadata say {text[:100]}, and not of which tensors")
+    return Stated()
+
+
+def _sections(text: str) -> dict[str, dict[str, Any]] | None:
+    """The configurations of several networks by their prefix; ``None`` when they cannot be read."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in data.items():
+        prefix, _, name = key.rpartition(".")
+        if not prefix and isinstance(value, dict) and ("r" in value or "lora_alpha" in value):
+            found.setdefault(key, {}).update(value)  # an object for each network
+        else:
+            found.setdefault(prefix, {})[name] = value
+    return found
+
+
+def _is_one(said: Mapping[str, str], targets: Sequence[Target]) -> bool:
+    """Whether what is said comes to a scale of 1, so that it does not matter of what it is said."""
+    ranks = {target.rank for target in targets}
+    for key, text in said.items():
+        value = _number(text)
+        if key == "use_rslora":
+            if text.lower() not in ("false", "none", "0", ""):
+                return False
+        elif value is None or (ranks != {value} if "alpha" in key else value != 1):
+            return False
+    return True
+
+
+def _read(
+    targets: Sequence[Target], stored: Mapping[str, Mapping[str, Any]] | None, where: str, doubt: str = ""
+) -> Stated:
+    if stored is None:
+        return Stated(where=where, doubt=doubt or f"{where} cannot be read")
+    sections = {prefix: _Section(said) for prefix, said in stored.items()}
+    general = _general(sections)
+    strengths: dict[str, Strength] = {}
+    for target in targets:
+        if of_text_encoder(target.base):
+            continue
+        section = sections.get(target.base.partition(".")[0]) or general
+        if section is None:
+            doubt = (
+                doubt or f"{where} is for {_short(', '.join(sections))}, and says nothing of {target.base}"
+            )
+            continue
+        if problem := next(iter(section.problems), "") or section.against(target):
+            doubt = doubt or f"{where} says {problem}"
+        elif "alpha" not in target.tensors and (strength := section.strength(target)):
+            strengths |= {info.name: strength for info in target.tensors.values()}
+    return Stated(strengths={} if doubt else strengths, where=where, doubt=doubt)
+
+
+def _general(sections: Mapping[str, _Section]) -> _Section | None:
+    """What is said of names without a prefix of their own: by the configuration that has none, or by all alike."""
+    if "" in sections:
+        return sections[""]
+    of_networks = [section for prefix, section in sections.items() if not of_text_encoder(prefix)]
+    same = all(section.said == of_networks[0].said for section in of_networks)
+    return of_networks[0] if of_networks and same else None
+
+
+class _Section:
+    """The configuration of one network."""
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        self.said = said
+        self._alphas, self._ranks = _Values(said.get("alpha_pattern")), _Values(said.get("rank_pattern"))
+        self.problems = list(self._problems())
+
+    def strength(self, target: Target) -> Strength | None:
+        """The strength of a change; an alpha of 0 is none, as where these files come from."""
+        alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
+        return Strength(alpha=alpha, root=self.said.get("use_rslora") is True) if alpha else None
+
+    def against(self, target: Target) -> str:
+        """What is said against the tensors of a change; empty when nothing is."""
+        rank = self._ranks.of(target, _number(self.said.get("r")))
+        if rank not in (None, target.rank) and target.family != "lokr":
+            return f"rank {rank:g} of {target.base}, which has rank {target.rank}"
+        if self.said.get("use_dora") is True and "magnitude" not in target.tensors:
+            return f"use_dora, and {target.base} has no magnitude"
+        if self.said.get("use_rslora") is True and "alpha" in target.tensors:
+            return f"use_rslora, and {target.base} has an alpha of its own"
+        return ""
+
+    def _problems(self) -> Iterator[str]:
+        """What is said and not understood."""
+        said = self.said
+        kind = str(said.get("peft_type") or "LORA").rpartition(".")[2].upper()
+        if kind not in _TYPES:
+            yield f"peft_type {_short(kind)}"
+        beginning = said.get("init_lora_weights", said.get("init_weights", True))
+        if str(beginning).lower() not in _BEGINNINGS:
+            yield f"init_lora_weights {_short(beginning)}: such a file is relative to other weights"
+        for key in ("r", "lora_alpha", "alpha"):
+            if said.get(key) is not None and ((value := _number(said[key])) is None or value < 0):
+                yield f"{key} {_short(said[key])}"
+        if said.get("use_rslora") is True and said.get("lora_alpha") is None:
+            yield "use_rslora and no lora_alpha"
+        for key in ("use_rslora", "use_dora"):
+            if not isinstance(said.get(key), bool | None):
+                yield f"{key} {_short(said[key])}"
+        for key, values in (("alpha_pattern", self._alphas), ("rank_pattern", self._ranks)):
+            if values.unclear:
+                yield f"{key} {_short(values.unclear)}"
+        for key, value in said.items():
+            if key not in _READ | _WITHOUT_EFFECT and _MODIFIER.search(key) and value not in _NOTHING:
+                yield f"{key} {_short(value)}, which is not known here"
+
+
+class _Values:
+    """Numbers for the modules whose names end in a pattern; of several the first, as PEFT has it."""
+
+    def __init__(self, stored: Any) -> None:
+        self.unclear = ""
+        self._ends: dict[str, tuple[int, float]] = {}
+        self._expressions: list[tuple[int, re.Pattern[str], float]] = []
+        if stored is not None and not isinstance(stored, Mapping):
+            self.unclear = str(stored)
+            return
+        for number, (pattern, value) in enumerate((stored or {}).items()):
+            found = _number(value)
+            if found is None or found < 0:
+                self.unclear = f"{pattern}: {value}"
+            elif _NAME.fullmatch(pattern):
+                self._ends[pattern] = (number, found)
+            elif _HARMLESS.fullmatch(pattern) and (compiled := _compiled(pattern)) is not None:
+                self._expressions.append((number, compiled, found))
+            else:
+                self.unclear = pattern
+
+    def of(self, target: Target, otherwise: float | None) -> float | None:
+        """The number for the module of a change."""
+        if not self._ends and not self._expressions:
+            return otherwise
+        found = []
+        for name in flat_name(target.base) or dotted_names(target.base):
+            ends = (name[at:] for at in (0, *(dot + 1 for dot, char in enumerate(name) if char == ".")))
+            found += [self._ends[end] for end in ends if end in self._ends]
+            if len(name) <= _LONGEST:
+                found += [
+                    (number, value) for number, pattern, value in self._expressions if pattern.match(name)
+                ]
+        return min(found)[1] if found else otherwise
+
+
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(rf"(?:.*\.)?(?:{pattern})$")
+    except (re.error, RecursionError, OverflowError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
