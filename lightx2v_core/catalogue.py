@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -75,9 +77,33 @@ def commands() -> dict[str, dict[str, Any]]:
     return dict(sorted(_catalogue().get("command", {}).items()))
 
 
-def install(entry: dict[str, Any]) -> str:
-    """What pip is asked for."""
-    return f"'lightx2v-core[{entry['extra']}]'"
+def install(entry: Mapping[str, Any]) -> str:
+    """What pip is asked for: in a checkout its folders of the plugin and of the plugins that it needs, since those that
+    go with it may be on no index; else the extra of the core."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = _checked_out(root, entry["extra"])
+    if not folders:
+        return f"'lightx2v-core[{entry['extra']}]'"
+    here = "" if os.path.realpath(".") == os.path.realpath(root) else root
+    brings = _EXTRAS.get(entry["extra"], "")
+    places = [os.path.join(here, "plugins", name) for name in folders]
+    return " ".join(f"-e {shlex.quote(place)}" for place in (*places[:-1], places[-1] + brings))
+
+
+#: what the extras of the core take of a plugin, beside the plugin itself
+_EXTRAS = {"gradio": "[page]"}
+
+
+def _checked_out(root: str, extra: str) -> list[str]:
+    """The folders of a plugin, the last one, and of those that it needs in a checkout; empty where there is none."""
+    name = extra.replace("-", "_")
+    try:
+        with open(os.path.join(root, "plugins", name, "pyproject.toml"), encoding="utf-8") as file:
+            needed = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', file.read(), re.MULTILINE)
+    except OSError:
+        return []
+    first = [other for item in needed if item != "core" for other in _checked_out(root, item)]
+    return list(dict.fromkeys([*first, name]))
 
 
 @lru_cache(maxsize=1)

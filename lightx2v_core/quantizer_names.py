@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lightx2v_core.catalogue import install
 from lightx2v_core.config.model import Section
 from lightx2v_core.errors import PluginError
 from lightx2v_core.registry import Registry
@@ -81,7 +82,7 @@ def instead(format: str, registry: Registry) -> str:
     here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
     installed = {spec.name for spec in candidates}
     absent = [
-        f'{name} (pip install "lightx2v-core[{kernel.extra}]")'
+        f"{name} (pip install {install({'extra': kernel.extra})})"
         for name, kernel in KERNELS.items()
         if name not in installed and any(format.startswith(known) for known in kernel.formats)
     ]

@@ -56,6 +56,13 @@ def collected() -> dict[str, Any]:
     return found
 
 
+def asked(extra: str) -> str:
+    """What pip is asked for, in the folder that the tests run in."""
+    from lightx2v_core.catalogue import install
+
+    return install({"extra": extra})
+
+
 def first_requirement(plugin: str, extra: str | None) -> list[str]:
     """What an extra of a plugin is there for, the first of its requirements, by the name that it is imported by too."""
     text = (REPOSITORY / "plugins" / plugin.replace("-", "_") / "pyproject.toml").read_text(encoding="utf-8")
@@ -89,14 +96,14 @@ def test_what_is_missing_is_named_with_its_distribution(kind: str, name: str, ex
     from lightx2v_core.catalogue import provider
 
     text = provider(kind, name)
-    assert text == f"{kind} {name!r} is provided by lightx2v-{extra}: pip install 'lightx2v-core[{extra}]'"
+    assert text == f"{kind} {name!r} is provided by lightx2v-{extra}: pip install {asked(extra)}"
     assert provider(kind, "no-such") == ""
 
 
 def test_who_reads_a_kind_of_file_is_named() -> None:
     from lightx2v_core.catalogue import reader
 
-    assert reader(".gguf") == "lightx2v-gguf reads .gguf files: pip install 'lightx2v-core[gguf]'"
+    assert reader(".gguf") == f"lightx2v-gguf reads .gguf files: pip install {asked('gguf')}"
     assert reader(".acme") == ""
 
 
@@ -110,11 +117,11 @@ def test_the_command_line_says_what_to_install() -> None:
     result = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True)
     assert result.returncode == 2
     assert "no model plugin is installed" in result.stderr
-    assert "lightx2v-wan21 brings wan2.1: pip install 'lightx2v-core[wan21]'" in result.stderr
+    assert f"lightx2v-wan21 brings wan2.1: pip install {asked('wan21')}" in result.stderr
     result = subprocess.run(
         [sys.executable, "-c", code, where, "--model", "wan2.1"], capture_output=True, text=True
     )
-    assert "model 'wan2.1' is provided by lightx2v-wan21: pip install 'lightx2v-core[wan21]'" in result.stderr
+    assert f"model 'wan2.1' is provided by lightx2v-wan21: pip install {asked('wan21')}" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -134,7 +141,32 @@ def test_a_command_that_is_missing_says_what_to_install() -> None:
     env = {**os.environ, "LIGHTX2V_PLUGINS": ""}
     result = subprocess.run([sys.executable, "-c", code, "ui"], capture_output=True, text=True, env=env)
     assert result.returncode == 2
-    assert "pip install 'lightx2v-core[gradio]'" in result.stderr
+    assert f"pip install {asked('gradio')}" in result.stderr
+
+
+@pytest.mark.parametrize("extra", sorted(folder.name for folder in (REPOSITORY / "plugins").iterdir()))
+def test_what_pip_is_asked_for_is_there(extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a checkout folders, with all that a plugin needs of this project; anywhere else the extra."""
+    from lightx2v_core import catalogue
+
+    name = extra.replace("_", "-")
+    monkeypatch.chdir(tmp_path)
+    words = catalogue.install({"extra": name}).replace("'", "").split()
+    assert words[::2] == ["-e"] * (len(words) // 2)
+    folders = [Path(word.partition("[")[0]) for word in words[1::2]]
+    assert folders[-1] == REPOSITORY / "plugins" / extra
+    brought = {f"lightx2v-{folder.name.replace('_', '-')}" for folder in folders}
+    for folder in folders:
+        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        needed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+        assert needed is not None
+        assert set(re.findall(r'"(lightx2v-[\w-]+)', needed[1])) <= {"lightx2v-core", *brought}
+    with_extra = words[-1].partition("[")[2].rstrip("]")
+    assert with_extra == ("page" if extra == "gradio" else "")
+    monkeypatch.chdir(REPOSITORY)
+    assert str(REPOSITORY) not in catalogue.install({"extra": name})
+    monkeypatch.setattr(catalogue, "__file__", str(tmp_path / "lightx2v_core" / "catalogue.py"))
+    assert catalogue.install({"extra": name}) == f"'lightx2v-core[{name}]'"
 
 
 if __name__ == "__main__":

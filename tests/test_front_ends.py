@@ -180,8 +180,9 @@ def test_a_configuration_as_data(tmp_path: Path, folder: Path) -> None:
 
 def test_what_is_not_installed() -> None:
     lines = missing("attention", ["sdpa", "xformers"])
-    assert lines == [
-        "lightx2v-flash-attn brings flash-attn2, flash-attn3, sage2: pip install 'lightx2v-core[flash-attn]'"
-    ]
+    (line,) = lines
+    said, _, asked = line.rpartition(": pip install ")
+    assert said == "lightx2v-flash-attn brings flash-attn2, flash-attn3, sage2"
+    assert asked in ("-e plugins/flash_attn", "'lightx2v-core[flash-attn]'")
     assert missing("attention", known("attention")) == []
     assert "ui" in commands()

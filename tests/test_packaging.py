@@ -221,3 +221,28 @@ def test_ci_runs_what_the_readme_says() -> None:
         pytest.skip("README.md has no test line yet")
     assert lines[-1] == marked.group(1)
     assert (REPOSITORY / ".ci" / "run").stat().st_mode & 0o100, ".ci/run must be executable"
+
+
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/plugins/*/*.md")
+    for page in REPOSITORY.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_install_lines_work_from_a_checkout(page: Path) -> None:
+    """Nothing is published yet: what a page tells to install lies in this repository, or waits for that in words."""
+    for text in page.read_text(encoding="utf-8").split("\n\n"):
+        for line in re.findall(r"pip install [^`\n]+", text):
+            if re.search(r"""["' ]lightx2v-""", line.partition(" # ")[0]):
+                assert "published" in text, line
+            local = "CONTRIBUTING" not in page.name and "writing-a-plugin" not in page.name
+            for place in re.findall(r"""-e ["']?([\w./-]+(?:\[\w,]+\])?)""", line) if local else ():
+                folder, _, extras = place.rstrip("]").partition("[")
+                text_there = (REPOSITORY / folder / "pyproject.toml").read_text(encoding="utf-8")
+                assert all(
+                    re.search(rf"^{extra} = \[", text_there, re.MULTILINE)
+                    for extra in extras.split(",")
+                    if extra
+                )

@@ -74,7 +74,7 @@ def test_loras_are_offered_with_what_they_do(found: Offer) -> None:
 def test_what_is_missing_is_named(found: Offer, plugins: PluginSet) -> None:
     installed = {item.plugin for item in plugins.plugins for item in item.provides}
     if "offload" not in installed:
-        assert "lightx2v-offload brings cpu, disk: pip install 'lightx2v-core[offload]'" in found.missing
+        assert any("lightx2v-offload brings cpu, disk: pip install " in line for line in found.missing)
     if "xformers" not in installed:
         assert any(line.startswith("lightx2v-xformers brings xformers") for line in found.missing)
 
