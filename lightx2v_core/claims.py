@@ -31,7 +31,7 @@ _TECHNICAL = (
 )
 #: words that make an ordinary expression with ``high`` or ``low`` before them
 _ORDINARY = (
-    r"(?:rank|v?ram|res|resolution|poly|steps?|strength|light(?:s|ing)?|lit|angles?|heels?|keys?|contrast|details?"
+    r"(?:rank\d*|v?ram|res|resolution|poly|steps?|strength|light(?:s|ing)?|lit|angles?|heels?|keys?|contrast|details?"
     r"|detailed|definition|quality|speed|motion|shots?|fps|frames?|fashion|fantasy|end|school|tech|rise|waist(?:ed)?|cut"
     r"|tide|tower|ground|tops?|jump|kick|life|fi|fidelity|pass|budget|saturation|exposure|density|levels?|freq(?:uency)?"
     r"|tone|dynamic|bit|bitrate|rate|cfg|socks|boots|rider|fade|collar|neck)"

@@ -78,7 +78,9 @@ def _found(given: str, folder: Path) -> Path:
     """The file as it is named, or of this name in the model's folder or its ``loras``."""
     path = expanded(given)
     if os.path.isdir(path):
-        raise RequestError(f"LoRA {given!r} is a folder; name the file in it")
+        inside = [name for name in listed(path).files if name.endswith(_WEIGHTS)]
+        some = f", such as {Path(given) / inside[0]}" if inside else ""
+        raise RequestError(f"LoRA {given!r} is a folder; name the file in it{some}")
     places = [path]
     if not path.is_absolute() and ".." not in path.parts:
         places += [folder / path, folder / "loras" / path]

@@ -51,7 +51,8 @@ def test_names_of_real_files_name_an_expert(name: str) -> None:
     "name",
     [
         "low_light_style", "low_angle_shot", "high_heels", "HighHeels_v2", "highres", "high_res_v2", "high_quality",
-        "Wan2.2_lowpoly", "fox_low_rank", "fox_high_rank_64", "low_step_4", "low_vram", "high_fps_16", "LOW_LIGHT",
+        "Wan2.2_lowpoly", "fox_low_rank", "fox_high_rank_64", "fox_low_rank64", "low_step_4", "low_vram", "high_fps_16",
+        "LOW_LIGHT",
         "slow_flow_highway", "high_fox", "low_fox_style", "thigh", "below", "fellow", "glow", "follow_v2", "Highlander",
         "high_and_low", "high_low", "HighLow_v2", "high_and_low_noise", "high_noise_low_noise", "high_noise_LOW",
         "wan2.2_a14b_bf16", "hn_fox", "ln_norm", "fox", "",

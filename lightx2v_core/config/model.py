@@ -174,7 +174,7 @@ class LoraConfig:
     alpha: float | None = field(
         default=None,
         validator=_between(0, math.inf, above=True),
-        metadata=_help("alpha when the file has none"),
+        metadata=_help("alpha when the file has none, or does not say it clearly"),
     )
     alpha_override: bool = field(default=False, metadata=_help("let alpha win over the alphas of the file"))
     name: str | None = field(

@@ -99,6 +99,8 @@ def stated(file: LoraFile, sidecar: Mapping[str, Any] | None = None, doubt: str 
     scalable = [target for target in file.targets if target.rank is not None]
     if not scalable:
         return Stated()
+    if name := _unread_scalar(file, scalable):
+        return Stated(where="a tensor", doubt=f"its tensor {name} may be a scale, and is not known")
     metadata = file.header.metadata
     for key in _METADATA:
         if key in metadata and (key == _METADATA[0] or "alpha" in metadata[key]):
@@ -111,6 +113,19 @@ def stated(file: LoraFile, sidecar: Mapping[str, Any] | None = None, doubt: str 
         text = ", ".join(f"{key} {value}" for key, value in said.items())
         return Stated(where="metadata", doubt=f"its metadata say {text[:100]}, and not of which tensors")
     return Stated()
+
+
+def _unread_scalar(file: LoraFile, targets: Sequence[Target]) -> str:
+    """The name of a single number that is stored beside a pair, or for all of them, and has no meaning here; empty when
+    there is none. An alpha without a pair is left of one that somebody took out."""
+    bases = {target.base for target in targets}
+    for name in file.unknown:
+        if file.header.tensors[name].elements != 1 or not re.search("alpha|scal", name):
+            continue
+        parts = name.split(".")
+        if len(parts) == 1 or any(".".join(parts[:at]) in bases for at in range(1, len(parts))):
+            return _short(name)
+    return ""
 
 
 def _sections(text: str) -> dict[str, dict[str, Any]] | None:

@@ -186,6 +186,20 @@ def test_numbers_in_the_metadata_matter_when_the_scale_is_not_1() -> None:
     assert "scale 0.5" in stated(parsed(header(Q, scale="0.5"))).doubt
 
 
+@pytest.mark.parametrize(
+    "name", [f"{Q}.lora_alpha", f"{Q}.lora_down.alpha", f"{Q}.scale", "alpha", "lora_scale"]
+)
+def test_single_numbers_beside_a_pair_that_are_not_known(name: str) -> None:
+    head = header(Q)
+    scalar = {name: TensorInfo(name=name, shape=(1,), dtype="float32", file=Path("lora.safetensors"))}
+    found = stated(parsed(Header(tensors={**head.tensors, **scalar})))
+    assert f"its tensor {name} may be a scale" in found.doubt
+    left = {
+        f"{K}.alpha": TensorInfo(name=f"{K}.alpha", shape=(), dtype="float32", file=Path("lora.safetensors"))
+    }
+    assert stated(parsed(Header(tensors={**head.tensors, **left}))) == Stated()
+
+
 def test_magnitudes_that_are_there_are_understood() -> None:
     head = header(Q, more="lora_magnitude_vector")
     assert scales(of_peft(head, use_dora=True), head) == {Q: 2.0}
