@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 
 from lightx2v_core.config.legacy import LEGACY, MM_TYPES
+from lightx2v_core.config.legacy_flags import WAN
 from lightx2v_core.config.legacy_translation import type_words
 from lightx2v_core.config.load import SECTIONS
 from lightx2v_core.config.model import RunConfig, Section
@@ -81,6 +82,19 @@ installed. `fp8` and `int8` as schemes of the encoders take the best kernel that
 ---|---
 """
 
+WAN_OPTIONS = """
+## Options of other programs
+
+`run`, `plan` and `config show` take the options of LightX2V's `infer` and of Wan's own `generate.py` too, so that
+one word of an existing command changes; `--help` does not list them. A key of the flat vocabulary is an option of
+its name and means what the key means: `--target_shape 720 1280`, `--warmup`, `--cpu_offload true`. Wan's options
+are these, beside those that are ours or keys of the flat vocabulary (`--size`, `--prompt`, `--src_video`, ...).
+With a task such as `t2v-A14B` or `ti2v-5B`, `--task` says the model too, and `t2i-14B` is one frame.
+
+| option | meaning | here |
+|---|---|---|
+"""
+
 
 def reference() -> str:
     """The text of docs/config.md."""
@@ -96,6 +110,8 @@ def reference() -> str:
     parts += grouped({name: key.refused for name, key in LEGACY.items() if key.refused})
     parts.append("\n### Without a meaning here\n\nThey are passed over with a warning.\n\n")
     parts += grouped({name: key.ignored for name, key in LEGACY.items() if key.ignored})
+    parts.append(WAN_OPTIONS)
+    parts += [f"{row}\n" for row in wan_rows()]
     return "".join(parts)
 
 
@@ -160,6 +176,14 @@ def flat_rows() -> Iterator[str]:
         meaning = f"older name of `{key.same_as}`" if key.same_as else target.help
         here = ", ".join(f"`{path}`" for path in target.to)
         yield f"| `{name}` | {' or '.join(type_words(target))} | {meaning} | {here} |"
+
+
+def wan_rows() -> Iterator[str]:
+    for name, key in WAN.items():
+        target = LEGACY[key.same_as] if key.same_as else key
+        meaning = f"refused: {key.refused}" if key.refused else f"passed over: {key.ignored}"
+        meaning = target.help if target.to else meaning
+        yield f"| `{name}` | {meaning} | {', '.join(f'`{path}`' for path in target.to)} |"
 
 
 def grouped(reasons: dict[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from attrs import asdict, evolve
 
 from lightx2v_core.checkpoint.folders import expanded, short
 from lightx2v_core.checkpoint.listing import why_not
-from lightx2v_core.choices import Chosen, choose
+from lightx2v_core.choices import Chosen, check_steps, choose
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.errors import PluginError, RequestError, suggestion
@@ -89,11 +89,7 @@ def filled_request(
     fixed = scheduler.spec.steps(scheduler.config)
     if fixed is not None:
         steps = value("steps", sampling.steps, fixed, "sampling", "steps", by=by_scheduler)
-        if steps != fixed:
-            raise RequestError(
-                f"scheduler {scheduler.selection.name} with its options takes {fixed} steps, and {steps} are asked for "
-                f"({origins['steps']}); leave the steps out, or change the scheduler's options"
-            )
+        check_steps(scheduler.spec, scheduler.config, steps, origins["steps"])
     else:
         steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
     guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)

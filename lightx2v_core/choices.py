@@ -11,14 +11,14 @@ from attrs import evolve, fields, frozen
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.errors import ConfigError, PluginError, suggestion
+from lightx2v_core.errors import ConfigError, PluginError, RequestError, suggestion
 from lightx2v_core.facts import Recognition
 from lightx2v_core.isolation import called
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plan import Choice, KernelUse
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
-from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec
+from lightx2v_core.specs import ANY, WISH, AttentionSpec, BuildContext, ModelSpec, SchedulerSpec
 
 Limits = Callable[[Provided], Sequence[str]]
 #: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
@@ -222,6 +222,16 @@ def structured_options(
 def _structured(kind: str, item: Provided, options: Mapping[str, Any], **said: Any) -> Any:
     who = f"plugin {item.plugin}: reading the options of {kind} {item.spec.name}"
     return called(who, structure, options, item.spec.config, **said)
+
+
+def check_steps(spec: SchedulerSpec[Any], options: Any, steps: int | None, origin: str) -> None:
+    """``RequestError`` when the options of a scheduler fix another number of steps than is asked for."""
+    fixed = spec.steps(options)
+    if steps is not None and fixed is not None and steps != fixed:
+        raise RequestError(
+            f"scheduler {spec.name} with its options takes {fixed} steps, and {steps} are asked for "
+            f"({origin}); leave the steps out, or change the scheduler's options"
+        )
 
 
 def attention_limits(recognition: Recognition, ctx: BuildContext) -> Limits:

@@ -93,6 +93,8 @@ class CheckpointFacts:
     headers: Mapping[str, Header]
     #: the model's options, which may decide what it needs
     options: Any = None
+    #: whether the network is a distilled one, where the configuration states it: it outweighs what names suggest
+    distilled: bool | None = None
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from lightx2v_core.config.model import Section
 from lightx2v_core.errors import PluginError
 from lightx2v_core.registry import Registry
 from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES
-from lightx2v_core.specs import WISH
+from lightx2v_core.specs import WISH, QuantizerSpec
 
 #: what says that nothing is asked for; the second in existing configurations
 UNQUANTIZED = (("none",), ("Default",))
@@ -78,7 +78,9 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
 
 def instead(format: str, registry: Registry) -> str:
     """Which quantizers run weights of a format, and how to ask for one or get another."""
-    candidates = [item.spec for item in registry.candidates("quantizer")]
+    candidates = [
+        item.spec for item in registry.candidates("quantizer") if isinstance(item.spec, QuantizerSpec)
+    ]
     here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
     installed = {spec.name for spec in candidates}
     absent = [

@@ -75,7 +75,7 @@ def recognise(
         try:
             options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
             networks = _locate(item.spec, config, folder, read, loaded, _networks(item.spec))
-            answer = _ask(item.spec, folder, networks, options, read)
+            answer = _ask(item.spec, config, folder, networks, options, read)
         except (CheckpointError, PluginFault) as exc:
             found.failed(item.qualified, exc)
             continue
@@ -92,7 +92,7 @@ def recognise(
         try:
             # what is wrong with other files is this model's to say, now that its network is there
             components = networks | _locate(item.spec, config, folder, read, loaded, beside=networks)
-            answer = _ask(item.spec, folder, components, options, read)
+            answer = _ask(item.spec, config, folder, components, options, read)
         except (CheckpointError, PluginFault) as exc:
             found.failed(item.qualified, exc, own=True)
             continue
@@ -299,6 +299,7 @@ def _check_group(spec: ModelSpec[Any], path: str, group: str) -> None:
 
 def _ask(
     spec: ModelSpec[Any],
+    config: RunConfig,
     folder: Path,
     components: Mapping[str, Component],
     options: Any,
@@ -318,6 +319,7 @@ def _ask(
         config=first_config([here, *(folder / name for name in CONFIG_FOLDERS)]),
         headers={name: component.header for name, component in components.items()},
         options=options,
+        distilled=component_setting(config, main, "distilled")[0],
     )
     return asked(spec, facts)
 

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from lightx2v_core import catalogue
 from lightx2v_core.errors import PluginError, suggestion
+from lightx2v_core.legacy_models import elsewhere
 from lightx2v_core.plugins import CORE, PluginSet, Provided
 from lightx2v_core.specs import WISH, BuildContext
 
@@ -134,6 +135,8 @@ class Registry:
 
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
         names = [item.spec.name for item in candidates]
+        if kind == "model" and (what := elsewhere(name)):
+            return f"{what}; installed: {', '.join(names) or 'none'}"
         text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, names)}"
         if " in " in origin:  # a key of a file, which need not say the name that is unknown here
             text += f" ({origin})"

@@ -291,6 +291,8 @@ def check_ready(resolved: Resolved) -> None:
     if missing := sorted(task.required - set(resolved.inputs)):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise RequestError(f"task {resolved.plan.task} needs {', '.join(missing)}; use {options}")
+    if resolved.loaded.lacking:
+        raise RequestError("\n".join(resolved.loaded.lacking))
     if resolved.loaded.config.prompt is None and not resolved.plan.request.prompt:
         raise RequestError("no prompt given; use --prompt TEXT")
 

@@ -240,7 +240,8 @@ def _wished(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish:
     meant = list(found)
     if wish.precision is not None:
         known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL, *(item.precision for item in found)} - {""}
-        if wish.precision not in known and not any(fits(item, wish.precision) for item in found):
+        gguf = wish.precision.partition("-")[0] == "gguf"  # a format that can be meant where no file is in it
+        if wish.precision not in known and not gguf and not any(fits(item, wish.precision) for item in found):
             raise CheckpointError(
                 f"{wish.key}.precision: unknown precision {wish.precision!r}"
                 f"{suggestion(wish.precision, known)}; known are {', '.join(sorted(known))}"

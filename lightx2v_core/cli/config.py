@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from lightx2v_core.choices import placed, structured_options
+from lightx2v_core.choices import by_true_name, check_steps, placed, structured_options
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.foreign import ForeignOptions
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.config.layers import SECTIONS
@@ -20,7 +21,7 @@ from lightx2v_core.leftovers import without_leftovers
 from lightx2v_core.plugins import PluginSet
 from lightx2v_core.quantizer_names import UNQUANTIZED, translated
 from lightx2v_core.registry import Registry
-from lightx2v_core.specs import WISH
+from lightx2v_core.specs import WISH, SchedulerSpec
 
 
 @click.group("config")
@@ -40,7 +41,7 @@ def check(file: str, **parameters: Any) -> None:
     say(f"{file} is valid")
 
 
-@command.command("show")
+@command.command("show", cls=ForeignOptions)
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print plain JSON without the origins.")
 @common_options
@@ -82,6 +83,26 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
         for kind in ("quantizer", "offloader"):
             path = ("components", name, kind)
             _check_section(getattr(component, kind), registry, kind, path, loaded)
+    _check_steps(loaded, registry)
+
+
+def _check_steps(loaded: LoadedConfig, registry: Registry) -> None:
+    """The steps must be those that the scheduler has: the one that is named, or that of a network which is stated to be
+    distilled."""
+    stated, _ = by_true_name(loaded, registry)
+    section = loaded.config.scheduler
+    if section is None and any(item.distilled for item in stated.config.components.values()):
+        section = Section(use=("distill",))
+    if (
+        section is None
+        or len(section.use) != 1
+        or not registry.named("scheduler", section.use[0].removesuffix(WISH))
+    ):
+        return
+    item = registry.find("scheduler", section.use[0].removesuffix(WISH))
+    options = structured_options(section, registry, "scheduler", item, loaded=loaded)
+    assert isinstance(item.spec, SchedulerSpec)
+    check_steps(item.spec, options, loaded.config.sampling.steps, loaded.origin("sampling", "steps"))
 
 
 def _check_section(

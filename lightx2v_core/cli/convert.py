@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.foreign import spread
 from lightx2v_core.cli.interruption import current
 from lightx2v_core.cli.options import lora_entry
 from lightx2v_core.cli.progress import listener
@@ -32,7 +33,22 @@ _OTHER = {
 }
 
 
-@click.command("convert")
+#: options that the original converter gives several values at once
+_SEVERAL = ("--lora_path", "--lora_strength", "--lora_alpha")
+
+
+class _Command(click.Command):
+    """Reads ``--lora_path a b --lora_strength 1.0 0.8`` too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # a path that stands alone is SRC, unless another one says that already
+        sourced = bool(args) and (
+            any(word.split("=")[0] in ("-s", "--source") for word in args) or not args[0].startswith("-")
+        )
+        return super().parse_args(ctx, spread(args, _SEVERAL if sourced else _SEVERAL[1:]))
+
+
+@click.command("convert", cls=_Command)
 @click.argument("source", required=False)
 @click.option("-s", "--source", "source_option", metavar="PATH", help="The same as SRC.")
 @click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from attrs import frozen
 
+from lightx2v_core.cli.foreign import foreign_values
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_bytes, parse_set, parse_size
 from lightx2v_core.errors import ConfigError
@@ -178,6 +179,7 @@ def config_from(parameters: dict[str, Any]) -> LoadedConfig:
         ):
             continue
         values.append(Value(path=option.key, value=_read(option, given), origin=option.names[0]))
+    values += foreign_values()
     values += [parse_set(text) for text in parameters.pop("set_")]
     return load_config(config or alias, values)
 

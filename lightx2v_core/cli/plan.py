@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.foreign import ForeignOptions
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.cli.terminal import say_json
@@ -14,7 +15,7 @@ from lightx2v_core.events import PlanReady
 from lightx2v_core.resolve import resolve
 
 
-@click.command("plan")
+@click.command("plan", cls=ForeignOptions)
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
 @common_options

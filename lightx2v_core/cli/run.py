@@ -9,6 +9,7 @@ import click
 
 from lightx2v_core.cli.batch import check_options, read_jobs, results, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.foreign import ForeignOptions
 from lightx2v_core.cli.interruption import INTERRUPTED, current
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.progress import listener
@@ -21,7 +22,7 @@ from lightx2v_core.resolve import check_ready, resolve
 from lightx2v_core.staging import claimed
 
 
-@click.command("run")
+@click.command("run", cls=ForeignOptions)
 @run_options
 @click.option("--dump-tensors", metavar="FILE", help="Also store latents and video as safetensors (float32).")
 @click.option(

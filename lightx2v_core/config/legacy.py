@@ -189,12 +189,17 @@ _REFUSED_FOR: Mapping[str, str] = {
     "steps are not cached here; leave it out, or say \"NoCaching\"": "feature_caching",
     "frames are not interpolated here; leave it out and use another tool on the result": "video_frame_interpolation",
     "videos are not upscaled here; leave it out and use another tool on the result": "video_super_resolution",
-    "no other servers are asked; write the prompt as it should be":
-        "sub_servers use_prompt_enhancer",
+    "no other servers are asked; write the prompt as it should be": "sub_servers",
     "autoregressive models are none that this program runs": "ar_config",
     "models driven by sound are none that this program runs":
         "adapter_model_path adapter_quantized adapter_quant_scheme audio_path infer_frames motion_frames "
         "drop_first_motion max_area",
+    "networks that attend to frames before them alone are none that this program runs":
+        "num_frame_per_block causal_rope_type",
+    "networks that leave out parts of the attention are none that this program runs": "sparse_type",
+    "networks that take a reference among their frames (Animate 2) are none that this program runs":
+        "refer_stride refer_offset_t refer_offset_h refer_offset_w",
+    "one network is loaded for a task; start one run for each": "dynamic_multimodel",
     "networks with guidance as an input are none that this program runs; use sample_guide_scale": "enable_dynamic_cfg",
     "activations are not calibrated here": "do_mm_calib",
     "make a small model with random weights instead: python -m lightx2v_core.testing tiny FOLDER": "dummy_model",
@@ -211,7 +216,7 @@ _REFUSED_FOR: Mapping[str, str] = {
 }  # fmt: skip
 #: values that these keys may have; the others may be off
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "feature_caching": ("NoCaching",), "use_31_block": (True,), "num_train_timesteps": (1000,),
+    "feature_caching": ("NoCaching",), "refer_stride": (0, 1), "use_31_block": (True,), "num_train_timesteps": (1000,),
     "vae_type": ("wan", "wan2.1", "wan2.2"), "vae_name": ("Wan2.1_VAE.pth", "Wan2.2_VAE.pth"),
 }  # fmt: skip
 _OFF: tuple[Any, ...] = (False, 0, "", [], {})
@@ -221,17 +226,18 @@ _IGNORED_FOR: Mapping[str, str] = {
     "the files of the model say it":
         "text_len num_channels_latents vae_stride patch_size dim ffn_dim num_heads num_layers in_dim out_dim eps "
         "freq_dim text_dim qk_norm cross_attn_norm window_size vace_layers use_image_encoder lightvae_pruning_rate",
-    "of networks that this program does not run":
-        "sparse_type log_scale use_img_emb refer_offset_t refer_offset_h refer_offset_w refer_stride num_blocks "
-        "num_fragments num_frame_per_block num_frames frame_seq_length num_repeat causal_rope_type "
-        "causal_rope_compute_dtype cfg_scale target_fps dynamic_multimodel",
+    "it belongs to keys of other networks, which are refused where they are on":
+        "log_scale use_img_emb num_blocks num_fragments num_frames frame_seq_length num_repeat "
+        "causal_rope_compute_dtype cfg_scale target_fps",
     "a switch between the original's kernels, which compute the same":
         "rope_type rope_chunk rope_chunk_size modulate_type rms_norm_type layer_norm_type tp_rms_norm_type tp_mm_type "
-        "use_compile clip_precast_patch_input mxfp8_fuse_enable nvfp4_ffn_split_n_workaround",
+        "clip_precast_patch_input mxfp8_fuse_enable nvfp4_ffn_split_n_workaround",
+    "nothing is compiled here, which changes the speed alone": "use_compile",
     "memory is handed back without it": "clean_cuda_cache empty_cache_min_free_gib empty_cache_min_reclaimable_gib "
         "vae_offload_cache",
     "text embeddings are always kept for the next request": "enable_reuse",
-    "a run starts without one": "warmup",
+    "nothing runs ahead of the first video here, which may take longer for it": "warmup",
+    "without a server for it (sub_servers) the original leaves the prompt as it is too": "use_prompt_enhancer",
     "frames are always decoded in chunks": "use_stream_vae",
     "the inputs decide the shape of the video": "auto_target_shape resolution",
     "sound is carried over as it is where the file can hold it": "audio_mux_prefer_copy",

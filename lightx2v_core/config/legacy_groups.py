@@ -51,18 +51,43 @@ def _guidance(reading: Reading) -> None:
             )
 
 
+def is_distilled_class(reading: Reading) -> bool | None:
+    """Whether the model class is one of a distilled network; None when no class is given."""
+    name = reading.value("model_cls")
+    return None if name is None else "distill" in name
+
+
 def _scheduler(reading: Reading) -> None:
+    """The original reads the list for its distilled model classes only, and counts its entries as the steps."""
     steps, kind = reading.value("denoising_step_list"), reading.value("scheduler_type")
     names = ("denoising_step_list", "scheduler_type")
     if kind not in (None, "WanStepDistillScheduler"):
         reading.refuse(
             "scheduler_type", f'{kind!r} is not known; give our scheduler instead, such as "unipc"'
         )
+    if steps is not None and kind is None and is_distilled_class(reading) is False:
+        said = reading.value("model_cls")
+        reading.warn(
+            "denoising_step_list",
+            f"no effect, since the model class {said!r} is none of a distilled network; say {said}_distill, or leave "
+            "it out",
+        )
+        return
     if steps is not None or kind is not None:
         reading.say("scheduler.use", ["distill"], *names)
     if steps is not None:
         path = ("scheduler", "options", "distill", "denoising_steps")
         reading.say(path, list(steps), "denoising_step_list")
+        _count_of(reading, len(steps))
+
+
+def _count_of(reading: Reading, number: int) -> None:
+    """The length of the list is the number of steps, whatever the same file says beside it."""
+    given = reading.facts.get("infer_steps")
+    if given is None or given.value == number or given.layer != reading.facts["denoising_step_list"].layer:
+        return
+    reading.warn("infer_steps", f"no effect, since denoising_step_list has {number} steps")
+    reading.said = [item for item in reading.said if item.path != ("sampling", "steps")]
 
 
 def _boundary(reading: Reading) -> None:
@@ -70,7 +95,9 @@ def _boundary(reading: Reading) -> None:
     index, share = "boundary_step_index", "boundary"
     used = [name for name in (index, share) if reading.value(name) is not None]
     if len(used) == 2:
-        distilled = reading.value("denoising_step_list") is not None
+        distilled = (
+            reading.value("denoising_step_list") is not None and is_distilled_class(reading) is not False
+        )
         used, unused = ([index], share) if distilled else ([share], index)
         reading.warn(unused, f"not used, since {used[0]} decides when the experts change")
     for name in used:

@@ -10,7 +10,6 @@ from attrs import evolve, field, frozen, mutable
 from lightx2v_core.config.legacy import (
     BOOL,
     INTEGER,
-    LEGACY,
     LIST,
     MM_TYPES,
     NUMBER,
@@ -19,6 +18,7 @@ from lightx2v_core.config.legacy import (
     STRING,
     LegacyKey,
 )
+from lightx2v_core.config.legacy_flags import TABLE
 from lightx2v_core.errors import ConfigError, first_lines, shortened, suggestion
 from lightx2v_core.schemes import is_long_name
 
@@ -52,8 +52,14 @@ def origin(keys: Sequence[Given]) -> str:
         names += [key.name] if key.name not in names else []
     texts = {source: ", ".join(names) for source, names in named.items()}
     return " and ".join(
-        f"--set {text}" if source == SET else f"{text} in {source}" for source, text in texts.items()
+        f"--set {text}" if source == SET else source if is_option(source) else f"{text} in {source}"
+        for source, text in texts.items()
     )
+
+
+def is_option(source: str) -> bool:
+    """Whether a source is an option of the command line, which has the name of its key."""
+    return source.startswith("--") and source != SET
 
 
 @frozen(kw_only=True)
@@ -91,6 +97,8 @@ class Reading:
     said: list[Said] = field(factory=list)
     warnings: list[str] = field(factory=list)
     errors: list[str] = field(factory=list)
+    #: what a run needs and is not there; a plan names it
+    lacking: list[str] = field(factory=list)
 
     def value(self, name: str) -> Any:
         """The value of a key, None when it is not given."""
@@ -115,7 +123,8 @@ class Reading:
 
     def refuse(self, name: str, text: str) -> None:
         given = self.facts[name]
-        self.errors.append(f"{given.place}: {given.name}: {text}")
+        where = given.place if is_option(given.source) else f"{given.place}: {given.name}"
+        self.errors.append(f"{where}: {text}")
 
 
 Group = Callable[[Reading], None]
@@ -127,11 +136,11 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     reading = Reading()
     for item in given.values():
         if item.value is not None:
-            _admit(reading, item, LEGACY[item.name])
+            _admit(reading, item, TABLE[item.name])
     _expand_mm_config(reading)
     ignored: dict[str, list[Given]] = {}
     for name, item in list(reading.facts.items()):
-        key = LEGACY[name]
+        key = TABLE[name]
         if key.read is not None:
             _read(reading, name, key)
         elif key.refused and not _is_harmless(item.value, key):
@@ -144,14 +153,14 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     reading.warnings += [_ignored(items, reason) for reason, items in ignored.items()]
     if reading.errors:
         lines = [f"  {line}" for line in first_lines(reading.errors)]
-        raise ConfigError("\n".join(["these configuration keys of the original cannot be taken:", *lines]))
+        raise ConfigError("\n".join(["these keys and options of other programs cannot be taken:", *lines]))
     return reading
 
 
 def _admit(reading: Reading, item: Given, key: LegacyKey) -> None:
     """Check the kind of a value and file it under its newest name. Names for the same thing must agree."""
     name = key.same_as or item.name
-    types = LEGACY[name].types
+    types = TABLE[name].types
     if types and not any(_is(item.value, kind) for kind in types):
         wanted = " or ".join(_WORDS[kind] for kind in types)
         reading.errors.append(f"{item.place}: {item.name}: expected {wanted}, got {_short(item.value)}")
@@ -224,8 +233,12 @@ def _is_harmless(value: Any, key: LegacyKey) -> bool:
 
 
 def _ignored(items: Sequence[Given], reason: str) -> str:
-    names = shortened([leaf for item in items for leaf in _leaves(item.value, item.name)], 20)
-    return f"{names} ({', '.join(dict.fromkeys(item.source for item in items))}): passed over, {reason}"
+    options = [item.source for item in items if is_option(item.source)]
+    keys = [item for item in items if not is_option(item.source)]
+    names = shortened([leaf for item in keys for leaf in _leaves(item.value, item.name)], 20)
+    if keys:
+        names += f" ({', '.join(dict.fromkeys(item.source for item in keys))})"
+    return f"{', '.join([*options, *([names] if keys else [])])}: passed over, {reason}"
 
 
 def _leaves(value: Any, path: str) -> list[str]:

@@ -27,6 +27,8 @@ from lightx2v_core.config.layers import (
     section_of,
 )
 from lightx2v_core.config.legacy import LEGACY
+from lightx2v_core.config.legacy_flag_groups import FLAG_GROUPS
+from lightx2v_core.config.legacy_flags import TABLE
 from lightx2v_core.config.legacy_groups import GROUPS
 from lightx2v_core.config.legacy_translation import SET, Given, Said, contradiction, translate
 from lightx2v_core.config.model import RunConfig
@@ -59,6 +61,8 @@ class LoadedConfig:
     #: the file and its text, when there is one
     source: str = ""
     text: jsonc.Document | None = field(default=None, repr=False)
+    #: what was asked for and is not there: a plan warns of it, and a run is refused
+    lacking: tuple[str, ...] = field(default=())
 
     def place(self, *path: str) -> str:
         """File, line and name of the key that says a value; empty when no text of a file does."""
@@ -95,15 +99,15 @@ def load_config(
     given = {
         key: Given(name=key, value=data.pop(key), source=name, place=_place(name, document, (key,)))
         for key in list(data)
-        if _is_legacy(key)
+        if key in LEGACY
     }
     layers = Layers(data=_normal(data))
     layers.record(name)
     own = list(values)
     for layer, item in enumerate(own, 1):
-        if _is_legacy(item.path[0]):
+        if item.path[0] in TABLE:
             given[item.path[0]] = _laid(given.get(item.path[0]), item, layer)
-    reading = translate(given, GROUPS)
+    reading = translate(given, (*FLAG_GROUPS, *GROUPS))
     said = [evolve(what, path=part.path, value=part.value) for what in reading.said for part in _parts(what)]
     _check_agreement(said, layers, name, document)
     flat: set[str] = set()
@@ -113,7 +117,7 @@ def load_config(
     for what in said:
         by_layer.setdefault(what.layer, []).append(what)
     for layer in range(len(own) + 1):
-        if layer and not _is_legacy(own[layer - 1].path[0]):
+        if layer and own[layer - 1].path[0] not in TABLE:
             for key in layers.lay(own[layer - 1], layer):
                 flat.discard(key)
                 places.pop(key, None)
@@ -136,12 +140,13 @@ def load_config(
     return LoadedConfig(
         config=config,
         origins=origins,
-        warnings=(*reading.warnings, *layers.warnings, *_without_effect(passed, layers)),
+        warnings=(*reading.warnings, *reading.lacking, *layers.warnings, *_without_effect(passed, layers)),
         flat=frozenset(flat),
         beneath=layers.beneath(),
         places={key: place for key, place in places.items() if place and key in origins},
         source=name,
         text=document,
+        lacking=tuple(reading.lacking),
     )
 
 
@@ -185,10 +190,6 @@ def _read(
     return data, name, document
 
 
-def _is_legacy(key: str) -> bool:
-    return key in LEGACY
-
-
 def _laid(before: Given | None, item: Value, layer: int) -> Given:
     """A flat key with a value of ``--set`` on top, which may be one of the keys inside it."""
     name, *inside = item.path
@@ -199,7 +200,8 @@ def _laid(before: Given | None, item: Value, layer: int) -> Given:
             raise ConfigError(f"{item.origin}: {name} is {held!r}, which holds no keys")
         value = _copied(held)
         put(value, Value(path=tuple(inside), value=item.value, origin=item.origin))
-    return Given(name=name, value=value, source=SET, place=SET, layer=layer)
+    source = SET if item.origin.startswith(f"{SET} ") else item.origin
+    return Given(name=name, value=value, source=source, place=source, layer=layer)
 
 
 def _check_agreement(

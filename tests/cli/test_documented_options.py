@@ -12,6 +12,7 @@ import click
 import pytest
 
 from lightx2v_core import cli
+from lightx2v_core.config.legacy_flags import TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -24,14 +25,14 @@ OTHERS = re.compile(r"\b(?:python|pip|pytest|tox|git|ruff)\b")
 
 
 def options() -> set[str]:
-    """Every option of every command."""
+    """Every option of every command, and those of other programs that are understood."""
     modules = [
         importlib.import_module(item.name)
         for item in pkgutil.walk_packages(cli.__path__, "lightx2v_core.cli.")
     ]
     page = pytest.importorskip("lightx2v_gradio.command", reason="docs/ui.md has the options of its command")
     commands = [value for module in (*modules, page) for value in vars(module).values()]
-    found = {"--help"}
+    found = {"--help", *(name if name.startswith("--") else f"--{name}" for name in TABLE)}
     for command in commands:
         if isinstance(command, click.Command):
             found.update(name for parameter in command.params for name in parameter.opts)

@@ -14,11 +14,19 @@ NETWORKS = ("dit", "high_noise", "low_noise")
 DISTILLED_STEPS = 4
 #: a maker of distilled networks, whose name is also that of programs: it counts in the names of files only
 _MAKER = "lightx2v"
+#: what stands in for a name where the configuration says it
+STATED = "(stated)"
 
 
 def distilled_name(facts: CheckpointFacts, component: str) -> str:
     """The name of a file or folder that says that a network is distilled; empty when none does. Folders are those the
-    files lie in, up to the model's own."""
+    files lie in, up to the model's own. What the configuration states outweighs names; ``STATED`` without one."""
+    if facts.distilled is False:
+        return ""
+    return _telling(facts, component) or (STATED if facts.distilled else "")
+
+
+def _telling(facts: CheckpointFacts, component: str) -> str:
     files = {info.file for info in facts.headers[component].tensors.values()}
     for name in sorted(file.name for file in files):
         if says_distilled(name) or _MAKER in name.lower():
@@ -44,6 +52,8 @@ def distilled_steps(name: str) -> int:
 
 def distilled_note(name: str, ordinary: str) -> str:
     """What a plan says of a network that a name calls distilled, and the options of an ordinary one."""
+    if name == STATED:
+        return "the network is distilled, as is asked: the distill scheduler and no guidance by default"
     steps = distilled_steps(name)
     count = (
         ""
