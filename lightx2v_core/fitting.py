@@ -193,12 +193,7 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
         return stated(file, None, str(exc))
     found = stated(file, said)
     own = path.stem == _OF_PEFT or [name for name in beside(path) if name.endswith(_WEIGHTS)] == [path.name]
-    ranks = {
-        info.name: target.rank
-        for target in file.targets
-        if target.rank is not None
-        for info in target.tensors.values()
-    }
+    ranks = {info.name: target.rank for target in file.targets for info in target.tensors.values()}
     if own or found.where != SIDECAR or found.is_one(ranks):
         return found
     if not described.family.startswith("peft"):

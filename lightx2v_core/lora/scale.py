@@ -35,8 +35,9 @@ def _scaled(
     alpha: float | None,
     override: bool,
 ) -> Change:
+    said = next((stated[name] for name in change.tensors.values() if name in stated), None)
     if change.rank is None:
-        return change
+        return change if said is None or override else evolve(change, scale=said.over(None))
     if override and alpha is not None:
         return evolve(change, scale=alpha / change.rank)
     own = float(source.read(change.tensors["alpha"]).item()) if "alpha" in change.tensors else 0.0
@@ -46,7 +47,6 @@ def _scaled(
         )
     if own:
         return evolve(change, scale=own / change.rank)
-    for name in change.tensors.values():
-        if name in stated:
-            return evolve(change, scale=stated[name].over(change.rank))
+    if said is not None:
+        return evolve(change, scale=said.over(change.rank))
     return evolve(change, scale=1.0 if alpha is None else alpha / change.rank)

@@ -56,10 +56,13 @@ class Strength:
 
     alpha: float
     root: bool = False
+    #: the rank that is said, for changes whose matrices have none: LoKr of two whole factors
+    rank: float | None = None
 
-    def over(self, rank: int) -> float:
+    def over(self, rank: int | None) -> float:
         """The scale of a change of this rank."""
-        return self.alpha / (math.sqrt(rank) if self.root else rank)
+        divisor = self.rank if rank is None else rank
+        return self.alpha / (math.sqrt(divisor) if self.root else divisor) if divisor else 1.0
 
 
 @frozen(kw_only=True)
@@ -73,7 +76,7 @@ class Stated:
     #: what is said and not understood, or contradicts the tensors; empty when all is clear
     doubt: str = ""
 
-    def is_one(self, ranks: Mapping[str, int]) -> bool:
+    def is_one(self, ranks: Mapping[str, int | None]) -> bool:
         """Whether all scales are 1, so that it does not matter whether it is said of this file."""
         return not self.doubt and all(
             strength.over(ranks[name]) == 1 for name, strength in self.strengths.items() if name in ranks
@@ -96,7 +99,7 @@ class Stated:
 def stated(file: LoraFile, sidecar: Mapping[str, Any] | None = None, doubt: str = "") -> Stated:
     """What the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes. ``doubt``
     is what is wrong with the file beside it."""
-    scalable = [target for target in file.targets if target.rank is not None]
+    scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
     if not scalable:
         return Stated()
     if name := _unread_scalar(file, scalable):
@@ -203,7 +206,8 @@ class _Section:
     def strength(self, target: Target) -> Strength | None:
         """The strength of a change; an alpha of 0 is none, as where these files come from."""
         alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
-        return Strength(alpha=alpha, root=self.said.get("use_rslora") is True) if alpha else None
+        rank = self._ranks.of(target, _number(self.said.get("r")))
+        return Strength(alpha=alpha, root=self.said.get("use_rslora") is True, rank=rank) if alpha else None
 
     def against(self, target: Target) -> str:
         """What is said against the tensors of a change; empty when nothing is."""

@@ -47,7 +47,7 @@ def scales(found: Stated, head: Header) -> dict[str, float]:
     """Module -> scale."""
     assert not found.doubt
     return {
-        target.base: found.strengths[info.name].over(target.rank or 0)
+        target.base: found.strengths[info.name].over(target.rank)
         for target in parsed(head).targets
         for info in target.tensors.values()
         if info.name in found.strengths
@@ -198,6 +198,19 @@ def test_single_numbers_beside_a_pair_that_are_not_known(name: str) -> None:
         f"{K}.alpha": TensorInfo(name=f"{K}.alpha", shape=(), dtype="float32", file=Path("lora.safetensors"))
     }
     assert stated(parsed(Header(tensors={**head.tensors, **left}))) == Stated()
+
+
+def test_a_kronecker_product_of_whole_factors_has_the_rank_that_is_said() -> None:
+    names = {f"{Q}.lokr_w1": (4, 4), f"{Q}.lokr_w2": (2, 2), f"{K}.lokr_w1": (4, 4), f"{K}.lokr_w2_a": (2, 3),
+             f"{K}.lokr_w2_b": (3, 2)}  # fmt: skip
+    infos = {
+        name: TensorInfo(name=name, shape=shape, dtype="float32", file=Path("x"))
+        for name, shape in names.items()
+    }
+    head = Header(tensors=infos)
+    said = {"peft_type": "LOKR", "r": 3, "alpha": 6, "alpha_pattern": {"self_attn.q": 12}}
+    found = stated(parsed(head), said)
+    assert (found.strengths[f"{Q}.lokr_w1"].over(None), found.strengths[f"{K}.lokr_w1"].over(3)) == (4.0, 2.0)
 
 
 def test_magnitudes_that_are_there_are_understood() -> None:
