@@ -92,7 +92,10 @@ def _found(given: str, folder: Path) -> Path:
         if os.path.isdir(place.parent):
             near = near or suggestion(place.name, listed(place.parent).files[:_COMPARED])
     reasons = [reason for place in places if (reason := why_not(place)) not in ("", ABSENT)]
-    raise RequestError(f"LoRA file {short(given)} {(reasons or [ABSENT])[0]}{near}")
+    where = (
+        f"; it was looked for here, in {folder} and in its loras" if len(places) > 1 and not reasons else ""
+    )
+    raise RequestError(f"LoRA file {short(given)} {(reasons or [ABSENT])[0]}{where}{near}")
 
 
 def fitted(
