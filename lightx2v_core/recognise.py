@@ -21,8 +21,8 @@ from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
 from lightx2v_core.choices import Chosen, component_setting, placed, structured_options
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.config.model import RunConfig
-from lightx2v_core.errors import CheckpointError, PluginError, PluginFault, suggestion
+from lightx2v_core.config.model import RunConfig, Section
+from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, PluginFault, suggestion
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
@@ -91,7 +91,9 @@ def recognise(
             continue
         try:
             # what is wrong with other files is this model's to say, now that its network is there
-            components = networks | _locate(item.spec, config, folder, read, loaded, beside=networks)
+            components = networks | _locate(
+                item.spec, config, folder, read, loaded, beside=networks, needed=answer.components
+            )
             answer = _ask(item.spec, config, folder, components, options, read)
         except (CheckpointError, PluginFault) as exc:
             found.failed(item.qualified, exc, own=True)
@@ -101,7 +103,9 @@ def recognise(
         else:
             found.known.append((item, answer, components))
     if len(found.known) != 1:
-        raise none_or_many(found, folder)
+        error = none_or_many(found, folder)
+        other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
+        raise type(error)(f"{error}{other}") if other else error
     rejected = found.rejected
     item, recognition, located = found.known[0]
     components = {
@@ -122,6 +126,20 @@ def recognise(
     return Recognised(
         model=chosen, recognition=recognition, components=components, rejected=rejected, absent=absent
     )
+
+
+def _known_by(
+    config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext, read: ReadHeader
+) -> str:
+    """Which model knows what those that were asked for do not, in words; empty when none does, or all were asked."""
+    if config.model.use == ("auto",):
+        return ""
+    try:
+        found = recognise(evolve(config, model=Section(use=("auto",))), registry, folder, ctx, read)
+    except LightX2VError:
+        return ""
+    name = found.spec.name
+    return f"\n  it is of {name} ({found.recognition.variant}): leave out --model, or say --model {name}"
 
 
 def check_complete(found: Recognised, folder: Path) -> None:
@@ -245,10 +263,12 @@ def _locate(
     loaded: LoadedConfig | None,
     parts: Sequence[ComponentSpec] = (),
     beside: Mapping[str, Component] = MappingProxyType({}),
+    needed: Sequence[str] = (),
 ) -> dict[str, Component]:
     """Those of ``parts`` that are there, or all components but the networks, which were found before (``beside``).
     Where there is no network it is another model's folder, and what the configuration says is not meant for this
-    one."""
+    one. Files of a component that is not ``needed``, nor named in the configuration, may be damaged: nobody asked for
+    them."""
     components: dict[str, Component] = {}
     for part in parts or [part for part in spec.components if part not in _networks(spec)]:
         main = {**beside, **components}.get(spec.components[0].name)
@@ -258,11 +278,15 @@ def _locate(
             _check_group(spec, override, asked_as)
         elif override is not None:
             part = evolve(part, experts=())  # whatever it is called
-        found = locate(part, folder, override, read, wish)
-        if found is not None:
-            own = config.components.get(part.name)
-            assets = own.assets if own is not None else None
-            components[part.name] = read_component(part, folder, found, read, assets)
+        own = config.components.get(part.name)
+        try:
+            found = locate(part, folder, override, read, wish)
+            if found is not None:
+                assets = own.assets if own is not None else None
+                components[part.name] = read_component(part, folder, found, read, assets)
+        except CheckpointError:
+            if parts or override is not None or own is not None or part.name in needed:
+                raise
     if parts and components:
         _check_names(spec, config, loaded)
     return components

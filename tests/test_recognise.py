@@ -79,3 +79,33 @@ def test_components_of_experts_rule_out_models_of_one_network(planned: Planned) 
 def test_a_component_that_no_model_has(planned: Planned) -> None:
     message = refusal(planned, {"components": {"hihg_noise": {"path": "x"}}})
     assert "components.hihg_noise: wan2.2-a14b has no such component; did you mean 'high_noise'?" in message
+
+
+def damaged(model: Path, file: str, how: str) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:aaaa\nsize 100\n"
+    data = (model / file).read_bytes()
+    (model / file).write_bytes({"pointer": pointer, "cut": data[:4000], "empty": b""}[how])
+
+
+@pytest.mark.parametrize("how", ["pointer", "cut", "empty"])
+def test_a_damaged_file_that_nobody_asked_for_stops_nothing(how: str, tmp_path: Path) -> None:
+    from lightx2v_wan21.tiny import write_tiny
+
+    write_tiny(tmp_path / "model")
+    plugins = load_plugins()
+
+    def planned(**values: Any) -> list[str]:
+        plan = resolve(load_config({"model_path": str(tmp_path / "model"), **values}, []), plugins).plan
+        return [item.name for item in plan.components]
+
+    damaged(tmp_path / "model", "taew2_1.pth", how)
+    assert planned() == ["dit", "text_encoder", "vae"]
+    for asked in (
+        {"model": {"use": "wan2.1", "options": {"wan2.1": {"tiny_vae": True}}}},
+        {"components": {"tiny_vae": {"path": str(tmp_path / "model" / "taew2_1.pth")}}},
+    ):
+        with pytest.raises(LightX2VError, match=r"taew2_1\.pth"):
+            planned(**asked)
+    damaged(tmp_path / "model", "Wan2.1_VAE.pth", how)
+    with pytest.raises(LightX2VError, match=r"Wan2\.1_VAE\.pth"):
+        planned()

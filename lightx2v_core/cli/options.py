@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Callable
@@ -170,6 +171,12 @@ def config_from(parameters: dict[str, Any]) -> LoadedConfig:
     config, alias = parameters.pop("config"), parameters.pop("config_json")
     if config is not None and alias is not None:
         raise ConfigError("the configuration file is given twice, as an argument and as --config_json")
+    if config is not None and not os.path.isfile(config) and not config.endswith((".json", ".jsonc")):
+        what = "is a folder" if os.path.isdir(config) else "does not exist"
+        raise ConfigError(
+            f"configuration file {config[:200]!r} {what}; a model goes with --model-path, and what the video shows "
+            "with --prompt"
+        )
     values = []
     for option in RUN_OPTIONS:
         given = parameters.pop(option.parameter)

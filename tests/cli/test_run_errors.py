@@ -71,6 +71,10 @@ VAE = "Wan2.1_VAE.pth"
         (["--set", 'scheduler={"use": "euler", "options": {"euler": {"gird": 1}}}'], ("unknown key 'gird'", "'grid'")),
         (["--set", 'scheduler={"use": "euler", "options": {"unipc": {}}}'], ("does not name",)),
         (["no/such/config.json"], ("configuration file 'no/such/config.json' does not exist",)),
+        (["a fox runs"], ("file 'a fox runs' does not exist", "what the video shows with --prompt")),
+        (["mini"], ("file 'mini' does not exist", "a model goes with --model-path")),
+        (["/"], ("file '/' is a folder", "a model goes with --model-path")),
+        (["--model", "wan2.2_moe"], ("no installed model knows", "it is of wan2.1 (wan2.1-t2v-", "leave out --model")),
         (["--config_json", "a.json", "b.json"], ("given twice",)),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
@@ -84,6 +88,13 @@ def test_requests_that_cannot_be(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_on_a_machine_without(tiny: Path, refused: Refused) -> None:
     refused(tiny, ("device 'cuda' cannot be used", "use --device cpu or auto"), "--device", "cuda")
+
+
+def test_the_model_of_another_name_is_not_proposed(tiny: Path, cli: Callable[..., Any]) -> None:
+    done = cli("plan", "--model-path", tiny, "--model_cls", "wan2.1_mystery")
+    done.failed(2, "unknown model 'wan2.1_mystery', installed: ")
+    assert "did you mean" not in done.err
+    cli("plan", "--model-path", tiny, "--model", "wan2.3").failed(2, "did you mean 'wan2.1'?")
 
 
 def test_no_prompt_and_no_model(tiny: Path, cli: Callable[..., Any], out: Path) -> None:

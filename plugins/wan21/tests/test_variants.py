@@ -159,8 +159,31 @@ def test_negative_prompts_are_the_official_ones():
 
 
 def test_the_480p_and_720p_networks_are_told_apart_by_name():
-    assert "does not tell" in recognise(facts("i2v-14b")).notes[0]
+    assert "look alike" in recognise(facts("i2v-14b")).notes[0]
     assert recognise(facts("i2v-14b", "Wan2.1-I2V-14B-480P")).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "width"),
+    [
+        ("wan2.1_i2v_480p_lightx2v_4step.safetensors", "foo", 832),
+        ("wan2.1_i2v_720p_scaled_fp8_e4m3_lightx2v_4step.safetensors", "foo", 1280),
+        # the nearest name counts
+        ("Wan2_1-I2V-14B-480P_fp8_e4m3fn.safetensors", "Wan2.1-I2V-14B-720P", 832),
+        ("Wan2.1-I2V-14B-480P/model.safetensors", "models", 832),
+        ("original/model.safetensors", "Wan2.1-I2V-14B-480P-Lightx2v", 832),
+        # neither, both, and what only looks like one
+        ("model.safetensors", "foo", 1280),
+        ("i2v_480p_and_720p.safetensors", "foo", 1280),
+        ("i2v_1480p.safetensors", "foo", 1280),
+        ("i2v_480px.safetensors", "foo", 1280),
+    ],
+)
+def test_the_name_of_the_network_tells_its_size(file, folder, width):
+    found = recognise(named("i2v-14b", file, folder))
+    assert defaults(found, "i2v", None).width == width
+    untold = folder == "foo" and not ("i2v_480p_l" in file or "i2v_720p_s" in file)
+    assert any("look alike" in note for note in found.notes) == untold
 
 
 @pytest.mark.parametrize(("size", "frames", "tokens"), [((832, 480), 81, 32760), ((1280, 720), 81, 75600)])

@@ -6,6 +6,7 @@ distilled networks LightX2V's (``configs/distill``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,6 +90,8 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
     "tiny_vae": (tae_from, tae_tensors),
 }
 _HD, _SD = HD, SD
+#: a size in the name of a file or folder
+_SIZE = re.compile(r"(?<![0-9])(?:480|720)p(?![a-z0-9])")
 #: channels of the latents, and of what VACE is given beside them: a video twice, and its mask at 8x8 pixels
 LATENT_CHANNELS, VACE_CHANNELS = 16, 96
 #: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
@@ -224,9 +227,9 @@ def _recognition(
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
-    """What the official script makes by default. The i2v networks of 480P and 720P differ in their weights only, so the
-    name of the folder decides between them."""
-    if size != "14b" or (task == "i2v" and "480p" in facts.name.lower()):
+    """What the official script makes by default. The i2v networks of 480P and 720P differ in their weights only, so
+    names decide between them."""
+    if size != "14b" or (task == "i2v" and _named_size(facts) == "480p"):
         return _SD
     return _HD
 
@@ -247,12 +250,24 @@ def _notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tupl
 def _size_notes(facts: CheckpointFacts, task: str, size: str, distilled: str) -> tuple[str, ...]:
     if task == "t2v" and size == "1.3b" and not distilled:
         return ("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12",)
-    if task == "i2v" and size == "14b" and not any(p in facts.name.lower() for p in ("480p", "720p")):
+    if task == "i2v" and size == "14b" and not _named_size(facts):
         return (
-            "the networks of 480P and 720P look alike, and the folder's name does not tell: the default size is "
-            "1280x720",
+            "the networks of 480P and 720P look alike, and neither the network's name nor the folder's tells: the "
+            "default size is 1280x720",
         )
     return ()
+
+
+def _named_size(facts: CheckpointFacts) -> str:
+    """``480p`` or ``720p``, as the name of the network's file says, else the folders that it lies in, from the nearest
+    on; empty when none does, or one says both."""
+    file = min(info.file for info in facts.headers["dit"].tensors.values())
+    inside = file.relative_to(facts.folder).parts if file.is_relative_to(facts.folder) else file.parts[-2:]
+    for name in (*reversed(inside), facts.name):
+        said = set(_SIZE.findall(name.lower()))
+        if said:
+            return said.pop() if len(said) == 1 else ""
+    return ""
 
 
 def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
