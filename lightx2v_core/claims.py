@@ -21,13 +21,14 @@ DISTILLED_BY = "lightx2v_distilled_by"
 #: spellings of words where the whole name of an expert is written out, such as ``hi noise``
 _SPELLINGS = {"high": "(?:high|hi|h)", "low": "(?:low|lo|l)"}
 #: what may follow an expert's word at the end of a name: versions, precisions, programs, sizes, training steps
-_TECHNICAL = (
+_TECHNICAL = re.compile(
     r"(?:v?\d+|v\d+[a-z]{0,2}|\d+(?:k|b|p|bit|ep|epochs?|steps?)|\d+x\d+|a14b|wan\d*|[tifl]2v|ti2v|flf2v|moe"
     r"|(?:bf|fp|f|int|nf|mxfp|nvfp|q|iq|w|u)\d+\w{0,7}|e\dm\d\w{0,2}|bfloat16|float(?:8|16|32)|mixed|scaled?|tensorwise"
     r"|[kmsl]|xs|gguf|quant(?:ized)?|kj|kijai|comfy(?:ui)?|lora|lokr|loha|dora|lycoris|adapter|merged?|models?|unet|dit"
     r"|transformer|expert|weights?|ckpt|checkpoint|safetensors|diffusion|pytorch|ema|final|latest|pruned|split|blocks?"
     r"|of|copy|beta|(?:rank|dim|alpha|r|e|ep|epochs?|s|steps?|seed|ver|version)\d*|lightx2v|lightning|seko|cfg"
-    r"|distill(?:ed)?)"
+    r"|distill(?:ed)?)",
+    re.IGNORECASE,
 )
 #: words that make an ordinary expression with ``high`` or ``low`` before them
 _ORDINARY = (
@@ -36,6 +37,8 @@ _ORDINARY = (
     r"|tide|tower|ground|tops?|jump|kick|life|fi|fidelity|pass|budget|saturation|exposure|density|levels?|freq(?:uency)?"
     r"|tone|dynamic|bit|bitrate|rate|cfg|socks|boots|rider|fade|collar|neck)"
 )
+#: letters of a name that claims an expert: no file's has more, and a title in metadata can have any number
+_LONGEST = 500
 #: between two experts of which both are meant
 _BETWEEN = r" (?:and |or |to |plus |with |n )?"
 
@@ -45,9 +48,9 @@ _STEPS = re.compile(
     r"(?<!\d)(?<!(?<!\d)v)(?<!\d\.)(?:([1-9])steps?(?:(?=v\d)|(?![a-z0-9]))"
     r"|(?<!(?<!\d)\d[._-])([1-9])[ _-]steps?(?![a-z0-9]|[ ._-]\d+(?![a-z0-9])))"
 )
-#: what else the names of distilled networks hold; ``undistilled``, ``non-distilled`` and ``distillery`` do not mean it
+#: what else the names of distilled networks hold; ``undistilled``, ``de-distill`` and ``distillery`` do not mean it
 _DISTILLED = re.compile(
-    r"(?<!un)(?<!non)(?<!(?<![a-z])no[ _-])(?<!(?<![a-z])not[ _-])(?<!(?<![a-z])non[ _-])"
+    r"(?<!un)(?<!de)(?<!non)(?<!(?<![a-z])de[ _-])(?<!(?<![a-z])no[ _-])(?<!(?<![a-z])not[ _-])(?<!(?<![a-z])non[ _-])"
     r"distil(?:l|led|lation)?(?:v\d+)?(?![a-z])"
 )
 
@@ -79,6 +82,8 @@ def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection
     (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``A14B_HIGH_bf16``,
     ``t2vHighV20``), or by that word anywhere when the same name with the other's word is among ``beside``, the names
     of what lies in the same folder."""
+    if len(name) > _LONGEST:
+        return None
     own = [_own_word(expert, experts) for expert in experts]
     text = _words(name, experts, own)
     found = set()
@@ -103,15 +108,19 @@ def _claims(text: str, expert: str, word: str) -> Iterator[int]:
     parts = expert.split("_")
     if len(parts) > 1:
         spelled = " ?".join(_SPELLINGS.get(part, re.escape(part)) for part in parts)
+        yield from (found.start() for found in re.finditer(rf"(?i)\b{spelled}\b", text))
         initials = re.escape("".join(part[0] for part in parts))
-        for pattern, flags in (
-            (rf"\b{spelled}\b", re.IGNORECASE),
-            (rf"\b{initials.upper()}\b", 0),
-            (rf"\b{initials}(?: {_TECHNICAL})*$", re.IGNORECASE),
-        ):
-            yield from (found.start() for found in re.finditer(pattern, text, flags))
-    at_the_end = rf"\b{re.escape(word)}(?! {_ORDINARY}\b)(?: {_TECHNICAL})*$"
-    yield from (found.start() for found in re.finditer(at_the_end, text, re.IGNORECASE))
+        for found in re.finditer(rf"(?i)\b{initials}\b", text):
+            if found.group().isupper() or _technical(text[found.end() :]):
+                yield found.start()
+    for found in re.finditer(rf"(?i)\b{re.escape(word)}\b(?! {_ORDINARY}\b)", text):
+        if _technical(text[found.end() :]):
+            yield found.start()
+
+
+def _technical(rest: str) -> bool:
+    """Whether the words at the end of a name are nothing but versions, precisions and the like."""
+    return all(_TECHNICAL.fullmatch(word) for word in rest.split())
 
 
 def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]) -> bool:

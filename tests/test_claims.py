@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from lightx2v_core.claims import named_expert, sampling_steps, says_distilled
@@ -102,10 +104,20 @@ def test_a_number_of_sampling_steps_stands_before_its_word(name: str, steps: int
     [
         ("Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32", True), ("Wan2.1-T2V-14B-StepDistill-CfgDistill", True),
         ("distill_models", True), ("fox_distilled_v2", True), ("distillv2", True), ("step-distillation", True),
-        ("fox-4step", True), ("distillery_style", False), ("undistilled", False), ("non-distilled", False),
+        ("fox-4step", True), ("distillery_style", False), ("undistilled", False),
+        ("de-distill", False), ("dedistilled_v2", False), ("nude-distill", True), ("non-distilled", False),
         ("not_distilled", False), ("no_distill", False), ("style_v2-step00003000", False), ("piano-distill", True),
         ("lightx2v", False),
     ],
 )  # fmt: skip
 def test_names_say_that_a_network_is_distilled(name: str, said: bool) -> None:
     assert says_distilled(name) is said
+
+
+def test_hostile_names_take_no_time() -> None:
+    began = time.perf_counter()
+    for word in ("f1234567", "high", "hn", "e4", "1", "4", "s1"):
+        for name in (f"high {f'{word} ' * (480 // (len(word) + 1))} x", f"high {f'{word} ' * 100_000} x"):
+            assert named_expert(name, beside=[name]) is None or word == "hn"
+            assert not says_distilled(f"{name} steps3")
+    assert time.perf_counter() - began < 10
