@@ -269,7 +269,7 @@ def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str
     for file in {info.file for info in header.tensors.values()}:
         if expert := named_expert(file.stem, experts, stems):
             found[f"file {file.name}"] = expert
-        elif expert := named_expert(file.parent.name, experts):
+        if expert := named_expert(file.parent.name, experts):
             found[f"folder {file.parent.name}"] = expert
     return found
 

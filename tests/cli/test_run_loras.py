@@ -242,6 +242,16 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     assert "on low_noise (file fox_low_noise.safetensors)" in plan("--lora", named)
     against = plan("--lora", f"high:{named}")
     assert "is applied to high_noise, and file fox_low_noise.safetensors says low_noise" in against
+    other = write(tmp_path / "fox_HighNoise.safetensors", Q)
+    swapped = plan("--lora", f"high:{named}", "--lora", f"low:{other}")
+    assert "is applied to high_noise, and file fox_low_noise.safetensors says low_noise" in swapped
+    assert "is applied to low_noise, and file fox_HighNoise.safetensors says high_noise" in swapped
+    keyed = write(tmp_path / "keyed_high.safetensors", f"diffusion_model.transformer_2.{Q}")
+    assert "is applied to low_noise, and file keyed_high.safetensors says high_noise" in plan("--lora", keyed)
+    (tmp_path / "high_noise_model").mkdir()
+    lost = write(tmp_path / "high_noise_model" / "fox_LOW.safetensors", Q)
+    contradiction = "file fox_LOW.safetensors says low_noise and folder high_noise_model says high_noise: use"
+    refused(model, contradiction, "--lora", lost)
     double = write(
         tmp_path / "pair.safetensors", f"transformer.{Q}", f"transformer_2.{Q}", "transformer_2.patch"
     )

@@ -172,6 +172,9 @@ def test_a_folder_and_a_pair_may_name_an_expert_and_contradictions_ask() -> None
     experts = ("high_noise", "low_noise")
     inside = header(pair("blocks.0.q"), file="HighNoise/fox.safetensors")
     assert expert_hint(inside, experts) == ("high_noise", "folder HighNoise")
+    against = header(pair("blocks.0.q"), file="HighNoise/fox_low.safetensors")
+    why = "file fox_low.safetensors says low_noise and folder HighNoise says high_noise"
+    assert expert_hint(against, experts) == (None, why)
     style = header(pair("blocks.0.q"), file="fox_low_style.safetensors")
     assert expert_hint(style, experts) == (None, "")
     beside = ("fox_high_style.safetensors", "fox_low_style.safetensors")

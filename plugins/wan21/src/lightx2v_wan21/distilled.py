@@ -83,8 +83,9 @@ def with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> 
         )
         return evolve(recognition, notes=(*recognition.notes, note))
     steps = distilled_steps(next(iter(telling.values())))
+    count = "" if steps == DISTILLED_STEPS else " (its option denoising_steps lists others than 4)"
     note = (
-        f"LoRA {names} is distilled to {steps} steps: the distill scheduler and no guidance by default; another "
+        f"LoRA {names} is distilled to {steps} steps{count}: the distill scheduler and no guidance by default; another "
         "scheduler, steps or guidance that are given win"
     )
     return evolve(
