@@ -61,7 +61,9 @@ def find(
         raise RequestError(f"source {short(str(source))} {reason}{near(path)}")
     found = [_file(path, registry)] if path.is_file() else _folder(path, registry)
     if component is not None:
-        own = [item for item in found if component in item.names]
+        # of the files of a folder the rules of a run tell which is which expert, of one file it is said
+        alone = path.is_file()
+        own = [item for item in found if component in (item.names if alone else _own_names(item))]
         found = own or (_below(path, component, registry) if path.is_dir() else [])
         if not found:
             raise RequestError(_no_component(path, component, registry))
@@ -83,6 +85,10 @@ def find(
             f"--component{whole}"
         )
     return checked(found[0])
+
+
+def _own_names(subject: Subject) -> tuple[str | None, ...]:
+    return () if subject.part is None else (subject.part.name, subject.part.group)
 
 
 def checked(subject: Subject) -> Subject:

@@ -167,6 +167,9 @@ def test_a_whole_model_of_two_experts(a14b: Path, tmp_path: Path) -> None:
         (1.0,),
         5.0,
     )
+    # the two lie side by side there, and are told apart when it is converted again
+    merged(tmp_path / "out", tmp_path / "low.safetensors", component="low_noise")
+    assert changed(tmp_path / "low.safetensors", a14b / "low_noise_model" / DIT) == {f"{K}.weight"}
     style = write(tmp_path / "style.safetensors", Q)
     with pytest.raises(RequestError, match="--lora high:"):
         merged(a14b, tmp_path / "o", LoraConfig(path=str(style)))
