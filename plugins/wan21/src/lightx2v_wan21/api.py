@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         distilled_name,
         distilled_note,
         distilled_steps,
+        half_distilled,
         with_loras,
     )
     from lightx2v_wan21.dit import WanDiT
@@ -138,6 +139,7 @@ _HOMES = {
         "distilled_name",
         "distilled_note",
         "distilled_steps",
+        "half_distilled",
         "with_loras",
     ),
     "dit": ("WanDiT",),
@@ -311,6 +313,7 @@ __all__ = [
     "evenly",
     "folded",
     "frame_problems",
+    "half_distilled",
     "image_size",
     "image_tensor",
     "input_channels",

@@ -45,6 +45,19 @@ def distilled_merged(facts: CheckpointFacts, components: Sequence[str]) -> str:
     return names[0] if names and all(names) else ""
 
 
+def half_distilled(facts: CheckpointFacts, components: Sequence[str]) -> tuple[str, ...]:
+    """What a plan notes of networks of which only some are distilled by what was merged into them."""
+    names = {name: distilled_by(facts.headers[name].metadata) for name in components if name in facts.headers}
+    if not any(names.values()) or all(names.values()):
+        return ()
+    merged = ", ".join(f"{text!r} (in {name})" for name, text in names.items() if text)
+    missing = ", ".join(name for name, text in names.items() if not text)
+    return (
+        f"{merged} says that it is distilled, and nothing says so of {missing}: steps, scheduler and guidance stay "
+        "those of the model; give them for what you want",
+    )
+
+
 def distilled_steps(name: str) -> int:
     """The steps that a name says its network is distilled to; 4 when it does not say a number."""
     return sampling_steps(name) or DISTILLED_STEPS

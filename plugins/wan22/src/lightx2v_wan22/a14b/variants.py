@@ -32,6 +32,7 @@ from lightx2v_wan21.api import (
     distilled_steps,
     dit_from,
     dit_tensors,
+    half_distilled,
     input_channels,
     output_channels,
     says_wan21,
@@ -120,7 +121,7 @@ def recognise(facts: CheckpointFacts) -> Recognition | str:
         head_dim=dit.head_dim,
         blocks={**dict.fromkeys(EXPERTS, dit.blocks), **encoder_blocks(sizes)},
         experts=len(EXPERTS),
-        notes=_notes(telling, tasks),
+        notes=_notes(facts, telling, tasks),
         doubts=config_doubts(facts.config),
     )
 
@@ -130,9 +131,9 @@ def _file(facts: CheckpointFacts, name: str) -> Path:
     return next(iter(facts.headers[name].tensors.values())).file
 
 
-def _notes(telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+def _notes(facts: CheckpointFacts, telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
     if not telling:
-        return ()
+        return half_distilled(facts, EXPERTS)
     shift, scale = (12, "4,3") if tasks == ("t2v",) else (5, "3.5")
     return (distilled_note(telling, f"--scheduler unipc --steps 40 --guide-scale {scale} --shift {shift}"),)
 
