@@ -133,3 +133,37 @@ def test_names_of_other_networks_are_not_taken_for_this_one(base: str) -> None:
         for key, shape in ((f"{base}.lora_down.weight", (4, 32)), (f"{base}.lora_up.weight", (32, 4)))
     }
     assert not match(Header(tensors=infos), dit_tensors(arch), (DIT_DIFFUSERS,)).changes
+
+
+def test_a_file_for_image_to_video_of_14b_is_for_another_model_at_1_3b_and_fits_text_to_video_of_14b() -> (
+    None
+):
+    """The whole of LightX2V's distilled files: pairs of every matrix, differences of everything else."""
+    sizes = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40, "out_dim": 16}
+    big = dit_tensors(DitArchitecture(in_dim=36, image_dim=1280, **sizes))
+    infos = {}
+    for name, shape in big.items():
+        base, _, parameter = name.rpartition(".")
+        parts = {
+            f"{base}.diff{'' if parameter == 'weight' else '_b' if parameter == 'bias' else '_m'}": shape
+        }
+        if parameter == "weight" and len(shape) == 2:
+            parts = {f"{base}.lora_down.weight": (64, shape[1]), f"{base}.lora_up.weight": (shape[0], 64)}
+        for part, own in parts.items():
+            key = f"diffusion_model.{part}"
+            infos[key] = TensorInfo(name=key, shape=own, dtype="bfloat16", file=Path("x.safetensors"))
+    small = DitArchitecture(
+        dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, in_dim=16, out_dim=16
+    )  # fmt: skip
+    lora = Header(tensors=infos)
+    found = match(lora, dit_tensors(small), (DIT_DIFFUSERS,))
+    assert (len(lora), len(found.matched), found.placed, found.pairs, found.foreign) == (
+        1791,
+        1,
+        0,
+        488,
+        True,
+    )
+    found = match(lora, dit_tensors(DitArchitecture(in_dim=16, **sizes)), (DIT_DIFFUSERS,))
+    assert (found.placed, found.pairs, found.foreign, found.whole) == (406, 488, False, False)
+    assert match(lora, big, (DIT_DIFFUSERS,)).whole
