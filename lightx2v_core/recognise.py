@@ -30,6 +30,7 @@ from lightx2v_core.registry import Registry, Selection
 from lightx2v_core.specs import BuildContext, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 from lightx2v_core.verdicts import Answers, none_or_many
+from lightx2v_core.ways import above, that_bring
 
 
 @frozen(kw_only=True)
@@ -103,7 +104,8 @@ def recognise(
         else:
             found.known.append((item, answer, components))
     if len(found.known) != 1:
-        error = none_or_many(found, folder)
+        specs = [item.spec for item in _candidates(config, registry)]
+        error = none_or_many(found, folder, [spec for spec in specs if isinstance(spec, ModelSpec)])
         other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
         raise type(error)(f"{error}{other}") if other else error
     rejected = found.rejected
@@ -145,16 +147,19 @@ def _known_by(
 def check_complete(found: Recognised, folder: Path) -> None:
     """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
     problems: list[str] = []
+    lacking: list[str] = []
     for name in found.recognition.components:
         part = found.part(name)
         component = found.components.get(name)
         if component is None:
+            lacking.append(name)
             problems.append(
                 f"{name}: {found.absent[name]}; {part.hint or 'add it to the folder'}"
                 f" or set components.{name}.path"
             )
             continue
         for asset, path in component.assets.items():
+            lacking += [] if os.path.exists(path) else [asset]
             if target := broken_link(path):
                 problems.append(
                     f"{name}: {asset} is a link to a file that does not exist: {path} -> {target}"
@@ -168,6 +173,10 @@ def check_complete(found: Recognised, folder: Path) -> None:
         problems += verify.wrong_formats(name, component.stored, component.header)
     if problems:
         problems += [text] if (text := broken_links(folder)) else []
+        if hint := above(folder) if lacking else "":
+            problems.append(hint)
+        elif commands := that_bring(found.spec, found.recognition, lacking, folder):
+            problems.append(f"what is missing comes with: {' && '.join(commands)}")
         lines = "\n".join(f"  {line}" for line in problems)
         raise CheckpointError(
             f"{folder} ({found.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"

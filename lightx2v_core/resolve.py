@@ -16,7 +16,7 @@ from lightx2v_core.adapters import check_applier, resolve_adapters
 from lightx2v_core.asked import chosen_task, filled_request, planned_stages, request_output, task_inputs
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
-from lightx2v_core.checkpoint.experts import claims_other
+from lightx2v_core.checkpoint.experts import claims_other, stems
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.formats import accounted, scheme_of
 from lightx2v_core.checkpoint.listing import beside, looking
@@ -375,7 +375,7 @@ def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:
         if doubt := false_claim(component.files[0].name, component.header):
             warnings.append(f"{name}: {component.files[0].name}: {doubt}")
         extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
-        if part.experts and (says := claims_other(part, file := component.files[0], beside(file))):
+        if part.experts and (says := claims_other(part, file := component.files[0], stems(beside(file)))):
             warnings.append(f"{file} is used as {name}, and {says}")
         told = recognition.doubts and part.main  # with the doubts
         if extra and part.whole and not told:

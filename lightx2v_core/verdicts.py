@@ -6,18 +6,21 @@ speaks against each, and the option that decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.candidates import Ambiguous
+from lightx2v_core.checkpoint.candidates import Pair
 from lightx2v_core.checkpoint.components import Component, OfAnother
 from lightx2v_core.checkpoint.folders import listing
 from lightx2v_core.checkpoint.stand_ins import broken_links
 from lightx2v_core.errors import CheckpointError, PluginFault
 from lightx2v_core.facts import Recognition
 from lightx2v_core.plugins import Provided
+from lightx2v_core.specs import ModelSpec
+from lightx2v_core.ways import above, by_name
 
 
 @frozen
@@ -57,7 +60,7 @@ class Answers:
         return {**doubts, **self.declined, **self.strangers}
 
 
-def none_or_many(found: Answers, folder: Path) -> CheckpointError:
+def none_or_many(found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]]) -> CheckpointError:
     """What to say when there is not one model that knows a folder for certain: what is wrong with files of a model
     that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none."""
     if found.known:
@@ -76,17 +79,26 @@ def none_or_many(found: Answers, folder: Path) -> CheckpointError:
             f"{folder} holds a network that no installed model knows for certain:\n{text}\n"
             f"  It seems to be of another model. {' or '.join(ways)} runs what is known of it all the same"
         )
+    brings = by_name(specs, folder)
+    way = f"\n  what is missing comes with: {brings}" if brings else ""
     links = broken_links(folder)
     if links and not found.declined:
-        return CheckpointError(f"{folder}: {links}")
+        return CheckpointError(f"{folder}: {links}{f': {brings}' if brings else ''}")
+    way += f"\n  {hint}" if (hint := above(folder)) else ""
     if not found.declined and (wrong := [*found.broken.values(), *found.misnamed]):
-        pairs = " or ".join(found.pairs) if isinstance(wrong[0], Ambiguous) else ""
-        more = f"\n  if they are the networks of one model, give {pairs}" if pairs else ""
-        return CheckpointError(f"{wrong[0]}{more}")
+        text = str(wrong[0])
+        if isinstance(wrong[0], Pair) and found.pairs:
+            text += f"\n  if they are the two networks of one model, give {' or '.join(found.pairs)}"
+        # a file that is damaged is for whoever keeps it to replace
+        return CheckpointError(text + (way if "missing" in text else ""))
     damaged = {name: str(exc) for name, exc in found.broken.items()}
     reasons = {**found.declined, **damaged} if found.declined else found.strangers
     same: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         same.setdefault(reason, []).append(name)
-    reasons_text = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in same.items())
-    return CheckpointError(f"no installed model knows {folder} ({listing(folder)}):\n{reasons_text}")
+    why = "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in same.items())
+    if found.declined:
+        way = f"\n  {hint}" if hint else ""
+    elif not way:
+        way = f"\n  a model's files come with: lightx2v-core download NAME --to {folder} (--list shows the names)"
+    return CheckpointError(f"no installed model knows {folder} ({listing(folder)}):{why}{way}")

@@ -263,3 +263,39 @@ def test_a_damaged_configuration_is_said_once(model: Path) -> None:
     (model / "config.json").write_text(json.dumps([1]))
     with pytest.raises(CheckpointError, match="config.json is damaged"):
         planned(model)
+
+
+def test_all_that_is_missing_comes_with_one_command(model: Path) -> None:
+    (model / TOKENIZER).unlink()
+    (model / "Wan2.1_VAE.pth").unlink()
+    message = refusal(model)
+    command = f"lightx2v-core download wan2.1-t2v-1.3b {TOKENIZER} Wan2.1_VAE.pth --to {model}"
+    assert f"what is missing comes with: {command}" in message
+
+
+def test_a_command_names_the_model_that_the_folder_is_called_after(model: Path) -> None:
+    folder = model.rename(model.parent / "Wan2.1-I2V-14B-720P")
+    for file in folder.glob("diffusion_pytorch_model*"):
+        file.unlink()
+    assert f"lightx2v-core download wan2.1-i2v-14b-720p --to {folder}" in refusal(folder)
+    other = folder.rename(folder.parent / "mine")
+    assert f"lightx2v-core download NAME --to {other}" in refusal(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("distill_int8", "--set components.dit.precision=int8 --set components.dit.distilled=true"),
+        ("fp8", "--set components.dit.precision=fp8"),
+        ("transformer", ""),
+        ("high_noise_model", ""),
+    ],
+)
+def test_a_folder_of_a_model_is_not_the_model(model: Path, name: str, words: str) -> None:
+    inside = model / name
+    inside.mkdir()
+    for file in [*model.glob("diffusion_pytorch_model*"), model / "config.json"]:
+        file.rename(inside / file.name)
+    message = refusal(inside)
+    assert f"give the one above, --model-path {model}" in message
+    assert words in message

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.experts import folders_for, named_for
+from lightx2v_core.checkpoint.experts import folders_for, named_for, stems
 from lightx2v_core.checkpoint.layouts import Mapped, recognised
 from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
@@ -25,6 +25,10 @@ from lightx2v_core.tensors import Header
 
 class Ambiguous(CheckpointError):
     """Several sets of files could be a component, and nothing says which is meant."""
+
+
+class Pair(Ambiguous):
+    """Two of them, which differ in nothing that a name or a tensor tells: they may be the two networks of one model."""
 
 
 @frozen(kw_only=True)
@@ -179,7 +183,7 @@ def _tested(
 ) -> Iterator[Candidate]:
     sets, broken = reader.sets(where, pattern.rpartition("/")[2], spec.summary)
     if spec.experts:
-        beside = reader.listing(where).files
+        beside = stems(reader.listing(where).files)
 
         def meant(located: Located) -> bool:
             return named_for(spec, pattern, located.files[0], root, beside)
@@ -216,7 +220,9 @@ def choose(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish: 
         usable += [item for item in meant if item.problem and item.pattern == 0]
         usable = _of_one_place(usable) if wish.precision is None else usable
         if len(usable) > 1:
-            raise Ambiguous(_ambiguous(spec, folder, usable, wish))
+            alike = len({(item.precision, item.distilled, item.problem) for item in usable}) == 1
+            kind = Pair if alike and len(usable) == 2 else Ambiguous
+            raise kind(_ambiguous(spec, folder, usable, wish))
         if usable[0].problem:
             raise CheckpointError(usable[0].problem)
         return usable[0]

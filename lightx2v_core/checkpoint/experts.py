@@ -4,7 +4,7 @@ file or of its folder has to say it (``claims.named_expert``), as for LoRA files
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from lightx2v_core.claims import named_expert
@@ -12,38 +12,55 @@ from lightx2v_core.parts import ComponentSpec
 
 #: folders that files of any name are looked for in
 _MOST = 200
+#: places of a name where a word is looked for
+_MOST_WORDS = 8
 
 
-def named_for(spec: ComponentSpec, pattern: str, file: Path, root: Path, beside: Iterable[str]) -> bool:
+def named_for(spec: ComponentSpec, pattern: str, file: Path, root: Path, beside: Collection[str]) -> bool:
     """Whether a file that ``pattern`` found may be the network ``spec``: always, where the pattern itself tells its
     network from the others; else when its folder or its own name claims it. ``root`` is the folder of the model,
-    whose name says nothing but by the whole name of an expert; ``beside`` are the names of the files in the folder."""
+    whose name says nothing but by the whole name of an expert; ``beside`` are the ``stems`` of the files in the
+    folder."""
     if not spec.experts or not _tells_nothing(pattern):
         return True
     return claimed_by(file, spec.experts, root, beside) == spec.name
 
 
-def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Iterable[str]) -> str | None:
+def stems(names: Iterable[str]) -> frozenset[str]:
+    """The names of files without their suffixes, in small letters."""
+    return frozenset(Path(name).stem.lower() for name in names)
+
+
+def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Collection[str]) -> str | None:
     """The expert that the folders of a file below ``root``, the nearest first, or its own name claim."""
     folders = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else (file.parent.name,)
     for name in reversed(folders):
         if found := named_expert(name, experts):
             return found
-    if found := named_expert(file.stem, experts, {Path(name).stem for name in beside}):
+    if found := named_expert(file.stem, experts, _partners(file.stem, experts, beside)):
         return found
     return named_expert(root.name, experts) if "noise" in root.name.lower() else None
 
 
-def claims_other(spec: ComponentSpec, file: Path, beside: Iterable[str]) -> str:
+def claims_other(spec: ComponentSpec, file: Path, beside: Collection[str]) -> str:
     """What says that a file is another expert than ``spec``, in words; empty when nothing does."""
-    stems = {Path(name).stem for name in beside}
     for name, claimed in (
-        (file.name, named_expert(file.stem, spec.experts, stems)),
+        (file.name, named_expert(file.stem, spec.experts, _partners(file.stem, spec.experts, beside))),
         (file.parent.name, named_expert(file.parent.name, spec.experts)),
     ):
         if claimed not in (None, spec.name):
             return f"the name {name!r} says {claimed}"
     return ""
+
+
+def _partners(stem: str, experts: Sequence[str], beside: Collection[str]) -> list[str]:
+    """Of the names beside a file those that differ in an expert's word alone: a folder may hold very many."""
+    lower, words = stem.lower(), [expert.partition("_")[0] for expert in experts]
+    found = set()
+    for word in words:
+        for at in [match.start() for match in re.finditer(re.escape(word), lower)][:_MOST_WORDS]:
+            found |= {lower[:at] + other + lower[at + len(word) :] for other in words if other != word}
+    return [name for name in found if name in beside]
 
 
 def folders_for(spec: ComponentSpec, names: Sequence[str]) -> list[str]:
