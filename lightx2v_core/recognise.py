@@ -104,8 +104,9 @@ def recognise(
         else:
             found.known.append((item, answer, components))
     if len(found.known) != 1:
-        specs = [item.spec for item in _candidates(config, registry)]
-        error = none_or_many(found, folder, [spec for spec in specs if isinstance(spec, ModelSpec)])
+        error = none_or_many(
+            found, folder, [item.spec for item in candidates if isinstance(item.spec, ModelSpec)]
+        )
         other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
         raise type(error)(f"{error}{other}") if other else error
     rejected = found.rejected
