@@ -62,9 +62,9 @@ Options under `"*"` are for whichever implementation is chosen and lie below its
 FLAT = """
 ## The flat vocabulary
 
-Files of the original work as they are: every key below is understood, refused with a hint, or named in a warning.
+Files of the original work as they are: every key below is understood, refused with a hint, or named in a note.
 `null` says nothing, and so does `""` where a path is wanted. Where the original went on in silence, this program does
-not: a key that has no effect beside the others is named in a warning.
+not: a key that has no effect beside the others is named in a note, and what differs from the original in a warning.
 
 ### Understood
 
@@ -108,7 +108,7 @@ def reference() -> str:
     ]
     parts.append("\n### Refused\n\nThey cannot be had here; off, or what is done anyway, is fine.\n\n")
     parts += grouped({name: key.refused for name, key in LEGACY.items() if key.refused})
-    parts.append("\n### Without a meaning here\n\nThey are passed over with a warning.\n\n")
+    parts.append("\n### Without a meaning here\n\nThey are passed over with a note.\n\n")
     parts += grouped({name: key.ignored for name, key in LEGACY.items() if key.ignored})
     parts.append(WAN_OPTIONS)
     parts += [f"{row}\n" for row in wan_rows()]

@@ -37,7 +37,17 @@ def named_output(config: OutputConfig, variant: str, request: Request) -> Planne
         )
     if kind == "mp4" and frame_rate(request.fps) == 0:
         raise RequestError(f"an .mp4 cannot have {request.fps:g} frames a second; the least is 0.001")
-    return PlannedOutput(path=str(path), kind=kind, record=config.record, crf=config.crf)
+    files = [path] if kind != "frames" else []  # a folder of frames is new, or empty
+    if files and config.record:
+        files.append(record_path(path, kind))
+    return PlannedOutput(
+        path=str(path),
+        kind=kind,
+        record=config.record,
+        crf=config.crf,
+        replaces=tuple(str(file) for file in files if os.path.lexists(file)),
+        overwrite=config.overwrite,
+    )
 
 
 def check_place(output: PlannedOutput, tried: set[Path] | None = None) -> None:
@@ -47,6 +57,11 @@ def check_place(output: PlannedOutput, tried: set[Path] | None = None) -> None:
     check_writable(path, folder=output.kind == "frames", tried=tried)
     if output.record:
         _check_record(record_path(path, output.kind))
+    if output.replaces and not output.overwrite:
+        raise RequestError(
+            f"output {_short(Path(output.replaces[0]))} is there already, and is not to be replaced (--no-overwrite, "
+            "output.overwrite); name another --output, or move it away"
+        )
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -72,11 +87,15 @@ def check_writable(path: Path, *, folder: bool = False, tried: set[Path] | None 
         raise RequestError(f"output {_short(path)} cannot be written: {exc.strerror or exc}") from None
 
 
-def check_dump(path: Path) -> None:
+def check_dump(path: Path, *, overwrite: bool = True) -> None:
     """``RequestError`` when the tensors of ``--dump-tensors`` cannot go to ``path``."""
     if path.suffix.lower() != ".safetensors":
         raise RequestError(f"--dump-tensors {_short(path)} has to end in .safetensors")
     check_writable(path)
+    if not overwrite and os.path.lexists(path):
+        raise RequestError(
+            f"--dump-tensors {_short(path)} is there already, and is not to be replaced (--no-overwrite); name another"
+        )
 
 
 def _check_name(path: Path, folder: bool) -> None:

@@ -148,6 +148,10 @@ class PlannedOutput:
     crf: int
     #: a video whose sound goes into the result
     audio: str | None = None
+    #: what of the same name is replaced, as a whole
+    replaces: tuple[str, ...] = ()
+    #: whether it may be
+    overwrite: bool = True
 
 
 @frozen(kw_only=True)

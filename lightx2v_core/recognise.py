@@ -219,7 +219,7 @@ def read_header(registry: Registry, path: Path) -> Header:
 
 
 def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
-    """Warnings for what flat keys say of components that the model does not have. The files of the original say it of
+    """Notes of what flat keys say of components that the model does not have. The files of the original say it of
     all their models, so it is no mistake."""
     names = [name for name in loaded.config.components if name not in _component_names(spec)]
     return tuple(

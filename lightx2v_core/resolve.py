@@ -94,7 +94,7 @@ def resolve(
         raise RequestError("no model folder given; use --model-path DIR (or model_path in the configuration)")
     folder = model_folder(config.model_path)
     found = recognise(config, registry, folder, ctx, read, loaded)
-    loaded = evolve(loaded, warnings=(*loaded.warnings, *passed_over(loaded, found.spec)))
+    loaded = evolve(loaded, notes=(*loaded.notes, *passed_over(loaded, found.spec)))
     recognition = found.recognition
     task = chosen_task(config, recognition)
     inputs = task_inputs(config, found.spec, task, {})
@@ -159,6 +159,7 @@ def resolve(
         output=request_output(config, found, request, inputs) if with_output else None,
         rejected_models=found.rejected,
         notes=(
+            *loaded.notes,
             *embedded_notes,
             *alias_notes,
             *recognition.notes,
@@ -331,7 +332,7 @@ def _needs(
     loaded: LoadedConfig,
 ) -> tuple[tuple[PlannedComponent, ...], MemoryForecast, tuple[str, ...]]:
     """Each component with its forecast, what they need together, and what to warn of."""
-    components = tuple(_planned(found, name, loads[name]) for name in found.recognition.components)
+    components = tuple(_planned(found, name, loads[name], loaded) for name in found.recognition.components)
     needed = memory.forecast(offloaders, loads, ctx, memory.allowed(loaded, found, ctx.device))
     return components, needed, (*plugins.warnings, *_warnings(found, needed))
 
@@ -346,14 +347,14 @@ def _loader_notes(found: Recognised, registry: Registry) -> list[str]:
     return notes
 
 
-def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
+def _planned(found: Recognised, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
     component = found.components[name]
     used = {*found.recognition.expected[name], *accounted(component.header)}
     return PlannedComponent(
         name=name,
         summary=found.part(name).summary,
         files=tuple(str(path) for path in component.files),
-        rule=component.rule,
+        rule=_said(component.rule, loaded),
         layout=component.mapped.layout,
         tensors=len(component.header),
         parameters=component.header.parameters,
@@ -365,6 +366,17 @@ def _planned(found: Recognised, name: str, need: Workload) -> PlannedComponent:
         weights=need.weights,
         activations=need.activations,
     )
+
+
+def _said(rule: str, loaded: LoadedConfig) -> str:
+    """The rule that chose a file; where a key did, the one that the user wrote, and where."""
+    key, comma, rest = rule.partition(", ")
+    if not key.startswith("components."):
+        return rule
+    origin = loaded.origin(*key.split("."))
+    if origin == "default":
+        return rule
+    return (origin if " in " in origin or origin.startswith("-") else f"{key} in {origin}") + comma + rest
 
 
 def _warnings(found: Recognised, needed: MemoryForecast) -> list[str]:

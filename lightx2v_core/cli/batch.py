@@ -19,7 +19,7 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.structure import is_text
 from lightx2v_core.config.textfile import read_text
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
-from lightx2v_core.events import Emit, JobDone, JobStarted
+from lightx2v_core.events import Emit, JobDone, JobStarted, PlanReady
 from lightx2v_core.isolation import unended
 from lightx2v_core.output import check_place, named_output, record_path
 from lightx2v_core.plan import PlannedOutput
@@ -92,6 +92,7 @@ def run_batch(
                             base = proven(base)
                             plans = _Plans(base, loaded)
                             resolved, output = plans.of(job)
+                            emit(PlanReady(plan=base.plan.to_json()))
                             with unended():
                                 pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
                         pipeline.use_adapters(resolved)

@@ -67,6 +67,8 @@ def schema_command(**parameters: Any) -> None:
 
 
 def _show_warnings(loaded: LoadedConfig) -> None:
+    for note in loaded.notes:
+        say(f"note: {note}", err=True)
     for warning in loaded.warnings:
         say(f"warning: {warning}", err=True)
 

@@ -143,6 +143,8 @@ RUN_OPTIONS = (
               help="Refuse a LoRA file of which a part has no effect."),
     RunOption(names=("--output", "--save_result_path"), key=("output", "path"), metavar="FILE",
               help="An .mp4, a .png for one frame, or a folder (ending in /) of PNGs."),
+    RunOption(names=("--no-overwrite",), key=("output", "overwrite"), flag=True,
+              help="Refuse an output that is there already; else it is replaced, as a whole."),
     RunOption(names=("--no-record",), key=("output", "record"), help="Write no run record.", flag=True),
 )  # fmt: skip
 

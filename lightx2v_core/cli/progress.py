@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lightx2v_core.cli.show_start import start_text
 from lightx2v_core.cli.terminal import cursor_stream, escaped, message, say, say_json
 from lightx2v_core.events import (
     Emit,
@@ -57,7 +58,7 @@ class _Lines(_Quiet):
     def __call__(self, event: Event) -> None:
         super().__call__(event)
         if isinstance(event, PlanReady):
-            say(headline(event.plan), err=True)
+            say(start_text(event.plan), err=True)
         elif isinstance(event, StepDone):
             say(f"denoise {event.index + 1}/{event.count}, {event.seconds:.2f} s", err=True)
         elif isinstance(event, PhaseDone):
@@ -80,7 +81,7 @@ class _Bars(_Quiet):
 
             tqdm.write(message(f"warning: {event.message}"), file=cursor_stream())
         elif isinstance(event, PlanReady):
-            say(headline(event.plan), err=True)
+            say(start_text(event.plan), err=True)
         elif isinstance(event, PhaseStarted):
             self._open(event)
         elif isinstance(event, Progress):
@@ -117,16 +118,6 @@ class _Bars(_Quiet):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def headline(plan: dict[str, Any]) -> str:
-    """A plan in one line."""
-    request = plan["request"]
-    return (
-        f"{plan['variant']} {plan['task']}: {request['width']}x{request['height']}, {request['frames']} frames, "
-        f"{request['steps']} steps of {request['scheduler']}, seed {request['seed']}, {plan['dtype']} on "
-        f"{plan['device']['name']}"
-    )
 
 
 def job(event: JobStarted | JobDone) -> str:

@@ -60,7 +60,7 @@ def command(**parameters: Any) -> None:
             output = resolved.plan.output
             assert output is not None
             if dump is not None:
-                check_dump(Path(dump))
+                check_dump(Path(dump), overwrite=output.overwrite)
             if not dry_run:
                 check_ready(resolved)
                 from lightx2v_core.proof.proven import proven

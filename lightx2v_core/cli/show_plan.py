@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightx2v_core.cli.show_start import replaced
 from lightx2v_core.cli.terminal import escaped, message
+from lightx2v_core.cli.width import cut, folded
 from lightx2v_core.facts import Geometry
 from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
 
@@ -22,7 +24,7 @@ def plan_text(plan: Plan) -> str:
         f"  device    {plan.device.name} ({plan.device.torch_name}; {plan.device_why})",
         f"  dtype     {plan.dtype} ({plan.dtype_why})",
         "components",
-        *(line for part in plan.components for line in _component(part)),
+        *(line for part in plan.components for line in _component(part, plan.model_path)),
         "choices",
     ]
     width = max([9, *(len(choice.kind) for choice in plan.choices)])
@@ -54,11 +56,18 @@ def plan_text(plan: Plan) -> str:
     ]
     if plan.output is not None:
         record = ", with a run record" if plan.output.record else ""
-        lines += ["output", f"  {plan.output.kind:<10}{plan.output.path}{record}"]
-    told = [f"not {name}: {reason}" for name, reason in plan.rejected_models.items()]
-    told += [f"note: {note}" for note in plan.notes]
+        lines += [
+            "output",
+            f"  {plan.output.kind:<10}{plan.output.path}{record}{replaced(plan.output.replaces)}",
+        ]
+    told = [f"note: {note}" for note in plan.notes]
     told += [f"warning: {warning}" for warning in plan.warnings]
-    return "\n".join([*map(escaped, lines), *map(message, told)])
+    return "\n".join([*(folded(escaped(line)) for line in lines), *map(_told, told)])
+
+
+def _told(text: str) -> str:
+    """A message in lines that fit."""
+    return "\n".join(folded(line, indent=2) for line in message(text).split("\n"))
 
 
 def _moving(memory: MemoryForecast) -> Iterable[str]:
@@ -98,17 +107,23 @@ def _stages(plan: Plan) -> Iterable[str]:
         yield f"  stage     {shape.width}x{shape.height}, {shape.tokens} tokens, shift {stage.shift:g}: {steps}"
 
 
-def _component(part: PlannedComponent) -> Iterable[str]:
+def _component(part: PlannedComponent, folder: str) -> Iterable[str]:
     yield (
         f"  {part.name}: {part.summary}, {count(part.parameters)} parameters in {part.tensors} tensors, "
         f"{part.scheme or part.precision}, {size(part.stored)}"
         + (f", layout of {part.layout}" if part.layout != "official" else "")
     )
-    names = [Path(file).name for file in part.files]
+    names = [_inside(file, folder) for file in part.files]
     shown = ", ".join(names if len(names) <= 2 else [names[0], f"... {names[-1]} ({len(names)} files)"])
     yield f"    {shown} (by {part.rule}); needs {size(part.weights)} + {size(part.activations)} of activations"
     for other in part.passed_over:
         yield f"    not {other}"
+
+
+def _inside(file: str, folder: str) -> str:
+    """A file by its place in the model's folder, or by its whole path."""
+    path = Path(file)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else file
 
 
 def _adapters(plan: Plan) -> Iterable[str]:
@@ -143,4 +158,4 @@ def count(number: int) -> str:
 
 
 def _short(text: str, limit: int = 40) -> str:
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return cut(escaped(text[:limit]) + text[limit : limit + 1], limit)

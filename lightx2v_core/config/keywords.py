@@ -46,7 +46,13 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
     loaded = load_config(base.to_json(), values)
     given = {value.origin for value in values}
     origins = {**base.origins, **{key: said for key, said in loaded.origins.items() if said in given}}
-    return evolve(loaded, origins=origins, warnings=(*base.warnings, *loaded.warnings)), in_memory
+    loaded = evolve(
+        loaded,
+        origins=origins,
+        warnings=(*base.warnings, *loaded.warnings),
+        notes=(*base.notes, *loaded.notes),
+    )
+    return loaded, in_memory
 
 
 def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:

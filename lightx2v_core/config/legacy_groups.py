@@ -38,7 +38,7 @@ def _guidance(reading: Reading) -> None:
     if enabled is False:
         reading.say("sampling.guide_scale", [1.0], "enable_cfg", "sample_guide_scale")
     elif enabled and scale is None:
-        reading.warn(
+        reading.note(
             "enable_cfg", "guidance is what the model does by default, since sample_guide_scale is not said"
         )
     elif scale is not None:
@@ -99,7 +99,7 @@ def _boundary(reading: Reading) -> None:
             reading.value("denoising_step_list") is not None and is_distilled_class(reading) is not False
         )
         used, unused = ([index], share) if distilled else ([share], index)
-        reading.warn(unused, f"not used, since {used[0]} decides when the experts change")
+        reading.note(unused, f"not used, since {used[0]} decides when the experts change")
     for name in used:
         reading.say(_option(name), reading.value(name), name)
 
@@ -109,7 +109,7 @@ def _changing_resolution(reading: Reading) -> None:
     if not reading.value("changing_resolution"):
         for name in ("resolution_rate", "changing_resolution_steps"):
             if name in reading.facts:
-                reading.warn(name, "not used, since changing_resolution is not true")
+                reading.note(name, "not used, since changing_resolution is not true")
         return
     keys = ("changing_resolution", "resolution_rate", "changing_resolution_steps")
     reading.say(_option("changing_resolution_rates"), list(rates or [0.75]), *keys)
@@ -119,7 +119,7 @@ def _changing_resolution(reading: Reading) -> None:
 
 def _replacement(reading: Reading) -> None:
     if reading.value("replace_flag"):
-        reading.warn(
+        reading.note(
             "replace_flag", "a person is replaced when background_video and mask_video are given as inputs"
         )
 
@@ -182,7 +182,7 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
         if quantized is None:
             reading.refuse(key, f"it needs {flag}: true; with false it has no effect")
         else:
-            reading.warn(key, f"not used, since {flag} is false")
+            reading.note(key, f"not used, since {flag} is false")
     return False
 
 
@@ -195,7 +195,7 @@ def _paths(reading: Reading, at: str, prefix: str, flag: str, quantized: bool) -
     if unused in reading.facts and said is None:
         reading.refuse(unused, f"it needs {flag}: true; with false it is not used")
     elif unused in reading.facts:
-        reading.warn(unused, f"not used, since {flag} is {str(said).lower()}")
+        reading.note(unused, f"not used, since {flag} is {str(said).lower()}")
     if used in reading.facts:
         reading.say(f"{at}.path", reading.value(used), used, flag)
         if not quantized and prefix in ("dit", "t5", "clip"):
@@ -212,7 +212,7 @@ def _vae(reading: Reading) -> None:
     if tiny is not None:
         reading.say(_option("tiny_vae"), tiny, "use_tae", soft=not tiny)
     if not tiny and "tae_path" in reading.facts:
-        reading.warn("tae_path", "the full VAE decodes all the same, since use_tae is not true")
+        reading.note("tae_path", "the full VAE decodes all the same, since use_tae is not true")
     if reading.value("use_lightvae"):
         if "vae_path" in reading.facts:
             reading.say("components.vae.path", reading.value("vae_path"), "vae_path", "use_lightvae")
@@ -243,7 +243,7 @@ def _offload(reading: Reading) -> None:
     elif whole is False:
         reading.say("offloader.use", ["none"], "cpu_offload", soft=True)
     if used != "none" and reading.value("unload_modules"):
-        reading.warn(
+        reading.note(
             "unload_modules", f"the offloader {used!r} brings weights when they are used; it needs no more"
         )
     granularity = reading.value("offload_granularity")
@@ -261,7 +261,7 @@ def _offload(reading: Reading) -> None:
             reading.say(("offloader", "options", used, option), reading.value(name), name)
         elif name in reading.facts:
             needs = "cpu_offload" if name == "offload_granularity" else "lazy_load"
-            reading.warn(name, f"no effect, since {needs} is not true")
+            reading.note(name, f"no effect, since {needs} is not true")
     _offload_each(reading, used)
 
 
@@ -310,19 +310,19 @@ def _attention(reading: Reading) -> None:
         return
     if not given:
         for name in others:
-            reading.warn(name, "one kernel computes all attention here: the one that is chosen as attention")
+            reading.note(name, "one kernel computes all attention here: the one that is chosen as attention")
         return
     kind = reading.value(given[0])
     kernel = ATTENTION.get(kind, "sdpa")
     wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{WISH}", "sdpa"]
     reading.say("attention.use", wanted, *(n for n in [*given, *others] if reading.value(n) == kind))
     if kind in VENDOR_ATTENTION:
-        reading.warn(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")
+        reading.note(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")
     elif kernel != "sdpa":
-        reading.warn(given[0], f"{kind!r} is used where it is installed and can be used, and sdpa elsewhere")
+        reading.note(given[0], f"{kind!r} is used where it is installed and can be used, and sdpa elsewhere")
     for name in [*given, *others]:
         if reading.value(name) != kind:
-            reading.warn(name, f"one kernel computes all attention here: that of {given[0]}, {kind!r}")
+            reading.note(name, f"one kernel computes all attention here: that of {given[0]}, {kind!r}")
 
 
 GROUPS: tuple[Group, ...] = (

@@ -95,7 +95,9 @@ class Reading:
     #: other keys of the same layer that say the same, by that name
     agreeing: dict[str, list[Given]] = field(factory=dict)
     said: list[Said] = field(factory=list)
+    #: what differs from what the original makes of it; and facts: what is passed over because it changes nothing here
     warnings: list[str] = field(factory=list)
+    notes: list[str] = field(factory=list)
     errors: list[str] = field(factory=list)
     #: what a run needs and is not there; a plan names it
     lacking: list[str] = field(factory=list)
@@ -121,6 +123,9 @@ class Reading:
     def warn(self, name: str, text: str) -> None:
         self.warnings.append(f"{origin(self.keys(name))}: {text}")
 
+    def note(self, name: str, text: str) -> None:
+        self.notes.append(f"{origin(self.keys(name))}: {text}")
+
     def refuse(self, name: str, text: str) -> None:
         given = self.facts[name]
         where = given.place if is_option(given.source) else f"{given.place}: {given.name}"
@@ -132,7 +137,7 @@ Group = Callable[[Reading], None]
 
 def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     """What the given keys mean. ``ConfigError`` lists every key that is refused, contradicts another, or has a value
-    of the wrong kind; everything else that has no meaning is in ``warnings``."""
+    of the wrong kind; everything else that has no meaning is in ``notes``."""
     reading = Reading()
     for item in given.values():
         if item.value is not None:
@@ -150,7 +155,7 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     if not reading.errors:
         for group in groups:
             group(reading)
-    reading.warnings += [_ignored(items, reason) for reason, items in ignored.items()]
+    reading.notes += [_ignored(items, reason) for reason, items in ignored.items()]
     if reading.errors:
         lines = [f"  {line}" for line in first_lines(reading.errors)]
         raise ConfigError("\n".join(["these keys and options of other programs cannot be taken:", *lines]))

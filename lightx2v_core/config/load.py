@@ -52,6 +52,8 @@ class LoadedConfig:
     origins: Mapping[str, str]
     #: what was passed over, or is not what its key promises
     warnings: tuple[str, ...] = field(default=())
+    #: facts of a flat configuration: what changes nothing here, and what stands in for what
+    notes: tuple[str, ...] = field(default=())
     #: the keys that were set in the flat vocabulary
     flat: frozenset[str] = field(default=frozenset())
     #: the options of implementations over which a later layer says which one is used
@@ -141,6 +143,7 @@ def load_config(
         config=config,
         origins=origins,
         warnings=(*reading.warnings, *reading.lacking, *layers.warnings, *_without_effect(passed, layers)),
+        notes=tuple(reading.notes),
         flat=frozenset(flat),
         beneath=layers.beneath(),
         places={key: place for key, place in places.items() if place and key in origins},

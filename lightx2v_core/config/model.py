@@ -214,6 +214,7 @@ class OutputConfig:
     )
     record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
     crf: int = field(default=18, validator=_between(0, 51), metadata=_help("H.264 quality, lower is better"))
+    overwrite: bool = field(default=True, metadata=_help("replace a result that is there; false refuses"))
 
 
 @frozen(kw_only=True)

@@ -26,6 +26,11 @@ class Result:
     out: str
     err: str
 
+    @property
+    def unfolded(self) -> str:
+        """What was printed, on one line: a plan is folded to the width of a terminal."""
+        return " ".join(self.out.split())
+
     def failed(self, status: int, *words: str) -> None:
         """It ended with ``status`` and one clear message that has all of ``words``."""
         assert self.status == status, (self.status, self.err)

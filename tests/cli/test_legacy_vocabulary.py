@@ -40,7 +40,7 @@ def test_show_prints_our_vocabulary_with_the_keys_of_the_file(cli: Cli, out: Pat
     assert done.status == 0
     assert '"steps": 7,  // --set infer_steps' in done.out
     assert f'"shift": 5.0,  // sample_shift in {out}/flat.json' in done.out
-    assert "warning: self_attn_1_type" in done.err
+    assert "note: self_attn_1_type" in done.err
     shown = out / "shown.json"
     shown.write_text(done.out)
     again = cli("config", "show", shown, "--json")
@@ -51,11 +51,11 @@ def test_show_prints_our_vocabulary_with_the_keys_of_the_file(cli: Cli, out: Pat
 def test_a_run_with_a_flat_file(cli: Cli, tiny: Path, out: Path) -> None:
     done = cli("run", write(out), "--model-path", tiny, "--output", out / "o.mp4", "--set", "seed=3")
     done.succeeded()
-    assert "warning: rope_type" in done.err
+    assert "note: rope_type" in done.err
     record = json.loads((out / "o.json").read_text())
     assert record["request"]["seed"] == 3
     assert record["request"]["steps"] == 2
-    assert any("flash_attn3" in text for text in record["warnings"])
+    assert any("flash_attn3" in text for text in record["notes"])
 
 
 def test_a_plan_says_where_values_came_from(cli: Cli, tiny: Path, out: Path) -> None:
@@ -63,13 +63,14 @@ def test_a_plan_says_where_values_came_from(cli: Cli, tiny: Path, out: Path) -> 
         "plan", write(out, model_cls="wan2.1_distill", denoising_step_list=[1000, 500]), "--model-path", tiny
     )
     done.succeeded()
-    assert f"steps     2 (infer_steps in {out}/flat.json)" in done.out
+    assert f"steps 2 (infer_steps in {out}/flat.json)" in done.unfolded
     # not installed, or installed and of no use on a CPU
     assert "not flash-attn3: " in done.out or "not flash-attn/flash-attn3: " in done.out
     assert (
-        f"note: wan2.1_distill (model_cls in {out}/flat.json) is wan2.1 with a distilled network" in done.out
+        f"note: wan2.1_distill (model_cls in {out}/flat.json) is wan2.1 with a distilled network"
+        in done.unfolded
     )
-    assert "warning: rope_type" in done.out
+    assert "note: rope_type" in done.out
 
 
 def test_an_option_that_the_model_does_not_have(cli: Cli, tiny: Path, out: Path) -> None:
@@ -105,7 +106,7 @@ def test_components_that_the_model_does_not_have(cli: Cli, tiny: Path, out: Path
     line = ("plan", "--model-path", tiny)
     done = cli(*line, write(out, clip_cpu_offload=True, clip_quantized=False))
     done.succeeded()
-    assert f"warning: clip_cpu_offload in {out}/flat.json: passed over" not in done.out  # this model has one
+    assert f"note: clip_cpu_offload in {out}/flat.json: passed over" not in done.out  # this model has one
     cli(*line, write(out), "--set", "components.imge_encoder.path=x").failed(
         2, "did you mean 'image_encoder'?"
     )

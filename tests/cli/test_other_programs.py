@@ -141,7 +141,8 @@ NOTED: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("line", "words"), NOTED, ids=[line for line, _ in NOTED])
 def test_what_is_passed_over_is_named(line: str, words: str) -> None:
-    assert any(words in warning for warning in read(line).warnings), read(line).warnings
+    told = [*read(line).warnings, *read(line).notes]
+    assert any(words in text for text in told), told
 
 
 def test_every_option_of_the_tables_is_known() -> None:
@@ -215,5 +216,5 @@ def test_a_lora_that_is_not_there_stops_a_run_and_no_plan(cli: Cli, tiny: Path, 
     line = ("--ckpt_dir", tiny, "--prompt", "x", "--size", "32*32", "--replace_flag", "--use_relighting_lora")
     done = cli("run", *line, "--dry-run")
     done.succeeded()
-    assert "has no relighting_lora.ckpt" in done.out
+    assert "has no relighting_lora.ckpt" in done.unfolded
     cli("run", *line).failed(2, "has no relighting_lora.ckpt", "download it")

@@ -83,7 +83,7 @@ def test_what_is_stated_beside_the_tensors_decides_the_scale(
     def plan(path: Path, *options: object) -> str:
         found = cli("plan", "--model-path", tiny, "--lora", path, *options)
         found.succeeded()
-        return str(found.out)
+        return found.unfolded
 
     def beside(path: Path, **more: Any) -> Path:
         path.parent.mkdir(exist_ok=True)
@@ -102,10 +102,10 @@ def test_what_is_stated_beside_the_tensors_decides_the_scale(
     entry = json.dumps([{"path": str(asks), "alpha": 2}])
     found = cli("plan", "--model-path", tiny, "--set", f"loras={entry}")
     found.succeeded()
-    assert "scale alpha 2 of the configuration / rank" in found.out
+    assert "scale alpha 2 of the configuration / rank" in found.unfolded
     assert (
         "note: LoRA adapter_model.safetensors: the alpha of 2 in the configuration is used, since"
-        in found.out
+        in found.unfolded
     )
     # beside other weights it may be of these, which matters when it says another scale than 1
     lost = beside(tmp_path / "lost" / "fox.safetensors")
@@ -125,8 +125,8 @@ def test_a_part_without_effect_is_warned_of_or_refused(
     words = "2 of its 4 tensors have no effect on dit: blocks.9.self_attn.q.lora_down.weight"
     found = cli("plan", "--model-path", tiny, "--lora", path)
     found.succeeded()
-    assert f"warning: LoRA lora.safetensors: {words}" in found.out
-    assert "2 of 4 tensors have an effect, on 1 of the network" in found.out
+    assert f"warning: LoRA lora.safetensors: {words}" in found.unfolded
+    assert "2 of 4 tensors have an effect, on 1 of the network" in found.unfolded
     refused(tiny, ("does not fit wan2.1-t2v", words), "--lora", path, "--strict-lora")
     refused(tiny, words, "--lora", path, "--set", "strict_lora=true")
 
@@ -166,7 +166,7 @@ def test_strength_alpha_and_scale_in_the_plan(tiny: Path, cli: Cli, tmp_path: Pa
         loras = json.dumps([{"path": str(path), **entry}])
         found = cli("plan", "--model-path", tiny, "--set", f"loras={loras}")
         found.succeeded()
-        return str(found.out)
+        return found.unfolded
 
     assert "strength 1 on dit (the one network)" in plan(with_alpha)
     assert "scale alpha 4 of the file / rank" in plan(with_alpha)
@@ -186,7 +186,7 @@ def test_a_file_is_found_in_the_models_folder(model: Path, cli: Cli) -> None:
     path = write(model / "loras" / "fox.safetensors", Q)
     found = cli("plan", "--model-path", model, "--lora", "fox.safetensors:0.3")
     found.succeeded()
-    assert "fox.safetensors: strength 0.3" in found.out
+    assert "fox.safetensors: strength 0.3" in found.unfolded
     assert cli("plan", "--model-path", model, "--lora", path).status == 0
 
 
@@ -216,7 +216,7 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     def plan(*options: object) -> str:
         found = cli("plan", "--model-path", model, *options)
         found.succeeded()
-        return str(found.out)
+        return found.unfolded
 
     path = write(tmp_path / "fox.safetensors", Q)
     words = (
@@ -292,13 +292,13 @@ def test_distilled_ones_for_two_experts(cli: Cli, tmp_path: Path) -> None:
     def plan(*options: object) -> str:
         found = cli("plan", "--model-path", tmp_path / "a14b", *options)
         found.succeeded()
-        return str(found.out)
+        return found.unfolded
 
     both = plan("--lora", high, "--lora", low)
-    assert "steps     4 (" in both
-    assert "guidance  1 (" in both
+    assert "steps 4 (" in both
+    assert "guidance 1 (" in both
     one = plan("--lora", low)
-    assert "steps     40 (" in one
+    assert "steps 40 (" in one
     assert "is distilled, and there is none for high_noise" in one
 
 

@@ -125,7 +125,11 @@ def accounted(data: dict[str, Any]) -> set[str]:
     except ConfigError as exc:
         return {word for line in str(exc).splitlines()[1:] for word in re.findall(r"\w+", line)}
     used = {key.name.partition(".")[0] for said in reading.said for key in said.keys}
-    named = {word for text in reading.warnings for word in re.findall(r"\w+", text.partition(":")[0])}
+    named = {
+        word
+        for text in [*reading.warnings, *reading.notes]
+        for word in re.findall(r"\w+", text.partition(":")[0])
+    }
     return used | named
 
 

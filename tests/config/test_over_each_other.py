@@ -36,7 +36,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "attention": ("sdpa", "flash-attn2?,sdpa"), "quantizer": ("dequant", "none", "fp8-vllm?"),
     "offloader": ("none", "cpu", "disk", "auto"), "vram_limit": ("3GB",), "ram_limit": ("3GB",),
     "lora": ("x.safetensors",), "lora_applier": ("dynamic", "merge"), "strict_lora": ("",),
-    "output": ("o.mp4",), "no_record": ("",),
+    "output": ("o.mp4",), "no_record": ("",), "no_overwrite": ("",),
 }  # fmt: skip
 
 #: flat keys, with values that the files of the original have

@@ -157,7 +157,7 @@ def test_warnings_name_key_and_file(tmp_path: Path) -> None:
     path.write_text('{"rope_type": "x", "rms_norm_type": "y", "boundary": 0.9, "boundary_step_index": 2}')
     loaded = load_config(path, [Value(path=("sampling", "steps"), value=3, origin="--steps")])
     assert [
-        text for text in loaded.warnings if text.startswith(f"rope_type, rms_norm_type ({path}): passed over")
+        text for text in loaded.notes if text.startswith(f"rope_type, rms_norm_type ({path}): passed over")
     ]
-    assert [text for text in loaded.warnings if text.startswith(f"boundary_step_index in {path}: not used")]
+    assert [text for text in loaded.notes if text.startswith(f"boundary_step_index in {path}: not used")]
     assert load_config({"sampling": {"steps": 3}}).warnings == ()
