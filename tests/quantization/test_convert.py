@@ -232,6 +232,11 @@ def test_loras_are_merged_first(convert, case, tmp_path):
     convert(0, case / "ckpt", "-o", tmp_path / "q.safetensors", *lora_options, "--quantize", "int8")
     convert(0, tmp_path / "merged.safetensors", "-o", tmp_path / "q2.safetensors", "--quantize", "int8")
     same(tensors_of(tmp_path / "q.safetensors"), tensors_of(tmp_path / "q2.safetensors"))
+    # the original's converter takes several at once
+    file = tmp_path / "lora.safetensors"
+    several = ("-s", case / "ckpt", "-o", tmp_path / "two.safetensors", "--lora_path", file, file)
+    convert(0, *several, "--lora_strength", "1.0", "-0.5")
+    same(tensors_of(tmp_path / "two.safetensors"), got)
 
 
 def test_the_weights_of_a_stranger_are_quantized_without_code_of_its_own(convert, tmp_path):
