@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from attrs import frozen
 from lightx2v_core.cli.foreign import foreign_values
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_bytes, parse_set, parse_size
+from lightx2v_core.config.model import drawn_seed
 from lightx2v_core.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,7 +52,7 @@ def _number(kind: type[Any]) -> Callable[[str], Any]:
 def _seed(text: str) -> int:
     """A number, or ``random``: one is drawn, and the plan and the record keep it."""
     if text.strip().lower() == "random":
-        return secrets.randbelow(2**32)
+        return drawn_seed()
     return int(_number(int)(text))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightx2v_core.config.legacy_flags import RELIGHTING_LORA, SRC_FILES, WAN_TASKS, WAN_TASKS_REFUSED
 from lightx2v_core.config.legacy_translation import Group, Reading
+from lightx2v_core.config.model import drawn_seed
 from lightx2v_core.errors import suggestion
 
 
@@ -42,12 +43,8 @@ def _guidance(reading: Reading) -> None:
 
 def _seed(reading: Reading) -> None:
     seed = reading.value("--base_seed")
-    if seed is not None and seed >= 0:
-        reading.say("sampling.seed", seed, "--base_seed")
-    elif seed is not None:
-        reading.warn(
-            "--base_seed", "below 0 it means any seed; without a seed this program has its own default"
-        )
+    if seed is not None:  # below 0 it is any seed; the plan and the record keep the one that is drawn
+        reading.say("sampling.seed", seed if seed >= 0 else drawn_seed(), "--base_seed")
 
 
 def _animate(reading: Reading) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -86,6 +87,11 @@ class ComponentConfig:
     )
     quantizer: Section | None = field(default=None, metadata=_help("quantizer of this component"))
     offloader: Section | None = field(default=None, metadata=_help("offloader of this component"))
+
+
+def drawn_seed() -> int:
+    """A seed that nobody chose."""
+    return secrets.randbelow(2**32)
 
 
 @frozen(kw_only=True)

@@ -133,7 +133,6 @@ NOTED: list[tuple[str, str]] = [
     ("--use_prompt_enhancer", "--use_prompt_enhancer: passed over, without a server"),
     ("--convert_model_dtype", "--convert_model_dtype: passed over, weights always"),
     ("--offload_model True --t5_cpu", "--t5_cpu: no effect"),
-    ("--base_seed -1", "--base_seed: below 0"),
     ("--task animate-14B --use_relighting_lora", "--use_relighting_lora: not used, since --replace_flag"),
     ("--replace_flag", "--replace_flag: a person is replaced when"),
 ]
@@ -143,6 +142,12 @@ NOTED: list[tuple[str, str]] = [
 def test_what_is_passed_over_is_named(line: str, words: str) -> None:
     told = [*read(line).warnings, *read(line).notes]
     assert any(words in text for text in told), told
+
+
+def test_a_seed_below_0_is_any_seed() -> None:
+    drawn = {read("--base_seed -1").config.sampling.seed for _ in range(3)}
+    assert len(drawn) == 3
+    assert all(0 <= seed < 2**32 for seed in drawn)
 
 
 def test_every_option_of_the_tables_is_known() -> None:
