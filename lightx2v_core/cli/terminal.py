@@ -62,11 +62,13 @@ class Guarded(io.TextIOBase):
     """A text stream behind which a terminal may be. Control characters are escaped, and what its encoding does not have
     is written as an escape, too; nothing that is printed is an error.
 
-    ``unguarded`` is the stream itself, for what moves the cursor: who writes there escapes what comes from others.
+    ``unguarded`` is the stream itself, and ``cursor`` is for what moves the cursor: who writes there escapes what comes
+    from others.
     """
 
     def __init__(self, raw: TextIO) -> None:
         self.unguarded = raw
+        self.cursor: TextIO = _Cursor(raw)  # type: ignore[assignment]
 
     def write(self, text: str, /) -> int:
         self.unguarded.write(
@@ -95,6 +97,18 @@ class Guarded(io.TextIOBase):
         return self.unguarded.errors
 
 
+class _Cursor(Guarded):
+    """The stream with its control characters as they are, for bars. What its encoding does not have is escaped too:
+    names of files are in them."""
+
+    def __init__(self, raw: TextIO) -> None:
+        self.unguarded = raw
+
+    def write(self, text: str, /) -> int:
+        self.unguarded.write(_encodable(text, self.unguarded))
+        return len(text)
+
+
 @contextmanager
 def guarded(*, to_the_end: bool = False) -> Iterator[None]:
     """While this is open, what is written to the standard streams can be shown; ``to_the_end`` of the process also
@@ -110,7 +124,7 @@ def guarded(*, to_the_end: bool = False) -> Iterator[None]:
 
 def cursor_stream() -> TextIO:
     """Standard error for what moves the cursor. Only ``escaped`` text may be written to it."""
-    found: TextIO = getattr(sys.stderr, "unguarded", sys.stderr)  # also of what stands before it for a while
+    found: TextIO = getattr(sys.stderr, "cursor", sys.stderr)  # also of what stands before it for a while
     return found
 
 

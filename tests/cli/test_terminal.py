@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.cli import main
-from lightx2v_core.cli.terminal import Guarded, escaped, guarded, json_text, message, say
+from lightx2v_core.cli.terminal import Guarded, cursor_stream, escaped, guarded, json_text, message, say
 from lightx2v_core.testing.dists import environment, write_dist
 
 #: what moves a cursor, turns a line around, is not seen, or is no character
@@ -71,7 +71,10 @@ def test_json_loses_nothing(text: str) -> None:
     assert json_text([text], plain=True).isascii()
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["ascii", "latin-1", "cp1252", "utf-8", "utf-16", "cp437", "koi8-r", "cp932", "gb2312", "iso2022_jp"],
+)
 @given(text=TEXT)
 @settings(deadline=None)
 def test_no_console_is_too_narrow(encoding: str, text: str) -> None:
@@ -80,6 +83,40 @@ def test_no_console_is_too_narrow(encoding: str, text: str) -> None:
     assert stream.write(f"{text}\n") == len(text) + 1
     stream.flush()
     assert not UNSEEN.search(raw.buffer.getvalue().decode(encoding).removeprefix("\ufeff"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "koi8-r"])
+def test_bars_are_shown_on_any_console(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files stand in bars, which move the cursor themselves."""
+    raw = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    monkeypatch.setattr(sys, "stderr", raw)
+    with guarded():
+        cursor_stream().write("\r\x1b[Aload 色调.safetensors\r")
+        assert cursor_stream() is cursor_stream()
+        cursor_stream().flush()
+    written = raw.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert written == "\r\x1b[Aload \\u8272\\u8c03.safetensors\r"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "ascii", "cp437", "cp932"])
+def test_a_plan_on_a_console_of_another_encoding(tiny: Path, encoding: str) -> None:
+    """Every plan of a Wan model shows the official negative prompt, which is Chinese."""
+    line = [
+        sys.executable,
+        "-m",
+        "lightx2v_core",
+        "plan",
+        "--model-path",
+        str(tiny),
+        "--prompt",
+        "ein Füchslein 🦊",
+    ]
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(line, capture_output=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    assert "\\U0001f98a" in text
+    assert ("\\u8272" if encoding != "cp932" else "色") in text
 
 
 def test_bytes_that_are_no_text_are_shown_as_bytes() -> None:
