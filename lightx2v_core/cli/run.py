@@ -66,10 +66,11 @@ def command(**parameters: Any) -> None:
                 from lightx2v_core.proof.proven import proven
 
                 resolved = proven(resolved)
+            if dry_run and not as_json:  # a plan says all that a run says before it begins
+                click.echo(plan_text(resolved.plan), color=True)
+                return
             emit(PlanReady(plan=resolved.plan.to_json()))
             if dry_run:
-                if not as_json:
-                    click.echo(plan_text(resolved.plan), color=True)
                 return
             from lightx2v_core.run import Pipeline
 
