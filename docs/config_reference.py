@@ -74,7 +74,9 @@ not: a key that has no effect beside the others is named in a note, and what dif
 NOTES = """
 Notes: `sample_guide_scale` lists high noise first. Guidance is on when a scale is given; the original also wants
 `enable_cfg`. Attention kernels are wishes, since nearly every file names one: `sdpa` computes where they are not
-installed. `fp8` and `int8` as schemes of the encoders take the best kernel that is installed.
+installed. So are the kernels of quantized weights, of which the format is what counts. `denoising_step_list` is read
+where no model class is given or a distilled one, and is the number of steps then.
+`fp8` and `int8` as schemes of the encoders take the best kernel that is installed.
 
 ### Schemes by their long names
 

@@ -91,7 +91,8 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
             if mapped is None:
                 raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
             found = [evolve(found[0], mapped=mapped)]
-        choose(spec, path.parent, found, wish)
+        # of one file that is named, what is stated holds, whatever its name suggests
+        choose(spec, path.parent, found, evolve(wish, distilled=None))
         return found[0].located
     if not os.path.isdir(path):
         raise CheckpointError(f"{key} {short(override)} {why_not(path) or 'is no file'}{near(path)}")

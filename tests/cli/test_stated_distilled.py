@@ -67,6 +67,14 @@ def test_the_name_of_the_file_does_not_matter_then(cli: Cli, model: Path, name: 
     assert planned(cli, "--model-path", folder, "--model_cls", "wan2.1_distill")[:2] == ("distill", 4)
 
 
+def test_a_file_that_is_named_is_what_is_stated_of_it(cli: Cli, model: Path) -> None:
+    folder = named(model, "wan_lightx2v_4step.safetensors")
+    line = ("--model-path", folder, "--model", "wan2.1", "--set", "components.dit.distilled=false")
+    cli("plan", *line).failed(2, "is not distilled; there are:")  # nobody said that this one is meant
+    file = ("--set", f"components.dit.path={folder / 'wan_lightx2v_4step.safetensors'}")
+    assert planned(cli, *line, *file)[0] == "unipc"
+
+
 @pytest.mark.parametrize(
     ("cls", "scheduler", "steps"), [("wan2.1", "unipc", 40), ("wan2.1_distill", "distill", 4)]
 )
