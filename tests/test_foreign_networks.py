@@ -217,3 +217,19 @@ def test_what_is_wrong_with_a_file_is_not_hidden_by_a_model_that_it_is_not_for(m
     # and a file that only another model would need is none of its business
     (model / "Wan2.2_VAE.safetensors").write_bytes(b"no header")
     assert reason in refusal(model)
+
+
+@pytest.mark.parametrize(
+    "name", ["Phantom-Wan-14B_fp16", "Wan14BT2VFusionX_Phantom", "wan2.1-multitalk", "HuMo_17B"]
+)
+def test_a_name_that_says_what_else_a_network_is_given(model: Path, name: str) -> None:
+    """Their tensors are those of text-to-video, and what they are for would be left out in silence."""
+    (model / NETWORK).rename(model / f"{name}.safetensors")
+    assert "whose networks are given" in refusal(model)
+    assert planned(model, model="wan2.1").warnings
+
+
+@pytest.mark.parametrize("name", ["wan_t2v", "phantomatic", "wan2.1_vs2v_style", "my_wan"])
+def test_a_name_that_says_nothing_of_it(model: Path, name: str) -> None:
+    (model / NETWORK).rename(model / f"{name}.safetensors")
+    assert planned(model).variant.startswith("wan2.1-t2v")

@@ -24,6 +24,17 @@ _TASKS = frozenset({"t2v", "i2v", "ti2v", "flf2v", "vace", "animate", "t2i"})
 _FILLERS = re.compile(
     r"wan|wan2|wan2[12]|a?\d+(?:b|p)?|moe|distill(?:ed)?|model|transformer|dit|diffusion|unet"
 )
+#: methods whose networks have Wan's tensors and are given something else, by the word in the names of their files
+_METHODS = {
+    "phantom": "reference images among the frames",
+    "echoshot": "several shots with a prompt each",
+    "multitalk": "speech",
+    "infinitetalk": "speech",
+    "s2v": "speech",
+    "humo": "speech and reference images",
+    "recammaster": "another video and a camera",
+}
+_METHOD = re.compile(rf"(?i)(?<![a-z])(?:{'|'.join(_METHODS)})(?![a-z])")
 #: what a name holds that says it itself: Wan2.1 has no experts
 _WAN21 = re.compile(r"(?i)wan[ ._-]?2[ ._-]?1(?!\d)")
 #: keys of a file's metadata and of a config.json that name a network, and what only those of two experts say
@@ -57,6 +68,17 @@ def one_of_two(facts: CheckpointFacts) -> str:
     if expert and ("noise" in name.lower() or _has_partner(file, expert)):
         return f"an expert of a Wan2.2 model, by the name {name!r}: {_KEYS}"
     return ""
+
+
+def method_doubts(facts: CheckpointFacts, component: str = "dit") -> tuple[str, ...]:
+    """What the name of a file says that its network is given beside what ours are."""
+    name = next(iter(facts.headers[component].tensors.values())).file.name
+    found = _METHOD.search(name)
+    if found is None:
+        return ()
+    return (
+        f"the name {name!r} says {found.group()}, whose networks are given {_METHODS[found.group().lower()]}",
+    )
 
 
 def says_wan21(name: str) -> bool:

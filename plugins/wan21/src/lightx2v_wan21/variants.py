@@ -40,6 +40,7 @@ from lightx2v_wan21.certainty import (
     MASK_CHANNELS,
     config_doubts,
     expert_doubts,
+    method_doubts,
     one_of_two,
     output_channels,
     taken,
@@ -222,7 +223,7 @@ def _recognition(
             **{name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")},
         },
         notes=_notes(facts, task, size, telling),
-        doubts=(*config_doubts(facts.config), *expert_doubts(facts)),
+        doubts=(*config_doubts(facts.config), *method_doubts(facts), *expert_doubts(facts)),
     )
 
 
