@@ -188,7 +188,7 @@ def test_experts_in_their_own_place_are_not(original: Path) -> None:
     assert not [text for text in planned(original).warnings if "is used as" in text]
 
 
-@pytest.mark.parametrize("name", ["wan2.2_t2v_high_noise_14B.safetensors", "HighNoise/model.safetensors"])
+@pytest.mark.parametrize("name", ["wan2.2_t2v_high_noise_14B.safetensors", "A14B_HighNoise.safetensors"])
 def test_the_whole_name_of_an_expert_is_beyond_doubt(original: Path, base: Path, name: str) -> None:
     place(original, "high_noise", base / name)
     assert "an expert of a Wan2.2 model" in refusal(base, model="wan2.1")
