@@ -10,7 +10,6 @@ from attrs import frozen
 
 from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
-from lightx2v_core.checkpoint.stand_ins import broken_links
 from lightx2v_core.errors import CheckpointError, PluginFault, shortened
 from lightx2v_core.tensors import Header
 
@@ -40,8 +39,6 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
     found: list[WeightSet] = []
     problems: list[str] = []
     files = 0
-    if links := broken_links(root):
-        problems.append(f"{root}: {links}")
     for number, folder in enumerate(_folders(root, reader)):
         try:
             located, wrong = _sets(folder, suffixes, reader)

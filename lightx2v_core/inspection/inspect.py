@@ -8,6 +8,7 @@ from typing import Any
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.listing import beside, looking, why_not
 from lightx2v_core.checkpoint.reader import Reader
+from lightx2v_core.checkpoint.stand_ins import broken_links
 from lightx2v_core.embedded import place_of
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.contents import Contents, Network, contents, relative
@@ -54,6 +55,9 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     runnable, obstacles = (
         possible_runs(root, main, plugins, read, named) if root.is_dir() and models else ([], [])
     )
+    links = broken_links(root) if root.is_dir() else ""
+    if links and not any(links in text for text in obstacles):
+        problems.append(f"{root}: {links}")
     if not models:
         obstacles = ["no model plugin is installed, so no file can be recognised"]
     components = sorted((found.report for found in known), key=lambda item: not item.variants)
@@ -62,8 +66,7 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         components=tuple(components),
         loras=tuple(_lora(item, root, networks) for item in loras),
         others=tuple(others),
-        # what stands in the way of every run is said there
-        problems=tuple(dict.fromkeys(text for text in problems if text not in obstacles)),
+        problems=tuple(dict.fromkeys(problems)),
         runnable=tuple(runnable),
         obstacles=tuple(obstacles),
     )
