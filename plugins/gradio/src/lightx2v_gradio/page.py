@@ -72,9 +72,14 @@ class Page:
                 trigger_mode="multiple",  # a click is a video, also while the one before is on its way
                 **quick,
             ).then(fn=None, inputs=[at.problem, at.refused], js=TO_THE_VIDEO, **slow)
-            # what is chosen stands in the prompt, to be changed there
+            # what is chosen stands in the prompt, to be changed there; the field is empty again then, so that passing
+            # by it, which counts as input too, changes nothing
             at.examples.input(
-                fn=None, inputs=[at.examples], outputs=[form["prompt"]], js="(text) => text", **slow
+                fn=None,
+                inputs=[at.examples, form["prompt"]],
+                outputs=[form["prompt"], at.examples],
+                js="(text, prompt) => [text || prompt, null]",
+                **slow,
             )
             answered = [form["prompt"].input, *(form[name].upload for name in INPUTS)]
             gr.on(answered, fn=None, outputs=[at.refused], js="() => ''", **slow)

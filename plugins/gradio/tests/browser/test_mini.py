@@ -115,5 +115,8 @@ def test_its_examples_fill_the_prompt(visit: Visit, trained: Server) -> None:
     assert tab.attribute("#prompt textarea", "placeholder") == PROMPT
     tab.choose("examples", example)
     tab.until(lambda: tab.attribute("#prompt textarea", "value") == example)
+    # what is written then stays, whatever else is used
     tab.write("#prompt textarea", "my own words")
+    tab.number("frames", 5)
+    tab.until(lambda: "5 frames" in tab.text("#forecast"))
     assert tab.attribute("#prompt textarea", "value") == "my own words"
