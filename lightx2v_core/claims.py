@@ -22,7 +22,7 @@ DISTILLED_BY = "lightx2v_distilled_by"
 _SPELLINGS = {"high": "(?:high|hi|h)", "low": "(?:low|lo|l)"}
 #: what may follow an expert's word at the end of a name: versions, precisions, programs, sizes, training steps
 _TECHNICAL = re.compile(
-    r"(?:v?\d+|v\d+[a-z]{0,2}|\d+(?:k|b|p|bit|ep|epochs?|steps?)|\d+x\d+|a14b|wan\d*|[tifl]2v|ti2v|flf2v|moe"
+    r"(?:v?\d+|v\d+[a-z]{0,2}|\d+(?:k|p|bit|ep|epochs?|steps?)|\d+x\d+|[a-z]?\d+b|wan\d*|[a-z]{1,3}2v|moe"
     r"|(?:bf|fp|f|int|nf|mxfp|nvfp|q|iq|w|u)\d+\w{0,7}|e\dm\d\w{0,2}|bfloat16|float(?:8|16|32)|mixed|scaled?|tensorwise"
     r"|[kmsl]|xs|gguf|quant(?:ized)?|kj|kijai|comfy(?:ui)?|lora|lokr|loha|dora|lycoris|adapter|merged?|models?|unet|dit"
     r"|transformer|expert|weights?|ckpt|checkpoint|safetensors|diffusion|pytorch|ema|final|latest|pruned|split|blocks?"
@@ -79,7 +79,7 @@ def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection
     claims; ``None`` when it claims none, or several.
 
     It does so by the expert's whole name in any spelling (``HighNoise``, ``high_noise_model``), by its initials
-    (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``A14B_HIGH_bf16``,
+    (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``t2v_HIGH_bf16``,
     ``t2vHighV20``), or by that word anywhere when the same name with the other's word is among ``beside``, the names
     of what lies in the same folder."""
     if len(name) > _LONGEST:
@@ -147,7 +147,7 @@ def _parted(name: str) -> str:
 
 def _words(name: str, experts: Sequence[str], own: Sequence[str]) -> str:
     """The words of a name with one space between them: parted by separators, by changes of case (``t2vHighV20``: t2v,
-    High, V20), and before what tells experts apart by a digit (``wan22high``)."""
+    High, V20), and before what tells experts apart by a digit (``v22high``)."""
     telling = "|".join(map(re.escape, (*(expert.replace("_", "") for expert in experts), *own)))
     parted = re.sub(r"(?<=[A-Z0-9])(?=[A-Z][a-z])", " ", _parted(name))
     parted = re.sub(rf"(?i)(?<=\d)(?=(?:{telling})(?![a-z]))", " ", parted)

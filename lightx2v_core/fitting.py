@@ -42,7 +42,7 @@ class Network:
     #: its tensors: name -> shape
     expected: Shapes
     layouts: Sequence[KeyMap] = ()
-    #: what it is called in messages, such as ``wan2.1-t2v`` or the name of its file
+    #: what it is called in messages, the name of a variant or of a file
     title: str
     #: the networks of which a file may say which it is for; this is one of them
     experts: tuple[str, ...] = ()

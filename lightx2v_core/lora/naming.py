@@ -110,8 +110,8 @@ FLAT_SECOND = ("2_", "transformer_2_", "diffusion_model_transformer_2_")
 
 #: what names of text encoders begin with, behind prefixes such as ``base_model``, and flat ones
 TEXT_ENCODERS = (
-    "text_encoder", "text_encoders", "te", "te1", "te2", "te3", "t5", "t5xxl", "umt5", "umt5xxl", "clip", "clip_l",
-    "clip_g", "conditioner", "cond_stage_model",
+    "text_encoder", "text_encoders", "te", "te1", "te2", "te3", "clip", "clip_l", "clip_g", "conditioner",
+    "cond_stage_model", *(f"{kind}t5{size}" for kind in ("", "um") for size in ("", "xxl")),
 )  # fmt: skip
 FLAT_TEXT_ENCODERS = r"(?:lora|lycoris)_+(?:te\d?|text_encoders?|(?:um)?t5(?:xxl)?|clip)_"
 
