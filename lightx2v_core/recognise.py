@@ -104,11 +104,9 @@ def recognise(
         else:
             found.known.append((item, answer, components))
     if len(found.known) != 1:
-        error = none_or_many(
-            found, folder, [item.spec for item in candidates if isinstance(item.spec, ModelSpec)]
-        )
         other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
-        raise type(error)(f"{error}{other}") if other else error
+        specs = [item.spec for item in candidates if isinstance(item.spec, ModelSpec)]
+        raise none_or_many(found, folder, specs, other)
     rejected = found.rejected
     item, recognition, located = found.known[0]
     components = {

@@ -66,6 +66,8 @@ class Resolved:
     plain: Recognition
     #: what the task starts from: paths, or images and tensors given in memory
     inputs: Mapping[str, Any]
+    #: what of the plan's warnings is about its prompts
+    remarks: tuple[str, ...]
 
 
 @looking()
@@ -136,6 +138,7 @@ def resolve(
     )
     if lora_applier is not None:
         choices.append(lora_applier.as_choice("lora_applier"))
+    remarks = _remarks(found, request)
     plan = Plan(
         model=found.model.selection.chosen.qualified,
         variant=recognition.variant,
@@ -165,7 +168,7 @@ def resolve(
             *_loader_notes(found, registry),
             *geometry.notes,
         ),
-        warnings=(*loaded.warnings, *warnings, *lora_warnings, *_remarks(found, request)),
+        warnings=(*loaded.warnings, *warnings, *lora_warnings, *remarks),
         adapters=tuple(item.planned for item in adapters),
         experts=recognition.experts,
         sizes=found.spec.sizes(recognition, task),
@@ -189,6 +192,7 @@ def resolve(
         adapters=adapters,
         plain=plain,
         inputs=inputs,
+        remarks=remarks,
     )
 
 
@@ -237,6 +241,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     components, needed, warnings = _needs(
         found, loads, resolved.ctx, resolved.registry.plugins, resolved.offloaders, loaded
     )
+    remarks = _remarks(found, request)
     choices = [scheduler.as_choice("scheduler") if c.kind == "scheduler" else c for c in plan.choices]
     plan = evolve(
         plan,
@@ -251,23 +256,25 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
             *loaded.warnings,
             *warnings,
             *adapter_notes(resolved.adapters)[1],
-            *_remarks(found, request),
+            *remarks,
         ),
         choices=tuple(choices),
         output=None,
     )
-    return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs)
+    return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs, remarks=remarks)
 
 
 def with_prompt(resolved: Resolved, prompt: str) -> Resolved:
     """The same request with another prompt: nothing else depends on it, but what is said of it."""
     plan, loaded = resolved.plan, resolved.loaded
-    request, before = evolve(plan.request, prompt=prompt), _remarks(resolved.found, plan.request)
-    warnings = (*(w for w in plan.warnings if w not in before), *_remarks(resolved.found, request))
+    request = evolve(plan.request, prompt=prompt)
+    remarks = _remarks(resolved.found, request)
+    warnings = (*(w for w in plan.warnings if w not in resolved.remarks), *remarks)
     return evolve(
         resolved,
         plan=evolve(plan, request=request, warnings=warnings),
         loaded=evolve(loaded, config=evolve(loaded.config, prompt=prompt)),
+        remarks=remarks,
     )
 
 

@@ -60,9 +60,12 @@ class Answers:
         return {**doubts, **self.declined, **self.strangers}
 
 
-def none_or_many(found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]]) -> CheckpointError:
+def none_or_many(
+    found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]], other: str = ""
+) -> CheckpointError:
     """What to say when there is not one model that knows a folder for certain: what is wrong with files of a model
-    that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none."""
+    that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none. ``other`` is
+    a line on a model that was not asked for and knows it: nothing is missing then."""
     if found.known:
         choices = " or ".join(f"--model {item.qualified}" for item, _, _ in found.known)
         return CheckpointError(f"{folder} is recognised by more than one model; say which: {choices}")
@@ -77,20 +80,20 @@ def none_or_many(found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]]) 
         text = "\n".join(lines)
         return CheckpointError(
             f"{folder} holds a network that no installed model knows for certain:\n{text}\n"
-            f"  It seems to be of another model. {' or '.join(ways)} runs what is known of it all the same"
+            f"  It seems to be of another model. {' or '.join(ways)} runs what is known of it all the same{other}"
         )
     brings = by_name(specs, folder)
-    way = f"\n  what is missing comes with: {brings}" if brings else ""
+    way = f"\n  what is missing comes with: {brings}" if brings and not other else other
     links = broken_links(folder)
     if links and not found.declined:
-        return CheckpointError(f"{folder}: {links}{f': {brings}' if brings else ''}")
+        return CheckpointError(f"{folder}: {links}{f': {brings}' if brings else ''}{other}")
     way += f"\n  {hint}" if (hint := above(folder)) else ""
     if not found.declined and (wrong := [*found.broken.values(), *found.misnamed]):
         text = str(wrong[0])
         if isinstance(wrong[0], Pair) and found.pairs:
             text += f"\n  if they are the two networks of one model, give {' or '.join(found.pairs)}"
         # a file that is damaged is for whoever keeps it to replace
-        return CheckpointError(text + (way if "missing" in text else ""))
+        return CheckpointError(text + (way if "missing" in text else other))
     damaged = {name: str(exc) for name, exc in found.broken.items()}
     reasons = {**found.declined, **damaged} if found.declined else found.strangers
     same: dict[str, list[str]] = {}
@@ -98,7 +101,7 @@ def none_or_many(found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]]) 
         same.setdefault(reason, []).append(name)
     why = "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in same.items())
     if found.declined:
-        way = f"\n  {hint}" if hint else ""
+        way = f"{other}\n  {hint}" if hint else other
     elif not way:
         way = f"\n  a model's files come with: lightx2v-core download NAME --to {folder} (--list shows the names)"
     return CheckpointError(f"no installed model knows {folder} ({listing(folder)}):{why}{way}")

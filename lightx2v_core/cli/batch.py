@@ -80,9 +80,9 @@ def run_batch(
         for index, job in enumerate(jobs):
             emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
             try:
-                resolved, output = plans.of(job)
+                resolved, output, done = plans.of(job)
                 state = "done before"
-                if not _done(resolved, output):
+                if not done:
                     state = "planned" if dry_run else "done"
                     if not dry_run:
                         if pipeline is None:
@@ -91,7 +91,7 @@ def run_batch(
 
                             base = proven(base)
                             plans = _Plans(base, loaded)
-                            resolved, output = plans.of(job)
+                            resolved, output, _ = plans.of(job)
                             emit(PlanReady(plan=base.plan.to_json()))
                             with unended():
                                 pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
@@ -123,8 +123,9 @@ class _Plans:
         self._last: tuple[dict[str, Any], Resolved] | None = None
         self._tried: set[Path] = set()
 
-    def of(self, job: Line) -> tuple[Resolved, PlannedOutput]:
-        """What a job asks for, and where its result goes. ``LightX2VError`` says what is wrong with it."""
+    def of(self, job: Line) -> tuple[Resolved, PlannedOutput, bool]:
+        """What a job asks for, where its result goes, and whether it is there. ``LightX2VError`` says what is wrong
+        with the job."""
         request = dict(job.request)
         prompt = request.pop("prompt", None)
         if self._last is not None and self._last[0] == request and _is_prompt(prompt):
@@ -135,9 +136,10 @@ class _Plans:
                 self._last = (request, resolved)
         config = evolve(self._loaded.config.output, path=job.output)
         output = named_output(config, resolved.plan.variant, resolved.plan.request)
-        if not _done(resolved, output):  # else its place is taken by itself
+        done = _done(resolved, output)
+        if not done:  # else its place is taken by itself
             check_place(output, self._tried)
-        return resolved, output
+        return resolved, output, done
 
     def _resolved(self, job: Line) -> Resolved:
         base, request = self._base, dict(job.request)
@@ -155,9 +157,9 @@ def _is_prompt(value: Any) -> bool:
 
 def _done(resolved: Resolved, output: PlannedOutput) -> bool:
     """Whether the output is there, with the record of just this request."""
-    record = record_path(Path(output.path), output.kind)
-    if not Path(output.path).exists() or not record.is_file():
+    if not os.path.exists(output.path):  # first: of a hundred thousand jobs, few are there
         return False
+    record = record_path(Path(output.path), output.kind)
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):

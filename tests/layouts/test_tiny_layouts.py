@@ -105,8 +105,8 @@ def test_encoders_from_elsewhere(arrange: Arrange, tmp_path: Path, official_late
     (folder / f"{T5}.pth").unlink()
     paths = {"text_encoder": {"path": str(other / "text.safetensors")}, "vae": {"path": str(other)}}
     plan = planned(folder, components=paths)
-    assert part(plan, "text_encoder").rule == "components.text_encoder.path"
-    assert part(plan, "vae").rule == "components.vae.path, file *.pth"
+    assert part(plan, "text_encoder").rule == "components.text_encoder.path in config"
+    assert part(plan, "vae").rule == "components.vae.path in config, file *.pth"
     assert torch.equal(latents(folder, components=paths), official_latents)
 
 
