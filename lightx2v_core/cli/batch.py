@@ -24,6 +24,7 @@ from lightx2v_core.isolation import unended
 from lightx2v_core.output import check_place, named_output, record_path
 from lightx2v_core.plan import PlannedOutput
 from lightx2v_core.record import described, described_loras
+from lightx2v_core.requests import Request
 from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters, with_prompt
 from lightx2v_core.staging import claimed
 
@@ -80,7 +81,7 @@ def run_batch(
         for index, job in enumerate(jobs):
             emit(JobStarted(index=index, count=len(jobs), line=job.number, output=job.output))
             try:
-                resolved, output, done = plans.of(job)
+                resolved, request, output, done = plans.of(job)
                 state = "done before"
                 if not done:
                     state = "planned" if dry_run else "done"
@@ -91,10 +92,12 @@ def run_batch(
 
                             base = proven(base)
                             plans = _Plans(base, loaded)
-                            resolved, output, _ = plans.of(job)
+                            resolved, request, output, _ = plans.of(job)
                             emit(PlanReady(plan=base.plan.to_json()))
                             with unended():
                                 pipeline = opened.enter_context(Pipeline.load(base, on_event=emit))
+                        if request != resolved.plan.request:
+                            resolved = with_prompt(resolved, request.prompt)
                         pipeline.use_adapters(resolved)
                         with unended(), claimed(*results(output)):
                             pipeline.generate_to(resolved, output, on_event=emit)
@@ -116,30 +119,32 @@ def results(output: PlannedOutput, dump: str | None = None) -> list[Path]:
 
 class _Plans:
     """The plans of jobs, and where their results go. Of jobs that differ in their prompts alone the first is planned,
-    and the others are as it."""
+    and the others are as it: ``with_prompt`` makes plans of their own for those that are run."""
 
     def __init__(self, base: Resolved, loaded: LoadedConfig) -> None:
         self._base, self._loaded = base, loaded
         self._last: tuple[dict[str, Any], Resolved] | None = None
         self._tried: set[Path] = set()
 
-    def of(self, job: Line) -> tuple[Resolved, PlannedOutput, bool]:
-        """What a job asks for, where its result goes, and whether it is there. ``LightX2VError`` says what is wrong
-        with the job."""
-        request = dict(job.request)
-        prompt = request.pop("prompt", None)
-        if self._last is not None and self._last[0] == request and _is_prompt(prompt):
-            resolved = with_prompt(self._last[1], prompt)
+    def of(self, job: Line) -> tuple[Resolved, Request, PlannedOutput, bool]:
+        """What a job asks for, as a plan that may be of another prompt and as its own request, where its result goes,
+        and whether it is there. ``LightX2VError`` says what is wrong with the job."""
+        values = dict(job.request)
+        prompt = values.pop("prompt", None)
+        if self._last is not None and self._last[0] == values and _is_prompt(prompt):
+            resolved = self._last[1]
+            request = evolve(resolved.plan.request, prompt=prompt)
         else:
             resolved = self._resolved(job)
+            request = resolved.plan.request
             if _is_prompt(prompt):
-                self._last = (request, resolved)
+                self._last = (values, resolved)
         config = evolve(self._loaded.config.output, path=job.output)
-        output = named_output(config, resolved.plan.variant, resolved.plan.request)
-        done = _done(resolved, output)
+        output = named_output(config, resolved.plan.variant, request)
+        done = _done(resolved, request, output)
         if not done:  # else its place is taken by itself
             check_place(output, self._tried)
-        return resolved, output, done
+        return resolved, request, output, done
 
     def _resolved(self, job: Line) -> Resolved:
         base, request = self._base, dict(job.request)
@@ -155,7 +160,7 @@ def _is_prompt(value: Any) -> bool:
     return isinstance(value, str) and is_text(value)
 
 
-def _done(resolved: Resolved, output: PlannedOutput) -> bool:
+def _done(resolved: Resolved, request: Request, output: PlannedOutput) -> bool:
     """Whether the output is there, with the record of just this request."""
     if not os.path.exists(output.path):  # first: of a hundred thousand jobs, few are there
         return False
@@ -164,7 +169,7 @@ def _done(resolved: Resolved, output: PlannedOutput) -> bool:
         found = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    wanted = json.loads(json.dumps(asdict(resolved.plan.request)))
+    wanted = json.loads(json.dumps(asdict(request)))
     return (
         isinstance(found, dict)
         and found.get("request") == wanted
