@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve, frozen
 
 from lightx2v_core import catalogue
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.candidates import Wish
-from lightx2v_core.checkpoint.components import Component, OfAnother, absence, fitted, locate, read_component
-from lightx2v_core.checkpoint.folders import expanded, first_config, listing
+from lightx2v_core.checkpoint.components import Component, absence, fitted
+from lightx2v_core.checkpoint.folders import first_config, listing
 from lightx2v_core.checkpoint.listing import broken_link
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
@@ -22,11 +20,20 @@ from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
 from lightx2v_core.choices import Chosen, component_setting, placed, structured_options
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
-from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, PluginFault, suggestion
+from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, PluginFault
 from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.parts import ComponentSpec
 from lightx2v_core.plugins import Provided
 from lightx2v_core.registry import Registry, Selection
+from lightx2v_core.search import (
+    component_names,
+    component_spec,
+    fault_of,
+    found_beside,
+    found_networks,
+    is_incidental,
+    networks_of,
+)
 from lightx2v_core.specs import BuildContext, ModelSpec, WeightLoaderSpec
 from lightx2v_core.tensors import Header
 from lightx2v_core.verdicts import Answers, none_or_many
@@ -75,32 +82,25 @@ def recognise(
             continue
         try:
             options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
-            networks = _locate(item.spec, config, folder, read, loaded, _networks(item.spec))
-            answer = _ask(item.spec, config, folder, networks, options, read)
+            networks = found_networks(item.spec, config, folder, read, loaded)
+            components, wrong = found_beside(item.spec, config, folder, read, networks)
+            answer = _ask(item.spec, config, folder, components, networks, options, read)
         except (CheckpointError, PluginFault) as exc:
             found.failed(item.qualified, exc)
             continue
         if isinstance(answer, str):
             (found.declined if networks else found.strangers)[item.qualified] = answer
-            if not networks and len(_networks(item.spec)) > 1:
+            if not networks and len(networks_of(item.spec)) > 1:
                 found.pairs.append(
-                    " and ".join(f"components.{part.name}.path" for part in _networks(item.spec))
+                    " and ".join(f"components.{part.name}.path" for part in networks_of(item.spec))
                 )
             continue
         if answer.doubts and config.model.use == ("auto",):
             found.doubtful.append((item, answer))
             continue
-        try:
-            # what is wrong with other files is this model's to say, now that its network is there
-            components = networks | _locate(
-                item.spec, config, folder, read, loaded, beside=networks, needed=answer.components
-            )
-            answer = _ask(item.spec, config, folder, components, options, read)
-        except (CheckpointError, PluginFault) as exc:
-            found.failed(item.qualified, exc, own=True)
-            continue
-        if isinstance(answer, str):
-            found.declined[item.qualified] = answer
+        # what is wrong with other files is this model's to say, now that the network is its own
+        if (fault := fault_of(item.spec, config, answer, wrong)) is not None:
+            found.failed(item.qualified, fault, own=True)
         else:
             found.known.append((item, answer, components))
     if len(found.known) != 1:
@@ -182,11 +182,6 @@ def check_complete(found: Recognised, folder: Path) -> None:
         )
 
 
-def component_spec(spec: ModelSpec[Any], name: str) -> ComponentSpec:
-    """The component of a model by its name."""
-    return next(part for part in spec.components if part.name == name)
-
-
 def loader_for(registry: Registry, path: Path) -> Provided:
     """The weight loader of a file, by its suffix: the usable one of highest priority."""
     suffixes: set[str] = set()
@@ -219,23 +214,12 @@ def read_header(registry: Registry, path: Path) -> Header:
 def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
     """Notes of what flat keys say of components that the model does not have. The files of the original say it of
     all their models, so it is no mistake."""
-    names = [name for name in loaded.config.components if name not in _component_names(spec)]
+    names = [name for name in loaded.config.components if name not in component_names(spec)]
     return tuple(
         f"{', '.join(_origins(loaded, name))}: passed over, {spec.name} has no {name.replace('_', ' ')}"
         for name in names
-        if _is_incidental(loaded, name)
+        if is_incidental(loaded, name)
     )
-
-
-def _component_names(spec: ModelSpec[Any]) -> list[str]:
-    groups = {part.group for part in spec.components if part.group is not None}
-    return [*(part.name for part in spec.components), *sorted(groups)]
-
-
-def _is_incidental(loaded: LoadedConfig, name: str) -> bool:
-    """Whether only flat keys speak of a component, and none names a file of it."""
-    said = [path for path in loaded.origins if path.startswith(f"components.{name}.")]
-    return bool(said) and loaded.flat.issuperset(said) and loaded.config.components[name].path is None
 
 
 def _origins(loaded: LoadedConfig, name: str) -> list[str]:
@@ -257,92 +241,21 @@ def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
     return found
 
 
-def _networks(spec: ModelSpec[Any]) -> list[ComponentSpec]:
-    """What a model knows a checkpoint by: its first component, and the others of its group."""
-    first = spec.components[0]
-    return [part for part in spec.components if part is first or (part.group and part.group == first.group)]
-
-
-def _locate(
-    spec: ModelSpec[Any],
-    config: RunConfig,
-    folder: Path,
-    read: ReadHeader,
-    loaded: LoadedConfig | None,
-    parts: Sequence[ComponentSpec] = (),
-    beside: Mapping[str, Component] = MappingProxyType({}),
-    needed: Sequence[str] = (),
-) -> dict[str, Component]:
-    """Those of ``parts`` that are there, or all components but the networks, which were found before (``beside``).
-    Where there is no network it is another model's folder, and what the configuration says is not meant for this
-    one. Files of a component that is not ``needed``, nor named in the configuration, may be damaged: nobody asked for
-    them."""
-    components: dict[str, Component] = {}
-    for part in parts or [part for part in spec.components if part not in _networks(spec)]:
-        main = {**beside, **components}.get(spec.components[0].name)
-        wish = _wish(config, part, main.files[0].parent if main is not None else None)
-        override, asked_as = component_setting(config, part, "path")
-        if override is not None and asked_as != part.name:
-            _check_group(spec, override, asked_as)
-        elif override is not None:
-            part = evolve(part, experts=())  # whatever it is called
-        own = config.components.get(part.name)
-        try:
-            found = locate(part, folder, override, read, wish)
-            if found is not None:
-                assets = own.assets if own is not None else None
-                components[part.name] = read_component(part, folder, found, read, assets)
-        except CheckpointError:
-            if parts or override is not None or own is not None or part.name in needed:
-                raise
-    if parts and components:
-        _check_names(spec, config, loaded)
-    return components
-
-
-def _check_names(spec: ModelSpec[Any], config: RunConfig, loaded: LoadedConfig | None) -> None:
-    """``CheckpointError`` when the configuration names a component that the model does not have."""
-    names = _component_names(spec)
-    for name in config.components:
-        if name not in names and not (loaded is not None and _is_incidental(loaded, name)):
-            raise CheckpointError(
-                f"components.{name}: {spec.name} has no such component{suggestion(name, names)}; "
-                f"it has {', '.join(names)}"
-            )
-
-
-def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
-    """What the configuration asks of a component beside its path."""
-    precision, key = component_setting(config, part, "precision")
-    distilled, other = component_setting(config, part, "distilled")
-    key = key if precision is not None else other
-    return Wish(key=f"components.{key}", precision=precision, distilled=distilled, near=near)
-
-
-def _check_group(spec: ModelSpec[Any], path: str, group: str) -> None:
-    """``OfAnother`` when one file is given for all of a group: it cannot be several networks."""
-    members = [item.name for item in spec.components if item.group == group]
-    if len(members) > 1 and os.path.isfile(expanded(path)):
-        ways = " and ".join(f"components.{name}.path" for name in members)
-        raise OfAnother(
-            f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
-        )
-
-
 def _ask(
     spec: ModelSpec[Any],
     config: RunConfig,
     folder: Path,
     components: Mapping[str, Component],
+    networks: Mapping[str, Component],
     options: Any,
     read: ReadHeader,
 ) -> Recognition | str:
-    main = spec.components[0]
-    if main.name not in components:
+    main = networks_of(spec)[0]
+    if main.name not in networks:
         why = absence(main, folder, read)
-        if not components:
+        if not networks:
             return why
-        other = next(iter(components.values()))
+        other = next(iter(networks.values()))
         what = component_spec(spec, other.name).summary
         return f"{why}, and {other.files[0].name} is the {what}; give components.{main.name}.path"
     here = components[main.name].files[0].parent
@@ -372,7 +285,7 @@ def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
 def _left_over(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition) -> list[str]:
     """The weights of networks that a model would not compute with: another one would."""
     found: list[str] = []
-    for part in _networks(spec):
+    for part in networks_of(spec):
         header = facts.headers.get(part.name)
         if header is None or part.name not in answer.expected or not part.whole:
             continue
