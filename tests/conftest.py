@@ -25,6 +25,13 @@ def pytest_configure() -> None:
     hear_signals()
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of the tests that race alone, files without one need not be read: each of many processes would read them all."""
+    if config.option.markexpr != "load" or not collection_path.name.startswith("test_"):
+        return None
+    return True if "mark.load" not in collection_path.read_text(encoding="utf-8") else None
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], Path]:
     """Folder of a golden case by name; the test is skipped where the data is not available."""
