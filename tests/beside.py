@@ -24,10 +24,11 @@ def main(words: list[str]) -> None:
         sys.exit(__doc__)
     loop = [sys.executable, "-I", "-S", "-c", LOOP, str(os.getpid())]
     for _ in range(int(words[0])):
-        # in a session of their own, as Ctrl-C is meant for the command
+        # in a group of their own, as Ctrl-C is meant for the command; not in a session of their own: Linux shares the
+        # processors between sessions first, and six of them would leave the command a seventh, whatever it starts
         subprocess.Popen(
             loop, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            preexec_fn=os.setpgrp,
         )  # fmt: skip
     try:
         os.execvp(words[2], words[2:])
