@@ -221,7 +221,7 @@ def check(case: Case, work: Path, old: Files, new: Sequence[str], ended: Ended, 
 def part(name: str, case: Case) -> bool:
     """Whether a file is one in the making."""
     return any(
-        ".part-" in step or step.startswith(".acme-") or (case.working and step == case.working)
+        ".part-" in step or step.startswith(".acme.new-") or (case.working and step == case.working)
         for step in name.split("/")
     )
 
@@ -232,7 +232,7 @@ def goes_on(driver: Driver, case: Case, work: Path, new: Sequence[str], of: str)
         shutil.rmtree(work / name, ignore_errors=True)
     ended = driver(case.argv(work))
     assert ended.status == 0, (of, ended)
-    assert sorted(name for name in files(work) if not name.startswith(".acme-")) == list(new), of
+    assert sorted(files(work)) == list(new), of
 
 
 def test_a_signal_at_any_place(driver: Driver, case: Case, tmp_path: Path) -> None:
