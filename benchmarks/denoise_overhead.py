@@ -24,12 +24,12 @@ import torch
 from lightx2v_core import __version__
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
-from lightx2v_core.denoise import Leg, denoise
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.events import ignore
-from lightx2v_core.facts import SchedulerContext
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.resolve import resolve
-from lightx2v_core.run import Pipeline
+from lightx2v_core.plan.resolve import resolve
+from lightx2v_core.runtime.denoise import Leg, denoise
+from lightx2v_core.runtime.pipeline import Pipeline
+from lightx2v_core.spec.request import SchedulerContext
 
 
 def main() -> int:

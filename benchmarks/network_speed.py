@@ -18,10 +18,10 @@ import torch
 from attrs import evolve
 
 from lightx2v_core import __version__
-from lightx2v_core.device import probe
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.plan.device import probe
+from lightx2v_core.spec.context import BuildContext
 from lightx2v_wan21.api import DitArchitecture, WanDiT
 
 NETWORKS = {

@@ -14,9 +14,13 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lightx2v_core import facts, hookspecs, parts, protocols, specs, tensors
+from lightx2v_core.spec import components as parts
+from lightx2v_core.spec import context, memory, protocols, request, specs, tensors
+from lightx2v_core.spec import hooks as hookspecs
+from lightx2v_core.spec import recognition as facts
 
 TARGET = Path(__file__).with_name("hooks.md")
+MODULES = (specs, parts, facts, context, memory, request, protocols, tensors)
 #: kind -> the protocol of what ``build`` returns
 PROTOCOLS = {
     "weight_loader": "WeightSource",
@@ -130,7 +134,7 @@ def methods(node: ast.ClassDef) -> Iterator[str]:
 
 
 def definition(name: str) -> ast.ClassDef:
-    for module in (specs, parts, facts, protocols, tensors):
+    for module in MODULES:
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return node
@@ -139,7 +143,7 @@ def definition(name: str) -> ast.ClassDef:
 
 def source_of(node: ast.ClassDef) -> str:
     """The text of the module a class is in, so that line numbers are right."""
-    for module in (specs, parts, facts, protocols, tensors):
+    for module in MODULES:
         text = inspect.getsource(module)
         if any(isinstance(item, ast.ClassDef) and item.name == node.name for item in ast.parse(text).body):
             return text

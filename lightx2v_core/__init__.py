@@ -6,20 +6,6 @@ imports neither torch nor any plugin.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from lightx2v_core.spec.lazy import lazy_names
 
-if TYPE_CHECKING:
-    from lightx2v_core.run import Pipeline as Pipeline
-    from lightx2v_core.run import Video as Video
-    from lightx2v_core.run import load as load
-
-__version__ = "0.1.0"
-__all__ = ["Pipeline", "Video", "__version__", "load"]
-
-
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        from lightx2v_core import run
-
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

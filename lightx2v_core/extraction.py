@@ -16,19 +16,20 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from lightx2v_core.build import open_source
-from lightx2v_core.checkpoint.layouts import MappedSource, recognised
+from lightx2v_core.checkpoint.layouts import MappedSource, recognized
 from lightx2v_core.checkpoint.serialize import serialized, write_whole
+from lightx2v_core.checkpoint.staging import claimed
 from lightx2v_core.checkpoint.verify import PLAIN
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
+from lightx2v_core.discovery.plugins import PluginSet
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
-from lightx2v_core.plugins import PluginSet
-from lightx2v_core.protocols import WeightSource
-from lightx2v_core.recognise import read_header, recognise
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext, ModelSpec
-from lightx2v_core.staging import claimed
+from lightx2v_core.plan.recognize import read_header, recognize
+from lightx2v_core.runtime.build import open_source
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import WeightSource
+from lightx2v_core.spec.specs import ModelSpec
 
 _SUFFIXES = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
 #: of a product, singular values below this part of the largest are rounding errors
@@ -114,7 +115,7 @@ def _weights(path: str, component: str | None, registry: Registry) -> WeightSour
     where, ctx = Path(path).expanduser(), BuildContext()
     if where.is_dir():
         config = load_config(None, [Value(path=("model_path",), value=str(where), origin="PATH")]).config
-        found = recognise(config, registry, where, ctx)
+        found = recognize(config, registry, where, ctx)
         networks = _networks(found.spec, found.components)
         name = component or networks[0]
         if component is None and len(networks) > 1:
@@ -133,7 +134,7 @@ def _weights(path: str, component: str | None, registry: Registry) -> WeightSour
     for candidate in registry.candidates("model"):
         assert isinstance(candidate.spec, ModelSpec)
         for part in candidate.spec.components:
-            mapped = recognised(part, header) if part.signature else None
+            mapped = recognized(part, header) if part.signature else None
             if mapped is not None:
                 return _plain(MappedSource(source, mapped), path)
     return _plain(source, path)

@@ -21,22 +21,26 @@ SNAPSHOT = Path(__file__).with_name("api_surface.json")
 
 def surface() -> dict[str, Any]:
     """The public interface as plain data."""
-    from lightx2v_core import api, facts, parts, specs, testing
+    from lightx2v_core import api, testing
     from lightx2v_core.config.model import RunConfig
-    from lightx2v_core.hookspecs import KINDS
-    from lightx2v_core.plugins import GROUP
+    from lightx2v_core.discovery.plugins import GROUP
+    from lightx2v_core.spec import components, context, memory, recognition, request, specs
+    from lightx2v_core.spec.hooks import KINDS
+    from lightx2v_core.spec.renamed import ALIASES
 
     hooks = {hook: list(inspect.signature(_hook(hook)).parameters) for hook, _ in KINDS.values()}
     classes = {
         name: found
-        for name, found in sorted({**vars(facts), **vars(parts), **vars(specs)}.items())
-        if attrs.has(found) and found.__module__ in (specs.__name__, parts.__name__, facts.__name__)
+        for module in (components, context, memory, recognition, request, specs)
+        for name, found in vars(module).items()
+        if attrs.has(found) and found.__module__ == module.__name__ and name != "Request"
     }
     return {
         "entry point group": GROUP,
         "hooks": hooks,
         "kinds": {kind: spec.__name__ for kind, (_, spec) in KINDS.items()},
-        "specs": {name: _fields(found) for name, found in classes.items()},
+        "specs": {name: _fields(found) for name, found in sorted(classes.items())},
+        "aliases": dict(ALIASES),
         "lightx2v_core.api": sorted(api.__all__),
         "protocols": {
             name: _methods(getattr(api, name))
@@ -50,7 +54,7 @@ def surface() -> dict[str, Any]:
 
 
 def _hook(name: str) -> Any:
-    from lightx2v_core import hookspecs
+    from lightx2v_core.spec import hooks as hookspecs
 
     return getattr(hookspecs, name)
 

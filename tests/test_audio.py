@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import av  # noqa: E402
 
-from lightx2v_core.video import publication  # noqa: E402
+from lightx2v_core.runtime.video import publication  # noqa: E402
 
 
 def source(path: Path, codec: str, container: str, seconds: float = 2.0) -> Path:

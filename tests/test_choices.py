@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from lightx2v_core.choices import by_true_name, structured_options
 from lightx2v_core.config.load import load_config, parse_set
+from lightx2v_core.discovery.plugins import Plugin, PluginSet, Provided
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import ConfigError, PluginError
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.plugins import Plugin, PluginSet, Provided
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import AttentionSpec, BuildContext, ModelSpec
+from lightx2v_core.plan.selection import by_true_name, structured_options
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.specs import AttentionSpec, ModelSpec
 
 CTX = BuildContext()
 
@@ -45,7 +46,7 @@ def attention(name: str, reasons: Sequence[str] = ()) -> AttentionSpec[Any]:
 def model(name: str, config: type[Any], **more: Any) -> ModelSpec[Any]:
     parts = (ComponentSpec(name="high", summary="network", files=("*",), group="dit"),)
     return ModelSpec(
-        name=name, summary=name, config=config, tasks={}, components=parts, recognise=_none, defaults=_none,
+        name=name, summary=name, config=config, tasks={}, components=parts, recognize=_none, defaults=_none,
         geometry=_none, memory=_none, build=_none, **more,
     )  # fmt: skip
 

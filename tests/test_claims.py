@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lightx2v_core.claims import named_expert, sampling_steps, says_distilled
+from lightx2v_core.spec.file_names import named_expert, sampling_steps, says_distilled
 
 HIGH = [
     "wan2.2_i2v_A14b_high_noise_lora_rank64_lightx2v_4step",

@@ -21,12 +21,12 @@ from safetensors.torch import load_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.api import RequestError  # noqa: E402
-from lightx2v_core.asked import request_output  # noqa: E402
 from lightx2v_core.cli.show_plan import plan_text  # noqa: E402
 from lightx2v_core.config.model import OutputConfig  # noqa: E402
 from lightx2v_core.events import Event, StepDone  # noqa: E402
-from lightx2v_core.run import Pipeline  # noqa: E402
-from lightx2v_core.seams import between  # noqa: E402
+from lightx2v_core.plan.request import request_output  # noqa: E402
+from lightx2v_core.runtime.pipeline import Pipeline  # noqa: E402
+from lightx2v_core.runtime.seams import between  # noqa: E402
 
 Folder = Callable[[str], Path]
 #: a step is enough: what is decoded need not look like anything

@@ -18,7 +18,7 @@ np = pytest.importorskip("numpy")
 from PIL import Image  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
-from lightx2v_core.run import Pipeline  # noqa: E402
+from lightx2v_core.runtime.pipeline import Pipeline  # noqa: E402
 from lightx2v_wan21 import conditioners  # noqa: E402
 from lightx2v_wan21.api import image_size, image_tensor, open_image  # noqa: E402
 from lightx2v_wan21.tiny import write_tiny  # noqa: E402

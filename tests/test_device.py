@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core import device
 from lightx2v_core.api import Device, RequestError
-from lightx2v_core.device import probe
+from lightx2v_core.plan import device
+from lightx2v_core.plan.device import probe
 from lightx2v_core.testing import assert_light_import, heavy_imports
 
 
@@ -170,5 +170,5 @@ def test_a_container_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_probing_imports_no_torch() -> None:
-    assert_light_import("lightx2v_core.device")
-    assert heavy_imports("from lightx2v_core.device import probe; probe()") == []
+    assert_light_import("lightx2v_core.plan.device")
+    assert heavy_imports("from lightx2v_core.plan.device import probe; probe()") == []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from lightx2v_core.distributions import admits, canonical
+from lightx2v_core.discovery.metadata import admits, canonical
 
 _RELEASES = st.lists(st.integers(0, 3), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
 _CLAUSES = st.tuples(st.sampled_from(["<", "<=", ">", ">=", "==", "!=", "~="]), _RELEASES).filter(

@@ -13,12 +13,12 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 from lightx2v_core.api import CheckpointSpec
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
-from lightx2v_core.embedded import place_of
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.inspect import inspect
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.resolve import resolve
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.resolve import resolve
 from lightx2v_core.testing import plugin_set
 
 SETTINGS = {

@@ -18,11 +18,11 @@ pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
 from lightx2v_core.inspection.inspect import inspect  # noqa: E402
-from lightx2v_core.plan import Plan  # noqa: E402
-from lightx2v_core.plugins import PluginSet, load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.plan.plan import Plan  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
 
 Tensors = dict[str, torch.Tensor]
 NETWORK = "diffusion_pytorch_model.safetensors"

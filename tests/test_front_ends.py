@@ -24,7 +24,7 @@ from lightx2v_core.api import (  # noqa: E402
     plan_run,
     read_config,
 )
-from lightx2v_core.catalogue import commands, known, missing  # noqa: E402
+from lightx2v_core.discovery.catalog import commands, known, missing  # noqa: E402
 
 SMALL: dict[str, Any] = {"size": (32, 32), "frames": 5, "steps": 3, "guide_scale": 1.0, "scheduler": "euler"}
 
@@ -152,7 +152,7 @@ def test_a_plan_from_python(folder: Path) -> None:
 
 
 def test_a_planner_reads_each_file_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightx2v_core import planning
+    from lightx2v_core.plan import planner as planning
 
     reads: list[Path] = []
 

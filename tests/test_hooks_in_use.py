@@ -26,7 +26,7 @@ from lightx2v_core.api import (  # noqa: E402
     changed,
     hookimpl,
 )
-from lightx2v_core.plugins import collected  # noqa: E402
+from lightx2v_core.discovery.plugins import collected  # noqa: E402
 
 SMALL: dict[str, Any] = {"size": (32, 32), "frames": 1, "steps": 2, "prompt": "a fox"}
 

@@ -11,7 +11,7 @@ from statistics import median
 
 import pytest
 
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.testing import HEAVY, assert_light_import, environment, heavy_imports
 from lightx2v_core.testing.fixtures import FakeDist
 
@@ -28,10 +28,10 @@ MAIN = "from lightx2v_core.cli import main; main()"
         "lightx2v_core.cli",
         "lightx2v_core.cli.plugins",
         "lightx2v_core.cli.download",
-        "lightx2v_core.device",
+        "lightx2v_core.plan.device",
         "lightx2v_core.hub.fetch",
-        "lightx2v_core.plugins",
-        "lightx2v_core.registry",
+        "lightx2v_core.discovery.plugins",
+        "lightx2v_core.discovery.registry",
         "lightx2v_core.testing",
     ],
 )
@@ -41,7 +41,12 @@ def test_modules_that_import_nothing_heavy(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["lightx2v_core.cli.run", "lightx2v_core.cli.plan", "lightx2v_core.cli.config", "lightx2v_core.resolve"],
+    [
+        "lightx2v_core.cli.run",
+        "lightx2v_core.cli.plan",
+        "lightx2v_core.cli.config",
+        "lightx2v_core.plan.resolve",
+    ],
 )
 def test_modules_that_read_configurations_import_no_tensors(module: str) -> None:
     assert_light_import(module, forbidden=[name for name in HEAVY if name != "cattrs"])

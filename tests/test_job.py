@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 
 from lightx2v_core.api import Conditions, Request, Segment, Step  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 from lightx2v_core.errors import RunError  # noqa: E402
 from lightx2v_core.events import Event  # noqa: E402
-from lightx2v_core.job import Job  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
+from lightx2v_core.runtime.job import Job  # noqa: E402
 
 
 class InSegments:

@@ -11,8 +11,8 @@ import pytest
 from lightx2v_core.api import NoOptions, OffloaderSpec, OffloadForecast
 from lightx2v_core.config.load import load_config, parse_bytes
 from lightx2v_core.errors import ConfigError, RequestError
-from lightx2v_core.memory import Limits, limits
-from lightx2v_core.specs import Device
+from lightx2v_core.plan.memory import Limits, limits
+from lightx2v_core.spec.context import Device
 
 GPU = Device(kind="cuda", memory=24 * 10**9, capability=(8, 9))
 
@@ -63,7 +63,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan(tiny: Path, *specs: OffloaderSpec[Any], **values: Any) -> Any:
     from lightx2v_core.config.keywords import KEYWORDS, keyword_values
-    from lightx2v_core.resolve import resolve
+    from lightx2v_core.plan.resolve import resolve
     from lightx2v_core.testing import plugin_set
     from lightx2v_wan21 import plugin
 
@@ -121,7 +121,7 @@ def test_when_nothing_fits_it_is_said_what_would(tiny: Path) -> None:
 
 
 def test_a_limit_that_a_named_offloader_exceeds_is_a_warning_of_the_plan_and_refused(tiny: Path) -> None:
-    from lightx2v_core.build import refuse_impossible
+    from lightx2v_core.runtime.build import refuse_impossible
 
     found = plan(tiny, ram_limit="100MB")
     assert "the forecast of host memory is 0.48 GB and --ram-limit is 0.10 GB" in found.warnings[0]

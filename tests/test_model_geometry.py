@@ -45,7 +45,7 @@ sides, lengths = st.integers(1, 2000), st.integers(1, 200)
 
 
 @cache
-def recognised(name: str) -> tuple[Any, Recognition]:
+def recognized(name: str) -> tuple[Any, Recognition]:
     """The family that knows a model, and what it says of its network alone."""
     model = REAL.MODELS[name]
     module = pytest.importorskip(f"lightx2v_{model.plugin}.plugin", reason="needs the plugin of this model")
@@ -61,14 +61,14 @@ def recognised(name: str) -> tuple[Any, Recognition]:
     )
     for spec in module.lightx2v_models():
         if set(model.networks) <= {component.name for component in spec.components}:
-            found = spec.recognise(facts)
+            found = spec.recognize(facts)
             if isinstance(found, Recognition):
                 return spec, found
     raise AssertionError(f"no family knows {name}")
 
 
 def geometry(name: str, task: str, size: tuple[int, int], frames: int, **inputs: Any) -> Geometry:
-    spec, recognition = recognised(name)
+    spec, recognition = recognized(name)
     found: Geometry = spec.geometry(
         recognition, Target(task=task, width=size[0], height=size[1], frames=frames, inputs=inputs)
     )
@@ -105,7 +105,7 @@ def test_legal_sizes_have_the_latents_of_the_formula(name: str, task: str) -> No
         assert (shape.width, shape.height, shape.frames) == (*size, frames)
         check(shape, name, task)
 
-    recognised(name)
+    recognized(name)
     holds()
 
 
@@ -145,7 +145,7 @@ def test_illegal_sizes_are_refused_with_the_nearest_legal_ones(name: str, task: 
             }
             check(geometry(name, task, (use["width"], use["height"]), use["frames"]), name, task)
 
-    recognised(name)
+    recognized(name)
     holds()
 
 
@@ -167,5 +167,5 @@ def test_an_image_decides_the_aspect_within_the_area(name: str, task: str) -> No
         for side, wanted in zip((shape.width, shape.height), exact, strict=True):
             assert wanted - 2 * step < side < wanted + 2 * step
 
-    recognised(name)
+    recognized(name)
     holds()

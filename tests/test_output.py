@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from lightx2v_core.checkpoint.staging import make_parents
 from lightx2v_core.config.model import OutputConfig
 from lightx2v_core.errors import RequestError
-from lightx2v_core.output import check_writable, planned_output, record_path
-from lightx2v_core.requests import Request
-from lightx2v_core.staging import make_parents
+from lightx2v_core.plan.output import check_writable, planned_output, record_path
+from lightx2v_core.spec.request import Request
 
 
 def request(frames: int = 5, width: int = 32, height: int = 32, fps: float = 16, seed: int = 7) -> Request:

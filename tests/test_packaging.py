@@ -158,7 +158,7 @@ def test_plugin_declares_what_it_imports(plugin: str) -> None:
 
 
 def test_version_of_the_core() -> None:
-    assert version_in(REPOSITORY / "lightx2v_core" / "__init__.py") == CORE["version"]
+    assert version_in(REPOSITORY / "lightx2v_core" / "spec" / "version.py") == CORE["version"]
     assert (REPOSITORY / "lightx2v_core" / "py.typed").is_file()
 
 

@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch")
 tiny = pytest.importorskip("lightx2v_wan21.tiny", reason="needs the Wan2.1 plugin")
 
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins  # noqa: E402
 from lightx2v_core.errors import CheckpointError, RequestError  # noqa: E402
 from lightx2v_core.inspection.inspect import inspect  # noqa: E402
-from lightx2v_core.plan import Plan  # noqa: E402
-from lightx2v_core.plugins import PluginSet, load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.plan.plan import Plan  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
 
 SIDECAR = b"\0\5\26\7\0\2\0\0Mac OS X        " + bytes(60)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 4096\n" % (b"0" * 64)
@@ -252,7 +252,7 @@ def test_what_the_cache_has_not_is_named_with_the_command_that_brings_it(hub: Pa
 
 
 def test_a_repository_keeps_its_name_in_the_cache(tmp_path: Path) -> None:
-    from lightx2v_core.facts import CheckpointFacts
+    from lightx2v_core.spec.recognition import CheckpointFacts
 
     cached = tmp_path / "models--Wan-AI--Wan2.1-I2V-14B-480P" / "snapshots" / "abc"
     assert CheckpointFacts(folder=cached, config={}, headers={}).name == "Wan2.1-I2V-14B-480P"

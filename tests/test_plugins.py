@@ -12,7 +12,7 @@ import pytest
 from lightx2v_core import __version__
 from lightx2v_core.api import PluginError
 from lightx2v_core.audit.places import place_findings
-from lightx2v_core.plugins import Plugin, PluginSet, load_plugins
+from lightx2v_core.discovery.plugins import Plugin, PluginSet, load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
 
 HEAD = "from lightx2v_core.api import AttentionSpec, SchedulerSpec, hookimpl\n"

@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from lightx2v_core import device
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
 from lightx2v_core.config.schema import schema
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError
-from lightx2v_core.plan import Plan
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.resolve import resolve
-from lightx2v_core.specs import Device
+from lightx2v_core.plan import device
+from lightx2v_core.plan.plan import Plan
+from lightx2v_core.plan.resolve import resolve
+from lightx2v_core.spec.context import Device
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"

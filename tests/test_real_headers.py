@@ -87,7 +87,7 @@ def test_planning_imports_no_torch(folder: Path) -> None:
 
 
 def test_weights_that_cannot_fit_are_refused_before_they_are_read(folder: Path) -> None:
-    from lightx2v_core.device import host_memory
+    from lightx2v_core.plan.device import host_memory
 
     if host_memory() > 70 * 2**30:
         pytest.skip("this machine can hold the weights")

@@ -1,4 +1,4 @@
-"""Every official model is planned from the headers of its real size: recognised, counted, and quick."""
+"""Every official model is planned from the headers of its real size: recognized, counted, and quick."""
 
 from __future__ import annotations
 

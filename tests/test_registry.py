@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightx2v_core.api import AttentionSpec, BuildContext, Device, PluginError, SchedulerSpec
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.fixtures import FakeDist
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
+from lightx2v_core.checkpoint.interruption import uninterrupted
+from lightx2v_core.checkpoint.staging import claimed, staging
 from lightx2v_core.errors import OutputError, RequestError
-from lightx2v_core.interruption import uninterrupted
-from lightx2v_core.staging import claimed, staging
 
 #: makes a part of each kind in a folder, says so, and waits
 HOLDER = """
 import sys
 from pathlib import Path
-from lightx2v_core.staging import Staging, claimed, write_new
+from lightx2v_core.checkpoint.staging import Staging, claimed, write_new
 files, folder = Staging(), Path(sys.argv[1])
 files.file(folder / "a.mp4").write(b"x")
 write_new(files.folder(folder / "frames"), "00000.png", b"x")

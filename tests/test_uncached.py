@@ -17,10 +17,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightx2v_core import uncached
+from lightx2v_core.checkpoint import direct_io as uncached
+from lightx2v_core.checkpoint.direct_io import PAGE, open_uncached, read_at
+from lightx2v_core.checkpoint.reader import OpenFiles
 from lightx2v_core.errors import RunError
-from lightx2v_core.positioned import OpenFiles
-from lightx2v_core.uncached import PAGE, open_uncached, read_at
 
 SIZE = 40 * PAGE + 77
 #: positions and sizes around the borders of pages, and between them

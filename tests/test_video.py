@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lightx2v_core.errors import OutputError
-from lightx2v_core.video import open_writer, png_bytes, publication, to_uint8, write_bytes
+from lightx2v_core.runtime.video import open_writer, png_bytes, publication, to_uint8, write_bytes
 
 
 def noise(frames: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -330,7 +330,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from lightx2v_core.errors import OutputError
-from lightx2v_core.video import publication, write_bytes
+from lightx2v_core.runtime.video import publication, write_bytes
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path, kind, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

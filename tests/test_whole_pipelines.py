@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
-from lightx2v_core.run import Pipeline, Video  # noqa: E402
+from lightx2v_core.runtime.pipeline import Pipeline, Video  # noqa: E402
 
 FOLDER = Path(__file__).parent / "pipelines" / "wan21_vace"
 CASE = json.loads((FOLDER / "case.json").read_text(encoding="utf-8"))

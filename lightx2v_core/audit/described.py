@@ -7,17 +7,17 @@ from typing import Any
 
 import attrs
 
-from lightx2v_core import catalogue
 from lightx2v_core.audit.findings import Finding, error, warning
 from lightx2v_core.config.option_help import option_help
 from lightx2v_core.config.schema import options_schema
 from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.distributions import canonical, name_of
+from lightx2v_core.discovery import catalog
+from lightx2v_core.discovery.isolation import called, one_line
+from lightx2v_core.discovery.metadata import canonical, name_of
+from lightx2v_core.discovery.plugins import CORE, Plugin, PluginSet, Provided
 from lightx2v_core.errors import LightX2VError, PluginFault
-from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.isolation import called, one_line
-from lightx2v_core.plugins import CORE, Plugin, PluginSet, Provided
-from lightx2v_core.specs import ModelSpec, QuantizerSpec
+from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.spec.specs import ModelSpec, QuantizerSpec
 
 _LONGEST_SUMMARY = 120
 
@@ -65,7 +65,7 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
             elif kind == "command" and name in commands:
                 text = f"command {name!r} is one of the core's; that of {who[0]} is {items[0].qualified!r}"
                 yield Finding(level="error", text=text, plugins=who)
-            elif who[0] != CORE and (known := catalogue.distribution(kind, name)):
+            elif who[0] != CORE and (known := catalog.distribution(kind, name)):
                 yield from _known(items[0], known)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightx2v_core.audit.findings import Finding, error, warning
+from lightx2v_core.discovery.plugins import Plugin
 from lightx2v_core.errors import suggestion
-from lightx2v_core.hookspecs import KINDS, marks_of
-from lightx2v_core.plugins import Plugin
+from lightx2v_core.spec.hooks import KINDS, marks_of
 
 _HOOKS: Mapping[str, type[Any]] = dict(KINDS.values())
 

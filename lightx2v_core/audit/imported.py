@@ -21,10 +21,11 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from lightx2v_core import api, plugins
-from lightx2v_core.ending import GRACE, end_in_time, held_by
-from lightx2v_core.hookspecs import marks_of
-from lightx2v_core.isolation import one_line
+from lightx2v_core import api
+from lightx2v_core.discovery import plugins
+from lightx2v_core.discovery.ending import GRACE, end_in_time, held_by
+from lightx2v_core.discovery.isolation import one_line
+from lightx2v_core.spec.hooks import marks_of
 
 #: specs of a hook that are asked for
 _SPECS = 1000

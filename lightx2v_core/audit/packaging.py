@@ -13,8 +13,15 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 
 from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.distributions import CORE_DIST, canonical, name_of, origin_of, requirements, version_of
-from lightx2v_core.plugins import GROUP, Plugin
+from lightx2v_core.discovery.metadata import (
+    CORE_DIST,
+    canonical,
+    name_of,
+    origin_of,
+    requirements,
+    version_of,
+)
+from lightx2v_core.discovery.plugins import GROUP, Plugin
 
 _PREFIX = "lightx2v-"
 _ENTRY_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")

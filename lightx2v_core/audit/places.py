@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from lightx2v_core.audit.findings import Finding
-from lightx2v_core.distributions import canonical, found_twice, name_of, version_of
-from lightx2v_core.plugins import GROUP, PluginSet
+from lightx2v_core.discovery.metadata import canonical, found_twice, name_of, version_of
+from lightx2v_core.discovery.plugins import GROUP, PluginSet
 
 
 def place_findings(plugins: PluginSet) -> Iterator[Finding]:

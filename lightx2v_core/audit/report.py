@@ -11,7 +11,7 @@ from lightx2v_core.audit.packaging import packaging_findings
 from lightx2v_core.audit.places import place_findings
 from lightx2v_core.audit.runs import readiness_findings, suite_findings
 from lightx2v_core.audit.start import start_findings
-from lightx2v_core.plugins import CORE, Plugin, PluginSet
+from lightx2v_core.discovery.plugins import CORE, Plugin, PluginSet
 
 
 def audit(

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 from attrs import define, field
 
 from lightx2v_core.audit.findings import Finding, error, note, warning
-from lightx2v_core.plugins import CORE, Plugin, Provided
-from lightx2v_core.specs import ModelSpec, Spec, WeightLoaderSpec
+from lightx2v_core.discovery.plugins import CORE, Plugin, Provided
+from lightx2v_core.spec.specs import ModelSpec, Spec, WeightLoaderSpec
 
 #: seconds for the suites of one plugin
 TIME = 1800

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.isolation import one_line
-from lightx2v_core.plugins import Plugin
+from lightx2v_core.discovery.isolation import one_line
+from lightx2v_core.discovery.plugins import Plugin
 from lightx2v_core.testing.dists import environment
 from lightx2v_core.testing.imports import HEAVY
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from lightx2v_core.audit.runs import contracts_module, missing_knowledge
-from lightx2v_core.plugins import Plugin, Provided, load_plugins
+from lightx2v_core.discovery.plugins import Plugin, Provided, load_plugins
 from lightx2v_core.testing.contracts import SUITES, Contract
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.experts import folders_for, named_for, stems
-from lightx2v_core.checkpoint.layouts import Mapped, recognised
+from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
+from lightx2v_core.checkpoint.layouts import Mapped, recognized
 from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
-from lightx2v_core.checkpoint.reader import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.shards import Located
-from lightx2v_core.claims import distilled_by, says_distilled
 from lightx2v_core.errors import CheckpointError, suggestion
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.file_names import distilled_by, says_distilled
+from lightx2v_core.spec.tensors import Header
 
 
 class Ambiguous(CheckpointError):
@@ -194,7 +194,7 @@ def _tested(
         mapped, problem = None, ""
         if headers:
             try:
-                mapped = recognised(spec, reader.whole(located.files))
+                mapped = recognized(spec, reader.whole(located.files))
             except CheckpointError as exc:
                 problem = str(exc)
             if mapped is None and not problem:

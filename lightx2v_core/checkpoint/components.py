@@ -10,14 +10,14 @@ from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose, gathered, passed_over
 from lightx2v_core.checkpoint.folders import expanded, near, short
-from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised, stored_part
+from lightx2v_core.checkpoint.header_cache import ReadHeader, reader_of
+from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognized, stored_part
 from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.checkpoint.places import PLACES, Place
-from lightx2v_core.checkpoint.reader import ReadHeader, reader_of
 from lightx2v_core.checkpoint.shards import Located, check_index
 from lightx2v_core.errors import CheckpointError, suggestion
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.tensors import Header
 
 #: an explicit folder is taken as it is
 _HERE = (Place(folder=""),)
@@ -87,7 +87,7 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
     if os.path.isfile(path):
         found = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
         if read is not None:
-            mapped = recognised(spec, read(path))
+            mapped = recognized(spec, read(path))
             if mapped is None:
                 raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
             found = [evolve(found[0], mapped=mapped)]
@@ -128,7 +128,7 @@ def read_component(
     stored = reader.whole(found.files)
     if found.index is not None:
         check_index(found.index, reader.weight_map(found.index), stored)
-    mapped = recognised(spec, stored) or applied(OFFICIAL, stored)
+    mapped = recognized(spec, stored) or applied(OFFICIAL, stored)
     assert mapped is not None
     return Component(
         name=spec.name,

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from lightx2v_core.claims import named_expert
-from lightx2v_core.parts import ComponentSpec
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.file_names import named_expert
 
 #: folders that files of any name are looked for in
 _MOST = 200

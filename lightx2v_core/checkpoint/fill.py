@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightx2v_core.checkpoint.layouts import is_direct
 from lightx2v_core.errors import RunError
-from lightx2v_core.protocols import ModuleTensor, WeightSource
+from lightx2v_core.spec.protocols import ModuleTensor, WeightSource
 
 
 class SourceWeights:

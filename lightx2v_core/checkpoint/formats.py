@@ -29,7 +29,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint import scales
-from lightx2v_core.tensors import Header, LayerFormat, TensorInfo
+from lightx2v_core.spec.tensors import Header, LayerFormat, TensorInfo
 
 __all__ = [
     "LayerFormat",

@@ -14,9 +14,9 @@ from attrs import evolve, field, frozen
 from lightx2v_core.checkpoint.formats import LAYER_MARK, official_suffix
 from lightx2v_core.checkpoint.renames import renames_of
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.parts import ComponentSpec, KeyMap
-from lightx2v_core.protocols import DirectSource, WeightSource
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.components import ComponentSpec, KeyMap
+from lightx2v_core.spec.protocols import DirectSource, WeightSource
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ class Mapped:
         return any(parts != (name,) for name, parts in self.stored.items())
 
 
-def recognised(spec: ComponentSpec, header: Header) -> Mapped | None:
+def recognized(spec: ComponentSpec, header: Header) -> Mapped | None:
     """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
     the file is something else. Of a file that holds several components, each under a prefix of its own, the part that
     is this one."""

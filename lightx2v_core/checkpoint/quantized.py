@@ -9,8 +9,8 @@ from attrs import evolve
 
 from lightx2v_core.checkpoint.layouts import is_direct
 from lightx2v_core.errors import RunError
-from lightx2v_core.protocols import WeightSource
-from lightx2v_core.tensors import LayerFormat, TensorInfo
+from lightx2v_core.spec.protocols import WeightSource
+from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor

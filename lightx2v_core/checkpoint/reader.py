@@ -1,115 +1,173 @@
-"""What planning reads from a disk, each thing once: names in folders, indexes of shards, heads of weight files.
-
-One plan asks for the same file up to a hundred times, for each component of each model. What was read is remembered,
-and so is what was wrong with it, until the file or folder is another one.
-"""
+"""Reads byte ranges straight into the memory of a tensor: every byte once, and nothing stays mapped."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
-from typing import Generic, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import frozen
 
-from lightx2v_core.checkpoint.listing import Listing, listed
-from lightx2v_core.checkpoint.shards import Sets, indexed, indexes, merged, weight_map, weight_sets
-from lightx2v_core.errors import LightX2VError
-from lightx2v_core.tensors import Header
+from lightx2v_core.checkpoint.direct_io import open_uncached, read_at
+from lightx2v_core.errors import CheckpointError, RunError
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
-ReadHeader = Callable[[Path], Header]
-T = TypeVar("T")
-#: nanoseconds in which a folder may change again without a later time of its change
-_TICK = 20_000_000
-
-
-class Reader:
-    """A ``ReadHeader`` that remembers, and knows folders and indexes as well. Errors are those of what it calls."""
-
-    def __init__(self, read_header: ReadHeader) -> None:
-        self._read_header = read_header
-        self._headers: _Known[Header] = _Known()
-        self._listings: _Known[Listing] = _Known()
-        self._indexes: _Known[Mapping[str, str]] = _Known()
-        self._named: _Known[tuple[Path, ...]] = _Known()
-        self._sets: _Known[Sets] = _Known()
-        #: files -> their headers, and these as one
-        self._wholes: dict[tuple[Path, ...], tuple[list[Header], Header]] = {}
-
-    def __call__(self, path: Path) -> Header:
-        """The header of a file."""
-        return self._headers.get(path, _state(path), lambda: self._read_header(path))
-
-    def listing(self, folder: Path) -> Listing:
-        """What is in a folder, see ``listed``."""
-        return self._listings.get(folder, _state(folder), lambda: listed(folder))
-
-    def weight_map(self, index: Path) -> Mapping[str, str]:
-        """What an index says, see ``shards.weight_map``."""
-        return self._indexes.get(index, _state(index), lambda: weight_map(index))
-
-    def sets(self, folder: Path, pattern: str, summary: str) -> Sets:
-        """The sets of weight files, see ``weight_sets``."""
-        there = self.listing(folder)
-        state = (_state(folder), *(_state(folder / name) for name in indexes(there, pattern)))
-        return self._sets.get(
-            (folder, pattern, summary), state, lambda: weight_sets(there, pattern, summary, self._indexed)
-        )
-
-    def _indexed(self, index: Path) -> tuple[Path, ...]:
-        folder = index.parent
-        return self._named.get(
-            index,
-            (_state(folder), _state(index)),
-            lambda: indexed(index, self.weight_map(index), self.listing(folder)),
-        )
-
-    def whole(self, files: Sequence[Path]) -> Header:
-        """The headers of several files as one, see ``merged``."""
-        headers = [self(path) for path in files]
-        if len(headers) == 1:
-            return headers[0]
-        key = tuple(files)
-        known = self._wholes.get(key)
-        if known is None or not all(a is b for a, b in zip(known[0], headers, strict=True)):
-            known = self._wholes[key] = (headers, merged(headers))
-        return known[1]
-
-
-def reader_of(read: ReadHeader) -> Reader:
-    """A reader that remembers: ``read`` itself, when it is one."""
-    return read if isinstance(read, Reader) else Reader(read)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @frozen
-class _Known(Generic[T]):
-    """Answers and errors by what was asked, each good for one state of what was looked at."""
+class Opened:
+    """An open file, and what it was when it was opened: size and time of its last change."""
 
-    answers: dict[object, tuple[object, T]] = field(factory=dict)
-    errors: dict[object, tuple[object, LightX2VError]] = field(factory=dict)
+    descriptor: int
+    state: tuple[int, int]
 
-    def get(self, key: object, state: object, work: Callable[[], T]) -> T:
-        if (answer := self.answers.get(key)) is not None and answer[0] == state:
-            return answer[1]
-        if (error := self.errors.get(key)) is not None and error[0] == state:
-            # a new one: each time that an exception is raised, its traceback grows
-            raise type(error[1])(*error[1].args)
+
+class PositionedSource:
+    """``WeightSource`` over the tensors of a header, which may lie in several files: each in one piece from its
+    ``offset`` on, as it is in memory. ``read_header`` is asked again when a file is opened, since it must not have
+    changed."""
+
+    def __init__(self, header: Header, read_header: Callable[[Path], Header]) -> None:
+        self._tensors = header.tensors
+        self._read_header = read_header
+        self._files = OpenFiles(self._check)
+
+    def names(self) -> Sequence[str]:
+        return list(self._tensors)
+
+    def info(self, name: str) -> TensorInfo:
+        return self._tensors[name]
+
+    def read(self, name: str, device: str = "cpu") -> Tensor:
+        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        info = self._tensors[name]
+        assert info.offset is not None
+        shape = info.stored_shape
+        flat = self._files.read(info.file, info.offset, prod(shape), info.stored_dtype, name)
+        return flat.view(shape).to(device)
+
+    def direct(self, name: str) -> bool:
+        """Always: tensors lie in the file as they are in memory."""
+        return self._tensors[name].offset is not None
+
+    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
+        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        info = self._tensors[name]
+        assert info.offset is not None
+        self._files.read_into(info.file, info.offset, out, name, cached=cached)
+
+    def close(self) -> None:
+        self._files.close()
+
+    def _check(self, path: Path) -> None:
+        """A file that was just opened has to be the one whose header was read."""
         try:
-            found = work()
-        except LightX2VError as exc:
-            self.errors[key] = (state, exc)
-            raise
-        self.answers[key] = (state, found)
-        return found
+            now = self._read_header(path).tensors
+        except CheckpointError as exc:
+            raise RunError(f"{path} changed since it was planned: {exc}") from None
+        for name, info in self._tensors.items():
+            if info.file == path and now.get(name) != info:
+                raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
 
 
-def _state(path: Path) -> object:
-    """What tells a file or folder from what it is after a change; equal to nothing else while it is just changing."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    if time.time_ns() - found.st_mtime_ns < _TICK:
-        return object()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+class OpenFiles:
+    """Files that are opened when they are first needed; ``check`` sees each of them then. Reading is thread-safe."""
+
+    def __init__(self, check: Callable[[Path], None]) -> None:
+        self._check = check
+        self._files: dict[Path, Opened] = {}
+        #: the same files, for reading past the cache; None: the system refuses that
+        self._uncached: dict[Path, int | None] = {}
+        self._lock = Lock()
+
+    def read(self, path: Path, offset: int, elements: int, dtype: str, name: str) -> Tensor:
+        """``elements`` of ``dtype`` from byte ``offset`` on, as a flat tensor. ``RunError`` names ``name`` when the
+        file changed or vanished since it was planned."""
+        import torch
+
+        tensor = torch.empty(elements, dtype=getattr(torch, dtype))
+        self.read_into(path, offset, tensor, name)
+        return tensor
+
+    def read_into(self, path: Path, offset: int, out: Tensor, name: str, *, cached: bool = True) -> None:
+        """Fill ``out`` (contiguous, on the CPU) with the bytes from ``offset`` on. Errors as for ``read``.
+
+        Without ``cached`` the system's cache of files is passed by. Where that cannot be, a warning says why, once for
+        each file, and it is read as always.
+        """
+        assert out.is_contiguous()
+        assert out.device.type == "cpu"
+        if out.nbytes:
+            self._read_bytes(path, offset, out, name, cached)
+
+    def open(self, path: Path) -> Opened:
+        """Open and check a file, unless that was done before."""
+        with self._lock:
+            if path not in self._files:
+                try:
+                    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                except OSError as exc:
+                    raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
+                try:
+                    opened = Opened(descriptor, _state(descriptor))
+                    self._check(path)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                self._files[path] = opened
+            return self._files[path]
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1].descriptor)
+        while self._uncached:
+            descriptor = self._uncached.popitem()[1]
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _read_bytes(self, path: Path, offset: int, out: Tensor, name: str, cached: bool) -> None:
+        file = self.open(path)
+        descriptor = None if cached else self._open_uncached(path, file)
+        address, done = out.data_ptr(), 0
+        try:
+            while done < out.nbytes:
+                count = read_at(file.descriptor, descriptor, offset + done, address + done, out.nbytes - done)
+                if count == 0:
+                    raise RunError(f"{path} became shorter while it was in use: {name!r} is cut off")
+                done += count
+            if _state(file.descriptor) != file.state:
+                raise RunError(f"{path} was changed while it was in use: {name!r} may be damaged")
+        except OSError as exc:
+            raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
+
+    def _open_uncached(self, path: Path, file: Opened) -> int | None:
+        """A descriptor of the same file that passes the cache by; none where the system refuses that."""
+        with self._lock:
+            if path not in self._uncached:
+                try:
+                    descriptor = open_uncached(path)
+                except OSError as exc:
+                    raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
+                if descriptor is not None and _identity(descriptor) != _identity(file.descriptor):
+                    os.close(descriptor)
+                    raise RunError(f"{path} was changed while it was in use: another file took its place")
+                self._uncached[path] = descriptor
+            return self._uncached[path]
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _state(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_size, found.st_mtime_ns
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino

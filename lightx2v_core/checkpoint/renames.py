@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from lightx2v_core.parts import KeyMap
+from lightx2v_core.spec.components import KeyMap
 
 Search = Callable[[str], object]
 #: what means something else inside of a larger expression: a group by its number or name, flags, a condition

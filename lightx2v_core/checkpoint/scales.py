@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from lightx2v_core.tensors import TensorInfo
+from lightx2v_core.spec.tensors import TensorInfo
 
 _FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 #: exponents of two; some files store the bytes

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightx2v_core.staging import staging, unwritten
+from lightx2v_core.checkpoint.staging import staging, unwritten
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from attrs import frozen
 from lightx2v_core.checkpoint.listing import Listing
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.errors import CheckpointError, shortened
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
 #: the files that a network split by its blocks consists of

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats
 from lightx2v_core.errors import shortened
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.tensors import Header
 
 #: dtypes that can be cast to a compute dtype without knowing more about the layer
 PLAIN = frozenset({"float64", "float32", "float16", "bfloat16"})

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from lightx2v_core.checkpoint.layouts import is_direct
-from lightx2v_core.protocols import WeightSource
-from lightx2v_core.tensors import DTYPE_BYTES, TensorInfo
+from lightx2v_core.spec.protocols import WeightSource
+from lightx2v_core.spec.tensors import DTYPE_BYTES, TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,10 +11,10 @@ from importlib import import_module
 
 import click
 
-from lightx2v_core import __version__
 from lightx2v_core.cli.interruption import Interruption
 from lightx2v_core.cli.terminal import guarded, say
 from lightx2v_core.errors import LightX2VError, suggestion
+from lightx2v_core.spec.version import __version__
 
 #: command -> (module, summary)
 COMMANDS = {
@@ -54,10 +54,10 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None:
-            from lightx2v_core import catalogue
             from lightx2v_core.cli.extra import command_names
+            from lightx2v_core.discovery import catalog
 
-            if brought := catalogue.provider("command", args[0]):
+            if brought := catalog.provider("command", args[0]):
                 ctx.fail(brought)
             ctx.fail(f"no command {args[0]!r}{suggestion(args[0], [*COMMANDS, *command_names()])}")
         return super().resolve_command(ctx, args)
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = interruption.told()
     if argv is None:  # the process ends here: without the search for cycles among all imported modules
         interruption.end(status)
-        from lightx2v_core.ending import end_in_time
+        from lightx2v_core.discovery.ending import end_in_time
 
         gc.freeze()
         end_in_time(status)
@@ -130,7 +130,7 @@ def _status(args: list[str], interruption: Interruption) -> int:
             return _status_of(exc)
         if debug:
             raise
-        from lightx2v_core.isolation import in_words, spoken
+        from lightx2v_core.discovery.isolation import in_words, spoken
 
         if isinstance(exc, LightX2VError):
             say(f"error: {spoken(exc)}", err=True)
@@ -143,7 +143,7 @@ def _status_of(exc: SystemExit) -> int:
     """What Python makes of it: a number is the exit status, anything else is a message of a failure."""
     if exc.code is None or isinstance(exc.code, int):
         return exc.code or 0
-    from lightx2v_core.isolation import one_line
+    from lightx2v_core.discovery.isolation import one_line
 
     say(one_line(str(exc.code)), err=True)
     return 1

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
+from lightx2v_core.checkpoint.staging import claimed
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.keywords import lora_configs
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.structure import is_text
 from lightx2v_core.config.textfile import read_text
+from lightx2v_core.discovery.isolation import unended
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
 from lightx2v_core.events import Emit, JobDone, JobStarted, PlanReady
-from lightx2v_core.isolation import unended
-from lightx2v_core.output import check_place, named_output, record_path
-from lightx2v_core.plan import PlannedOutput
-from lightx2v_core.record import described, described_loras
-from lightx2v_core.requests import Request
-from lightx2v_core.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters, with_prompt
-from lightx2v_core.staging import claimed
+from lightx2v_core.plan.output import check_place, named_output, record_path
+from lightx2v_core.plan.plan import PlannedOutput
+from lightx2v_core.plan.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters, with_prompt
+from lightx2v_core.runtime.record import described, described_loras
+from lightx2v_core.spec.request import Request
 
 if TYPE_CHECKING:
-    from lightx2v_core.run import Pipeline
+    from lightx2v_core.runtime.pipeline import Pipeline
 
 #: the largest prompt file, in bytes: 100,000 prompts of 1,300 bytes
 BYTES = 128 << 20
@@ -87,8 +87,8 @@ def run_batch(
                     state = "planned" if dry_run else "done"
                     if not dry_run:
                         if pipeline is None:
-                            from lightx2v_core.proof.proven import proven
-                            from lightx2v_core.run import Pipeline  # not for a dry run
+                            from lightx2v_core.runtime.pipeline import Pipeline  # not for a dry run
+                            from lightx2v_core.runtime.proof.proven import proven
 
                             base = proven(base)
                             plans = _Plans(base, loaded)

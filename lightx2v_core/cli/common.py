@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lightx2v_core.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from lightx2v_core.choices import by_true_name, check_steps, placed, structured_options
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import ForeignOptions
 from lightx2v_core.cli.options import config_from, run_options
@@ -16,12 +15,13 @@ from lightx2v_core.config.layers import SECTIONS
 from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.config.model import Section
 from lightx2v_core.config.schema import schema
+from lightx2v_core.discovery.plugins import PluginSet
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import ConfigError
-from lightx2v_core.leftovers import without_leftovers
-from lightx2v_core.plugins import PluginSet
-from lightx2v_core.quantizer_names import UNQUANTIZED, translated
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import WISH, SchedulerSpec
+from lightx2v_core.plan.leftovers import without_leftovers
+from lightx2v_core.plan.quantizer_names import UNQUANTIZED, translated
+from lightx2v_core.plan.selection import by_true_name, check_steps, placed, structured_options
+from lightx2v_core.spec.specs import WISH, SchedulerSpec
 
 
 @click.group("config")

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from lightx2v_core.cli.checkup import Checkup, checkup
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.show_plan import size
 from lightx2v_core.cli.terminal import say, say_json
-from lightx2v_core.doctor import Checkup, checkup
-from lightx2v_core.proof.trial import trials
-from lightx2v_core.proof.verdict import Verdict
+from lightx2v_core.runtime.proof.claim import Verdict
+from lightx2v_core.runtime.proof.trial import trials
 
 
 @click.command("doctor")

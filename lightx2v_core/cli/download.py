@@ -14,17 +14,17 @@ from attrs import frozen
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current
 from lightx2v_core.cli.progress import listener
-from lightx2v_core.cli.show_download import catalogue_json, catalogue_text, choice_text, commands, described
+from lightx2v_core.cli.show_download import catalog_json, catalog_text, choice_text, commands, described
 from lightx2v_core.cli.terminal import escaped
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError
 from lightx2v_core.events import Downloaded, Emit, Failed, Warned
-from lightx2v_core.hub.catalogue import Ask, Entry, catalogue, find, sources
-from lightx2v_core.hub.choice import Choice, chosen, matching, recognised, without
+from lightx2v_core.hub.catalog import Ask, Entry, catalog, find, sources
+from lightx2v_core.hub.choice import Choice, chosen, matching, recognized, without
 from lightx2v_core.hub.fetch import fetch
 from lightx2v_core.hub.local import examined, free_bytes
 from lightx2v_core.hub.remote import KEPT, Listing, listing
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.spec.specs import ModelSpec
 
 
 @frozen(kw_only=True)
@@ -102,9 +102,9 @@ def command(**parameters: Any) -> None:
                 for item in Registry(plugins).candidates("model")
                 if isinstance(item.spec, ModelSpec)
             ]
-            entries = catalogue(models, lambda text: emit(Warned(message=text)))
+            entries = catalog(models, lambda text: emit(Warned(message=text)))
             if list_:
-                click.echo(catalogue_json(entries) if as_json else catalogue_text(entries), color=True)
+                click.echo(catalog_json(entries) if as_json else catalog_text(entries), color=True)
                 return
             request = _request(parameters)
             entry, choice = _choose(request, entries, models)
@@ -152,7 +152,7 @@ def _fetch(
 
 
 def _request(given: Mapping[str, Any]) -> Request:
-    """The command line in the words of the catalogue. ``RequestError`` for options that contradict each other."""
+    """The command line in the words of the catalog. ``RequestError`` for options that contradict each other."""
     if given["what"] is None:
         raise RequestError(
             "nothing to download is named; `lightx2v-core download --list` shows what is known"
@@ -207,7 +207,7 @@ def _choose(
                 f"no loaded plugin knows {ask.what}, so {', '.join(ask.chooses)} has no meaning for it; say which "
                 "files with --include, or leave it out: files named like those of a known model are taken"
             )
-        return None, without(recognised(listing(ask.what, request.revision), models), request.exclude)
+        return None, without(recognized(listing(ask.what, request.revision), models), request.exclude)
 
     @cache
     def list_repo(repo: str) -> Listing:

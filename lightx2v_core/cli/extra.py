@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from lightx2v_core import catalogue
 from lightx2v_core.cli.terminal import say
-from lightx2v_core.device import probe
+from lightx2v_core.discovery import catalog
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import PluginError, PluginFault
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext, CommandSpec
+from lightx2v_core.plan.device import probe
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.specs import CommandSpec
 
 
 def plugin_command(name: str) -> click.Command | None:
@@ -21,7 +22,7 @@ def plugin_command(name: str) -> click.Command | None:
     try:
         chosen = registry.select("command", name, BuildContext(device=probe()[0])).chosen
     except PluginError as exc:
-        brought = catalogue.provider("command", name)
+        brought = catalog.provider("command", name)
         raise PluginError(f"{exc}\n  {brought}" if brought else str(exc)) from None
     assert isinstance(chosen.spec, CommandSpec)
     try:

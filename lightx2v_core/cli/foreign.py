@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from lightx2v_core.config.layers import Value
-from lightx2v_core.config.legacy_flags import flag_key, flag_value, takes_words
+from lightx2v_core.config.lightx2v.flags import flag_key, flag_value, takes_words
 from lightx2v_core.errors import ConfigError
 
 _KEPT = "lightx2v_core.cli.foreign"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lightx2v_core.interruption import SIGNALS, finish_naming
+from lightx2v_core.checkpoint.interruption import SIGNALS, finish_naming
 
 if TYPE_CHECKING:
     from lightx2v_core.events import Emit, Event

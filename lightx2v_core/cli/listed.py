@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from lightx2v_core import catalogue
+from lightx2v_core.discovery import catalog
 
 
 def listed_commands() -> dict[str, str]:
-    """Name -> summary. What there is stands in the catalogue; whether it is installed is told by modules that can be
+    """Name -> summary. What there is stands in the catalog; whether it is installed is told by modules that can be
     found, which imports none of them. Using a command checks the versions, too."""
     return {
         name: entry["summary"]
-        for name, entry in catalogue.commands().items()
+        for name, entry in catalog.commands().items()
         if all(find_spec(module) for module in (entry["module"], *entry["needs"]))
     }

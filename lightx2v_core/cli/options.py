@@ -83,7 +83,7 @@ def _list(text: str) -> list[str]:
 
 RUN_OPTIONS = (
     RunOption(names=("--model-path", "--model_path"), key=("model_path",), help="Folder of the model.", metavar="DIR"),
-    RunOption(names=("--model", "--model_cls"), key=("model",), help="Model family; absent: recognised.",
+    RunOption(names=("--model", "--model_cls"), key=("model",), help="Model family; absent: recognized.",
               metavar="NAME", read=_names),
     RunOption(names=("--task",), key=("task",), help="t2v, i2v, flf2v, vace or animate.", metavar="TASK"),
     RunOption(names=("--prompt",), key=("prompt",), help="Prompt: what the video shows."),

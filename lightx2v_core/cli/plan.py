@@ -12,7 +12,7 @@ from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.cli.terminal import say_json
 from lightx2v_core.events import PlanReady
-from lightx2v_core.resolve import resolve
+from lightx2v_core.plan.resolve import resolve
 
 
 @click.command("plan", cls=ForeignOptions)

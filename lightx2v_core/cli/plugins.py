@@ -13,14 +13,15 @@ import click
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.terminal import escaped, say, say_json
-from lightx2v_core.distributions import as_requirement, canonical
+from lightx2v_core.discovery.isolation import called, shown
+from lightx2v_core.discovery.metadata import as_requirement, canonical
+from lightx2v_core.discovery.plugins import Plugin, PluginSet, Provided, discover
 from lightx2v_core.errors import PluginFault
-from lightx2v_core.isolation import called, shown
-from lightx2v_core.plugins import Plugin, PluginSet, Provided, discover
-from lightx2v_core.specs import BuildContext, Spec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.specs import Spec
 
 if TYPE_CHECKING:
-    from lightx2v_core.proof.verdict import Verdict
+    from lightx2v_core.runtime.proof.claim import Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,10 +82,10 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
     """Show one plugin: its implementations, their options, and whether this machine can use them.
 
     Kernels that can be used compute a small product with a known answer, in a process of its own."""
+    from lightx2v_core.cli.checkup import usual_context
     from lightx2v_core.cli.doctor import usable_text
-    from lightx2v_core.device import probe
-    from lightx2v_core.doctor import usual_context
-    from lightx2v_core.proof.trial import trials
+    from lightx2v_core.plan.device import probe
+    from lightx2v_core.runtime.proof.trial import trials
 
     plugins = plugins_from(dict(obj["options"]))
     plugin = plugins[name]

@@ -7,13 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from lightx2v_core import __version__
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.interruption import current
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.scaffold.composition import Wish, composed
 from lightx2v_core.scaffold.creation import admitting, check_new, create
 from lightx2v_core.scaffold.identity import check_free, identity, kinds_from
+from lightx2v_core.spec.version import __version__
 
 
 def write_new(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lightx2v_core.checkpoint.staging import claimed
 from lightx2v_core.cli.batch import check_options, read_jobs, results, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import ForeignOptions
@@ -14,12 +15,11 @@ from lightx2v_core.cli.interruption import INTERRUPTED, current
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.progress import listener
 from lightx2v_core.cli.show_plan import plan_text
+from lightx2v_core.discovery.isolation import unended
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.events import Failed, PlanReady
-from lightx2v_core.isolation import unended
-from lightx2v_core.output import check_dump
-from lightx2v_core.resolve import check_ready, resolve
-from lightx2v_core.staging import claimed
+from lightx2v_core.plan.output import check_dump
+from lightx2v_core.plan.resolve import check_ready, resolve
 
 
 @click.command("run", cls=ForeignOptions)
@@ -63,7 +63,7 @@ def command(**parameters: Any) -> None:
                 check_dump(Path(dump), overwrite=output.overwrite)
             if not dry_run:
                 check_ready(resolved)
-                from lightx2v_core.proof.proven import proven
+                from lightx2v_core.runtime.proof.proven import proven
 
                 resolved = proven(resolved)
             if dry_run and not as_json:  # a plan says all that a run says before it begins
@@ -72,7 +72,7 @@ def command(**parameters: Any) -> None:
             emit(PlanReady(plan=resolved.plan.to_json()))
             if dry_run:
                 return
-            from lightx2v_core.run import Pipeline
+            from lightx2v_core.runtime.pipeline import Pipeline
 
             with (
                 unended(),

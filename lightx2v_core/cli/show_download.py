@@ -1,4 +1,4 @@
-"""A download in words: the files and their sizes, the catalogue, and what to do with the folder."""
+"""A download in words: the files and their sizes, the catalog, and what to do with the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightx2v_core.cli.terminal import escaped
 from lightx2v_core.events import DownloadReady
-from lightx2v_core.hub.catalogue import Ask, Entry
+from lightx2v_core.hub.catalog import Ask, Entry
 from lightx2v_core.hub.choice import Choice
 from lightx2v_core.hub.local import State, in_words
 
@@ -78,7 +78,7 @@ def choice_text(ready: DownloadReady) -> str:
     return "\n".join(map(escaped, lines))
 
 
-def catalogue_text(entries: Sequence[Entry]) -> str:
+def catalog_text(entries: Sequence[Entry]) -> str:
     """What can be asked for by name."""
     if not entries:
         return "no loaded plugin names a repository; any repository of the hub can be given as owner/name"
@@ -97,8 +97,8 @@ def catalogue_text(entries: Sequence[Entry]) -> str:
     )
 
 
-def catalogue_json(entries: Sequence[Entry]) -> str:
-    """The catalogue as one line of JSON."""
+def catalog_json(entries: Sequence[Entry]) -> str:
+    """The catalog as one line of JSON."""
     return json.dumps(
         [
             {

@@ -8,8 +8,8 @@ from pathlib import Path
 from lightx2v_core.cli.show_start import replaced
 from lightx2v_core.cli.terminal import escaped, message
 from lightx2v_core.cli.width import cut, folded
-from lightx2v_core.facts import Geometry
-from lightx2v_core.plan import MemoryForecast, Plan, PlannedComponent
+from lightx2v_core.plan.plan import MemoryForecast, Plan, PlannedComponent
+from lightx2v_core.spec.recognition import Geometry
 
 #: names of a LoRA file without effect that are listed
 _SHOWN = 10

@@ -26,11 +26,11 @@ from lightx2v_core.config.layers import (
     put,
     section_of,
 )
-from lightx2v_core.config.legacy import LEGACY
-from lightx2v_core.config.legacy_flag_groups import FLAG_GROUPS
-from lightx2v_core.config.legacy_flags import TABLE
-from lightx2v_core.config.legacy_groups import GROUPS
-from lightx2v_core.config.legacy_translation import SET, Given, Said, contradiction, translate
+from lightx2v_core.config.lightx2v.flag_groups import FLAG_GROUPS
+from lightx2v_core.config.lightx2v.flags import TABLE
+from lightx2v_core.config.lightx2v.groups import GROUPS
+from lightx2v_core.config.lightx2v.keys import LEGACY
+from lightx2v_core.config.lightx2v.translate import SET, Given, Said, contradiction, translate
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, first_lines, shortened

@@ -229,7 +229,7 @@ class RunConfig:
 
     model_path: str | None = field(default=None, metadata=_help("folder of the model"))
     model: Section = field(
-        factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognises it")
+        factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognizes it")
     )
     task: str | None = field(default=None, metadata=_help("t2v, i2v, flf2v, vace or animate"))
     prompt: str | None = field(default=None, metadata=_help("prompt: what the video shows"))

@@ -13,9 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from lightx2v_core import isolation
 from lightx2v_core.config.layers import SECTIONS
-from lightx2v_core.config.legacy import (
+from lightx2v_core.config.lightx2v.keys import (
     ATTENTION,
     BOOL,
     LEGACY,
@@ -28,9 +27,10 @@ from lightx2v_core.config.legacy import (
 )
 from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
 from lightx2v_core.config.option_help import option_help
+from lightx2v_core.discovery import isolation
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.errors import LightX2VError
-from lightx2v_core.plugins import PluginSet
-from lightx2v_core.specs import ANY, WISH
+from lightx2v_core.spec.specs import ANY, WISH
 
 Schema = dict[str, Any]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import frozen
 
+from lightx2v_core.checkpoint.locks import PLAIN, Busy, Lock
 from lightx2v_core.errors import RequestError
-from lightx2v_core.locks import PLAIN, Busy, Lock
 
 #: how far each file has come, and the names of all
 NOTES = "progress.json"

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from lightx2v_core.adapters import section_of, sections_of
-from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.listing import beside
-from lightx2v_core.claims import named_expert
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.subject import Subject
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError
-from lightx2v_core.fitting import Network, ResolvedAdapter, check_fit, fitted, lora_file
 from lightx2v_core.lora.scale import scaled
-from lightx2v_core.protocols import Adapter
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.plan.lora_fit import Network, ResolvedAdapter, check_fit, fitted, lora_file
+from lightx2v_core.plan.loras import section_of, sections_of
+from lightx2v_core.runtime.build import open_source
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.file_names import named_expert
+from lightx2v_core.spec.protocols import Adapter
 
 
 def adapters_for(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightx2v_core.convert.target import OutTensor
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.protocols import WeightSource
-from lightx2v_core.tensors import TensorInfo
+from lightx2v_core.spec.protocols import WeightSource
+from lightx2v_core.spec.tensors import TensorInfo
 
 #: elements that are held at once of a tensor that is copied or cast
 _ELEMENTS = 1 << 23

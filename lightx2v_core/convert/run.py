@@ -15,18 +15,12 @@ import torch
 from attrs import asdict, evolve, frozen
 from torch import Tensor
 
-from lightx2v_core import __version__
-from lightx2v_core.answers import default_options
-from lightx2v_core.build import open_source
 from lightx2v_core.checkpoint.fingerprint import fingerprint
 from lightx2v_core.checkpoint.folders import expanded, first_config
 from lightx2v_core.checkpoint.formats import MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
 from lightx2v_core.checkpoint.widened import WidenedSource
-from lightx2v_core.claims import DISTILLED_BY, distilled_by, says_distilled
-from lightx2v_core.codes import FORMATS as CODED
-from lightx2v_core.codes import decode_weight, encode_weight, weight_error
 from lightx2v_core.convert.merging import adapters_for, opened_adapters
 from lightx2v_core.convert.options import ConvertOptions, check
 from lightx2v_core.convert.pieces import pieces
@@ -34,16 +28,23 @@ from lightx2v_core.convert.subject import Subject, find
 from lightx2v_core.convert.target import OutFile, OutTensor, config_of, files, index_of, out_tensors, stem_of
 from lightx2v_core.convert.whole import Part, Whole, whole_of
 from lightx2v_core.convert.workspace import Workspace, check_output, is_file, tidy
-from lightx2v_core.embedded import place_of
+from lightx2v_core.discovery.answers import default_options
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, Warned, ignore
-from lightx2v_core.fitting import adapter_notes
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.protocols import Quantizer, WeightSource
-from lightx2v_core.quantization import quantizable, takes
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext, LoraApplierSpec, QuantizerSpec
-from lightx2v_core.tensors import LayerFormat, TensorInfo
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.lora_fit import adapter_notes
+from lightx2v_core.plan.quantization import quantizable, takes
+from lightx2v_core.quant.arithmetic import FORMATS as CODED
+from lightx2v_core.quant.arithmetic import decode_weight, encode_weight, weight_error
+from lightx2v_core.runtime.build import open_source
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.file_names import DISTILLED_BY, distilled_by, says_distilled
+from lightx2v_core.spec.protocols import Quantizer, WeightSource
+from lightx2v_core.spec.specs import LoraApplierSpec, QuantizerSpec
+from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
+from lightx2v_core.spec.version import __version__
 
 #: what says of which sizes a transformer is
 CONFIG = "config.json"

@@ -11,17 +11,17 @@ from attrs import evolve, frozen
 from lightx2v_core.checkpoint.components import locate
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.formats import format_problems
-from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognised
+from lightx2v_core.checkpoint.header_cache import Reader
+from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognized
 from lightx2v_core.checkpoint.listing import looking, why_not
-from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.shards import Located, check_index
-from lightx2v_core.embedded import place_of
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.recognise import read_header
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
-from lightx2v_core.tensors import Header
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.recognize import read_header
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.specs import ModelSpec, WeightLoaderSpec
+from lightx2v_core.spec.tensors import Header
 
 
 @frozen(kw_only=True)
@@ -182,7 +182,7 @@ def subject_of(files: Sequence[Path], stored: Header, registry: Registry) -> Sub
     """The component whose signature the files have; of several, the one that renames most of the tensors."""
     known: list[tuple[ComponentSpec, Mapped]] = []
     for part in _parts(registry):
-        mapped = recognised(part, stored) if part.signature else None
+        mapped = recognized(part, stored) if part.signature else None
         if mapped is not None:
             known.append((part, mapped))
     if not known:

@@ -16,8 +16,8 @@ from lightx2v_core.checkpoint.layouts import applied
 from lightx2v_core.checkpoint.serialize import NAMES
 from lightx2v_core.convert.options import ConvertOptions, Layout
 from lightx2v_core.errors import RequestError
-from lightx2v_core.parts import ComponentSpec, KeyMap
-from lightx2v_core.tensors import DTYPE_BYTES, Header, TensorInfo
+from lightx2v_core.spec.components import ComponentSpec, KeyMap
+from lightx2v_core.spec.tensors import DTYPE_BYTES, Header, TensorInfo
 
 #: the official name of files and their index, which files split by blocks have too
 STEM = "diffusion_pytorch_model"

@@ -14,25 +14,25 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from lightx2v_core.adapters import resolve_adapters
 from lightx2v_core.checkpoint.candidates import precision_of
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DTYPE_NAMES, ORIGINAL, PLACES, claimed
-from lightx2v_core.claims import says_distilled
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.subject import Subject, checked, subject_of
 from lightx2v_core.convert.target import STEM
-from lightx2v_core.embedded import place_of
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError, RequestError
-from lightx2v_core.fitting import ResolvedAdapter
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.quantization import quantizable
-from lightx2v_core.recognise import Recognised, recognise
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.lora_fit import ResolvedAdapter
+from lightx2v_core.plan.loras import resolve_adapters
+from lightx2v_core.plan.quantization import quantizable
+from lightx2v_core.plan.recognize import Recognized, recognize
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.file_names import says_distilled
 
 #: what the original converter leaves out of a component: no model here uses it
 UNUSED: Mapping[str, tuple[str, ...]] = {"image_encoder": ("textual.*",)}
@@ -74,7 +74,7 @@ def whole_of(source: str | Path, output: Path, registry: Registry, options: Conv
     if not os.path.isdir(folder) or not list(registry.candidates("model")):
         return ""
     try:
-        found = recognise(RunConfig(model_path=str(folder)), registry, folder, BuildContext())
+        found = recognize(RunConfig(model_path=str(folder)), registry, folder, BuildContext())
     except LightX2VError as exc:
         return str(exc)
     if len(found.components) < 2:
@@ -225,7 +225,7 @@ def _add(copies: dict[str, Path], name: str, path: Path) -> None:
         )
 
 
-def _config_of(found: Recognised, folder: Path) -> Path | None:
+def _config_of(found: Recognized, folder: Path) -> Path | None:
     """The ``config.json`` of the transformer."""
     here = next(iter(found.components.values())).files[0].parent
     places = [here, *(folder / name for name in CONFIG_FOLDERS)]

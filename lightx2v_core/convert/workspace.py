@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lightx2v_core.checkpoint.interruption import uninterrupted
+from lightx2v_core.checkpoint.locks import PLAIN
+from lightx2v_core.checkpoint.staging import make_parents
 from lightx2v_core.convert.custody import FOLDER, FORMAT, MARK, NEW_NOTES, NOTES, WHOLE, Opened, opened_for
 from lightx2v_core.convert.target import OutFile, OutTensor
 from lightx2v_core.errors import OutputError, RequestError
-from lightx2v_core.interruption import uninterrupted
-from lightx2v_core.locks import PLAIN
-from lightx2v_core.staging import make_parents
 
 #: bytes after which the way done is noted
 _NOTE = 1 << 28

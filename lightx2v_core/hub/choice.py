@@ -9,10 +9,10 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.errors import RequestError, suggestion
-from lightx2v_core.hub.catalogue import ALL, ORIGINAL, Ask, Entry
+from lightx2v_core.hub.catalog import ALL, ORIGINAL, Ask, Entry
 from lightx2v_core.hub.remote import Listing, RemoteFile
-from lightx2v_core.parts import RepositoryFiles
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.spec.components import RepositoryFiles
+from lightx2v_core.spec.specs import ModelSpec
 
 List = Callable[[str], Listing]
 
@@ -80,7 +80,7 @@ def matching(listing: Listing, include: Sequence[str]) -> Choice:
     return _plain(listing, taken)
 
 
-def recognised(listing: Listing, models: Iterable[ModelSpec[Any]]) -> Choice:
+def recognized(listing: Listing, models: Iterable[ModelSpec[Any]]) -> Choice:
     """The files of an unknown repository whose names are those that the components of the models have.
 
     ``RequestError`` when there are none, with what there is.

@@ -18,10 +18,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from lightx2v_core.checkpoint.locks import Busy, Lock
 from lightx2v_core.errors import OutputError, RequestError
 from lightx2v_core.hub.choice import Wanted
 from lightx2v_core.hub.remote import RECORDS, RemoteFile
-from lightx2v_core.locks import Busy, Lock
 
 _DOWNLOADS = f"{RECORDS}/download"
 #: bytes read at once while a file is hashed

@@ -8,20 +8,20 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from lightx2v_core.answers import default_options
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import first_config
 from lightx2v_core.checkpoint.formats import format_problems, scheme_of
-from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, Mapped, recognised
+from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, Mapped, recognized
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
+from lightx2v_core.discovery.answers import default_options
 from lightx2v_core.errors import CheckpointError, PluginFault
-from lightx2v_core.facts import CheckpointFacts, Recognition
 from lightx2v_core.inspection.files import WeightSet
 from lightx2v_core.inspection.report import ComponentReport
-from lightx2v_core.parts import ComponentSpec
-from lightx2v_core.recognise import asked
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.plan.recognize import asked
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.recognition import CheckpointFacts, Recognition
+from lightx2v_core.spec.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 _Match = tuple[ModelSpec[Any], ComponentSpec, Mapped]
@@ -38,7 +38,7 @@ class Network:
 
 @frozen(kw_only=True)
 class Contents:
-    """A component that was recognised, and what is wrong with it."""
+    """A component that was recognized, and what is wrong with it."""
 
     report: ComponentReport
     networks: tuple[Network, ...] = ()
@@ -115,7 +115,7 @@ def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Mat
                 continue
             key = (part.signature, tuple(layout.name for layout in part.layouts), part.layouts)
             if key not in known:
-                known[key] = recognised(part, item.header)
+                known[key] = recognized(part, item.header)
             mapped = known[key]
             if mapped is not None:
                 yield spec, part, mapped
@@ -124,7 +124,7 @@ def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Mat
 def _variant(
     spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: Mapped, root: Path
 ) -> Recognition | str | None:
-    """What a model says of a network alone; the others of its group are taken to be like it. None: it recognises its
+    """What a model says of a network alone; the others of its group are taken to be like it. None: it recognizes its
     checkpoints by another component."""
     members = [own.name for own in spec.components if own is part or (part.group and own.group == part.group)]
     if spec.components[0].name not in members:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lightx2v_core.checkpoint.reader import Reader
+from lightx2v_core.checkpoint.header_cache import Reader
 from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
 from lightx2v_core.errors import CheckpointError, PluginFault, shortened
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.tensors import Header
 
 #: folders below the one that was asked about; models lie flatter than this
 DEPTH = 4

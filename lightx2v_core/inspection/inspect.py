@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.checkpoint.header_cache import Reader
 from lightx2v_core.checkpoint.listing import beside, looking, why_not
-from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.stand_ins import broken_links
-from lightx2v_core.embedded import place_of
+from lightx2v_core.discovery.plugins import PluginSet
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError
 from lightx2v_core.inspection.contents import Contents, Network, contents, relative
 from lightx2v_core.inspection.files import WeightSet, weight_files
@@ -17,10 +18,9 @@ from lightx2v_core.inspection.report import Inspection, LoraReport, OtherFile
 from lightx2v_core.inspection.runs import possible_runs
 from lightx2v_core.lora.matching import match
 from lightx2v_core.lora.recognition import describe, is_lora
-from lightx2v_core.plugins import PluginSet
-from lightx2v_core.recognise import read_header
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ModelSpec, WeightLoaderSpec
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.recognize import read_header
+from lightx2v_core.spec.specs import ModelSpec, WeightLoaderSpec
 
 
 @looking()
@@ -59,7 +59,7 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     if links and not any(links in text for text in obstacles):
         problems.append(f"{root}: {links}")
     if not models:
-        obstacles = ["no model plugin is installed, so no file can be recognised"]
+        obstacles = ["no model plugin is installed, so no file can be recognized"]
     components = sorted((found.report for found in known), key=lambda item: not item.variants)
     return Inspection(
         path=str(root),

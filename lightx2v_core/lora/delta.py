@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
-from lightx2v_core.protocols import Adapter, Change
+from lightx2v_core.spec.protocols import Adapter, Change
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,9 +22,9 @@ from lightx2v_core.lora.recognition import (
     of_text_encoder,
     parsed,
 )
-from lightx2v_core.parts import KeyMap
-from lightx2v_core.protocols import Change
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.components import KeyMap
+from lightx2v_core.spec.protocols import Change
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 Shapes = Mapping[str, Sequence[int]]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from lightx2v_core.claims import EXPERTS, named_expert
 from lightx2v_core.lora import naming
 from lightx2v_core.lora.scalars import read_scalars
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.file_names import EXPERTS, named_expert
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 _SUFFIXES = tuple(
     (family.name, role, re.compile(f"(?P<base>.+){suffix}"))

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from lightx2v_core.tensors import TensorInfo
+from lightx2v_core.spec.tensors import TensorInfo
 
 _FORMATS = {
     "float64": "<d", "float32": "<f", "float16": "<e", "int64": "<q", "int32": "<i", "int16": "<h", "int8": "<b",

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.lora.stated import Strength
-from lightx2v_core.protocols import Change, WeightSource
+from lightx2v_core.spec.protocols import Change, WeightSource
 
 
 def scaled(

@@ -11,9 +11,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from lightx2v_core.checkpoint.interruption import uninterrupted
+from lightx2v_core.checkpoint.locks import alive, free, mark
 from lightx2v_core.errors import OutputError, RequestError
-from lightx2v_core.interruption import uninterrupted
-from lightx2v_core.locks import alive, free, mark
 
 #: the names of the files in the making
 _FILES = "files.json"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError, PluginError
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.spec.specs import ModelSpec
 
 #: a file that says that a folder was written by ``tiny`` and may be written again
 MARKER = "TINY"

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 from types import MappingProxyType
 
-from lightx2v_core.plugins import GROUP
+from lightx2v_core.discovery.plugins import GROUP
 
 
 def write_dist(

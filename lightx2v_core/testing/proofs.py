@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.proof.verdict import KERNELS, usual_uses, wrong
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.runtime.proof.claim import KERNELS
+from lightx2v_core.runtime.proof.verdict import usual_uses, wrong
+from lightx2v_core.spec.context import BuildContext
 
 
 def wrong_here(kind: str, use: str, dtypes: Iterable[str] = ("float32",)) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from lightx2v_core.hookspecs import KINDS, hookimpl
-from lightx2v_core.plugins import PluginSet, collected
-from lightx2v_core.specs import Spec
+from lightx2v_core.discovery.plugins import PluginSet, collected
+from lightx2v_core.spec.hooks import KINDS, hookimpl
+from lightx2v_core.spec.specs import Spec
 
 
 def plugin_set(*specs: Spec[Any], name: str = "given", **plugins: ModuleType | Spec[Any]) -> PluginSet:

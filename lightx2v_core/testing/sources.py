@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightx2v_core.tensors import TensorInfo
+from lightx2v_core.spec.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor

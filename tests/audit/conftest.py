@@ -9,7 +9,7 @@ import pytest
 
 from lightx2v_core.audit.findings import Finding
 from lightx2v_core.audit.report import audit
-from lightx2v_core.plugins import Plugin, load_plugins
+from lightx2v_core.discovery.plugins import Plugin, load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
 
 from .zeta import ABOUT, HEAD, RIGHT, Look

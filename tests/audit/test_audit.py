@@ -13,7 +13,7 @@ from lightx2v_core.audit.described import spec_findings
 from lightx2v_core.audit.hooks import hook_findings
 from lightx2v_core.audit.packaging import packaging_findings
 from lightx2v_core.audit.report import audit
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
 
 from .zeta import ABOUT, HEAD, RIGHT, Look, only
@@ -221,7 +221,7 @@ def repositories():
 
 @hookimpl
 def lightx2v_models():
-    return [ModelSpec(name="zeta-model", summary="a model", tasks={"t2v": TaskSpec()}, components=(), recognise=none,
+    return [ModelSpec(name="zeta-model", summary="a model", tasks={"t2v": TaskSpec()}, components=(), recognize=none,
                       defaults=none, geometry=none, memory=none, build=none, repositories=REPOSITORIES)]
 """
 

@@ -11,7 +11,7 @@ import pytest
 
 from lightx2v_core import __version__
 from lightx2v_core.audit.report import audit
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.scaffold.composition import Wish, composed
 from lightx2v_core.scaffold.creation import admitting, create
 from lightx2v_core.scaffold.identity import Identity

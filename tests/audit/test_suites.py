@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lightx2v_core.audit.findings import Finding
 from lightx2v_core.audit.runs import readiness_findings, suite_findings
-from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.plugins import Plugin
+from lightx2v_core.discovery.plugins import Plugin
+from lightx2v_core.spec.hooks import KINDS
 from lightx2v_core.testing.contracts import SUITES
 
 from .zeta import EXACT, HEAD, RIGHT, Look, only

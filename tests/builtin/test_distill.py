@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
 from lightx2v_core.builtin.schedulers.distill import StepDistill  # noqa: E402
-from lightx2v_core.facts import SchedulerContext  # noqa: E402
+from lightx2v_core.spec.request import SchedulerContext  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["wan21_0", "wan21_1", "wan22_moe_0", "wan22_moe_1"])
@@ -75,9 +75,9 @@ def test_fractions_in_a_configuration(key: str, tmp_path: Path) -> None:
     """Of either vocabulary; what means one level twice is told with both numbers."""
     pytest.importorskip("lightx2v_wan21")
     from lightx2v_core.config.load import load_config, parse_set
+    from lightx2v_core.discovery.plugins import load_plugins
     from lightx2v_core.errors import ConfigError
-    from lightx2v_core.plugins import load_plugins
-    from lightx2v_core.resolve import resolve
+    from lightx2v_core.plan.resolve import resolve
     from lightx2v_wan21.tiny import write_tiny
 
     write_tiny(tmp_path, 0)

@@ -50,7 +50,7 @@ def test_layers_are_right_whatever_the_processor_can_do(isa: str) -> None:
 
 def test_a_compiler_keeps_one_graph_of_either_product() -> None:
     from lightx2v_core.api import BuildContext, encode_weight
-    from lightx2v_core.proof.products import filled, layer_of
+    from lightx2v_core.runtime.proof.products import filled, layer_of
 
     stored = encode_weight(torch.randn(24, 40), "int8-channel")
     x, outputs = torch.randn(3, 40), []

@@ -8,7 +8,7 @@ import pytest
 
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.recognise import listing
+from lightx2v_core.plan.recognize import listing
 
 
 def test_hidden_entries_are_not_listed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lightx2v_core.builtin.safetensors_file import read_header
 from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats, scheme_of
 from lightx2v_core.checkpoint.layouts import OFFICIAL, applied
 from lightx2v_core.checkpoint.shards import merged
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 FILE = Path("wan.safetensors")
 LAYER = "blocks.0.ffn.0"

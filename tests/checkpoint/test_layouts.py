@@ -12,9 +12,9 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header  # noqa: E402
 from lightx2v_core.checkpoint.components import locate, read_component  # noqa: E402
-from lightx2v_core.checkpoint.layouts import MappedSource, applied, recognised  # noqa: E402
+from lightx2v_core.checkpoint.layouts import MappedSource, applied, recognized  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
-from lightx2v_core.parts import ComponentSpec, KeyMap  # noqa: E402
+from lightx2v_core.spec.components import ComponentSpec, KeyMap  # noqa: E402
 
 COMFY = KeyMap(name="comfyui", renames=((r"^(model\.)?diffusion_model\.", ""),), drops=(r"^scaled_fp8$",))
 SPLIT = KeyMap(
@@ -58,7 +58,7 @@ def test_each_layout_reads_as_the_official_one(
 ) -> None:
     save_file(stored, tmp_path / "x.safetensors")
     header = read_header(tmp_path / "x.safetensors")
-    mapped = recognised(SPEC, header)
+    mapped = recognized(SPEC, header)
     assert mapped is not None
     assert mapped.layout == layout
     assert mapped.header.shapes == dict.fromkeys(QKV, (6, 4))

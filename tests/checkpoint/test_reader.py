@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.checkpoint.folders import model_folder
+from lightx2v_core.checkpoint.header_cache import Reader
 from lightx2v_core.checkpoint.listing import listed, looking, why_not
 from lightx2v_core.checkpoint.objects import read_object
-from lightx2v_core.checkpoint.reader import Reader
 from lightx2v_core.checkpoint.renames import Renames, is_anchored
 from lightx2v_core.errors import CheckpointError
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.tensors import Header
 
 INDEX = "m.safetensors.index.json"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core import doctor
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.specs import Device
+from lightx2v_core.cli import checkup as doctor
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.spec.context import Device
 from lightx2v_core.testing import environment, heavy_imports
 from lightx2v_core.testing.fixtures import FakeDist
 

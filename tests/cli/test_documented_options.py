@@ -12,7 +12,7 @@ import click
 import pytest
 
 from lightx2v_core import cli
-from lightx2v_core.config.legacy_flags import TABLE
+from lightx2v_core.config.lightx2v.flags import TABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(

@@ -12,8 +12,8 @@ import pytest
 
 from lightx2v_core.cli.foreign import divided, spread
 from lightx2v_core.cli.run import command
-from lightx2v_core.config.legacy import LEGACY
-from lightx2v_core.config.legacy_flags import TABLE, WAN, WAN_TASKS, flag_key
+from lightx2v_core.config.lightx2v.flags import TABLE, WAN, WAN_TASKS, flag_key
+from lightx2v_core.config.lightx2v.keys import LEGACY
 from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.errors import ConfigError
 

@@ -15,7 +15,7 @@ import av
 import pytest
 from safetensors.torch import load_file
 
-from lightx2v_core.staging import unwritten
+from lightx2v_core.checkpoint.staging import unwritten
 
 SMALL = ("--prompt", "a red fox", "--size", "32x32", "--frames", "5", "--steps", "2", "--device", "cpu")
 Process = Callable[..., "subprocess.Popen[str]"]
@@ -159,7 +159,7 @@ def test_an_interrupted_run_leaves_nothing(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted_while_writing(process: Process, tmp_path: Path, number: signal.Signals) -> None:
     slow = """
-import lightx2v_core.video as video, time
+import lightx2v_core.runtime.video as video, time
 write = video._Mp4.write
 def slowly(self, frames):
     write(self, frames)
@@ -215,7 +215,7 @@ def test_a_disk_that_is_full_leaves_nothing(
 
 def failing_writes(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """Every attempt to fill a small file for a target with this suffix fails as on a full disk."""
-    from lightx2v_core.staging import Staging
+    from lightx2v_core.checkpoint.staging import Staging
 
     write = Staging.bytes
 
@@ -253,7 +253,7 @@ def test_results_come_together_or_not_at_all(
 def test_an_encoder_that_fails_at_the_end(
     tiny: Path, cli: Callable[..., Any], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightx2v_core import video
+    from lightx2v_core.runtime import video
 
     def close(self: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -268,7 +268,7 @@ def test_an_encoder_that_fails_at_the_end(
 def test_weights_that_vanish_after_planning(
     model: Path, cli: Callable[..., Any], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lightx2v_core import build
+    from lightx2v_core.runtime import build
 
     real = build.build_model
 
@@ -276,7 +276,7 @@ def test_weights_that_vanish_after_planning(
         (model / "Wan2.1_VAE.pth").unlink()
         return real(*arguments, **named)
 
-    monkeypatch.setattr("lightx2v_core.run.build_model", late)
+    monkeypatch.setattr("lightx2v_core.runtime.pipeline.build_model", late)
     result = cli("run", "--model-path", model, *SMALL, "--output", out / "o.mp4")
     result.failed(1, "Wan2.1_VAE.pth", "cannot be read")
     assert names(out) == []

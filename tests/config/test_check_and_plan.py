@@ -22,9 +22,9 @@ wan22 = pytest.importorskip("lightx2v_wan22.tiny", reason="needs the Wan2.2 plug
 from lightx2v_core.cli.config import check_names  # noqa: E402
 from lightx2v_core.config.layers import Value  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 from lightx2v_core.errors import LightX2VError  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
 
 WORDS = json.loads(Path(__file__).with_name("words_of_lightx2v.json").read_text(encoding="utf-8"))
 PAIRS: list[tuple[str, Any]] = [(key, value) for key, value in WORDS["pairs"]]

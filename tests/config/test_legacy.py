@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.config import jsonc
-from lightx2v_core.config.legacy import LEGACY, MM_TYPES
-from lightx2v_core.config.legacy_groups import GROUPS
-from lightx2v_core.config.legacy_translation import Given, translate
+from lightx2v_core.config.lightx2v.groups import GROUPS
+from lightx2v_core.config.lightx2v.keys import LEGACY, MM_TYPES
+from lightx2v_core.config.lightx2v.schemes import wanted
+from lightx2v_core.config.lightx2v.translate import Given, translate
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.errors import ConfigError
-from lightx2v_core.schemes import wanted
 
 
 def beside(name: str) -> Any:

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightx2v_core.choices import by_true_name
 from lightx2v_core.cli.options import RUN_OPTIONS
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.layers import SECTIONS, Value
-from lightx2v_core.config.legacy import LEGACY
+from lightx2v_core.config.lightx2v.keys import LEGACY
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError
-from lightx2v_core.leftovers import without_leftovers
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
+from lightx2v_core.plan.leftovers import without_leftovers
+from lightx2v_core.plan.selection import by_true_name
 
 REGISTRY = Registry(load_plugins(disable=[]))
 FILE = "the file"

@@ -14,8 +14,8 @@ import pytest
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.load import default_config, load_config
 from lightx2v_core.config.schema import schema
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.errors import ConfigError
-from lightx2v_core.plugins import load_plugins
 
 jsonschema = pytest.importorskip("jsonschema")
 

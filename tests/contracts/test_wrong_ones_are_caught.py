@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.testing.contracts import WeightLoaderContract
 from lightx2v_core.testing.fixtures import FakeDist
 

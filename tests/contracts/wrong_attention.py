@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from torch.nn.functional import scaled_dot_product_attention
 
 from lightx2v_core.api import AttentionSpec
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import AttentionContract
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lightx2v_core.api import CheckpointSpec
-from lightx2v_core.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import CheckpointContract
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import click
 
 from lightx2v_core.api import CommandSpec
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import CommandContract
 

@@ -10,7 +10,7 @@ import torch
 from attrs import evolve
 
 from lightx2v_core.api import Geometry, ModelSpec
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import ModelContract
 from lightx2v_wan21.plugin import lightx2v_models
@@ -70,27 +70,27 @@ class TestArchitectureOfObjects(Wrong):
     caught_by = "test_architecture_is_plain_data"
 
     @staticmethod
-    def recognise(facts: Any) -> Any:
-        found = SPEC.recognise(facts)
+    def recognize(facts: Any) -> Any:
+        found = SPEC.recognize(facts)
         return (
             found
             if isinstance(found, str)
             else evolve(found, architecture={**found.architecture, "folder": facts.folder})
         )
 
-    more: ClassVar = {"recognise": recognise}
+    more: ClassVar = {"recognize": recognize}
 
 
 class TestKnowsOnlyItsOwn(Wrong):
     caught_by = "test_other_folders_are_refused_in_words"
 
     @staticmethod
-    def recognise(facts: Any) -> Any:
+    def recognize(facts: Any) -> Any:
         assert facts.headers["dit"].shapes["patch_embedding.weight"]
-        return SPEC.recognise(facts)
+        return SPEC.recognize(facts)
 
     more: ClassVar = {
-        "recognise": recognise,
+        "recognize": recognize,
         "components": (
             evolve(SPEC.components[0], signature=(), files=SPEC.components[0].files[:1]),
             *SPEC.components[1:],

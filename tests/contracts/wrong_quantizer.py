@@ -10,7 +10,7 @@ from attrs import evolve
 from torch.nn.functional import linear
 
 from lightx2v_core.api import LayerFormat, QuantizerSpec, StoredLinear, decode_weight, encode_weight
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import QuantizerContract
 
@@ -98,7 +98,7 @@ class ScaleTurnedAround(Codes):
 
 
 class TestScaleTurnedAround(Wrong):
-    caught_by = "test_what_it_makes_is_recognised"
+    caught_by = "test_what_it_makes_is_recognized"
     quantizer_type = ScaleTurnedAround
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from lightx2v_core.api import SchedulerContext, SchedulerSpec
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import SchedulerContract
 

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from lightx2v_core.api import CheckpointError, Header, WeightLoaderSpec
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
-from lightx2v_core.plugins import PluginSet
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import WeightLoaderContract
 

@@ -80,7 +80,7 @@ def no(*_args):
 @hookimpl
 def lightx2v_models():
     return [ModelSpec(name="acme", summary="Acme", tasks={"t2v": TaskSpec(), "i2v": TaskSpec(required={"image"})},
-                      components=COMPONENTS, recognise=no, defaults=no, geometry=no, memory=no, build=no,
+                      components=COMPONENTS, recognize=no, defaults=no, geometry=no, memory=no, build=no,
                       aliases={"acme_distill": True}, repositories=lambda: REPOSITORIES)]
 """
 

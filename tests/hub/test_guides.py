@@ -16,12 +16,12 @@ pytest.importorskip("torch")
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 
-from lightx2v_core.hub.catalogue import Ask, Entry, catalogue, find, sources
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.hub.catalog import Ask, Entry, catalog, find, sources
 from lightx2v_core.hub.choice import Choice, chosen
 from lightx2v_core.hub.remote import Listing, RemoteFile
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.spec.specs import ModelSpec
 from lightx2v_core.testing.hub import Hub, serve_hub
 
 from .wan import CLIP, T5, Repositories, write_repositories
@@ -49,7 +49,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
 def entries() -> tuple[Entry, ...]:
     plugins = load_plugins(only=["wan21", "wan22"])
     models = [item.spec for item in Registry(plugins).candidates("model")]
-    return catalogue([model for model in models if isinstance(model, ModelSpec)])
+    return catalog([model for model in models if isinstance(model, ModelSpec)])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """The repositories that the guides name, with tiny networks in the places of the real ones.
 
 Names: the two guides, and the repositories as they are on the hub. Quantized files hold int8 and fp8 block weights with
-scales, as the format says, so that they are recognised for what they are.
+scales, as the format says, so that they are recognized for what they are.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def acting(place, plain):
 @hookimpl
 def lightx2v_models():
     plain = wan.lightx2v_models()[0]
-    named = ("recognise", "defaults", "geometry", "memory", "stages", "sizes", "build", "repositories", "unusable")
+    named = ("recognize", "defaults", "geometry", "memory", "stages", "sizes", "build", "repositories", "unusable")
     return [evolve(plain, name="evil", aliases={}, **{name: acting(name, getattr(plain, name)) for name in named})]
 
 
@@ -230,7 +230,7 @@ REQUEST = ("--size", "32x32", "--frames", "5", "--steps", "2", "--device", "cpu"
 @pytest.mark.parametrize(
     ("place", "does"),
     [
-        ("recognise", "a base exception"), ("recognise", "an object"), ("defaults", "no words"),
+        ("recognize", "a base exception"), ("recognize", "an object"), ("defaults", "no words"),
         ("geometry", "an exit with success"), ("geometry", "nothing"), ("memory", "a dict"), ("stages", "no end"),
         ("sizes", "an interruption of its own"), ("unusable", "no end of texts"),
     ],
@@ -243,8 +243,8 @@ def test_a_model_that_fails_in_a_plan(
     done = core(command, "--model", "evil", "--model-path", checkpoint, *REQUEST, env=env, status=2)
     assert len(done.stderr.splitlines()) <= 3
     assert done.stderr.startswith("error: ")
-    assert f"{place} of model evil" in done.stderr or place in ("recognise", "unusable")
-    if place in ("recognise", "unusable"):  # among several models it is passed over, with its reason
+    assert f"{place} of model evil" in done.stderr or place in ("recognize", "unusable")
+    if place in ("recognize", "unusable"):  # among several models it is passed over, with its reason
         done = core("plan", "--json", "--model-path", checkpoint, *REQUEST, env=env)
         assert "evil/evil" in json.loads(done.stdout)["plan"]["rejected_models"]
         core("inspect", checkpoint, env=env)
@@ -405,7 +405,7 @@ def test_imports_that_do_not_end_or_end_the_process_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, words: str
 ) -> None:
     from lightx2v_core.audit.start import stuck
-    from lightx2v_core.plugins import discover
+    from lightx2v_core.discovery.plugins import discover
 
     for name, source in (("held", code), ("good", GOOD)):
         folder = write_dist(

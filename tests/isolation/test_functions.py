@@ -13,13 +13,14 @@ import attrs
 import click
 import pytest
 
-from lightx2v_core.answers import _ANSWERS, Built, Reason, taken
 from lightx2v_core.api import NoOptions, RequestError, hookimpl
+from lightx2v_core.discovery.answers import _ANSWERS, Built, Reason, taken
+from lightx2v_core.discovery.isolation import LONGEST, called
+from lightx2v_core.discovery.plugins import Provided, collected
 from lightx2v_core.errors import PluginFault
-from lightx2v_core.hookspecs import KINDS
-from lightx2v_core.isolation import LONGEST, called
-from lightx2v_core.plugins import Provided, collected
-from lightx2v_core.specs import BuildContext, Spec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.spec.specs import Spec
 
 from .hostile import ANSWERED, HEAD, RAISED, function
 
@@ -220,7 +221,8 @@ def test_streams_and_handlers_are_put_back(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_plain_values_are_taken_as_they_are() -> None:
-    from lightx2v_core.facts import Geometry, OffloadForecast
+    from lightx2v_core.spec.memory import OffloadForecast
+    from lightx2v_core.spec.recognition import Geometry
 
     geometry = Geometry(latent_shape=(1, 2), tokens=3, width=4, height=5, frames=6)
     assert taken(geometry, Geometry) is geometry
@@ -238,7 +240,7 @@ def test_plain_values_are_taken_as_they_are() -> None:
 
 
 def test_options_that_cannot_be_made() -> None:
-    from lightx2v_core.answers import default_options
+    from lightx2v_core.discovery.answers import default_options
 
     @attrs.frozen
     class Options(NoOptions):

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from lightx2v_core.cli.show_inspection import inspection_text
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.config.load import load_config
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.inspect import inspect
-from lightx2v_core.plan import Plan
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.resolve import resolve
+from lightx2v_core.plan.plan import Plan
+from lightx2v_core.plan.resolve import resolve
 
 Numbers = tuple[int, int]
 Mutation = Callable[[Path, Numbers], None]

@@ -12,10 +12,10 @@ from types import ModuleType
 import pytest
 
 from lightx2v_core.config.load import load_config
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.recognise import Recognised, read_header
-from lightx2v_core.registry import Registry
-from lightx2v_core.resolve import runnable
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.plan.recognize import Recognized, read_header
+from lightx2v_core.plan.resolve import runnable
 
 #: model -> variant; those of one architecture stand for all its sizes
 MODELS = {
@@ -35,7 +35,7 @@ def plugins() -> PluginSet:
 
 
 @pytest.fixture(scope="module")
-def recognise(plugins: PluginSet) -> Callable[[Path], Recognised]:
+def recognize(plugins: PluginSet) -> Callable[[Path], Recognized]:
     read = lru_cache(maxsize=None)(lambda path: read_header(Registry(plugins), path))
     return lambda folder: runnable(load_config({"model_path": str(folder)}), plugins, read)
 
@@ -69,12 +69,12 @@ LAYOUTS = (single, without_configuration, blocks, comfyui_fp8, quantized)
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_network(
-    guides: ModuleType, recognise: Callable[[Path], Recognised], tmp_path: Path, name: str
+    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path, name: str
 ) -> None:
     for arrange in LAYOUTS:
         folder = guides.without_network(tmp_path / arrange.__name__, name)
         arrange(guides, folder, name)
-        found = recognise(folder)
+        found = recognize(folder)
         assert found.recognition.variant == MODELS[name], arrange.__name__
         expected = guides.REAL.MODELS[name]
         assert found.recognition.tasks == expected.tasks
@@ -85,7 +85,7 @@ def test_one_network(
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_two_experts(
-    guides: ModuleType, recognise: Callable[[Path], Recognised], tmp_path: Path, name: str
+    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path, name: str
 ) -> None:
     tensors = guides.REAL.network_tensors(name)
     variant = guides.REAL.MODELS[name].variant
@@ -100,32 +100,32 @@ def test_two_experts(
         for expert in ("high_noise", "low_noise"):
             kind = "fp8" if how == "comfyui" else "original"
             guides.write_network(folder / path(expert), tensors, kind, comfyui=kind == "fp8")
-        found = recognise(folder)
+        found = recognize(folder)
         assert found.recognition.variant == variant + ("-distill" if how == "distilled" else ""), how
         files = {key: found.components[key].files[0] for key in ("high_noise", "low_noise")}
         assert all(key in str(file.relative_to(folder)) for key, file in files.items())
 
 
 def test_experts_of_diffusers(
-    guides: ModuleType, recognise: Callable[[Path], Recognised], tmp_path: Path
+    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path
 ) -> None:
     """``transformer`` is the high-noise expert and ``transformer_2`` the other one."""
     folder = guides.without_network(tmp_path / "m", "Wan2.2-T2V-A14B")
     for name in ("transformer", "transformer_2"):
         file = folder / name / "diffusion_pytorch_model.safetensors"
         guides.write_network(file, guides.REAL.network_tensors("Wan2.2-T2V-A14B"), "original")
-    found = recognise(folder)
+    found = recognize(folder)
     assert found.recognition.variant == "wan2.2-t2v-a14b"
     assert found.components["high_noise"].files[0].parent.name == "transformer"
     assert found.components["low_noise"].files[0].parent.name == "transformer_2"
 
 
 def test_no_configuration_file_overrides_what_the_tensors_say(
-    guides: ModuleType, recognise: Callable[[Path], Recognised], tmp_path: Path
+    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path
 ) -> None:
     folder = guides.without_network(tmp_path / "m", "Wan2.1-T2V-1.3B")
     single(guides, folder, "Wan2.1-T2V-1.3B")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_layers": 40}))
     with pytest.raises(Exception, match="config.json says num_layers = 40, the checkpoint holds 30 blocks"):
-        recognise(folder)
+        recognize(folder)

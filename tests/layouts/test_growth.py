@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.discovery.plugins import load_plugins
 
 pytest.importorskip("lightx2v_wan21")
 pytest.importorskip("lightx2v_wan22")
@@ -31,8 +31,8 @@ import json, re, sys, time
 from lightx2v_core.cli.show_inspection import inspection_text
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.inspect import inspect
-from lightx2v_core.planning import plan_run
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.plan.planner import plan_run
+from lightx2v_core.discovery.plugins import load_plugins
 plugins = load_plugins()
 start, errors = time.process_time(), [""]
 found = inspect(sys.argv[1], plugins)

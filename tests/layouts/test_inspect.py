@@ -14,11 +14,11 @@ import pytest
 
 from lightx2v_core.cli.show_inspection import inspection_text
 from lightx2v_core.config.load import load_config, parse_set
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.inspection.inspect import inspect
 from lightx2v_core.inspection.report import Inspection
-from lightx2v_core.plugins import PluginSet, load_plugins
-from lightx2v_core.resolve import resolve, runnable
+from lightx2v_core.plan.resolve import resolve, runnable
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def plugins() -> PluginSet:
 
 def chosen(folder: Path, plugins: PluginSet, **components: Any) -> dict[str, str]:
     """Component -> the first file of it, by the rules for ``components``."""
-    from lightx2v_core.recognise import read_header
-    from lightx2v_core.registry import Registry
+    from lightx2v_core.discovery.registry import Registry
+    from lightx2v_core.plan.recognize import read_header
 
     loaded = load_config({"model_path": str(folder), "components": components})
     found = runnable(loaded, plugins, lambda path: read_header(Registry(plugins), path))

@@ -1,4 +1,4 @@
-"""Every layout of the same weights is recognised, explained, and makes the same latents, bit for bit."""
+"""Every layout of the same weights is recognized, explained, and makes the same latents, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
 from lightx2v_core.inspection.inspect import inspect  # noqa: E402
-from lightx2v_core.plan import Plan  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
+from lightx2v_core.plan.plan import Plan  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
 
 Arrange = Callable[[str], Path]
 REQUEST = {"size": [32, 32], "frames": 5, "steps": 2, "seed": 3}
@@ -61,7 +61,7 @@ def official_latents(tiny_wan: Path) -> torch.Tensor:
         ("diffusers", "diffusers", "index diffusion_pytorch_model.safetensors.index.json", False),
     ],
 )
-def test_a_layout_is_recognised_and_runs(
+def test_a_layout_is_recognized_and_runs(
     arrange: Arrange, official_latents: torch.Tensor, layout: str, network: str, rule: str, distilled: bool
 ) -> None:
     folder = arrange(layout)

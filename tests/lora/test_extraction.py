@@ -13,14 +13,14 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from lightx2v_core.build import open_source  # noqa: E402
 from lightx2v_core.builtin.lora_merge import Merge  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
+from lightx2v_core.discovery.registry import Registry  # noqa: E402
 from lightx2v_core.lora.matching import match  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.protocols import Adapter  # noqa: E402
-from lightx2v_core.recognise import read_header  # noqa: E402
-from lightx2v_core.registry import Registry  # noqa: E402
-from lightx2v_core.specs import BuildContext  # noqa: E402
+from lightx2v_core.plan.recognize import read_header  # noqa: E402
+from lightx2v_core.runtime.build import open_source  # noqa: E402
+from lightx2v_core.spec.context import BuildContext  # noqa: E402
+from lightx2v_core.spec.protocols import Adapter  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.lora.matching import match
-from lightx2v_core.parts import KeyMap
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.components import KeyMap
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 NETWORK = {
     "blocks.0.attn.q.weight": (6, 8), "blocks.0.attn.q.bias": (6,), "blocks.0.norm.weight": (8,),

@@ -17,7 +17,7 @@ from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.model import LoraConfig  # noqa: E402
 from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core.convert.run import convert  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 
 NETWORK = "diffusion_pytorch_model.safetensors"
 Q, NORM = "blocks.0.self_attn.q.weight", "blocks.0.norm3.weight"

@@ -23,7 +23,7 @@ from lightx2v_core.checkpoint.fill import SourceWeights  # noqa: E402
 from lightx2v_core.checkpoint.serialize import serialized  # noqa: E402
 from lightx2v_core.lora.matching import match  # noqa: E402
 from lightx2v_core.lora.scale import scaled  # noqa: E402
-from lightx2v_core.protocols import Adapter  # noqa: E402
+from lightx2v_core.spec.protocols import Adapter  # noqa: E402
 
 D = 8
 
@@ -335,7 +335,7 @@ def test_whose_alpha_counts(file: float | None, config: float | None, override: 
 
 
 def test_parts_of_a_joined_tensor_change_their_rows_only() -> None:
-    from lightx2v_core.parts import KeyMap
+    from lightx2v_core.spec.components import KeyMap
 
     parts = KeyMap(name="other", renames=((r"^head\.to_([ab])\.(.+)$", r"head.\2#\1"),), joins=("a", "b"))
     tensors = {"head.to_b.lora_A.weight": torch.ones(1, D), "head.to_b.lora_B.weight": torch.ones(2, 1)}

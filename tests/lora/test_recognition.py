@@ -11,7 +11,7 @@ import pytest
 
 from lightx2v_core.builtin.safetensors_file import read_header
 from lightx2v_core.lora.recognition import describe, expert_claims, expert_hint, is_lora, of_network, parsed
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 #: family -> names of a pair on module ``m``
 PAIRS = {

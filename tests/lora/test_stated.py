@@ -12,7 +12,7 @@ import pytest
 
 from lightx2v_core.lora.recognition import parsed
 from lightx2v_core.lora.stated import Stated, stated
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 Q, K, FFN = "blocks.0.self_attn.q", "blocks.11.cross_attn.k", "blocks.1.ffn.0"
 #: what PEFT 0.21 writes for a LoRA that has nothing out of the ordinary

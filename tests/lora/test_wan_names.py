@@ -12,7 +12,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 from lightx2v_core.builtin.safetensors_file import read_header
 from lightx2v_core.lora.matching import match
 from lightx2v_core.lora.recognition import is_lora
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.tensors import Header, TensorInfo
 from lightx2v_wan21.api import DIT_DIFFUSERS, DitArchitecture, dit_tensors
 
 FILES = {

@@ -9,7 +9,7 @@ from attrs import evolve
 from torch.nn import functional as F
 
 from judge import agreement, judge
-from lightx2v_core.video import open_writer
+from lightx2v_core.runtime.video import open_writer
 from world import COLOURS, DIRECTIONS, SHAPES, render, scenes
 
 
@@ -50,7 +50,7 @@ def tinted(clip, tmp_path, seed):
     ("side", "frames", "count"),
     [(48, 9, 40), pytest.param(48, 9, 260, marks=pytest.mark.slow), pytest.param(64, 17, 130, marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_ground_truth_is_recognised(side, frames, count, spoil, tmp_path):
+def test_ground_truth_is_recognized(side, frames, count, spoil, tmp_path):
     wrong = Counter()
     for seed, scene in enumerate(islice(scenes(11), count)):
         look = "framed" if seed % 2 else "none"

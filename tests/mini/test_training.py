@@ -202,7 +202,7 @@ def test_new_statistics_leave_videos_as_they_are():
         mean, log_variance = networks.encode(vae, clips)
         before = networks.decode(vae, mean)
         deviation = mean.std((0, 2, 3, 4))
-        networks.normalise(vae, mean.mean((0, 2, 3, 4)), deviation)
+        networks.normalize(vae, mean.mean((0, 2, 3, 4)), deviation)
         again, changed = networks.encode(vae, clips)
         torch.testing.assert_close(networks.decode(vae, again), before, rtol=1e-3, atol=1e-3)
     normal = vae.encode(clips)

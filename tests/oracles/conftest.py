@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightx2v_core.checkpoint.layouts import Mapped, applied
-from lightx2v_core.parts import KeyMap
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.components import KeyMap
+from lightx2v_core.spec.tensors import Header, TensorInfo
 
 
 @pytest.fixture(scope="session", autouse=True)

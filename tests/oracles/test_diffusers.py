@@ -30,7 +30,7 @@ from lightx2v_core import load
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
 from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
 from lightx2v_core.checkpoint.layouts import MappedSource, applied
-from lightx2v_core.parts import KeyMap
+from lightx2v_core.spec.components import KeyMap
 from lightx2v_wan21.api import (
     CLIP_TRANSFORMERS,
     DIT_DIFFUSERS,

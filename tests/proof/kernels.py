@@ -252,7 +252,7 @@ def applier(kind: type[Applying] = Applying, source: type[Merged] = Merged, **mo
 
 def provided(spec: Any, kind: str) -> Any:
     """A spec as a plugin brings it."""
-    from lightx2v_core.plugins import Provided
+    from lightx2v_core.discovery.plugins import Provided
 
     return Provided(kind=kind, plugin="given", spec=spec)
 

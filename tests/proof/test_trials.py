@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.proof.trial import trials
-from lightx2v_core.specs import BuildContext
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.runtime.proof.trial import trials
+from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.testing import environment, heavy_imports
 from lightx2v_core.testing.fixtures import FakeDist
 

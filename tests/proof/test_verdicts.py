@@ -13,10 +13,10 @@ from attrs import evolve
 
 torch = pytest.importorskip("torch")
 
-from lightx2v_core.plan import KernelUse  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.proof.verdict import usual_uses, verdict, wrong  # noqa: E402
-from lightx2v_core.specs import BuildContext  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
+from lightx2v_core.plan.plan import KernelUse  # noqa: E402
+from lightx2v_core.runtime.proof.verdict import usual_uses, verdict, wrong  # noqa: E402
+from lightx2v_core.spec.context import BuildContext  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("proof_kernels", Path(__file__).with_name("kernels.py"))
 assert _spec is not None

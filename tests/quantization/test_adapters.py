@@ -12,7 +12,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from lightx2v_core.codes import decode_weight, encode_weight  # noqa: E402
+from lightx2v_core.quant.arithmetic import decode_weight, encode_weight  # noqa: E402
 
 LAYER, OTHER = "blocks.0.ffn.0", "blocks.1.ffn.0"
 

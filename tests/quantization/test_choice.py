@@ -15,11 +15,11 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.config.layers import Value  # noqa: E402
+from lightx2v_core.config.lightx2v.schemes import KERNELS, MM_TYPES, SCHEMES  # noqa: E402
 from lightx2v_core.config.load import load_config  # noqa: E402
+from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError  # noqa: E402
-from lightx2v_core.plugins import load_plugins  # noqa: E402
-from lightx2v_core.resolve import resolve  # noqa: E402
-from lightx2v_core.schemes import KERNELS, MM_TYPES, SCHEMES  # noqa: E402
+from lightx2v_core.plan.resolve import resolve  # noqa: E402
 
 
 @pytest.fixture

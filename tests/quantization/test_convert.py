@@ -16,7 +16,7 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.cli import main  # noqa: E402
-from lightx2v_core.codes import decode_weight  # noqa: E402
+from lightx2v_core.quant.arithmetic import decode_weight  # noqa: E402
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.cli import main  # noqa: E402
-from lightx2v_core.codes import token_codes  # noqa: E402
+from lightx2v_core.quant.arithmetic import token_codes  # noqa: E402
 
 #: layout -> name of its outputs
 STORED = {

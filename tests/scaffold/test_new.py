@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from lightx2v_core import __version__
 from lightx2v_core.errors import OutputError, PluginError, RequestError
-from lightx2v_core.hookspecs import KINDS
 from lightx2v_core.scaffold.composition import LICENSES, Wish, composed
 from lightx2v_core.scaffold.creation import admitting, create
 from lightx2v_core.scaffold.identity import Identity, identity, kinds_from
+from lightx2v_core.spec.hooks import KINDS
 from lightx2v_core.testing import environment
 
 #: what belongs to two kinds shows in their pair

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from judge import agreement, judge
 from lightx2v_core import Pipeline, load
-from lightx2v_core.video import png_bytes, to_uint8, write_bytes
+from lightx2v_core.runtime.video import png_bytes, to_uint8, write_bytes
 from prompts import prompt
 from sizes import SHIFT
 from world import Look, Scene, render, scenes

@@ -18,7 +18,7 @@ from attrs import frozen
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightx2v_core.video import write_bytes
+from lightx2v_core.runtime.video import write_bytes
 from lightx2v_wan21.api import WanVae, known_frames
 from loop import Settings, arguments, settings_from
 from networks import vae as new_vae

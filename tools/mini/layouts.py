@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import networks
-from lightx2v_core.video import write_bytes
+from lightx2v_core.runtime.video import write_bytes
 from lightx2v_wan21.api import DitArchitecture
 
 VAE_FILE = "Wan2.1_VAE.pth"

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lightx2v_core import __version__
-from lightx2v_core.video import write_bytes
+from lightx2v_core.runtime.video import write_bytes
 from optimizer import KEPT, Muon
 from sizes import Sizes
 

@@ -1,7 +1,7 @@
 """The networks of lightx2v-wan21 as things to train: built with parameters on the CPU, begun, and run with gradients.
 
 The modules are those that generate, untouched. They differ from training code in two ways only: parameters come
-uninitialised, which ``begin`` mends, and the encoders and the VAE turn gradients off when they are called. The
+uninitialized, which ``begin`` mends, and the encoders and the VAE turn gradients off when they are called. The
 functions below call what lies under that switch (``__wrapped__``, which ``torch.no_grad`` keeps), or the same parts in
 the same order.
 
@@ -110,7 +110,7 @@ def features(network: ClipVision, image_BCHW: Tensor) -> Tensor:
 
 
 def encode(network: WanVae, video_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of the latents, as they are before normalisation, ``[B, C, T, h, w]`` with gradients."""
+    """Mean and log variance of the latents, as they are before normalization, ``[B, C, T, h, w]`` with gradients."""
     past: Past = {}
     chunks = torch.split(video_BCFHW, chunk_sizes(video_BCFHW.shape[2] // 4 + 1), dim=2)
     moments = torch.cat([network.encoder(chunk, past) for chunk in chunks], dim=2)
@@ -119,14 +119,14 @@ def encode(network: WanVae, video_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(network: WanVae, z_BCTHW: Tensor) -> Tensor:
-    """The video of latents before normalisation, ``[B, 3, F, H, W]`` with gradients."""
+    """The video of latents before normalization, ``[B, 3, F, H, W]`` with gradients."""
     past: Past = {}
     frames = network.conv2(z_BCTHW).split(1, dim=2)
     return torch.cat([network.decoder(frame, past) for frame in frames], dim=2)
 
 
 @torch.no_grad()
-def normalise(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
+def normalize(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
     """Change the VAE so that its latents have the official statistics, and its videos stay what they are.
 
     The statistics of official latents are constants of the runtime; a new VAE has others. Both convolutions beside the
@@ -134,7 +134,7 @@ def normalise(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
 
     Args:
         network: the VAE.
-        mean_C: mean of each channel of the latents before normalisation.
+        mean_C: mean of each channel of the latents before normalization.
         deviation_C: their standard deviation.
     """
     wanted_mean, wanted_deviation = (torch.tensor(values) for values in STATISTICS)

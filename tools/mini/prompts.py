@@ -117,7 +117,7 @@ def plain_prompt(scene: Scene) -> str:
 
 def vocabulary() -> tuple[str, ...]:
     """Every English word and every Chinese term that a prompt can hold, in a fixed order. A Chinese comma is not among
-    them: the tokenizer's normalisation makes a plain one of it."""
+    them: the tokenizer's normalization makes a plain one of it."""
     english = " ".join(
         (
             *_WORDS["en"].values(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from layouts import T2V, TEXT_FILE, VAE_FILE
-from lightx2v_core.video import write_bytes
+from lightx2v_core.runtime.video import write_bytes
 
 #: adapters, which lie in the folder of what they are for, and are published after it
 LORAS = "loras"

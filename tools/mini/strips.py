@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from evaluate import contact_sheet
-from lightx2v_core.video import png_bytes, write_bytes
+from lightx2v_core.runtime.video import png_bytes, write_bytes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENLARGED = 2

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 import networks
-from lightx2v_core.video import write_bytes
+from lightx2v_core.runtime.video import write_bytes
 from lightx2v_wan21.api import WanVae
 from loop import Run, Settings, arguments, generator, settings_from
 from world import Look, render, sample, scenes
@@ -91,7 +91,7 @@ def train(
         clips = (render(scene, side=sizes.side, frames=sizes.frames)[None] for scene in drawn)
         means = torch.cat([networks.encode(vae, clip.to(device))[0].cpu() for clip in clips])
         vae = vae.cpu()
-        networks.normalise(vae, means.mean((0, 2, 3, 4)), means.std((0, 2, 3, 4)).clamp(min=1e-4))
+        networks.normalize(vae, means.mean((0, 2, 3, 4)), means.std((0, 2, 3, 4)).clamp(min=1e-4))
     write(vae, folder / "Wan2.1_VAE.pth")
 
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from lightx2v_core.protocols import Attention
-from lightx2v_core.specs import AttentionSpec, BuildContext
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import Attention
+from lightx2v_core.spec.specs import AttentionSpec
 from lightx2v_core.testing.contracts.common import Contract
 
 #: [B, L, S, H]

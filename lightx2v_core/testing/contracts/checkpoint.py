@@ -11,10 +11,10 @@ import pytest
 from lightx2v_core.config.load import load_config
 from lightx2v_core.inspection.inspect import inspect
 from lightx2v_core.inspection.report import Inspection
-from lightx2v_core.resolve import resolve
-from lightx2v_core.specs import CheckpointSpec, ModelSpec
+from lightx2v_core.plan.resolve import resolve
+from lightx2v_core.runtime.video import png_bytes
+from lightx2v_core.spec.specs import CheckpointSpec, ModelSpec
 from lightx2v_core.testing.contracts.common import Contract
-from lightx2v_core.video import png_bytes
 
 
 class CheckpointContract(Contract):

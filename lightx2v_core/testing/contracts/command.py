@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from lightx2v_core.specs import CommandSpec
+from lightx2v_core.spec.specs import CommandSpec
 from lightx2v_core.testing.contracts.common import Contract
 
 

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import pytest
 from attrs import evolve
 
-from lightx2v_core import device
 from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.plugins import CORE, PluginSet, Provided, load_plugins
-from lightx2v_core.proof.verdict import usual_uses, wrong
-from lightx2v_core.registry import Registry
-from lightx2v_core.specs import BuildContext, Device, Spec
+from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided, load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.plan import device
+from lightx2v_core.runtime.proof.verdict import usual_uses, wrong
+from lightx2v_core.spec.context import BuildContext, Device
+from lightx2v_core.spec.specs import Spec
 from lightx2v_core.testing.dists import environment
 from lightx2v_core.testing.imports import assert_light_import
 
@@ -26,7 +27,7 @@ class Contract:
         class TestMine(AttentionContract):
             use = "mine"
 
-    Checks of behaviour are skipped, with the reasons, where the machine cannot use the implementation.
+    Checks of behavior are skipped, with the reasons, where the machine cannot use the implementation.
     """
 
     kind: ClassVar[str]
@@ -37,7 +38,7 @@ class Contract:
     #: compute dtype of the checks
     dtype: ClassVar[str] = "float32"
     #: whether its arithmetic is another package's: where that is wrong on this machine, as its proof tells with
-    #: figures, the checks of behaviour are skipped, since a run refuses it too. Your own kernel is to be right anywhere
+    #: figures, the checks of behavior are skipped, since a run refuses it too. Your own kernel is to be right anywhere
     foreign: ClassVar[bool] = False
 
     def plugins(self) -> PluginSet:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from lightx2v_core.checkpoint.fill import SourceWeights
-from lightx2v_core.protocols import Adapter, Change, LoraApplier
-from lightx2v_core.specs import LORA_KINDS, BuildContext, LoraApplierSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import Adapter, Change, LoraApplier
+from lightx2v_core.spec.specs import LORA_KINDS, LoraApplierSpec
 from lightx2v_core.testing.contracts.common import Contract
 from lightx2v_core.testing.sources import MemorySource
 

@@ -13,16 +13,16 @@ from lightx2v_core import load
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
 from lightx2v_core.config.structure import unstructure
+from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import RequestError
-from lightx2v_core.plugins import CORE, Provided
-from lightx2v_core.resolve import Resolved, resolve
-from lightx2v_core.specs import ModelSpec
+from lightx2v_core.plan.resolve import Resolved, resolve
+from lightx2v_core.spec.specs import ModelSpec
 from lightx2v_core.testing.contracts.common import Contract, same_imports
 from lightx2v_core.testing.imports import heavy_imports
 
 
 class ModelContract(Contract):
-    """Recognise, plan, build and run. ``inputs`` are what the tasks of the tiny checkpoint need beside a prompt."""
+    """Recognize, plan, build and run. ``inputs`` are what the tasks of the tiny checkpoint need beside a prompt."""
 
     kind = "model"
     #: a small legal size and length

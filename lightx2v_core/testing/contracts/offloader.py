@@ -11,9 +11,10 @@ import pytest
 
 from lightx2v_core.checkpoint.fill import SourceWeights
 from lightx2v_core.errors import LightX2VError, RunError
-from lightx2v_core.facts import OffloadForecast, Workload
-from lightx2v_core.protocols import Offloader
-from lightx2v_core.specs import BuildContext, OffloaderSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.memory import OffloadForecast, Workload
+from lightx2v_core.spec.protocols import Offloader
+from lightx2v_core.spec.specs import OffloaderSpec
 from lightx2v_core.testing.contracts.common import Contract
 from lightx2v_core.testing.sources import MemorySource
 

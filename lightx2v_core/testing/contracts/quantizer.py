@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import pytest
 
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.codes import FORMATS, decode_weight, encode_weight
-from lightx2v_core.protocols import Quantizer
-from lightx2v_core.specs import BuildContext, QuantizerSpec
-from lightx2v_core.tensors import Header, LayerFormat, TensorInfo
+from lightx2v_core.quant.arithmetic import FORMATS, decode_weight, encode_weight
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import Quantizer
+from lightx2v_core.spec.specs import QuantizerSpec
+from lightx2v_core.spec.tensors import Header, LayerFormat, TensorInfo
 from lightx2v_core.testing.contracts.common import Contract
 from lightx2v_core.testing.sources import MemorySource
 
@@ -79,7 +80,7 @@ class QuantizerContract(Contract):
             if name in FORMATS:
                 assert torch.equal(decoded, decode_weight(tensors, name)), f"{name} is decoded in another way"
 
-    def test_what_it_makes_is_recognised(
+    def test_what_it_makes_is_recognized(
         self, spec: QuantizerSpec[Any], config: Any, quantizer: Quantizer
     ) -> None:
         """From the header alone, as the format that it says."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.facts import SchedulerContext
-from lightx2v_core.protocols import Scheduler
-from lightx2v_core.specs import SchedulerSpec
+from lightx2v_core.spec.protocols import Scheduler
+from lightx2v_core.spec.request import SchedulerContext
+from lightx2v_core.spec.specs import SchedulerSpec
 from lightx2v_core.testing.contracts.common import Contract
 
 SHIFTS = (1.0, 3.0, 5.0, 12.0)

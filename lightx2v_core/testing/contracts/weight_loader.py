@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import CheckpointError, LightX2VError
-from lightx2v_core.plugins import CORE, Provided
-from lightx2v_core.protocols import WeightSource
-from lightx2v_core.specs import BuildContext, WeightLoaderSpec
-from lightx2v_core.tensors import Header
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import WeightSource
+from lightx2v_core.spec.specs import WeightLoaderSpec
+from lightx2v_core.spec.tensors import Header
 from lightx2v_core.testing.contracts.common import Contract, same_imports
 from lightx2v_core.testing.imports import heavy_imports
 
@@ -98,8 +99,8 @@ class WeightLoaderContract(Contract):
             pytest.skip("no installed distribution brings it")
         found = heavy_imports(
             "import sys, pathlib\n"
-            "from lightx2v_core.plugins import load_plugins\n"
-            "from lightx2v_core.registry import Registry\n"
+            "from lightx2v_core.discovery.plugins import load_plugins\n"
+            "from lightx2v_core.discovery.registry import Registry\n"
             "spec = Registry(load_plugins()).find('weight_loader', sys.argv[1]).spec\n"
             "spec.read_header(pathlib.Path(sys.argv[2]))\n",
             forbidden=("torch", "numpy"),

@@ -10,12 +10,12 @@ import pytest
 import torch
 from attrs import evolve
 
-from lightx2v_core import distributions
 from lightx2v_core.api import BuildContext, Device
-from lightx2v_core.plan import KernelUse
-from lightx2v_core.plugins import Provided, load_plugins
-from lightx2v_core.proof.verdict import verdict
-from lightx2v_core.registry import Registry
+from lightx2v_core.discovery import metadata as distributions
+from lightx2v_core.discovery.plugins import Provided, load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.plan.plan import KernelUse
+from lightx2v_core.runtime.proof.verdict import verdict
 from lightx2v_core.testing import plugin_set, write_dist
 from lightx2v_core.testing.contracts import AttentionContract
 from lightx2v_flash_attn.contracts import Flash2Contract, Flash3Contract, Sage2Contract

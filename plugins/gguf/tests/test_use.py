@@ -98,7 +98,7 @@ def test_a_plan_says_what_runs_it_and_imports_nothing_heavy(folders):
     assert dit["weights"] < 0.5 * sum(item.numel() * 4 for item in _plain(folders).values())
     found = heavy_imports(
         "import sys\nfrom lightx2v_core.config.load import load_config\n"
-        "from lightx2v_core.plugins import load_plugins\nfrom lightx2v_core.resolve import resolve\n"
+        "from lightx2v_core.discovery.plugins import load_plugins\nfrom lightx2v_core.plan.resolve import resolve\n"
         "resolve(load_config({'model_path': sys.argv[1], 'device': 'cpu'}, []), load_plugins())\n",
         forbidden=("torch", "numpy", "gguf"),
         arguments=(str(folders[0]),),
@@ -264,8 +264,8 @@ def test_a_third_party_model_is_packed_with_no_code_of_its_own(tmp_path):
 
 def refusal(folder: Path, **config: Any) -> str:
     from lightx2v_core.config.load import load_config
-    from lightx2v_core.plugins import load_plugins
-    from lightx2v_core.resolve import resolve
+    from lightx2v_core.discovery.plugins import load_plugins
+    from lightx2v_core.plan.resolve import resolve
 
     with pytest.raises(LightX2VError) as caught:
         resolve(load_config({"model_path": str(folder), "device": "cpu", **config}, []), load_plugins())

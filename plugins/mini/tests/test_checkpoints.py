@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lightx2v_core.plugins import load_plugins
+from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.testing.contracts import CheckpointContract
 from lightx2v_mini.plugin import CHECKPOINTS
 

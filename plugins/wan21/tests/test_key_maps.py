@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.checkpoint.layouts import Mapped, applied
-from lightx2v_core.parts import KeyMap
-from lightx2v_core.tensors import Header, TensorInfo
+from lightx2v_core.spec.components import KeyMap
+from lightx2v_core.spec.tensors import Header, TensorInfo
 from lightx2v_wan21 import api
 
 Shapes = dict[str, tuple[int, ...]]

@@ -1,4 +1,4 @@
-"""What a folder is recognised as, and what it officially runs with: from headers alone."""
+"""What a folder is recognized as, and what it officially runs with: from headers alone."""
 
 import hashlib
 from math import prod
@@ -24,7 +24,7 @@ from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.plugin import lightx2v_models
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
 from lightx2v_wan21.tiny import write_tiny
-from lightx2v_wan21.variants import defaults, geometry, recognise
+from lightx2v_wan21.variants import defaults, geometry, recognize
 
 LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40, "out_dim": 16}
 SMALL = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30, "out_dim": 16}
@@ -70,8 +70,8 @@ def facts(name, folder="model", options=None, **headers):
 
 
 @pytest.mark.parametrize("name", DITS)
-def test_official_networks_are_recognised(name):
-    found = recognise(facts(name))
+def test_official_networks_are_recognized(name):
+    found = recognize(facts(name))
     task = name.split("-")[0]
     assert (found.variant, found.tasks, found.head_dim) == (f"wan2.1-{name}", (task,), 128)
     images = ("image_encoder",) if task in ("i2v", "flf2v") else ()
@@ -82,7 +82,7 @@ def test_official_networks_are_recognised(name):
 @pytest.mark.parametrize("name", DITS)
 def test_a_tiny_vae_takes_the_place_of_the_full_one(name):
     """The full one is asked for by the tasks that encode only."""
-    found = recognise(facts(name, options=Wan21Options(tiny_vae=True)))
+    found = recognize(facts(name, options=Wan21Options(tiny_vae=True)))
     vaes = tuple(part for part in found.components if part.endswith("vae"))
     assert vaes == (("tiny_vae",) if name.startswith("t2v") else ("vae", "tiny_vae"))
     assert set(found.expected) == set(found.components)
@@ -90,7 +90,7 @@ def test_a_tiny_vae_takes_the_place_of_the_full_one(name):
 
 def test_what_is_not_needed_is_not_looked_at():
     broken = {"image_encoder": {"a": (1,)}, "tiny_vae": {"a": (1,)}}
-    assert recognise(facts("t2v-14b", **broken)).variant == "wan2.1-t2v-14b"
+    assert recognize(facts("t2v-14b", **broken)).variant == "wan2.1-t2v-14b"
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_what_is_not_needed_is_not_looked_at():
     ],
 )
 def test_other_networks_are_not_of_this_family(change, message):
-    assert message in recognise(facts(attrs.evolve(DITS["t2v-14b"], **change)))
+    assert message in recognize(facts(attrs.evolve(DITS["t2v-14b"], **change)))
 
 
 def test_animate_and_strangers_are_not_of_this_family():
     animate = arch.dit_tensors(DITS["i2v-14b"]) | {"pose_patch_embedding.weight": (5120, 16, 1, 2, 2)}
-    assert "Animate" in recognise(facts("i2v-14b", dit=animate))
-    assert "no Wan transformer" in recognise(facts("t2v-14b", dit={"a": (1,)}))
+    assert "Animate" in recognize(facts("i2v-14b", dit=animate))
+    assert "no Wan transformer" in recognize(facts("t2v-14b", dit={"a": (1,)}))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_animate_and_strangers_are_not_of_this_family():
 )
 def test_parts_of_another_model_are_named(change, message):
     with pytest.raises(CheckpointError, match=message):
-        recognise(facts("i2v-14b", **change))
+        recognize(facts("i2v-14b", **change))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_parts_of_another_model_are_named(change, message):
 )
 def test_official_defaults(name, folder, size, expected):
     task = name.split("-")[0]
-    got = defaults(recognise(facts(name, folder)), task, size)
+    got = defaults(recognize(facts(name, folder)), task, size)
     assert (got.width, got.height, got.steps, got.shift) == expected
     assert (got.frames, got.fps, got.guide_scale, got.scheduler) == (81, 16, (5.0,), "unipc")
     assert got.negative_prompt == {"i2v": NEGATIVE_I2V, "flf2v": NEGATIVE_FLF2V}.get(task, NEGATIVE)
@@ -159,8 +159,8 @@ def test_negative_prompts_are_the_official_ones():
 
 
 def test_the_480p_and_720p_networks_are_told_apart_by_name():
-    assert "look alike" in recognise(facts("i2v-14b")).notes[0]
-    assert recognise(facts("i2v-14b", "Wan2.1-I2V-14B-480P")).notes == ()
+    assert "look alike" in recognize(facts("i2v-14b")).notes[0]
+    assert recognize(facts("i2v-14b", "Wan2.1-I2V-14B-480P")).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_480p_and_720p_networks_are_told_apart_by_name():
     ],
 )
 def test_the_name_of_the_network_tells_its_size(file, folder, width):
-    found = recognise(named("i2v-14b", file, folder))
+    found = recognize(named("i2v-14b", file, folder))
     assert defaults(found, "i2v", None).width == width
     untold = folder == "foo" and not ("i2v_480p_l" in file or "i2v_720p_s" in file)
     assert any("look alike" in note for note in found.notes) == untold
@@ -188,7 +188,7 @@ def test_the_name_of_the_network_tells_its_size(file, folder, width):
 
 @pytest.mark.parametrize(("size", "frames", "tokens"), [((832, 480), 81, 32760), ((1280, 720), 81, 75600)])
 def test_tokens_of_official_sizes(size, frames, tokens):
-    found = recognise(facts("i2v-14b"))
+    found = recognize(facts("i2v-14b"))
     target = Target(task="i2v", width=size[0], height=size[1], frames=frames)
     assert geometry(found, target) == Geometry(
         latent_shape=(16, 21, size[1] // 8, size[0] // 8),
@@ -200,7 +200,7 @@ def test_tokens_of_official_sizes(size, frames, tokens):
 
 
 def test_reference_images_take_latent_frames(tmp_path):
-    found = recognise(facts("vace-14b"))
+    found = recognize(facts("vace-14b"))
     images = (torch.zeros(3, 9, 9), torch.zeros(3, 9, 9))
     target = Target(task="vace", width=832, height=480, frames=81, inputs={"ref_images": images})
     assert geometry(found, target).latent_shape == (16, 23, 60, 104)
@@ -218,13 +218,13 @@ def test_reference_images_take_latent_frames(tmp_path):
 def test_impossible_sizes_name_possible_ones(size, frames, message):
     with pytest.raises(RequestError, match=message):
         target = Target(task="i2v", width=size[0], height=size[1], frames=frames)
-        geometry(recognise(facts("i2v-14b")), target)
+        geometry(recognize(facts("i2v-14b")), target)
 
 
 @pytest.mark.parametrize("options", [Wan21Options(), Wan21Options(tiny_vae=True), Wan21Options(vae_tile=256)])
 @pytest.mark.parametrize("name", DITS)
 def test_memory_counts_every_component(name, options):
-    found = recognise(facts(name, options=options))
+    found = recognize(facts(name, options=options))
     target = Target(task=name.split("-")[0], width=1280, height=720, frames=81)
     needs = memory(found, geometry(found, target), "bfloat16", options)
     assert set(needs) == set(found.components)
@@ -303,7 +303,7 @@ ORDINARY = "diffusion_pytorch_model.safetensors"
     ],
 )
 def test_a_distilled_network_is_known_by_its_name(name, file, folder, shift):
-    found = recognise(named(name, file, folder))
+    found = recognize(named(name, file, folder))
     task = name.split("-")[0]
     got = defaults(found, task, None)
     assert found.variant == f"wan2.1-{name}-distill"
@@ -323,7 +323,7 @@ def test_a_distilled_network_is_known_by_its_name(name, file, folder, shift):
     ],
 )
 def test_ordinary_names_do_not_say_distilled(file, folder):
-    found = recognise(named("t2v-14b", file, folder))
+    found = recognize(named("t2v-14b", file, folder))
     got = defaults(found, "t2v", None)
     assert (found.variant, got.scheduler, got.steps, got.guide_scale) == (
         "wan2.1-t2v-14b",
@@ -348,7 +348,7 @@ def test_what_a_name_says_can_be_overridden(tmp_path):
 
 def vace(frames, **inputs):
     target = Target(task="vace", width=832, height=480, frames=frames, inputs=inputs)
-    return geometry(recognise(facts("vace-14b")), target)
+    return geometry(recognize(facts("vace-14b")), target)
 
 
 def test_a_video_that_is_shorter_than_asked_says_why():
@@ -371,9 +371,9 @@ def test_a_size_that_an_input_decides_is_told():
         f"size {wide.width}x{wide.height}: src_video 832x240 gives the shape, and 832x480 the area",
     )
     target = Target(task="i2v", width=832, height=480, frames=5, inputs={"image": torch.zeros(3, 480, 640)})
-    found = geometry(recognise(facts("i2v-14b")), target)
+    found = geometry(recognize(facts("i2v-14b")), target)
     assert found.notes == (
         f"size {found.width}x{found.height}: image 640x480 gives the shape, and 832x480 the area",
     )
     target = Target(task="i2v", width=512, height=512, frames=5, inputs={"image": torch.zeros(3, 64, 64)})
-    assert geometry(recognise(facts("i2v-14b")), target).notes == ()
+    assert geometry(recognize(facts("i2v-14b")), target).notes == ()

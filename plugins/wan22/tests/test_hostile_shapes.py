@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import CheckpointError, CheckpointFacts, Header, Recognition
-from lightx2v_core.checkpoint.layouts import recognised
-from lightx2v_core.plugins import load_plugins
-from lightx2v_core.recognise import read_header
-from lightx2v_core.registry import Registry
+from lightx2v_core.checkpoint.layouts import recognized
+from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.plan.recognize import read_header
 
 NAMES = ("wan2.1", "wan2.2-a14b", "wan2.2-ti2v", "wan2.2-animate")
 SHAPES = st.one_of(
@@ -48,7 +48,7 @@ def facts_of(spec, folder: Path, registry):
                 if other.parent == file.parent and other.suffix == file.suffix == ".safetensors":
                     tensors |= read_header(registry, other).tensors
             header = Header(tensors=tensors) if tensors else read_header(registry, file)
-            if (mapped := recognised(part, header)) is not None:
+            if (mapped := recognized(part, header)) is not None:
                 headers[part.name] = mapped.header
                 break
     config = next(iter(sorted(folder.rglob("config.json"))), None)
@@ -56,9 +56,9 @@ def facts_of(spec, folder: Path, registry):
     return CheckpointFacts(folder=folder, config=said, headers=headers, options=spec.config())
 
 
-def test_what_is_changed_is_recognised_unchanged(models):
+def test_what_is_changed_is_recognized_unchanged(models):
     for name, (spec, facts) in models.items():
-        assert isinstance(spec.recognise(facts), Recognition), name
+        assert isinstance(spec.recognize(facts), Recognition), name
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -83,7 +83,7 @@ def test_any_shape_and_any_configuration(models, data):
     if data.draw(st.booleans()):
         config = {}
     try:
-        answer = spec.recognise(attrs.evolve(facts, headers=headers, config=config))
+        answer = spec.recognize(attrs.evolve(facts, headers=headers, config=config))
     except CheckpointError as exc:
         answer = str(exc)
     if isinstance(answer, str):

@@ -99,8 +99,8 @@ def target(task, size=(1280, 720), frames=81, **inputs):
         ),  # but for 14 blur kernels, which are computed
     ],
 )
-def test_official_checkpoints_are_recognised(family, found, variant, tasks, total):
-    recognition = family.recognise(found)
+def test_official_checkpoints_are_recognized(family, found, variant, tasks, total):
+    recognition = family.recognize(found)
     assert recognition.variant == variant
     assert recognition.tasks == tasks
     assert recognition.head_dim == 128
@@ -121,7 +121,7 @@ def test_official_checkpoints_are_recognised(family, found, variant, tasks, tota
     ],
 )
 def test_other_networks_are_not(family, found, reason):
-    assert reason in family.recognise(found)
+    assert reason in family.recognize(found)
 
 
 def test_parts_of_different_models_are_refused():
@@ -129,20 +129,20 @@ def test_parts_of_different_models_are_refused():
     for family, found in ((a14b, experts(WIDE)), (ti2v, TI2V), (animate, ANIMATED)):
         wrong = evolve(found, headers={**found.headers, "text_encoder": header(text)})
         with pytest.raises(CheckpointError, match="has width 4096 for the text encoder, and this one has 64"):
-            family.recognise(wrong)
+            family.recognize(wrong)
     wrong = evolve(TI2V, headers={**TI2V.headers, "vae": header(vae_tensors(VAE21))})
     with pytest.raises(CheckpointError, match="not a Wan2.2 VAE checkpoint: .* takes 3 channels"):
-        ti2v.recognise(wrong)
+        ti2v.recognize(wrong)
     wrong = evolve(ANIMATED, headers={**ANIMATED.headers, "image_encoder": header(clip_tensors(SMALL_CLIP))})
     with pytest.raises(CheckpointError, match="has width 1280 for the image encoder, and this one has 80"):
-        animate.recognise(wrong)
+        animate.recognize(wrong)
     with pytest.raises(CheckpointError, match="config.json has no 'num_layers', the checkpoint holds"):
-        a14b.recognise(evolve(experts(WIDE), config={"dim": 5120}))
+        a14b.recognize(evolve(experts(WIDE), config={"dim": 5120}))
 
 
 def test_a_network_without_a_configuration_is_read_off_its_tensors():
-    alone = a14b.recognise(evolve(experts(WIDE), config={}))
-    assert alone.architecture == a14b.recognise(experts(WIDE)).architecture
+    alone = a14b.recognize(evolve(experts(WIDE), config={}))
+    assert alone.architecture == a14b.recognize(experts(WIDE)).architecture
 
 
 @pytest.mark.parametrize(
@@ -156,35 +156,35 @@ def test_a_network_without_a_configuration_is_read_off_its_tensors():
     ],
 )
 def test_official_values(family, found, task, steps, shift, guide, frames, fps):
-    said = family.defaults(family.recognise(found), task, None)
+    said = family.defaults(family.recognize(found), task, None)
     assert (said.steps, said.shift, said.guide_scale) == (steps, shift, guide)
     assert (said.frames, said.fps, said.negative_prompt) == (frames, fps, NEGATIVE)
     assert (said.width, said.height) == ((1280, 704) if family is ti2v else (1280, 720))
-    assert family.defaults(family.recognise(found), task, (832, 480)).width == 832
+    assert family.defaults(family.recognize(found), task, (832, 480)).width == 832
 
 
 def test_geometry_of_text():
-    shape = a14b.geometry(a14b.recognise(experts(WIDE)), target("t2v"))
+    shape = a14b.geometry(a14b.recognize(experts(WIDE)), target("t2v"))
     assert (shape.latent_shape, shape.tokens) == ((16, 21, 90, 160), 75600)
-    shape = ti2v.geometry(ti2v.recognise(TI2V), target("t2v", (1280, 704), 121))
+    shape = ti2v.geometry(ti2v.recognize(TI2V), target("t2v", (1280, 704), 121))
     assert (shape.latent_shape, shape.tokens) == ((48, 31, 44, 80), 27280)
 
 
 @pytest.mark.parametrize(("size", "frames"), [((1280, 720), 121), ((1264, 704), 121), ((1280, 704), 120)])
 def test_indivisible_sizes_are_refused(size, frames):
     with pytest.raises(RequestError, match=r"wan2.2-ti2v-5b: (frames must be 4k|(width|height) must be div)"):
-        ti2v.geometry(ti2v.recognise(TI2V), target("t2v", size, frames))
+        ti2v.geometry(ti2v.recognize(TI2V), target("t2v", size, frames))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 704), (700, 1300), (512, 512), (3000, 700), (33, 4000)])
 def test_an_image_decides_the_aspect(width, height):
     image = torch.zeros(3, height, width)
-    shape = ti2v.geometry(ti2v.recognise(TI2V), target("i2v", (1280, 704), 121, image=image))
+    shape = ti2v.geometry(ti2v.recognize(TI2V), target("i2v", (1280, 704), 121, image=image))
     assert shape.width % 32 == shape.height % 32 == 0
     assert shape.width * shape.height <= 1280 * 704
     if max(width, height) < 2 * min(width, height):
         assert abs(shape.width / shape.height - width / height) < 0.1 * width / height
-    shape = a14b.geometry(a14b.recognise(experts(IMAGES)), target("i2v", image=image))
+    shape = a14b.geometry(a14b.recognize(experts(IMAGES)), target("i2v", image=image))
     assert shape.width % 16 == shape.height % 16 == 0
 
 
@@ -208,12 +208,12 @@ def test_two_images_need_five_frames():
     image = torch.zeros(3, 720, 1280)
     with pytest.raises(RequestError, match="at least 5: instead of 1 use 5"):
         a14b.geometry(
-            a14b.recognise(experts(IMAGES)), target("flf2v", frames=1, image=image, last_image=image)
+            a14b.recognize(experts(IMAGES)), target("flf2v", frames=1, image=image, last_image=image)
         )
 
 
 def test_animate_takes_size_and_length_from_the_pose():
-    recognition = animate.recognise(ANIMATED)
+    recognition = animate.recognize(ANIMATED)
     video = torch.zeros(3, 153, 32, 48)
     shape = animate.geometry(recognition, target("animate", frames=77, pose_video=video))
     assert (shape.width, shape.height, shape.frames) == (48, 32, 153)
@@ -235,7 +235,7 @@ def test_forecast_of_weights_is_exact(dtype, sdpa):
         (ti2v, TI2V, Ti2vOptions(), "t2v"),
         (animate, ANIMATED, AnimateOptions(), "animate"),
     ):
-        recognition = family.recognise(found)
+        recognition = family.recognize(found)
         size = (1280, 704)
         shape = family.geometry(
             recognition, target(task, size, family.defaults(recognition, task, None).frames)
@@ -247,8 +247,8 @@ def test_forecast_of_weights_is_exact(dtype, sdpa):
         stored = network.state_dict().values()
         assert needs[recognition.components[0]].weights == sum(t.numel() * t.element_size() for t in stored)
     tiled = ti2v.memory(
-        ti2v.recognise(TI2V),
-        ti2v.geometry(ti2v.recognise(TI2V), target("t2v", (1280, 704), 121)),
+        ti2v.recognize(TI2V),
+        ti2v.geometry(ti2v.recognize(TI2V), target("t2v", (1280, 704), 121)),
         dtype,
         Ti2vOptions(vae_tile=256),
     )
@@ -273,7 +273,7 @@ def test_names_tell_of_distilled_networks(family, file, steps):
     tensors = {
         key: evolve(info, file=found.folder / file) for key, info in found.headers[main].tensors.items()
     }
-    recognition = family.recognise(evolve(found, headers={**found.headers, main: Header(tensors=tensors)}))
+    recognition = family.recognize(evolve(found, headers={**found.headers, main: Header(tensors=tensors)}))
     said = family.defaults(recognition, "i2v", None)
     ordinary = ("unipc", 40, (3.5, 3.5)) if family is a14b else ("unipc", 50, (5.0,))
     assert (said.scheduler, said.steps, said.guide_scale) == (
@@ -300,7 +300,7 @@ def test_a_tiny_vae_takes_the_place_of_the_full_one():
         found = evolve(
             found, headers={**found.headers, "tiny_vae": header(tiny)}, options=A14bOptions(tiny_vae=True)
         )
-        recognition = a14b.recognise(found)
+        recognition = a14b.recognize(found)
         assert recognition.components[3:] == components
         task = recognition.tasks[0]
         shape = a14b.geometry(recognition, target(task))
@@ -340,7 +340,7 @@ def test_a_picture_of_an_extreme_shape_takes_no_more_than_the_area(image, size):
     pixels = Image.new("RGB", image)
     for family, model in ((ti2v, TI2V), (a14b, experts(IMAGES))):
         try:
-            found = family.geometry(family.recognise(model), target("i2v", size, 5, image=pixels))
+            found = family.geometry(family.recognize(model), target("i2v", size, 5, image=pixels))
         except RequestError as exc:
             assert "can have the shape of image {}x{}".format(*image) in str(exc)  # noqa: PT017
             continue

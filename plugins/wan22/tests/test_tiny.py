@@ -1,4 +1,4 @@
-"""The tiny checkpoints run: recognised by one model each, every task, from inputs in memory."""
+"""The tiny checkpoints run: recognized by one model each, every task, from inputs in memory."""
 
 import pytest
 import torch

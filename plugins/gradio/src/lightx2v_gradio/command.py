@@ -28,7 +28,7 @@ from lightx2v_gradio.offer import Config, Offer, Place, merged, offer
 )
 @click.option("--task", metavar="NAME", help="t2v, i2v, flf2v, vace or animate; what the page opens with.")
 @click.option(
-    "--model", "--model_cls", metavar="NAME", help="Model family; absent: recognised by its tensors."
+    "--model", "--model_cls", metavar="NAME", help="Model family; absent: recognized by its tensors."
 )
 @click.option(
     "--model_size", "--model-size", metavar="SIZE", help="What the model has to be, such as 14b or 1.3b."

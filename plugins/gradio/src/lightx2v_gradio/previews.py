@@ -133,7 +133,7 @@ def previewer(pipeline: Pipeline, cache: Path) -> Previewer:
 
 
 def synthetic(channels: int) -> Iterable[Tensor]:
-    """Latents [C, 1, h, w] with the spread that normalised latents have, smooth as those of pictures are: noise of a
+    """Latents [C, 1, h, w] with the spread that normalized latents have, smooth as those of pictures are: noise of a
     few pixels, made larger."""
     generator = torch.Generator().manual_seed(0)
     for index in range(_SYNTHETIC):

@@ -23,7 +23,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipVision(nn.Module):
     """Features of an image for ``img_emb`` of the transformer.
 
-    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: ClipArchitecture, *, dtype: torch.dtype) -> None:
@@ -52,7 +52,7 @@ class VisionTower(nn.Module):
         self.transformer = nn.ModuleList(VisionBlock(arch, dtype) for _ in range(arch.num_layers))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Normalised square images to ``[B, L, D]``."""
+        """Normalized square images to ``[B, L, D]``."""
         patches = self.patch_embedding(image_BCHW.to(self.dtype)).flatten(2).transpose(1, 2)
         tokens = (
             torch.cat((self.cls_embedding.expand(len(patches), -1, -1), patches), dim=1) + self.pos_embedding
@@ -103,7 +103,7 @@ class VisionAttention(nn.Module):
 
 
 def preprocess(image_BCHW: Tensor, side: int) -> Tensor:
-    """CLIP's input: squashed to a square by a bicubic resize without antialiasing, as officially, then normalised."""
+    """CLIP's input: squashed to a square by a bicubic resize without antialiasing, as officially, then normalized."""
     square = F.interpolate(image_BCHW, size=(side, side), mode="bicubic", align_corners=False)
     mean = torch.tensor(MEAN, device=square.device).view(3, 1, 1)
     std = torch.tensor(STD, device=square.device).view(3, 1, 1)

@@ -26,7 +26,7 @@ from lightx2v_wan21.rope import Rope, rope_table
 class WanDiT(nn.Module):
     """Predicts the flow of a noisy latent video at a timestep, given text and what else the variant takes.
 
-    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:

@@ -237,7 +237,7 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """float32 ``[B, L, D]``; as officially, the normalised value is rounded to x's dtype first."""
+        """float32 ``[B, L, D]``; as officially, the normalized value is rounded to x's dtype first."""
         return F.rms_norm(x_BLD, self.weight.shape, eps=self.eps) * self.weight
 
 

@@ -40,7 +40,7 @@ class Wan21Options:
     tiny_vae_scaled: bool | None = field(
         default=None,
         metadata={
-            "help": "whether the tiny VAE takes latents that are not normalised; absent: yes when its file is called "
+            "help": "whether the tiny VAE takes latents that are not normalized; absent: yes when its file is called "
             "light..."
         },
     )

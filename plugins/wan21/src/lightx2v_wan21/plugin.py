@@ -39,10 +39,10 @@ TASKS = {
 }
 
 
-def _recognise(facts: CheckpointFacts) -> Recognition | str:
-    from lightx2v_wan21.variants import recognise
+def _recognize(facts: CheckpointFacts) -> Recognition | str:
+    from lightx2v_wan21.variants import recognize
 
-    return recognise(facts)
+    return recognize(facts)
 
 
 def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
@@ -125,7 +125,7 @@ def lightx2v_models() -> list[ModelSpec[Wan21Options]]:
             tasks=TASKS,
             components=COMPONENTS,
             aliases={"wan2.1_distill": True, "wan2.1_vace": None},
-            recognise=_recognise,
+            recognize=_recognize,
             defaults=_defaults,
             with_loras=_with_loras,
             geometry=_geometry,

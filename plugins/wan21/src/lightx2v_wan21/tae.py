@@ -4,7 +4,7 @@ Parameter names are those of the published files (taew2_1, lighttaew2_1, taew2_2
 
 Shape legend:
     video   [3, F, H, W]; decoded in [-1, 1], encoded from [0, 1]
-    latents [C, T, h, w], normalised as the diffusion transformer gives them
+    latents [C, T, h, w], normalized as the diffusion transformer gives them
     Inside, frames are the batch axis: [F, C, H, W].
 
 No layer keeps state: what a layer must remember between two chunks of a clip lives in a ``Past``, which the caller
@@ -30,7 +30,7 @@ TEMPORAL_STRIDE = 4
 class TinyVae(nn.Module):
     """Encoder and decoder; ``dtype`` is that of parameters and computation, results are float32.
 
-    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TinyVae(nn.Module):
         dtype: torch.dtype = torch.float32,
         statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
-        """``statistics`` are mean and deviation of the latents, for files that decode them unnormalised (the light
+        """``statistics`` are mean and deviation of the latents, for files that decode them unnormalized (the light
         ones); without them, latents are decoded as they are."""
         super().__init__()
         self.arch = arch
@@ -73,7 +73,7 @@ class TinyVae(nn.Module):
         """Yield the video of ``[C, T, h, w]`` latents in [-1, 1], float32 ``[3, n, H, W]``: 4T - 3 frames in all.
 
         Args:
-            latents: normalised latents.
+            latents: normalized latents.
             chunk: latent frames at a time; more take more memory and give the same.
         """
         if self.statistics is not None:

@@ -24,7 +24,7 @@ EPS = 1e-6
 class Umt5Encoder(nn.Module):
     """Token ids to text embeddings; ``dtype`` is that of parameters and computation.
 
-    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
@@ -127,7 +127,7 @@ class PositionBias(nn.Module):
 
 
 class Umt5Norm(nn.Module):
-    """Root-mean-square norm; the normalised value is rounded to x's dtype before the weight."""
+    """Root-mean-square norm; the normalized value is rounded to x's dtype before the weight."""
 
     def __init__(self, dim: int, dtype: torch.dtype) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ Parameter names are those of the official checkpoint, so a file loads without re
 
 Shape legend:
     video   [3, F, H, W] or [B, 3, F, H, W], F = 4k + 1 frames, values in [-1, 1]
-    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/8, w = W/8, normalised per channel
+    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/8, w = W/8, normalized per channel
 """
 
 import torch

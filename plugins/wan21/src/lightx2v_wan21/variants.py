@@ -99,7 +99,7 @@ LATENT_CHANNELS, VACE_CHANNELS = 16, 96
 _LEAST_FRAMES = {"flf2v": 5}
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no Wan2.1 model. ``CheckpointError`` when it is one whose configuration
     cannot be true. Its options decide whether the tiny VAE is a component."""
     shapes = facts.headers["dit"].shapes

@@ -2,7 +2,7 @@
 
 Shape legend:
     video   [3, F, H, W] or [B, 3, F, H, W], F = 4k + 1 frames, values in [-1, 1]
-    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/stride, w = W/stride, normalised per channel
+    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/stride, w = W/stride, normalized per channel
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LatentSpace:
 class VideoVae(nn.Module):
     """Encoder and decoder; ``dtype`` is that of parameters and computation, results are float32.
 
-    Parameters come uninitialised: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VideoVae(nn.Module):
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """Normalised latents (the mean of the posterior) of a video, float32, with or without batch axis.
+        """Normalized latents (the mean of the posterior) of a video, float32, with or without batch axis.
 
         Raises:
             ValueError: the number of frames is not 4k + 1, or rows or columns are not multiples of the stride.

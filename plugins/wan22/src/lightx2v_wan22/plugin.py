@@ -117,7 +117,7 @@ def _repositories(name: str) -> Callable[[], Sequence[Repository]]:
 
 def _functions(family: str) -> dict[str, Any]:
     """What every family has: ``variants`` answers from headers alone, ``pipeline`` runs."""
-    names = ("recognise", "defaults", "geometry", "memory")
+    names = ("recognize", "defaults", "geometry", "memory")
     return {
         **{name: _late(f"{family}.variants", name) for name in names},
         "sizes": _late(f"{family}.variants", "size_rules"),

@@ -66,7 +66,7 @@ def lightx2v_models() -> list[ModelSpec[PebbleOptions]]:
             config=PebbleOptions,
             tasks={"t2v": TaskSpec()},
             components=COMPONENTS,
-            recognise=_recognise,
+            recognize=_recognize,
             defaults=_defaults,
             geometry=_geometry,
             sizes=_sizes,
@@ -102,10 +102,10 @@ def lightx2v_attention_backends() -> list[AttentionSpec[ChunkedOptions]]:
     ]
 
 
-def _recognise(facts: CheckpointFacts) -> Recognition | str:
-    from lightx2v_example.variants import recognise
+def _recognize(facts: CheckpointFacts) -> Recognition | str:
+    from lightx2v_example.variants import recognize
 
-    return recognise(facts)
+    return recognize(facts)
 
 
 def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:

@@ -36,7 +36,7 @@ from lightx2v_example.options import PebbleOptions
 COMPONENTS = ("denoiser", "text", "codec")
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no Pebble model."""
     shapes = facts.headers["denoiser"].shapes
     if len(shapes.get("into.weight", ())) != 2:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lightx2v_acme.plugin import ModelOptions
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is none of this family."""
     try:
         sizes = sizes_from(facts.headers["denoiser"].shapes)

@@ -260,10 +260,10 @@ def _components() -> tuple[ComponentSpec, ...]:
     )
 
 
-def _recognise(facts: CheckpointFacts) -> Recognition | str:
-    from lightx2v_acme.checkpoint import recognise
+def _recognize(facts: CheckpointFacts) -> Recognition | str:
+    from lightx2v_acme.checkpoint import recognize
 
-    return recognise(facts)
+    return recognize(facts)
 
 
 def _defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
@@ -307,7 +307,7 @@ def lightx2v_models() -> list[ModelSpec[ModelOptions]]:
             config=ModelOptions,
             tasks={"t2v": TaskSpec()},
             components=_components(),
-            recognise=_recognise,
+            recognize=_recognize,
             defaults=_defaults,
             geometry=_geometry,
             memory=_memory,

@@ -73,7 +73,7 @@ _OTHERS = (
 )
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no A14B model. ``CheckpointError`` when it is one whose configuration
     cannot be true."""
     shapes = facts.headers["high_noise"].shapes

@@ -107,7 +107,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
 
     def forward(self, x_BLNK: Tensor) -> Tensor:
-        """float32 of the same shape; the normalised value is rounded to x's dtype first."""
+        """float32 of the same shape; the normalized value is rounded to x's dtype first."""
         return F.rms_norm(x_BLNK, self.weight.shape, eps=EPS) * self.weight
 
 

@@ -1,6 +1,6 @@
 """The motion encoder of Animate: a face to a vector of its expression.
 
-A convolutional net without normalisation layers. Its weights are stored with unit variance and scaled by their fan-in
+A convolutional net without normalization layers. Its weights are stored with unit variance and scaled by their fan-in
 when they are used. The output is a sum of a few orthogonal directions. Parameter names are the official ones; the
 blur kernels are buffers of the checkpoint. Everything is float32: it runs once for each face, not at each step.
 

@@ -62,7 +62,7 @@ STRIDE, LATENT_CHANNELS = 8, 16
 REFERENCE_FRAMES = 1
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no Animate model. ``CheckpointError`` when it is one whose configuration
     cannot be true."""
     shapes = facts.headers["dit"].shapes

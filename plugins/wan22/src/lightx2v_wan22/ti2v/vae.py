@@ -5,7 +5,7 @@ channels first; behind that it is the Wan2.1 VAE, with stages that carry a short
 
 Shape legend:
     video   [3, F, H, W] or [B, 3, F, H, W], F = 4k + 1 frames, values in [-1, 1]
-    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/16, w = W/16, normalised per channel
+    latents [C, T, h, w] or [B, C, T, h, w], T = k + 1, h = H/16, w = W/16, normalized per channel
 """
 
 import torch

@@ -43,7 +43,7 @@ from lightx2v_wan22.planning import (
 from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
 
 
-def recognise(facts: CheckpointFacts) -> Recognition | str:
+def recognize(facts: CheckpointFacts) -> Recognition | str:
     """The variant in a folder, or why it is no TI2V model. ``CheckpointError`` when it is one whose configuration
     cannot be true."""
     shapes = facts.headers["dit"].shapes

@@ -1,0 +1,115 @@
+"""What planning reads from a disk, each thing once: names in folders, indexes of shards, heads of weight files.
+
+One plan asks for the same file up to a hundred times, for each component of each model. What was read is remembered,
+and so is what was wrong with it, until the file or folder is another one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from attrs import field, frozen
+
+from lightx2v_core.checkpoint.listing import Listing, listed
+from lightx2v_core.checkpoint.shards import Sets, indexed, indexes, merged, weight_map, weight_sets
+from lightx2v_core.errors import LightX2VError
+from lightx2v_core.spec.tensors import Header
+
+ReadHeader = Callable[[Path], Header]
+T = TypeVar("T")
+#: nanoseconds in which a folder may change again without a later time of its change
+_TICK = 20_000_000
+
+
+class Reader:
+    """A ``ReadHeader`` that remembers, and knows folders and indexes as well. Errors are those of what it calls."""
+
+    def __init__(self, read_header: ReadHeader) -> None:
+        self._read_header = read_header
+        self._headers: _Known[Header] = _Known()
+        self._listings: _Known[Listing] = _Known()
+        self._indexes: _Known[Mapping[str, str]] = _Known()
+        self._named: _Known[tuple[Path, ...]] = _Known()
+        self._sets: _Known[Sets] = _Known()
+        #: files -> their headers, and these as one
+        self._wholes: dict[tuple[Path, ...], tuple[list[Header], Header]] = {}
+
+    def __call__(self, path: Path) -> Header:
+        """The header of a file."""
+        return self._headers.get(path, _state(path), lambda: self._read_header(path))
+
+    def listing(self, folder: Path) -> Listing:
+        """What is in a folder, see ``listed``."""
+        return self._listings.get(folder, _state(folder), lambda: listed(folder))
+
+    def weight_map(self, index: Path) -> Mapping[str, str]:
+        """What an index says, see ``shards.weight_map``."""
+        return self._indexes.get(index, _state(index), lambda: weight_map(index))
+
+    def sets(self, folder: Path, pattern: str, summary: str) -> Sets:
+        """The sets of weight files, see ``weight_sets``."""
+        there = self.listing(folder)
+        state = (_state(folder), *(_state(folder / name) for name in indexes(there, pattern)))
+        return self._sets.get(
+            (folder, pattern, summary), state, lambda: weight_sets(there, pattern, summary, self._indexed)
+        )
+
+    def _indexed(self, index: Path) -> tuple[Path, ...]:
+        folder = index.parent
+        return self._named.get(
+            index,
+            (_state(folder), _state(index)),
+            lambda: indexed(index, self.weight_map(index), self.listing(folder)),
+        )
+
+    def whole(self, files: Sequence[Path]) -> Header:
+        """The headers of several files as one, see ``merged``."""
+        headers = [self(path) for path in files]
+        if len(headers) == 1:
+            return headers[0]
+        key = tuple(files)
+        known = self._wholes.get(key)
+        if known is None or not all(a is b for a, b in zip(known[0], headers, strict=True)):
+            known = self._wholes[key] = (headers, merged(headers))
+        return known[1]
+
+
+def reader_of(read: ReadHeader) -> Reader:
+    """A reader that remembers: ``read`` itself, when it is one."""
+    return read if isinstance(read, Reader) else Reader(read)
+
+
+@frozen
+class _Known(Generic[T]):
+    """Answers and errors by what was asked, each good for one state of what was looked at."""
+
+    answers: dict[object, tuple[object, T]] = field(factory=dict)
+    errors: dict[object, tuple[object, LightX2VError]] = field(factory=dict)
+
+    def get(self, key: object, state: object, work: Callable[[], T]) -> T:
+        if (answer := self.answers.get(key)) is not None and answer[0] == state:
+            return answer[1]
+        if (error := self.errors.get(key)) is not None and error[0] == state:
+            # a new one: each time that an exception is raised, its traceback grows
+            raise type(error[1])(*error[1].args)
+        try:
+            found = work()
+        except LightX2VError as exc:
+            self.errors[key] = (state, exc)
+            raise
+        self.answers[key] = (state, found)
+        return found
+
+
+def _state(path: Path) -> object:
+    """What tells a file or folder from what it is after a change; equal to nothing else while it is just changing."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    if time.time_ns() - found.st_mtime_ns < _TICK:
+        return object()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,376 @@
+"""Results that appear together or not at all. Each is written beside its place under a name of this process
+(``.NAME.part-PID-N``), and all get their names at the end.
+
+Several names cannot be given in one step, so a kill may come in between. The order makes sure that nothing old then
+lies beside something new: what belongs to the first result (its record, its tensors) goes before that is replaced, and
+comes after it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import define
+
+from lightx2v_core.checkpoint.interruption import uninterrupted
+from lightx2v_core.checkpoint.locks import PLAIN, Busy, Lock, alive, free, mark
+from lightx2v_core.errors import OutputError, RequestError
+
+#: what such a folder may hold, and nothing else is ever removed from one
+_OURS = re.compile(r"\d{5,}\.png|record\.json")
+_PART = re.compile(r"\..+\.part-(?:(\d+)-\d+(?:-old)?|lock)", re.DOTALL)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+#: seconds to wait for another process that gives names in the same folder, which takes milliseconds
+_TURN = 30.0
+
+
+@define
+class _Part:
+    """One result in the making: ``name`` in the folder ``parent``; ``file`` is locked while it is open."""
+
+    target: Path
+    parent: int
+    name: str
+    file: int
+    folder: bool
+    #: where what had the name before lies while names are given
+    old: str | None = None
+    #: whether it has its name
+    named: bool = False
+
+
+class Staging:
+    """Results in the making."""
+
+    def __init__(self) -> None:
+        self._parts: list[_Part] = []
+        self._gone: list[_Part] = []
+        self._parents: dict[Path, int] = {}
+        self._made: list[Path] = []
+        self._count = 0
+
+    def file(self, path: Path) -> BinaryIO:
+        """A file to write to. The first result is the one that the others belong to."""
+        return os.fdopen(os.dup(self._stage(path, folder=False).file), "wb")
+
+    def folder(self, path: Path) -> int:
+        """A folder to write to, as a descriptor. ``OutputError`` where there is a folder that is not empty."""
+        target = Path(os.path.realpath(path))  # a link to a folder cannot be replaced by one
+        with unwritten(path):
+            if target.is_dir() and any(target.iterdir()):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        return self._stage(target, folder=True).file
+
+    def bytes(self, path: Path, data: bytes) -> None:
+        """A small file. One inside a folder of frames comes and goes with that folder."""
+        folder = Path(os.path.realpath(path.parent))
+        beside = next((part for part in self._parts if part.folder and part.target == folder), None)
+        if beside is None:
+            with unwritten(path), self.file(path) as stream:
+                stream.write(data)
+            return
+        with unwritten(path):
+            write_new(beside.file, path.name, data)
+
+    def absent(self, path: Path) -> None:
+        """A file that goes when the results come, since it belongs to what they replace."""
+        self._gone.append(
+            _Part(target=path, parent=self._parent(path), name=self._free_name(path), file=-1, folder=False)
+        )
+
+    def publish(self, named: Callable[[], None] = lambda: None) -> None:
+        """Give all results their names; no signal interrupts that. ``named`` is called when they have them, before a
+        signal that arrived is delivered. ``OutputError`` when one cannot be had; then all is as before."""
+        uninterrupted(lambda: self._name_all(named))
+
+    def discard(self) -> None:
+        """Remove what has no name yet, and the folders that were made for it."""
+        uninterrupted(self._discard)
+
+    def _stage(self, path: Path, *, folder: bool) -> _Part:
+        uninterrupted(lambda: self._add(path, folder))  # what is there is known, and so removed again
+        return self._parts[-1]
+
+    def _add(self, path: Path, folder: bool) -> None:
+        parent = self._parent(path)
+        with unwritten(path):
+            while True:
+                name = self._free_name(path)
+                with suppress(FileExistsError):  # exclusively: a link that somebody put there has no effect
+                    file = _made(name, parent, folder=folder)
+                    break
+            mark(file)
+            self._parts.append(_Part(target=path, parent=parent, name=name, file=file, folder=folder))
+            if folder and path.is_dir():
+                os.fchmod(file, stat.S_IMODE(path.stat().st_mode))
+
+    def _parent(self, path: Path) -> int:
+        """The folder of a result, made where it is missing, and freed from what dead processes left in it."""
+        folder = path.absolute().parent
+        if folder not in self._parents:
+            self._made += make_parents(path)
+            with unwritten(path):
+                self._parents[folder] = os.open(folder, _FOLDER)
+            sweep(self._parents[folder])
+        return self._parents[folder]
+
+    def _free_name(self, path: Path) -> str:
+        """A name for a part: not longer than any file name may be, and apart from the others of this process."""
+        self._count += 1
+        return f".{path.name[:40]}.part-{os.getpid()}-{self._count}"
+
+    def _name_all(self, named: Callable[[], None]) -> None:
+        with _turn(list(self._parents.values())), ExitStack() as undo:
+            for part in [*self._gone, *reversed(self._parts[1:])]:
+                with unwritten(part.target):
+                    self._set_aside(part, undo)
+            for number, part in enumerate(self._parts):
+                with unwritten(part.target):
+                    if number == 0 and not part.folder:
+                        self._keep(part, undo)
+                    self._name(part, undo)
+            undo.pop_all()
+            named()
+        for part in [*self._gone, *self._parts]:
+            part.named = True
+            if part.old is not None:
+                with suppress(OSError):
+                    os.unlink(part.old, dir_fd=part.parent)
+
+    def _set_aside(self, part: _Part, undo: ExitStack) -> None:
+        """Take the name from what has it."""
+        try:
+            there = os.stat(part.target.name, dir_fd=part.parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        part.old = f"{part.name}-old"
+        _move(part.target.name, part.old, part.parent)
+        undo.callback(_move, part.old, part.target.name, part.parent)
+
+    def _keep(self, part: _Part, undo: ExitStack) -> None:
+        """Let what has the name have another one too, so that it can come back; it is never without a name."""
+        old, folder = f"{part.name}-old", part.parent
+        try:
+            os.link(part.target.name, old, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except (OSError, NotImplementedError):  # a folder, or a file system without second names
+            self._set_aside(part, undo)
+            return
+        part.old = old
+        undo.callback(_put_back, old, part.target.name, folder)
+
+    def _name(self, part: _Part, undo: ExitStack) -> None:
+        _move(part.name, part.target.name, part.parent)
+        if part.old is None:
+            undo.callback(_move, part.target.name, part.name, part.parent)
+
+    def _discard(self) -> None:
+        for part in self._parts:
+            if not part.named:
+                with suppress(OSError):
+                    _remove(part.name, part.parent)
+            os.close(part.file)
+        for parent in self._parents.values():
+            os.close(parent)
+        for folder in reversed(self._made):
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
+        self._parts, self._gone, self._parents, self._made = [], [], {}, []
+
+
+@contextmanager
+def staging(named: Callable[[], None] = lambda: None) -> Iterator[Staging]:
+    """What is written in the block appears when it ends without an exception; otherwise nothing is left."""
+    files = Staging()
+    try:
+        yield files
+        files.publish(named)
+    finally:
+        files.discard()
+
+
+@contextmanager
+def claimed(*paths: Path) -> Iterator[None]:
+    """Be the only process that writes these results, files or folders. ``RequestError`` names the one that does."""
+    claims = ExitStack()
+    try:
+        for path in sorted({_real(path) for path in paths}):
+            uninterrupted(partial(_claim, path, claims))
+        yield
+    finally:
+        uninterrupted(claims.close)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process is writing this result, or was killed while it did."""
+    return os.path.lexists(path.with_name(_lock(path)))
+
+
+def _claim(path: Path, claims: ExitStack) -> None:
+    claims.callback(_remove_empty, make_parents(path))
+    with unwritten(path):
+        parent = os.open(path.parent, _FOLDER)
+        claims.callback(os.close, parent)
+        sweep(parent)
+        lock = Lock(parent, _lock(path))
+        claims.callback(lock.release)
+        try:
+            lock.acquire()
+        except Busy as exc:
+            raise RequestError(
+                f"output {str(path)!r} is being written by {exc}; wait for it, or name another output"
+            ) from None
+
+
+@contextmanager
+def unwritten(path: Path) -> Iterator[None]:
+    """Turn a failing file system into an ``OutputError`` that names the output."""
+    try:
+        yield
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise OutputError(f"{str(path)!r} could not be written: {reason}; nothing was left behind") from exc
+
+
+def make_parents(path: Path) -> list[Path]:
+    """Create the folder of a file; returns those that were made. ``OutputError`` when that fails."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(missing):
+            with suppress(FileExistsError):  # made by somebody else meanwhile
+                folder.mkdir()
+                made.append(folder)
+    except OSError as exc:
+        _remove_empty(made)
+        raise OutputError(f"cannot create folder {str(path.parent)!r}: {exc.strerror or exc}") from None
+    return made
+
+
+def write_new(folder: int, name: str, data: bytes) -> None:
+    """Write a file that is not there yet into an open folder."""
+    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o666, dir_fd=folder)
+    with open(file, "wb") as stream:
+        stream.write(data)
+
+
+def sweep(folder: int) -> None:
+    """Remove what processes that are dead left in an open folder when they were killed."""
+    try:
+        names = [name for name in os.listdir(folder) if ".part-" in name]
+    except OSError:
+        return
+    for name in names:
+        match = _PART.fullmatch(name)
+        if match is not None:
+            with suppress(OSError):  # somebody else removes it too
+                _sweep(name, folder, None if match[1] is None else int(match[1]))
+
+
+def _sweep(name: str, folder: int, pid: int | None) -> None:
+    there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    kinds = (stat.S_ISREG, stat.S_ISDIR) if pid is not None else (stat.S_ISREG,)
+    if there.st_uid != os.geteuid() or not any(kind(there.st_mode) for kind in kinds):
+        return
+    if pid not in (None, os.getpid()) and alive(int(pid or 0)):
+        return
+    file = os.open(name, os.O_RDONLY | PLAIN, dir_fd=folder)
+    try:
+        if free(file, unknown=pid not in (None, os.getpid())):
+            _remove(name, folder)
+    finally:
+        os.close(file)
+
+
+def _made(name: str, parent: int, *, folder: bool) -> int:
+    if not folder:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | PLAIN, 0o666, dir_fd=parent)
+    os.mkdir(name, dir_fd=parent)
+    return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+
+
+def _move(old: str, new: str, folder: int) -> None:
+    os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _put_back(old: str, new: str, folder: int) -> None:
+    _move(old, new, folder)
+    with suppress(FileNotFoundError):  # renaming one name of a file to another one of it does nothing
+        os.unlink(old, dir_fd=folder)
+
+
+def _remove(name: str, parent: int) -> None:
+    """Remove a part. Of a folder, only what is written into one here; what else is in it keeps it."""
+    try:
+        folder = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=parent)
+        return
+    try:
+        names = os.listdir(folder)
+        if all(_OURS.fullmatch(item) for item in names):
+            for item in names:
+                os.unlink(item, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _turn(folders: list[int]) -> Iterator[None]:
+    """Be the only one who gives names in these open folders, as far as the file system has locks."""
+    distinct = {(os.fstat(folder).st_dev, os.fstat(folder).st_ino): folder for folder in folders}
+    end = time.monotonic() + _TURN
+    had = [folder for _, folder in sorted(distinct.items()) if _waited_for(folder, end)]
+    try:
+        yield
+    finally:
+        for folder in had:
+            fcntl.flock(folder, fcntl.LOCK_UN)
+
+
+def _waited_for(folder: int, end: float) -> bool:
+    """Whether an open folder is locked now. Whoever has it may be suspended: better in disorder than lost."""
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        except OSError:  # there are no locks here
+            return False
+
+
+def _lock(path: Path) -> str:
+    """The name of a result's lock: its own name, or what stands for one that is long."""
+    name = path.name
+    if len(os.fsencode(name)) > 100:
+        name = f"{name[:20]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return f".{name}.part-lock"
+
+
+def _real(path: Path) -> Path:
+    """A path of which the last part may be a link to a folder, which is meant then."""
+    return Path(os.path.realpath(path)) if path.is_dir() else path.absolute()

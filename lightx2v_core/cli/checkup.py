@@ -1,0 +1,152 @@
+"""What this machine has for a run, and what is known to go wrong with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from attrs import asdict, frozen
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from lightx2v_core.discovery.plugins import PluginSet, Provided
+from lightx2v_core.plan import device
+from lightx2v_core.runtime.proof.claim import KERNELS, Verdict
+from lightx2v_core.spec.context import BuildContext, Device
+from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.spec.version import __version__
+
+
+@frozen(kw_only=True)
+class KnownBad:
+    """Versions of a package that are known to cause trouble."""
+
+    package: str
+    versions: str
+    #: ``cuda`` when it matters on such devices only
+    device: str
+    trouble: str
+
+
+#: as reported by the makers of other programs for these models
+KNOWN_BAD = (
+    KnownBad(
+        package="torch",
+        versions="==2.8.*",
+        device="cuda",
+        trouble="host memory grows from run to run; use torch 2.7, or 2.10 and later",
+    ),
+    KnownBad(
+        package="torch",
+        versions="==2.9.*",
+        device="cuda",
+        trouble="three-dimensional convolutions in bfloat16 take many times their memory, so a VAE may not fit; keep "
+        "the VAE in float32 (the default), or use another version",
+    ),
+)
+#: packages whose versions matter to a run, where they are installed
+PACKAGES = (
+    "torch", "safetensors", "huggingface_hub", "av", "numpy", "pillow", "tokenizers", "vllm", "xformers", "flash-attn",
+    "sageattention", "torchao", "gguf",
+)  # fmt: skip
+
+
+@frozen(kw_only=True)
+class Checkup:
+    """The report."""
+
+    core: str
+    python: str
+    system: str
+    processors: int
+    #: bytes; 0 when unknown
+    memory: int
+    device: Device
+    #: why there is no accelerator, or that there is one
+    device_why: str
+    packages: Mapping[str, str]
+    #: plugin -> state and version
+    plugins: Mapping[str, str]
+    #: kind -> implementation -> why it cannot be used here; empty: it can
+    implementations: Mapping[str, Mapping[str, tuple[str, ...]]]
+    #: kind -> kernel -> what its proof says of it on this machine, of those that were tried
+    proofs: Mapping[str, Mapping[str, Verdict]]
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for ``json.dumps``."""
+        return asdict(self)
+
+
+#: tries kernels that can be used here
+Try = Callable[[PluginSet, Sequence[Provided], BuildContext], Mapping[Provided, Verdict]]
+
+
+def untried(
+    _plugins: PluginSet, _items: Sequence[Provided], _ctx: BuildContext
+) -> Mapping[Provided, Verdict]:
+    """No kernel is tried."""
+    return {}
+
+
+def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
+    """Look at this machine. Imports no torch; ``trials`` have kernels prove themselves elsewhere."""
+    found, why = device.probe()
+    ctx = usual_context(found)
+    packages = {name: version for name in PACKAGES if (version := _version(name))}
+    reasons = {item: tuple(item.reasons(ctx)) for kind in KINDS for item in plugins.provided(kind)}
+    verdicts = trials(plugins, [item for item, why_not in reasons.items() if not why_not], ctx)
+    return Checkup(
+        core=__version__,
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
+        memory=device.host_memory(),
+        device=found,
+        device_why=why,
+        packages=packages,
+        plugins={
+            plugin.name: f"{plugin.state} {plugin.version}".strip()
+            + (f": {plugin.reason}" if plugin.reason else "")
+            for plugin in plugins.plugins
+        },
+        implementations={
+            kind: {item.qualified: reasons[item] for item in plugins.provided(kind)} for kind in KINDS
+        },
+        proofs={
+            kind: {item.qualified: verdicts[item] for item in plugins.provided(kind) if item in verdicts}
+            for kind in KERNELS
+        },
+        problems=tuple(_problems(plugins, packages, found)),
+    )
+
+
+def usual_context(where: Device) -> BuildContext:
+    """What a run on a device computes in where nobody says otherwise."""
+    return BuildContext(device=where, dtype="float32" if where.kind == "cpu" else "bfloat16")
+
+
+def _problems(plugins: PluginSet, packages: Mapping[str, str], found: Device) -> list[str]:
+    problems = list(plugins.warnings)
+    for bad in KNOWN_BAD:
+        version = packages.get(bad.package)
+        if version is not None and bad.device == found.kind and _is(version, bad.versions):
+            problems.append(f"{bad.package} {version}: {bad.trouble}")
+    return problems
+
+
+def _is(version: str, versions: str) -> bool:
+    try:
+        return SpecifierSet(versions, prereleases=True).contains(Version(version).public)
+    except InvalidVersion:
+        return False
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

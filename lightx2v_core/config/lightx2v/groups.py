@@ -1,0 +1,331 @@
+"""Keys of the flat vocabulary that mean something together: size, guidance, weights, offload, attention."""
+
+from __future__ import annotations
+
+from lightx2v_core.config.lightx2v.keys import ATTENTION, SPARSE_ATTENTION, VENDOR_ATTENTION
+from lightx2v_core.config.lightx2v.schemes import SCHEMES, family_of, format_of, wanted
+from lightx2v_core.config.lightx2v.translate import Group, Reading
+from lightx2v_core.errors import suggestion
+from lightx2v_core.spec.specs import ANY, WISH
+
+#: the tiles of the original's tiled VAE, in pixels (runtime: tile 256, stride 192)
+_TILE, _TILE_OVERLAP = 256, 64
+
+
+def _option(name: str) -> tuple[str, ...]:
+    """An option of whichever model is recognized."""
+    return ("model", "options", ANY, name)
+
+
+def _size(reading: Reading) -> None:
+    sides = {name: reading.value(name) for name in ("target_width", "target_height")}
+    given = [name for name, value in sides.items() if value is not None]
+    if len(given) == 1:
+        missing = next(name for name in sides if name not in given)
+        reading.refuse(given[0], f"a size needs both sides; give {missing} too")
+    elif given:
+        reading.say("sampling.size", list(sides.values()), *given)
+    shape = reading.value("target_shape")
+    if shape is not None:
+        if len(shape) != 2:
+            reading.refuse("target_shape", f"expected [height, width], got {shape!r}")
+        else:
+            reading.say("sampling.size", [shape[1], shape[0]], "target_shape")
+
+
+def _guidance(reading: Reading) -> None:
+    scale, enabled = reading.value("sample_guide_scale"), reading.value("enable_cfg")
+    if enabled is False:
+        reading.say("sampling.guide_scale", [1.0], "enable_cfg", "sample_guide_scale")
+    elif enabled and scale is None:
+        reading.note(
+            "enable_cfg", "guidance is what the model does by default, since sample_guide_scale is not said"
+        )
+    elif scale is not None:
+        scales = list(scale) if isinstance(scale, list | tuple) else [scale]
+        reading.say("sampling.guide_scale", scales, "sample_guide_scale", "enable_cfg")
+        if enabled is None and scales != [1]:
+            reading.warn(
+                "sample_guide_scale",
+                "guidance is on; the original wants enable_cfg as well, and runs without it else",
+            )
+
+
+def is_distilled_class(reading: Reading) -> bool | None:
+    """Whether the model class is one of a distilled network; None when no class is given."""
+    name = reading.value("model_cls")
+    return None if name is None else "distill" in name
+
+
+def _scheduler(reading: Reading) -> None:
+    """The original reads the list for its distilled model classes only, and counts its entries as the steps."""
+    steps, kind = reading.value("denoising_step_list"), reading.value("scheduler_type")
+    names = ("denoising_step_list", "scheduler_type")
+    if kind not in (None, "WanStepDistillScheduler"):
+        reading.refuse(
+            "scheduler_type", f'{kind!r} is not known; give our scheduler instead, such as "unipc"'
+        )
+    if steps is not None and kind is None and is_distilled_class(reading) is False:
+        said = reading.value("model_cls")
+        reading.warn(
+            "denoising_step_list",
+            f"no effect, since the model class {said!r} is none of a distilled network; say {said}_distill, or leave "
+            "it out",
+        )
+        return
+    if steps is not None or kind is not None:
+        reading.say("scheduler.use", ["distill"], *names)
+    if steps is not None:
+        path = ("scheduler", "options", "distill", "denoising_steps")
+        reading.say(path, list(steps), "denoising_step_list")
+        _count_of(reading, len(steps))
+
+
+def _count_of(reading: Reading, number: int) -> None:
+    """The length of the list is the number of steps, whatever the same file says beside it."""
+    given = reading.facts.get("infer_steps")
+    if given is None or given.value == number or given.layer != reading.facts["denoising_step_list"].layer:
+        return
+    reading.warn("infer_steps", f"no effect, since denoising_step_list has {number} steps")
+    reading.said = [item for item in reading.said if item.path != ("sampling", "steps")]
+
+
+def _boundary(reading: Reading) -> None:
+    """The files of distilled models often say both; the original reads the one that its scheduler needs."""
+    index, share = "boundary_step_index", "boundary"
+    used = [name for name in (index, share) if reading.value(name) is not None]
+    if len(used) == 2:
+        distilled = (
+            reading.value("denoising_step_list") is not None and is_distilled_class(reading) is not False
+        )
+        used, unused = ([index], share) if distilled else ([share], index)
+        reading.note(unused, f"not used, since {used[0]} decides when the experts change")
+    for name in used:
+        reading.say(_option(name), reading.value(name), name)
+
+
+def _changing_resolution(reading: Reading) -> None:
+    rates, steps = reading.value("resolution_rate"), reading.value("changing_resolution_steps")
+    if not reading.value("changing_resolution"):
+        for name in ("resolution_rate", "changing_resolution_steps"):
+            if name in reading.facts:
+                reading.note(name, "not used, since changing_resolution is not true")
+        return
+    keys = ("changing_resolution", "resolution_rate", "changing_resolution_steps")
+    reading.say(_option("changing_resolution_rates"), list(rates or [0.75]), *keys)
+    if steps is not None:  # half of all steps otherwise, which the models know too
+        reading.say(_option("changing_resolution_steps"), list(steps), *keys)
+
+
+def _replacement(reading: Reading) -> None:
+    if reading.value("replace_flag"):
+        reading.note(
+            "replace_flag", "a person is replaced when background_video and mask_video are given as inputs"
+        )
+
+
+def _network(reading: Reading) -> None:
+    automatic = reading.value("weight_auto_quant")
+    if automatic and not reading.value("dit_quantized"):
+        reading.refuse("weight_auto_quant", "say what into, with dit_quantized and dit_quant_scheme")
+        return
+    if automatic:
+        reading.say("components.dit.precision", "original", "weight_auto_quant", "dit_quantized")
+        if (scheme := reading.value("dit_quant_scheme")) is not None:
+            reading.say("components.dit.quantizer.use", wanted(scheme), "dit_quant_scheme")
+            if family_of(scheme):  # where no kernel of it runs, its format is made all the same
+                made = ("components", "dit", "quantizer", "options", "dequant", "format")
+                reading.say(made, format_of(scheme), "dit_quant_scheme", "weight_auto_quant")
+    quantized = not automatic and _precision(reading, "components.dit", "dit")
+    for prefix in ("dit", "high_noise", "low_noise"):
+        flag = "weight_auto_quant" if automatic else "dit_quantized"
+        _paths(reading, f"components.{prefix}", prefix, flag, quantized)
+    if "dit_distill_ckpt" in reading.facts:
+        reading.say("components.dit.distilled", True, "dit_distill_ckpt")
+    for expert in ("high_noise", "low_noise"):
+        if (name := f"{expert}_original_ckpt") in reading.facts and "distill" in reading.facts[name].name:
+            reading.say("components.dit.distilled", True, name)
+
+
+def _encoders(reading: Reading) -> None:
+    for prefix, component in (("t5", "text_encoder"), ("clip", "image_encoder")):
+        at = f"components.{component}"
+        _paths(reading, at, prefix, f"{prefix}_quantized", _precision(reading, at, prefix))
+
+
+def _precision(reading: Reading, at: str, prefix: str) -> bool:
+    """Whether a component is quantized, and what into. ``fp8-vllm`` is a precision and a kernel; ``fp8`` alone
+    stands for any kernel (see ``schemes``)."""
+    flag, key = f"{prefix}_quantized", f"{prefix}_quant_scheme"
+    quantized, scheme = reading.value(flag), reading.value(key)
+    if scheme == "Default":
+        scheme = None
+    if quantized:
+        prefixes = ("dit", "high_noise", "low_noise") if prefix == "dit" else (prefix,)
+        path = any(f"{name}_quantized_ckpt" in reading.facts for name in prefixes)
+        if family := family_of(scheme or ""):  # the quantizer knows the others by the names of their schemes
+            reading.say(f"{at}.precision", family, flag, key)
+        elif (
+            (scheme or "").startswith("gguf-")
+            and not path
+            and (known := SCHEMES.get(scheme or "")) is not None
+        ):
+            reading.say(f"{at}.precision", known.format or "gguf", flag, key)
+        if scheme is not None:
+            reading.say(f"{at}.quantizer.use", wanted(scheme), flag, key)
+        elif not path:
+            reading.refuse(flag, f'say what into, with {key}, such as "fp8-vllm"')
+        return True
+    if quantized is False:
+        reading.say(f"{at}.precision", "original", flag, soft=prefix == "clip")
+    if scheme is not None:
+        if quantized is None:
+            reading.refuse(key, f"it needs {flag}: true; with false it has no effect")
+        else:
+            reading.note(key, f"not used, since {flag} is false")
+    return False
+
+
+def _paths(reading: Reading, at: str, prefix: str, flag: str, quantized: bool) -> None:
+    """The file of the precision that was chosen; the other one may stay in the configuration for another day."""
+    used, unused = f"{prefix}_original_ckpt", f"{prefix}_quantized_ckpt"
+    if quantized:
+        used, unused = unused, used
+    said = reading.value(flag)
+    if unused in reading.facts and said is None:
+        reading.refuse(unused, f"it needs {flag}: true; with false it is not used")
+    elif unused in reading.facts:
+        reading.note(unused, f"not used, since {flag} is {str(said).lower()}")
+    if used in reading.facts:
+        reading.say(f"{at}.path", reading.value(used), used, flag)
+        if not quantized and prefix in ("dit", "t5", "clip"):
+            reading.say(f"{at}.precision", "original", used)
+
+
+def _vae(reading: Reading) -> None:
+    tiling = reading.value("use_tiling_vae")
+    if tiling is not None:
+        reading.say(_option("vae_tile"), _TILE if tiling else 0, "use_tiling_vae", soft=not tiling)
+        if tiling:
+            reading.say(_option("vae_tile_overlap"), _TILE_OVERLAP, "use_tiling_vae")
+    tiny = reading.value("use_tae")
+    if tiny is not None:
+        reading.say(_option("tiny_vae"), tiny, "use_tae", soft=not tiny)
+    if not tiny and "tae_path" in reading.facts:
+        reading.note("tae_path", "the full VAE decodes all the same, since use_tae is not true")
+    if reading.value("use_lightvae"):
+        if "vae_path" in reading.facts:
+            reading.say("components.vae.path", reading.value("vae_path"), "vae_path", "use_lightvae")
+        else:
+            reading.refuse(
+                "use_lightvae", "give the pruned VAE as vae_path, such as lightvaew2_1.safetensors"
+            )
+
+
+def _loras(reading: Reading) -> None:
+    dynamic = reading.value("lora_dynamic_apply")
+    if dynamic is not None:
+        applier = ["dynamic" if dynamic else "merge"]
+        reading.say("lora_applier.use", applier, "lora_dynamic_apply", soft=not dynamic)
+
+
+def _offload(reading: Reading) -> None:
+    whole, lazy = reading.value("cpu_offload"), reading.value("lazy_load")
+    if lazy and whole is False:
+        reading.refuse("lazy_load", "it needs cpu_offload: true")
+        return
+    names = ("lazy_load", "cpu_offload")
+    used = "disk" if lazy else "cpu" if whole else "none"
+    if used != "none":
+        reading.say("offloader.use", [used], *names)
+    elif reading.value("unload_modules"):
+        reading.say("offloader.use", ["sequential"], "unload_modules")
+    elif whole is False:
+        reading.say("offloader.use", ["none"], "cpu_offload", soft=True)
+    if used != "none" and reading.value("unload_modules"):
+        reading.note(
+            "unload_modules", f"the offloader {used!r} brings weights when they are used; it needs no more"
+        )
+    granularity = reading.value("offload_granularity")
+    if granularity not in (None, "model", "block", "phase"):
+        reading.refuse(
+            "offload_granularity",
+            f"{granularity!r} is not one of model, block, phase{suggestion(granularity, ('model', 'block', 'phase'))}",
+        )
+        return
+    for name, option, by in (
+        ("offload_granularity", "granularity", used != "none"),
+        ("num_disk_workers", "workers", used == "disk"),
+    ):
+        if name in reading.facts and by:
+            reading.say(("offloader", "options", used, option), reading.value(name), name)
+        elif name in reading.facts:
+            needs = "cpu_offload" if name == "offload_granularity" else "lazy_load"
+            reading.note(name, f"no effect, since {needs} is not true")
+    _offload_each(reading, used)
+
+
+def _offload_each(reading: Reading, used: str) -> None:
+    """Components that are told apart from the network."""
+    for prefix, components in (
+        ("t5", ("text_encoder",)),
+        ("clip", ("image_encoder",)),
+        ("vae", ("vae", "tiny_vae") if reading.value("use_tae") else ("vae",)),
+    ):
+        name = f"{prefix}_cpu_offload"
+        wanted = {True: used if used != "none" else "cpu", False: "none", None: used}[reading.value(name)]
+        names = [name]
+        if prefix == "t5" and reading.value("t5_lazy_load") is not None:
+            names.append("t5_lazy_load")
+            wanted = "disk" if reading.value("t5_lazy_load") else wanted
+        for component in components:
+            if any(item in reading.facts for item in names):
+                path = f"components.{component}.offloader.use"
+                reading.say(path, [wanted], *names, soft=wanted == used)
+
+
+_CALLS = ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type")
+_OTHER_CALLS = ("adapter_attn_type", "clip_attn_type")
+
+
+def _attention(reading: Reading) -> None:
+    """One kernel serves all calls here; the key for self-attention decides. Nearly every file of the original names a
+    kernel as a matter of habit, so the name is a wish, and ``sdpa`` computes where it cannot be had."""
+    given = [name for name in _CALLS if name in reading.facts]
+    others = [name for name in _OTHER_CALLS if name in reading.facts]
+    for name in [*given, *others]:
+        kind = reading.value(name)
+        if kind in SPARSE_ATTENTION:
+            reading.refuse(
+                name,
+                f"{kind!r} leaves out parts of the attention, which changes the video, and is not among the kernels "
+                "that can be had; use a dense one such as flash_attn3, or torch_sdpa",
+            )
+        elif kind not in ATTENTION and kind not in VENDOR_ATTENTION:
+            known = [*ATTENTION, *sorted(VENDOR_ATTENTION)]
+            reading.refuse(
+                name, f"{kind!r} is not known{suggestion(kind, known)}; known are {', '.join(ATTENTION)}"
+            )
+    if reading.errors:
+        return
+    if not given:
+        for name in others:
+            reading.note(name, "one kernel computes all attention here: the one that is chosen as attention")
+        return
+    kind = reading.value(given[0])
+    kernel = ATTENTION.get(kind, "sdpa")
+    wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{WISH}", "sdpa"]
+    reading.say("attention.use", wanted, *(n for n in [*given, *others] if reading.value(n) == kind))
+    if kind in VENDOR_ATTENTION:
+        reading.note(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")
+    elif kernel != "sdpa":
+        reading.note(given[0], f"{kind!r} is used where it is installed and can be used, and sdpa elsewhere")
+    for name in [*given, *others]:
+        if reading.value(name) != kind:
+            reading.note(name, f"one kernel computes all attention here: that of {given[0]}, {kind!r}")
+
+
+GROUPS: tuple[Group, ...] = (
+    _size, _guidance, _scheduler, _boundary, _changing_resolution, _replacement, _network, _encoders, _vae, _loras,
+    _offload, _attention,
+)  # fmt: skip

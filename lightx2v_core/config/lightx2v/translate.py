@@ -1,0 +1,276 @@
+"""Carries the table of ``legacy`` out: flat keys -> values of our own vocabulary, warnings, or one error for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, field, frozen, mutable
+
+from lightx2v_core.config.lightx2v.flags import TABLE
+from lightx2v_core.config.lightx2v.keys import (
+    BOOL,
+    INTEGER,
+    LIST,
+    MM_TYPES,
+    NUMBER,
+    OBJECT,
+    PATH,
+    STRING,
+    LegacyKey,
+)
+from lightx2v_core.config.lightx2v.schemes import is_long_name
+from lightx2v_core.errors import ConfigError, first_lines, shortened, suggestion
+
+#: the source of what ``--set`` gives
+SET = "--set"
+
+
+@frozen(kw_only=True)
+class Given:
+    """A key that somebody gave: its name and value, where, and in which layer; later layers lie over earlier ones."""
+
+    name: str
+    value: Any
+    #: the file, or ``--set``
+    source: str
+    #: ``x.json, line 3, column 5``, for errors
+    place: str
+    layer: int = 0
+
+    @property
+    def origin(self) -> str:
+        """``infer_steps in x.json``"""
+        return origin([self])
+
+
+def origin(keys: Sequence[Given]) -> str:
+    """Where a value comes from that several keys say."""
+    named: dict[str, list[str]] = {}
+    for key in keys:
+        names = named.setdefault(key.source, [])
+        names += [key.name] if key.name not in names else []
+    texts = {source: ", ".join(names) for source, names in named.items()}
+    return " and ".join(
+        f"--set {text}" if source == SET else source if is_option(source) else f"{text} in {source}"
+        for source, text in texts.items()
+    )
+
+
+def is_option(source: str) -> bool:
+    """Whether a source is an option of the command line, which has the name of its key."""
+    return source.startswith("--") and source != SET
+
+
+@frozen(kw_only=True)
+class Said:
+    """What keys mean in our vocabulary."""
+
+    path: tuple[str, ...]
+    value: Any
+    keys: tuple[Given, ...]
+    #: it says what holds anyway, so it is only laid over a value that says something else
+    soft: bool = False
+
+    @property
+    def layer(self) -> int:
+        return max(key.layer for key in self.keys)
+
+    @property
+    def origin(self) -> str:
+        return origin(self.keys)
+
+    @property
+    def place(self) -> str:
+        """Line and name of the key that says it in a file; empty when it is given otherwise."""
+        key = self.keys[-1]
+        return f"{key.place}: {key.name}" if key.layer == 0 and key.place != key.source else ""
+
+
+@mutable
+class Reading:
+    """The keys that are given, by their newest names, and what was made of them so far."""
+
+    facts: dict[str, Given] = field(factory=dict)
+    #: other keys of the same layer that say the same, by that name
+    agreeing: dict[str, list[Given]] = field(factory=dict)
+    said: list[Said] = field(factory=list)
+    #: what differs from what the original makes of it; and facts: what is passed over because it changes nothing here
+    warnings: list[str] = field(factory=list)
+    notes: list[str] = field(factory=list)
+    errors: list[str] = field(factory=list)
+    #: what a run needs and is not there; a plan names it
+    lacking: list[str] = field(factory=list)
+
+    def value(self, name: str) -> Any:
+        """The value of a key, None when it is not given."""
+        return self.facts[name].value if name in self.facts else None
+
+    def keys(self, *names: str) -> tuple[Given, ...]:
+        """Everything that was given under these names; they need not be there."""
+        return tuple(
+            key
+            for name in names
+            if name in self.facts
+            for key in (*self.agreeing.get(name, ()), self.facts[name])
+        )
+
+    def say(self, path: str | tuple[str, ...], value: Any, *names: str, soft: bool = False) -> None:
+        """``path`` is ``value`` because of the keys called ``names``, as far as they are given."""
+        parts = tuple(path.split(".")) if isinstance(path, str) else path
+        self.said.append(Said(path=parts, value=value, keys=self.keys(*names), soft=soft))
+
+    def warn(self, name: str, text: str) -> None:
+        self.warnings.append(f"{origin(self.keys(name))}: {text}")
+
+    def note(self, name: str, text: str) -> None:
+        self.notes.append(f"{origin(self.keys(name))}: {text}")
+
+    def refuse(self, name: str, text: str) -> None:
+        given = self.facts[name]
+        where = given.place if is_option(given.source) else f"{given.place}: {given.name}"
+        self.errors.append(f"{where}: {text}")
+
+
+Group = Callable[[Reading], None]
+
+
+def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
+    """What the given keys mean. ``ConfigError`` lists every key that is refused, contradicts another, or has a value
+    of the wrong kind; everything else that has no meaning is in ``notes``."""
+    reading = Reading()
+    for item in given.values():
+        if item.value is not None:
+            _admit(reading, item, TABLE[item.name])
+    _expand_mm_config(reading)
+    ignored: dict[str, list[Given]] = {}
+    for name, item in list(reading.facts.items()):
+        key = TABLE[name]
+        if key.read is not None:
+            _read(reading, name, key)
+        elif key.refused and not _is_harmless(item.value, key):
+            reading.refuse(name, f"{_short(item.value)} is refused: {key.refused}")
+        elif key.ignored:
+            ignored.setdefault(key.ignored, []).extend(reading.keys(name))
+    if not reading.errors:
+        for group in groups:
+            group(reading)
+    reading.notes += [_ignored(items, reason) for reason, items in ignored.items()]
+    if reading.errors:
+        lines = [f"  {line}" for line in first_lines(reading.errors)]
+        raise ConfigError("\n".join(["these keys and options of other programs cannot be taken:", *lines]))
+    return reading
+
+
+def _admit(reading: Reading, item: Given, key: LegacyKey) -> None:
+    """Check the kind of a value and file it under its newest name. Names for the same thing must agree."""
+    name = key.same_as or item.name
+    types = TABLE[name].types
+    if types and not any(_is(item.value, kind) for kind in types):
+        wanted = " or ".join(_WORDS[kind] for kind in types)
+        reading.errors.append(f"{item.place}: {item.name}: expected {wanted}, got {_short(item.value)}")
+        return
+    if item.value == "" and PATH in types:
+        return  # the scripts of the original say so when they mean "none"
+    other = reading.facts.get(name)
+    if other is not None and other.layer == item.layer and other.value != item.value:
+        reading.errors.append(contradiction(other, item))
+    if other is None or item.layer >= other.layer:
+        agrees = other is not None and other.layer == item.layer and other.value == item.value
+        reading.agreeing[name] = [*reading.agreeing.get(name, ()), other] if other and agrees else []
+        reading.facts[name] = item
+
+
+def contradiction(one: Given, other: Given) -> str:
+    """Two keys that say different things of the same."""
+    return (
+        f"{one.name} ({one.place}) is {_short(one.value)} and {other.name} ({other.place}) is {_short(other.value)}; "
+        "they say the same, so give one"
+    )
+
+
+def _expand_mm_config(reading: Reading) -> None:
+    """``mm_config`` as the keys that came after it."""
+    config = reading.facts.pop("mm_config", None)
+    if config is None:
+        return
+    known = ("mm_type", "weight_auto_quant")
+    if wrong := [name for name in config.value if name not in known]:
+        near = suggestion(wrong[0], known)
+        reading.errors.append(
+            f"{config.place}: mm_config has no key {shortened([_short(name) for name in wrong])}{near}; "
+            f"it has {', '.join(known)}"
+        )
+    kind = config.value.get("mm_type")
+    if kind is not None and kind not in MM_TYPES and not is_long_name(str(kind)):
+        names = "\n    ".join(first_lines(list(MM_TYPES), 12))
+        reading.errors.append(
+            f"{config.place}: mm_config.mm_type: {_short(kind)} is none that can be run"
+            f"{suggestion(str(kind), MM_TYPES)}; known are\n    {names}"
+        )
+        return
+    facts: list[tuple[str, str, Any]] = [
+        ("weight_auto_quant", "mm_config.weight_auto_quant", config.value.get("weight_auto_quant"))
+    ]
+    if kind is not None:
+        scheme = MM_TYPES.get(kind, kind)
+        facts.append(("dit_quantized", "mm_config.mm_type", bool(scheme)))
+        facts.append(("dit_quant_scheme", "mm_config.mm_type", scheme or None))
+    for name, by, value in facts:
+        if value is not None:
+            _admit(reading, evolve(config, name=by, value=value), LegacyKey(same_as=name))
+
+
+def _read(reading: Reading, name: str, key: LegacyKey) -> None:
+    """A key that is translated alone."""
+    assert key.read is not None
+    try:
+        value = key.read(reading.value(name))
+    except ValueError as exc:
+        reading.refuse(name, str(exc))
+        return
+    for path in key.to:
+        reading.said.append(Said(path=tuple(path.split(".")), value=value, keys=reading.keys(name)))
+
+
+def _is_harmless(value: Any, key: LegacyKey) -> bool:
+    return any(type(value) is type(other) and value == other for other in key.harmless)
+
+
+def _ignored(items: Sequence[Given], reason: str) -> str:
+    options = [item.source for item in items if is_option(item.source)]
+    keys = [item for item in items if not is_option(item.source)]
+    names = shortened([leaf for item in keys for leaf in _leaves(item.value, item.name)], 20)
+    if keys:
+        names += f" ({', '.join(dict.fromkeys(item.source for item in keys))})"
+    return f"{', '.join([*options, *([names] if keys else [])])}: passed over, {reason}"
+
+
+def _leaves(value: Any, path: str) -> list[str]:
+    if isinstance(value, Mapping) and value:
+        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}")]
+    return [path]
+
+
+_WORDS = {
+    BOOL: "true or false", INTEGER: "an integer", NUMBER: "a number", STRING: "a string", PATH: "a path",
+    LIST: "a list", OBJECT: "an object",
+}  # fmt: skip
+_CLASSES: Mapping[str, tuple[type[Any], ...]] = {
+    BOOL: (bool,), INTEGER: (int,), NUMBER: (int, float), STRING: (str,), PATH: (str,), LIST: (list, tuple),
+    OBJECT: (dict,),
+}  # fmt: skip
+
+
+def _is(value: Any, kind: str) -> bool:
+    return type(value) in _CLASSES[kind]
+
+
+def _short(value: Any) -> str:
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def type_words(key: LegacyKey) -> list[str]:
+    """What the value of a key may be, in words."""
+    return [_WORDS[kind] for kind in key.types]

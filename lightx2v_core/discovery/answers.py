@@ -1,0 +1,305 @@
+"""What plugins may say: values of the right types, made of plain ones.
+
+A function of a spec can give anything: ``None``, an iterator without end, a text whose methods raise. What it gives is
+looked at once, here, so that nothing else has to expect such things.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from lightx2v_core.discovery.isolation import called, kind_of, one_line, shown
+from lightx2v_core.spec.specs import Spec
+
+#: items of an iterator, and keys of a mapping that is no dict: what gives more is said to have no end
+MOST, MOST_KEYS = 10_000, 1_000_000
+
+
+class Reason:
+    """The hint of a text for people, which is taken as one line of a bounded length."""
+
+
+class Built:
+    """The hint of an object that was built: anything but None."""
+
+
+class Function:
+    """The hint of something that can be called."""
+
+
+Hint = Callable[[], Any]
+
+
+def _tasks() -> Any:
+    from lightx2v_core.spec.components import TaskSpec
+
+    return Mapping[str, TaskSpec]
+
+
+def _components() -> Any:
+    from lightx2v_core.spec.components import ComponentSpec
+
+    return tuple[ComponentSpec, ...]
+
+
+def _repositories() -> Any:
+    from lightx2v_core.spec.components import Repository
+
+    return Sequence[Repository]
+
+
+def _header() -> Any:
+    from lightx2v_core.spec.tensors import Header
+
+    return Header
+
+
+def _command() -> Any:
+    import click
+
+    return click.Command
+
+
+def _fact(name: str, among: Callable[[Any], Any] = lambda fact: fact) -> Hint:
+    def hint() -> Any:
+        from lightx2v_core.spec import memory, recognition
+
+        return among(getattr(recognition if hasattr(recognition, name) else memory, name))
+
+    return hint
+
+
+#: for hints whose classes are known when they are made
+_MAPPING: Any = Mapping
+_SEQUENCE: Any = Sequence
+#: field of a spec -> what it holds. Hints are made when they are needed: listing plugins needs few of these classes
+_FIELDS: Mapping[str, Hint] = {
+    "name": lambda: str,
+    "summary": lambda: str,
+    "extra": lambda: str | None,
+    "devices": lambda: frozenset[str],
+    "min_capability": lambda: tuple[int, int],
+    "priority": lambda: int,
+    "suffixes": lambda: tuple[str, ...],
+    "formats": lambda: frozenset[str],
+    "exact": lambda: bool,
+    "writes": lambda: frozenset[str] | None,
+    "head_dims": lambda: frozenset[int] | None,
+    "dtypes": lambda: frozenset[str],
+    "kinds": lambda: frozenset[str],
+    "resident": lambda: bool,
+    "guided": lambda: bool,
+    "aliases": lambda: Mapping[str, bool | None],
+    "tasks": _tasks,
+    "components": _components,
+    "makes": lambda: Function | None,
+    "write_tiny": lambda: Function | None,
+}
+#: function of a spec -> what it gives
+_ANSWERS: Mapping[str, Hint] = {
+    "unusable": lambda: Reason | Sequence[Reason],
+    "read_header": _header,
+    "makes": lambda: str | None,
+    "refuses": lambda: Reason | None,
+    "forecast": _fact("OffloadForecast"),
+    "steps": lambda: int | None,
+    "load": _command,
+    "folder": lambda: Path,
+    "recognize": _fact("Recognition", lambda fact: fact | Reason),
+    "defaults": _fact("Defaults"),
+    "geometry": _fact("Geometry"),
+    "memory": _fact("MemoryNeed", lambda fact: _MAPPING[str, fact]),
+    "stages": _fact("Stage", lambda fact: _SEQUENCE[fact]),
+    "sizes": _fact("SizeRules"),
+    "remarks": lambda: Sequence[Reason],
+    "with_loras": _fact("Recognition"),
+    "repositories": _repositories,
+    "write_tiny": lambda: Any,
+    "build": lambda: Built,
+}
+
+
+def isolated(kind: str, plugin: str, spec: Spec[Any]) -> Spec[Any]:
+    """The spec with fields of plain values, and with functions that are called by ``isolation.called``: they give what
+    their hints say, or raise. ``TypeError`` names a field that is wrong."""
+    fields = [field.name for field in attrs.fields(type(spec))]
+    plain: dict[str, Any] = {}
+    for name in fields:
+        given = getattr(spec, name)
+        hint: Any = _FIELDS[name]() if name in _FIELDS else Function if name in _ANSWERS else Any
+        try:
+            value = taken(given, hint)
+        except TypeError:
+            raise TypeError(f"wrong {name}: {shown(given)}") from None
+        if name in _ANSWERS and value is not None:
+            value = _Isolated(f"plugin {plugin}: {name} of {kind} {plain['name']}", value, name, kind)
+        plain[name] = value
+    return attrs.evolve(
+        spec, **{name: plain[name] for name in fields if plain[name] is not getattr(spec, name)}
+    )
+
+
+def default_options(spec: Spec[Any]) -> Any:
+    """The options of an implementation that was not given any. ``PluginFault`` when its class cannot make them."""
+    return called(f"{spec.config.__name__}() of {spec.name}", spec.config)
+
+
+class _Isolated:
+    """A function of a spec that costs one line when it fails. What ``build`` does is no planning any more."""
+
+    def __init__(self, who: str, function: Callable[..., Any], name: str, kind: str) -> None:
+        self._who, self._name, self._kind = who, name, kind
+        self.__wrapped__ = function
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        planning = self._name not in ("build", "write_tiny")
+        return called(self._who, self._answer, *arguments, planning=planning, **named)
+
+    def _answer(self, *arguments: Any, **named: Any) -> Any:
+        hint, given = _ANSWERS[self._name](), self.__wrapped__(*arguments, **named)
+        if type(given) is hint and any(given is argument for argument in arguments):
+            return given  # what the core gave was looked at before
+        answer = taken(given, hint)
+        if self._name == "build" and self._kind == "weight_loader":  # what opens files is a function again
+            opens = taken(answer, Function)
+            return lambda header: called(self._who, _opened, opens, header, planning=False)
+        return taken(answer, Function) if self._name == "build" and self._kind == "attention" else answer
+
+
+def _opened(opens: Callable[[Any], Any], header: Any) -> Any:
+    return taken(opens(header), Built)
+
+
+def taken(value: Any, hint: Any) -> Any:
+    """A value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict for any
+    mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _one_of(value, inner)
+    if origin is Literal:
+        return (
+            value if any(type(value) is type(one) and value == one for one in inner) else _wrong(value, hint)
+        )
+    if origin in (tuple, list, Sequence, Iterable):
+        return _items(value, inner)
+    if origin in (frozenset, set, Set):
+        if not isinstance(value, Set):
+            _wrong(value, hint)
+        return frozenset(taken(item, inner[0]) for item in _upto(value, MOST))
+    if origin is Mapping or origin is dict:
+        return _mapping(value, hint, *inner)
+    if origin is not None or not isinstance(hint, type):  # Callable and what only a type checker understands
+        return value
+    return _plain(value, hint)
+
+
+def _one_of(value: Any, hints: Sequence[Any]) -> Any:
+    if value is None and type(None) in hints:
+        return None
+    *others, last = [hint for hint in hints if hint is not type(None)]
+    for hint in others:
+        if issubclass(type(value), _class_of(hint)):
+            return taken(value, hint)
+    return taken(value, last)
+
+
+def _class_of(hint: Any) -> type:
+    found: Any = get_origin(hint) or hint
+    return str if found is Reason else found
+
+
+def _plain(value: Any, hint: type) -> Any:
+    """A value of a class, without the methods of a class that is derived from it."""
+    own = type(value)
+    if hint in (str, Reason):
+        if not issubclass(own, str):
+            _wrong(value, str)
+        return one_line(value) if hint is Reason else value if own is str else str.__str__(value)
+    if hint is int:
+        return value if own in (int, bool) else operator.index(value)
+    if hint is float:
+        return (
+            value
+            if own in (float, int)
+            else float(value)
+            if hasattr(own, "__float__")
+            else _wrong(value, hint)
+        )
+    if hint is Path:
+        if issubclass(own, str):
+            _wrong(value, hint)
+        return value if own is type(Path()) else Path(str.__str__(os.fspath(value)))
+    if hint is Function:
+        return value if callable(value) else _wrong(value, "function")
+    if hint is Built:
+        return _wrong(value, "built object") if value is None else value
+    if (hint is bool and own is not bool) or not issubclass(own, hint):
+        _wrong(value, hint)
+    if not attrs.has(own) or hint.__name__ in _WHOLE:
+        return value
+    known = _hints(hint)
+    given = {field.name: getattr(value, field.name) for field in attrs.fields(own) if field.init}
+    plain = {name: taken(given[name], known.get(name, Any)) for name in given}
+    changed = {name: plain[name] for name in given if plain[name] is not given[name]}
+    return attrs.evolve(value, **changed) if changed else value
+
+
+#: classes whose fields are not looked at: a head may name a hundred thousand tensors
+_WHOLE = frozenset({"Header"})
+
+
+@cache
+def _hints(cls: type) -> Mapping[str, Any]:
+    return get_type_hints(cls)
+
+
+def _items(value: Any, hints: Sequence[Any]) -> Any:
+    """A tuple of any sequence or iterator but a text."""
+    if isinstance(value, (str, bytes, Mapping)):
+        _wrong(value, "list")
+    given = value if type(value) in (tuple, list) else list(_upto(value, MOST))
+    if (len(hints) == 2 and hints[1] is Ellipsis) or len(hints) == 1:
+        each: Sequence[Any] = [hints[0]] * len(given)
+    elif len(hints) == len(given):
+        each = hints
+    else:
+        raise TypeError(f"it has {len(given)} items, not {len(hints)}")
+    plain = tuple(taken(item, hint) for item, hint in zip(given, each, strict=True))
+    same = type(value) is tuple and all(new is old for new, old in zip(plain, value, strict=True))
+    return value if same else plain
+
+
+def _mapping(value: Any, hint: Any, keys: Any, values: Any) -> Any:
+    if not isinstance(value, Mapping):
+        _wrong(value, hint)
+    plain_class = type(value) in (dict, MappingProxyType)
+    pairs = value.items() if plain_class else list(_upto(value.items(), MOST_KEYS))
+    plain = {taken(key, keys): taken(item, values) for key, item in pairs}
+    same = plain_class and all(plain[key] is item and type(key) in _HASHED for key, item in pairs)
+    return value if same else plain
+
+
+_HASHED = (str, int)
+
+
+def _upto(items: Any, most: int) -> Iterable[Any]:
+    given = iter(items)
+    yield from islice(given, most)
+    for _ in given:
+        raise TypeError(f"it has no end: {most} items and more")
+
+
+def _wrong(value: Any, hint: Any) -> Any:
+    said = getattr(hint, "__name__", None) or str(hint)
+    raise TypeError(f"it gave {shown(value)} ({kind_of(value)}), not {said}")

@@ -1,0 +1,113 @@
+"""What first-party distributions bring, whether they are installed or not: for messages about what is missing.
+
+``catalog.json`` is written from the plugins themselves (``python tests/test_catalog.py``); nothing here knows any
+of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+
+def provider(kind: str, name: str) -> str:
+    """How to get an implementation that no installed plugin has, in words; empty when nobody is known to have it."""
+    entry = _catalog().get(kind, {}).get(name)
+    if entry is None:
+        return ""
+    return f"{kind} {name!r} is provided by {entry['distribution']}: pip install {install(entry)}"
+
+
+def reader(suffix: str) -> str:
+    """How to get a loader of files that end so, in words; empty when nobody is known to have one."""
+    for entry in _catalog().get("weight_loader", {}).values():
+        if suffix in entry["suffixes"]:
+            return f"{entry['distribution']} reads {suffix} files: pip install {install(entry)}"
+    return ""
+
+
+def distribution(kind: str, name: str) -> str:
+    """The first-party distribution that brings an implementation; empty when none does."""
+    entry = _catalog().get(kind, {}).get(name)
+    return "" if entry is None else str(entry["distribution"])
+
+
+def known(kind: str) -> list[str]:
+    """The names of a kind that some distribution brings."""
+    return sorted(_catalog().get(kind, {}))
+
+
+def distributions() -> frozenset[str]:
+    """The first-party distributions that bring something."""
+    return frozenset(entry["distribution"] for names in _catalog().values() for entry in names.values())
+
+
+def ways(kind: str) -> list[str]:
+    """A line for each distribution that brings something of a kind: what, and how to install it."""
+    return missing(kind, ())
+
+
+def missing(kind: str, installed: Iterable[str]) -> list[str]:
+    """A line for each distribution that brings something of a kind that is not among the ``installed`` names."""
+    there = set(installed)
+    return [
+        f"{distribution} brings {', '.join(names)}: pip install {install(entry)}"
+        for distribution, (names, entry) in _by_distribution(kind).items()
+        if not there & set(names)
+    ]
+
+
+def _by_distribution(kind: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Distribution -> what it brings of a kind, and how it is asked for."""
+    found: dict[str, tuple[list[str], dict[str, str]]] = {}
+    for name, entry in sorted(_catalog().get(kind, {}).items()):
+        if name == entry["name"]:
+            found.setdefault(entry["distribution"], ([], entry))[0].append(name)
+    return dict(sorted(found.items()))
+
+
+def commands() -> dict[str, dict[str, Any]]:
+    """The subcommands that first-party plugins bring: name -> distribution, summary, the plugin's module, and modules
+    that it needs besides."""
+    return dict(sorted(_catalog().get("command", {}).items()))
+
+
+def install(entry: Mapping[str, Any]) -> str:
+    """What pip is asked for: in a checkout its folders of the plugin and of the plugins that it needs, since those that
+    go with it may be on no index; else the extra of the core."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    folders = _checked_out(root, entry["extra"])
+    if not folders:
+        return f"'lightx2v-core[{entry['extra']}]'"
+    here = "" if os.path.realpath(".") == os.path.realpath(root) else root
+    brings = _EXTRAS.get(entry["extra"], "")
+    places = [os.path.join(here, "plugins", name) for name in folders]
+    return " ".join(f"-e {shlex.quote(place)}" for place in (*places[:-1], places[-1] + brings))
+
+
+#: what the extras of the core take of a plugin, beside the plugin itself
+_EXTRAS = {"gradio": "[page]"}
+
+
+def _checked_out(root: str, extra: str) -> list[str]:
+    """The folders of a plugin, the last one, and of those that it needs in a checkout; empty where there is none."""
+    name = extra.replace("-", "_")
+    try:
+        with open(os.path.join(root, "plugins", name, "pyproject.toml"), encoding="utf-8") as file:
+            needed = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', file.read(), re.MULTILINE)
+    except OSError:
+        return []
+    first = [other for item in needed if item != "core" for other in _checked_out(root, item)]
+    return list(dict.fromkeys([*first, name]))
+
+
+@lru_cache(maxsize=1)
+def _catalog() -> Any:
+    # importlib.resources would cost a start of the program a fifth of what click does
+    with open(os.path.join(os.path.dirname(__file__), "catalog.json"), encoding="utf-8") as file:
+        return json.load(file)

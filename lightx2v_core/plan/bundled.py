@@ -1,0 +1,109 @@
+"""Checkpoints that come with plugins: paths that begin with the name of one, and the settings it brings.
+
+``--model-path NAME`` and ``--lora NAME/file`` mean files of an installed distribution. A file or folder that is there
+under the same name wins, so that no plugin can change what a path means.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from attrs import evolve
+
+from lightx2v_core.checkpoint.folders import expanded
+from lightx2v_core.checkpoint.hub_cache import cached, snapshot_of
+from lightx2v_core.config.layers import Value, parts_of
+from lightx2v_core.config.load import LoadedConfig, load_config
+from lightx2v_core.discovery import catalog
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import CheckpointError
+from lightx2v_core.spec.recognition import repository_of
+from lightx2v_core.spec.specs import CheckpointSpec
+
+KIND = "checkpoint"
+
+
+def place_of(path: str | Path, registry: Registry) -> str:
+    """Where the files are that a path means; unchanged when it names no installed checkpoint.
+
+    The folder of a repository in the hub's cache means its snapshot, and so does ``OWNER/NAME`` when it is there.
+    ``CheckpointError`` when a path leaves the checkpoint's folder, or the checkpoint that is named can be installed and
+    is not.
+    """
+    text = str(path)
+    local = expanded(text)
+    if text and os.path.isdir(local):
+        snapshot = snapshot_of(local)
+        return text if snapshot == local else str(snapshot)
+    if not text or os.path.lexists(local) or local.is_absolute() or text.startswith((".", "~")):
+        return text
+    name, *inside = PurePosixPath(text).parts
+    found = registry.named(KIND, name)
+    if not found and (fetched := cached(text)) is not None:
+        return str(fetched)
+    if not found:
+        if not os.path.exists(name) and (brought := catalog.provider(KIND, name)):
+            raise CheckpointError(f"{text!r} does not exist here; {brought}")
+        return text
+    if ".." in inside:
+        raise CheckpointError(f"{text!r} leaves the folder of {name!r}")
+    return str(_spec(registry, name).folder().joinpath(*inside))
+
+
+def with_embedded(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
+    """The configuration with the paths of installed checkpoints in place of their names, and with the settings that the
+    model's checkpoint brings where nobody said otherwise; and notes of both."""
+    loaded, notes = _with_settings(loaded, registry)
+    config = loaded.config
+    if config.model_path is None:
+        return loaded, notes
+    components = {
+        name: evolve(
+            setting,
+            path=None if setting.path is None else place_of(setting.path, registry),
+            assets={asset: place_of(path, registry) for asset, path in setting.assets.items()},
+        )
+        for name, setting in config.components.items()
+    }
+    model_path = place_of(config.model_path, registry)
+    config = evolve(config, model_path=model_path, components=components)
+    return evolve(loaded, config=config), notes
+
+
+def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
+    path = loaded.config.model_path
+    if path is None or (place := place_of(path, registry)) == path:
+        return loaded, ()
+    if repository_of(Path(place)):
+        return loaded, (f"{path} is {place}, of the hub's cache",)
+    if len(PurePosixPath(path).parts) > 1:
+        return loaded, ()
+    provided = registry.find(KIND, path)
+    origin = f"checkpoint {path}"
+    brought = [
+        part
+        for where, value in _leaves(_spec(registry, path).settings)
+        for part in parts_of(Value(path=where, value=value, origin=origin))
+        if loaded.origin(*part.path) == "default"
+    ]
+    laid = load_config(loaded.to_json(), brought)
+    origins = {key: said for key, said in laid.origins.items() if said == origin} | dict(loaded.origins)
+    note = f"{path} is {provided.spec.summary}, of {provided.dist.name if provided.dist else provided.plugin}"
+    return evolve(loaded, config=laid.config, origins=origins), (note,)
+
+
+def _leaves(settings: Mapping[str, Any], above: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    found: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in settings.items():
+        here = (*above, key)
+        found += _leaves(value, here) if isinstance(value, Mapping) else [(here, value)]
+    return found
+
+
+def _spec(registry: Registry, name: str) -> CheckpointSpec[Any]:
+    spec = registry.find(KIND, name).spec
+    assert isinstance(spec, CheckpointSpec)
+    return spec

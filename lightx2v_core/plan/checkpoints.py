@@ -1,0 +1,77 @@
+"""What a plan says of the checkpoint it found: its components one by one, and what is doubtful about them."""
+
+from __future__ import annotations
+
+from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.candidates import false_claim
+from lightx2v_core.checkpoint.experts import claims_other, stems
+from lightx2v_core.checkpoint.formats import accounted, scheme_of
+from lightx2v_core.checkpoint.listing import beside
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.plan.plan import MemoryForecast, PlannedComponent
+from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.spec.memory import Workload
+
+
+def planned_component(found: Recognized, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
+    """What a plan says of one component: its files, why these, and what they hold."""
+    component = found.components[name]
+    used = {*found.recognition.expected[name], *accounted(component.header)}
+    return PlannedComponent(
+        name=name,
+        summary=found.part(name).summary,
+        files=tuple(str(path) for path in component.files),
+        rule=_said(component.rule, loaded),
+        layout=component.mapped.layout,
+        tensors=len(component.header),
+        parameters=component.header.parameters,
+        stored=component.header.nbytes,
+        precision=component.header.precision,
+        scheme=scheme_of(component.header),
+        passed_over=component.passed_over,
+        read=sum(info.nbytes for tensor, info in component.header.tensors.items() if tensor in used),
+        weights=need.weights,
+        activations=need.activations,
+    )
+
+
+def _said(rule: str, loaded: LoadedConfig) -> str:
+    """The rule that chose a file; where a key did, the one that the user wrote, and where."""
+    key, comma, rest = rule.partition(", ")
+    if not key.startswith("components."):
+        return rule
+    origin = loaded.origin(*key.split("."))
+    if origin == "default":
+        return rule
+    return (origin if " in " in origin or origin.startswith("-") else f"{key} in {origin}") + comma + rest
+
+
+def checkpoint_warnings(found: Recognized, needed: MemoryForecast) -> list[str]:
+    """What of a checkpoint and of the memory for it a user should know before the run."""
+    recognition = found.recognition
+    warnings = [f"run as {recognition.variant} as asked for, but {doubt}" for doubt in recognition.doubts]
+    for name in recognition.components:
+        part, component = found.part(name), found.components[name]
+        if doubt := false_claim(component.files[0].name, component.header):
+            warnings.append(f"{name}: {component.files[0].name}: {doubt}")
+        extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
+        if part.experts and (says := claims_other(part, file := component.files[0], stems(beside(file)))):
+            warnings.append(f"{file} is used as {name}, and {says}")
+        told = recognition.doubts and part.main  # with the doubts
+        if extra and part.whole and not told:
+            warnings.append(
+                f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
+            )
+    if needed.excess:
+        warnings.append(f"{needed.excess}: this run will be refused")
+    if needed.impossible:
+        warnings.append(
+            f"the weights take {needed.device_weights / 2**30:.1f} GiB and the device has "
+            f"{needed.device_total / 2**30:.1f} GiB: this will not fit without offloading or a smaller dtype"
+        )
+    elif 0 < needed.device_total < needed.device_peak:
+        warnings.append(
+            f"the forecast peak of {needed.device_peak / 2**30:.1f} GiB is more than the device has "
+            f"({needed.device_total / 2**30:.1f} GiB): it may run out of memory"
+        )
+    return warnings

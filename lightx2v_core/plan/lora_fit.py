@@ -1,0 +1,234 @@
+"""A LoRA file fitted to one network: found, read by its header, compared, and refused when it is for another one or its
+scale is not clear. Runs and conversions do this alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from lightx2v_core.checkpoint.folders import expanded, short
+from lightx2v_core.checkpoint.listing import ABSENT, beside, listed, why_not
+from lightx2v_core.checkpoint.objects import read_object
+from lightx2v_core.config.model import LoraConfig
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import CheckpointError, RequestError, suggestion
+from lightx2v_core.lora.matching import Coverage, Shapes, match
+from lightx2v_core.lora.recognition import LoraDescription, describe, expert_claims, is_lora, parsed
+from lightx2v_core.lora.stated import SIDECAR, Stated, stated
+from lightx2v_core.plan.bundled import place_of
+from lightx2v_core.plan.plan import PlannedAdapter
+from lightx2v_core.plan.recognize import read_header
+from lightx2v_core.spec.components import KeyMap
+from lightx2v_core.spec.tensors import Header
+
+_SHOWN = 3
+#: names that a wrong one is compared with: comparing is slow
+_COMPARED = 1000
+#: how files of weights end, beside which a file of PEFT's may be of another one
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+#: the name that PEFT gives a file
+_OF_PEFT = "adapter_model"
+
+
+@frozen(kw_only=True)
+class Network:
+    """What LoRA files are fitted to."""
+
+    component: str
+    #: its tensors: name -> shape
+    expected: Shapes
+    layouts: Sequence[KeyMap] = ()
+    #: what it is called in messages, the name of a variant or of a file
+    title: str
+    #: the networks of which a file may say which it is for; this is one of them
+    experts: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class ResolvedAdapter:
+    """A LoRA file and the one component it is applied to."""
+
+    config: LoraConfig
+    planned: PlannedAdapter
+    #: the header of the whole file
+    header: Header
+    coverage: Coverage
+    stated: Stated = field(factory=Stated)
+
+
+def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Header]:
+    """A LoRA file by its path, or by its name in a model's folder, and its header. ``RequestError`` when it is not
+    there, broken, or no LoRA."""
+    path = _found(place_of(given, registry), folder)
+    header = read_header(registry, path)
+    if not is_lora(header):
+        some = ", ".join(list(header)[:_SHOWN]) or "nothing"
+        raise CheckpointError(
+            f"{path} is no LoRA file: it holds {some}; a LoRA holds pairs such as "
+            "blocks.0.attn.q.lora_A.weight and blocks.0.attn.q.lora_B.weight"
+        )
+    return path, header
+
+
+def _found(given: str, folder: Path) -> Path:
+    """The file as it is named, or of this name in the model's folder or its ``loras``."""
+    path = expanded(given)
+    if os.path.isdir(path):
+        inside = [name for name in listed(path).files if name.endswith(_WEIGHTS)]
+        some = f", such as {Path(given) / inside[0]}" if inside else ""
+        raise RequestError(f"LoRA {given!r} is a folder; name the file in it{some}")
+    places = [path]
+    if not path.is_absolute() and ".." not in path.parts:
+        places += [folder / path, folder / "loras" / path]
+    for place in places:
+        if os.path.isfile(place):
+            return place
+    near = ""
+    for place in places:
+        if os.path.isdir(place.parent):
+            near = near or suggestion(place.name, listed(place.parent).files[:_COMPARED])
+    reasons = [reason for place in places if (reason := why_not(place)) not in ("", ABSENT)]
+    where = (
+        f"; it was looked for here, in {folder} and in its loras" if len(places) > 1 and not reasons else ""
+    )
+    raise RequestError(f"LoRA file {short(given)} {(reasons or [ABSENT])[0]}{where}{near}")
+
+
+def fitted(
+    config: LoraConfig, path: Path, header: Header, part: Header, network: Network, why: str
+) -> ResolvedAdapter:
+    """What a file does to a network. ``part`` is what of its header is for it, ``why`` says why it is the one."""
+    coverage = match(part, network.expected, network.layouts)
+    described = describe(part, network.experts, beside(path))
+    said = _stated(path, part, described)
+    claims = expert_claims(part, network.experts, beside(path))
+    against = next((what for what, expert in claims.items() if expert != network.component), "")
+    planned = PlannedAdapter(
+        path=str(path),
+        component=network.component,
+        component_why=why,
+        strength=config.strength,
+        family=described.family,
+        kinds=described.kinds,
+        ranks=described.ranks,
+        file_alpha=_file_alpha(described, said),
+        alpha_from=said.over if said.strengths else "of the file / rank",
+        alpha=config.alpha,
+        alpha_override=config.alpha_override,
+        hint=claims.get(against, described.expert),
+        hint_why=against or described.expert_why,
+        tensors=len(part),
+        changed=len({change.target for change in coverage.changes}),
+        bytes=sum(header.tensors[name].nbytes for name in coverage.matched),
+        matched=coverage.matched,
+        unmatched=coverage.unmatched,
+        mismatched=coverage.mismatched,
+    )
+    return ResolvedAdapter(config=config, planned=planned, header=header, coverage=coverage, stated=said)
+
+
+def check_fit(item: ResolvedAdapter, network: Network, *, strict: bool) -> None:
+    """``RequestError`` for a file that changes nothing here, is for another model, or does not say how strong it is;
+    with ``strict``, also when part of it has no effect."""
+    planned, coverage = item.planned, item.coverage
+    where = f"{planned.component} of {network.title}"
+    if not coverage.changes:
+        raise RequestError(
+            f"LoRA {planned.path} changes nothing in {where}: {_partial(item)}. The network has tensors such as "
+            f"{next(iter(network.expected))}; this file is for another model"
+        )
+    if coverage.foreign:
+        raise RequestError(
+            f"LoRA {planned.path} is for another model: only {coverage.placed} of its {coverage.pairs} pairs have a "
+            f"place in {where}; {_partial(item)}"
+        )
+    if strict and not coverage.whole:
+        raise RequestError(f"LoRA {planned.path} does not fit {network.title}: {_partial(item)}")
+    if item.stated.doubt and item.config.alpha is None:
+        ranks = ", ".join(map(str, planned.ranks[:_SHOWN]))
+        raise RequestError(
+            f"how strong LoRA {planned.path} is meant to be is not clear: {item.stated.doubt}. Say which alpha is "
+            f"divided by the rank ({ranks}; the same number is a scale of 1): "
+            f'--set \'loras=[{{"path": "{item.config.path}", "alpha": {planned.ranks[0]}}}]\', of convert --lora_alpha'
+        )
+
+
+def adapter_notes(adapters: Sequence[ResolvedAdapter]) -> tuple[list[str], list[str]]:
+    """What the plan notes, and what it warns of."""
+    notes: list[str] = []
+    warnings: list[str] = []
+    for item in adapters:
+        planned, config = item.planned, item.config
+        name = f"LoRA {Path(planned.path).name}"
+        if not 0 <= planned.strength <= 1:
+            notes.append(f"{name} has a strength of {planned.strength:g}, outside of the usual 0 to 1")
+        if config.alpha is not None and not config.alpha_override and planned.file_alpha:
+            notes.append(
+                f"{name}: the alpha of {config.alpha:g} in the configuration is not used, since the file has alphas of "
+                f"its own ({planned.file_alpha}); alpha_override: true makes it win"
+            )
+        if config.alpha is not None and item.stated.doubt:
+            notes.append(
+                f"{name}: the alpha of {config.alpha:g} in the configuration is used, since {item.stated.doubt}"
+            )
+        if planned.hint and planned.hint != planned.component:
+            warnings.append(
+                f"{name} is applied to {planned.component}, and {planned.hint_why} says {planned.hint}"
+            )
+        if not item.coverage.whole:
+            warnings.append(f"{name}: {_partial(item)}")
+    return notes, warnings
+
+
+def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
+    """What is said of how strong a file is: in it, or by PEFT's file beside it."""
+    file = parsed(part)
+    sidecar = path.parent / SIDECAR
+    if not os.path.isfile(sidecar):
+        return stated(file)
+    try:
+        said: Mapping[str, Any] | None = read_object(sidecar, "cannot be read")
+    except CheckpointError as exc:
+        return stated(file, None, str(exc))
+    found = stated(file, said)
+    own = path.stem == _OF_PEFT or [name for name in beside(path) if name.endswith(_WEIGHTS)] == [path.name]
+    ranks = {info.name: target.rank for target in file.targets for info in target.tensors.values()}
+    if own or found.where != SIDECAR or found.is_one(ranks):
+        return found
+    if not described.family.startswith("peft"):
+        return stated(file)  # other programs write no such file
+    return Stated(
+        where=SIDECAR,
+        doubt=f"{sidecar.name} beside it says {_short_alpha(said)}, and other weights lie there, of which it may be",
+    )
+
+
+def _short_alpha(said: Mapping[str, Any] | None) -> str:
+    return ", ".join(
+        f"{key} {str((said or {})[key])[:40]}"
+        for key in ("lora_alpha", "r", "use_rslora")
+        if key in (said or {})
+    )
+
+
+def _file_alpha(described: LoraDescription, said: Stated) -> str:
+    """The alphas of a file in words, empty when it has none."""
+    if not described.with_alpha:
+        return said.shown()
+    alphas, count = described.alphas, described.with_alpha
+    shown = ", ".join(f"{alpha:g}" for alpha in alphas[:_SHOWN]) + (", ..." if len(alphas) > _SHOWN else "")
+    some = f" for {count} of {described.scalable}" if count < described.scalable else ""
+    return (shown or "read when it is loaded") + some
+
+
+def _partial(item: ResolvedAdapter) -> str:
+    """What of a file has no effect, and why."""
+    planned = item.planned
+    lost: Mapping[str, str] = {**planned.mismatched, **planned.unmatched}
+    some = "; ".join(f"{name}: {why}" for name, why in list(lost.items())[:_SHOWN])
+    more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+    return f"{len(lost)} of its {planned.tensors} tensors have no effect on {planned.component}: {some}{more}"

@@ -1,0 +1,151 @@
+"""The LoRA files of a configuration, resolved at plan time: found, read by their headers, and matched with the networks
+they are for. Everything that can be wrong with them is said here, before any weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from lightx2v_core.checkpoint.listing import beside
+from lightx2v_core.config.model import LoraConfig
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import RequestError, suggestion
+from lightx2v_core.lora.recognition import expert_hint, of_text_encoder, second
+from lightx2v_core.plan.lora_fit import Network, ResolvedAdapter, check_fit, fitted, lora_file
+from lightx2v_core.plan.quantization import Quantized
+from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.spec.specs import QuantizerSpec
+from lightx2v_core.spec.tensors import Header
+
+#: what stands for all networks of a model, beside the name of their group
+BOTH = "both"
+
+
+def resolve_adapters(
+    loras: Sequence[LoraConfig], found: Recognized, registry: Registry, folder: Path, *, strict: bool = False
+) -> tuple[ResolvedAdapter, ...]:
+    """Every LoRA of a configuration, in order; one that is for several networks once for each. ``RequestError`` for a
+    file that is missing, broken or no LoRA, does not say which network it is for, or is for another model; with
+    ``strict``, also when part of it has no effect."""
+    return tuple(
+        item for config in loras for item in _resolved(config, found, registry, folder, strict=strict)
+    )
+
+
+def check_applier(
+    adapters: Sequence[ResolvedAdapter], applier: Chosen, quantized: Mapping[str, Quantized]
+) -> None:
+    """``RequestError`` when an applier cannot do what a file holds, or cannot do it to the weights of its component."""
+    for item in adapters:
+        if not applier.spec.resident:
+            _check_writable(item, quantized[item.planned.component])
+        kinds = {change.kind for change in item.coverage.changes}
+        kinds |= {"magnitude" for change in item.coverage.changes if "magnitude" in change.tensors}
+        if unable := sorted(kinds - applier.spec.kinds):
+            raise RequestError(
+                f"lora_applier {applier.selection.name} cannot apply {', '.join(unable)}, which "
+                f"{item.planned.path} holds; it applies {', '.join(sorted(applier.spec.kinds))}. "
+                "Use --set lora_applier=merge"
+            )
+
+
+def _check_writable(item: ResolvedAdapter, quantized: Quantized) -> None:
+    """Quantized weights that are merged into have to be quantized again."""
+    if quantized.chosen is None:
+        return
+    spec: QuantizerSpec[Any] = quantized.chosen.spec
+    writes = spec.formats if spec.writes is None else spec.writes
+    for change in item.coverage.changes:
+        layer = quantized.kept.get(change.target.rpartition(".")[0])
+        if layer is not None and layer.format not in writes and change.target.endswith(".weight"):
+            raise RequestError(
+                f"LoRA {item.planned.path} cannot be merged into {change.target}: it is stored in {layer.format}, "
+                f"which {quantized.chosen.selection.name} cannot write. Use --set lora_applier=dynamic"
+            )
+
+
+def _resolved(
+    config: LoraConfig, found: Recognized, registry: Registry, folder: Path, *, strict: bool
+) -> list[ResolvedAdapter]:
+    path, header = lora_file(config.path, folder, registry)
+    made = []
+    for component, why in _components(config, found, header, path):
+        network = _network(found, component)
+        made.append(
+            (
+                fitted(config, path, header, section_of(header, component, network.experts), network, why),
+                network,
+            )
+        )
+    # of a file with keys for both networks, those for one may be nothing but a text encoder's
+    able = [(item, network) for item, network in made if item.coverage.changes] or made[:1]
+    for item, network in able:
+        check_fit(item, network, strict=strict)
+    return [item for item, _ in made]
+
+
+def _network(found: Recognized, component: str) -> Network:
+    part = found.part(component)
+    group = [item.name for item in found.spec.components if item.group and item.group == part.group]
+    return Network(
+        component=component,
+        expected=found.recognition.expected[component],
+        layouts=part.layouts,
+        title=found.recognition.variant,
+        experts=tuple(group),
+    )
+
+
+def _components(config: LoraConfig, found: Recognized, header: Header, path: Path) -> list[tuple[str, str]]:
+    """The components that a LoRA is for, each with the reason."""
+    main = found.spec.components[0]
+    networks = [
+        part.name
+        for part in found.spec.components
+        if part.name in found.recognition.components
+        and (part.name == main.name or (part.group is not None and part.group == main.group))
+    ]
+    if config.name is not None:
+        name = config.name.removesuffix("_model")
+        if name in (BOTH, main.group):
+            return [(network, f"name {config.name}") for network in networks]
+        known = [*found.recognition.components, *([main.group] if main.group else [])]
+        if name not in found.recognition.components:
+            raise RequestError(
+                f"LoRA {config.path!r} is for {config.name}, which {found.recognition.variant} does not have"
+                f"{suggestion(name, known)}; it has {', '.join(known)}"
+            )
+        return [(name, f"name {config.name}")]
+    if len(networks) == 1:
+        return [(networks[0], "the one network")]
+    if len(sections_of(header)) == 2 and len(networks) == 2:
+        return [(network, "the file has keys for both networks") for network in networks]
+    hint, why = expert_hint(header, networks, beside(path))
+    if hint is not None:
+        return [(hint, why)]
+    words = [network.partition("_")[0] for network in networks]
+    ways = " or ".join(f"--lora {word}:{config.path}" for word in (*words, BOTH))
+    doubt = f"of LoRA {str(path)!r} {why}" if why else f"nothing says which of them LoRA {str(path)!r} is for"
+    raise RequestError(
+        f"{found.recognition.variant} has {len(networks)} networks, and {doubt}: use {ways} "
+        f"(name {', '.join(f'{network}_model' for network in networks)} or {BOTH} in a configuration)"
+    )
+
+
+def sections_of(header: Header) -> set[bool]:
+    """Whether a file has keys for the second of two networks, for the first, or for both."""
+    return {second(name) for name in header if not of_text_encoder(name)}
+
+
+def section_of(header: Header, component: str, experts: Sequence[str]) -> Header:
+    """The part of a file that is for one of two networks, when the file has keys for both."""
+    if len(experts) < 2 or len(sections_of(header)) < 2:
+        return header
+    first = component == experts[0]
+    return evolve(
+        header, tensors={name: info for name, info in header.tensors.items() if second(name) != first}
+    )

@@ -1,0 +1,302 @@
+"""How much memory a run takes, and which offloader keeps it within the limits. No weight is read, no torch imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
+
+from attrs import evolve, frozen
+
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import MemoryConfig, RunConfig, Section
+from lightx2v_core.discovery.answers import default_options
+from lightx2v_core.discovery.registry import Registry, Rejected, Selection
+from lightx2v_core.errors import PluginFault, RequestError
+from lightx2v_core.plan import device
+from lightx2v_core.plan.plan import MemoryForecast
+from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.plan.selection import Chosen, component_setting, structured_options
+from lightx2v_core.spec.context import Budget, BuildContext, Device, Speeds
+from lightx2v_core.spec.memory import MemoryNeed, OffloadForecast, Workload
+from lightx2v_core.spec.recognition import Geometry
+from lightx2v_core.spec.request import Request
+from lightx2v_core.spec.specs import OffloaderSpec
+
+#: host memory of a process that has run a tiny model: interpreter, torch, kernels (`lightx2v-core run` on Linux, CPU)
+PROCESS = 450 * 2**20
+#: device memory that CUDA takes for itself and its libraries; an estimate
+CONTEXT = 600 * 2**20
+#: part of a device's memory that ``auto`` plans with when no limit is given
+USABLE = 0.95
+#: operations a second that linear layers reach on a GPU, by compute capability; an estimate, and see `memory`
+_COMPUTE = {(9, 0): 4e14, (10, 0): 8e14, (12, 0): 1.5e14, (8, 9): 1.2e14, (8, 0): 2e14}
+_OLDER_GPU, _CPU = 5e13, 1e11
+#: bytes a second of a memory copy on the host, of PCIe 4.0 x16, and of an NVMe disk of the same generation
+_HOST_COPY, _DEVICE_COPY, _DISK = 5e9, 25e9, 3e9
+
+
+@frozen(kw_only=True)
+class Limits:
+    """Bytes that a run may take; None: as much as there is. A CPU has one memory, so one limit."""
+
+    device: int | None
+    host: int | None
+
+
+def limits(config: MemoryConfig, where: Device) -> Limits:
+    """What the configuration allows."""
+    if where.kind != "cpu":
+        return Limits(device=config.vram_limit, host=config.ram_limit)
+    given = [limit for limit in (config.vram_limit, config.ram_limit) if limit is not None]
+    return Limits(device=None, host=min(given, default=None))
+
+
+def speeds(config: MemoryConfig, where: Device) -> Speeds:
+    """Given speeds, else typical ones of such a device."""
+    on_cpu = where.kind == "cpu"
+    compute = _CPU if on_cpu else _COMPUTE.get(where.capability, _OLDER_GPU)
+    return Speeds(
+        copy=config.copy_speed or (_HOST_COPY if on_cpu else _DEVICE_COPY),
+        disk=config.disk_speed or _DISK,
+        compute=compute if config.compute_speed is None else config.compute_speed * 1e12,
+    )
+
+
+def workloads(
+    found: Recognized,
+    needs: Mapping[str, MemoryNeed],
+    geometry: Geometry,
+    request: Request,
+    ctx: BuildContext,
+    changed: frozenset[str],
+) -> dict[str, Workload]:
+    """Each component as a forecast sees it. ``changed`` are those whose weights are computed from the stored ones."""
+    recognition, main = found.recognition, found.spec.components[0]
+    loads = {}
+    for name in recognition.components:
+        part, need = found.part(name), needs[name]
+        denoises = name == main.name or (recognition.experts > 1 and part.group is not None)
+        shapes = recognition.expected[name]
+        elements = {tensor: prod(shape) for tensor, shape in shapes.items()}
+        each = need.weights / max(sum(elements.values()), 1)
+        header = found.components[name].header
+        loads[name] = Workload(
+            name=name,
+            weights=need.weights,
+            activations=need.activations,
+            blocks=tuple(
+                round(each * size) for size in _block_elements(elements, recognition.blocks.get(name, ()))
+            ),
+            passes=(2 if request.guided and not request.batched_guidance else 1) if denoises else 0,
+            seconds=2.0 * sum(elements.values()) * geometry.tokens / ctx.speeds.compute if denoises else 0.0,
+            largest=max((info.nbytes for info in header.tensors.values()), default=0),
+            direct=name not in changed and header.precision in (ctx.dtype, "float8_e4m3fn", "int8"),
+        )
+    return loads
+
+
+def _block_elements(elements: Mapping[str, int], blocks: Sequence[str]) -> Iterator[int]:
+    by_prefix: dict[str, int] = dict.fromkeys(blocks, 0)
+    for name, count in elements.items():
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            prefix = ".".join(parts[:end])
+            if prefix in by_prefix:
+                by_prefix[prefix] += count
+                break
+    return iter(by_prefix.values())
+
+
+def choose_offloaders(
+    registry: Registry,
+    loaded: LoadedConfig,
+    found: Recognized,
+    loads: Mapping[str, Workload],
+    chosen: Mapping[str, Chosen],
+    ctx: BuildContext,
+    steps: int,
+) -> Mapping[str, Chosen]:
+    """``chosen`` holds the components whose offloader is named; the others get the least costly one that fits.
+
+    ``RequestError`` when none fits, with what each would take.
+    """
+    config = loaded.config
+    rest = [name for name in loads if name not in chosen]
+    if not rest:
+        return chosen
+    within = allowed(loaded, found, ctx.device)
+    fitting: list[tuple[float, int, Chosen, MemoryForecast]] = []
+    rejected: dict[str, str] = {}
+    for item in _candidates(registry, config, found, rest, ctx, rejected):
+        both = {**chosen, **dict.fromkeys(rest, item)}
+        label = f"{item.selection.name}{_options(item)}"
+        try:
+            result = forecast(both, loads, ctx, within)
+        except PluginFault as exc:
+            rejected[label] = str(exc)
+            continue
+        if result.excess:
+            rejected[label] = _takes(result, ctx.device)
+        else:
+            cost = result.exposed * steps + result.switching
+            fitting.append((cost, len(fitting), item, result))
+    if not fitting:
+        lines = [f"  {name}: {why}" for name, why in rejected.items()]
+        raise RequestError("\n".join([f"no offloader fits {_words(within)}:", *lines, _advice(ctx.device)]))
+    _, _, best, result = min(
+        fitting, key=lambda entry: entry[:2]
+    )  # of equal cost: the one of higher priority
+    why = f"auto: the least costly that fits {_words(within)}; it takes {_takes(result, ctx.device)}"
+    selection = evolve(
+        best.selection,
+        why=why,
+        rejected=tuple(Rejected(name=name, reasons=(why,)) for name, why in rejected.items()),
+    )
+    return {**chosen, **dict.fromkeys(rest, Chosen(selection=selection, config=best.config))}
+
+
+def named(loaded: LoadedConfig, found: Recognized) -> frozenset[str]:
+    """The components whose offloader is named, and not ``auto``."""
+    config = loaded.config
+    return frozenset(
+        name for name in found.recognition.components if _section(config, found, name).use != ("auto",)
+    )
+
+
+def _section(config: RunConfig, found: Recognized, name: str) -> Section:
+    own: Section | None = component_setting(config, found.part(name), "offloader")[0]
+    return own or config.offloader
+
+
+def _candidates(
+    registry: Registry,
+    config: RunConfig,
+    found: Recognized,
+    rest: Sequence[str],
+    ctx: BuildContext,
+    rejected: dict[str, str],
+) -> Iterator[Chosen]:
+    """Every usable offloader with each of the options it may have; those that are given, when some are."""
+    section = _section(config, found, rest[0])
+    for item in registry.candidates("offloader"):
+        assert isinstance(item.spec, OffloaderSpec)
+        if reasons := item.reasons(ctx):
+            rejected[item.qualified] = "; ".join(reasons)
+            continue
+        given = {item.spec.name, item.qualified} & set(section.options)
+        default = structured_options(section, registry, "offloader", item)
+        for options in (default,) if given else item.spec.settings or (default,):
+            yield Chosen(selection=Selection(chosen=item, why="auto"), config=options)
+
+
+def allowed(loaded: LoadedConfig, found: Recognized, where: Device) -> Limits:
+    """The limits that are given; for ``auto``, which needs some, else what the machine has."""
+    given = limits(loaded.config.memory, where)
+    if named(loaded, found) == set(found.recognition.components):
+        return given
+    host = given.host or int(USABLE * device.host_memory()) or None
+    if where.kind == "cpu":
+        return Limits(device=None, host=host)
+    return Limits(device=given.device or int(USABLE * where.memory) or None, host=host)
+
+
+def forecast(
+    offloaders: Mapping[str, Chosen], loads: Mapping[str, Workload], ctx: BuildContext, within: Limits
+) -> MemoryForecast:
+    """What the components of each offloader need together, added up."""
+    groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
+    shares = budgets(offloaders, loads, ctx, within)
+    found = [_ask(offloaders, group, loads, evolve(ctx, budget=shares[group[0]])) for group in groups]
+    weights = sum(item.weights for item in found)
+    peak = weights + max((item.activations for item in found), default=0)
+    host = PROCESS + sum(item.host for item in found)
+    if not on_cpu:
+        host += max(load.largest for load in loads.values())  # on its way to the device
+    steps = [load.passes * load.seconds for load in loads.values()]
+    return MemoryForecast(
+        device_weights=weights,
+        device_peak=peak if on_cpu else peak + CONTEXT,
+        host_peak=peak + host if on_cpu else host,
+        device_total=ctx.device.memory,
+        device_limit=within.device,
+        host_limit=within.host,
+        moved=max((item.moved for item in found), default=0),
+        computing=max(steps, default=0.0),
+        exposed=max((item.exposed for item in found), default=0.0),
+        switching=sum(item.switching for item in found),
+        scratch=sum(item.scratch for item in found),
+        details=tuple(dict.fromkeys(item.detail for item in found if item.detail)),
+    )
+
+
+def budgets(
+    offloaders: Mapping[str, Chosen], loads: Mapping[str, Workload], ctx: BuildContext, within: Limits
+) -> Mapping[str, Budget]:
+    """Component -> what its offloader may take: the limits, less the least that the other offloaders take."""
+    groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
+    least = [_ask(offloaders, group, loads, ctx) for group in groups]
+    found = {}
+    for index, group in enumerate(groups):
+        others = [item for at, item in enumerate(least) if at != index]
+        weights, host = sum(item.weights for item in others), PROCESS + sum(item.host for item in others)
+        passing = max(load.largest for load in loads.values())  # on its way to the device
+        taken, host = (weights + host, weights + host) if on_cpu else (weights + CONTEXT, host + passing)
+        # what others hold and compute meanwhile is there beside what this one keeps in place
+        beside = max((item.activations for item in others), default=0)
+        share = Budget(
+            device=_less(within.host if on_cpu else within.device, taken),
+            host=_less(within.host, taken if on_cpu else host),
+            process=PROCESS,
+            activations={name: max(loads[name].activations, beside) for name in group},
+        )
+        found.update(dict.fromkeys(group, share))
+    return found
+
+
+def grouped(offloaders: Mapping[str, Chosen]) -> list[list[str]]:
+    """Components that share an offloader: one object will serve them."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, item in offloaders.items():
+        groups.setdefault((item.selection.chosen.qualified, repr(item.config)), []).append(name)
+    return list(groups.values())
+
+
+def _ask(
+    offloaders: Mapping[str, Chosen], group: Sequence[str], loads: Mapping[str, Workload], ctx: BuildContext
+) -> OffloadForecast:
+    chosen = offloaders[group[0]]
+    answer: OffloadForecast = chosen.spec.forecast(chosen.config, ctx, [loads[name] for name in group])
+    return answer
+
+
+def _less(limit: int | None, taken: int) -> int | None:
+    return None if limit is None else max(limit - taken, 0)
+
+
+def _takes(result: MemoryForecast, where: Device) -> str:
+    host = f"{result.host_peak / 1e9:.2f} GB of host memory"
+    return host if where.kind == "cpu" else f"{result.device_peak / 1e9:.2f} GB of device memory and {host}"
+
+
+def _words(within: Limits) -> str:
+    found = [
+        f"{limit / 1e9:.2f} GB of {what} memory"
+        for what, limit in (("device", within.device), ("host", within.host))
+        if limit is not None
+    ]
+    return " and ".join(found) or "this machine"
+
+
+def _advice(where: Device) -> str:
+    what = "--ram-limit" if where.kind == "cpu" else "--vram-limit or --ram-limit"
+    return f"  raise {what} to what one of them takes, or make less at once: a smaller --size, fewer --frames"
+
+
+def _options(item: Chosen) -> str:
+    from lightx2v_core.config.structure import unstructure
+
+    values: dict[str, Any] = unstructure(item.config)
+    default: dict[str, Any] = unstructure(default_options(item.spec))
+    changed = [f"{key}={value}" for key, value in values.items() if value != default[key]]
+    return f" ({', '.join(changed)})" if changed else ""

@@ -1,0 +1,360 @@
+"""Which quantizer runs which layers of a component: decided from headers and the configuration, without torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from lightx2v_core.checkpoint.components import Component
+from lightx2v_core.checkpoint.formats import layer_formats
+from lightx2v_core.checkpoint.verify import PLAIN
+from lightx2v_core.config.lightx2v.schemes import scheme_of
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import Section
+from lightx2v_core.discovery.plugins import CORE, Provided
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import CheckpointError, PluginError
+from lightx2v_core.plan.plan import KernelUse
+from lightx2v_core.plan.quantizer_names import UNQUANTIZED, instead, translated, unmet, why_unmet
+from lightx2v_core.plan.selection import (
+    Chosen,
+    Limits,
+    Prove,
+    choose,
+    component_setting,
+    named,
+    no_limits,
+    placed,
+    unproved,
+)
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.memory import MemoryNeed
+from lightx2v_core.spec.specs import QuantizerSpec
+from lightx2v_core.spec.tensors import DTYPE_BYTES, Header, LayerFormat
+
+#: a layer inside a numbered block, and what is no linear
+_NUMBERED = re.compile(r"(^|\.)\d+\.")
+_NO_LINEAR = re.compile(r"norm|embed")
+
+
+@frozen(kw_only=True)
+class Quantized:
+    """What becomes of the quantized layers of one component, and of those that are quantized on load."""
+
+    #: None: nothing is quantized and nothing will be
+    chosen: Chosen | None = None
+    #: whether a quantizer that was asked for has a say here
+    said: bool = False
+    #: layers that the quantizer runs as they are stored
+    kept: Mapping[str, LayerFormat] = field(factory=dict)
+    #: stored layers that are decoded when they are loaded
+    decoded: Mapping[str, LayerFormat] = field(factory=dict)
+    #: plain layers that are quantized when they are loaded, with their shapes, and the format that they get
+    made: Mapping[str, tuple[int, ...]] = field(factory=dict)
+    target: str = ""
+    #: the kernel that was wished for and is not the chosen one, and where it was
+    unmet: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def choose_quantizers(
+    registry: Registry,
+    loaded: LoadedConfig,
+    parts: Sequence[ComponentSpec],
+    components: Mapping[str, Component],
+    expected: Mapping[str, Mapping[str, tuple[int, ...]]],
+    ctx: BuildContext,
+    prove: Prove = unproved,
+) -> Mapping[str, Quantized]:
+    """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
+    files hold, or is wrong on this machine as far as ``prove`` tells; ``CheckpointError`` when nothing that is
+    installed can run them."""
+    found = {}
+    for part in parts:
+        header, wanted = components[part.name].header, expected[part.name]
+        stored = {
+            name: layer
+            for name, layer in layer_formats(header).items()
+            if _needs_decoding(layer) and (f"{name}.weight" in wanted or name in wanted)
+        }
+        plain = {
+            name: shape for name, shape in quantizable(part, header).items() if f"{name}.weight" in wanted
+        }
+        found[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)
+    section = loaded.config.quantizer
+    if (
+        section is not None
+        and section.use not in UNQUANTIZED
+        and not any(item.said for item in found.values())
+    ):
+        raise PluginError(
+            f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
+            "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
+        )
+    return _with_note(found)
+
+
+def _with_note(found: Mapping[str, Quantized]) -> Mapping[str, Quantized]:
+    """With one note of all wishes for kernels that others meet, at the first component that has one."""
+    wishes = dict.fromkeys(item.unmet for item in found.values() if item.unmet is not None)
+    if not wishes:
+        return found
+    said = "; ".join(f"{name!r} ({origin}) {why_unmet(name)}" for name, origin in wishes)
+    runs: dict[str, list[str]] = {}
+    for name, item in found.items():
+        if item.unmet is not None and item.chosen is not None:
+            runs.setdefault(item.chosen.selection.name, []).append(name)
+    instead = ", ".join(f"{kernel} ({', '.join(names)})" for kernel, names in runs.items())
+    note = f"quantizer {said}: the same weights run on {instead}"
+    first = next(name for name, item in found.items() if item.unmet is not None)
+    return {**found, first: evolve(found[first], notes=(note, *found[first].notes))}
+
+
+def chosen_quantizers(quantized: Mapping[str, Quantized]) -> Mapping[str, Chosen]:
+    """The choices that were made, by component."""
+    return {name: item.chosen for name, item in quantized.items() if item.chosen is not None}
+
+
+def quantizable(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
+    """Layers of a file that are quantized when it is: name and shape [out, in] of plain two-dimensional weights."""
+    patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
+    found: dict[str, tuple[int, ...]] = {}
+    for name, info in header.tensors.items():
+        layer, _, suffix = name.rpartition(".")
+        if suffix != "weight" or len(info.shape) != 2 or info.dtype not in PLAIN or 0 in info.shape:
+            continue
+        if patterns is None:
+            takes = bool(_NUMBERED.search(layer)) and not _NO_LINEAR.search(layer)
+        else:
+            takes = any(pattern.search(layer) for pattern in patterns)
+        if takes:
+            found[layer] = info.shape
+    return found
+
+
+def takes(options: Any, layer: str) -> bool:
+    """Whether the ``only`` and ``keep`` of a quantizer's options let it have a layer."""
+    only, keep = getattr(options, "only", ()), getattr(options, "keep", ())
+    wanted = not only or any(fnmatchcase(layer, pattern) for pattern in only)
+    return wanted and not any(fnmatchcase(layer, pattern) for pattern in keep)
+
+
+def needs_of(quantized: Quantized, need: MemoryNeed, dtype: str) -> MemoryNeed:
+    """The forecast of a component with quantized layers as they are, from the one that counts all in ``dtype``. An
+    exact quantizer also decodes a layer at a time."""
+    unit = DTYPE_BYTES[dtype]
+    layers = {name: layer.weight.nbytes + _scale_bytes(layer) for name, layer in quantized.kept.items()}
+    shapes = {name: layer.shape for name, layer in quantized.kept.items()} | dict(quantized.made)
+    layers |= {name: prod(shape) + 4 * shape[0] for name, shape in quantized.made.items()}
+    saved = sum(prod(shapes[name]) * unit - size for name, size in layers.items())
+    decoding = 0
+    if quantized.chosen is not None and quantized.chosen.spec.exact:
+        decoding = max((prod(shape) for shape in shapes.values()), default=0) * (8 + unit)
+    return MemoryNeed(weights=need.weights - saved, activations=need.activations + decoding)
+
+
+def _scale_bytes(layer: LayerFormat) -> int:
+    return sum(4 * info.elements for suffix, info in layer.tensors.items() if suffix == "weight_scale")
+
+
+def _component(
+    registry: Registry,
+    loaded: LoadedConfig,
+    part: ComponentSpec,
+    stored: Mapping[str, LayerFormat],
+    plain: Mapping[str, tuple[int, ...]],
+    ctx: BuildContext,
+    prove: Prove,
+) -> Quantized:
+    own, key = component_setting(loaded.config, part, "quantizer")
+    section = own or loaded.config.quantizer
+    path = ("components", key, "quantizer", "use") if own else ("quantizer", "use")
+    if section is not None and section.use in UNQUANTIZED:
+        section = None
+    if section is None:
+        return _unsaid(registry, part, stored, ctx, prove) if stored else Quantized()
+    if not stored and not plain:
+        if own:
+            raise PluginError(
+                f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
+            )
+        return Quantized()
+    asked = section
+    with placed(loaded, *path):
+        _check_scheme(section, stored)
+        section = translated(section, registry)
+    limits = _readers(part, stored) if stored else _makers if own else no_limits
+    try:
+        chosen = choose(
+            registry,
+            "quantizer",
+            section,
+            ctx,
+            origin=loaded.origin(*path),
+            limits=limits,
+            prove=prove,
+            uses=lambda spec, options: uses_of(stored, spec, options),
+            loaded=loaded,
+            at=path,
+        )
+    except PluginError as exc:
+        fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
+        others = [item.spec.name for item in fitting if not named(section, registry, "quantizer", item)]
+        raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
+    spec: QuantizerSpec[Any] = chosen.spec
+    name = unmet(asked, spec.name, registry)
+    wish = (name, loaded.origin(*path)) if name else None
+    if stored:
+        return evolve(_divided(chosen, stored, ctx), said=True, unmet=wish)
+    target = None if spec.makes is None else spec.makes(chosen.config)
+    if target is None:
+        return Quantized(
+            said=spec.makes is not None,
+            notes=(
+                f"{part.name}: {spec.name} has nothing to do: its file is not quantized, and no format is asked for",
+            ),
+        )
+    made = {
+        name: shape
+        for name, shape in plain.items()
+        if takes(chosen.config, name) and not spec.refuses(shape, ctx)
+    }
+    note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
+    return Quantized(chosen=chosen, said=True, made=made, target=target, unmet=wish, notes=(note,))
+
+
+def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
+    """``PluginError`` for a scheme that names a type of blocks of which a file has none. Kernels refuse what else is
+    stored in another way; one that decodes blocks takes them all."""
+    schemes = [(name, found) for name in section.use if (found := scheme_of(name)) is not None]
+    for name, scheme in schemes:
+        packed = [layer for layer in stored.values() if layer.weight.block is not None]
+        if "gguf" not in scheme.kernels or not packed or len(section.use) > 1:
+            continue
+        if not any(layer.format.startswith(scheme.format) for layer in packed):
+            kinds = ", ".join(sorted({layer.format for layer in packed}))
+            raise PluginError(
+                f"quantizer {name!r} is for weights in {scheme.format}, and {packed[0].weight.file.name} holds "
+                f"{packed[0].weight.name} in {packed[0].format} (in all: {kinds}); leave it out or give the other file"
+            )
+
+
+def uses_of(
+    stored: Mapping[str, LayerFormat], spec: QuantizerSpec[Any], options: Any
+) -> tuple[KernelUse, ...]:
+    """What layers ask of a quantizer: the formats that they are stored in or, when none is, the one that it makes."""
+    if stored:
+        return tuple(
+            KernelUse(format=format, block=block)
+            for format, block in sorted(
+                {(layer.format, layer.weight.block) for layer in stored.values()}, key=str
+            )
+        )
+    made = None if spec.makes is None else spec.makes(options)
+    return () if made is None else (KernelUse(format=made),)
+
+
+def _wrong(
+    item: Provided, stored: Mapping[str, LayerFormat], ctx: BuildContext, prove: Prove
+) -> Sequence[str]:
+    """What speaks against a quantizer, with the options that it has by default, for what is stored."""
+    if prove is unproved:
+        return ()
+    options = item.spec.config()
+    return prove(item, options, ctx, uses_of(stored, _spec(item), options))
+
+
+def _unsaid(
+    registry: Registry,
+    part: ComponentSpec,
+    stored: Mapping[str, LayerFormat],
+    ctx: BuildContext,
+    prove: Prove,
+) -> Quantized:
+    """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
+    limits = _readers(part, stored)
+    fitting = _fitting(registry, limits, ctx)
+    exact = sorted((item for item in fitting if _spec(item).exact), key=lambda item: item.plugin != CORE)
+    faster = [item.spec.name for item in fitting if not _spec(item).exact]
+    right = next((item for item in (exact or fitting) if not _wrong(item, stored, ctx, prove)), None)
+    if right is None:
+        some = next(iter(stored.values()))
+        kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
+        raise CheckpointError(
+            f"{part.name}: {some.weight.file.name} is stored in {kinds} (such as {some.weight.name}), which no usable "
+            f"quantizer reads{instead(some.format, registry)}"
+        )
+    use = right.qualified
+    why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
+    chosen = choose(registry, "quantizer", Section(use=(use,)), ctx, origin=why)
+    found = _divided(chosen, stored, ctx)
+    if exact and faster:
+        note = (
+            f"{part.name}: its quantized weights are decoded when they are used; "
+            f"{' or '.join(faster)} multiplies with them as they are, rounding activations too: "
+            f"--set components.{part.name}.quantizer={faster[0]}"
+        )
+        found = evolve(found, notes=(*found.notes, note))
+    return found
+
+
+def _fitting(registry: Registry, limits: Limits, ctx: BuildContext) -> list[Provided]:
+    """The quantizers that this machine can use and nothing speaks against, best first."""
+    return [item for item in registry.candidates("quantizer") if not item.reasons(ctx) and not limits(item)]
+
+
+def _divided(chosen: Chosen, stored: Mapping[str, LayerFormat], ctx: BuildContext) -> Quantized:
+    kept, decoded, reasons = {}, {}, {}
+    for name, layer in stored.items():
+        reason = chosen.spec.refuses(layer.shape, ctx) if len(layer.shape) == 2 else "it is no matrix"
+        if reason is None and takes(chosen.config, name):
+            kept[name] = layer
+        else:
+            decoded[name] = layer
+            if reason is not None:
+                reasons[name] = reason
+    notes: tuple[str, ...] = ()
+    if reasons:
+        name, reason = next(iter(reasons.items()))
+        notes = (
+            f"{len(reasons)} layers cannot run on {chosen.spec.name} and are decoded on load, such as {name}: {reason}",
+        )
+    return Quantized(chosen=chosen, kept=kept, decoded=decoded, notes=notes)
+
+
+def _needs_decoding(layer: LayerFormat) -> bool:
+    """Whether a layer is more than a tensor in a small float dtype, which is cast when it is loaded."""
+    return not layer.format.endswith("-plain") or ("weight" in layer.tensors and len(layer.shape) == 2)
+
+
+def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Limits:
+    """What a quantizer must read: every layer's format."""
+
+    def limits(item: Provided) -> Sequence[str]:
+        formats = _spec(item).formats
+        wrong = [layer for layer in stored.values() if layer.format not in formats]
+        if not wrong:
+            return ()
+        weight = wrong[0].weight
+        return (
+            f"reads {', '.join(sorted(formats))}, and {weight.file.name} holds {weight.name} in {wrong[0].format} "
+            f"({len(wrong)} of {len(stored)} quantized layers); components.{part.name}.quantizer may name another",
+        )
+
+    return limits
+
+
+def _spec(item: Provided) -> QuantizerSpec[Any]:
+    assert isinstance(item.spec, QuantizerSpec)
+    return item.spec
+
+
+def _makers(item: Provided) -> Sequence[str]:
+    """What a quantizer must do when the file is plain."""
+    return () if _spec(item).makes is not None else ("it cannot quantize a file that is not quantized",)

@@ -1,0 +1,314 @@
+"""Asks the model plugins whose checkpoint a folder is, and checks that everything it needs is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from lightx2v_core.checkpoint import verify
+from lightx2v_core.checkpoint.components import Component, absence, fitted
+from lightx2v_core.checkpoint.folders import first_config, listing
+from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
+from lightx2v_core.checkpoint.listing import broken_link
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
+from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import RunConfig, Section
+from lightx2v_core.discovery import catalog
+from lightx2v_core.discovery.plugins import Provided
+from lightx2v_core.discovery.registry import Registry, Selection
+from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, PluginFault
+from lightx2v_core.plan.search import (
+    component_names,
+    component_spec,
+    fault_of,
+    found_beside,
+    found_networks,
+    is_incidental,
+    networks_of,
+)
+from lightx2v_core.plan.selection import Chosen, component_setting, placed, structured_options
+from lightx2v_core.plan.verdicts import Answers, none_or_many
+from lightx2v_core.plan.ways import above, that_bring
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.recognition import CheckpointFacts, Recognition
+from lightx2v_core.spec.specs import ModelSpec, WeightLoaderSpec
+from lightx2v_core.spec.tensors import Header
+
+
+@frozen(kw_only=True)
+class Recognized:
+    """The model a folder holds, its components, and the models it is not, with reasons."""
+
+    model: Chosen
+    recognition: Recognition
+    components: Mapping[str, Component]
+    rejected: Mapping[str, str]
+    #: needed component that was not found -> why
+    absent: Mapping[str, str]
+
+    @property
+    def spec(self) -> ModelSpec[Any]:
+        spec: ModelSpec[Any] = self.model.spec
+        return spec
+
+    def part(self, name: str) -> ComponentSpec:
+        """What the model says of one of its components."""
+        return component_spec(self.spec, name)
+
+
+def recognize(
+    config: RunConfig,
+    registry: Registry,
+    folder: Path,
+    ctx: BuildContext,
+    read: ReadHeader | None = None,
+    loaded: LoadedConfig | None = None,
+) -> Recognized:
+    """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
+    headers from one call to the next; ``loaded`` says where the options of the model came from."""
+    read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
+    found = Answers()
+    with placed(loaded, "model", "use"):
+        candidates = _candidates(config, registry)
+    for item in candidates:
+        assert isinstance(item.spec, ModelSpec)
+        if reasons := item.reasons(ctx):
+            found.strangers[item.qualified] = "; ".join(reasons)
+            continue
+        try:
+            options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
+            networks = found_networks(item.spec, config, folder, read, loaded)
+            components, wrong = found_beside(item.spec, config, folder, read, networks)
+            answer = _ask(item.spec, config, folder, components, networks, options, read)
+        except (CheckpointError, PluginFault) as exc:
+            found.failed(item.qualified, exc)
+            continue
+        if isinstance(answer, str):
+            (found.declined if networks else found.strangers)[item.qualified] = answer
+            if not networks and len(networks_of(item.spec)) > 1:
+                found.pairs.append(
+                    " and ".join(f"components.{part.name}.path" for part in networks_of(item.spec))
+                )
+            continue
+        if answer.doubts and config.model.use == ("auto",):
+            found.doubtful.append((item, answer))
+            continue
+        # what is wrong with other files is this model's to say, now that the network is its own
+        if (fault := fault_of(item.spec, config, answer, wrong)) is not None:
+            found.failed(item.qualified, fault, own=True)
+        else:
+            found.known.append((item, answer, components))
+    if len(found.known) != 1:
+        other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
+        specs = [item.spec for item in candidates if isinstance(item.spec, ModelSpec)]
+        raise none_or_many(found, folder, specs, other)
+    rejected = found.rejected
+    item, recognition, located = found.known[0]
+    components = {
+        name: fitted(component, recognition.expected.get(name, {})) for name, component in located.items()
+    }
+    chosen = Chosen(
+        selection=Selection(
+            chosen=item, why="recognized by its tensors" if config.model.use == ("auto",) else "asked for"
+        ),
+        config=structured_options(config.model, registry, "model", item, loaded=loaded),
+    )
+    assert isinstance(item.spec, ModelSpec)
+    absent = {
+        name: absence(component_spec(item.spec, name), folder, read)
+        for name in recognition.components
+        if name not in components
+    }
+    return Recognized(
+        model=chosen, recognition=recognition, components=components, rejected=rejected, absent=absent
+    )
+
+
+def _known_by(
+    config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext, read: ReadHeader
+) -> str:
+    """Which model knows what those that were asked for do not, in words; empty when none does, or all were asked."""
+    if config.model.use == ("auto",):
+        return ""
+    try:
+        found = recognize(evolve(config, model=Section(use=("auto",))), registry, folder, ctx, read)
+    except LightX2VError:
+        return ""
+    name = found.spec.name
+    return f"\n  it is of {name} ({found.recognition.variant}): leave out --model, or say --model {name}"
+
+
+def check_complete(found: Recognized, folder: Path) -> None:
+    """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
+    problems: list[str] = []
+    lacking: list[str] = []
+    for name in found.recognition.components:
+        part = found.part(name)
+        component = found.components.get(name)
+        if component is None:
+            lacking.append(name)
+            problems.append(
+                f"{name}: {found.absent[name]}; {part.hint or 'add it to the folder'}"
+                f" or set components.{name}.path"
+            )
+            continue
+        for asset, path in component.assets.items():
+            lacking += [] if os.path.exists(path) else [asset]
+            if target := broken_link(path):
+                problems.append(
+                    f"{name}: {asset} is a link to a file that does not exist: {path} -> {target}"
+                )
+            elif not os.path.exists(path):
+                problems.append(f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}")
+            elif path.suffix == ".json" and (reason := not_json(path)):
+                problems.append(f"{name}: {asset} {path} {reason}")
+        source = "config.json" if part is found.spec.components[0] else "its own layout"
+        problems += verify.problems(name, component.header, found.recognition.expected[name], source)
+        problems += verify.wrong_formats(name, component.stored, component.header)
+    if problems:
+        problems += [text] if (text := broken_links(folder)) else []
+        if hint := above(folder) if lacking else "":
+            problems.append(hint)
+        elif commands := that_bring(found.spec, found.recognition, lacking, folder):
+            problems.append(f"what is missing comes with: {' && '.join(commands)}")
+        lines = "\n".join(f"  {line}" for line in problems)
+        raise CheckpointError(
+            f"{folder} ({found.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
+        )
+
+
+def loader_for(registry: Registry, path: Path) -> Provided:
+    """The weight loader of a file, by its suffix: the usable one of highest priority."""
+    suffixes: set[str] = set()
+    unusable: list[str] = []
+    for item in registry.candidates("weight_loader"):
+        assert isinstance(item.spec, WeightLoaderSpec)
+        if path.suffix.lower() in item.spec.suffixes:
+            if not (reasons := item.reasons(BuildContext())):
+                return item
+            unusable.append(f"{item.qualified}: {'; '.join(reasons)}")
+        suffixes.update(item.spec.suffixes)
+    if unusable:
+        raise CheckpointError(f"no usable weight loader for {path.name}: {' | '.join(unusable)}")
+    brought = catalog.reader(path.suffix.lower())
+    raise CheckpointError(
+        f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
+        f"{'; ' if brought else ''}{brought}"
+    )
+
+
+def read_header(registry: Registry, path: Path) -> Header:
+    """The header of a file, by the loader of its suffix. ``CheckpointError`` for what only has the name of one."""
+    if reason := stand_in(path):
+        raise CheckpointError(f"{path} {reason}")
+    spec = loader_for(registry, path).spec
+    assert isinstance(spec, WeightLoaderSpec)
+    return spec.read_header(path)
+
+
+def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
+    """Notes of what flat keys say of components that the model does not have. The files of the original say it of
+    all their models, so it is no mistake."""
+    names = [name for name in loaded.config.components if name not in component_names(spec)]
+    return tuple(
+        f"{', '.join(_origins(loaded, name))}: passed over, {spec.name} has no {name.replace('_', ' ')}"
+        for name in names
+        if is_incidental(loaded, name)
+    )
+
+
+def _origins(loaded: LoadedConfig, name: str) -> list[str]:
+    found = (origin for path, origin in loaded.origins.items() if path.startswith(f"components.{name}"))
+    return list(dict.fromkeys(found))
+
+
+def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
+    if config.model.use != ("auto",):
+        return [registry.find("model", name) for name in config.model.use]
+    found = list(registry.candidates("model"))
+    if not found:
+        absent = "".join(
+            f"\n  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
+            for plugin in registry.plugins.not_loaded()
+        )
+        ways = "".join(f"\n  {way}" for way in catalog.ways("model"))
+        raise PluginError(f"no model plugin is installed{ways}{absent}")
+    return found
+
+
+def _ask(
+    spec: ModelSpec[Any],
+    config: RunConfig,
+    folder: Path,
+    components: Mapping[str, Component],
+    networks: Mapping[str, Component],
+    options: Any,
+    read: ReadHeader,
+) -> Recognition | str:
+    main = networks_of(spec)[0]
+    if main.name not in networks:
+        why = absence(main, folder, read)
+        if not networks:
+            return why
+        other = next(iter(networks.values()))
+        what = component_spec(spec, other.name).summary
+        return f"{why}, and {other.files[0].name} is the {what}; give components.{main.name}.path"
+    here = components[main.name].files[0].parent
+    facts = CheckpointFacts(
+        folder=folder,
+        config=first_config([here, *(folder / name for name in CONFIG_FOLDERS)]),
+        headers={name: component.header for name, component in components.items()},
+        options=options,
+        distilled=component_setting(config, main, "distilled")[0],
+    )
+    return asked(spec, facts)
+
+
+def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
+    """What a model says of a checkpoint. The tensors of a file can have any shape and a ``config.json`` any values, so
+    a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
+    try:
+        answer = spec.recognize(facts)
+        _check_answer(spec, facts, answer)
+    except PluginFault as exc:
+        return f"its recognition failed: {exc.why or exc}"
+    if isinstance(answer, str):
+        return answer
+    return evolve(answer, doubts=(*answer.doubts, *_left_over(spec, facts, answer)))
+
+
+def _left_over(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition) -> list[str]:
+    """The weights of networks that a model would not compute with: another one would."""
+    found: list[str] = []
+    for part in networks_of(spec):
+        header = facts.headers.get(part.name)
+        if header is None or part.name not in answer.expected or not part.whole:
+            continue
+        if extra := verify.strangers(header, answer.expected[part.name], part.spare):
+            line = f"{len(extra)} of its {len(header)} tensors would have no effect: {verify.kinds(extra)}"
+            found += [line] if line not in found else []
+    return found
+
+
+def _check_answer(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition | str) -> None:
+    """``PluginFault`` when a model recognizes what it does not have itself: tasks, components, or their tensors."""
+    if isinstance(answer, str):
+        return
+    parts = {part.name for part in spec.components}
+    said = {
+        "tasks": (answer.tasks, set(spec.tasks)),
+        # of a component that is not there nothing can be expected yet
+        "components": (answer.components, parts - (set(facts.headers) - set(answer.expected))),
+    }
+    for what, (names, known) in said.items():
+        if not names or not known.issuperset(names):
+            raise PluginFault(
+                f"model {spec.name} recognized {answer.variant} with {what} {', '.join(names) or '(none)'}, and has "
+                f"{', '.join(sorted(known)) or 'none'}: this is a mistake of its plugin"
+            )

@@ -1,0 +1,151 @@
+"""What a request asks of a recognized model: its task, inputs, values, stages and output, with what was not said filled
+in by the model's official values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import asdict, evolve
+
+from lightx2v_core.checkpoint.folders import expanded, short
+from lightx2v_core.checkpoint.listing import why_not
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import RunConfig, Section
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import PluginError, RequestError, suggestion
+from lightx2v_core.plan.output import planned_output
+from lightx2v_core.plan.plan import PlannedOutput
+from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.plan.selection import Chosen, check_steps, choose
+from lightx2v_core.spec.components import TaskSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.recognition import Geometry, Recognition, Stage, Target
+from lightx2v_core.spec.request import Request
+from lightx2v_core.spec.specs import ModelSpec
+
+
+def chosen_task(config: RunConfig, recognition: Recognition) -> str:
+    """The task that is asked for, or the only one. ``RequestError`` when the model does not do it."""
+    tasks = recognition.tasks
+    if config.task is None and len(tasks) == 1:
+        return tasks[0]
+    if config.task is None:
+        raise RequestError(f"{recognition.variant} does {', '.join(tasks)}; say which with --task")
+    if config.task not in tasks:
+        raise RequestError(
+            f"{recognition.variant} does {', '.join(tasks)}, not {config.task!r}"
+            f"{suggestion(config.task, tasks)}"
+        )
+    return config.task
+
+
+def task_inputs(
+    config: RunConfig, spec: ModelSpec[Any], task: str, in_memory: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
+    given: dict[str, Any] = {
+        name: value for name, value in asdict(config.inputs).items() if value is not None
+    }
+    given.update(in_memory)
+    takes = spec.tasks.get(task, TaskSpec()).takes
+    if wrong := sorted(set(given) - takes):
+        what = ", ".join(sorted(takes)) if takes else "a prompt only"
+        raise RequestError(f"task {task} of {spec.name} does not take {', '.join(wrong)}; it takes {what}")
+    for name, value in given.items():
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, str) and not os.path.isfile(expanded(path)):
+                raise RequestError(f"{name} {short(path)} {why_not(expanded(path)) or 'is no file'}")
+    return given
+
+
+def filled_request(
+    loaded: LoadedConfig,
+    registry: Registry,
+    found: Recognized,
+    ctx: BuildContext,
+    task: str,
+    inputs: Mapping[str, Any],
+) -> tuple[Request, Geometry, dict[str, str], Chosen]:
+    """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
+    config, sampling = loaded.config, loaded.config.sampling
+    spec, recognition = found.spec, found.recognition
+    defaults = spec.defaults(recognition, task, sampling.size)
+    by_model = f"default of {recognition.variant}"
+    origins: dict[str, str] = {}
+
+    def value(name: str, given: Any, default: Any, *path: str, by: str = by_model) -> Any:
+        origins[name] = loaded.origin(*path) if given is not None else by
+        return default if given is None else given
+
+    width, height = value("size", sampling.size, (defaults.width, defaults.height), "sampling", "size")
+    frames = value("frames", sampling.frames, defaults.frames, "sampling", "frames")
+    target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
+    geometry = spec.geometry(recognition, target)
+
+    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
+    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"], loaded=loaded)
+    by_scheduler = f"default of {scheduler.selection.name}"
+    fixed = scheduler.spec.steps(scheduler.config)
+    if fixed is not None:
+        steps = value("steps", sampling.steps, fixed, "sampling", "steps", by=by_scheduler)
+        check_steps(scheduler.spec, scheduler.config, steps, origins["steps"])
+    else:
+        steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
+    guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)
+    scales = value("guide_scale", sampling.guide_scale, guided, "sampling", "guide_scale", by=by)
+    least = defaults.least_guide_scale
+    if least is not None and any(scale < least for scale in scales):
+        scales = tuple(max(scale, least) for scale in scales)
+        origins["guide_scale"] += f"; below {least:g} it acts as {least:g} here"
+    if len(scales) > recognition.experts:
+        raise RequestError(
+            f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
+            f"{len(scales)} guidance scales are given"
+        )
+    # a model with a prompt of its own takes it where none is given, and where nothing is in it
+    prompt = config.prompt if (config.prompt or "").strip() or not defaults.prompt else None
+    request = Request(
+        task=task,
+        prompt=value(
+            "prompt", prompt, defaults.prompt, "prompt", by=by_model if defaults.prompt else "not given"
+        ),
+        negative_prompt=value(
+            "negative_prompt", config.negative_prompt, defaults.negative_prompt, "negative_prompt"
+        ),
+        width=geometry.width,
+        height=geometry.height,
+        frames=geometry.frames,
+        fps=value("fps", sampling.fps, defaults.fps, "sampling", "fps"),
+        steps=steps,
+        shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
+        guide_scale=scales,
+        scheduler=scheduler.selection.name,
+        seed=sampling.seed,
+        batched_guidance=sampling.batched_guidance,
+    )
+    origins["seed"] = loaded.origin("sampling", "seed")
+    return request, geometry, origins, scheduler
+
+
+def planned_stages(found: Recognized, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
+    """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
+    stages = tuple(found.spec.stages(found.recognition, request, geometry, found.model.config))
+    starts = [stage.start for stage in stages]
+    rising = starts[:1] == [0] and starts == sorted(set(starts)) and starts[-1] < request.steps
+    if not rising or stages[-1].geometry != geometry:
+        raise PluginError(
+            f"model {found.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
+            "0, rise, and end with the size of the video: this is a mistake of its plugin"
+        )
+    return stages
+
+
+def request_output(
+    config: RunConfig, found: Recognized, request: Request, inputs: Mapping[str, Any]
+) -> PlannedOutput:
+    """Where the result goes, with the sound of the input that gives it."""
+    output = planned_output(config.output, found.recognition.variant, request)
+    sound = inputs.get(found.spec.tasks[request.task].audio or "")
+    return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output

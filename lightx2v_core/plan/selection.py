@@ -1,0 +1,252 @@
+"""Sections of the configuration -> selected implementations with structured options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import evolve, fields, frozen
+
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
+from lightx2v_core.config.structure import structure, unstructure
+from lightx2v_core.discovery.isolation import called
+from lightx2v_core.discovery.plugins import Provided
+from lightx2v_core.discovery.registry import Registry, Selection
+from lightx2v_core.errors import ConfigError, PluginError, RequestError, suggestion
+from lightx2v_core.plan.plan import Choice, KernelUse
+from lightx2v_core.spec.components import ComponentSpec
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.recognition import Recognition
+from lightx2v_core.spec.specs import ANY, WISH, AttentionSpec, ModelSpec, SchedulerSpec
+
+Limits = Callable[[Provided], Sequence[str]]
+#: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
+Prove = Callable[[Provided, Any, BuildContext, Sequence[KernelUse]], Sequence[str]]
+
+
+def no_limits(_item: Provided) -> Sequence[str]:
+    """Nothing speaks against a candidate beyond what it says itself."""
+    return ()
+
+
+def unproved(_item: Provided, _config: Any, _ctx: BuildContext, _uses: Sequence[KernelUse]) -> Sequence[str]:
+    """Nothing is proved: a plan computes nothing."""
+    return ()
+
+
+@frozen(kw_only=True)
+class Chosen:
+    """A selected implementation and its structured options."""
+
+    selection: Selection
+    config: Any
+
+    @property
+    def spec(self) -> Any:
+        return self.selection.chosen.spec
+
+    def as_choice(self, kind: str) -> Choice:
+        """This choice as plain data for the plan."""
+        return Choice(
+            kind=kind,
+            use=self.selection.chosen.qualified,
+            why=self.selection.why,
+            rejected={item.name: item.reasons for item in self.selection.rejected},
+            options=unstructure(self.config),
+        )
+
+
+def choose(
+    registry: Registry,
+    kind: str,
+    section: Section,
+    ctx: BuildContext,
+    *,
+    origin: str,
+    limits: Limits = no_limits,
+    loaded: LoadedConfig | None = None,
+    prove: Prove = unproved,
+    uses: Callable[[Any, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
+    at: tuple[str, ...] | None = None,
+) -> Chosen:
+    """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options. What
+    ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used. When a file
+    says which one (``at`` a key; ``None``: the kind's own), the error names file, line and key."""
+
+    def against(item: Provided) -> Sequence[str]:
+        if (found := limits(item)) or prove is unproved:
+            return found
+        options = structured_options(section, registry, kind, item, loaded=loaded, whole=False)
+        return prove(item, options, ctx, uses(item.spec, options))
+
+    try:
+        with placed(loaded, *((kind, "use") if at is None else at)):
+            selection = registry.select(kind, section.want, ctx, origin=origin, limits=against)
+    except PluginError as exc:
+        if (
+            prove is unproved or kind == "quantizer"
+        ):  # of which not all read a file, so its caller says which do
+            raise
+        # they are not tried: a kernel that nobody asked for might end the process
+        others = [item for item in registry.candidates(kind) if not item.reasons(ctx) and not limits(item)]
+        names = [item.spec.name for item in others if not named(section, registry, kind, item)]
+        raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
+    config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
+    return Chosen(selection=selection, config=config)
+
+
+@contextmanager
+def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
+    """What is refused inside is said of the file, line and key that say the value of ``path``, where a file does."""
+    try:
+        yield
+    except PluginError as exc:
+        where = loaded.place(*path) if loaded is not None and path else ""
+        if not where or where in str(exc):
+            raise
+        raise PluginError(f"{where}: {exc}") from None
+
+
+def named(section: Section, registry: Registry, kind: str, item: Provided) -> bool:
+    """Whether a section names an implementation."""
+    return any(item in registry.named(kind, name.removesuffix(WISH)) for name in section.use)
+
+
+def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
+    """The configuration with models called by their own names, and notes of what their aliases mean. An alias may say
+    that the network is a distilled one; ``ConfigError`` when the configuration says otherwise."""
+    config, origins, notes = loaded.config, dict(loaded.origins), []
+    use = list(config.model.use)
+    for index, name in enumerate(use):
+        found = registry.named("model", name)
+        if len(found) != 1 or name in (found[0].spec.name, found[0].qualified):
+            continue
+        spec = found[0].spec
+        assert isinstance(spec, ModelSpec)
+        use[index], distilled = found[0].qualified, spec.aliases[name]
+        where = loaded.origin("model", "use")
+        note = f"{name} ({where}) is {spec.name}" + (" with a distilled network" if distilled else "")
+        notes.append(note)
+        if distilled is None:
+            continue
+        part = spec.components[0].group or spec.components[0].name
+        setting = config.components.get(part, ComponentConfig())
+        if setting.distilled not in (None, distilled):
+            raise ConfigError(
+                f"components.{part}.distilled ({loaded.origin('components', part, 'distilled')}) contradicts the model "
+                f"{name!r} ({where}); give one of the two"
+            )
+        components = {**config.components, part: evolve(setting, distilled=distilled)}
+        config = evolve(config, components=components)
+        origins.setdefault(f"components.{part}.distilled", f"model {name}, {where}")
+    config = evolve(config, model=evolve(config.model, use=tuple(use)))
+    return evolve(loaded, config=config, origins=origins), tuple(notes)
+
+
+def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple[Any, str]:
+    """What ``components`` says of one component, and under which name: its own, or that of its group. ``None`` and
+    the component's own name when it says nothing."""
+    for name in (part.name, part.group):
+        value = getattr(config.components.get(name or "", ComponentConfig()), key)
+        if name is not None and value is not None:
+            return value, name
+    return None, part.name
+
+
+def choose_each(
+    registry: Registry, kind: str, loaded: LoadedConfig, parts: Sequence[ComponentSpec], ctx: BuildContext
+) -> Mapping[str, Chosen]:
+    """A choice for each component: its own section, else the one for all; components with neither are left out."""
+    found = {}
+    for part in parts:
+        own, name = component_setting(loaded.config, part, kind)
+        section = own or getattr(loaded.config, kind)
+        path = ("components", name, kind, "use") if own else (kind, "use")
+        if section is not None:
+            found[part.name] = choose(
+                registry, kind, section, ctx, origin=loaded.origin(*path), loaded=loaded, at=path
+            )
+    return found
+
+
+def structured_options(
+    section: Section,
+    registry: Registry,
+    kind: str,
+    chosen: Provided,
+    *,
+    loaded: LoadedConfig | None = None,
+    whole: bool = True,
+) -> Any:
+    """The options of ``chosen`` as its config class: its own over those of ``*``. Options of every named alternative
+    are checked too. Unless ``whole``, options of ``*`` that ``chosen`` does not have are left out: in the end another
+    one may be chosen."""
+    shared = section.options.get(ANY, {})
+    own: Mapping[str, Any] = {}
+    used = [name.removesuffix(WISH) for name in section.use]
+    named = {item.qualified for name in used for item in registry.named(kind, name)}
+    for name, options in section.options.items():
+        if name == ANY:
+            continue
+        if name in used and not registry.named(kind, name):
+            continue  # of a wish that is not installed
+        item = registry.find(kind, name)
+        if section.use != ("auto",) and item.qualified not in named:
+            raise ConfigError(
+                f"{kind}.options has {name!r}, which {kind}.use does not name"
+                f" ({', '.join(used)}){suggestion(name, used)}"
+            )
+        if item is chosen:
+            own = options
+        else:
+            _structured(kind, item, options, path=f"$.{kind}.options[{name!r}]")
+    known = [option.name for option in fields(chosen.spec.config)]
+    if whole and (unknown := [key for key in shared if key not in known]):
+        where = loaded.origin(kind, "options", ANY, unknown[0]) if loaded is not None else "default"
+        asked = f" ({where})" if where != "default" else ""
+        raise ConfigError(
+            f"{kind} {chosen.spec.name} has no option {unknown[0]!r}{asked}{suggestion(unknown[0], known)}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+    options = {**{key: value for key, value in shared.items() if key in known}, **own}
+
+    def place(path: tuple[str | int, ...]) -> str:
+        under = ANY if path[-1] in shared and path[-1] not in own else str(path[-2])
+        where = loaded.origin(kind, "options", under, str(path[-1])) if loaded is not None else "default"
+        return where if where != "default" else ""
+
+    return _structured(kind, chosen, options, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
+
+
+def _structured(kind: str, item: Provided, options: Mapping[str, Any], **said: Any) -> Any:
+    who = f"plugin {item.plugin}: reading the options of {kind} {item.spec.name}"
+    return called(who, structure, options, item.spec.config, **said)
+
+
+def check_steps(spec: SchedulerSpec[Any], options: Any, steps: int | None, origin: str) -> None:
+    """``RequestError`` when the options of a scheduler fix another number of steps than is asked for."""
+    fixed = spec.steps(options)
+    if steps is not None and fixed is not None and steps != fixed:
+        raise RequestError(
+            f"scheduler {spec.name} with its options takes {fixed} steps, and {steps} are asked for "
+            f"({origin}); leave the steps out, or change the scheduler's options"
+        )
+
+
+def attention_limits(recognition: Recognition, ctx: BuildContext) -> Limits:
+    """Head dim and dtype that a kernel for this model must run."""
+
+    def limits(item: Provided) -> Sequence[str]:
+        assert isinstance(item.spec, AttentionSpec)
+        dims, found = item.spec.head_dims, []
+        if dims is not None and recognition.head_dim not in dims:
+            found.append(
+                f"runs head dims {', '.join(map(str, sorted(dims)))}, the model has {recognition.head_dim}"
+            )
+        if ctx.dtype not in item.spec.dtypes:
+            found.append(f"runs {', '.join(sorted(item.spec.dtypes))}, not {ctx.dtype}")
+        return found
+
+    return limits

@@ -1,0 +1,94 @@
+"""What to do about what a model's folder lacks: the commands that bring it, or the folder that was meant."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, PLACES, Place
+from lightx2v_core.errors import PluginFault
+from lightx2v_core.spec.components import Repository, RepositoryFiles
+from lightx2v_core.spec.recognition import Recognition, repository_of
+from lightx2v_core.spec.specs import ModelSpec
+
+_DOWNLOAD = "lightx2v-core download"
+
+
+def that_bring(
+    spec: ModelSpec[Any], recognition: Recognition, lacking: Sequence[str], folder: Path
+) -> list[str]:
+    """The commands that fetch the components and other files (``tokenizer``) that a folder lacks, and nothing else;
+    none for what no repository of the model has."""
+    wanted: dict[str, list[str]] = {}
+    known = _nearest(spec, recognition, folder)
+    for name in dict.fromkeys(lacking):
+        for repository in known:
+            if found := _files(repository, name):
+                wanted.setdefault(repository.name, []).extend(found.files)
+                break
+    return [
+        shlex.join([*_DOWNLOAD.split(), name, *files, "--to", str(folder)]) for name, files in wanted.items()
+    ]
+
+
+def by_name(specs: Iterable[ModelSpec[Any]], folder: Path) -> str:
+    """The command that fetches the model that a folder is called after; empty when it is called after none."""
+    called = (repository_of(folder) or folder.name).lower()
+    for spec in specs:
+        for repository in _repositories(spec):
+            if called in (repository.name, repository.repo.rpartition("/")[2].lower()):
+                return shlex.join([*_DOWNLOAD.split(), repository.name, "--to", str(folder)])
+    return ""
+
+
+def above(folder: Path) -> str:
+    """What to give instead of a folder that is called like one inside a model's folder, such as ``distill_int8``; empty
+    for any other."""
+    known: Mapping[str, Place | None] = {
+        **{Path(name).name: None for name in CONFIG_FOLDERS if name},
+        **{place.folder: place for place in PLACES if place.folder},
+    }
+    path = folder.absolute()
+    if path.name not in known:
+        return ""
+    place, keys = known[path.name], []
+    if precision := next((word for word in CODED.values() if path.name.endswith(word)), ""):
+        keys.append(f"--set components.dit.precision={precision}")
+    if place is not None and place.distilled:
+        keys.append("--set components.dit.distilled=true")
+    chosen = f", with {' '.join(keys)}" if keys else ""
+    return (
+        f"{path.name} is called like a folder inside a model's folder: give the one above, --model-path {path.parent}"
+        f"{chosen}"
+    )
+
+
+def _nearest(spec: ModelSpec[Any], recognition: Recognition, folder: Path) -> list[Repository]:
+    """The repositories of a model, those first that are of the variant, then of its task."""
+    variant = recognition.variant.removesuffix("-distill")
+    called = (repository_of(folder) or folder.name).lower()
+
+    def rank(item: Repository) -> tuple[bool, bool, bool, bool]:
+        return (
+            item.name != variant and not item.name.startswith(f"{variant}-"),
+            not set(item.tasks) & set(recognition.tasks),
+            item.kind != "official",
+            item.name.rpartition("-")[2] not in called,
+        )
+
+    return sorted((item for item in _repositories(spec) if item.kind != "lora"), key=rank)
+
+
+def _files(repository: Repository, name: str) -> RepositoryFiles | None:
+    """The files that are a component in its original precision."""
+    found = [item for item in repository.files if item.component == name and item.folder is None]
+    return next((item for item in found if item.precision in (None, "original")), None)
+
+
+def _repositories(spec: ModelSpec[Any]) -> Sequence[Repository]:
+    try:
+        return spec.repositories()
+    except PluginFault:
+        return ()

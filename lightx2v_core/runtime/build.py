@@ -1,0 +1,216 @@
+"""A resolved plan -> a loaded model: sources opened, parts built, weights read onto the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+from torch import nn
+
+from lightx2v_core.checkpoint.fill import SourceWeights
+from lightx2v_core.checkpoint.formats import accounted
+from lightx2v_core.checkpoint.layouts import MappedSource
+from lightx2v_core.discovery.answers import default_options
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.errors import RequestError
+from lightx2v_core.events import Emit, Progress
+from lightx2v_core.plan.plan import Plan
+from lightx2v_core.plan.quantization import Quantized, chosen_quantizers
+from lightx2v_core.plan.recognize import loader_for
+from lightx2v_core.plan.resolve import Resolved
+from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.runtime.lora_switch import LoadedAdapters
+from lightx2v_core.runtime.quantize import Exchanged, exchange
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import (
+    LoadedComponent,
+    ModelParts,
+    Offloader,
+    Quantizer,
+    VideoModel,
+    WeightSource,
+)
+from lightx2v_core.spec.tensors import Header
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """A loaded model, and the offloaders of its components."""
+
+    model: VideoModel
+    offloaders: Mapping[str, Offloader]
+    #: the networks that take turns, in the order of ``VideoModel.expert``
+    experts: tuple[str, ...]
+    adapters: LoadedAdapters
+
+    def prepare(self, expert: int) -> None:
+        """Tell the offloader of an expert that it is about to be used."""
+        name = self.experts[expert]
+        self.offloaders[name].prepare(name)
+
+    def close(self) -> None:
+        """Give back what offloaders hold. All of them, whatever one of them says."""
+        with ExitStack() as closing:
+            for offloader in {id(item): item for item in self.offloaders.values()}.values():
+                closing.callback(offloader.close)
+
+
+def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
+    """Load the model of a plan."""
+    ctx, recognition = resolved.ctx, resolved.found.recognition
+    budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.budgets.items()}
+    offloaders = _built(resolved.offloaders, budgeted)
+    chosen = chosen_quantizers(resolved.quantized)
+    quantizers = _built(chosen, dict.fromkeys(chosen, ctx))
+    progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
+    with ExitStack() as opened, ExitStack() as failing:
+        for offloader in offloaders.values():
+            failing.callback(offloader.close)
+        adapters = LoadedAdapters(lambda header: open_source(header, resolved.registry, ctx), ctx)
+        adapters.choose(resolved.lora_applier, resolved.adapters)
+        components = {}
+        for name in recognition.components:
+            component = resolved.found.components[name]
+            source = open_source(component.stored, resolved.registry, ctx)
+            opened.callback(source.close)
+            if component.mapped.renamed or component.header != component.stored:
+                source = MappedSource(source, component.mapped)
+            loading = _Loading(
+                name,
+                source,
+                offloaders[name],
+                resolved.quantized[name],
+                quantizers.get(name),
+                adapters,
+                progress,
+            )
+            components[name] = LoadedComponent(
+                name=name,
+                source=source,
+                load=loading,
+                assets=component.assets,
+                offloader=offloaders[name],
+            )
+        parts = ModelParts(
+            variant=recognition.variant,
+            architecture=recognition.architecture,
+            components=components,
+            attention=resolved.attention.spec.build(resolved.attention.config, ctx),
+            device=ctx.device.torch_name,
+            dtype=getattr(torch, ctx.dtype),
+        )
+        model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
+        failing.pop_all()
+    progress.finish()
+    return Loaded(model=model, offloaders=offloaders, experts=expert_names(resolved), adapters=adapters)
+
+
+def expert_names(resolved: Resolved) -> tuple[str, ...]:
+    """The components that take turns: those of a group, in the order the model lists them."""
+    found = resolved.found
+    if found.recognition.experts == 1:
+        return (found.spec.components[0].name,)
+    return tuple(name for name in found.recognition.components if found.part(name).group is not None)
+
+
+def refuse_impossible(plan: Plan) -> None:
+    """``RequestError`` before any weight is read, when the weights alone are more than the device has."""
+    if plan.memory.impossible:
+        raise RequestError(
+            f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights and "
+            f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, "
+            "--set offloader=sequential, another offloader, or a smaller model"
+        )
+    if plan.memory.excess:
+        raise RequestError(
+            f"{plan.memory.excess}; raise it, use --offloader auto, or make less at once: a smaller --size, fewer "
+            "--frames"
+        )
+
+
+def load_bytes(resolved: Resolved) -> int:
+    """Bytes that loading the plan's components reads."""
+    found, total = resolved.found, 0
+    for name in found.recognition.components:
+        header = found.components[name].header
+        names = {*found.recognition.expected[name], *accounted(header)} & set(header)
+        total += sum(header.tensors[tensor].nbytes for tensor in names)
+    return total
+
+
+def open_source(header: Header, registry: Registry, ctx: BuildContext) -> WeightSource:
+    """A source over the files of a header, opened by the loader of their suffix."""
+    by_loader = {}
+    for path in {info.file for info in header.tensors.values()}:
+        item = loader_for(registry, path)
+        by_loader[item.qualified] = item.spec
+    if len(by_loader) != 1:
+        files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
+        raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
+    spec: Any = next(iter(by_loader.values()))
+    source: WeightSource = spec.build(default_options(spec), ctx)(header)
+    return source
+
+
+class _Loading:
+    """Fills one component: quantized layers exchanged, adapters applied, weights placed by the offloader."""
+
+    def __init__(
+        self,
+        name: str,
+        source: WeightSource,
+        offloader: Offloader,
+        quantized: Quantized,
+        quantizer: Quantizer | None,
+        adapters: LoadedAdapters,
+        progress: _LoadProgress,
+    ) -> None:
+        self._name, self._source, self._offloader = name, source, offloader
+        self._quantized, self._quantizer = quantized, quantizer
+        self._adapters, self._progress = adapters, progress
+
+    def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
+        exchanged = Exchanged()
+        if self._quantizer is not None:
+            exchanged = exchange(module, self._source, self._quantized, self._quantizer)
+        source = self._adapters.merged(self._name, self._source, exchanged)
+        weights = SourceWeights(module, source, self._progress.add)
+        self._offloader.place(self._name, module, weights, blocks)
+        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, exchanged)
+        module.eval()
+
+
+class _LoadProgress:
+    """Counts bytes and reports about a hundred times in all."""
+
+    def __init__(self, *, total: int, emit: Emit) -> None:
+        self.total, self.done, self._emit, self._said = total, 0, emit, 0
+
+    def finish(self) -> None:
+        """An offloader may read on later; that is no part of loading."""
+        self.total = 0
+
+    def add(self, count: int, name: str) -> None:
+        if not self.total:
+            return
+        self.done = min(self.done + count, self.total)  # what is decoded or widened is more than its file
+        if self.done == self._said:
+            return
+        if self.done - self._said >= self.total / 100 or self.done == self.total:
+            self._said = self.done
+            self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
+
+
+def _built(chosen: Mapping[str, Chosen], contexts: Mapping[str, BuildContext]) -> Mapping[str, Any]:
+    """Component -> built implementation; components that share a choice share the object."""
+    objects: dict[tuple[str, str], Any] = {}
+    found = {}
+    for name, item in chosen.items():
+        key = (item.selection.chosen.qualified, repr(item.config))
+        if key not in objects:
+            objects[key] = item.spec.build(item.config, contexts[name])
+        found[name] = objects[key]
+    return found

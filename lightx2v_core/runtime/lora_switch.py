@@ -1,0 +1,165 @@
+"""The LoRA files of a loaded model: applied while its components are loaded, and switched between requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from torch import nn
+
+from lightx2v_core.checkpoint.fill import SourceWeights, slots
+from lightx2v_core.checkpoint.widened import WidenedSource
+from lightx2v_core.errors import RequestError
+from lightx2v_core.lora.scale import scaled
+from lightx2v_core.plan.lora_fit import ResolvedAdapter
+from lightx2v_core.plan.plan import KernelUse
+from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.runtime.proof.verdict import refuse_wrong
+from lightx2v_core.runtime.quantize import Exchanged
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import Adapter, LoraApplier, Offloader, WeightSource
+from lightx2v_core.spec.tensors import Header
+
+OpenSource = Callable[[Header], WeightSource]
+
+
+@frozen(kw_only=True)
+class _Network:
+    """A loaded component: its module, the weights of its files, and who holds them."""
+
+    module: nn.Module
+    base: WeightSource
+    #: what the offloader fills the module from: the base, or that with adapters merged into it
+    weights: SourceWeights
+    offloader: Offloader
+    exchanged: Exchanged
+
+
+class LoadedAdapters:
+    """Applies adapters to the components of one model. Each component is told of by ``merged`` and ``loaded``."""
+
+    def __init__(self, open_source: OpenSource, ctx: BuildContext) -> None:
+        self._open = open_source
+        self._ctx = ctx
+        self._applier: LoraApplier | None = None
+        self._adapters: dict[str, list[Adapter]] = {}
+        self._networks: dict[str, _Network] = {}
+        self._known: dict[tuple[object, ...], Adapter] = {}
+
+    def choose(self, applier: Chosen | None, adapters: Sequence[ResolvedAdapter]) -> None:
+        """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number,
+        ``PluginError`` for an applier that is wrong on this machine."""
+        if self._applier is None and applier is not None:
+            refuse_wrong(applier.selection.chosen, applier.config, self._ctx, (KernelUse(),))
+        found: dict[str, list[Adapter]] = {}
+        for item in adapters:
+            found.setdefault(item.planned.component, []).append(self._adapter(item))
+        if self._applier is None and applier is not None:
+            self._applier = applier.spec.build(applier.config, self._ctx)
+        self._adapters = found
+
+    def merged(self, component: str, source: WeightSource, exchanged: Exchanged) -> WeightSource:
+        """The weights to fill a component with."""
+        applier, adapters = self._applier, self._adapters.get(component, ())
+        if applier is None or not self._merges(source, adapters):
+            return exchanged.stored(source)
+        # adapters are added to plain weights in float32, which are quantized again afterwards, or rounded once to what
+        # the module computes in
+        changed = _owners(adapters, "weight")
+        targets = {change.target for adapter in adapters for change in adapter.changes}
+        plain = WidenedSource(exchanged.plain(source, changed), targets)
+        return exchanged.stored(applier.merged(plain, adapters), changed)
+
+    def _merges(self, source: WeightSource, adapters: Sequence[Adapter]) -> bool:
+        """Whether adapters become part of the weights."""
+        return (
+            bool(adapters)
+            and self._applier is not None
+            and self._applier.merged(source, adapters) is not source
+        )
+
+    def loaded(
+        self,
+        component: str,
+        module: nn.Module,
+        base: WeightSource,
+        weights: SourceWeights,
+        offloader: Offloader,
+        exchanged: Exchanged,
+    ) -> None:
+        """A component was placed; adapters that are attached are now."""
+        self._networks[component] = _Network(
+            module=module, base=base, weights=weights, offloader=offloader, exchanged=exchanged
+        )
+        if self._applier is not None:
+            self._applier.attach(module, self._adapters.get(component, []))
+
+    def switch(self, applier: Chosen, adapters: Sequence[ResolvedAdapter]) -> None:
+        """Apply other adapters to what is loaded. When one of them cannot be read, what was there before is applied
+        again."""
+        before = self._adapters
+        self.choose(applier, adapters)
+        after = self._adapters
+        try:
+            self._apply(before, after)
+        except BaseException:
+            self._adapters = before
+            self._apply(after, before)
+            raise
+
+    def _apply(self, before: Mapping[str, Sequence[Adapter]], after: Mapping[str, Sequence[Adapter]]) -> None:
+        applier = self._applier
+        assert applier is not None
+        for component, network in self._networks.items():
+            old, new = before.get(component, ()), after.get(component, ())
+            if list(old) == list(new):
+                continue
+            if self._merges(network.base, old) or self._merges(network.base, new):
+                source = self.merged(component, network.base, network.exchanged)
+                _refresh(component, network, source, {*_owners(old), *_owners(new)})
+            applier.attach(network.module, new)
+
+    def _adapter(self, item: ResolvedAdapter) -> Adapter:
+        """The adapter of a file; one that was in use before, and whose file is the same, is used again."""
+        path, config = Path(item.planned.path), item.config
+        stat = path.stat()
+        key = (
+            path, stat.st_mtime_ns, stat.st_size, item.planned.component, config.strength, config.alpha,
+            config.alpha_override, tuple(item.stated.strengths.items()),
+        )  # fmt: skip
+        if key not in self._known:
+            source = self._open(item.header)
+            self._known[key] = Adapter(
+                source=source,
+                changes=scaled(
+                    item.coverage.changes,
+                    source,
+                    stated=item.stated.strengths,
+                    alpha=config.alpha,
+                    override=config.alpha_override,
+                ),
+                strength=config.strength,
+                target=item.planned.component,
+                name=path.name,
+            )
+            source.close()
+        return self._known[key]
+
+
+def _owners(adapters: Sequence[Adapter], parameter: str | None = None) -> set[str]:
+    """The layers that adapters change, or of which they change this parameter. Of a quantized layer more tensors than
+    the weight are others then."""
+    parts = [change.target.rpartition(".") for adapter in adapters for change in adapter.changes]
+    return {owner for owner, _, name in parts if parameter in (None, name)}
+
+
+def _refresh(component: str, network: _Network, source: WeightSource, owners: set[str]) -> None:
+    refresh = getattr(network.offloader, "refresh", None)
+    if refresh is None:
+        raise RequestError(
+            f"the offloader of {component} cannot change weights that are loaded, which switching merged LoRA files "
+            "takes; use lora_applier dynamic, or load another pipeline"
+        )
+    network.weights.source = source
+    refresh(component, {name for _, _, name, _ in slots(network.module) if name.rpartition(".")[0] in owners})

@@ -1,0 +1,298 @@
+"""The run, top to bottom: load, encode, denoise, decode, write. The command line is a thin user of this module.
+
+pipeline = load("models/acme", config={"sampling": {"steps": 20}})
+video = pipeline.generate(prompt="a red fox", seed=42)
+video.save("fox.mp4")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from lightx2v_core.checkpoint.serialize import serialized
+from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import load_config
+from lightx2v_core.config.model import LoraConfig, OutputConfig
+from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.errors import RequestError, suggestion
+from lightx2v_core.events import (
+    Emit,
+    Saved,
+    Warned,
+    ignore,
+)
+from lightx2v_core.plan.output import is_record, planned_output, record_path
+from lightx2v_core.plan.plan import Plan, PlannedOutput
+from lightx2v_core.plan.request import request_output
+from lightx2v_core.plan.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.runtime.build import Loaded, build_model, expert_names, load_bytes, refuse_impossible
+from lightx2v_core.runtime.finite import Guard
+from lightx2v_core.runtime.job import Clock, Job, decoded
+from lightx2v_core.runtime.proof.proven import proven
+from lightx2v_core.runtime.record import dumps
+from lightx2v_core.runtime.seams import between
+from lightx2v_core.runtime.video import publication
+
+#: a LoRA file: its path, or an entry of the configuration's ``loras``
+Lora: TypeAlias = str | Path | Mapping[str, Any] | LoraConfig
+
+
+def load(
+    model_path: str | Path,
+    *,
+    config: str | Path | Mapping[str, Any] | None = None,
+    plugins: PluginSet | None = None,
+    on_event: Emit = ignore,
+    **overrides: Any,
+) -> Pipeline:
+    """Load a model. ``config`` is a file or plain data; ``overrides`` are named like the command line's options
+    (``task``, ``steps``, ``size=(832, 480)``, ``attention="sdpa"``, ...).
+
+    Raises ``RequestError`` (and its kinds) for everything that is wrong before weights are read.
+    """
+    values = [
+        Value(path=("model_path",), value=str(model_path), origin="model_path"),
+        *keyword_values(overrides, KEYWORDS),
+    ]
+    loaded = load_config(config, values)
+    return Pipeline.load(resolve(loaded, plugins or load_plugins()), on_event=on_event)
+
+
+@frozen(kw_only=True)
+class Video:
+    """A finished video: float32 ``frames`` [3, F, X, Y] in [-1, 1], and the ``latents`` [C, T, h, w] that they were
+    decoded from: of a video that was made in segments one after the other, see ``Pipeline.decode``."""
+
+    frames: Tensor
+    latents: Tensor
+    plan: Plan
+    record: Mapping[str, Any]
+
+    def save(self, path: str | Path, *, record: bool = True, crf: int = 18) -> Path:
+        """Write an ``.mp4``, a ``.png`` (one frame) or a folder of PNGs; whole or not at all."""
+        output = planned_output(
+            OutputConfig(path=str(path), record=record, crf=crf), self.plan.variant, self.plan.request
+        )
+        write_video([self.frames], output, self.plan, dict(self.record))
+        return Path(output.path)
+
+
+class Pipeline:
+    """A loaded model. It serves many requests, and requests never change it."""
+
+    def __init__(self, resolved: Resolved, loaded: Loaded, seconds: float) -> None:
+        self._resolved = resolved
+        self._loaded = loaded
+        self._model = loaded.model
+        self._load_seconds = seconds
+
+    @classmethod
+    def load(cls, resolved: Resolved, *, on_event: Emit = ignore) -> Pipeline:
+        """Read the weights of a resolved plan. ``RequestError`` when they cannot fit, or a kernel that was asked for
+        by name is wrong on this machine; another one is used where the choice was left to the machine."""
+        refuse_impossible(resolved.plan)
+        resolved = proven(resolved)
+        for warning in resolved.plan.warnings:
+            on_event(Warned(message=warning))
+        clock = Clock(on_event)
+        with clock.phase("load", load_bytes(resolved), "bytes"):
+            loaded = build_model(resolved, emit=on_event)
+        return cls(resolved, loaded, clock.seconds["load"])
+
+    def close(self) -> None:
+        """Give back what offloaders hold: memory, threads, files. The pipeline cannot be used afterwards."""
+        self._loaded.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan with the defaults of this pipeline."""
+        return self._resolved.plan
+
+    def set_loras(self, loras: Sequence[Lora]) -> Plan:
+        """Apply these LoRA files, in this order, instead of those that are applied now; ``[]`` applies none. An entry
+        is a path, or what ``loras`` of the configuration takes: ``{"path": ..., "strength": 0.8}``. The weights are
+        those of a fresh ``load`` with the same files. Returns the plan.
+
+        ``RequestError`` for what is wrong with them, and then nothing has changed. Not during a request."""
+        resolved = with_adapters(self._resolved, lora_configs(loras))
+        self.use_adapters(resolved)
+        self._resolved = resolved
+        return self.plan
+
+    def use_adapters(self, resolved: Resolved) -> None:
+        """Apply the LoRA files of a plan of this model for what comes next, as far as they are not applied now. The
+        pipeline's own plan stays."""
+        if resolved.lora_applier is not None:
+            self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
+
+    @property
+    def loras(self) -> tuple[LoraConfig, ...]:
+        """The LoRA files that are applied now, in their order; ``set_loras`` takes them back."""
+        return self._resolved.loaded.config.loras
+
+    def add_lora(self, lora: Lora) -> Plan:
+        """Apply one more LoRA file, after the others; see ``set_loras``."""
+        return self.set_loras([*self.loras, lora])
+
+    def remove_lora(self, path: str | Path) -> Plan:
+        """Apply the LoRA files without this one; ``RequestError`` when it is not applied."""
+        return self.set_loras([lora for lora in self.loras if lora not in self._applied(path)])
+
+    def weigh_lora(self, path: str | Path, strength: float) -> Plan:
+        """Give a LoRA file that is applied another strength; ``RequestError`` when it is not applied."""
+        applied = self._applied(path)
+        return self.set_loras(
+            [evolve(lora, strength=strength) if lora in applied else lora for lora in self.loras]
+        )
+
+    def _applied(self, path: str | Path) -> list[LoraConfig]:
+        found = [lora for lora in self.loras if lora.path == str(path)]
+        if not found:
+            names = [lora.path for lora in self.loras]
+            raise RequestError(
+                f"LoRA {str(path)!r} is not applied{suggestion(str(path), names)}; "
+                f"applied are: {', '.join(names) or 'none'}"
+            )
+        return found
+
+    def resolve(self, **request: Any) -> Resolved:
+        """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
+        return resolve_job(self._resolved, request)
+
+    def generate(self, *, on_event: Emit = ignore, **request: Any) -> Video:
+        """Generate a video in memory. ``request`` is named like the command line's options: ``prompt``,
+        ``negative_prompt``, ``seed``, ``size``, ``frames``, ``steps``, ``guide_scale``, ``shift``, ...; ``image`` and
+        the other inputs may be paths, PIL images, arrays or tensors."""
+        resolved = self.resolve(**request)
+        check_ready(resolved)
+        job = self._job(resolved, on_event)
+        frames = torch.cat(list(job.frames()), dim=1)
+        return Video(frames=frames, latents=job.latents, plan=job.plan, record=job.record())
+
+    def write(
+        self, path: str | Path, *, record: bool = True, crf: int = 18, on_event: Emit = ignore, **request: Any
+    ) -> Path:
+        """Generate into a file or a folder of PNGs, as ``lightx2v-core run`` does: frames are written while they are
+        decoded and never all in memory. ``request`` is that of ``generate``."""
+        resolved = self.resolve(**request)
+        check_ready(resolved)
+        config = evolve(resolved.loaded.config, output=OutputConfig(path=str(path), record=record, crf=crf))
+        output = request_output(config, resolved.found, resolved.plan.request, resolved.inputs)
+        return self.generate_to(resolved, output, on_event=on_event)
+
+    def decode(self, latents: Tensor, *, frames: int | None = None) -> Tensor:
+        """Frames [3, F, X, Y] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
+        what ``--dump-tensors`` stored.
+
+        A model that makes its video in segments decodes each for itself, and drops what it repeats of the one before.
+        The last may reach beyond the end of the video: ``frames`` is how many there are of it. Without it these are all
+        that the latents hold, or as many as the pipeline's own plan has when the latents are as large as it says.
+
+        ``RequestError`` for latents of another space."""
+        shape = self.plan.geometry
+        if latents.ndim != 4 or not latents.numel() or latents.shape[0] != shape.latent_shape[0]:
+            raise RequestError(
+                f"these are no latents of {self.plan.variant}: they have the shape {list(latents.shape)}, and it "
+                f"decodes [{shape.latent_shape[0]}, T, h, w]"
+            )
+        if frames is None and tuple(latents.shape) == shape.video_latents:
+            frames = shape.frames
+        once = latents.shape[1] if shape.overlap is None else shape.latent_shape[1] - shape.lead
+        guard = Guard(plan=self.plan, experts=expert_names(self._resolved))
+        found: list[Tensor] = []
+        for segment in torch.split(latents, once, dim=1):
+            there = segment.to(self._resolved.ctx.device.torch_name)
+            chunks = decoded(self._model, there, self.plan.request, guard)
+            repeated = shape.overlap if found and shape.overlap else 0
+            left = None if frames is None else frames - sum(chunk.shape[1] for chunk in found)
+            found += between(chunks, repeated, left)
+        return torch.cat(found, dim=1)
+
+    def generate_to(
+        self,
+        resolved: Resolved,
+        output: PlannedOutput,
+        *,
+        dump: Path | None = None,
+        on_event: Emit = ignore,
+        named: Callable[[], None] = lambda: None,
+    ) -> Path:
+        """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors. ``named``
+        is called when the results have their names, before a signal that arrived meanwhile has an effect."""
+        job = self._job(resolved, on_event)
+        kept: list[Tensor] = []
+
+        def chunks() -> Iterator[Tensor]:
+            for chunk in job.frames():
+                if dump is not None:
+                    kept.append(chunk)
+                yield chunk
+
+        def tensors() -> Mapping[Path, bytes]:
+            if dump is None:
+                return {}
+            return {dump: b"".join(serialized({"latents": job.latents, "video": torch.cat(kept, dim=1)}))}
+
+        record = write_video(chunks(), output, job.plan, job.record, extra=tensors, named=named)
+        on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
+        return Path(output.path)
+
+    def _job(self, resolved: Resolved, on_event: Emit) -> Job:
+        for warning in resolved.plan.warnings:
+            if warning not in self.plan.warnings:  # those were told when it was loaded
+                on_event(Warned(message=warning))
+        return Job(self._model, resolved, self._load_seconds, on_event, prepare=self._loaded.prepare)
+
+
+def write_video(
+    chunks: Iterable[Tensor],
+    output: PlannedOutput,
+    plan: Plan,
+    record: Any,
+    *,
+    extra: Callable[[], Mapping[Path, bytes]] = dict,
+    named: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Write frames as they come, then what ``extra`` gives and the record: all of it appears, or nothing. Returns the
+    record's path.
+
+    ``record`` is the record or a function that gives it; what is known before decoding goes into the MP4 itself.
+    """
+    path, frames = Path(output.path), iter(chunks)
+    beside = record_path(path, output.kind)
+    now = record if callable(record) else lambda: record
+    first = list(islice(frames, 1))  # with the first frames, denoising is done and the record can tell of it
+    with publication(named) as files:
+        writer = files.video(
+            path,
+            output.kind,
+            fps=plan.request.fps,
+            width=plan.request.width,
+            height=plan.request.height,
+            crf=output.crf,
+            comment=dumps(now(), indent=None) if output.record else "",
+            audio=None if output.audio is None else Path(output.audio),
+        )
+        for chunk in chain(first, frames):
+            writer.write(chunk)
+        for name, data in extra().items():
+            files.bytes(name, data)
+        if output.record:
+            files.bytes(beside, dumps(now()).encode())
+        elif path.is_file() and is_record(beside):
+            files.absent(beside)  # it tells of the video that is replaced
+    return str(beside) if output.record else None

@@ -1,0 +1,57 @@
+"""The process in which kernels are tried: see ``trial``. Importing this imports torch, which all of them need, so that
+it is no part of the time of the first."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch  # noqa: F401
+from attrs import asdict
+
+from lightx2v_core.discovery.plugins import Provided, load_plugins
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.runtime.proof.claim import Verdict
+from lightx2v_core.runtime.proof.verdict import usual_uses, verdict
+from lightx2v_core.spec.context import BuildContext, Device
+from lightx2v_core.spec.specs import AttentionSpec
+
+
+def answer(asked: Mapping[str, Any]) -> None:
+    """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
+    the process, whatever threads a kernel left."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
+        os.dup2(2, 1)
+        where = {**asked["device"], "capability": tuple(asked["device"]["capability"])}
+        registry = Registry(load_plugins())
+        for index, (kind, name) in enumerate(asked["items"]):
+            out.write(json.dumps({"index": index}) + "\n")
+            found = whole_verdict(
+                registry.find(kind, name), BuildContext(device=Device(**where), dtype=asked["dtype"])
+            )
+            out.write(json.dumps({"index": index, **asdict(found)}) + "\n")
+    os._exit(0)
+
+
+def whole_verdict(item: Provided, ctx: BuildContext) -> Verdict:
+    """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
+    it is proved where a part could not be."""
+    ctx = _suited(item, ctx)
+    found = [(use, verdict(item, item.spec.config(), ctx, use)) for use in usual_uses(item.spec)]
+    for _, said in found:
+        if said.state == "wrong":
+            return said
+    proved = [use.format for use, said in found if said.state == "proved" and use.format]
+    untold = [use.format for use, said in found if said.state == "open" and use.format]
+    if not any(said.state == "proved" for _, said in found):
+        return Verdict(state="open", text=found[0][1].text if found else "it names no formats")
+    text = ", ".join(proved)
+    return Verdict(state="proved", text=f"{text}; not {', '.join(untold)}" if untold else text)
+
+
+def _suited(item: Provided, ctx: BuildContext) -> BuildContext:
+    """The context, in a dtype that the implementation computes in."""
+    dtypes = item.spec.dtypes if isinstance(item.spec, AttentionSpec) else {ctx.dtype}
+    return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))

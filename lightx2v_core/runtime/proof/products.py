@@ -1,0 +1,221 @@
+"""The proof of quantizers: a layer of each format multiplies the largest codes of either sign, and random ones.
+
+Shape legend: L rows, I input features, O output features. What a product should be is computed in float64, for the
+common formats from the codes themselves. Activations are multiples of a power of two and reach the largest code in
+every row, so rounding them to codes changes next to nothing and the bounds can be narrow. A kernel that adds products
+in 16 bits, as those of processors without VNNI may, is off by nearly all of the result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightx2v_core.plan.plan import KernelUse
+from lightx2v_core.quant.arithmetic import FORMATS, LARGEST
+from lightx2v_core.runtime.proof.claim import Claim, Untold
+from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.protocols import Quantizer
+from lightx2v_core.spec.specs import QuantizerSpec
+from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
+
+#: sides [out, in] of weights, of which the first that a quantizer takes is used: more than one block of 128, whole ones
+#: of 256, and multiples of what kernels ask for
+_SHAPES = ((160, 256), (256, 512), (512, 512), (1024, 1024), (256, 128), (64, 64))
+#: rows of activations; a single one is often another kernel's
+_ROWS = (40, 1)
+#: results are about as large as this, which every dtype holds
+_RESULT = 1024.0
+#: largest error allowed, in parts of the sum of all products without their signs: of exact quantizers by compute dtype,
+#: and of those that round activations, to whatever codes
+_EXACT: Mapping[str, float] = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}
+_ROUNDED = 0.05
+#: the same of decoded weights, in parts of the largest: of known codes, and of what a quantizer stores itself
+_DECODED, _STORED = 1e-4, 0.3
+
+
+def quantizer_proof(claim: Claim) -> str | None:
+    """What is wrong with the products of a quantizer, or with its decoding, in one format."""
+    spec: QuantizerSpec[Any] = claim.spec  # type: ignore[assignment]
+    quantizer: Quantizer = spec.build(claim.config, claim.ctx)
+    shape = next((shape for shape in _SHAPES if spec.refuses(shape, claim.ctx) is None), None)
+    if shape is None:
+        raise Untold("it refuses weights of every size that is tried")
+    with torch.no_grad():
+        stored, weight = _stored(quantizer, claim.use, shape)
+        layer = layer_of(claim.use.format, stored, None, shape=shape, block=claim.use.block)
+        decoded = quantizer.dequantize(stored, layer).double()
+        if weight is None:  # a format that only the quantizer knows: it has to be true to itself
+            weight = decoded
+        return (
+            _decoded_wrong(decoded, weight, _DECODED, f"decodes {claim.use.format}")
+            or _stored_wrong(quantizer, claim.use.format, weight)
+            or _product_wrong(claim, quantizer, stored, weight)
+        )
+
+
+def _product_wrong(
+    claim: Claim, quantizer: Quantizer, stored: dict[str, Tensor], weight_OI: Tensor
+) -> str | None:
+    dtype = getattr(torch, claim.dtype)
+    bias_O = (torch.linspace(-1, 1, weight_OI.shape[0]) * _RESULT / 16).to(dtype)
+    x_LI, step = _activations(weight_OI, claim.use.format)
+    x_LI = x_LI.to(dtype)
+    if "input_scale" in stored:
+        stored["input_scale"] = torch.tensor(step)
+    layer = layer_of(claim.use.format, stored, bias_O, shape=tuple(weight_OI.shape), block=claim.use.block)
+    with torch.device("meta"):
+        plain = nn.Linear(weight_OI.shape[1], weight_OI.shape[0], dtype=dtype)
+    module = filled(quantizer.linear(plain, layer), stored, bias_O, claim.ctx)
+    wanted = x_LI.double() @ weight_OI.t() + bias_O.double()
+    size = x_LI.double().abs() @ weight_OI.abs().t() + bias_O.double().abs()
+    allowed = _EXACT[claim.dtype] if getattr(claim.spec, "exact", False) else _ROUNDED
+    for rows in _ROWS:
+        given = x_LI[:rows].to(claim.device)
+        with torch.inference_mode():
+            got = module(given).double().cpu()
+        if got.shape != wanted[:rows].shape:
+            return f"its {claim.use.format} product has the shape {list(got.shape)}, not {list(wanted[:rows].shape)}"
+        error = ((got - wanted[:rows]).abs() / size[:rows]).nan_to_num(nan=math.inf)
+        if float(error.max()) > allowed:
+            row, column = divmod(int(error.argmax()), error.shape[1])
+            return (
+                f"its {claim.use.format} product in {claim.dtype} of {rows} x {weight_OI.shape[1]} by "
+                f"{weight_OI.shape[1]} x {weight_OI.shape[0]} gives {got[row, column]:.6g} where "
+                f"{wanted[row, column]:.6g} is exact: off by {float(error.max()):.1%}, {allowed:.1%} is allowed"
+            )
+    return None
+
+
+def _decoded_wrong(got: Tensor, wanted: Tensor, allowed: float, what: str) -> str | None:
+    if got.shape != wanted.shape:
+        return f"it {what} to the shape {list(got.shape)}, not {list(wanted.shape)}"
+    error = float(((got - wanted).abs().max() / wanted.abs().max()).nan_to_num(nan=math.inf))
+    if error > allowed or not bool(got.isfinite().all()):
+        return f"it {what} to weights that are off by {error:.1%} of the largest, {allowed:.2%} is allowed"
+    return None
+
+
+def _stored_wrong(quantizer: Quantizer, format: str, weight: Tensor) -> str | None:
+    """What is wrong with the weights that it stores itself, when it can."""
+    try:
+        made = quantizer.quantize(weight.float(), format)
+    except ValueError:
+        return None
+    decoded = quantizer.dequantize(made, layer_of(format, made, None, shape=tuple(weight.shape))).double()
+    return _decoded_wrong(decoded, weight, _STORED, f"stores {format}, and decodes it,")
+
+
+def _stored(
+    quantizer: Quantizer, use: KernelUse, shape: tuple[int, int]
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The tensors of a weight in a format and, where the format is a common one, the float64 weight that they are."""
+    generator = torch.Generator().manual_seed(1)
+    if use.format in FORMATS:
+        return _coded(use.format, shape, generator)
+    if use.block is not None:
+        values, size = use.block
+        if shape[1] % values:
+            raise Untold(f"rows of {shape[1]} are no whole blocks of {values}")
+        # read as halves, bytes like these are numbers from 0.01 to 1
+        blocks = (math.prod(shape) // values, size)
+        return {"weight": torch.randint(0x20, 0x3C, blocks, generator=generator).to(torch.uint8)}, None
+    try:
+        return dict(quantizer.quantize(_codes(torch.int8, shape, generator).float() / 127, use.format)), None
+    except ValueError as exc:
+        raise Untold(f"nothing here stores a weight in {use.format}: {exc}") from None
+
+
+def _coded(
+    format: str, shape: tuple[int, int], generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    kind, _, grain = format.replace("fp8-e5m2", "e5m2", 1).partition("-")
+    dtype = {"int8": torch.int8, "fp8": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}[kind]
+    codes = _codes(dtype, shape, generator)
+    weight = codes.double()
+    stored = {"weight": codes}
+    rows, columns = shape
+    if grain == "channel":
+        scale = torch.linspace(0.5, 2, rows)[:, None] / LARGEST[dtype]
+        weight = weight * scale.double()
+    elif grain == "block128":
+        scale = torch.linspace(0.5, 2, -(-rows // 128) * -(-columns // 128)) / LARGEST[dtype]
+        scale = scale.reshape(-(-rows // 128), -1)
+        blocks = torch.arange(rows)[:, None] // 128, torch.arange(columns)[None] // 128
+        weight = weight * scale.double()[blocks]
+    elif grain == "plain":
+        return stored, weight
+    else:
+        scale = torch.tensor([1.5]) / LARGEST[dtype]
+        weight = weight * scale.double()
+    stored["weight_scale"] = scale
+    if grain == "tensor-static":
+        stored["input_scale"] = torch.tensor(1.0)  # set when the activations are known
+    return stored, weight
+
+
+def _codes(dtype: torch.dtype, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Codes [rows, I] that reach the largest in every row: all of one sign in the first two, pairs of one sign in the
+    third, and random ones."""
+    largest = LARGEST[dtype]
+    if dtype == torch.int8:
+        codes = torch.randint(-127, 128, shape, generator=generator).float()
+    else:
+        codes = (torch.rand(shape, generator=generator) * 2 - 1) * largest
+    codes[0], codes[1:2] = largest, -largest
+    codes[2:3] = torch.tensor([largest, largest, -largest, -largest]).repeat(shape[1] // 4)
+    codes[3:, 0] = largest
+    return codes.to(dtype)
+
+
+def _activations(weight_OI: Tensor, format: str) -> tuple[Tensor, float]:
+    """Activations [L, I] of a product, float32, and what their codes are multiplied with; the last row is zero."""
+    dtype = torch.float8_e4m3fn if format.startswith("fp8") else torch.int8
+    codes = _codes(dtype, (_ROWS[0], weight_OI.shape[1]), torch.Generator().manual_seed(2)).float()
+    codes[-1] = 0
+    largest = weight_OI.shape[1] * float(weight_OI.abs().max()) * LARGEST[dtype]
+    step = 2.0 ** math.floor(math.log2(_RESULT / largest))
+    return codes * step, step
+
+
+def layer_of(
+    format: str,
+    stored: Mapping[str, Tensor],
+    bias: Tensor | None,
+    *,
+    shape: tuple[int, ...] | None = None,
+    block: tuple[int, int] | None = None,
+) -> LayerFormat:
+    """What a file would say of a layer that is stored so."""
+    given = {**stored, **({} if bias is None else {"bias": bias})}
+    shape = tuple(stored["weight"].shape) if shape is None else shape
+    infos = {
+        suffix: TensorInfo(
+            name=f"proof.{suffix}",
+            shape=shape if suffix == "weight" and block is not None else tuple(tensor.shape),
+            dtype=format
+            if suffix == "weight" and block is not None
+            else str(tensor.dtype).removeprefix("torch."),
+            file=Path("proof.safetensors"),
+            block=block if suffix == "weight" else None,
+        )
+        for suffix, tensor in given.items()
+    }
+    return LayerFormat(name="proof", format=format, tensors=infos, shape=shape)
+
+
+def filled(
+    module: nn.Module, stored: Mapping[str, Tensor], bias: Tensor | None, ctx: BuildContext
+) -> nn.Module:
+    """A layer of a quantizer with its tensors, on the device, as a run fills it."""
+    given = {**stored, **({} if bias is None else {"bias": bias})}
+    state = {
+        key: given[key].to(slot.dtype).to(ctx.device.torch_name) for key, slot in module.state_dict().items()
+    }
+    module.load_state_dict(state, assign=True)
+    return module.eval()

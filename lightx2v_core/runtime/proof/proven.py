@@ -1,0 +1,48 @@
+"""A plan whose kernels have proved themselves on this machine, or an error that says which one is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import evolve
+
+from lightx2v_core.plan.plan import KernelUse
+from lightx2v_core.plan.quantization import uses_of
+from lightx2v_core.plan.resolve import Resolved, resolve
+from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.runtime.proof.verdict import wrong
+
+
+def proven(resolved: Resolved) -> Resolved:
+    """The plan itself where every kernel that it chose is right. Where one is wrong, what the configuration leaves to
+    the machine (``auto``, a list) is chosen anew among the right ones, and the plan has a warning of it; what it names
+    is a ``PluginError`` with the figures. Runs kernels on small tensors; no weight is read."""
+    found = [
+        (kind, chosen, reasons)
+        for kind, chosen, uses in _kernels(resolved)
+        if (reasons := wrong(chosen.selection.chosen, chosen.config, resolved.ctx, uses))
+    ]
+    if not found:
+        return resolved
+    with_output = resolved.plan.output is not None
+    again = resolve(resolved.loaded, resolved.registry.plugins, with_output=with_output, prove=wrong)
+    used = {kind: chosen.selection.chosen.qualified for kind, chosen, _ in _kernels(again)}
+    warnings = tuple(
+        f"{kind} {chosen.selection.chosen.qualified} is {'; '.join(reasons)}; {used[kind]} is used in its place"
+        for kind, chosen, reasons in found
+    )
+    loaded = evolve(again.loaded, warnings=(*again.loaded.warnings, *warnings))
+    plan = evolve(again.plan, warnings=(*again.plan.warnings, *warnings))
+    return evolve(again, loaded=loaded, plan=plan)
+
+
+def _kernels(resolved: Resolved) -> Iterator[tuple[str, Chosen, tuple[KernelUse, ...]]]:
+    """The kernels of a plan: their kind, and for quantizers the component, what was chosen and what is asked of it."""
+    recognition = resolved.found.recognition
+    yield "attention", resolved.attention, (KernelUse(head_dim=recognition.head_dim),)
+    for name, quantized in resolved.quantized.items():
+        if (chosen := quantized.chosen) is not None:
+            stored = {**quantized.kept, **quantized.decoded}
+            yield f"quantizer of {name}", chosen, uses_of(stored, chosen.spec, chosen.config)
+    if resolved.lora_applier is not None:
+        yield "lora_applier", resolved.lora_applier, (KernelUse(),)

@@ -1,0 +1,139 @@
+"""Proofs in a process of their own: for commands that only look, so that they import no kernel, and since a kernel may
+end the process that it runs in.
+
+The process answers with a line when it begins with an implementation and one when it is done. Where it ends in between,
+its end is the answer, and another process goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, Queue
+from typing import IO, Any
+
+from attrs import asdict
+
+from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided
+from lightx2v_core.runtime.proof.claim import KERNELS, Verdict
+from lightx2v_core.spec.context import BuildContext
+
+#: seconds that one kernel may take, the import of its package included
+TIME = 300.0
+_PROGRAM = (
+    "import json, sys\n"
+    "asked = json.load(sys.stdin)\n"
+    "sys.path[:] = asked['path']\n"
+    "from lightx2v_core.runtime.proof.process import answer\n"
+    "answer(asked)\n"
+)
+
+
+def trials(
+    plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, *, seconds: float = TIME
+) -> Mapping[Provided, Verdict]:
+    """What the proofs of kernels say, with the options that they have by default; of other kinds there is nothing. The
+    items are those that can be used here, from ``plugins``."""
+    left = [item for item in items if item.kind in KERNELS]
+    found: dict[Provided, Verdict] = {}
+    while left:
+        began, said, end = _process(plugins, left, ctx, seconds)
+        found |= {left[index]: Verdict(**answer) for index, answer in said.items()}
+        if len(said) < len(left):
+            failed = (
+                began if began is not None and began not in said else min(set(range(len(left))) - set(said))
+            )
+            found[left[failed]] = Verdict(state="wrong", text=f"its proof {end}")
+        left = [item for item in left if item not in found]
+    return found
+
+
+def _process(
+    plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, seconds: float
+) -> tuple[int | None, dict[int, Any], str]:
+    """The last item that it began with, the answers by number, and how it ended, in words."""
+    loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
+    kept = {key: value for key, value in os.environ.items() if key != "LIGHTX2V_DISABLE_PLUGINS"}
+    asked = {
+        "path": sys.path,
+        "device": asdict(ctx.device),
+        "dtype": ctx.dtype,
+        "items": [(item.kind, item.qualified) for item in items],
+    }
+    said: dict[int, Any] = {}
+    began: int | None = None
+    with (
+        tempfile.TemporaryFile() as errors,
+        _started({**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, errors) as child,
+    ):
+        assert child.stdin is not None
+        with suppress(OSError):  # it may have ended before it was asked
+            child.stdin.write(json.dumps(asked).encode())
+            child.stdin.close()
+        lines = _lines(child)
+        try:
+            while line := lines.get(timeout=seconds):
+                data = json.loads(line)
+                if "state" in data:
+                    said[data.pop("index")] = data
+                else:
+                    began = data["index"]
+        except Empty:
+            return began, said, f"gave no answer in {seconds:.0f} s"
+        status = child.wait()
+        errors.seek(0)
+        return began, said, _ending(status, errors.read())
+
+
+@contextmanager
+def _started(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process that tries kernels; it ends with the use of it, whatever it is at."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=env,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            with suppress(OSError):
+                assert stream is not None
+                stream.close()
+
+
+def _lines(child: subprocess.Popen[bytes]) -> Queue[bytes]:
+    """What it writes, line by line as it comes, and an empty one at its end."""
+    lines: Queue[bytes] = Queue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        with suppress(ValueError, OSError):  # closed when it is given up
+            for line in child.stdout:
+                lines.put(line)
+        lines.put(b"")
+
+    threading.Thread(target=read, name="lightx2v-proofs", daemon=True).start()
+    return lines
+
+
+def _ending(status: int, errors: bytes) -> str:
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        return f"ended its process with {name}"
+    last = errors.decode(errors="replace").strip().splitlines()[-1:]
+    return f"ended its process with status {status}{': ' + last[0][:200] if last else ''}"

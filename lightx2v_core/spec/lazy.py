@@ -1,0 +1,37 @@
+"""Modules whose names are imported when they are first asked for, by a stub that lists them.
+
+A stub ``api.pyi`` beside ``api.py`` says where each name comes from, once, for type checkers and for this module::
+
+    from package.module import Name as Name
+
+so that importing ``api`` costs nothing of what it offers. Only imports in this form are read: one name a line.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+_LINE = re.compile(r"^from ([\w.]+) import (\w+) as (\w+)$", re.MULTILINE)
+
+
+def lazy_names(module: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a module that has the names of its stub.
+
+    ``module`` and ``file`` are its ``__name__`` and ``__file__``. A name that the stub lacks is an ``AttributeError``.
+    """
+    with open(f"{file.removesuffix('.py')}.pyi", encoding="utf-8") as stub:
+        places = {name: (home, original) for home, original, name in _LINE.findall(stub.read())}
+
+    def get(name: str) -> object:
+        if name not in places:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home, original = places[name]
+        value: object = getattr(import_module(home), original)
+        setattr(sys.modules[module], name, value)
+        return value
+
+    names = sorted(places)
+    return get, lambda: [*vars(sys.modules[module]), *names], names
