@@ -1,6 +1,6 @@
 """What the distributions of this repository say about themselves and each other, and what the tools know of them.
 
-A new plugin folder that is missing from an extra, tox.ini, .importlinter or requirements-dev.txt fails here.
+A new plugin folder that is missing from an extra or from a list that tools/distributions.py writes fails here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import pytest
 tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))
+import distributions  # noqa: E402
+
 PLUGINS = sorted(file.parent.name for file in (REPOSITORY / "plugins").glob("*/pyproject.toml"))
 CORE: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MINOR = tuple(int(part) for part in CORE["version"].split(".")[:2])
@@ -89,6 +92,12 @@ def covered_by_tox() -> str:
     return "\n".join(section.get(key, "") for section in sections for key in ("change_dir", "commands"))
 
 
+def tox_sections() -> list[str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(REPOSITORY / "tox.ini", encoding="utf-8")
+    return parser.sections()
+
+
 def test_there_are_plugins() -> None:
     assert "wan21" in PLUGINS
 
@@ -99,7 +108,7 @@ def test_plugin_is_an_extra_of_the_core(plugin: str) -> None:
 
 
 def test_extras_name_plugins() -> None:
-    assert set(CORE["optional-dependencies"]) - {"test"} <= {extra(plugin) for plugin in PLUGINS}
+    assert set(CORE["optional-dependencies"]) - {"test", "all"} <= {extra(plugin) for plugin in PLUGINS}
 
 
 @every_plugin
@@ -168,18 +177,24 @@ def test_version_of_the_plugin(plugin: str) -> None:
     assert version_in(module) in (None, project(plugin)["version"])
 
 
+def test_the_lists_of_distributions_are_current() -> None:
+    assert not distributions.outdated(), "run: python tools/distributions.py write"
+
+
 @every_plugin
 def test_tools_know_the_plugin(plugin: str) -> None:
+    """The lists are made from the folders; the environments of tox take them, or run one plugin."""
     package = f"lightx2v_{plugin}"
-    assert f"plugins/{plugin}" in covered_by_tox()
-    assert f"-e {{tox_root}}/plugins/{plugin}" in listed("tox.ini", "testenv:all", "deps")
-    assert f"-e plugins/{plugin}" in (REPOSITORY / "requirements-dev.txt").read_text().splitlines()
-    assert package in listed(".importlinter", "importlinter", "root_packages")
-    for contract, option in (
-        ("core-without-plugins", "forbidden_modules"),
-        ("public-face", "source_modules"),
+    assert f"-e plugins/{plugin}" in (REPOSITORY / "requirements-all.txt").read_text().splitlines()
+    assert "-r {tox_root}/requirements-all.txt" in listed("tox.ini", "testenv:all", "deps")
+    own = f"plugins/{plugin}" in covered_by_tox()
+    assert own != (f"testenv:{extra(plugin)}" not in tox_sections())
+    for section, option in (
+        ("importlinter", "root_packages"),
+        ("importlinter:contract:core-without-plugins", "forbidden_modules"),
+        ("importlinter:contract:public-face", "source_modules"),
     ):
-        assert package in listed(".importlinter", f"importlinter:contract:{contract}", option)
+        assert package in listed(".importlinter", section, option)
     assert f"{package}.plugin" in listed(".importlinter", "importlinter:contract:light", "source_modules")
 
 

@@ -1,0 +1,157 @@
+"""The distributions of this repository, found by their folders, for the tools that need a list of them.
+
+python tools/distributions.py write            write the lists that tools cannot make themselves
+python tools/distributions.py imports ...      run a command with all sources on the path
+python tools/distributions.py build DIR        build all distributions into a folder
+python tools/distributions.py uninstall        uninstall all of them from this environment
+python tools/distributions.py test             run the suites of plugins that have no tox environment of their own
+
+A new plugin is a folder in ``plugins/``; ``tests/test_packaging.py`` fails until ``write`` has told every list of it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_MARK = "written by tools/distributions.py"
+
+
+def plugins() -> list[Path]:
+    """The folders of the plugins, by name."""
+    return sorted(file.parent for file in (ROOT / "plugins").glob("*/pyproject.toml"))
+
+
+def examples() -> list[Path]:
+    """The folders of the distributions that show how one is made."""
+    return sorted(file.parent for file in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))
+
+
+def extra(plugin: Path) -> str:
+    """The extra of the core that brings a plugin; also its entry point and its environment in tox."""
+    return plugin.name.replace("_", "-")
+
+
+def packages() -> list[str]:
+    """The import names of all plugins and examples."""
+    folders = [*plugins(), *examples()]
+    return sorted(package.name for folder in folders for package in (folder / "src").glob("lightx2v_*"))
+
+
+def _lines(names: Sequence[str]) -> str:
+    return "\n".join(f"    {name}" for name in names)
+
+
+def requirements() -> str:
+    """Every distribution in one list, because in one pip call the local folders satisfy each other."""
+    folders = [str(folder.relative_to(ROOT)) for folder in (*plugins(), *examples())]
+    return "\n".join((f"# {_MARK}", "-e .[test]", *(f"-e {folder}" for folder in folders), ""))
+
+
+def import_contracts(text: str) -> str:
+    """``.importlinter`` with the packages of the plugins wherever a list of all is needed."""
+    names = packages()
+    lists = {
+        "root packages": ["lightx2v_core", *names],
+        "all plugins": names,
+        "modules of hooks": [f"{name}.plugin" for name in names],
+    }
+    for title, values in lists.items():
+        block = re.compile(rf"(    # {title}: {_MARK}\n)(?:    [\w.]+\n)*")
+        if not block.search(text):
+            raise SystemExit(f".importlinter has no line '    # {title}: {_MARK}'")
+        text = block.sub(lambda match, values=values: f"{match[1]}{_lines(values)}\n", text)
+    return text
+
+
+def extras(text: str) -> str:
+    """``pyproject.toml`` of the core with the extra ``all``."""
+    names = ", ".join(f"{extra(folder)}" for folder in plugins())
+    line = f'all = ["lightx2v-core[{names}]"]  # {_MARK}'
+    return re.sub(rf"^all = \[.*\]  # {_MARK}$", lambda _: line, text, flags=re.MULTILINE)
+
+
+#: file -> what it should be, from what it is
+LISTS: Mapping[str, Callable[[str], str]] = {
+    "requirements-all.txt": lambda _text: requirements(),
+    ".importlinter": import_contracts,
+    "pyproject.toml": extras,
+}
+
+
+def outdated() -> list[str]:
+    """The files whose lists are not those of the folders."""
+    return [name for name, made in LISTS.items() if (text := _read(name)) != made(text)]
+
+
+def write() -> None:
+    for name in outdated():
+        (ROOT / name).write_text(LISTS[name](_read(name)), encoding="utf-8")
+        print(name)
+
+
+def with_sources(command: Sequence[str]) -> int:
+    sources = [ROOT, *(folder / "src" for folder in (*plugins(), *examples()))]
+    return subprocess.call(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sources))})
+
+
+def build(target: str) -> int:
+    for folder in (ROOT, *plugins()):
+        if status := subprocess.call([sys.executable, "-m", "build", "--outdir", target, str(folder)]):
+            return status
+    return 0
+
+
+def uninstall() -> int:
+    names = ["lightx2v-core", *(f"lightx2v-{extra(folder)}" for folder in plugins())]
+    return subprocess.call([sys.executable, "-I", "-m", "pip", "uninstall", "-q", "-y", *names])
+
+
+def test(options: Sequence[str]) -> int:
+    """The suites one after the other; every one runs, whichever fails."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini", encoding="utf-8")
+    failed = []
+    for folder in (*plugins(), *examples()):
+        if f"testenv:{extra(folder)}" in tox:
+            continue
+        print(f"\n{folder.relative_to(ROOT)}", flush=True)
+        command = [sys.executable, "-m", "pytest", "-c", str(folder / "pyproject.toml"), *options]
+        if subprocess.call([*command, str(folder / "tests")], cwd=ROOT):
+            failed.append(folder.name)
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def _read(name: str) -> str:
+    file = ROOT / name
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["write"]:
+            write()
+            return 0
+        case ["imports", *command]:
+            return with_sources(command)
+        case ["build", target]:
+            return build(target)
+        case ["uninstall"]:
+            return uninstall()
+        case ["test", *options]:
+            return test(options)
+        case _:
+            print(__doc__)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
