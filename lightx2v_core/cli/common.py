@@ -13,7 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def common_options(command: F) -> F:
-    """Add the options of every command; ``plugins_from`` reads them."""
+    """Add the options of every command to a click command: ``--disable-plugin``, ``--only-plugins``,
+    ``--strict-plugins`` and ``--debug``. ``plugins_from`` reads them."""
     command = click.option("--debug", is_flag=True, help="Show a traceback when something fails.")(command)
     command = click.option(
         "--strict-plugins", is_flag=True, help="Fail when a plugin does not load, instead of leaving it out."
@@ -27,7 +28,10 @@ def common_options(command: F) -> F:
 
 
 def plugins_from(parameters: dict[str, Any]) -> PluginSet:
-    """Load the plugins a command line admits. Takes its parameters out of ``parameters``."""
+    """Load the plugins that a command line admits. Removes what ``common_options`` added from ``parameters``.
+
+    ``PluginError`` when one of them is broken and ``--strict-plugins`` is given.
+    """
     parameters.pop("debug")
     only = parameters.pop("only_plugins")
     return load_plugins(

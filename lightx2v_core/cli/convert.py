@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.foreign import spread
-from lightx2v_core.cli.interruption import current
-from lightx2v_core.cli.options import lora_entry
-from lightx2v_core.cli.progress import listener
-from lightx2v_core.cli.show_plan import size
+from lightx2v_core.cli.foreign import repeat_options
+from lightx2v_core.cli.interruption import current_interruption
+from lightx2v_core.cli.options import parse_lora_option
+from lightx2v_core.cli.progress import progress_listener
+from lightx2v_core.cli.show_plan import format_bytes
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.errors import RequestError
@@ -45,7 +45,7 @@ class _Command(click.Command):
         sourced = bool(args) and (
             any(word.split("=")[0] in ("-s", "--source") for word in args) or not args[0].startswith("-")
         )
-        return super().parse_args(ctx, spread(args, _SEVERAL if sourced else _SEVERAL[1:]))
+        return super().parse_args(ctx, repeat_options(args, _SEVERAL if sourced else _SEVERAL[1:]))
 
 
 @click.command("convert", cls=_Command)
@@ -151,9 +151,9 @@ def command(**parameters: Any) -> None:
         folder = folder if folder.is_dir() else folder.parent
         weights = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".gguf", ".index.json")
         copy = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.endswith(weights)))
-    interruption = current()
+    interruption = current_interruption()
     interruption.kept = "the same command goes on from here"
-    with listener(as_json=as_json, quiet=quiet) as emit:
+    with progress_listener(as_json=as_json, quiet=quiet) as emit:
         done = convert(
             source,
             output,
@@ -172,7 +172,7 @@ def command(**parameters: Any) -> None:
     if not quiet:
         count = f"{len(done.files)} file{'' if len(done.files) == 1 else 's'}"
         what = f", {done.layers} layers in {done.format}" if done.layers and done.format else ""
-        say(f"wrote {output} ({count}, {size(done.nbytes)}{what})")
+        say(f"wrote {output} ({count}, {format_bytes(done.nbytes)}{what})")
         if done.copied:
             say(f"copied {', '.join(done.copied)}")
         if done.lacking:
@@ -216,7 +216,7 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
         entry = {
             "strength": _of(strengths, number, given["loras"], "--lora_strength", 1.0),
             "alpha": _of(alphas, number, given["loras"], "--lora_alpha", None),
-            **lora_entry(text),
+            **parse_lora_option(text),
         }
         loras.append(_lora(entry, text))
     options = ConvertOptions(

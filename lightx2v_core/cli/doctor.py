@@ -10,7 +10,7 @@ import click
 
 from lightx2v_core.cli.checkup import Checkup, checkup
 from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.show_plan import size
+from lightx2v_core.cli.show_plan import format_bytes
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.runtime.proof.claim import Verdict
 from lightx2v_core.runtime.proof.trial import trials
@@ -37,11 +37,11 @@ def command(as_json: bool, **parameters: Any) -> None:
 def lines(found: Checkup) -> Iterator[str]:
     """The report for people."""
     yield f"lightx2v-core {found.core}, Python {found.python}, {found.system}"
-    memory = size(found.memory) if found.memory else "an unknown amount"
+    memory = format_bytes(found.memory) if found.memory else "an unknown amount"
     yield f"host      {found.processors} processors, {memory} of memory"
     capability = ".".join(map(str, found.device.capability))
     card = (
-        f", compute capability {capability}, {size(found.device.memory)}"
+        f", compute capability {capability}, {format_bytes(found.device.memory)}"
         if found.device.kind != "cpu"
         else ""
     )

@@ -12,8 +12,8 @@ import click
 from attrs import frozen
 
 from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current
-from lightx2v_core.cli.progress import listener
+from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current_interruption
+from lightx2v_core.cli.progress import progress_listener
 from lightx2v_core.cli.show_download import catalog_json, catalog_text, choice_text, commands, described
 from lightx2v_core.cli.terminal import escaped
 from lightx2v_core.discovery.registry import Registry
@@ -89,9 +89,9 @@ def command(**parameters: Any) -> None:
     parameters.pop("resume_download")
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
     dry_run, list_ = parameters.pop("dry_run"), parameters.pop("list_")
-    interruption = current()
+    interruption = current_interruption()
     interruption.kept = KEPT
-    with listener(as_json=as_json, quiet=quiet) as tell:
+    with progress_listener(as_json=as_json, quiet=quiet) as tell:
         emit = interruption.watched(tell)
         try:
             plugins = plugins_from(parameters)

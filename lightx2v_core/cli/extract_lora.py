@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.interruption import current
+from lightx2v_core.cli.interruption import current_interruption
 from lightx2v_core.cli.terminal import cursor_stream, escaped, say
 
 
@@ -57,7 +57,7 @@ def command(
             stream.write(f"\r{done + 1}/{total} {escaped(name)[:60]:<60}")
             stream.flush()
 
-    made = extract(base, tuned, Path(output), how, plugins, tell=tell, named=current().finish)
+    made = extract(base, tuned, Path(output), how, plugins, tell=tell, named=current_interruption().finish)
     if show:
         stream.write("\r" + " " * 80 + "\r")
         stream.flush()

@@ -70,8 +70,9 @@ def divided(args: Sequence[str], own: dict[str, click.Parameter]) -> tuple[tuple
     return tuple(values), rest
 
 
-def spread(args: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Options that other programs give several values at once (``--lora_strength 1.0 0.8``), given again for each."""
+def repeat_options(args: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Give the options ``names`` again before each of their values: other programs take several at once
+    (``--lora_strength 1.0 0.8``)."""
     wanted, out, current = frozenset(names), list[str](), ""
     for word in args:
         if word.startswith("-") and not _is_number(word):

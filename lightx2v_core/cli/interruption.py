@@ -131,8 +131,9 @@ def _in_torch(frame: FrameType | None) -> bool:
     return False
 
 
-def current() -> Interruption:
-    """That of the command that runs; of a command that is called without ``main`` one that nobody asks."""
+def current_interruption() -> Interruption:
+    """Give the interruption of the command that runs; of a command that is called without ``main`` a new one, which
+    handles no signal."""
     context = click.get_current_context(silent=True)
     found = None if context is None else context.find_object(Interruption)
     return found if found is not None else Interruption()

@@ -65,8 +65,9 @@ def _names(text: str) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def lora_entry(text: str) -> dict[str, Any]:
-    """``PATH``, ``PATH:STRENGTH``, and ``high:``, ``low:`` or ``both:`` in front for the expert it is for."""
+def parse_lora_option(text: str) -> dict[str, Any]:
+    """Read the value of ``--lora`` into keywords of a ``LoraConfig``: ``PATH``, ``PATH:STRENGTH``, and ``high:``,
+    ``low:`` or ``both:`` in front for the expert that it is for."""
     found: dict[str, Any] = {}
     if match := re.match(r"(high|low|both):(?=.)", text):
         name = match.group(1)
@@ -135,7 +136,7 @@ RUN_OPTIONS = (
     RunOption(names=("--ram-limit",), key=("memory", "ram_limit"), help="Memory of the machine to use, such as 32GB.",
               metavar="SIZE", read=parse_bytes),
     RunOption(names=("--lora",), key=("loras",), metavar="[high:|low:|both:]PATH[:STRENGTH]",
-              read=lora_entry, multiple=True,
+              read=parse_lora_option, multiple=True,
               help="LoRA file; give it again for more. In front: which of two experts it is for."),
     RunOption(names=("--lora-applier",), key=("lora_applier",), metavar="NAME[,NAME]", read=_names,
               help="merge: LoRA files become part of the weights; dynamic: they stay beside them."),

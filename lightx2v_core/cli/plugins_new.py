@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.cli import COMMANDS
-from lightx2v_core.cli.interruption import current
+from lightx2v_core.cli.interruption import current_interruption
 from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.scaffold.composition import Wish, composed
 from lightx2v_core.scaffold.creation import admitting, check_new, create
@@ -45,7 +45,7 @@ def write_new(
         admits=admitting(__version__),
     )
     contents = composed(wish)
-    create(folder, contents, current().finish)
+    create(folder, contents, current_interruption().finish)
     return {
         "plugin": wanted.name,
         "distribution": wanted.distribution,

@@ -25,8 +25,9 @@ from lightx2v_core.events import (
 
 
 @contextmanager
-def listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
-    """The view of a run that fits where its output goes."""
+def progress_listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
+    """Give the listener that shows events where the output goes: bars in a terminal, lines in a log, JSON for a program
+    (``as_json``), nothing but warnings (``quiet``)."""
     if as_json:
         yield _print_json
         return

@@ -11,9 +11,9 @@ from lightx2v_core.checkpoint.staging import claimed
 from lightx2v_core.cli.batch import check_options, read_jobs, results, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import ForeignOptions
-from lightx2v_core.cli.interruption import INTERRUPTED, current
+from lightx2v_core.cli.interruption import INTERRUPTED, current_interruption
 from lightx2v_core.cli.options import config_from, run_options
-from lightx2v_core.cli.progress import listener
+from lightx2v_core.cli.progress import progress_listener
 from lightx2v_core.cli.show_plan import plan_text
 from lightx2v_core.discovery.isolation import unended
 from lightx2v_core.errors import LightX2VError
@@ -41,11 +41,11 @@ def command(**parameters: Any) -> None:
 
     CONFIG is a JSON file with comments; options lie over it.
     """
-    interruption = current()
+    interruption = current_interruption()
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
     dry_run, dump = parameters.pop("dry_run"), parameters.pop("dump_tensors")
     prompt_file = parameters.pop("prompt_file")
-    with listener(as_json=as_json, quiet=quiet) as tell:
+    with progress_listener(as_json=as_json, quiet=quiet) as tell:
         emit = interruption.watched(tell)
         try:
             plugins = plugins_from(parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lightx2v_core.cli.show_plan import count, size
+from lightx2v_core.cli.show_plan import count, format_bytes
 from lightx2v_core.cli.terminal import escaped, message
 from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraReport
 
@@ -24,7 +24,9 @@ def inspection_text(found: Inspection) -> str:
         lines += table([_HEAD, *(_row(item) for item in found.components)])
     for lora in found.loras:
         lines += map(escaped, _lora(lora))
-    lines += some([escaped(f"other: {item.file}, {size(item.bytes)}: {item.what}") for item in found.others])
+    lines += some(
+        [escaped(f"other: {item.file}, {format_bytes(item.bytes)}: {item.what}") for item in found.others]
+    )
     if not (found.components or found.loras or found.others):
         lines.append("  no weight files")
     lines += some([message(f"problem: {problem}") for problem in found.problems])
@@ -45,7 +47,7 @@ def _row(item: ComponentReport) -> tuple[str, ...]:
     precision = f"{item.precision} ({item.scheme})" if item.scheme else item.precision
     variant = " or ".join(item.variants) or "-"
     return (
-        item.component, files, item.layout, variant, precision, count(item.parameters), size(item.bytes),
+        item.component, files, item.layout, variant, precision, count(item.parameters), format_bytes(item.bytes),
     )  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def _lora(item: LoraReport) -> Iterator[str]:
     ranks = ", ".join(map(str, item.ranks)) or "none"
     kinds = ", ".join(f"{number} {kind}" for kind, number in item.kinds.items())
     expert = f", for {item.expert}" if item.expert else ""
-    yield f"LoRA: {item.file}, {size(item.bytes)}: names of {item.family}, rank {ranks}, {kinds}{expert}"
+    yield f"LoRA: {item.file}, {format_bytes(item.bytes)}: names of {item.family}, rank {ranks}, {kinds}{expert}"
     named = sorted(item.targets, key=lambda name: -item.targets[name])
     more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
     yield f"  targets {', '.join(f'{name} ({item.targets[name]})' for name in named[:_MOST])}{more}"

@@ -48,10 +48,10 @@ def plan_text(plan: Plan) -> str:
         f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens{_beside(geometry)}",
         *_stages(plan),
         "memory (forecast)",
-        f"  device    {size(memory.device_peak)} at the peak, {size(memory.device_weights)} of it weights; "
-        f"the device has {size(memory.device_total) if memory.device_total else 'an unknown amount'}",
-        f"  host      {size(memory.host_peak)}",
-        f"  disk      {size(plan.read)} are read to load it",
+        f"  device    {format_bytes(memory.device_peak)} at the peak, {format_bytes(memory.device_weights)} of it "
+        f"weights; the device has {format_bytes(memory.device_total) if memory.device_total else 'an unknown amount'}",
+        f"  host      {format_bytes(memory.host_peak)}",
+        f"  disk      {format_bytes(plan.read)} are read to load it",
         *_moving(plan.memory),
     ]
     if plan.output is not None:
@@ -76,13 +76,13 @@ def _moving(memory: MemoryForecast) -> Iterable[str]:
     if memory.moved:
         whole = memory.computing + memory.exposed
         yield (
-            f"  moved     {size(memory.moved)} in each step; {memory.exposed / whole:.0%} of a step "
+            f"  moved     {format_bytes(memory.moved)} in each step; {memory.exposed / whole:.0%} of a step "
             f"({memory.exposed:.2g} s) is expected to wait for it"
         )
     if memory.switching:
         yield f"  switching {memory.switching:.2g} s in all between components"
     if memory.scratch:
-        yield f"  scratch   {size(memory.scratch)} of disk for computed weights"
+        yield f"  scratch   {format_bytes(memory.scratch)} of disk for computed weights"
 
 
 def _beside(geometry: Geometry) -> str:
@@ -110,12 +110,13 @@ def _stages(plan: Plan) -> Iterable[str]:
 def _component(part: PlannedComponent, folder: str) -> Iterable[str]:
     yield (
         f"  {part.name}: {part.summary}, {count(part.parameters)} parameters in {part.tensors} tensors, "
-        f"{part.scheme or part.precision}, {size(part.stored)}"
+        f"{part.scheme or part.precision}, {format_bytes(part.stored)}"
         + (f", layout of {part.layout}" if part.layout != "official" else "")
     )
     names = [_inside(file, folder) for file in part.files]
     shown = ", ".join(names if len(names) <= 2 else [names[0], f"... {names[-1]} ({len(names)} files)"])
-    yield f"    {shown} (by {part.rule}); needs {size(part.weights)} + {size(part.activations)} of activations"
+    weights, activations = format_bytes(part.weights), format_bytes(part.activations)
+    yield f"    {shown} (by {part.rule}); needs {weights} + {activations} of activations"
     for other in part.passed_over:
         yield f"    not {other}"
 
@@ -142,8 +143,8 @@ def _adapters(plan: Plan) -> Iterable[str]:
             yield f"      and {len(without) - _SHOWN} more (--json shows all)"
 
 
-def size(number: int) -> str:
-    """Bytes for people: 1.5 GiB."""
+def format_bytes(number: int) -> str:
+    """Write a number of bytes for people: 1.5 GiB."""
     value = float(number)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.cli.foreign import divided, spread
+from lightx2v_core.cli.foreign import divided, repeat_options
 from lightx2v_core.cli.run import command
 from lightx2v_core.config.lightx2v.flags import TABLE, WAN, WAN_TASKS, flag_key
 from lightx2v_core.config.lightx2v.keys import LEGACY
@@ -191,7 +191,7 @@ def test_options_that_are_given_several_values_at_once() -> None:
         "x",
         "y",
     ]
-    assert spread(line, ("--lora_path", "--lora_strength")) == found
+    assert repeat_options(line, ("--lora_path", "--lora_strength")) == found
 
 
 # ---------------------------------------------------------------- with a model
