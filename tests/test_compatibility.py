@@ -59,7 +59,9 @@ def test_it_loads(old: Path) -> None:
 
 def test_it_runs_and_what_is_old_is_said(old: Path, tmp_path: Path) -> None:
     model, video = tmp_path / "pebble", tmp_path / "pebble.mp4"
-    write = "import pathlib, sys; from lightx2v_example.tiny import write_tiny; write_tiny(pathlib.Path(sys.argv[1]), 0)"
+    write = (
+        "import pathlib, sys, lightx2v_example.tiny as tiny; tiny.write_tiny(pathlib.Path(sys.argv[1]), 0)"
+    )
     written = python(old, "-c", write, str(model))
     assert written.returncode == 0, written.stderr
     done = python(

@@ -66,7 +66,7 @@ def import_contracts(text: str) -> str:
         block = re.compile(rf"(    # {title}: {_MARK}\n)(?:    [\w.]+\n)*")
         if not block.search(text):
             raise SystemExit(f".importlinter has no line '    # {title}: {_MARK}'")
-        text = block.sub(lambda match, values=values: f"{match[1]}{_lines(values)}\n", text)
+        text = block.sub(rf"\g<1>{_lines(values)}\n", text)
     return text
 
 
