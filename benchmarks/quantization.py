@@ -76,7 +76,7 @@ def measure(folder: Path, file: Path, quantizer: str | None, output: Path, dtype
         dit["quantizer"] = {"use": name, "options": {name: {"format": made}}} if made else name
     pipeline = load(folder, config={"model": "wan2.1", "dtype": dtype, "components": {"dit": dit}})
     loaded = time.perf_counter() - began
-    network: Any = pipeline._model._network  # type: ignore[attr-defined]
+    network: Any = pipeline.module("dit")
     torch.manual_seed(1)
     latents, text = torch.randn(1, 16, *LATENT), torch.randn(1, network.arch.text_len, network.arch.text_dim)
     rope = network.rope(latents.shape[1:], "cpu")

@@ -105,7 +105,7 @@ def test_an_unchanged_prompt_is_encoded_once(golden: Golden, monkeypatch: pytest
     from lightx2v_core import load
 
     pipeline = load(golden("e2e_wan21_t2v") / "ckpt", size=(32, 32), frames=1, steps=1)
-    encoder = pipeline._model._prompts._encoder  # type: ignore[attr-defined]
+    encoder = pipeline.module("text_encoder")
     calls: list[Any] = []
     encoder.register_forward_hook(lambda *args: calls.append(args))
     for prompt in ("a fox", "a fox", "a dog", "a fox"):

@@ -153,7 +153,7 @@ def test_a_quantizer_takes_over_the_layers_that_are_in_its_format(checkpoint: Pa
     save_file(tensors, checkpoint / "diffusion_pytorch_model.safetensors")
 
     found = load(checkpoint, plugins=plugins(lightx2v_quantizers=[spec]), quantizer="row-int8")
-    network = found._model._network  # type: ignore[attr-defined]
+    network = found.module("dit")
     assert isinstance(network.blocks[1].ffn[0], HalfLinear)
     assert isinstance(network.blocks[0].ffn[0], nn.Linear)
     got = found.generate(**SMALL)
@@ -169,9 +169,9 @@ def test_an_applier_gets_the_adapters_and_its_source_is_loaded(checkpoint: Path,
     found = plugins(lightx2v_lora_appliers=[spec])
     merged = load(checkpoint, plugins=found, lora_applier="acme", loras=[lora])
     plain = load(checkpoint, plugins=found)
-    bias = plain._model._network.head.head.bias  # type: ignore[attr-defined]
+    bias = plain.module("dit").head.head.bias
     wanted = bias + 0.5 * torch.arange(64.0)
-    torch.testing.assert_close(merged._model._network.head.head.bias, wanted)  # type: ignore[attr-defined]
+    torch.testing.assert_close(merged.module("dit").head.head.bias, wanted)
     # first on the network that it proves itself with
     assert applier.attached == ["ModuleDict layer.weight", "WanDiT head.head.bias"]
 
@@ -198,7 +198,7 @@ def test_an_offloader_places_blocks_and_is_told_of_each_use(checkpoint: Path) ->
 def test_one_component_at_a_time_gives_the_same_video(checkpoint: Path) -> None:
     plain = load(checkpoint)
     found = load(checkpoint, offloader="sequential")
-    network = found._model._network  # type: ignore[attr-defined]
+    network = found.module("dit")
     assert all(parameter.is_meta for parameter in network.parameters())
     first, again = found.generate(**SMALL), found.generate(**SMALL)
     expected = plain.generate(**SMALL)

@@ -38,9 +38,11 @@ from lightx2v_core.spec.tensors import Header
 
 @frozen(kw_only=True)
 class Loaded:
-    """A loaded model, and the offloaders of its components."""
+    """A loaded model, the networks of its components, and their offloaders."""
 
     model: VideoModel
+    #: component -> its network, as the offloader placed it
+    modules: Mapping[str, nn.Module]
     offloaders: Mapping[str, Offloader]
     #: the networks that take turns, in the order of ``VideoModel.expert``
     experts: tuple[str, ...]
@@ -72,6 +74,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
         adapters = LoadedAdapters(lambda header: open_source(header, resolved.registry, ctx), ctx)
         adapters.choose(resolved.lora_applier, resolved.adapters)
         components = {}
+        modules: dict[str, nn.Module] = {}
         for name in recognition.components:
             component = resolved.found.components[name]
             source = open_source(component.stored, resolved.registry, ctx)
@@ -85,6 +88,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
                 resolved.quantized[name],
                 quantizers.get(name),
                 adapters,
+                modules,
                 progress,
             )
             components[name] = LoadedComponent(
@@ -105,7 +109,13 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
         model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
         failing.pop_all()
     progress.finish()
-    return Loaded(model=model, offloaders=offloaders, experts=expert_names(resolved), adapters=adapters)
+    return Loaded(
+        model=model,
+        modules=modules,
+        offloaders=offloaders,
+        experts=expert_names(resolved),
+        adapters=adapters,
+    )
 
 
 def expert_names(resolved: Resolved) -> tuple[str, ...]:
@@ -166,11 +176,12 @@ class _Loading:
         quantized: Quantized,
         quantizer: Quantizer | None,
         adapters: LoadedAdapters,
+        modules: dict[str, nn.Module],
         progress: _LoadProgress,
     ) -> None:
         self._name, self._source, self._offloader = name, source, offloader
         self._quantized, self._quantizer = quantized, quantizer
-        self._adapters, self._progress = adapters, progress
+        self._adapters, self._modules, self._progress = adapters, modules, progress
 
     def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
         exchanged = Exchanged()
@@ -180,7 +191,7 @@ class _Loading:
         weights = SourceWeights(module, source, self._progress.add)
         self._offloader.place(self._name, module, weights, blocks)
         self._adapters.loaded(self._name, module, self._source, weights, self._offloader, exchanged)
-        module.eval()
+        self._modules[self._name] = module.eval()
 
 
 class _LoadProgress:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from attrs import evolve, frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightx2v_core.checkpoint.serialize import serialized
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
@@ -121,6 +121,22 @@ class Pipeline:
     def plan(self) -> Plan:
         """The plan with the defaults of this pipeline."""
         return self._resolved.plan
+
+    def module(self, component: str) -> nn.Module:
+        """Return the network of a component, such as ``"dit"``, to inspect, hook or compile it (``.compile()`` changes
+        it in place). ``plan.components`` lists the names.
+
+        An offloader moves the weights: outside of its use a network may lie on the CPU or hold no data (device
+        ``meta``), which ``Module.to`` cannot change.
+
+        ``RequestError`` for a component that this model does not have, or does not load as a network."""
+        modules = self._loaded.modules
+        if component not in modules:
+            raise RequestError(
+                f"{self.plan.variant} has no network {component!r}{suggestion(component, modules)}; "
+                f"its networks are: {', '.join(modules)}"
+            )
+        return modules[component]
 
     def set_loras(self, loras: Sequence[Lora]) -> Plan:
         """Apply these LoRA files, in this order, instead of those that are applied now; ``[]`` applies none. An entry

@@ -176,6 +176,6 @@ def test_model_folders_in_other_layouts_and_a_run_with_the_result(tmp_path: Path
         load(tmp_path / "base", device="cpu", loras=[str(tmp_path / "l.safetensors")], strict_lora=True),
         load(tmp_path / "tuned", device="cpu"),
     ]
-    first, second = (item._model._network.state_dict() for item in networks)  # type: ignore[attr-defined]
+    first, second = (item.module("dit").state_dict() for item in networks)
     for name, tensor in second.items():
         torch.testing.assert_close(first[name], tensor, atol=1e-5, rtol=1e-5)

@@ -59,7 +59,7 @@ def network(case: Path, loras: Sequence[dict[str, Any]], applier: str, **more: A
     pipeline = load(
         case / "ckpt", loras=list(loras), lora_applier=applier, dtype="float32", device="cpu", **more
     )
-    return pipeline._model._network  # type: ignore[attr-defined]
+    return pipeline.module("dit")
 
 
 def forward(dit: Any, case: Path) -> Any:

@@ -187,7 +187,7 @@ def test_quantized_layers_are_quantized_again_and_others_left_alone(
         tmp_path / "fox.safetensors",
     )
     pipeline = load(model, device="cpu", dtype="float32")
-    network = pipeline._model._network  # type: ignore[attr-defined]
+    network = pipeline.module("dit")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     pipeline.set_loras([tmp_path / "fox.safetensors"])
     after = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -79,7 +79,7 @@ def entry(models: dict[str, Path]) -> dict[str, Any]:
 @pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32"])
 def test_a_run_rounds_to_what_it_computes_in(models: dict[str, Path], stored: str, computed: str) -> None:
     pipeline = load(models[stored], device="cpu", dtype=computed, loras=[entry(models)])
-    weights = pipeline._model._network.state_dict()  # type: ignore[attr-defined]
+    weights = pipeline.module("dit").state_dict()
     for name, wanted in expected(models, stored).items():
         # norms may be computed in float32 in every run
         got, dtype = weights[name], weights[name].dtype
@@ -115,9 +115,9 @@ def test_quantized_without_a_rounding_between(models: dict[str, Path], quantizer
         section = quantizer
     common: dict[str, Any] = {"device": "cpu", "dtype": "float32", "quantizer": section}
     with load(models["merged"], **common) as pipeline:
-        wanted = pipeline._model._network.state_dict()[Q]  # type: ignore[attr-defined]
+        wanted = pipeline.module("dit").state_dict()[Q]
     with load(models["bfloat16"], loras=[entry(models)], **common) as pipeline:
-        got = pipeline._model._network.state_dict()[Q]  # type: ignore[attr-defined]
+        got = pipeline.module("dit").state_dict()[Q]
     assert got.dtype == wanted.dtype == torch.int8
     # a sum in float32 instead of float64 may turn a tie; a rounding to bfloat16 moves some 10 % of the codes
     assert (got != wanted).float().mean() <= 2e-3
@@ -161,11 +161,11 @@ def test_a_pickle_of_the_official_name(models: dict[str, Path], tmp_path: Path) 
     pipeline = load(
         models["float32"], device="cpu", dtype="float32", loras=[{"path": str(path), "strength": 0.7}]
     )
-    got = pipeline._model._network.state_dict()[Q]  # type: ignore[attr-defined]
+    got = pipeline.module("dit").state_dict()[Q]
     assert (got.double() - expected(models, "float32")[Q]).abs().max() <= 1e-6
     folder = tmp_path / "model"
     shutil.copytree(models["float32"], folder)
     torch.save(load_file(folder / NETWORK), folder / "wan.ckpt")
     (folder / NETWORK).unlink()
-    weights = load(folder, device="cpu", dtype="float32")._model._network.state_dict()  # type: ignore[attr-defined]
+    weights = load(folder, device="cpu", dtype="float32").module("dit").state_dict()
     assert torch.equal(weights[Q], load_file(models["float32"] / NETWORK)[Q])

@@ -67,7 +67,7 @@ def test_no_switch_compiles_anew(model: Path, files: tuple[str, str, str]) -> No
     a, b, c = files
     pipeline = load(model, device="cpu", lora_applier="dynamic", loras=[a])
     counter = CompileCounter()
-    for block in pipeline._model._network.blocks:  # type: ignore[attr-defined]
+    for block in pipeline.module("dit").get_submodule("blocks").children():
         block.compile(backend=counter, fullgraph=True)
     pipeline.generate(**SMALL)
     first = counter.frame_count
@@ -89,7 +89,7 @@ def test_with_a_reserve_not_even_the_first_or_the_last_one_does(
     pipeline = load(model, device="cpu", lora_applier=reserve)
     plain = pipeline.generate(**SMALL).latents
     counter = CompileCounter()
-    for block in pipeline._model._network.blocks:  # type: ignore[attr-defined]
+    for block in pipeline.module("dit").get_submodule("blocks").children():
         block.compile(backend=counter, fullgraph=True)
     assert torch.equal(pipeline.generate(**SMALL).latents, plain)
     first = counter.frame_count
@@ -186,16 +186,16 @@ def test_a_switch_while_the_network_is_the_one_in_place(
         pytest.importorskip("lightx2v_offload", reason="needs the offload plugin")
     name = "blocks.0.self_attn.q"
     fresh = load(model, device="cpu", loras=[files[0]])
-    wanted = fresh._model._network.get_submodule(name).weight  # type: ignore[attr-defined]
+    wanted = fresh.module("dit").get_submodule(name).weight
     with load(model, device="cpu", offloader=offloader) as pipeline:
-        layer = pipeline._model._network.get_submodule(name)  # type: ignore[attr-defined]
-        block = pipeline._model._network.blocks[0]  # type: ignore[attr-defined]
+        layer = pipeline.module("dit").get_submodule(name)
+        block = pipeline.module("dit").get_submodule("blocks.0")
         held = pipeline._loaded.offloaders["dit"]
         seen: list[Any] = []
         layer.register_forward_pre_hook(lambda module, _inputs: seen.append(module.weight.clone()))
 
         def use() -> None:
-            rope = pipeline._model._network.rope((16, 1, 4, 4), "cpu")  # type: ignore[attr-defined]
+            rope = pipeline.module("dit").rope((16, 1, 4, 4), "cpu")
             inputs = torch.zeros(1, 4, 64), torch.zeros(1, 6, 64), torch.zeros(1, 5, 64), rope
             with held.active("dit"), torch.no_grad():
                 block(*inputs)

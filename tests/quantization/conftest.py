@@ -62,7 +62,7 @@ def network(tiny: Path, path_of: Callable[[str], Path]) -> Callable[..., Any]:
         }
         values = {"model": "wan2.1", "dtype": "float32", "components": components, **config}
         pipeline = load(tiny, config=values)
-        return pipeline._model._network, pipeline  # type: ignore[attr-defined]
+        return pipeline.module("dit"), pipeline
 
     return load_network
 

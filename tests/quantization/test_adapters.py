@@ -74,11 +74,11 @@ def test_an_attached_adapter_leaves_the_codes_alone(network, forward, lora, case
 
 def test_adapters_of_a_loaded_quantized_model_are_switched(network, lora, added):
     _, pipeline = network("int8_single")
-    before = {name: tensor.clone() for name, tensor in pipeline._model._network.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in pipeline.module("dit").state_dict().items()}
     pipeline.set_loras([lora])
     fresh, _ = network("int8_single", loras=[lora])
     for name, tensor in fresh.state_dict().items():
-        assert torch.equal(pipeline._model._network.state_dict()[name], tensor), name
+        assert torch.equal(pipeline.module("dit").state_dict()[name], tensor), name
     pipeline.set_loras([])
     for name, tensor in before.items():
-        assert torch.equal(pipeline._model._network.state_dict()[name], tensor), name
+        assert torch.equal(pipeline.module("dit").state_dict()[name], tensor), name

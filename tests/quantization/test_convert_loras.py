@@ -74,9 +74,7 @@ def changed(result: Path, source: Path) -> set[str]:
 def networks(**asked: Any) -> dict[str, dict[str, Any]]:
     """Weights of what a run would compute with."""
     with load(device="cpu", dtype="float32", **asked, **SMALL) as pipeline:
-        model: Any = pipeline._model
-        found = getattr(model, "_networks", None) or {"dit": model._network}
-        return {name: dict(network.state_dict()) for name, network in found.items()}
+        return {"dit": dict(pipeline.module("dit").state_dict())}
 
 
 @pytest.mark.parametrize("stated", ["none", "sidecar", "metadata", "pattern"])

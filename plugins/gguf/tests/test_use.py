@@ -112,7 +112,7 @@ def _plain(folders) -> dict[str, torch.Tensor]:
 
 def test_weights_stay_packed_and_the_result_is_that_of_decoded_ones(folders, expected):
     pipeline = load(folders[0])
-    network = pipeline._model._network
+    network = pipeline.module("dit")
     ffn = network.blocks[1].ffn[0]
     assert type(ffn).__name__ == "PackedLinear"
     assert (ffn.weight.dtype, tuple(ffn.weight.shape)) == (torch.uint8, (128 * 64 // 32, 18))
@@ -164,7 +164,7 @@ def test_a_lora_runs_beside_packed_weights(folders, lora):
 
 
 def test_a_lora_is_merged_into_simple_types_and_refused_for_others(folders, lora):
-    network = load(folders[0], config={"loras": [lora("blocks.0.ffn.0")]})._model._network
+    network = load(folders[0], config={"loras": [lora("blocks.0.ffn.0")]}).module("dit")
     from lightx2v_gguf.blocks import decode, encode
 
     added = load_file(lora("blocks.0.ffn.0")["path"])
@@ -242,7 +242,7 @@ def test_converted_to_plain_and_to_other_formats(folders, lora, tmp_path):
 def test_plain_weights_are_packed_while_they_are_loaded(tiny):
     options = {"gguf": {"format": "gguf-q8_0", "keep": ["blocks.0.*"]}}
     pipeline = load(tiny, config={"components": {"dit": {"quantizer": {"use": "gguf", "options": options}}}})
-    network = pipeline._model._network
+    network = pipeline.module("dit")
     assert network.blocks[0].ffn[0].weight.dtype == torch.float32
     assert network.blocks[1].ffn[0].weight.shape == (128 * 64 // 32, 34)
     plain = load(tiny).generate(**SMALL).latents

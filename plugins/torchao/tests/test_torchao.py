@@ -172,7 +172,7 @@ def test_a_model_runs_quantized_by_file_and_on_load(kind, tmp_path, right):
     for dit in ({"path": str(tmp_path / "q.safetensors")}, {}):
         config = {"components": {"dit": {**dit, "quantizer": f"{kind}-torchao"}}}
         pipeline = load(tmp_path / "model", config=config)
-        assert type(pipeline._model._network.blocks[0].ffn[0]).__name__ == f"{kind.title()}TorchaoLinear"
+        assert type(pipeline.module("dit").blocks[0].ffn[0]).__name__ == f"{kind.title()}TorchaoLinear"
         results.append(pipeline.generate(**SMALL).latents)
     assert torch.equal(*results), "what is quantized on load is what the converter writes"
     assert 0 < (results[0] - plain).norm() / plain.norm() < (0.1 if kind == "int8" else 0.3)
