@@ -21,7 +21,7 @@ from lightx2v_core.errors import ConfigError
 from lightx2v_core.plan.leftovers import without_leftovers
 from lightx2v_core.plan.quantizer_names import UNQUANTIZED, translated
 from lightx2v_core.plan.selection import by_true_name, check_steps, placed, structured_options
-from lightx2v_core.spec.specs import WISH, SchedulerSpec
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, SchedulerSpec
 
 
 @click.group("config")
@@ -98,10 +98,10 @@ def _check_steps(loaded: LoadedConfig, registry: Registry) -> None:
     if (
         section is None
         or len(section.use) != 1
-        or not registry.named("scheduler", section.use[0].removesuffix(WISH))
+        or not registry.named("scheduler", section.use[0].removesuffix(OPTIONAL_SUFFIX))
     ):
         return
-    item = registry.find("scheduler", section.use[0].removesuffix(WISH))
+    item = registry.find("scheduler", section.use[0].removesuffix(OPTIONAL_SUFFIX))
     options = structured_options(section, registry, "scheduler", item, loaded=loaded)
     assert isinstance(item.spec, SchedulerSpec)
     check_steps(item.spec, options, loaded.config.sampling.steps, loaded.origin("sampling", "steps"))
@@ -126,8 +126,8 @@ def _check_names(
         return
     origin = loaded.origin(*path, "use")
     for name in section.use:
-        wished = name.endswith(WISH)
-        name = name.removesuffix(WISH)
+        wished = name.endswith(OPTIONAL_SUFFIX)
+        name = name.removesuffix(OPTIONAL_SUFFIX)
         if wished and not registry.named(kind, name):
             continue
         item = registry.find(kind, name, asked=origin != "default", origin=origin)

@@ -30,7 +30,7 @@ from lightx2v_core.config.option_help import option_help
 from lightx2v_core.discovery import isolation
 from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.errors import LightX2VError
-from lightx2v_core.spec.specs import ANY, WISH
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD
 
 Schema = dict[str, Any]
 
@@ -180,11 +180,11 @@ def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
         shared = {**known["properties"], **shared}
         for text in (item.spec.name, item.qualified, *getattr(item.spec, "aliases", ())):
             names.setdefault(text, item.spec.summary)
-    options[ANY] = {
+    options[WILDCARD] = {
         "description": "for whichever is chosen", "type": "object", "properties": shared, "additionalProperties": False,
     }  # fmt: skip
     wish = {
-        "type": "string", "pattern": f"^.+\\{WISH}$", "description": "passed over where it is not installed",
+        "type": "string", "pattern": f"^.+\\{OPTIONAL_SUFFIX}$", "description": "passed over where it is not installed",
     }  # fmt: skip
     called = {"anyOf": [*({"const": text, "description": about} for text, about in names.items()), wish]}
     name: Schema = {"$ref": f"#/$defs/{kind}_name"}

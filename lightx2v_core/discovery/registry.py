@@ -12,7 +12,7 @@ from lightx2v_core.discovery.lightx2v_models import elsewhere
 from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided
 from lightx2v_core.errors import PluginError, suggestion
 from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.specs import WISH
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX
 
 #: kinds whose implementations all compute the same function, so that the machine may choose
 AUTOMATIC = frozenset({"attention"})
@@ -114,11 +114,11 @@ class Registry:
                 raise PluginError(f"{kind} names no implementation; give a name or a list of names")
             asked = not origin.startswith("default")
             candidates = [
-                self.find(kind, name.removesuffix(WISH), asked=asked, origin=origin)
+                self.find(kind, name.removesuffix(OPTIONAL_SUFFIX), asked=asked, origin=origin)
                 for name in names
                 if not self._is_unmet(kind, name)
             ]
-            absent = [name.removesuffix(WISH) for name in names if self._is_unmet(kind, name)]
+            absent = [name.removesuffix(OPTIONAL_SUFFIX) for name in names if self._is_unmet(kind, name)]
             why = origin if len(names) == 1 else f"{origin}: first usable of {', '.join(names)}"
         rejected: list[Rejected] = [Rejected(name=name, reasons=("not installed",)) for name in absent]
         for item in candidates:
@@ -132,7 +132,7 @@ class Registry:
 
     def _is_unmet(self, kind: str, name: str) -> bool:
         """Whether a name is a wish (``name?``) for what is not installed."""
-        return name.endswith(WISH) and not self.named(kind, name.removesuffix(WISH))
+        return name.endswith(OPTIONAL_SUFFIX) and not self.named(kind, name.removesuffix(OPTIONAL_SUFFIX))
 
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
         names = [item.spec.name for item in candidates]

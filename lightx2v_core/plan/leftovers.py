@@ -17,7 +17,7 @@ from lightx2v_core.config.model import Section
 from lightx2v_core.discovery.plugins import Provided
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.plan.quantizer_names import UNQUANTIZED, translated
-from lightx2v_core.spec.specs import ANY, WISH
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD
 
 
 def without_leftovers(loaded: LoadedConfig, registry: Registry) -> LoadedConfig:
@@ -74,7 +74,7 @@ def _chosen(section: Section, registry: Registry, kind: str) -> list[Provided]:
     if kind == "quantizer" and section.use in UNQUANTIZED:
         return []
     use = translated(section, registry).use if kind == "quantizer" else section.use
-    return [item for name in use for item in registry.named(kind, name.removesuffix(WISH))]
+    return [item for name in use for item in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX))]
 
 
 def _lies_beneath(loaded: LoadedConfig, path: tuple[str, ...]) -> bool:
@@ -86,10 +86,10 @@ def _means_something(
     section: Section, registry: Registry, kind: str, chosen: list[Provided], name: str, key: str
 ) -> bool:
     """Whether what is chosen has an option; one of ``*`` that nothing at all has stays, to be refused."""
-    if name == ANY:
+    if name == WILDCARD:
         others = [item for item in registry.candidates(kind) if item not in chosen]
         return bool(chosen) and (_has(chosen, key) or not _has(others, key))
-    if name in (used.removesuffix(WISH) for used in section.use):
+    if name in (used.removesuffix(OPTIONAL_SUFFIX) for used in section.use):
         return True
     return any(item in chosen for item in registry.named(kind, name))
 

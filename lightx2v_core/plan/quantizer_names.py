@@ -11,7 +11,7 @@ from lightx2v_core.config.model import Section
 from lightx2v_core.discovery.catalog import install
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import PluginError
-from lightx2v_core.spec.specs import WISH, QuantizerSpec
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, QuantizerSpec
 
 #: what says that nothing is asked for; the second in existing configurations
 UNQUANTIZED = (("none",), ("Default",))
@@ -24,10 +24,12 @@ def translated(section: Section, registry: Registry) -> Section:
     options: dict[str, Mapping[str, Any]] = {}
     for name in section.use:
         names = _kernels(name, registry)
-        use += [new for new in names if new not in use and f"{new}{WISH}" not in use]
-        if (plain := name.removesuffix(WISH)) in section.options:
-            options |= dict.fromkeys((new.removesuffix(WISH) for new in names), section.options[plain])
-    used = [name.removesuffix(WISH) for name in section.use]
+        use += [new for new in names if new not in use and f"{new}{OPTIONAL_SUFFIX}" not in use]
+        if (plain := name.removesuffix(OPTIONAL_SUFFIX)) in section.options:
+            options |= dict.fromkeys(
+                (new.removesuffix(OPTIONAL_SUFFIX) for new in names), section.options[plain]
+            )
+    used = [name.removesuffix(OPTIONAL_SUFFIX) for name in section.use]
     rest = {name: value for name, value in section.options.items() if name not in used}
     return Section(use=tuple(use), options={**rest, **options})
 
@@ -35,10 +37,10 @@ def translated(section: Section, registry: Registry) -> Section:
 def unmet(section: Section, chosen: str, registry: Registry) -> str:
     """The first wish of a section when another quantizer than it stands for was ``chosen``; empty otherwise."""
     first = section.use[0]
-    if not first.endswith(WISH):
+    if not first.endswith(OPTIONAL_SUFFIX):
         return ""
-    kernels = [name.removesuffix(WISH) for name in _kernels(first, registry)]
-    return "" if chosen in kernels else first.removesuffix(WISH)
+    kernels = [name.removesuffix(OPTIONAL_SUFFIX) for name in _kernels(first, registry)]
+    return "" if chosen in kernels else first.removesuffix(OPTIONAL_SUFFIX)
 
 
 def why_unmet(name: str) -> str:
@@ -50,8 +52,8 @@ def why_unmet(name: str) -> str:
 def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
     """The installed quantizers that a scheme's name stands for; the name itself when it is none, or is a wish that
     cannot be met."""
-    if name.endswith(WISH):
-        plain = name.removesuffix(WISH)
+    if name.endswith(OPTIONAL_SUFFIX):
+        plain = name.removesuffix(OPTIONAL_SUFFIX)
         try:
             found = _kernels(plain, registry)
         except PluginError:

@@ -19,7 +19,7 @@ from lightx2v_core.plan.plan import Choice, KernelUse
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.recognition import Recognition
-from lightx2v_core.spec.specs import ANY, WISH, AttentionSpec, ModelSpec, SchedulerSpec
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD, AttentionSpec, ModelSpec, SchedulerSpec
 
 Limits = Callable[[Provided], Sequence[str]]
 #: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
@@ -111,7 +111,7 @@ def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
 
 def named(section: Section, registry: Registry, kind: str, item: Provided) -> bool:
     """Whether a section names an implementation."""
-    return any(item in registry.named(kind, name.removesuffix(WISH)) for name in section.use)
+    return any(item in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX)) for name in section.use)
 
 
 def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
@@ -183,12 +183,12 @@ def structured_options(
     """The options of ``chosen`` as its config class: its own over those of ``*``. Options of every named alternative
     are checked too. Unless ``whole``, options of ``*`` that ``chosen`` does not have are left out: in the end another
     one may be chosen."""
-    shared = section.options.get(ANY, {})
+    shared = section.options.get(WILDCARD, {})
     own: Mapping[str, Any] = {}
-    used = [name.removesuffix(WISH) for name in section.use]
+    used = [name.removesuffix(OPTIONAL_SUFFIX) for name in section.use]
     named = {item.qualified for name in used for item in registry.named(kind, name)}
     for name, options in section.options.items():
-        if name == ANY:
+        if name == WILDCARD:
             continue
         if name in used and not registry.named(kind, name):
             continue  # of a wish that is not installed
@@ -204,7 +204,7 @@ def structured_options(
             _structured(kind, item, options, path=f"$.{kind}.options[{name!r}]")
     known = [option.name for option in fields(chosen.spec.config)]
     if whole and (unknown := [key for key in shared if key not in known]):
-        where = loaded.origin(kind, "options", ANY, unknown[0]) if loaded is not None else "default"
+        where = loaded.origin(kind, "options", WILDCARD, unknown[0]) if loaded is not None else "default"
         asked = f" ({where})" if where != "default" else ""
         raise ConfigError(
             f"{kind} {chosen.spec.name} has no option {unknown[0]!r}{asked}{suggestion(unknown[0], known)}; "
@@ -213,7 +213,7 @@ def structured_options(
     options = {**{key: value for key, value in shared.items() if key in known}, **own}
 
     def place(path: tuple[str | int, ...]) -> str:
-        under = ANY if path[-1] in shared and path[-1] not in own else str(path[-2])
+        under = WILDCARD if path[-1] in shared and path[-1] not in own else str(path[-2])
         where = loaded.origin(kind, "options", under, str(path[-1])) if loaded is not None else "default"
         return where if where != "default" else ""
 

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from lightx2v_core.spec.tensors import Header
 
 #: the end of a name in ``use`` that is passed over where nothing is called so
-WISH = "?"
+OPTIONAL_SUFFIX = "?"
 #: the name under ``options`` that stands for whichever implementation is chosen
-ANY = "*"
+WILDCARD = "*"
 
 C = TypeVar("C")
 T_co = TypeVar("T_co", covariant=True)

@@ -6,7 +6,7 @@ from lightx2v_core.config.lightx2v.keys import ATTENTION, SPARSE_ATTENTION, VEND
 from lightx2v_core.config.lightx2v.schemes import SCHEMES, family_of, format_of, wanted
 from lightx2v_core.config.lightx2v.translate import Group, Reading
 from lightx2v_core.errors import suggestion
-from lightx2v_core.spec.specs import ANY, WISH
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD
 
 #: the tiles of the original's tiled VAE, in pixels (runtime: tile 256, stride 192)
 _TILE, _TILE_OVERLAP = 256, 64
@@ -14,7 +14,7 @@ _TILE, _TILE_OVERLAP = 256, 64
 
 def _option(name: str) -> tuple[str, ...]:
     """An option of whichever model is recognized."""
-    return ("model", "options", ANY, name)
+    return ("model", "options", WILDCARD, name)
 
 
 def _size(reading: Reading) -> None:
@@ -314,7 +314,7 @@ def _attention(reading: Reading) -> None:
         return
     kind = reading.value(given[0])
     kernel = ATTENTION.get(kind, "sdpa")
-    wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{WISH}", "sdpa"]
+    wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{OPTIONAL_SUFFIX}", "sdpa"]
     reading.say("attention.use", wanted, *(n for n in [*given, *others] if reading.value(n) == kind))
     if kind in VENDOR_ATTENTION:
         reading.note(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")

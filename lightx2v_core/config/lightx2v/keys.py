@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.config.lightx2v.schemes import MM_TYPES as SCHEMES_BY_LONG_NAME
-from lightx2v_core.spec.specs import ANY
+from lightx2v_core.spec.specs import WILDCARD
 
 BOOL, INTEGER, NUMBER, STRING, PATH, LIST, OBJECT = "boolean integer number string path array object".split()
 
@@ -70,7 +70,7 @@ def _older(name: str) -> LegacyKey:
     return LegacyKey(same_as=name)
 
 
-_OPTION = f"model.options.{ANY}."
+_OPTION = f"model.options.{WILDCARD}."
 _REQUEST: Mapping[str, LegacyKey] = {
     "model_cls": _direct("model", "model family, by the original's name or ours", STRING),
     "infer_steps": _direct("sampling.steps", "denoising steps", INTEGER),
