@@ -25,9 +25,9 @@ for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
     plugin = importlib.import_module(module)
     for kind, (hook, _) in KINDS.items():
         for spec in getattr(plugin, hook, list)():
-            names = [spec.name, *getattr(spec, "aliases", ())]
-            for name in names:
-                entry = {"name": spec.name, "extra": extra}
+            own = spec.full_name if kind == "command" else spec.name
+            for name in [own, *getattr(spec, "aliases", ())]:
+                entry = {"name": own, "extra": extra}
                 if kind == "weight_loader":
                     entry["suffixes"] = spec.suffixes
                 if kind == "command":
@@ -138,9 +138,13 @@ def test_help_lists_a_command_that_can_be_used(
 
 def test_a_command_that_is_missing_says_what_to_install() -> None:
     code = "import sys; from lightx2v_core.cli import main\nmain(sys.argv[1:])"
-    env = {**os.environ, "LIGHTX2V_PLUGINS": ""}
+    from lightx2v_core.discovery.plugins import discover
+
+    off = "gradio" if any(entry.name == "gradio" for entry in discover()) else ""
+    env = {**os.environ, "LIGHTX2V_DISABLE_PLUGINS": off}
     result = subprocess.run([sys.executable, "-c", code, "ui"], capture_output=True, text=True, env=env)
     assert result.returncode == 2
+    assert ("not loaded: gradio (disabled: switched off by name)" in result.stderr) == bool(off)
     assert f"pip install {asked('gradio')}" in result.stderr
 
 

@@ -17,7 +17,7 @@ from lightx2v_core.discovery.metadata import canonical, name_of
 from lightx2v_core.discovery.plugins import CORE, Plugin, PluginSet, Provided
 from lightx2v_core.errors import LightX2VError, PluginFault
 from lightx2v_core.spec.hooks import KINDS
-from lightx2v_core.spec.specs import ModelSpec, QuantizerSpec
+from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec, ModelSpec, QuantizerSpec
 
 _LONGEST_SUMMARY = 120
 
@@ -42,6 +42,13 @@ def spec_findings(plugin: Plugin) -> Iterator[Finding]:
                 f"{what}: {plugin.dist_name} has no extra {spec.extra!r}, so it can never be used; it has "
                 f"{', '.join(extras) or 'none'}",
             )
+        if isinstance(spec, CommandSpec) and spec.parent is not None and spec.parent not in COMMAND_PARENTS:
+            parents = ", ".join(sorted(COMMAND_PARENTS))
+            yield error(
+                plugin.name,
+                f"{what}: it can never be asked for, since {spec.parent!r} takes no subcommands of plugins; {parents} "
+                "does",
+            )
         yield from _options(plugin, item, what)
         if isinstance(spec, ModelSpec):
             yield from _repositories(plugin, spec, what)
@@ -52,7 +59,7 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
     for kind in KINDS:
         owners: dict[str, list[Provided]] = {}
         for item in plugins.provided(kind):
-            owners.setdefault(item.spec.name, []).append(item)
+            owners.setdefault(_full_name(item), []).append(item)
         for name, items in owners.items():
             who = tuple(item.plugin for item in items)
             if len(items) > 1:
@@ -69,11 +76,15 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
                 yield from _known(items[0], known)
 
 
+def _full_name(item: Provided) -> str:
+    return item.spec.full_name if isinstance(item.spec, CommandSpec) else item.spec.name
+
+
 def _known(item: Provided, known: str) -> Iterator[Finding]:
     if canonical(name_of(item.dist)) != known:
         yield warning(
             item.plugin,
-            f"{item.kind} {item.spec.name!r} is also what {known} brings; together each needs its qualified name",
+            f"{item.kind} {_full_name(item)!r} is also what {known} brings; together each needs its qualified name",
         )
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from lightx2v_core.audit.runs import contracts_module, missing_knowledge
 from lightx2v_core.discovery.plugins import Plugin, Provided, load_plugins
+from lightx2v_core.spec.specs import CommandSpec
 from lightx2v_core.testing.contracts import SUITES, Contract
 
 
@@ -28,7 +29,9 @@ def suites(plugin: Plugin) -> dict[str, tuple[Provided, type[Contract]]]:
         plain = [SUITES[item.kind]] if item.kind in SUITES and not missing_knowledge(item.spec) else []
         for turn, suite in enumerate(given or plain):
             name = f"Test{number}x{turn}"
-            members = {"use": item.qualified, "__module__": __name__}
+            members: dict[str, str | None] = {"use": item.qualified, "__module__": __name__}
+            if isinstance(item.spec, CommandSpec):
+                members["parent"] = item.spec.parent
             found[name] = (item, type(name, (suite,), members))
     return found
 

@@ -13,7 +13,7 @@ import click
 
 from lightx2v_core.cli.interruption import Interruption
 from lightx2v_core.cli.terminal import guarded, say
-from lightx2v_core.errors import LightX2VError, suggestion
+from lightx2v_core.errors import LightX2VError
 from lightx2v_core.spec.version import __version__
 
 #: command -> (module, summary)
@@ -54,12 +54,9 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if self.get_command(ctx, args[0]) is None:
-            from lightx2v_core.cli.extra import command_names
-            from lightx2v_core.discovery import catalog
+            from lightx2v_core.cli.extra import missing_command
 
-            if brought := catalog.provider("command", args[0]):
-                ctx.fail(brought)
-            ctx.fail(f"no command {args[0]!r}{suggestion(args[0], [*COMMANDS, *command_names()])}")
+            ctx.fail(missing_command(args[0], own=COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

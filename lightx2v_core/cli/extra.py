@@ -1,49 +1,128 @@
-"""Subcommands that plugins bring."""
+"""Subcommands that plugins bring, of the program and of those of its commands that take them."""
 
 from __future__ import annotations
 
-import click
+import os
+from collections.abc import Callable, Iterable
 
+import click
+from attrs import evolve
+
+from lightx2v_core.cli.listed import listed_commands
 from lightx2v_core.cli.terminal import say
 from lightx2v_core.discovery import catalog
-from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+from lightx2v_core.discovery.metadata import canonical, name_of
+from lightx2v_core.discovery.plugins import PluginSet, Provided, discover, load_plugins
 from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.errors import PluginError, PluginFault
+from lightx2v_core.errors import PluginError, PluginFault, suggestion
 from lightx2v_core.plan.device import probe
 from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.specs import CommandSpec
+from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec
 
 
-def plugin_command(name: str) -> click.Command | None:
-    """The command a plugin registered under ``name``, if any. ``PluginError`` when it cannot be used."""
-    registry = Registry(_plugins())
-    if not any(name in (item.spec.name, item.qualified) for item in registry.candidates("command")):
+class ExtensibleGroup(click.Group):
+    """A command of the core with subcommands of its own and of plugins (``CommandSpec.parent``)."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return super().get_command(ctx, name) or plugin_command(name, parent=self.name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(missing_command(args[0], own=self.commands, parent=self.name))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_commands(ctx, formatter)
+        if brought := listed_commands(parent=self.name):
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(list(brought.items()))
+
+
+def plugin_command(name: str, *, parent: str | None = None) -> click.Command | None:
+    """The subcommand that a plugin registered under ``name``, if any. ``PluginError`` when it cannot be used."""
+    registry = Registry(_under(parent, _plugins_for(_full_name(name, parent))))
+    if not any(name in (given.spec.name, given.qualified) for given in registry.candidates("command")):
         return None
     try:
-        chosen = registry.select("command", name, BuildContext(device=probe()[0])).chosen
+        selected = registry.select("command", name, BuildContext(device=probe()[0])).chosen
     except PluginError as exc:
-        brought = catalog.provider("command", name)
+        brought = catalog.provider("command", _full_name(name, parent))
         raise PluginError(f"{exc}\n  {brought}" if brought else str(exc)) from None
-    assert isinstance(chosen.spec, CommandSpec)
+    assert isinstance(selected.spec, CommandSpec)
     try:
-        return chosen.spec.load()
+        return selected.spec.load()
     except PluginFault as exc:
-        raise PluginError(f"command {name!r} cannot be loaded: {exc.why}") from exc
+        raise PluginError(f"command {selected.spec.full_name!r} cannot be loaded: {exc.why}") from exc
 
 
-def command_names() -> list[str]:
-    """The commands that plugins bring, by name."""
-    return [item.spec.name for item in Registry(_plugins()).candidates("command")]
+def missing_command(name: str, *, own: Iterable[str], parent: str | None = None) -> str:
+    """Say that there is no subcommand ``name`` beside the core's ``own``, and what brings it or is called nearly so."""
+    full = _full_name(name, parent)
+    if brought := catalog.provider("command", full):
+        return "\n".join([brought, *_not_loaded(full)])
+    if stray := sorted(given.qualified for given in _under(name, _all_plugins()).provided("command")):
+        return (
+            f"no command {full!r}; {', '.join(stray)} would be a subcommand of it, and plugins can bring some of "
+            f"{', '.join(sorted(COMMAND_PARENTS))} only"
+        )
+    known = [*own, *(given.spec.name for given in _under(parent, _all_plugins()).provided("command"))]
+    return f"no command {full!r}{suggestion(name, known)}"
 
 
-def _plugins() -> PluginSet:
-    """The plugins, loaded once an invocation: click asks for a command more than once."""
+def _not_loaded(full_name: str) -> list[str]:
+    """Why a command is missing whose distribution is installed."""
+    return [
+        f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
+        for plugin in _plugins_for(full_name).not_loaded()
+        if canonical(plugin.dist_name) == catalog.distribution("command", full_name)
+    ]
+
+
+def _full_name(name: str, parent: str | None) -> str:
+    return name if parent is None else f"{parent} {name}"
+
+
+def _under(parent: str | None, plugins: PluginSet) -> PluginSet:
+    """The plugins with their subcommands of one parent, and nothing else."""
+
+    def belongs(given: Provided) -> bool:
+        return isinstance(given.spec, CommandSpec) and given.spec.parent == parent
+
+    return evolve(
+        plugins,
+        plugins=tuple(
+            evolve(plugin, provides=tuple(given for given in plugin.provides if belongs(given)))
+            for plugin in plugins.plugins
+        ),
+    )
+
+
+def _plugins_for(full_name: str) -> PluginSet:
+    """The plugins that may bring a command.
+
+    Of a command that the catalog knows its own plugin alone is imported, so that no other one can keep it from
+    starting: ``plugins check`` is there to find out which one does. ``LIGHTX2V_PLUGINS`` lists what runs may use, like
+    ``--only-plugins``, and takes no such command away.
+    """
+    distribution = catalog.distribution("command", full_name)
+    if not distribution or all(canonical(name_of(entry.dist)) != distribution for entry in discover()):
+        return _all_plugins()
+    switches = {name: value for name, value in os.environ.items() if name != "LIGHTX2V_PLUGINS"}
+    return _once(distribution, lambda: load_plugins(only=[distribution], environ=switches))
+
+
+def _all_plugins() -> PluginSet:
+    return _once("", load_plugins)
+
+
+def _once(key: str, load: Callable[[], PluginSet]) -> PluginSet:
+    """Plugins, loaded once an invocation: click asks for a command more than once."""
     ctx = click.get_current_context(silent=True)
-    found: PluginSet | None = None if ctx is None else ctx.meta.get(__name__)
-    if found is None:
-        found = load_plugins()
-        for warning in found.warnings:
+    kept: dict[str, PluginSet] = {} if ctx is None else ctx.meta.setdefault(__name__, {})
+    if key not in kept:
+        kept[key] = load()
+        for warning in kept[key].warnings:
             say(f"warning: {warning}", err=True)
-        if ctx is not None:
-            ctx.meta[__name__] = found
-    return found
+    return kept[key]

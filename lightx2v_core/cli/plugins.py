@@ -12,6 +12,7 @@ import click
 
 from lightx2v_core.cli import COMMANDS
 from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.extra import ExtensibleGroup
 from lightx2v_core.cli.terminal import escaped, say, say_json
 from lightx2v_core.discovery.isolation import called, shown
 from lightx2v_core.discovery.metadata import as_requirement, canonical
@@ -31,7 +32,7 @@ def _json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-@click.group("plugins", invoke_without_command=True)
+@click.group("plugins", cls=ExtensibleGroup, invoke_without_command=True)
 @_json_option
 @click.option("--timings", is_flag=True, help="Show the seconds each import took.")
 @click.option(
@@ -142,7 +143,7 @@ def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> 
     found = audit(
         plugins,
         name=name,
-        commands=COMMANDS,
+        commands=(*COMMANDS, *(f"plugins {subcommand}" for subcommand in command.commands)),
         contracts=strict,
         tell=lambda plugin: say(f"checking {plugin}", err=True) if show else None,
     )

@@ -86,6 +86,7 @@ _FIELDS: Mapping[str, Hint] = {
     "name": lambda: str,
     "summary": lambda: str,
     "extra": lambda: str | None,
+    "parent": lambda: str | None,
     "devices": lambda: frozenset[str],
     "min_capability": lambda: tuple[int, int],
     "priority": lambda: int,

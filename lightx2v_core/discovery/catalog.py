@@ -72,8 +72,8 @@ def _by_distribution(kind: str) -> dict[str, tuple[list[str], dict[str, str]]]:
 
 
 def commands() -> dict[str, dict[str, Any]]:
-    """The subcommands that first-party plugins bring: name -> distribution, summary, the plugin's module, and modules
-    that it needs besides."""
+    """The subcommands that first-party plugins bring: full name, such as ``ui`` or ``plugins check`` -> distribution,
+    summary, the plugin's module, and modules that it needs besides."""
     return dict(sorted(_catalog().get("command", {}).items()))
 
 

@@ -30,7 +30,7 @@ from lightx2v_core.errors import PluginError, PluginFault, suggestion
 from lightx2v_core.spec import hooks as hookspecs
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.renamed import old_names_noted
-from lightx2v_core.spec.specs import Spec
+from lightx2v_core.spec.specs import CommandSpec, Spec
 from lightx2v_core.spec.version import __version__
 
 GROUP = "lightx2v_core.plugins"
@@ -241,8 +241,9 @@ def _collect(
             for impl in getattr(manager.hook, hook).get_hookimpls():
                 for given in _called(hook, impl, spec_type) if impl.plugin is module else ():
                     spec = _checked(hook, kind, name, given, spec_type)
-                    if any(kind == other.kind and spec.name == other.spec.name for other in found):
-                        raise ValueError(f"{hook} gave two specs called {spec.name!r}")
+                    full_name = _full_name(spec)
+                    if any(kind == other.kind and full_name == _full_name(other.spec) for other in found):
+                        raise ValueError(f"{hook} gave two specs called {full_name!r}")
                     found.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
         return tuple(found)
     except BaseException:
@@ -250,6 +251,11 @@ def _collect(
         if manager.get_plugin(name) is module:
             manager.unregister(name=name)
         raise
+
+
+def _full_name(spec: Spec[Any]) -> str:
+    """What a spec is called among those of its kind: subcommands of different parents may share a name."""
+    return spec.full_name if isinstance(spec, CommandSpec) else spec.name
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:

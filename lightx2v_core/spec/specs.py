@@ -187,11 +187,22 @@ class SchedulerSpec(Spec[C]):
     guided: bool = True
 
 
+#: the commands of the core that take subcommands of plugins
+COMMAND_PARENTS = frozenset({"plugins"})
+
+
 @frozen(kw_only=True, eq=False, repr=False)
 class CommandSpec(Spec[C]):
-    """A subcommand of ``lightx2v-core``; ``load`` is called when the command is used."""
+    """A subcommand of ``lightx2v-core``, or of one of its commands; ``load`` is called when the command is used."""
 
     load: Callable[[], click.Command]
+    #: the command that it is a subcommand of, such as ``plugins``; None: of the program itself
+    parent: str | None = None
+
+    @property
+    def full_name(self) -> str:
+        """What is typed behind ``lightx2v-core``, such as ``ui`` or ``plugins check``."""
+        return self.name if self.parent is None else f"{self.parent} {self.name}"
 
 
 @frozen(kw_only=True, eq=False, repr=False)

@@ -290,3 +290,58 @@ def test_an_unknown_command(cli: Any) -> None:
     assert status == 2
     assert "no command 'plugns'; did you mean 'plugins'?" in err
     assert "no command 'acme-iu'; did you mean 'acme-ui'?" in cli("acme-iu")[2]
+
+
+SUBCOMMANDS = (
+    ACME
+    + """
+@hookimpl
+def lightx2v_commands():
+    return [
+        CommandSpec(name="tidy", summary="Tidy up.", load=_load("acme-ui")),
+        CommandSpec(name="tidy", parent="plugins", summary="Tidy plugins up.", load=_tidy),
+        CommandSpec(name="list", parent="plugins", summary="Another list.", load=_tidy),
+        CommandSpec(name="start", parent="server", summary="Start a server.", load=_tidy),
+    ]
+
+
+def _tidy():
+    import click
+
+    return click.Command("tidy", callback=lambda: click.echo("plugins are tidy"))
+"""
+)
+
+
+@pytest.fixture
+def subcommands(fake_dist: FakeDist, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIGHTX2V_PLUGINS", raising=False)
+    monkeypatch.delenv("LIGHTX2V_DISABLE_PLUGINS", raising=False)
+    fake_dist("acme-dist", modules={"acme_plugin.py": SUBCOMMANDS}, plugins={"acme": "acme_plugin"})
+
+
+@pytest.mark.usefixtures("subcommands")
+def test_a_plugin_brings_a_subcommand_of_plugins(cli: Any) -> None:
+    assert cli("plugins", "tidy") == (0, "plugins are tidy\n", "")
+    assert cli("plugins", "acme/tidy") == (0, "plugins are tidy\n", "")
+    assert cli("tidy") == (0, "acme-ui ran\n", "")
+    status, out, err = cli("plugins", "list")
+    assert (status, err, "acme-dist 1.0" in out) == (0, "", True)
+    status, _, err = cli("plugins", "tdy")
+    assert status == 2
+    assert "no command 'plugins tdy'; did you mean 'tidy'?" in err
+
+
+@pytest.mark.usefixtures("subcommands")
+def test_a_parent_that_takes_no_subcommands_is_said(cli: Any) -> None:
+    status, _, err = cli("server", "start")
+    assert status == 2
+    assert (
+        "no command 'server'; acme/start would be a subcommand of it, and plugins can bring some of plugins"
+        in err
+    )
+    status, out, _ = cli("plugins", "--only-plugins", "acme", "check")
+    assert status == 1
+    assert "acme: command start: it can never be asked for, since 'server' takes no subcommands" in out
+    assert "command 'plugins list' is one of the core's; that of acme is 'acme/list'" in out.splitlines()
+    assert "tidy" not in out

@@ -53,3 +53,11 @@ def patient() -> None:
 class TestTakesAnything(Wrong):
     caught_by = "test_unknown_options_are_usage_errors"
     given = patient
+
+
+class TestIsOfACommandThatTakesNone(Wrong):
+    caught_by = "test_its_parent_takes_subcommands"
+    parent = "run"
+
+    def plugins(self) -> PluginSet:
+        return plugin_set(CommandSpec(name="hello", parent="run", summary="Greet.", load=lambda: hello))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from lightx2v_core.spec.specs import CommandSpec
+from lightx2v_core.discovery.plugins import Provided
+from lightx2v_core.discovery.registry import Registry
+from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec
 from lightx2v_core.testing.contracts.common import Contract
 
 
@@ -16,6 +18,24 @@ class CommandContract(Contract):
     """A click command that explains itself."""
 
     kind = "command"
+    #: the command that ``use`` is a subcommand of, such as ``plugins``
+    parent: ClassVar[str | None] = None
+
+    @pytest.fixture
+    def provided(self) -> Provided:
+        wanted = [
+            given
+            for given in Registry(self.plugins()).named(self.kind, self.use)
+            if isinstance(given.spec, CommandSpec) and given.spec.parent == self.parent
+        ]
+        asked = self.use if self.parent is None else f"{self.parent} {self.use}"
+        assert len(wanted) == 1, f"{len(wanted)} plugins have a command {asked!r}"
+        return wanted[0]
+
+    def test_its_parent_takes_subcommands(self, spec: CommandSpec[Any]) -> None:
+        assert spec.parent is None or spec.parent in COMMAND_PARENTS, (
+            f"{spec.parent!r} takes no subcommands of plugins; {', '.join(sorted(COMMAND_PARENTS))} does"
+        )
 
     @pytest.fixture
     def command(self, spec: CommandSpec[Any], usable: None) -> click.Command:
@@ -27,9 +47,9 @@ class CommandContract(Contract):
         )
 
     def test_it_explains_itself(self, spec: CommandSpec[Any], command: click.Command) -> None:
-        done = CliRunner().invoke(command, ["--help"], prog_name=f"lightx2v-core {spec.name}")
+        done = CliRunner().invoke(command, ["--help"], prog_name=f"lightx2v-core {spec.full_name}")
         assert done.exit_code == 0, done.output
-        assert f"Usage: lightx2v-core {spec.name}" in done.output
+        assert f"Usage: lightx2v-core {spec.full_name}" in done.output
         assert (command.help or "").strip(), "a command says in its help what it does"
 
     def test_unknown_options_are_usage_errors(self, command: click.Command) -> None:
