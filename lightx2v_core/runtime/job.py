@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDo
 from lightx2v_core.plan.resolve import Resolved
 from lightx2v_core.runtime.build import expert_names
 from lightx2v_core.runtime.denoise import Leg, denoise, no_turns
+from lightx2v_core.runtime.device import peak_memory, reset_peak_memory, synchronize
 from lightx2v_core.runtime.finite import Guard
 from lightx2v_core.runtime.record import run_record
 from lightx2v_core.runtime.seams import between
@@ -51,8 +53,7 @@ class Job:
         self._clock = Clock(emit)
         self._clock.seconds["load"] = load_seconds
         self._device = resolved.ctx.device
-        if self._device.kind == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device.torch_name)
+        reset_peak_memory(self._device)
 
     def frames(self) -> Iterator[Tensor]:
         """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, in order, as they are decoded. ``RunError`` when
@@ -147,7 +148,7 @@ class Job:
                 legs,
                 self.plan.request,
                 emit=self._note,
-                synchronize=self._synchronize,
+                synchronize=partial(synchronize, self._device),
                 prepare=self._prepare,
                 guard=self._guard.step,
             )
@@ -185,15 +186,11 @@ class Job:
             self._steps.append(event.seconds)
         self._emit(event)
 
-    def _synchronize(self) -> None:
-        if self._device.kind == "cuda":
-            torch.cuda.synchronize(self._device.torch_name)
-
     def _peak_memory(self) -> dict[str, int]:
         unit = 1 if sys.platform == "darwin" else 1024
         found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-        if self._device.kind == "cuda":
-            found["device"] = torch.cuda.max_memory_allocated(self._device.torch_name)
+        if (device := peak_memory(self._device)) is not None:
+            found["device"] = device
         return found
 
 
