@@ -16,10 +16,10 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from lightx2v_core.checkpoint.layouts import MappedSource, recognized
-from lightx2v_core.checkpoint.serialize import serialized, write_whole
-from lightx2v_core.checkpoint.staging import claimed
-from lightx2v_core.checkpoint.verify import PLAIN
+from lightx2v_core.checkpoint.layouts import MappedSource, recognize_layout
+from lightx2v_core.checkpoint.serialize import serialize_safetensors, write_atomically
+from lightx2v_core.checkpoint.staging import claim_outputs
+from lightx2v_core.checkpoint.verify import PLAIN_DTYPES
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
 from lightx2v_core.discovery.plugins import PluginSet
@@ -94,7 +94,7 @@ def extract(
     first, second = (_weights(path, how.component, registry) for path in (base, tuned))
     result = Extracted()
     tensors: dict[str, Tensor] = {}
-    with claimed(output):
+    with claim_outputs(output):
         try:
             names = _common(first, second, result, base, tuned)
             for number, name in enumerate(names):
@@ -106,7 +106,7 @@ def extract(
         if not tensors:
             raise RequestError(f"{tuned} does not differ from {base}: there is nothing to extract")
         metadata = {"format": "pt", "rank": str(how.rank), "base": Path(base).name, "tuned": Path(tuned).name}
-        write_whole(output, serialized(tensors, metadata), named)
+        write_atomically(output, serialize_safetensors(tensors, metadata), named)
     return result
 
 
@@ -134,7 +134,7 @@ def _weights(path: str, component: str | None, registry: Registry) -> WeightSour
     for candidate in registry.candidates("model"):
         assert isinstance(candidate.spec, ModelSpec)
         for part in candidate.spec.components:
-            mapped = recognized(part, header) if part.signature else None
+            mapped = recognize_layout(part, header) if part.signature else None
             if mapped is not None:
                 return _plain(MappedSource(source, mapped), path)
     return _plain(source, path)
@@ -150,7 +150,7 @@ def _plain(source: WeightSource, path: str) -> WeightSource:
     """``CheckpointError`` for quantized weights: their rounding would go into the LoRA."""
     for name in source.names():
         info = source.info(name)
-        if info.dtype not in PLAIN and len(info.shape) > 1:
+        if info.dtype not in PLAIN_DTYPES and len(info.shape) > 1:
             raise CheckpointError(
                 f"{path} holds quantized weights, such as {name} ({info.dtype}); a LoRA is made of plain ones: take "
                 "the original files"
@@ -169,7 +169,11 @@ def _common(first: WeightSource, second: WeightSource, result: Extracted, base: 
         )
     known = set(names)
     result.left_out = sorted({*left, *right} - known)
-    return [name for name in names if first.info(name).dtype in PLAIN and second.info(name).dtype in PLAIN]
+    return [
+        name
+        for name in names
+        if first.info(name).dtype in PLAIN_DTYPES and second.info(name).dtype in PLAIN_DTYPES
+    ]
 
 
 def _changed(

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from lightx2v_core.quant.arithmetic import FORMATS, LARGEST, decode_weight, encode_weight, token_codes  # noqa: E402
+from lightx2v_core.quant.arithmetic import CODE_FORMATS, LARGEST, decode_weight, encode_weight, token_codes  # noqa: E402
 
 #: the most that a code is away from its value, relative to the largest value that shares its scale
 STEP = {"int8": 0.5 / 127, "fp8": 32 / 448 / 2, "fp8-e5m2": 1 / 8}
-MADE = sorted(FORMATS)
+MADE = sorted(CODE_FORMATS)
 _SCALED = [format for format in MADE if not format.endswith("-plain")]
 
 

@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 
 from lightx2v_core.checkpoint.interruption import uninterrupted
-from lightx2v_core.checkpoint.staging import claimed, staging
+from lightx2v_core.checkpoint.staging import claim_outputs, staging
 from lightx2v_core.errors import OutputError, RequestError
 
 #: makes a part of each kind in a folder, says so, and waits
 HOLDER = """
 import sys
 from pathlib import Path
-from lightx2v_core.checkpoint.staging import Staging, claimed, write_new
+from lightx2v_core.checkpoint.staging import Staging, claim_outputs, write_new
 files, folder = Staging(), Path(sys.argv[1])
 files.file(folder / "a.mp4").write(b"x")
 write_new(files.folder(folder / "frames"), "00000.png", b"x")
-with claimed(folder / "b.mp4"):
+with claim_outputs(folder / "b.mp4"):
     print("there", flush=True)
     sys.stdin.readline()
 """
@@ -231,20 +231,20 @@ def test_a_second_process_is_refused_at_once_and_told_of_the_first(tmp_path: Pat
     began = time.process_time()
     with (
         pytest.raises(RequestError, match=f"b.mp4' is being written by process {holder.pid} on "),
-        claimed(tmp_path / "c.mp4", tmp_path / "b.mp4"),
+        claim_outputs(tmp_path / "c.mp4", tmp_path / "b.mp4"),
     ):
         pass
     assert time.process_time() - began < 5
-    with claimed(tmp_path / "c.mp4"):
+    with claim_outputs(tmp_path / "c.mp4"):
         pass
     holder.kill()
     holder.wait()
-    with claimed(tmp_path / "b.mp4"):
+    with claim_outputs(tmp_path / "b.mp4"):
         assert not [path for path in tmp_path.iterdir() if str(holder.pid) in path.name]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_claim_leaves_no_folder(tmp_path: Path) -> None:
-    with claimed(tmp_path / "new" / "deep" / "a.mp4"):
+    with claim_outputs(tmp_path / "new" / "deep" / "a.mp4"):
         assert (tmp_path / "new" / "deep").is_dir()
     assert list(tmp_path.iterdir()) == []

@@ -14,8 +14,8 @@ from attrs import field, frozen
 
 from lightx2v_core.checkpoint.experts import folders_for, named_for, stems
 from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
-from lightx2v_core.checkpoint.layouts import Mapped, recognized
-from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed
+from lightx2v_core.checkpoint.layouts import MappedHeader, recognize_layout
+from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed_precision
 from lightx2v_core.checkpoint.shards import Located
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.spec.components import ComponentSpec
@@ -51,7 +51,7 @@ class Candidate:
     #: number of the pattern that it was found by
     pattern: int
     #: None when no header was read
-    mapped: Mapped | None = None
+    mapped: MappedHeader | None = None
     #: why it cannot be read
     problem: str = ""
     precision: str = field(init=False)
@@ -117,7 +117,7 @@ def _precision_of(header: Header) -> str:
 def false_claim(name: str, header: Header) -> str:
     """What is wrong with a file's name that says another precision than its tensors have; empty when nothing is."""
     held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
-    claim = claimed(name)
+    claim = claimed_precision(name)
     if not claim or claim in held:
         return ""
     return f"its name says {claim}, and its weights are {', '.join(sorted(held))}; the tensors decide"
@@ -194,7 +194,7 @@ def _tested(
         mapped, problem = None, ""
         if headers:
             try:
-                mapped = recognized(spec, reader.whole(located.files))
+                mapped = recognize_layout(spec, reader.whole(located.files))
             except CheckpointError as exc:
                 problem = str(exc)
             if mapped is None and not problem:

@@ -11,7 +11,13 @@ from attrs import evolve, frozen
 from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose, gathered, passed_over
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.header_cache import ReadHeader, reader_of
-from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognized, stored_part
+from lightx2v_core.checkpoint.layouts import (
+    OFFICIAL_LAYOUT,
+    MappedHeader,
+    apply_key_map,
+    recognize_layout,
+    stored_part,
+)
 from lightx2v_core.checkpoint.listing import why_not
 from lightx2v_core.checkpoint.places import PLACES, Place
 from lightx2v_core.checkpoint.shards import Located, check_index
@@ -37,7 +43,7 @@ class Component:
     #: the header in official names
     header: Header
     #: how the stored names become the official ones
-    mapped: Mapped
+    mapped: MappedHeader
     #: the header as the files have it
     stored: Header
     assets: Mapping[str, Path]
@@ -87,7 +93,7 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
     if os.path.isfile(path):
         found = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
         if read is not None:
-            mapped = recognized(spec, read(path))
+            mapped = recognize_layout(spec, read(path))
             if mapped is None:
                 raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
             found = [evolve(found[0], mapped=mapped)]
@@ -128,7 +134,7 @@ def read_component(
     stored = reader.whole(found.files)
     if found.index is not None:
         check_index(found.index, reader.weight_map(found.index), stored)
-    mapped = recognized(spec, stored) or applied(OFFICIAL, stored)
+    mapped = recognize_layout(spec, stored) or apply_key_map(OFFICIAL_LAYOUT, stored)
     assert mapped is not None
     return Component(
         name=spec.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightx2v_core.checkpoint.hub_cache import hub_folder, is_repository
-from lightx2v_core.checkpoint.listing import broken_link, listed, looking, why_not
+from lightx2v_core.checkpoint.listing import broken_link, filesystem_errors, listed, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.errors import CheckpointError, shortened, suggestion
 
@@ -33,7 +33,7 @@ def model_folder(path: str | Path) -> Path:
         raise CheckpointError(
             f"model path {str(path)!r} is a file; give the folder that holds the model's files"
         )
-    with looking(folder), os.scandir(folder) as entries:
+    with filesystem_errors(folder), os.scandir(folder) as entries:
         empty = all(entry.name.startswith(".") for entry in entries)
     if empty:
         raise CheckpointError(f"model folder {str(path)!r} is empty")
@@ -64,7 +64,7 @@ def near(folder: Path) -> str:
 
 def visible(folder: Path) -> list[str]:
     """The names of what is in a folder, in order, without hidden entries: download caches, files of the system."""
-    with looking(folder):
+    with filesystem_errors(folder):
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
@@ -85,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(path, "is damaged") if os.path.isfile(path) else {}
 
 
-def first_config(folders: Iterable[Path]) -> dict[str, Any]:
+def first_network_config(folders: Iterable[Path]) -> dict[str, Any]:
     """``config.json`` of the first of some folders that has one, ``{}`` when none has."""
     for folder in folders:
         if found := read_config(folder):

@@ -41,9 +41,9 @@ __all__ = [
 ]
 
 #: ComfyUI's names of what lies beside a weight -> the official ones
-SUFFIXES: Mapping[str, str] = {"scale_weight": "weight_scale", "scale_input": "input_scale"}
+COMFYUI_SUFFIXES: Mapping[str, str] = {"scale_weight": "weight_scale", "scale_input": "input_scale"}
 #: a top-level tensor: the file holds scaled fp8; with two elements it is meant for weights only
-MARKER = "scaled_fp8"
+SCALED_FP8_MARKER = "scaled_fp8"
 #: beside a weight: UTF-8 bytes of a JSON object such as {"format": "float8_e4m3fn"}
 LAYER_MARK = "comfy_quant"
 #: file metadata: a JSON object {"layers": {layer: the same as the mark of a layer}}
@@ -71,7 +71,7 @@ _BESIDE = frozenset(
     {"weight_scale", "input_scale", "weight_scale_2", "weight_global_scale", "input_global_scale",
      "input_absmax", "alpha", "bias", LAYER_MARK}
 )  # fmt: skip
-_TELLING = ("scale", "zero", "absmax", "quant", "workspace")  # of which MARKER is one
+_TELLING = ("scale", "zero", "absmax", "quant", "workspace")  # of which SCALED_FP8_MARKER is one
 
 Group = dict[str, TensorInfo]
 
@@ -79,9 +79,9 @@ Group = dict[str, TensorInfo]
 def official_suffix(name: str, there: Mapping[str, Any] | None = None) -> str:
     """A tensor's name with ComfyUI's name of a scale replaced by the official one, unless that is ``there`` too."""
     layer, dot, suffix = name.rpartition(".")
-    if suffix not in SUFFIXES:
+    if suffix not in COMFYUI_SUFFIXES:
         return name
-    new = f"{layer}{dot}{SUFFIXES[suffix]}"
+    new = f"{layer}{dot}{COMFYUI_SUFFIXES[suffix]}"
     return name if there is not None and new in there else new
 
 
@@ -107,7 +107,7 @@ def scheme_of(header: Header) -> str:
 
 def accounted(header: Header) -> frozenset[str]:
     """Tensors that no network has a place for and that quantized weights explain: scales and marks."""
-    found = {name for name in header if name.rpartition(".")[2] == MARKER}
+    found = {name for name in header if name.rpartition(".")[2] == SCALED_FP8_MARKER}
     for layer in layer_formats(header).values():
         if "weight" in layer.tensors:
             found |= {
@@ -152,7 +152,9 @@ def _looked_into(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
                     found[full] = LayerFormat(
                         name=full, format=f"{_CODES[info.dtype]}-plain", tensors={"": info}, shape=info.shape
                     )
-    marker = next((info for name, info in header.tensors.items() if name.rpartition(".")[2] == MARKER), None)
+    marker = next(
+        (info for name, info in header.tensors.items() if name.rpartition(".")[2] == SCALED_FP8_MARKER), None
+    )
     scaled = any("weight_scale" in layer.tensors for layer in found.values())
     if unscaled and (scaled or marker is not None):
         problems += [
@@ -180,7 +182,7 @@ def _groups(header: Header, problems: list[str]) -> dict[str, Group]:
     groups: dict[str, Group] = {}
     for name, info in header.tensors.items():
         layer, _, suffix = name.rpartition(".")
-        group, suffix = groups.setdefault(layer, {}), SUFFIXES.get(suffix, suffix)
+        group, suffix = groups.setdefault(layer, {}), COMFYUI_SUFFIXES.get(suffix, suffix)
         if suffix in group:
             problems.append(
                 f"{_at(info)} and {group[suffix].name} are two names of one thing; which one holds?"

@@ -21,14 +21,14 @@ from lightx2v_core.spec.tensors import Header, TensorInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
-OFFICIAL = KeyMap(name="official")
+OFFICIAL_LAYOUT = KeyMap(name="official")
 #: layouts that a prefix makes: of a file with several components, and of one with this component alone
 ALL_IN_ONE, COMFYUI = "all-in-one", "comfyui"
 Renamed = dict[str, dict[str, TensorInfo]]
 
 
 @frozen(kw_only=True)
-class Mapped:
+class MappedHeader:
     """A header in official names, and the stored names behind each of them."""
 
     layout: str
@@ -43,7 +43,7 @@ class Mapped:
         return any(parts != (name,) for name, parts in self.stored.items())
 
 
-def recognized(spec: ComponentSpec, header: Header) -> Mapped | None:
+def recognize_layout(spec: ComponentSpec, header: Header) -> MappedHeader | None:
     """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
     the file is something else. Of a file that holds several components, each under a prefix of its own, the part that
     is this one."""
@@ -72,7 +72,7 @@ def _made_parts(prefixes: Sequence[str], header: Header) -> Iterator[tuple[str, 
             yield layout, Header(tensors=tensors, metadata=header.metadata)
 
 
-def stored_part(mapped: Mapped, header: Header) -> Header:
+def stored_part(mapped: MappedHeader, header: Header) -> Header:
     """What of a file belongs to a component: all of it, but for files that hold several."""
     if mapped.layout != ALL_IN_ONE:
         return header
@@ -80,20 +80,20 @@ def stored_part(mapped: Mapped, header: Header) -> Header:
     return evolve(header, tensors={name: info for name, info in header.tensors.items() if name in own})
 
 
-def _whole(spec: ComponentSpec, header: Header) -> Mapped | None:
+def _whole(spec: ComponentSpec, header: Header) -> MappedHeader | None:
     if all(name in header.tensors for name in spec.signature):
-        return applied(OFFICIAL, header)
+        return apply_key_map(OFFICIAL_LAYOUT, header)
     for key_map in spec.layouts:
         new = _renamed(key_map, header)
         if new is None or not all(name in new for name in spec.signature):
             continue
-        mapped = applied(key_map, header)
+        mapped = apply_key_map(key_map, header)
         if mapped is not None and all(name in mapped.header.tensors for name in spec.signature):
             return mapped
     return None
 
 
-def applied(key_map: KeyMap, header: Header) -> Mapped | None:
+def apply_key_map(key_map: KeyMap, header: Header) -> MappedHeader | None:
     """``header`` with a key map's renames; ``None`` when two tensors would get one name."""
     # the key map goes with the answer, so that no other one can have its identity
     return header.once(("layout", id(key_map)), lambda: (key_map, _applied(key_map, header)))[1]
@@ -106,7 +106,7 @@ def _renamed(key_map: KeyMap, header: Header) -> Renamed | None:
 
 def _all_renamed(key_map: KeyMap, header: Header) -> Renamed | None:
     renames = renames_of(key_map)
-    if key_map is not OFFICIAL and not any(map(renames.touches, header.tensors)):
+    if key_map is not OFFICIAL_LAYOUT and not any(map(renames.touches, header.tensors)):
         return None
     found: Renamed = {}
     for name, info in header.tensors.items():
@@ -121,7 +121,7 @@ def _all_renamed(key_map: KeyMap, header: Header) -> Renamed | None:
     return found
 
 
-def _applied(key_map: KeyMap, header: Header) -> Mapped | None:
+def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
     found = _renamed(key_map, header)
     if found is None:
         return None
@@ -144,7 +144,7 @@ def _applied(key_map: KeyMap, header: Header) -> Mapped | None:
             continue
         tensors[name] = ordered[0] if len(ordered) == 1 else _joined(ordered)
         stored[name] = tuple(info.name for info in ordered)
-    return Mapped(
+    return MappedHeader(
         layout=key_map.name,
         header=Header(tensors=tensors, metadata=header.metadata),
         stored=stored,
@@ -155,7 +155,7 @@ def _applied(key_map: KeyMap, header: Header) -> Mapped | None:
 class MappedSource:
     """A ``WeightSource`` under official names; parts that a layout stores apart are joined along the first axis."""
 
-    def __init__(self, base: WeightSource, mapped: Mapped) -> None:
+    def __init__(self, base: WeightSource, mapped: MappedHeader) -> None:
         self._base = base
         self._mapped = mapped
 

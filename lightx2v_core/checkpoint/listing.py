@@ -37,7 +37,7 @@ def listed(folder: Path) -> Listing:
     """Look into a folder: one call of the system, and one more for each link. ``CheckpointError`` when it may not, or
     cannot, be looked into."""
     files, folders, dangling, unreadable = [], [], {}, {}
-    with looking(folder), os.scandir(folder) as entries:
+    with filesystem_errors(folder), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
@@ -59,7 +59,7 @@ def listed(folder: Path) -> Listing:
     )
 
 
-def beside(file: Path) -> tuple[str, ...]:
+def sibling_files(file: Path) -> tuple[str, ...]:
     """The names of the files in a file's folder; none when that may not be looked into."""
     try:
         return listed(file.parent).files
@@ -95,7 +95,7 @@ def why_not(path: Path) -> str:
 
 
 @contextmanager
-def looking(path: Path | None = None) -> Iterator[None]:
+def filesystem_errors(path: Path | None = None) -> Iterator[None]:
     """Make a ``CheckpointError`` of what the system says when it does not let a file or folder be looked at; ``path``
     is named when the system names none."""
     try:

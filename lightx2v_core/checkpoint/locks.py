@@ -47,8 +47,8 @@ class Holder:
         return not alive(self.pid) or (self.started is not None and _started(self.pid) != self.started)
 
 
-class Busy(Exception):
-    """Another process has it: the one of its text."""
+class LockBusy(Exception):
+    """Another process has a lock: the one of its text, and ``holder`` where that is known."""
 
     def __init__(self, holder: Holder | None) -> None:
         super().__init__(str(holder) if holder is not None else "another process")
@@ -56,19 +56,20 @@ class Busy(Exception):
 
 
 class Lock:
-    """A lock named ``name`` in the folder of the descriptor ``folder``. It is not waited for."""
+    """A lock named ``name`` in the folder of the descriptor ``folder``, which is duplicated. It is not waited for."""
 
     def __init__(self, folder: int, name: str) -> None:
         self._folder, self._name, self._owner = os.dup(folder), name, f"{name}.owner"
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Have it. ``Busy`` when somebody else has it, ``OSError`` when it cannot be made; nothing is changed then."""
+        """Take the lock. ``LockBusy`` when somebody else has it, ``OSError`` when it cannot be made; nothing is changed
+        then."""
         end = time.monotonic() + _SETTLED
         while self._file is None:
             try:
                 self._try()
-            except Busy as exc:
+            except LockBusy as exc:
                 # its owner is writing the note, or somebody removes what a dead one left
                 if time.monotonic() > end or (exc.holder is not None and not exc.holder.dead):
                     raise
@@ -78,7 +79,7 @@ class Lock:
         try:
             file = os.open(self._name, os.O_RDWR | os.O_CREAT | PLAIN, 0o644, dir_fd=self._folder)
         except PermissionError:
-            raise Busy(self._noted(self._name)) from None
+            raise LockBusy(self._noted(self._name)) from None
         try:
             self._file = file if self._taken(file) else None
         finally:
@@ -86,7 +87,7 @@ class Lock:
                 os.close(file)
 
     def release(self) -> None:
-        """Let it go, without a trace."""
+        """Release the lock and remove its files. A lock is used once."""
         if self._file is not None:
             # in this order: who gets the lock of a file that is gone by then sees that, and makes a new one
             for name in (self._owner, self._name):
@@ -103,7 +104,7 @@ class Lock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(self._noted(self._name)) from None
+            raise LockBusy(self._noted(self._name)) from None
         except OSError as exc:
             if exc.errno not in UNKNOWN:
                 raise
@@ -138,13 +139,13 @@ class Lock:
         """Remove the file of a dead owner. By renaming, so that of several who find it one does it."""
         holder = self._noted(self._owner)
         if holder is None or not holder.dead:
-            raise Busy(holder)
+            raise LockBusy(holder)
         stale = f"{self._owner}.{os.getpid()}"
         with suppress(FileNotFoundError):
             os.rename(self._owner, stale, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             if (found := self._noted(stale)) != holder:  # somebody else was quicker, and has it now
                 os.rename(stale, self._owner, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-                raise Busy(found)
+                raise LockBusy(found)
             os.unlink(stale, dir_fd=self._folder)
 
     def _noted(self, name: str) -> Holder | None:

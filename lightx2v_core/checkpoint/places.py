@@ -65,7 +65,7 @@ DTYPE_NAMES: Mapping[str, str] = {
 CLAIM = re.compile(r"(?<![a-z0-9])(fp8|int8|bf16|fp16|fp32)(?![a-z0-9])|(?<=clip-)(fp8|int8)")
 
 
-def claimed(name: str) -> str:
+def claimed_precision(name: str) -> str:
     """The precision that a file's name claims: ``fp8``, ``int8``, ``bfloat16``, ...; empty when it claims none."""
     match = CLAIM.search(name.lower())
     if match is None:

@@ -72,7 +72,7 @@ class DecodedSource:
 
 class QuantizedSource:
     """A source in which the weights of the given layers are quantized when they are read. ``layers`` are what they
-    become, as ``stored_as`` says it."""
+    become, as ``quantized_layer`` says it."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class QuantizedSource:
         self._base.close()
 
 
-def stored_as(name: str, format: str, weight: TensorInfo, encode: Encode) -> LayerFormat:
+def quantized_layer(name: str, format: str, weight: TensorInfo, encode: Encode) -> LayerFormat:
     """What a plain layer becomes in a format, found out on the meta device."""
     import torch
 

@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: torch's names of dtypes -> those of the format
-NAMES = {
+SAFETENSORS_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3",
     "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0", "uint64": "U64", "uint32": "U32", "uint16": "U16",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 
 
-def serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:
+def serialize_safetensors(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Iterator[bytes]:
     """The file in pieces: its header, then each tensor, which is moved to the CPU when it is its turn."""
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.numel() * tensor.element_size()
-        dtype = NAMES[str(tensor.dtype).removeprefix("torch.")]
+        dtype = SAFETENSORS_DTYPES[str(tensor.dtype).removeprefix("torch.")]
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
@@ -42,7 +44,7 @@ def serialized(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None
         yield bytes((ctypes.c_char * size).from_address(tensor.data_ptr()))
 
 
-def write_whole(path: Path, pieces: Iterable[bytes], named: Callable[[], None] = lambda: None) -> None:
+def write_atomically(path: Path, pieces: Iterable[bytes], named: Callable[[], None] = lambda: None) -> None:
     """Write a file from pieces. It appears when it is complete, and ``named`` is called then; ``OutputError`` when it
     cannot be written, and nothing is left behind."""
     with staging(named) as files, unwritten(path), files.file(path) as file:

@@ -24,7 +24,7 @@ from typing import BinaryIO
 from attrs import define
 
 from lightx2v_core.checkpoint.interruption import uninterrupted
-from lightx2v_core.checkpoint.locks import PLAIN, Busy, Lock, alive, free, mark
+from lightx2v_core.checkpoint.locks import PLAIN, Lock, LockBusy, alive, free, mark
 from lightx2v_core.errors import OutputError, RequestError
 
 #: what such a folder may hold, and nothing else is ever removed from one
@@ -204,7 +204,7 @@ def staging(named: Callable[[], None] = lambda: None) -> Iterator[Staging]:
 
 
 @contextmanager
-def claimed(*paths: Path) -> Iterator[None]:
+def claim_outputs(*paths: Path) -> Iterator[None]:
     """Be the only process that writes these results, files or folders. ``RequestError`` names the one that does."""
     claims = ExitStack()
     try:
@@ -230,7 +230,7 @@ def _claim(path: Path, claims: ExitStack) -> None:
         claims.callback(lock.release)
         try:
             lock.acquire()
-        except Busy as exc:
+        except LockBusy as exc:
             raise RequestError(
                 f"output {str(path)!r} is being written by {exc}; wait for it, or name another output"
             ) from None

@@ -10,7 +10,7 @@ from lightx2v_core.errors import shortened
 from lightx2v_core.spec.tensors import Header
 
 #: dtypes that can be cast to a compute dtype without knowing more about the layer
-PLAIN = frozenset({"float64", "float32", "float16", "bfloat16"})
+PLAIN_DTYPES = frozenset({"float64", "float32", "float16", "bfloat16"})
 _SHOWN = 5
 #: tables of angles and positions, buffers of training and of tokenizers: no network computes anything else without them
 _LEFT_BY_PROGRAMS = re.compile(

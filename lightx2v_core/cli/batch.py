@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve, frozen
 
-from lightx2v_core.checkpoint.staging import claimed
+from lightx2v_core.checkpoint.staging import claim_outputs
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.keywords import lora_configs
 from lightx2v_core.config.load import LoadedConfig
@@ -99,7 +99,7 @@ def run_batch(
                         if request != resolved.plan.request:
                             resolved = with_prompt(resolved, request.prompt)
                         pipeline.use_adapters(resolved)
-                        with unended(), claimed(*results(output)):
+                        with unended(), claim_outputs(*results(output)):
                             pipeline.generate_to(resolved, output, on_event=emit)
                 emit(JobDone(index=index, line=job.number, state=state, message=""))
             except LightX2VError as exc:

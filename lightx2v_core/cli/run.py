@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lightx2v_core.checkpoint.staging import claimed
+from lightx2v_core.checkpoint.staging import claim_outputs
 from lightx2v_core.cli.batch import check_options, read_jobs, results, run_batch
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import ForeignOptions
@@ -76,7 +76,7 @@ def command(**parameters: Any) -> None:
 
             with (
                 unended(),
-                claimed(*results(output, dump)),
+                claim_outputs(*results(output, dump)),
                 Pipeline.load(resolved, on_event=emit) as pipeline,
             ):
                 pipeline.generate_to(

@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lightx2v_core.checkpoint.locks import PLAIN, Busy, Lock
+from lightx2v_core.checkpoint.locks import PLAIN, Lock, LockBusy
 from lightx2v_core.errors import RequestError
 
 #: how far each file has come, and the names of all
@@ -90,7 +90,7 @@ def opened_for(folder: Path, output: Path) -> Opened:
             if not os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(opened)):
                 raise FileNotFoundError
             return Opened(folder=opened, lock=lock, notes=_check_ours(opened, folder))
-        except Busy as exc:
+        except LockBusy as exc:
             lock.release()
             raise RequestError(
                 f"output {str(output)!r} is being written by {exc}; wait for it, or name another --output"

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.checkpoint.listing import beside
+from lightx2v_core.checkpoint.listing import sibling_files
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.subject import Subject
@@ -85,7 +85,7 @@ def _network(subject: Subject, component: str | None) -> Network:
 def _expert(subject: Subject) -> str | None:
     """The one of two experts that the name of a file, or of the folders it is in, says."""
     file = subject.files[0]
-    stems = {Path(name).stem for name in beside(file)}
+    stems = {Path(name).stem for name in sibling_files(file)}
     names = (named_expert(folder.name, subject.experts) for folder in (file.parent, file.parent.parent))
     return named_expert(file.stem, subject.experts, stems) or next(filter(None, names), None)
 

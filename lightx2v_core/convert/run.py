@@ -16,10 +16,10 @@ from attrs import asdict, evolve, frozen
 from torch import Tensor
 
 from lightx2v_core.checkpoint.fingerprint import fingerprint
-from lightx2v_core.checkpoint.folders import expanded, first_config
-from lightx2v_core.checkpoint.formats import MARKER, layer_formats
+from lightx2v_core.checkpoint.folders import expanded, first_network_config
+from lightx2v_core.checkpoint.formats import SCALED_FP8_MARKER, layer_formats
 from lightx2v_core.checkpoint.layouts import MappedSource
-from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
+from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, quantized_layer
 from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.convert.merging import adapters_for, opened_adapters
 from lightx2v_core.convert.options import ConvertOptions, check
@@ -35,8 +35,8 @@ from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, Warned, ignore
 from lightx2v_core.plan.bundled import place_of
 from lightx2v_core.plan.lora_fit import adapter_notes
-from lightx2v_core.plan.quantization import quantizable, takes
-from lightx2v_core.quant.arithmetic import FORMATS as CODED
+from lightx2v_core.plan.quantization import quantizable_layers, takes
+from lightx2v_core.quant.arithmetic import CODE_FORMATS as CODED
 from lightx2v_core.quant.arithmetic import decode_weight, encode_weight, weight_error
 from lightx2v_core.runtime.build import open_source
 from lightx2v_core.spec.context import BuildContext
@@ -246,7 +246,7 @@ class _Recipe:
         """What there is to write, by official name."""
         found = {}
         for name in self.source.names():
-            if name.rpartition(".")[2] != MARKER and not any(
+            if name.rpartition(".")[2] != SCALED_FP8_MARKER and not any(
                 fnmatchcase(name, pattern) for pattern in self._drop
             ):
                 found[name] = self.source.info(name)
@@ -271,7 +271,7 @@ class _Recipe:
                     "is not written once a LoRA is merged into it; say what into, with --quantize"
                 )
             return {
-                name: stored_as(
+                name: quantized_layer(
                     name, layer.format.removesuffix("-static"), source.info(f"{name}.weight"), encode_weight
                 )
                 for name, layer in again.items()
@@ -283,13 +283,14 @@ class _Recipe:
                 f"no format {format!r} is made here{suggestion(format, known)}; known are {', '.join(known)}"
             )
         header = evolve(subject.header, tensors={name: source.info(name) for name in source.names()})
-        layers = [name for name in quantizable(subject.spec, header) if takes(options, name)]
+        layers = [name for name in quantizable_layers(subject.spec, header) if takes(options, name)]
         if not layers:
             raise RequestError(
                 f"the {subject.spec.summary} has no layers that can be quantized, or --only leaves none"
             )
         return {
-            name: stored_as(name, format, source.info(f"{name}.weight"), encode_weight) for name in layers
+            name: quantized_layer(name, format, source.info(f"{name}.weight"), encode_weight)
+            for name in layers
         }
 
     def _measure(self, layer: LayerFormat, plain: Tensor, stored: Mapping[str, Tensor]) -> None:
@@ -300,7 +301,7 @@ class _Recipe:
 def _config(subject: Subject, recipe: _Recipe, options: ConvertOptions) -> bytes | None:
     """The ``config.json`` of another layout, made of the one beside the source."""
     folder = subject.files[0].parent
-    official = first_config([folder, folder.parent])
+    official = first_network_config([folder, folder.parent])
     config = config_of(official, recipe.tensors(), subject.spec, options.layout)
     return None if config is None else json.dumps(config, indent=2).encode()
 

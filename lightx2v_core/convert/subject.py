@@ -12,8 +12,8 @@ from lightx2v_core.checkpoint.components import locate
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.formats import format_problems
 from lightx2v_core.checkpoint.header_cache import Reader
-from lightx2v_core.checkpoint.layouts import OFFICIAL, Mapped, applied, recognized
-from lightx2v_core.checkpoint.listing import looking, why_not
+from lightx2v_core.checkpoint.layouts import OFFICIAL_LAYOUT, MappedHeader, apply_key_map, recognize_layout
+from lightx2v_core.checkpoint.listing import filesystem_errors, why_not
 from lightx2v_core.checkpoint.shards import Located, check_index
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
@@ -32,7 +32,7 @@ class Subject:
     #: None for a checkpoint that no installed model knows
     part: ComponentSpec | None
     stored: Header
-    mapped: Mapped
+    mapped: MappedHeader
     #: names of components that it may be, and of their groups
     names: frozenset[str] = frozenset()
     #: the components of a model that it is one of, where two look alike
@@ -49,7 +49,7 @@ class Subject:
         return self.part or ComponentSpec(name="network", summary="network", files=())
 
 
-@looking()
+@filesystem_errors()
 def find(
     source: str | Path, registry: Registry, component: str | None = None, not_whole: str = ""
 ) -> Subject:
@@ -180,13 +180,13 @@ def _suffixes(registry: Registry) -> list[str]:
 
 def subject_of(files: Sequence[Path], stored: Header, registry: Registry) -> Subject:
     """The component whose signature the files have; of several, the one that renames most of the tensors."""
-    known: list[tuple[ComponentSpec, Mapped]] = []
+    known: list[tuple[ComponentSpec, MappedHeader]] = []
     for part in _parts(registry):
-        mapped = recognized(part, stored) if part.signature else None
+        mapped = recognize_layout(part, stored) if part.signature else None
         if mapped is not None:
             known.append((part, mapped))
     if not known:
-        mapped = applied(OFFICIAL, stored)
+        mapped = apply_key_map(OFFICIAL_LAYOUT, stored)
         assert mapped is not None
         return Subject(files=tuple(files), part=None, stored=stored, mapped=mapped)
     # of networks that others are a part of, the whole one knows more names
@@ -219,5 +219,5 @@ def _experts(known: Sequence[ComponentSpec], registry: Registry) -> tuple[str, .
     return ()
 
 
-def _renamed(mapped: Mapped) -> int:
+def _renamed(mapped: MappedHeader) -> int:
     return sum(parts != (name,) for name, parts in mapped.stored.items())

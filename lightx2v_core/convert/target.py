@@ -11,9 +11,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.formats import MARKER, SUFFIXES
-from lightx2v_core.checkpoint.layouts import applied
-from lightx2v_core.checkpoint.serialize import NAMES
+from lightx2v_core.checkpoint.formats import COMFYUI_SUFFIXES, SCALED_FP8_MARKER
+from lightx2v_core.checkpoint.layouts import apply_key_map
+from lightx2v_core.checkpoint.serialize import SAFETENSORS_DTYPES
 from lightx2v_core.convert.options import ConvertOptions, Layout
 from lightx2v_core.errors import RequestError
 from lightx2v_core.spec.components import ComponentSpec, KeyMap
@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _NO_FILE = Path()
 #: the layout of encoders in the folders of diffusers
 _ENCODERS = "transformers"
-_COMFYUI = {new: old for old, new in SUFFIXES.items()}
+_COMFYUI = {new: old for old, new in COMFYUI_SUFFIXES.items()}
 
 
 @frozen(kw_only=True)
@@ -67,7 +67,7 @@ class OutFile:
         for tensor in self.tensors:
             start, end = end, end + tensor.nbytes
             header[tensor.name] = {
-                "dtype": NAMES[tensor.dtype],
+                "dtype": SAFETENSORS_DTYPES[tensor.dtype],
                 "shape": list(tensor.shape),
                 "data_offsets": [start, end],
             }
@@ -87,7 +87,7 @@ def out_tensors(
         for name, info in sorted(tensors.items(), key=lambda item: _natural(item[0]))
     ]
     for tensor in found:
-        if tensor.dtype not in NAMES:
+        if tensor.dtype not in SAFETENSORS_DTYPES:
             raise RequestError(
                 f"{tensor.name} is stored as {tensor.dtype}, which safetensors cannot hold: --quantize none"
             )
@@ -99,7 +99,7 @@ def out_tensors(
     if options.layout == "comfyui":
         found = [_in_comfyui(tensor) for tensor in found]
         if scaled:
-            found.append(OutTensor(name=MARKER, source=None, shape=(2,), dtype="float8_e4m3fn"))
+            found.append(OutTensor(name=SCALED_FP8_MARKER, source=None, shape=(2,), dtype="float8_e4m3fn"))
     return found
 
 
@@ -234,7 +234,7 @@ def written(key_map: KeyMap, name: str) -> str:
 
 def _check_reads_back(key_map: KeyMap, named: Sequence[OutTensor], tensors: Mapping[str, TensorInfo]) -> None:
     infos = {t.name: TensorInfo(name=t.name, shape=t.shape, dtype=t.dtype, file=_NO_FILE) for t in named}
-    back = applied(key_map, Header(tensors=infos))
+    back = apply_key_map(key_map, Header(tensors=infos))
     wanted = {name for name in tensors if not any(re.search(pattern, name) for pattern in key_map.omits)}
     if len(infos) != len(named) or back is None or set(back.header) != wanted:
         lost = sorted(wanted - set(back.header if back is not None else ()))[:3]

@@ -18,7 +18,7 @@ from lightx2v_core.checkpoint.candidates import precision_of
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DTYPE_NAMES, ORIGINAL, PLACES, claimed
+from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DTYPE_NAMES, ORIGINAL, PLACES, claimed_precision
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.convert.options import ConvertOptions
 from lightx2v_core.convert.subject import Subject, checked, subject_of
@@ -28,7 +28,7 @@ from lightx2v_core.errors import LightX2VError, RequestError
 from lightx2v_core.plan.bundled import place_of
 from lightx2v_core.plan.lora_fit import ResolvedAdapter
 from lightx2v_core.plan.loras import resolve_adapters
-from lightx2v_core.plan.quantization import quantizable
+from lightx2v_core.plan.quantization import quantizable_layers
 from lightx2v_core.plan.recognize import Recognized, recognize
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
@@ -139,7 +139,7 @@ def _check_networks(mains: list[str], options: ConvertOptions) -> None:
 
 def _is_network(subject: Subject) -> bool:
     """Whether it has layers that can be quantized, or are: encoders have, a VAE has not."""
-    return bool(layer_formats(subject.header)) or bool(quantizable(subject.spec, subject.header))
+    return bool(layer_formats(subject.header)) or bool(quantizable_layers(subject.spec, subject.header))
 
 
 def _network_name(component: Component, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
@@ -181,7 +181,7 @@ def _encoder_name(component: Component, part: ComponentSpec, options: ConvertOpt
     usual = [name for name in part.files if name.endswith(_SAFETENSORS) and not _is_glob(name)]
     for wanted in (DTYPE_NAMES.get(tag, tag), ""):
         for name in usual:
-            if claimed(name) == wanted:
+            if claimed_precision(name) == wanted:
                 return name.rpartition("/")[2].removesuffix(_SAFETENSORS)
     stem = component.files[0].stem
     return _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"

@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.locks import Busy, Lock
+from lightx2v_core.checkpoint.locks import Lock, LockBusy
 from lightx2v_core.errors import OutputError, RequestError
 from lightx2v_core.hub.choice import Wanted
 from lightx2v_core.hub.remote import RECORDS, RemoteFile
@@ -158,7 +158,7 @@ def alone(folder: Path) -> Iterator[None]:
             lock = Lock(there, "lightx2v-core.lock")
             opened.callback(lock.release)
             lock.acquire()
-        except Busy as exc:
+        except LockBusy as exc:
             raise RequestError(
                 f"another download is writing to {folder}: {exc}; wait for it, or stop it"
             ) from None

@@ -10,9 +10,9 @@ from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
-from lightx2v_core.checkpoint.folders import first_config
+from lightx2v_core.checkpoint.folders import first_network_config
 from lightx2v_core.checkpoint.formats import format_problems, scheme_of
-from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, Mapped, recognized
+from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, MappedHeader, recognize_layout
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.discovery.answers import default_options
 from lightx2v_core.errors import CheckpointError, PluginFault
@@ -24,7 +24,7 @@ from lightx2v_core.spec.recognition import CheckpointFacts, Recognition
 from lightx2v_core.spec.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
-_Match = tuple[ModelSpec[Any], ComponentSpec, Mapped]
+_Match = tuple[ModelSpec[Any], ComponentSpec, MappedHeader]
 
 
 @frozen(kw_only=True)
@@ -108,21 +108,21 @@ def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents
 
 def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Match]:
     """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
-    known: dict[tuple[Any, ...], Mapped | None] = {}
+    known: dict[tuple[Any, ...], MappedHeader | None] = {}
     for spec in models:
         for part in spec.components:
             if not part.signature:
                 continue
             key = (part.signature, tuple(layout.name for layout in part.layouts), part.layouts)
             if key not in known:
-                known[key] = recognized(part, item.header)
+                known[key] = recognize_layout(part, item.header)
             mapped = known[key]
             if mapped is not None:
                 yield spec, part, mapped
 
 
 def _variant(
-    spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: Mapped, root: Path
+    spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
 ) -> Recognition | str | None:
     """What a model says of a network alone; the others of its group are taken to be like it. None: it recognizes its
     checkpoints by another component."""
@@ -135,14 +135,14 @@ def _variant(
         spec,
         CheckpointFacts(
             folder=base,
-            config=first_config(dict.fromkeys(folders if root.is_dir() else folders[:2])),
+            config=first_network_config(dict.fromkeys(folders if root.is_dir() else folders[:2])),
             headers=dict.fromkeys(members, mapped.header),
             options=default_options(spec),
         ),
     )
 
 
-def _shape_problems(answer: Recognition, part: ComponentSpec, mapped: Mapped) -> list[str]:
+def _shape_problems(answer: Recognition, part: ComponentSpec, mapped: MappedHeader) -> list[str]:
     header = mapped.header
     expected = answer.expected[part.name]
     fitting = {

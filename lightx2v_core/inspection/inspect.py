@@ -7,7 +7,7 @@ from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.header_cache import Reader
-from lightx2v_core.checkpoint.listing import beside, looking, why_not
+from lightx2v_core.checkpoint.listing import filesystem_errors, sibling_files, why_not
 from lightx2v_core.checkpoint.stand_ins import broken_links
 from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.discovery.registry import Registry
@@ -23,7 +23,7 @@ from lightx2v_core.plan.recognize import read_header
 from lightx2v_core.spec.specs import ModelSpec, WeightLoaderSpec
 
 
-@looking()
+@filesystem_errors()
 def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
     registry = Registry(plugins)
@@ -77,7 +77,7 @@ def _suffixes(spec: Any) -> tuple[str, ...]:
 
 
 def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:
-    description = describe(item.header, beside=beside(item.located.files[0]))
+    description = describe(item.header, beside=sibling_files(item.located.files[0]))
     coverage = {}
     for name, network in networks.items():
         try:

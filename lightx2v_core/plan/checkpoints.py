@@ -6,7 +6,7 @@ from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.experts import claims_other, stems
 from lightx2v_core.checkpoint.formats import accounted, scheme_of
-from lightx2v_core.checkpoint.listing import beside
+from lightx2v_core.checkpoint.listing import sibling_files
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.plan.plan import MemoryForecast, PlannedComponent
 from lightx2v_core.plan.recognize import Recognized
@@ -55,7 +55,9 @@ def checkpoint_warnings(found: Recognized, needed: MemoryForecast) -> list[str]:
         if doubt := false_claim(component.files[0].name, component.header):
             warnings.append(f"{name}: {component.files[0].name}: {doubt}")
         extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
-        if part.experts and (says := claims_other(part, file := component.files[0], stems(beside(file)))):
+        if part.experts and (
+            says := claims_other(part, file := component.files[0], stems(sibling_files(file)))
+        ):
             warnings.append(f"{file} is used as {name}, and {says}")
         told = recognition.doubts and part.main  # with the doubts
         if extra and part.whole and not told:

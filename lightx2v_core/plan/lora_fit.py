@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.folders import expanded, short
-from lightx2v_core.checkpoint.listing import ABSENT, beside, listed, why_not
+from lightx2v_core.checkpoint.listing import ABSENT, listed, sibling_files, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.discovery.registry import Registry
@@ -103,9 +103,9 @@ def fitted(
 ) -> ResolvedAdapter:
     """What a file does to a network. ``part`` is what of its header is for it, ``why`` says why it is the one."""
     coverage = match(part, network.expected, network.layouts)
-    described = describe(part, network.experts, beside(path))
+    described = describe(part, network.experts, sibling_files(path))
     said = _stated(path, part, described)
-    claims = expert_claims(part, network.experts, beside(path))
+    claims = expert_claims(part, network.experts, sibling_files(path))
     against = next((what for what, expert in claims.items() if expert != network.component), "")
     planned = PlannedAdapter(
         path=str(path),
@@ -195,7 +195,9 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
     except CheckpointError as exc:
         return stated(file, None, str(exc))
     found = stated(file, said)
-    own = path.stem == _OF_PEFT or [name for name in beside(path) if name.endswith(_WEIGHTS)] == [path.name]
+    own = path.stem == _OF_PEFT or [name for name in sibling_files(path) if name.endswith(_WEIGHTS)] == [
+        path.name
+    ]
     ranks = {info.name: target.rank for target in file.targets for info in target.tensors.values()}
     if own or found.where != SIDECAR or found.is_one(ranks):
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
-from lightx2v_core.checkpoint.listing import beside
+from lightx2v_core.checkpoint.listing import sibling_files
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError, suggestion
@@ -124,7 +124,7 @@ def _components(config: LoraConfig, found: Recognized, header: Header, path: Pat
         return [(networks[0], "the one network")]
     if len(sections_of(header)) == 2 and len(networks) == 2:
         return [(network, "the file has keys for both networks") for network in networks]
-    hint, why = expert_hint(header, networks, beside(path))
+    hint, why = expert_hint(header, networks, sibling_files(path))
     if hint is not None:
         return [(hint, why)]
     words = [network.partition("_")[0] for network in networks]

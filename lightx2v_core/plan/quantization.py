@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint.components import Component
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.checkpoint.verify import PLAIN
+from lightx2v_core.checkpoint.verify import PLAIN_DTYPES
 from lightx2v_core.config.lightx2v.schemes import scheme_of
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
@@ -84,7 +84,9 @@ def choose_quantizers(
             if _needs_decoding(layer) and (f"{name}.weight" in wanted or name in wanted)
         }
         plain = {
-            name: shape for name, shape in quantizable(part, header).items() if f"{name}.weight" in wanted
+            name: shape
+            for name, shape in quantizable_layers(part, header).items()
+            if f"{name}.weight" in wanted
         }
         found[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)
     section = loaded.config.quantizer
@@ -121,13 +123,13 @@ def chosen_quantizers(quantized: Mapping[str, Quantized]) -> Mapping[str, Chosen
     return {name: item.chosen for name, item in quantized.items() if item.chosen is not None}
 
 
-def quantizable(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
+def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
     """Layers of a file that are quantized when it is: name and shape [out, in] of plain two-dimensional weights."""
     patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
     found: dict[str, tuple[int, ...]] = {}
     for name, info in header.tensors.items():
         layer, _, suffix = name.rpartition(".")
-        if suffix != "weight" or len(info.shape) != 2 or info.dtype not in PLAIN or 0 in info.shape:
+        if suffix != "weight" or len(info.shape) != 2 or info.dtype not in PLAIN_DTYPES or 0 in info.shape:
             continue
         if patterns is None:
             takes = bool(_NUMBERED.search(layer)) and not _NO_LINEAR.search(layer)

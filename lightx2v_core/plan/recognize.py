@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.components import Component, absence, fitted
-from lightx2v_core.checkpoint.folders import first_config, listing
+from lightx2v_core.checkpoint.folders import first_network_config, listing
 from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.listing import broken_link
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
@@ -262,7 +262,7 @@ def _ask(
     here = components[main.name].files[0].parent
     facts = CheckpointFacts(
         folder=folder,
-        config=first_config([here, *(folder / name for name in CONFIG_FOLDERS)]),
+        config=first_network_config([here, *(folder / name for name in CONFIG_FOLDERS)]),
         headers={name: component.header for name, component in components.items()},
         options=options,
         distilled=component_setting(config, main, "distilled")[0],

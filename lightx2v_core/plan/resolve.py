@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.header_cache import ReadHeader
-from lightx2v_core.checkpoint.listing import looking
+from lightx2v_core.checkpoint.listing import filesystem_errors
 from lightx2v_core.config.keywords import request_config
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig, RunConfig
@@ -78,7 +78,7 @@ class Resolved:
     remarks: tuple[str, ...]
 
 
-@looking()
+@filesystem_errors()
 def resolve(
     loaded: LoadedConfig,
     plugins: PluginSet,
@@ -221,7 +221,7 @@ def _with_loras(found: Recognized, plain: Recognition, adapters: Sequence[Resolv
     return evolve(found, recognition=found.spec.with_loras(plain, names) if names else plain)
 
 
-@looking()
+@filesystem_errors()
 def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Recognized:
     """The model of a folder, complete, whatever task is asked of it. ``LightX2VError`` says why there is none. ``read``
     remembers headers from one call to the next."""

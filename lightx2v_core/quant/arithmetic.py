@@ -20,7 +20,7 @@ _FORMATS = {
     **{f"int8-{grain}": (torch.int8, grain) for grain in ("channel", "tensor", "tensor-static")},
 }
 #: formats that ``encode_weight`` makes and ``decode_weight`` reads
-FORMATS = frozenset(_FORMATS)
+CODE_FORMATS = frozenset(_FORMATS)
 #: the largest code
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
 #: the least largest value of a channel or block, which keeps scales above zero
@@ -33,14 +33,14 @@ _PIECE = 1 << 23
 
 
 def encode_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
-    """The tensors, by suffix, that store ``weight_OI`` in one of ``FORMATS``: codes under ``weight`` and, but for plain
-    fp8, float32 scales under ``weight_scale``. ``ValueError`` when a value is not finite: a code of it would be a
+    """Encode ``weight_OI`` in one of ``CODE_FORMATS``. Returns tensors by suffix: codes under ``weight`` and, but for
+    plain fp8, float32 scales under ``weight_scale``. ``ValueError`` when a value is not finite: a code of it would be a
     number like any other.
 
     Works through the weight some rows at a time, so that little is held in float32 at once.
     """
-    if format not in FORMATS:
-        raise ValueError(f"weights are not stored as {format} here, but as {', '.join(sorted(FORMATS))}")
+    if format not in CODE_FORMATS:
+        raise ValueError(f"weights are not stored as {format} here, but as {', '.join(sorted(CODE_FORMATS))}")
     dtype, grain = _FORMATS[format]
     largest = torch.cat([_largest(rows.float(), grain) for rows in _in_rows(weight_OI)])
     if grain.startswith("tensor"):

@@ -16,7 +16,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
-from lightx2v_core.checkpoint.serialize import serialized
+from lightx2v_core.checkpoint.serialize import serialize_safetensors
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
@@ -261,7 +261,11 @@ class Pipeline:
         def tensors() -> Mapping[Path, bytes]:
             if dump is None:
                 return {}
-            return {dump: b"".join(serialized({"latents": job.latents, "video": torch.cat(kept, dim=1)}))}
+            return {
+                dump: b"".join(
+                    serialize_safetensors({"latents": job.latents, "video": torch.cat(kept, dim=1)})
+                )
+            }
 
         record = write_video(chunks(), output, job.plan, job.record, extra=tensors, named=named)
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from attrs import field, frozen
 from torch import nn
 
-from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, stored_as
+from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, quantized_layer
 from lightx2v_core.errors import RequestError
 from lightx2v_core.plan.quantization import Quantized
 from lightx2v_core.spec.protocols import Quantizer, WeightSource
@@ -64,7 +64,7 @@ def exchange(
     kept = {name: layer for name, layer in quantized.kept.items() if name in linears}
     decoded = {**quantized.decoded, **{n: layer for n, layer in quantized.kept.items() if n not in linears}}
     made = {
-        name: stored_as(name, quantized.target, source.info(f"{name}.weight"), quantizer.quantize)
+        name: quantized_layer(name, quantized.target, source.info(f"{name}.weight"), quantizer.quantize)
         for name in quantized.made
         if name in linears
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightx2v_core.builtin.safetensors_file import read_header
 from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats, scheme_of
-from lightx2v_core.checkpoint.layouts import OFFICIAL, applied
+from lightx2v_core.checkpoint.layouts import OFFICIAL_LAYOUT, apply_key_map
 from lightx2v_core.checkpoint.shards import merged
 from lightx2v_core.spec.tensors import Header, TensorInfo
 
@@ -64,7 +64,7 @@ def test_formats_are_read_off_dtypes_and_scales(case):
     assert {name: layer.format for name, layer in layer_formats(header).items()} == {LAYER: case.split()[0]}
     assert scheme_of(header) == case.split()[0]
     expected = {LAYER + "." + name for name in READ[case] if name in ("weight", "bias")}
-    assert set(header) - accounted(applied(OFFICIAL, header).header) - {
+    assert set(header) - accounted(apply_key_map(OFFICIAL_LAYOUT, header).header) - {
         f"{LAYER}.scale_weight", f"{LAYER}.scale_input"
     } == expected  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_files_of_the_reference_set(golden, folder, expected, layers):
     found = layer_formats(header)
     assert {layer.format for layer in found.values()} == ({expected} if expected else set())
     assert len(found) == layers
-    mapped = applied(OFFICIAL, header)
+    mapped = apply_key_map(OFFICIAL_LAYOUT, header)
     assert mapped is not None
     assert set(mapped.header) - accounted(mapped.header) == set(plain)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header  # noqa: E402
 from lightx2v_core.checkpoint.components import locate, read_component  # noqa: E402
-from lightx2v_core.checkpoint.layouts import MappedSource, applied, recognized  # noqa: E402
+from lightx2v_core.checkpoint.layouts import MappedSource, apply_key_map, recognize_layout  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
 from lightx2v_core.spec.components import ComponentSpec, KeyMap  # noqa: E402
 
@@ -58,7 +58,7 @@ def test_each_layout_reads_as_the_official_one(
 ) -> None:
     save_file(stored, tmp_path / "x.safetensors")
     header = read_header(tmp_path / "x.safetensors")
-    mapped = recognized(SPEC, header)
+    mapped = recognize_layout(SPEC, header)
     assert mapped is not None
     assert mapped.layout == layout
     assert mapped.header.shapes == dict.fromkeys(QKV, (6, 4))
@@ -73,7 +73,7 @@ def test_a_missing_part_is_no_match(tmp_path: Path) -> None:
     stored = split()
     del stored["layers.1.self_attn.k_proj.weight"]
     save_file(stored, tmp_path / "x.safetensors")
-    assert applied(SPLIT, read_header(tmp_path / "x.safetensors")) is None
+    assert apply_key_map(SPLIT, read_header(tmp_path / "x.safetensors")) is None
 
 
 def test_parts_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path: Path) -> None:
     stored["layers.1.self_attn.k_proj.weight"] = torch.zeros(2, 5)
     save_file(stored, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="do not fit together"):
-        applied(SPLIT, read_header(tmp_path / "x.safetensors"))
+        apply_key_map(SPLIT, read_header(tmp_path / "x.safetensors"))
 
 
 def test_a_file_is_found_by_what_it_holds(tmp_path: Path) -> None:

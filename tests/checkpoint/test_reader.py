@@ -10,7 +10,7 @@ import pytest
 
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.header_cache import Reader
-from lightx2v_core.checkpoint.listing import listed, looking, why_not
+from lightx2v_core.checkpoint.listing import filesystem_errors, listed, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.checkpoint.renames import Renames, is_anchored
 from lightx2v_core.errors import CheckpointError
@@ -88,7 +88,7 @@ def test_why_there_is_nothing(tmp_path: Path, name: str, said: str) -> None:
 
 
 def test_an_error_of_the_system_without_a_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be looked at: Stale"), looking(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be looked at: Stale"), filesystem_errors(tmp_path):
         raise OSError(116, "Stale file handle")
 
 

@@ -20,7 +20,7 @@ from lightx2v_core.builtin.lora_merge import Merge  # noqa: E402
 from lightx2v_core.builtin.resident import Resident  # noqa: E402
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header  # noqa: E402
 from lightx2v_core.checkpoint.fill import SourceWeights  # noqa: E402
-from lightx2v_core.checkpoint.serialize import serialized  # noqa: E402
+from lightx2v_core.checkpoint.serialize import serialize_safetensors  # noqa: E402
 from lightx2v_core.lora.matching import match  # noqa: E402
 from lightx2v_core.lora.scale import scaled  # noqa: E402
 from lightx2v_core.spec.protocols import Adapter  # noqa: E402
@@ -229,7 +229,7 @@ def test_merged_attached_and_merged_offline_agree(stack: list[Lora], tmp_path_fa
     assert {name: tuple(t.shape) for name, t in attached.state_dict().items()} == SHAPES
 
     path = tmp_path_factory.mktemp("offline") / "merged.safetensors"
-    path.write_bytes(b"".join(serialized({name: source.read(name) for name in source.names()})))
+    path.write_bytes(b"".join(serialize_safetensors({name: source.read(name) for name in source.names()})))
     offline, _ = filled(SafetensorsSource(read_header(path)))
     assert torch.equal(run(offline), wanted)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightx2v_core.checkpoint.layouts import Mapped, applied
+from lightx2v_core.checkpoint.layouts import MappedHeader, apply_key_map
 from lightx2v_core.spec.components import KeyMap
 from lightx2v_core.spec.tensors import Header, TensorInfo
 
@@ -27,20 +27,20 @@ def fill() -> Callable[..., nn.Module]:
 
 
 @pytest.fixture(scope="session")
-def check_names() -> Callable[..., Mapped]:
+def check_names() -> Callable[..., MappedHeader]:
     return checked_names
 
 
 def checked_names(
     network: nn.Module, key_map: KeyMap, expected: Mapping[str, tuple[int, ...]], unstored: str = r"(?!)"
-) -> Mapped:
+) -> MappedHeader:
     """The state dict of ``network``, mapped: it has exactly the names and shapes of ``expected``, but for axes of
     length one and the names that ``unstored`` matches."""
     infos = {
         name: TensorInfo(name=name, shape=tuple(tensor.shape), dtype="float32", file=Path("x"))
         for name, tensor in network.state_dict().items()
     }
-    mapped = applied(key_map, Header(tensors=infos))
+    mapped = apply_key_map(key_map, Header(tensors=infos))
     assert mapped is not None
     stored = {name: shape for name, shape in expected.items() if not re.search(unstored, name)}
     assert {name: _long(shape) for name, shape in mapped.header.shapes.items()} == {

@@ -29,7 +29,7 @@ from transformers import (
 from lightx2v_core import load
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
 from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
-from lightx2v_core.checkpoint.layouts import MappedSource, applied
+from lightx2v_core.checkpoint.layouts import MappedSource, apply_key_map
 from lightx2v_core.spec.components import KeyMap
 from lightx2v_wan21.api import (
     CLIP_TRANSFORMERS,
@@ -206,7 +206,7 @@ def test_files_that_they_write(
     request.getfixturevalue(theirs).save_pretrained(tmp_path)
     (file,) = tmp_path.glob("*.safetensors")
     header = read_header(file)
-    mapped = applied(key_map, header)
+    mapped = apply_key_map(key_map, header)
     assert mapped is not None
     source = MappedSource(SafetensorsSource(header), mapped)
     expected = request.getfixturevalue(tensors)

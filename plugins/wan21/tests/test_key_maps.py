@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lightx2v_core.checkpoint.layouts import Mapped, applied
+from lightx2v_core.checkpoint.layouts import MappedHeader, apply_key_map
 from lightx2v_core.spec.components import KeyMap
 from lightx2v_core.spec.tensors import Header, TensorInfo
 from lightx2v_wan21 import api
@@ -34,12 +34,12 @@ CLIP = api.ClipArchitecture(dim=1280, dim_mlp=5120, num_layers=31)
 VAE = api.VaeArchitecture(dim=96, dec_dim=96)
 
 
-def mapped(key_map: KeyMap, shapes: Shapes) -> Mapped | None:
+def mapped(key_map: KeyMap, shapes: Shapes) -> MappedHeader | None:
     tensors = {
         name: TensorInfo(name=name, shape=shape, dtype="bfloat16", file=Path("x.safetensors"))
         for name, shape in shapes.items()
     }
-    return applied(key_map, Header(tensors=tensors))
+    return apply_key_map(key_map, Header(tensors=tensors))
 
 
 def result(key_map: KeyMap, shapes: Shapes) -> Shapes:

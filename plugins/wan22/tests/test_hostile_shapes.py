@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import CheckpointError, CheckpointFacts, Header, Recognition
-from lightx2v_core.checkpoint.layouts import recognized
+from lightx2v_core.checkpoint.layouts import recognize_layout
 from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.plan.recognize import read_header
@@ -48,7 +48,7 @@ def facts_of(spec, folder: Path, registry):
                 if other.parent == file.parent and other.suffix == file.suffix == ".safetensors":
                     tensors |= read_header(registry, other).tensors
             header = Header(tensors=tensors) if tensors else read_header(registry, file)
-            if (mapped := recognized(part, header)) is not None:
+            if (mapped := recognize_layout(part, header)) is not None:
                 headers[part.name] = mapped.header
                 break
     config = next(iter(sorted(folder.rglob("config.json"))), None)
