@@ -25,3 +25,15 @@ def test_a_row_names_at_most_four_files_that_exist(what: str) -> None:
 
 def test_every_row_is_tested() -> None:
     assert set(ROWS) - {"What", "---"} == set(WHAT)
+
+
+#: files of other programs
+FOREIGN = frozenset({"generate.py"})
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./-]+\.py)`", text)) - FOREIGN
+    folders = ("lightx2v_core", "plugins", "examples", "tests", "tools", "docs")
+    files = [file.as_posix() for folder in folders for file in (REPOSITORY / folder).rglob("*.py")]
+    assert sorted(name for name in named if not any(file.endswith(f"/{name}") for file in files)) == []
