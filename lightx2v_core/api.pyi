@@ -70,6 +70,7 @@ from lightx2v_core.spec.file_names import named_expert as named_expert
 from lightx2v_core.spec.file_names import sampling_steps as sampling_steps
 from lightx2v_core.spec.file_names import says_distilled as says_distilled
 from lightx2v_core.spec.hooks import hookimpl as hookimpl
+from lightx2v_core.spec.lazy import lazy_names as lazy_names
 from lightx2v_core.spec.memory import MemoryNeed as MemoryNeed
 from lightx2v_core.spec.memory import OffloadForecast as OffloadForecast
 from lightx2v_core.spec.memory import Workload as Workload

@@ -17,6 +17,7 @@ import attrs
 import click
 
 SNAPSHOT = Path(__file__).with_name("api_surface.json")
+WAN21 = Path(__file__).parent.parent / "plugins" / "wan21" / "src" / "lightx2v_wan21"
 
 
 def surface() -> dict[str, Any]:
@@ -42,6 +43,8 @@ def surface() -> dict[str, Any]:
         "specs": {name: _fields(found) for name, found in sorted(classes.items())},
         "aliases": dict(ALIASES),
         "lightx2v_core.api": sorted(api.__all__),
+        # from its stub, which is there where the plugin is not installed
+        "lightx2v_wan21.api": api.lazy_names("lightx2v_wan21.api", str(WAN21 / "api.py"))[2],
         "protocols": {
             name: _methods(getattr(api, name))
             for name in sorted(api.__all__)

@@ -281,12 +281,6 @@ class VideoModel(Protocol):
         """Chunks [3, n, X, Y] of float32 frames in [-1, 1], in order, as they are decoded."""
 
 
-class Loader(Protocol):
-    """Opens the weight files of one component."""
-
-    def __call__(self, header: Any) -> WeightSource: ...
-
-
 @frozen(kw_only=True)
 class LoadedComponent:
     """What a model gets to build one component from."""

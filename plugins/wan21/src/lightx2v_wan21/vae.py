@@ -14,11 +14,11 @@ from lightx2v_wan21.architecture import VaeArchitecture, decoder_layers, encoder
 from lightx2v_wan21.vae_layers import (
     CausalConv3d,
     Past,
-    build_head,
-    build_layer,
-    build_middle,
-    through_head,
-    through_middle,
+    build_vae_head,
+    build_vae_layer,
+    build_vae_middle,
+    through_vae_head,
+    through_vae_middle,
 )
 from lightx2v_wan21.video_vae import LatentSpace, VideoVae
 
@@ -56,16 +56,16 @@ class Encoder(nn.Module):
         super().__init__()
         top = arch.dim * arch.multipliers[-1]
         self.conv1 = CausalConv3d(3, arch.dim, (3, 3, 3), dtype)
-        self.downsamples = nn.ModuleList(build_layer(layer, dtype) for layer in encoder_layers(arch))
-        self.middle = build_middle(top, dtype)
-        self.head = build_head(top, 2 * arch.z_dim, dtype)
+        self.downsamples = nn.ModuleList(build_vae_layer(layer, dtype) for layer in encoder_layers(arch))
+        self.middle = build_vae_middle(top, dtype)
+        self.head = build_vae_head(top, 2 * arch.z_dim, dtype)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
         """``[B, 3, 1 or 4, H, W]`` to ``[B, 2C, 1, h, w]``."""
         x = self.conv1(x_BCTHW, past)
         for layer in self.downsamples:
             x = layer(x, past)
-        return through_head(self.head, through_middle(self.middle, x, past), past)
+        return through_vae_head(self.head, through_vae_middle(self.middle, x, past), past)
 
 
 class Decoder(nn.Module):
@@ -75,13 +75,13 @@ class Decoder(nn.Module):
         super().__init__()
         top = arch.dec_dim * arch.multipliers[-1]
         self.conv1 = CausalConv3d(arch.z_dim, top, (3, 3, 3), dtype)
-        self.middle = build_middle(top, dtype)
-        self.upsamples = nn.ModuleList(build_layer(layer, dtype) for layer in decoder_layers(arch))
-        self.head = build_head(arch.dec_dim, 3, dtype)
+        self.middle = build_vae_middle(top, dtype)
+        self.upsamples = nn.ModuleList(build_vae_layer(layer, dtype) for layer in decoder_layers(arch))
+        self.head = build_vae_head(arch.dec_dim, 3, dtype)
 
     def forward(self, z_BCTHW: Tensor, past: Past) -> Tensor:
         """``[B, C, 1, h, w]`` to ``[B, 3, 1 or 4, H, W]``; 1 for the first latent of a clip."""
-        x = through_middle(self.middle, self.conv1(z_BCTHW, past), past)
+        x = through_vae_middle(self.middle, self.conv1(z_BCTHW, past), past)
         for layer in self.upsamples:
             x = layer(x, past)
-        return through_head(self.head, x, past)
+        return through_vae_head(self.head, x, past)

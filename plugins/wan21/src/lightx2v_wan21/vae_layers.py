@@ -163,35 +163,35 @@ class Upsample(nn.Module):
         return _unfold_frames(self.resample["1"](frames), batch)
 
 
-def build_layer(layer: VaeLayer, dtype: torch.dtype) -> nn.Module:
+def build_vae_layer(layer: VaeLayer, dtype: torch.dtype) -> nn.Module:
     """The module for one entry of the encoder's or decoder's layer list."""
     if layer.kind == "residual":
         return ResidualBlock(layer.in_dim, layer.out_dim, dtype)
     return Downsample(layer, dtype) if layer.kind == "down" else Upsample(layer, dtype)
 
 
-def build_middle(dim: int, dtype: torch.dtype) -> nn.ModuleList:
+def build_vae_middle(dim: int, dtype: torch.dtype) -> nn.ModuleList:
     """The residual, attention, residual sequence at the lowest resolution."""
     return nn.ModuleList(
         (ResidualBlock(dim, dim, dtype), FrameAttention(dim, dtype), ResidualBlock(dim, dim, dtype))
     )
 
 
-def through_middle(middle: nn.ModuleList, x_BCTHW: Tensor, past: Past) -> Tensor:
+def through_vae_middle(middle: nn.ModuleList, x_BCTHW: Tensor, past: Past) -> Tensor:
     """Same shape as the input."""
     first, attention, last = middle
     out: Tensor = last(attention(first(x_BCTHW, past)), past)
     return out
 
 
-def build_head(in_dim: int, out_dim: int, dtype: torch.dtype) -> nn.ModuleDict:
+def build_vae_head(in_dim: int, out_dim: int, dtype: torch.dtype) -> nn.ModuleDict:
     """The last norm and convolution of an encoder or decoder."""
     return nn.ModuleDict(
         {"0": RmsNorm(in_dim, 3, dtype), "2": CausalConv3d(in_dim, out_dim, (3, 3, 3), dtype)}
     )
 
 
-def through_head(head: nn.ModuleDict, x_BCTHW: Tensor, past: Past) -> Tensor:
+def through_vae_head(head: nn.ModuleDict, x_BCTHW: Tensor, past: Past) -> Tensor:
     """``[B, in_dim, T, H, W]`` to ``[B, out_dim, T, H, W]``."""
     out: Tensor = head["2"](F.silu(head["0"](x_BCTHW)), past)
     return out
