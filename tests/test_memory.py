@@ -11,7 +11,7 @@ import pytest
 from lightx2v_core.api import NoOptions, OffloaderSpec, OffloadForecast
 from lightx2v_core.config.load import load_config, parse_bytes
 from lightx2v_core.errors import ConfigError, RequestError
-from lightx2v_core.plan.memory import Limits, limits
+from lightx2v_core.plan.memory import MemoryLimits, limits
 from lightx2v_core.spec.context import Device
 
 GPU = Device(kind="cuda", memory=24 * 10**9, capability=(8, 9))
@@ -49,8 +49,8 @@ def test_numbers_have_to_be_bytes(value: Any) -> None:
 
 def test_a_cpu_has_one_memory() -> None:
     memory = load_config({"memory": {"vram_limit": "4GB", "ram_limit": "6GB"}}).config.memory
-    assert limits(memory, Device()) == Limits(device=None, host=4 * 10**9)
-    assert limits(memory, GPU) == Limits(device=4 * 10**9, host=6 * 10**9)
+    assert limits(memory, Device()) == MemoryLimits(device=None, host=4 * 10**9)
+    assert limits(memory, GPU) == MemoryLimits(device=4 * 10**9, host=6 * 10**9)
 
 
 @pytest.fixture(scope="module")

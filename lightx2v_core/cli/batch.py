@@ -24,7 +24,14 @@ from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunEr
 from lightx2v_core.events import Emit, JobDone, JobStarted, PlanReady
 from lightx2v_core.plan.output import check_place, named_output, record_path
 from lightx2v_core.plan.plan import PlannedOutput
-from lightx2v_core.plan.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters, with_prompt
+from lightx2v_core.plan.resolve import (
+    Resolution,
+    check_ready,
+    resolve,
+    resolve_job,
+    with_adapters,
+    with_prompt,
+)
 from lightx2v_core.runtime.record import described, described_loras
 from lightx2v_core.spec.request import Request
 
@@ -121,12 +128,12 @@ class _Plans:
     """The plans of jobs, and where their results go. Of jobs that differ in their prompts alone the first is planned,
     and the others are as it: ``with_prompt`` makes plans of their own for those that are run."""
 
-    def __init__(self, base: Resolved, loaded: LoadedConfig) -> None:
+    def __init__(self, base: Resolution, loaded: LoadedConfig) -> None:
         self._base, self._loaded = base, loaded
-        self._last: tuple[dict[str, Any], Resolved] | None = None
+        self._last: tuple[dict[str, Any], Resolution] | None = None
         self._tried: set[Path] = set()
 
-    def of(self, job: Line) -> tuple[Resolved, Request, PlannedOutput, bool]:
+    def of(self, job: Line) -> tuple[Resolution, Request, PlannedOutput, bool]:
         """What a job asks for, as a plan that may be of another prompt and as its own request, where its result goes,
         and whether it is there. ``LightX2VError`` says what is wrong with the job."""
         values = dict(job.request)
@@ -146,7 +153,7 @@ class _Plans:
             check_place(output, self._tried)
         return resolved, request, output, done
 
-    def _resolved(self, job: Line) -> Resolved:
+    def _resolved(self, job: Line) -> Resolution:
         base, request = self._base, dict(job.request)
         if "loras" in request:
             base = with_adapters(base, lora_configs(request.pop("loras")))
@@ -160,7 +167,7 @@ def _is_prompt(value: Any) -> bool:
     return isinstance(value, str) and is_text(value)
 
 
-def _done(resolved: Resolved, request: Request, output: PlannedOutput) -> bool:
+def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool:
     """Whether the output is there, with the record of just this request."""
     if not os.path.exists(output.path):  # first: of a hundred thousand jobs, few are there
         return False

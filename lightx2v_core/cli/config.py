@@ -98,13 +98,12 @@ def _check_steps(loaded: LoadedConfig, registry: Registry) -> None:
     if (
         section is None
         or len(section.use) != 1
-        or not registry.named("scheduler", section.use[0].removesuffix(OPTIONAL_SUFFIX))
+        or not registry.named(SchedulerSpec, section.use[0].removesuffix(OPTIONAL_SUFFIX))
     ):
         return
-    item = registry.find("scheduler", section.use[0].removesuffix(OPTIONAL_SUFFIX))
-    options = structured_options(section, registry, "scheduler", item, loaded=loaded)
-    assert isinstance(item.spec, SchedulerSpec)
-    check_steps(item.spec, options, loaded.config.sampling.steps, loaded.origin("sampling", "steps"))
+    scheduler = registry.find(SchedulerSpec, section.use[0].removesuffix(OPTIONAL_SUFFIX))
+    options = structured_options(section, registry, "scheduler", scheduler, loaded=loaded)
+    check_steps(scheduler.spec, options, loaded.config.sampling.steps, loaded.origin("sampling", "steps"))
 
 
 def _check_section(

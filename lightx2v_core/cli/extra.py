@@ -43,14 +43,13 @@ class ExtensibleGroup(click.Group):
 def plugin_command(name: str, *, parent: str | None = None) -> click.Command | None:
     """The subcommand that a plugin registered under ``name``, if any. ``PluginError`` when it cannot be used."""
     registry = Registry(_under(parent, _plugins_for(_full_name(name, parent))))
-    if not any(name in (given.spec.name, given.qualified) for given in registry.candidates("command")):
+    if not any(name in (given.spec.name, given.qualified) for given in registry.candidates(CommandSpec)):
         return None
     try:
-        selected = registry.select("command", name, BuildContext(device=probe()[0])).chosen
+        selected = registry.select(CommandSpec, name, BuildContext(device=probe()[0])).chosen
     except PluginError as exc:
         brought = catalog.provider("command", _full_name(name, parent))
         raise PluginError(f"{exc}\n  {brought}" if brought else str(exc)) from None
-    assert isinstance(selected.spec, CommandSpec)
     try:
         return selected.spec.load()
     except PluginFault as exc:
@@ -62,12 +61,12 @@ def missing_command(name: str, *, own: Iterable[str], parent: str | None = None)
     full = _full_name(name, parent)
     if brought := catalog.provider("command", full):
         return "\n".join([brought, *_not_loaded(full)])
-    if stray := sorted(given.qualified for given in _under(name, _all_plugins()).provided("command")):
+    if stray := sorted(given.qualified for given in _under(name, _all_plugins()).provided(CommandSpec)):
         return (
             f"no command {full!r}; {', '.join(stray)} would be a subcommand of it, and plugins can bring some of "
             f"{', '.join(sorted(COMMAND_PARENTS))} only"
         )
-    known = [*own, *(given.spec.name for given in _under(parent, _all_plugins()).provided("command"))]
+    known = [*own, *(given.spec.name for given in _under(parent, _all_plugins()).provided(CommandSpec))]
     return f"no command {full!r}{suggestion(name, known)}"
 
 

@@ -14,7 +14,7 @@ from lightx2v_core.convert.subject import Subject
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError
 from lightx2v_core.lora.scale import scaled
-from lightx2v_core.plan.lora_fit import Network, ResolvedAdapter, check_fit, fitted, lora_file
+from lightx2v_core.plan.lora_fit import AdapterFit, Network, check_fit, fitted, lora_file
 from lightx2v_core.plan.loras import section_of, sections_of
 from lightx2v_core.runtime.build import open_source
 from lightx2v_core.spec.context import BuildContext
@@ -24,7 +24,7 @@ from lightx2v_core.spec.protocols import Adapter
 
 def adapters_for(
     subject: Subject, options: ConvertOptions, registry: Registry, folder: Path
-) -> tuple[ResolvedAdapter, ...]:
+) -> tuple[AdapterFit, ...]:
     """The LoRA files of a conversion, for its one network. ``folder`` is where they are looked for besides as they are
     named. ``RequestError`` as in a run."""
     if not options.loras:
@@ -48,7 +48,7 @@ def adapters_for(
 
 
 def opened_adapters(
-    resolved: Sequence[ResolvedAdapter], registry: Registry, ctx: BuildContext, opened: ExitStack
+    resolved: Sequence[AdapterFit], registry: Registry, ctx: BuildContext, opened: ExitStack
 ) -> tuple[list[Adapter], frozenset[str]]:
     """Adapters for the official names of a network, and the layers that they change."""
     adapters = []

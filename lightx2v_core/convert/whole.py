@@ -26,10 +26,10 @@ from lightx2v_core.convert.target import STEM
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError, RequestError
 from lightx2v_core.plan.bundled import place_of
-from lightx2v_core.plan.lora_fit import ResolvedAdapter
+from lightx2v_core.plan.lora_fit import AdapterFit
 from lightx2v_core.plan.loras import resolve_adapters
 from lightx2v_core.plan.quantization import quantizable_layers
-from lightx2v_core.plan.recognize import Recognized, recognize
+from lightx2v_core.plan.recognize import ModelMatch, recognize
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.file_names import says_distilled
@@ -54,7 +54,7 @@ class Part:
     #: what its layers are called in a report, in front of their own names
     title: str = ""
     #: LoRA files that are merged into it
-    adapters: tuple[ResolvedAdapter, ...] = ()
+    adapters: tuple[AdapterFit, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -225,7 +225,7 @@ def _add(copies: dict[str, Path], name: str, path: Path) -> None:
         )
 
 
-def _config_of(found: Recognized, folder: Path) -> Path | None:
+def _config_of(found: ModelMatch, folder: Path) -> Path | None:
     """The ``config.json`` of the transformer."""
     here = next(iter(found.components.values())).files[0].parent
     places = [here, *(folder / name for name in CONFIG_FOLDERS)]

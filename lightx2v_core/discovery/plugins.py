@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 import attrs
 import pluggy
@@ -33,6 +33,17 @@ from lightx2v_core.spec.renamed import old_names_noted
 from lightx2v_core.spec.specs import CommandSpec, Spec
 from lightx2v_core.spec.version import __version__
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: the class of a spec; of any one where it is not written
+    S_co = TypeVar("S_co", bound=Spec, covariant=True, default=Spec)
+else:
+    from typing import TypeVar
+
+    S_co = TypeVar("S_co", covariant=True)
+S = TypeVar("S", bound=Spec)
+
 GROUP = "lightx2v_core.plugins"
 #: the entry-point name under which the core's own implementations are listed
 CORE = "core"
@@ -41,12 +52,12 @@ State = Literal["loaded", "disabled", "incompatible", "broken"]
 
 
 @frozen(kw_only=True, eq=False)
-class Provided:
+class Provided(Generic[S_co]):
     """A spec, and the plugin and distribution it came from."""
 
     kind: str
     plugin: str
-    spec: Spec[Any]
+    spec: S_co
     dist: metadata.Distribution | None = None
 
     @property
@@ -57,16 +68,16 @@ class Provided:
         """Why this machine cannot use it; the cheap checks first, the plugin's own last."""
         spec, device = self.spec, ctx.device
         try:
-            found = missing_requirements(self.dist, spec.extra)
+            reasons = missing_requirements(self.dist, spec.extra)
             if device.kind not in spec.devices:
-                found.append(f"runs on {', '.join(sorted(spec.devices))}, not on {device.kind}")
+                reasons.append(f"runs on {', '.join(sorted(spec.devices))}, not on {device.kind}")
             elif device.kind == "cuda" and device.capability < spec.min_capability:
-                found.append(
+                reasons.append(
                     f"needs compute capability {spec.min_capability[0]}.{spec.min_capability[1]}, "
                     f"{device.name} has {device.capability[0]}.{device.capability[1]}"
                 )
-            if found:
-                return tuple(found)
+            if reasons:
+                return tuple(reasons)
             said = spec.unusable(ctx)
             return (said,) if isinstance(said, str) else tuple(said)
         except Exception as exc:
@@ -115,9 +126,15 @@ class PluginSet:
         known = [plugin.name for plugin in self.plugins]
         raise PluginError(f"no plugin {name!r}; installed: {', '.join(known)}{suggestion(name, known)}")
 
-    def provided(self, kind: str) -> tuple[Provided, ...]:
-        """All implementations of a kind, in plugin name order."""
-        return tuple(found for plugin in self.plugins for found in plugin.provides if found.kind == kind)
+    @overload
+    def provided(self, kind: type[S]) -> tuple[Provided[S], ...]: ...
+    @overload
+    def provided(self, kind: str) -> tuple[Provided, ...]: ...
+    def provided(self, kind: str | type[Spec]) -> tuple[Provided[Any], ...]:
+        """List all implementations of a kind, in plugin name order. The kind is the class of their specs, such as
+        ``ModelSpec``, or its name: ``"model"``."""
+        name = hookspecs.kind_of(kind)
+        return tuple(one for plugin in self.plugins for one in plugin.provides if one.kind == name)
 
     def not_loaded(self) -> tuple[Plugin, ...]:
         return tuple(plugin for plugin in self.plugins if plugin.state != "loaded")
@@ -138,18 +155,18 @@ def load_plugins(
     a plugin that does not load. The core's own implementations are always there.
     """
     environ = os.environ if environ is None else environ
-    found = discover()
-    off = _matching(_listed(environ.get("LIGHTX2V_DISABLE_PLUGINS")), found, "LIGHTX2V_DISABLE_PLUGINS")
-    off |= _matching(disable, found, "--disable-plugin")
+    entries = discover()
+    off = _matching(_listed(environ.get("LIGHTX2V_DISABLE_PLUGINS")), entries, "LIGHTX2V_DISABLE_PLUGINS")
+    off |= _matching(disable, entries, "--disable-plugin")
     if environ.get("LIGHTX2V_PLUGINS") is not None:
         listed = _listed(environ["LIGHTX2V_PLUGINS"])
-        off |= set(found) - _matching(listed, found, "LIGHTX2V_PLUGINS", core=True)
+        off |= set(entries) - _matching(listed, entries, "LIGHTX2V_PLUGINS", core=True)
     if only is not None:
-        off |= set(found) - _matching(only, found, "--only-plugins", core=True)
+        off |= set(entries) - _matching(only, entries, "--only-plugins", core=True)
 
     manager = _manager()
     plugins = [_core(manager)]
-    for entry in found:
+    for entry in entries:
         if entry in off:
             plugins.append(Plugin(name=entry.name, module=entry.value, state="disabled", dist=entry.dist,
                                   reason="switched off by name"))  # fmt: skip
@@ -236,16 +253,16 @@ def _collect(
         except pluggy.PluginValidationError as exc:
             raise TypeError(f"a hook takes no arguments: {exc}") from None
         _check_hooks(manager, module)
-        found: list[Provided] = []
+        provides: list[Provided] = []
         for kind, (hook, spec_type) in hookspecs.KINDS.items():
             for impl in getattr(manager.hook, hook).get_hookimpls():
                 for given in _called(hook, impl, spec_type) if impl.plugin is module else ():
                     spec = _checked(hook, kind, name, given, spec_type)
                     full_name = _full_name(spec)
-                    if any(kind == other.kind and full_name == _full_name(other.spec) for other in found):
+                    if any(kind == other.kind and full_name == _full_name(other.spec) for other in provides):
                         raise ValueError(f"{hook} gave two specs called {full_name!r}")
-                    found.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
-        return tuple(found)
+                    provides.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
+        return tuple(provides)
     except BaseException:
         # not has_plugin(): when the module is there under another name, that plugin stays
         if manager.get_plugin(name) is module:
@@ -281,7 +298,7 @@ def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[Any]:
     return specs
 
 
-def _checked(hook: str, kind: str, plugin: str, spec: Any, spec_type: type[Any]) -> Spec[Any]:
+def _checked(hook: str, kind: str, plugin: str, spec: Any, spec_type: type[Any]) -> Spec:
     """The spec as the core relies on it before it builds anything; a wrong field would otherwise stop a later run."""
     if not issubclass(type(spec), spec_type):
         raise TypeError(f"{hook} gave {shown(spec)}, which is not a {spec_type.__name__}")
@@ -313,21 +330,21 @@ def _listed(text: str | None) -> Sequence[str]:
 
 
 def _matching(
-    wanted: Iterable[str], found: Sequence[metadata.EntryPoint], where: str, *, core: bool = False
+    wanted: Iterable[str], entries: Sequence[metadata.EntryPoint], where: str, *, core: bool = False
 ) -> set[metadata.EntryPoint]:
     """The entry points that names mean. A name that matches none is an error; with ``core`` its own is none."""
     wanted = list(wanted)
     if not wanted:
         return set()
-    names = {entry.name for entry in found}
-    dists = {canonical(name_of(entry.dist)) for entry in found}
+    names = {entry.name for entry in entries}
+    dists = {canonical(name_of(entry.dist)) for entry in entries}
     matching: set[metadata.EntryPoint] = set()
     unknown = []
     for name in wanted:
         if name in names:
-            matching |= {entry for entry in found if entry.name == name}
+            matching |= {entry for entry in entries if entry.name == name}
         elif canonical(name) in dists:
-            matching |= {entry for entry in found if canonical(name_of(entry.dist)) == canonical(name)}
+            matching |= {entry for entry in entries if canonical(name_of(entry.dist)) == canonical(name)}
         elif canonical(name) not in (CORE, CORE_DIST):
             unknown.append(name)
         elif not core:

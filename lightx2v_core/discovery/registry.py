@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, overload
 
 from attrs import frozen
 
 from lightx2v_core.discovery import catalog
 from lightx2v_core.discovery.lightx2v_models import elsewhere
-from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided
+from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided, S, S_co
 from lightx2v_core.errors import PluginError, suggestion
 from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.specs import OPTIONAL_SUFFIX
+from lightx2v_core.spec.hooks import kind_of
+from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, Spec
+
+#: the class of the specs of a kind, or the name of the kind
+Kind = str | type[Spec]
 
 #: kinds whose implementations all compute the same function, so that the machine may choose
 AUTOMATIC = frozenset({"attention"})
 
 
 @frozen(kw_only=True)
-class Rejected:
+class Rejection:
     """A candidate that was not taken, and why."""
 
     name: str
@@ -27,12 +31,12 @@ class Rejected:
 
 
 @frozen(kw_only=True)
-class Selection:
+class Selection(Generic[S_co]):
     """The implementation a configuration means."""
 
-    chosen: Provided
+    chosen: Provided[S_co]
     why: str
-    rejected: tuple[Rejected, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
 
     @property
     def name(self) -> str:
@@ -42,7 +46,7 @@ class Selection:
         return {
             "use": self.chosen.qualified,
             "why": self.why,
-            "rejected": {item.name: list(item.reasons) for item in self.rejected},
+            "rejected": {candidate.name: list(candidate.reasons) for candidate in self.rejected},
         }
 
 
@@ -52,47 +56,80 @@ class Registry:
 
     plugins: PluginSet
 
-    def candidates(self, kind: str) -> tuple[Provided, ...]:
-        """All implementations of a kind, best first: by falling priority, then by name."""
+    @overload
+    def candidates(self, kind: type[S]) -> tuple[Provided[S], ...]: ...
+    @overload
+    def candidates(self, kind: Kind) -> tuple[Provided, ...]: ...
+    def candidates(self, kind: Kind) -> tuple[Provided, ...]:
+        """List all implementations of a kind, best first: by falling priority, then by name."""
         return tuple(
             sorted(
-                self.plugins.provided(kind),
-                key=lambda item: (-item.spec.priority, item.spec.name, item.plugin),
+                self.plugins.provided(kind_of(kind)),
+                key=lambda candidate: (-candidate.spec.priority, candidate.spec.name, candidate.plugin),
             )
         )
 
-    def find(self, kind: str, name: str, *, asked: bool = True, origin: str = "") -> Provided:
+    @overload
+    def find(self, kind: type[S], name: str, *, asked: bool = True, origin: str = "") -> Provided[S]: ...
+    @overload
+    def find(self, kind: Kind, name: str, *, asked: bool = True, origin: str = "") -> Provided: ...
+    def find(self, kind: Kind, name: str, *, asked: bool = True, origin: str = "") -> Provided:
         """The implementation called ``name`` or ``plugin/name``, or that has it among its aliases.
 
         ``PluginError`` when nothing or more than one thing is called so; a default, which nobody ``asked`` for,
         then means the core's own, so that no plugin can break runs that do not name it. ``origin`` says who asked.
         """
+        kind = kind_of(kind)
         matches = list(self.named(kind, name))
         if not asked and len(matches) > 1:
-            matches = [item for item in matches if item.plugin == CORE] or matches
+            matches = [match for match in matches if match.plugin == CORE] or matches
         if len(matches) == 1:
             return matches[0]
         if matches:
-            choices = " or ".join(item.qualified for item in matches)
+            choices = " or ".join(match.qualified for match in matches)
             raise PluginError(f"{kind} {name!r} comes from more than one plugin: ask for {choices}")
         raise PluginError(self._unknown(kind, name, self.candidates(kind), origin))
 
-    def named(self, kind: str, name: str) -> tuple[Provided, ...]:
+    @overload
+    def named(self, kind: type[S], name: str) -> tuple[Provided[S], ...]: ...
+    @overload
+    def named(self, kind: Kind, name: str) -> tuple[Provided, ...]: ...
+    def named(self, kind: Kind, name: str) -> tuple[Provided, ...]:
         """Everything called ``name`` or ``plugin/name``; what has it among its aliases when there is none."""
         candidates = self.candidates(kind)
-        return tuple(item for item in candidates if name in (item.spec.name, item.qualified)) or tuple(
-            item for item in candidates if name in getattr(item.spec, "aliases", ())
+        return tuple(one for one in candidates if name in (one.spec.name, one.qualified)) or tuple(
+            one for one in candidates if name in getattr(one.spec, "aliases", ())
         )
 
+    @overload
     def select(
         self,
-        kind: str,
+        kind: type[S],
         want: str | Sequence[str],
         ctx: BuildContext,
         *,
         origin: str = "asked for",
-        limits: Callable[[Provided], Sequence[str]] = lambda _item: (),
-    ) -> Selection:
+        limits: Callable[[Provided[S]], Sequence[str]] = ...,
+    ) -> Selection[S]: ...
+    @overload
+    def select(
+        self,
+        kind: Kind,
+        want: str | Sequence[str],
+        ctx: BuildContext,
+        *,
+        origin: str = "asked for",
+        limits: Callable[[Provided], Sequence[str]] = ...,
+    ) -> Selection[Spec]: ...
+    def select(
+        self,
+        kind: Kind,
+        want: str | Sequence[str],
+        ctx: BuildContext,
+        *,
+        origin: str = "asked for",
+        limits: Callable[[Provided[Any]], Sequence[str]] = lambda _candidate: (),
+    ) -> Selection[Spec]:
         """The usable implementation that ``want`` means. ``origin`` says who named it (``default ...``: nobody),
         ``limits`` gives further reasons against a candidate.
 
@@ -100,9 +137,10 @@ class Registry:
         order. A named choice that is unusable never falls back: ``PluginError`` with every reason. Only a name that
         ends in ``?`` is passed over where nothing is called so.
         """
+        kind = kind_of(kind)
         if want == "auto":
             if kind not in AUTOMATIC:
-                known = ", ".join(item.spec.name for item in self.candidates(kind)) or "none installed"
+                known = ", ".join(one.spec.name for one in self.candidates(kind)) or "none installed"
                 raise PluginError(
                     f"{kind} cannot be 'auto', since its choice changes the result; name one of: {known}"
                 )
@@ -120,14 +158,14 @@ class Registry:
             ]
             absent = [name.removesuffix(OPTIONAL_SUFFIX) for name in names if self._is_unmet(kind, name)]
             why = origin if len(names) == 1 else f"{origin}: first usable of {', '.join(names)}"
-        rejected: list[Rejected] = [Rejected(name=name, reasons=("not installed",)) for name in absent]
-        for item in candidates:
-            reasons = item.reasons(ctx) or tuple(limits(item))
+        rejected: list[Rejection] = [Rejection(name=name, reasons=("not installed",)) for name in absent]
+        for candidate in candidates:
+            reasons = candidate.reasons(ctx) or tuple(limits(candidate))
             if not reasons:
-                return Selection(chosen=item, why=why, rejected=tuple(rejected))
-            rejected.append(Rejected(name=item.qualified, reasons=reasons))
+                return Selection(chosen=candidate, why=why, rejected=tuple(rejected))
+            rejected.append(Rejection(name=candidate.qualified, reasons=reasons))
         among = "auto" if want == "auto" else ", ".join(repr(name) for name in names)
-        lines = [f"  {item.name}: {'; '.join(item.reasons)}" for item in rejected]
+        lines = [f"  {rejection.name}: {'; '.join(rejection.reasons)}" for rejection in rejected]
         raise PluginError("\n".join([f"no usable {kind} among {among}:", *lines, *self._absent()]))
 
     def _is_unmet(self, kind: str, name: str) -> bool:

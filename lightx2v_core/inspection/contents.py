@@ -24,7 +24,7 @@ from lightx2v_core.spec.recognition import CheckpointFacts, Recognition
 from lightx2v_core.spec.specs import ModelSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
-_Match = tuple[ModelSpec[Any], ComponentSpec, MappedHeader]
+_Match = tuple[ModelSpec, ComponentSpec, MappedHeader]
 
 
 @frozen(kw_only=True)
@@ -45,7 +45,7 @@ class Contents:
     problems: tuple[str, ...] = field(default=())
 
 
-def contents(item: WeightSet, models: Sequence[ModelSpec[Any]], root: Path) -> list[Contents]:
+def contents(item: WeightSet, models: Sequence[ModelSpec], root: Path) -> list[Contents]:
     """The component that a set of files is, or the several ones that a whole checkpoint holds; none when no model knows
     it."""
     matches = list(_matches(item, models))
@@ -106,7 +106,7 @@ def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents
     return Contents(report=report, networks=tuple(networks), problems=tuple(dict.fromkeys(problems)))
 
 
-def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Match]:
+def _matches(item: WeightSet, models: Iterable[ModelSpec]) -> Iterable[_Match]:
     """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
     known: dict[tuple[Any, ...], MappedHeader | None] = {}
     for spec in models:
@@ -122,7 +122,7 @@ def _matches(item: WeightSet, models: Iterable[ModelSpec[Any]]) -> Iterable[_Mat
 
 
 def _variant(
-    spec: ModelSpec[Any], item: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
+    spec: ModelSpec, item: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
 ) -> Recognition | str | None:
     """What a model says of a network alone; the others of its group are taken to be like it. None: it recognizes its
     checkpoints by another component."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.header_cache import Reader
@@ -33,11 +32,11 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         raise RequestError(f"{short(str(path))} {reason}{near(root)}")
     read = Reader(lambda file: read_header(registry, file))
     suffixes = sorted(
-        {suffix for item in registry.candidates("weight_loader") for suffix in _suffixes(item.spec)}
+        {suffix for loader in registry.candidates(WeightLoaderSpec) for suffix in loader.spec.suffixes}
     )
     if root.is_file() and root.suffix.lower() not in suffixes:
         raise RequestError(f"{root} is no weight file; known are {', '.join(suffixes)}")
-    models = [item.spec for item in registry.candidates("model") if isinstance(item.spec, ModelSpec)]
+    models = [item.spec for item in registry.candidates(ModelSpec)]
     sets, problems = weight_files(root, suffixes, read)
     known: list[Contents] = []
     loras: list[WeightSet] = []
@@ -70,10 +69,6 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         runnable=tuple(runnable),
         obstacles=tuple(obstacles),
     )
-
-
-def _suffixes(spec: Any) -> tuple[str, ...]:
-    return spec.suffixes if isinstance(spec, WeightLoaderSpec) else ()
 
 
 def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:

@@ -16,7 +16,7 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.report import ComponentReport, Runnable
 from lightx2v_core.plan.bundled import with_embedded
-from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.plan.resolve import runnable
 
 #: more alternatives than this are not tried; the folder is a store of models then, not a model
@@ -82,7 +82,7 @@ def _precision(item: ComponentReport) -> str:
     return item.scheme.partition("-")[0] if item.scheme else "original"
 
 
-def _runs(asked: str, found: Recognized, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
+def _runs(asked: str, found: ModelMatch, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
     runs = []
     for task in found.recognition.tasks:
         words = ["lightx2v-core", "run", "--model-path", asked]

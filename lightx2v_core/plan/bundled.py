@@ -41,7 +41,7 @@ def place_of(path: str | Path, registry: Registry) -> str:
     if not text or os.path.lexists(local) or local.is_absolute() or text.startswith((".", "~")):
         return text
     name, *inside = PurePosixPath(text).parts
-    found = registry.named(KIND, name)
+    found = registry.named(CheckpointSpec, name)
     if not found and (fetched := cached(text)) is not None:
         return str(fetched)
     if not found:
@@ -81,7 +81,7 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
         return loaded, (f"{path} is {place}, of the hub's cache",)
     if len(PurePosixPath(path).parts) > 1:
         return loaded, ()
-    provided = registry.find(KIND, path)
+    provided = registry.find(CheckpointSpec, path)
     origin = f"checkpoint {path}"
     brought = [
         part
@@ -103,7 +103,5 @@ def _leaves(settings: Mapping[str, Any], above: Sequence[str] = ()) -> list[tupl
     return found
 
 
-def _spec(registry: Registry, name: str) -> CheckpointSpec[Any]:
-    spec = registry.find(KIND, name).spec
-    assert isinstance(spec, CheckpointSpec)
-    return spec
+def _spec(registry: Registry, name: str) -> CheckpointSpec:
+    return registry.find(CheckpointSpec, name).spec

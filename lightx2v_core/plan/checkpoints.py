@@ -9,11 +9,11 @@ from lightx2v_core.checkpoint.formats import accounted, scheme_of
 from lightx2v_core.checkpoint.listing import sibling_files
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.plan.plan import MemoryForecast, PlannedComponent
-from lightx2v_core.plan.recognize import Recognized
+from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.spec.memory import Workload
 
 
-def planned_component(found: Recognized, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
+def planned_component(found: ModelMatch, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
     """What a plan says of one component: its files, why these, and what they hold."""
     component = found.components[name]
     used = {*found.recognition.expected[name], *accounted(component.header)}
@@ -46,7 +46,7 @@ def _said(rule: str, loaded: LoadedConfig) -> str:
     return (origin if " in " in origin or origin.startswith("-") else f"{key} in {origin}") + comma + rest
 
 
-def checkpoint_warnings(found: Recognized, needed: MemoryForecast) -> list[str]:
+def checkpoint_warnings(found: ModelMatch, needed: MemoryForecast) -> list[str]:
     """What of a checkpoint and of the memory for it a user should know before the run."""
     recognition = found.recognition
     warnings = [f"run as {recognition.variant} as asked for, but {doubt}" for doubt in recognition.doubts]

@@ -49,7 +49,7 @@ class Network:
 
 
 @frozen(kw_only=True)
-class ResolvedAdapter:
+class AdapterFit:
     """A LoRA file and the one component it is applied to."""
 
     config: LoraConfig
@@ -100,7 +100,7 @@ def _found(given: str, folder: Path) -> Path:
 
 def fitted(
     config: LoraConfig, path: Path, header: Header, part: Header, network: Network, why: str
-) -> ResolvedAdapter:
+) -> AdapterFit:
     """What a file does to a network. ``part`` is what of its header is for it, ``why`` says why it is the one."""
     coverage = match(part, network.expected, network.layouts)
     described = describe(part, network.experts, sibling_files(path))
@@ -128,10 +128,10 @@ def fitted(
         unmatched=coverage.unmatched,
         mismatched=coverage.mismatched,
     )
-    return ResolvedAdapter(config=config, planned=planned, header=header, coverage=coverage, stated=said)
+    return AdapterFit(config=config, planned=planned, header=header, coverage=coverage, stated=said)
 
 
-def check_fit(item: ResolvedAdapter, network: Network, *, strict: bool) -> None:
+def check_fit(item: AdapterFit, network: Network, *, strict: bool) -> None:
     """``RequestError`` for a file that changes nothing here, is for another model, or does not say how strong it is;
     with ``strict``, also when part of it has no effect."""
     planned, coverage = item.planned, item.coverage
@@ -157,7 +157,7 @@ def check_fit(item: ResolvedAdapter, network: Network, *, strict: bool) -> None:
         )
 
 
-def adapter_notes(adapters: Sequence[ResolvedAdapter]) -> tuple[list[str], list[str]]:
+def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]:
     """What the plan notes, and what it warns of."""
     notes: list[str] = []
     warnings: list[str] = []
@@ -227,7 +227,7 @@ def _file_alpha(described: LoraDescription, said: Stated) -> str:
     return (shown or "read when it is loaded") + some
 
 
-def _partial(item: ResolvedAdapter) -> str:
+def _partial(item: AdapterFit) -> str:
     """What of a file has no effect, and why."""
     planned = item.planned
     lost: Mapping[str, str] = {**planned.mismatched, **planned.unmatched}

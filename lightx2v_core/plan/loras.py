@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 
@@ -14,11 +13,11 @@ from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError, suggestion
 from lightx2v_core.lora.recognition import expert_hint, of_text_encoder, second
-from lightx2v_core.plan.lora_fit import Network, ResolvedAdapter, check_fit, fitted, lora_file
-from lightx2v_core.plan.quantization import Quantized
-from lightx2v_core.plan.recognize import Recognized
-from lightx2v_core.plan.selection import Chosen
-from lightx2v_core.spec.specs import QuantizerSpec
+from lightx2v_core.plan.lora_fit import AdapterFit, Network, check_fit, fitted, lora_file
+from lightx2v_core.plan.quantization import Quantization
+from lightx2v_core.plan.recognize import ModelMatch
+from lightx2v_core.plan.selection import Implementation
+from lightx2v_core.spec.specs import LoraApplierSpec
 from lightx2v_core.spec.tensors import Header
 
 #: what stands for all networks of a model, beside the name of their group
@@ -26,8 +25,8 @@ BOTH = "both"
 
 
 def resolve_adapters(
-    loras: Sequence[LoraConfig], found: Recognized, registry: Registry, folder: Path, *, strict: bool = False
-) -> tuple[ResolvedAdapter, ...]:
+    loras: Sequence[LoraConfig], found: ModelMatch, registry: Registry, folder: Path, *, strict: bool = False
+) -> tuple[AdapterFit, ...]:
     """Every LoRA of a configuration, in order; one that is for several networks once for each. ``RequestError`` for a
     file that is missing, broken or no LoRA, does not say which network it is for, or is for another model; with
     ``strict``, also when part of it has no effect."""
@@ -37,7 +36,9 @@ def resolve_adapters(
 
 
 def check_applier(
-    adapters: Sequence[ResolvedAdapter], applier: Chosen, quantized: Mapping[str, Quantized]
+    adapters: Sequence[AdapterFit],
+    applier: Implementation[LoraApplierSpec],
+    quantized: Mapping[str, Quantization],
 ) -> None:
     """``RequestError`` when an applier cannot do what a file holds, or cannot do it to the weights of its component."""
     for item in adapters:
@@ -53,11 +54,11 @@ def check_applier(
             )
 
 
-def _check_writable(item: ResolvedAdapter, quantized: Quantized) -> None:
+def _check_writable(item: AdapterFit, quantized: Quantization) -> None:
     """Quantized weights that are merged into have to be quantized again."""
     if quantized.chosen is None:
         return
-    spec: QuantizerSpec[Any] = quantized.chosen.spec
+    spec = quantized.chosen.spec
     writes = spec.formats if spec.writes is None else spec.writes
     for change in item.coverage.changes:
         layer = quantized.kept.get(change.target.rpartition(".")[0])
@@ -69,8 +70,8 @@ def _check_writable(item: ResolvedAdapter, quantized: Quantized) -> None:
 
 
 def _resolved(
-    config: LoraConfig, found: Recognized, registry: Registry, folder: Path, *, strict: bool
-) -> list[ResolvedAdapter]:
+    config: LoraConfig, found: ModelMatch, registry: Registry, folder: Path, *, strict: bool
+) -> list[AdapterFit]:
     path, header = lora_file(config.path, folder, registry)
     made = []
     for component, why in _components(config, found, header, path):
@@ -88,7 +89,7 @@ def _resolved(
     return [item for item, _ in made]
 
 
-def _network(found: Recognized, component: str) -> Network:
+def _network(found: ModelMatch, component: str) -> Network:
     part = found.part(component)
     group = [item.name for item in found.spec.components if item.group and item.group == part.group]
     return Network(
@@ -100,7 +101,7 @@ def _network(found: Recognized, component: str) -> Network:
     )
 
 
-def _components(config: LoraConfig, found: Recognized, header: Header, path: Path) -> list[tuple[str, str]]:
+def _components(config: LoraConfig, found: ModelMatch, header: Header, path: Path) -> list[tuple[str, str]]:
     """The components that a LoRA is for, each with the reason."""
     main = found.spec.components[0]
     networks = [

@@ -11,12 +11,12 @@ from attrs import evolve, frozen
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import MemoryConfig, RunConfig, Section
 from lightx2v_core.discovery.answers import default_options
-from lightx2v_core.discovery.registry import Registry, Rejected, Selection
+from lightx2v_core.discovery.registry import Registry, Rejection, Selection
 from lightx2v_core.errors import PluginFault, RequestError
 from lightx2v_core.plan import device
 from lightx2v_core.plan.plan import MemoryForecast
-from lightx2v_core.plan.recognize import Recognized
-from lightx2v_core.plan.selection import Chosen, component_setting, structured_options
+from lightx2v_core.plan.recognize import ModelMatch
+from lightx2v_core.plan.selection import Implementation, component_setting, structured_options
 from lightx2v_core.spec.context import Budget, BuildContext, Device, Speeds
 from lightx2v_core.spec.memory import MemoryNeed, OffloadForecast, Workload
 from lightx2v_core.spec.recognition import Geometry
@@ -37,19 +37,19 @@ _HOST_COPY, _DEVICE_COPY, _DISK = 5e9, 25e9, 3e9
 
 
 @frozen(kw_only=True)
-class Limits:
+class MemoryLimits:
     """Bytes that a run may take; None: as much as there is. A CPU has one memory, so one limit."""
 
     device: int | None
     host: int | None
 
 
-def limits(config: MemoryConfig, where: Device) -> Limits:
+def limits(config: MemoryConfig, where: Device) -> MemoryLimits:
     """What the configuration allows."""
     if where.kind != "cpu":
-        return Limits(device=config.vram_limit, host=config.ram_limit)
+        return MemoryLimits(device=config.vram_limit, host=config.ram_limit)
     given = [limit for limit in (config.vram_limit, config.ram_limit) if limit is not None]
-    return Limits(device=None, host=min(given, default=None))
+    return MemoryLimits(device=None, host=min(given, default=None))
 
 
 def speeds(config: MemoryConfig, where: Device) -> Speeds:
@@ -64,7 +64,7 @@ def speeds(config: MemoryConfig, where: Device) -> Speeds:
 
 
 def workloads(
-    found: Recognized,
+    found: ModelMatch,
     needs: Mapping[str, MemoryNeed],
     geometry: Geometry,
     request: Request,
@@ -111,12 +111,12 @@ def _block_elements(elements: Mapping[str, int], blocks: Sequence[str]) -> Itera
 def choose_offloaders(
     registry: Registry,
     loaded: LoadedConfig,
-    found: Recognized,
+    found: ModelMatch,
     loads: Mapping[str, Workload],
-    chosen: Mapping[str, Chosen],
+    chosen: Mapping[str, Implementation[OffloaderSpec]],
     ctx: BuildContext,
     steps: int,
-) -> Mapping[str, Chosen]:
+) -> Mapping[str, Implementation[OffloaderSpec]]:
     """``chosen`` holds the components whose offloader is named; the others get the least costly one that fits.
 
     ``RequestError`` when none fits, with what each would take.
@@ -126,7 +126,7 @@ def choose_offloaders(
     if not rest:
         return chosen
     within = allowed(loaded, found, ctx.device)
-    fitting: list[tuple[float, int, Chosen, MemoryForecast]] = []
+    fitting: list[tuple[float, int, Implementation[OffloaderSpec], MemoryForecast]] = []
     rejected: dict[str, str] = {}
     for item in _candidates(registry, config, found, rest, ctx, rejected):
         both = {**chosen, **dict.fromkeys(rest, item)}
@@ -151,12 +151,12 @@ def choose_offloaders(
     selection = evolve(
         best.selection,
         why=why,
-        rejected=tuple(Rejected(name=name, reasons=(why,)) for name, why in rejected.items()),
+        rejected=tuple(Rejection(name=name, reasons=(why,)) for name, why in rejected.items()),
     )
-    return {**chosen, **dict.fromkeys(rest, Chosen(selection=selection, config=best.config))}
+    return {**chosen, **dict.fromkeys(rest, Implementation(selection=selection, config=best.config))}
 
 
-def named(loaded: LoadedConfig, found: Recognized) -> frozenset[str]:
+def named(loaded: LoadedConfig, found: ModelMatch) -> frozenset[str]:
     """The components whose offloader is named, and not ``auto``."""
     config = loaded.config
     return frozenset(
@@ -164,7 +164,7 @@ def named(loaded: LoadedConfig, found: Recognized) -> frozenset[str]:
     )
 
 
-def _section(config: RunConfig, found: Recognized, name: str) -> Section:
+def _section(config: RunConfig, found: ModelMatch, name: str) -> Section:
     own: Section | None = component_setting(config, found.part(name), "offloader")[0]
     return own or config.offloader
 
@@ -172,37 +172,39 @@ def _section(config: RunConfig, found: Recognized, name: str) -> Section:
 def _candidates(
     registry: Registry,
     config: RunConfig,
-    found: Recognized,
+    found: ModelMatch,
     rest: Sequence[str],
     ctx: BuildContext,
     rejected: dict[str, str],
-) -> Iterator[Chosen]:
+) -> Iterator[Implementation[OffloaderSpec]]:
     """Every usable offloader with each of the options it may have; those that are given, when some are."""
     section = _section(config, found, rest[0])
-    for item in registry.candidates("offloader"):
-        assert isinstance(item.spec, OffloaderSpec)
+    for item in registry.candidates(OffloaderSpec):
         if reasons := item.reasons(ctx):
             rejected[item.qualified] = "; ".join(reasons)
             continue
         given = {item.spec.name, item.qualified} & set(section.options)
         default = structured_options(section, registry, "offloader", item)
         for options in (default,) if given else item.spec.settings or (default,):
-            yield Chosen(selection=Selection(chosen=item, why="auto"), config=options)
+            yield Implementation(selection=Selection(chosen=item, why="auto"), config=options)
 
 
-def allowed(loaded: LoadedConfig, found: Recognized, where: Device) -> Limits:
+def allowed(loaded: LoadedConfig, found: ModelMatch, where: Device) -> MemoryLimits:
     """The limits that are given; for ``auto``, which needs some, else what the machine has."""
     given = limits(loaded.config.memory, where)
     if named(loaded, found) == set(found.recognition.components):
         return given
     host = given.host or int(USABLE * device.host_memory()) or None
     if where.kind == "cpu":
-        return Limits(device=None, host=host)
-    return Limits(device=given.device or int(USABLE * where.memory) or None, host=host)
+        return MemoryLimits(device=None, host=host)
+    return MemoryLimits(device=given.device or int(USABLE * where.memory) or None, host=host)
 
 
 def forecast(
-    offloaders: Mapping[str, Chosen], loads: Mapping[str, Workload], ctx: BuildContext, within: Limits
+    offloaders: Mapping[str, Implementation[OffloaderSpec]],
+    loads: Mapping[str, Workload],
+    ctx: BuildContext,
+    within: MemoryLimits,
 ) -> MemoryForecast:
     """What the components of each offloader need together, added up."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
@@ -231,7 +233,10 @@ def forecast(
 
 
 def budgets(
-    offloaders: Mapping[str, Chosen], loads: Mapping[str, Workload], ctx: BuildContext, within: Limits
+    offloaders: Mapping[str, Implementation[OffloaderSpec]],
+    loads: Mapping[str, Workload],
+    ctx: BuildContext,
+    within: MemoryLimits,
 ) -> Mapping[str, Budget]:
     """Component -> what its offloader may take: the limits, less the least that the other offloaders take."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
@@ -254,7 +259,7 @@ def budgets(
     return found
 
 
-def grouped(offloaders: Mapping[str, Chosen]) -> list[list[str]]:
+def grouped(offloaders: Mapping[str, Implementation[OffloaderSpec]]) -> list[list[str]]:
     """Components that share an offloader: one object will serve them."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, item in offloaders.items():
@@ -263,11 +268,13 @@ def grouped(offloaders: Mapping[str, Chosen]) -> list[list[str]]:
 
 
 def _ask(
-    offloaders: Mapping[str, Chosen], group: Sequence[str], loads: Mapping[str, Workload], ctx: BuildContext
+    offloaders: Mapping[str, Implementation[OffloaderSpec]],
+    group: Sequence[str],
+    loads: Mapping[str, Workload],
+    ctx: BuildContext,
 ) -> OffloadForecast:
     chosen = offloaders[group[0]]
-    answer: OffloadForecast = chosen.spec.forecast(chosen.config, ctx, [loads[name] for name in group])
-    return answer
+    return chosen.spec.forecast(chosen.config, ctx, [loads[name] for name in group])
 
 
 def _less(limit: int | None, taken: int) -> int | None:
@@ -279,7 +286,7 @@ def _takes(result: MemoryForecast, where: Device) -> str:
     return host if where.kind == "cpu" else f"{result.device_peak / 1e9:.2f} GB of device memory and {host}"
 
 
-def _words(within: Limits) -> str:
+def _words(within: MemoryLimits) -> str:
     found = [
         f"{limit / 1e9:.2f} GB of {what} memory"
         for what, limit in (("device", within.device), ("host", within.host))
@@ -293,7 +300,7 @@ def _advice(where: Device) -> str:
     return f"  raise {what} to what one of them takes, or make less at once: a smaller --size, fewer --frames"
 
 
-def _options(item: Chosen) -> str:
+def _options(item: Implementation[OffloaderSpec]) -> str:
     from lightx2v_core.config.structure import unstructure
 
     values: dict[str, Any] = unstructure(item.config)

@@ -22,14 +22,14 @@ from lightx2v_core.errors import CheckpointError, PluginError
 from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.plan.quantizer_names import UNQUANTIZED, instead, translated, unmet, why_unmet
 from lightx2v_core.plan.selection import (
-    Chosen,
-    Limits,
+    Implementation,
+    Objections,
     Prove,
-    choose,
     component_setting,
     named,
-    no_limits,
+    no_objections,
     placed,
+    select,
     unproved,
 )
 from lightx2v_core.spec.components import ComponentSpec
@@ -44,11 +44,11 @@ _NO_LINEAR = re.compile(r"norm|embed")
 
 
 @frozen(kw_only=True)
-class Quantized:
+class Quantization:
     """What becomes of the quantized layers of one component, and of those that are quantized on load."""
 
     #: None: nothing is quantized and nothing will be
-    chosen: Chosen | None = None
+    chosen: Implementation[QuantizerSpec] | None = None
     #: whether a quantizer that was asked for has a say here
     said: bool = False
     #: layers that the quantizer runs as they are stored
@@ -71,7 +71,7 @@ def choose_quantizers(
     expected: Mapping[str, Mapping[str, tuple[int, ...]]],
     ctx: BuildContext,
     prove: Prove = unproved,
-) -> Mapping[str, Quantized]:
+) -> Mapping[str, Quantization]:
     """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
     files hold, or is wrong on this machine as far as ``prove`` tells; ``CheckpointError`` when nothing that is
     installed can run them."""
@@ -102,7 +102,7 @@ def choose_quantizers(
     return _with_note(found)
 
 
-def _with_note(found: Mapping[str, Quantized]) -> Mapping[str, Quantized]:
+def _with_note(found: Mapping[str, Quantization]) -> Mapping[str, Quantization]:
     """With one note of all wishes for kernels that others meet, at the first component that has one."""
     wishes = dict.fromkeys(item.unmet for item in found.values() if item.unmet is not None)
     if not wishes:
@@ -118,7 +118,7 @@ def _with_note(found: Mapping[str, Quantized]) -> Mapping[str, Quantized]:
     return {**found, first: evolve(found[first], notes=(note, *found[first].notes))}
 
 
-def chosen_quantizers(quantized: Mapping[str, Quantized]) -> Mapping[str, Chosen]:
+def chosen_quantizers(quantized: Mapping[str, Quantization]) -> Mapping[str, Implementation[QuantizerSpec]]:
     """The choices that were made, by component."""
     return {name: item.chosen for name, item in quantized.items() if item.chosen is not None}
 
@@ -147,7 +147,7 @@ def takes(options: Any, layer: str) -> bool:
     return wanted and not any(fnmatchcase(layer, pattern) for pattern in keep)
 
 
-def needs_of(quantized: Quantized, need: MemoryNeed, dtype: str) -> MemoryNeed:
+def needs_of(quantized: Quantization, need: MemoryNeed, dtype: str) -> MemoryNeed:
     """The forecast of a component with quantized layers as they are, from the one that counts all in ``dtype``. An
     exact quantizer also decodes a layer at a time."""
     unit = DTYPE_BYTES[dtype]
@@ -173,33 +173,33 @@ def _component(
     plain: Mapping[str, tuple[int, ...]],
     ctx: BuildContext,
     prove: Prove,
-) -> Quantized:
+) -> Quantization:
     own, key = component_setting(loaded.config, part, "quantizer")
     section = own or loaded.config.quantizer
     path = ("components", key, "quantizer", "use") if own else ("quantizer", "use")
     if section is not None and section.use in UNQUANTIZED:
         section = None
     if section is None:
-        return _unsaid(registry, part, stored, ctx, prove) if stored else Quantized()
+        return _unsaid(registry, part, stored, ctx, prove) if stored else Quantization()
     if not stored and not plain:
         if own:
             raise PluginError(
                 f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
             )
-        return Quantized()
+        return Quantization()
     asked = section
     with placed(loaded, *path):
         _check_scheme(section, stored)
         section = translated(section, registry)
-    limits = _readers(part, stored) if stored else _makers if own else no_limits
+    objections = _readers(part, stored) if stored else _makers if own else no_objections
     try:
-        chosen = choose(
+        chosen = select(
             registry,
-            "quantizer",
+            QuantizerSpec,
             section,
             ctx,
             origin=loaded.origin(*path),
-            limits=limits,
+            objections=objections,
             prove=prove,
             uses=lambda spec, options: uses_of(stored, spec, options),
             loaded=loaded,
@@ -207,16 +207,16 @@ def _component(
         )
     except PluginError as exc:
         fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
-        others = [item.spec.name for item in fitting if not named(section, registry, "quantizer", item)]
+        others = [one.spec.name for one in fitting if not named(section, registry, QuantizerSpec, one)]
         raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
-    spec: QuantizerSpec[Any] = chosen.spec
+    spec = chosen.spec
     name = unmet(asked, spec.name, registry)
     wish = (name, loaded.origin(*path)) if name else None
     if stored:
         return evolve(_divided(chosen, stored, ctx), said=True, unmet=wish)
     target = None if spec.makes is None else spec.makes(chosen.config)
     if target is None:
-        return Quantized(
+        return Quantization(
             said=spec.makes is not None,
             notes=(
                 f"{part.name}: {spec.name} has nothing to do: its file is not quantized, and no format is asked for",
@@ -228,7 +228,7 @@ def _component(
         if takes(chosen.config, name) and not spec.refuses(shape, ctx)
     }
     note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
-    return Quantized(chosen=chosen, said=True, made=made, target=target, unmet=wish, notes=(note,))
+    return Quantization(chosen=chosen, said=True, made=made, target=target, unmet=wish, notes=(note,))
 
 
 def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
@@ -247,9 +247,7 @@ def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
             )
 
 
-def uses_of(
-    stored: Mapping[str, LayerFormat], spec: QuantizerSpec[Any], options: Any
-) -> tuple[KernelUse, ...]:
+def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: Any) -> tuple[KernelUse, ...]:
     """What layers ask of a quantizer: the formats that they are stored in or, when none is, the one that it makes."""
     if stored:
         return tuple(
@@ -263,13 +261,13 @@ def uses_of(
 
 
 def _wrong(
-    item: Provided, stored: Mapping[str, LayerFormat], ctx: BuildContext, prove: Prove
+    candidate: Provided[QuantizerSpec], stored: Mapping[str, LayerFormat], ctx: BuildContext, prove: Prove
 ) -> Sequence[str]:
     """What speaks against a quantizer, with the options that it has by default, for what is stored."""
     if prove is unproved:
         return ()
-    options = item.spec.config()
-    return prove(item, options, ctx, uses_of(stored, _spec(item), options))
+    options = candidate.spec.config()
+    return prove(candidate, options, ctx, uses_of(stored, candidate.spec, options))
 
 
 def _unsaid(
@@ -278,13 +276,12 @@ def _unsaid(
     stored: Mapping[str, LayerFormat],
     ctx: BuildContext,
     prove: Prove,
-) -> Quantized:
+) -> Quantization:
     """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
-    limits = _readers(part, stored)
-    fitting = _fitting(registry, limits, ctx)
-    exact = sorted((item for item in fitting if _spec(item).exact), key=lambda item: item.plugin != CORE)
-    faster = [item.spec.name for item in fitting if not _spec(item).exact]
-    right = next((item for item in (exact or fitting) if not _wrong(item, stored, ctx, prove)), None)
+    fitting = _fitting(registry, _readers(part, stored), ctx)
+    exact = sorted((one for one in fitting if one.spec.exact), key=lambda one: one.plugin != CORE)
+    faster = [one.spec.name for one in fitting if not one.spec.exact]
+    right = next((one for one in (exact or fitting) if not _wrong(one, stored, ctx, prove)), None)
     if right is None:
         some = next(iter(stored.values()))
         kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
@@ -294,7 +291,7 @@ def _unsaid(
         )
     use = right.qualified
     why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
-    chosen = choose(registry, "quantizer", Section(use=(use,)), ctx, origin=why)
+    chosen = select(registry, QuantizerSpec, Section(use=(use,)), ctx, origin=why)
     found = _divided(chosen, stored, ctx)
     if exact and faster:
         note = (
@@ -306,12 +303,16 @@ def _unsaid(
     return found
 
 
-def _fitting(registry: Registry, limits: Limits, ctx: BuildContext) -> list[Provided]:
-    """The quantizers that this machine can use and nothing speaks against, best first."""
-    return [item for item in registry.candidates("quantizer") if not item.reasons(ctx) and not limits(item)]
+def _fitting(
+    registry: Registry, objections: Objections[QuantizerSpec], ctx: BuildContext
+) -> list[Provided[QuantizerSpec]]:
+    """List the quantizers that this machine can use and nothing speaks against, best first."""
+    return [one for one in registry.candidates(QuantizerSpec) if not one.reasons(ctx) and not objections(one)]
 
 
-def _divided(chosen: Chosen, stored: Mapping[str, LayerFormat], ctx: BuildContext) -> Quantized:
+def _divided(
+    chosen: Implementation[QuantizerSpec], stored: Mapping[str, LayerFormat], ctx: BuildContext
+) -> Quantization:
     kept, decoded, reasons = {}, {}, {}
     for name, layer in stored.items():
         reason = chosen.spec.refuses(layer.shape, ctx) if len(layer.shape) == 2 else "it is no matrix"
@@ -327,7 +328,7 @@ def _divided(chosen: Chosen, stored: Mapping[str, LayerFormat], ctx: BuildContex
         notes = (
             f"{len(reasons)} layers cannot run on {chosen.spec.name} and are decoded on load, such as {name}: {reason}",
         )
-    return Quantized(chosen=chosen, kept=kept, decoded=decoded, notes=notes)
+    return Quantization(chosen=chosen, kept=kept, decoded=decoded, notes=notes)
 
 
 def _needs_decoding(layer: LayerFormat) -> bool:
@@ -335,11 +336,11 @@ def _needs_decoding(layer: LayerFormat) -> bool:
     return not layer.format.endswith("-plain") or ("weight" in layer.tensors and len(layer.shape) == 2)
 
 
-def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Limits:
-    """What a quantizer must read: every layer's format."""
+def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Objections[QuantizerSpec]:
+    """Refuse quantizers that do not read every layer's format."""
 
-    def limits(item: Provided) -> Sequence[str]:
-        formats = _spec(item).formats
+    def objections(candidate: Provided[QuantizerSpec]) -> Sequence[str]:
+        formats = candidate.spec.formats
         wrong = [layer for layer in stored.values() if layer.format not in formats]
         if not wrong:
             return ()
@@ -349,14 +350,9 @@ def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Limits:
             f"({len(wrong)} of {len(stored)} quantized layers); components.{part.name}.quantizer may name another",
         )
 
-    return limits
+    return objections
 
 
-def _spec(item: Provided) -> QuantizerSpec[Any]:
-    assert isinstance(item.spec, QuantizerSpec)
-    return item.spec
-
-
-def _makers(item: Provided) -> Sequence[str]:
-    """What a quantizer must do when the file is plain."""
-    return () if _spec(item).makes is not None else ("it cannot quantize a file that is not quantized",)
+def _makers(candidate: Provided[QuantizerSpec]) -> Sequence[str]:
+    """Refuse quantizers that cannot quantize a plain file."""
+    return () if candidate.spec.makes is not None else ("it cannot quantize a file that is not quantized",)

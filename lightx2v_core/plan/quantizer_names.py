@@ -59,7 +59,7 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
         except PluginError:
             return (name,)
         return (name,) if found == (plain,) else found
-    candidates = registry.candidates("quantizer")
+    candidates = registry.candidates(QuantizerSpec)
     installed = {item.spec.name for item in candidates}
     if name in installed or any(name == item.qualified for item in candidates):
         return (name,)
@@ -80,9 +80,7 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
 
 def instead(format: str, registry: Registry) -> str:
     """Which quantizers run weights of a format, and how to ask for one or get another."""
-    candidates = [
-        item.spec for item in registry.candidates("quantizer") if isinstance(item.spec, QuantizerSpec)
-    ]
+    candidates = [one.spec for one in registry.candidates(QuantizerSpec)]
     here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
     installed = {spec.name for spec in candidates}
     absent = [

@@ -31,8 +31,8 @@ from lightx2v_core.plan.search import (
     is_incidental,
     networks_of,
 )
-from lightx2v_core.plan.selection import Chosen, component_setting, placed, structured_options
-from lightx2v_core.plan.verdicts import Answers, none_or_many
+from lightx2v_core.plan.selection import Implementation, component_setting, placed, structured_options
+from lightx2v_core.plan.verdicts import Verdicts, none_or_many
 from lightx2v_core.plan.ways import above, that_bring
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
@@ -42,10 +42,10 @@ from lightx2v_core.spec.tensors import Header
 
 
 @frozen(kw_only=True)
-class Recognized:
+class ModelMatch:
     """The model a folder holds, its components, and the models it is not, with reasons."""
 
-    model: Chosen
+    model: Implementation[ModelSpec]
     recognition: Recognition
     components: Mapping[str, Component]
     rejected: Mapping[str, str]
@@ -53,9 +53,8 @@ class Recognized:
     absent: Mapping[str, str]
 
     @property
-    def spec(self) -> ModelSpec[Any]:
-        spec: ModelSpec[Any] = self.model.spec
-        return spec
+    def spec(self) -> ModelSpec:
+        return self.model.spec
 
     def part(self, name: str) -> ComponentSpec:
         """What the model says of one of its components."""
@@ -69,15 +68,14 @@ def recognize(
     ctx: BuildContext,
     read: ReadHeader | None = None,
     loaded: LoadedConfig | None = None,
-) -> Recognized:
+) -> ModelMatch:
     """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
     headers from one call to the next; ``loaded`` says where the options of the model came from."""
     read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
-    found = Answers()
+    found = Verdicts()
     with placed(loaded, "model", "use"):
         candidates = _candidates(config, registry)
     for item in candidates:
-        assert isinstance(item.spec, ModelSpec)
         if reasons := item.reasons(ctx):
             found.strangers[item.qualified] = "; ".join(reasons)
             continue
@@ -106,26 +104,25 @@ def recognize(
             found.known.append((item, answer, components))
     if len(found.known) != 1:
         other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
-        specs = [item.spec for item in candidates if isinstance(item.spec, ModelSpec)]
+        specs = [item.spec for item in candidates]
         raise none_or_many(found, folder, specs, other)
     rejected = found.rejected
     item, recognition, located = found.known[0]
     components = {
         name: fitted(component, recognition.expected.get(name, {})) for name, component in located.items()
     }
-    chosen = Chosen(
+    chosen = Implementation(
         selection=Selection(
             chosen=item, why="recognized by its tensors" if config.model.use == ("auto",) else "asked for"
         ),
         config=structured_options(config.model, registry, "model", item, loaded=loaded),
     )
-    assert isinstance(item.spec, ModelSpec)
     absent = {
         name: absence(component_spec(item.spec, name), folder, read)
         for name in recognition.components
         if name not in components
     }
-    return Recognized(
+    return ModelMatch(
         model=chosen, recognition=recognition, components=components, rejected=rejected, absent=absent
     )
 
@@ -144,7 +141,7 @@ def _known_by(
     return f"\n  it is of {name} ({found.recognition.variant}): leave out --model, or say --model {name}"
 
 
-def check_complete(found: Recognized, folder: Path) -> None:
+def check_complete(found: ModelMatch, folder: Path) -> None:
     """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
     problems: list[str] = []
     lacking: list[str] = []
@@ -183,12 +180,11 @@ def check_complete(found: Recognized, folder: Path) -> None:
         )
 
 
-def loader_for(registry: Registry, path: Path) -> Provided:
+def loader_for(registry: Registry, path: Path) -> Provided[WeightLoaderSpec]:
     """The weight loader of a file, by its suffix: the usable one of highest priority."""
     suffixes: set[str] = set()
     unusable: list[str] = []
-    for item in registry.candidates("weight_loader"):
-        assert isinstance(item.spec, WeightLoaderSpec)
+    for item in registry.candidates(WeightLoaderSpec):
         if path.suffix.lower() in item.spec.suffixes:
             if not (reasons := item.reasons(BuildContext())):
                 return item
@@ -207,12 +203,10 @@ def read_header(registry: Registry, path: Path) -> Header:
     """The header of a file, by the loader of its suffix. ``CheckpointError`` for what only has the name of one."""
     if reason := stand_in(path):
         raise CheckpointError(f"{path} {reason}")
-    spec = loader_for(registry, path).spec
-    assert isinstance(spec, WeightLoaderSpec)
-    return spec.read_header(path)
+    return loader_for(registry, path).spec.read_header(path)
 
 
-def passed_over(loaded: LoadedConfig, spec: ModelSpec[Any]) -> tuple[str, ...]:
+def passed_over(loaded: LoadedConfig, spec: ModelSpec) -> tuple[str, ...]:
     """Notes of what flat keys say of components that the model does not have. The files of the original say it of
     all their models, so it is no mistake."""
     names = [name for name in loaded.config.components if name not in component_names(spec)]
@@ -228,22 +222,22 @@ def _origins(loaded: LoadedConfig, name: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _candidates(config: RunConfig, registry: Registry) -> list[Provided]:
+def _candidates(config: RunConfig, registry: Registry) -> list[Provided[ModelSpec]]:
     if config.model.use != ("auto",):
-        return [registry.find("model", name) for name in config.model.use]
-    found = list(registry.candidates("model"))
-    if not found:
+        return [registry.find(ModelSpec, name) for name in config.model.use]
+    models = list(registry.candidates(ModelSpec))
+    if not models:
         absent = "".join(
             f"\n  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
             for plugin in registry.plugins.not_loaded()
         )
         ways = "".join(f"\n  {way}" for way in catalog.ways("model"))
         raise PluginError(f"no model plugin is installed{ways}{absent}")
-    return found
+    return models
 
 
 def _ask(
-    spec: ModelSpec[Any],
+    spec: ModelSpec,
     config: RunConfig,
     folder: Path,
     components: Mapping[str, Component],
@@ -270,7 +264,7 @@ def _ask(
     return asked(spec, facts)
 
 
-def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
+def asked(spec: ModelSpec, facts: CheckpointFacts) -> Recognition | str:
     """What a model says of a checkpoint. The tensors of a file can have any shape and a ``config.json`` any values, so
     a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
     try:
@@ -283,7 +277,7 @@ def asked(spec: ModelSpec[Any], facts: CheckpointFacts) -> Recognition | str:
     return evolve(answer, doubts=(*answer.doubts, *_left_over(spec, facts, answer)))
 
 
-def _left_over(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition) -> list[str]:
+def _left_over(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition) -> list[str]:
     """The weights of networks that a model would not compute with: another one would."""
     found: list[str] = []
     for part in networks_of(spec):
@@ -296,7 +290,7 @@ def _left_over(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition
     return found
 
 
-def _check_answer(spec: ModelSpec[Any], facts: CheckpointFacts, answer: Recognition | str) -> None:
+def _check_answer(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition | str) -> None:
     """``PluginFault`` when a model recognizes what it does not have itself: tasks, components, or their tensors."""
     if isinstance(answer, str):
         return

@@ -17,13 +17,13 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import PluginError, RequestError, suggestion
 from lightx2v_core.plan.output import planned_output
 from lightx2v_core.plan.plan import PlannedOutput
-from lightx2v_core.plan.recognize import Recognized
-from lightx2v_core.plan.selection import Chosen, check_steps, choose
+from lightx2v_core.plan.recognize import ModelMatch
+from lightx2v_core.plan.selection import Implementation, check_steps, select
 from lightx2v_core.spec.components import TaskSpec
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.recognition import Geometry, Recognition, Stage, Target
 from lightx2v_core.spec.request import Request
-from lightx2v_core.spec.specs import ModelSpec
+from lightx2v_core.spec.specs import ModelSpec, SchedulerSpec
 
 
 def chosen_task(config: RunConfig, recognition: Recognition) -> str:
@@ -42,7 +42,7 @@ def chosen_task(config: RunConfig, recognition: Recognition) -> str:
 
 
 def task_inputs(
-    config: RunConfig, spec: ModelSpec[Any], task: str, in_memory: Mapping[str, Any]
+    config: RunConfig, spec: ModelSpec, task: str, in_memory: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
     given: dict[str, Any] = {
@@ -63,11 +63,11 @@ def task_inputs(
 def filled_request(
     loaded: LoadedConfig,
     registry: Registry,
-    found: Recognized,
+    found: ModelMatch,
     ctx: BuildContext,
     task: str,
     inputs: Mapping[str, Any],
-) -> tuple[Request, Geometry, dict[str, str], Chosen]:
+) -> tuple[Request, Geometry, dict[str, str], Implementation[SchedulerSpec]]:
     """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
     config, sampling = loaded.config, loaded.config.sampling
     spec, recognition = found.spec, found.recognition
@@ -85,7 +85,7 @@ def filled_request(
     geometry = spec.geometry(recognition, target)
 
     section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
-    scheduler = choose(registry, "scheduler", section, ctx, origin=origins["scheduler"], loaded=loaded)
+    scheduler = select(registry, SchedulerSpec, section, ctx, origin=origins["scheduler"], loaded=loaded)
     by_scheduler = f"default of {scheduler.selection.name}"
     fixed = scheduler.spec.steps(scheduler.config)
     if fixed is not None:
@@ -129,7 +129,7 @@ def filled_request(
     return request, geometry, origins, scheduler
 
 
-def planned_stages(found: Recognized, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
+def planned_stages(found: ModelMatch, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
     """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
     stages = tuple(found.spec.stages(found.recognition, request, geometry, found.model.config))
     starts = [stage.start for stage in stages]
@@ -143,7 +143,7 @@ def planned_stages(found: Recognized, request: Request, geometry: Geometry) -> t
 
 
 def request_output(
-    config: RunConfig, found: Recognized, request: Request, inputs: Mapping[str, Any]
+    config: RunConfig, found: ModelMatch, request: Request, inputs: Mapping[str, Any]
 ) -> PlannedOutput:
     """Where the result goes, with the sound of the input that gives it."""
     output = planned_output(config.output, found.recognition.variant, request)

@@ -24,11 +24,11 @@ from lightx2v_core.plan import device, memory
 from lightx2v_core.plan.bundled import with_embedded
 from lightx2v_core.plan.checkpoints import checkpoint_warnings, planned_component
 from lightx2v_core.plan.leftovers import without_leftovers
-from lightx2v_core.plan.lora_fit import ResolvedAdapter, adapter_notes
+from lightx2v_core.plan.lora_fit import AdapterFit, adapter_notes
 from lightx2v_core.plan.loras import check_applier, resolve_adapters
 from lightx2v_core.plan.plan import KernelUse, MemoryForecast, Plan, PlannedComponent
-from lightx2v_core.plan.quantization import Quantized, choose_quantizers, chosen_quantizers, needs_of
-from lightx2v_core.plan.recognize import Recognized, check_complete, loader_for, passed_over, recognize
+from lightx2v_core.plan.quantization import Quantization, choose_quantizers, chosen_quantizers, needs_of
+from lightx2v_core.plan.recognize import ModelMatch, check_complete, loader_for, passed_over, recognize
 from lightx2v_core.plan.request import (
     chosen_task,
     filled_request,
@@ -37,39 +37,40 @@ from lightx2v_core.plan.request import (
     task_inputs,
 )
 from lightx2v_core.plan.selection import (
-    Chosen,
+    Implementation,
     Prove,
-    attention_limits,
+    attention_objections,
     by_true_name,
-    choose,
-    choose_each,
+    select,
+    select_each,
     unproved,
 )
 from lightx2v_core.spec.context import Budget, BuildContext, Device
 from lightx2v_core.spec.memory import Workload
 from lightx2v_core.spec.recognition import Geometry, Recognition
 from lightx2v_core.spec.request import Request
+from lightx2v_core.spec.specs import AttentionSpec, LoraApplierSpec, OffloaderSpec, SchedulerSpec, Spec
 from lightx2v_core.spec.version import __version__
 
 
 @frozen(kw_only=True)
-class Resolved:
+class Resolution:
     """A plan, and what is needed to carry it out in this process."""
 
     plan: Plan
     loaded: LoadedConfig
     ctx: BuildContext
     registry: Registry
-    found: Recognized
-    attention: Chosen
-    scheduler: Chosen
+    found: ModelMatch
+    attention: Implementation[AttentionSpec]
+    scheduler: Implementation[SchedulerSpec]
     #: component -> choice
-    offloaders: Mapping[str, Chosen]
+    offloaders: Mapping[str, Implementation[OffloaderSpec]]
     budgets: Mapping[str, Budget]
-    quantized: Mapping[str, Quantized]
+    quantized: Mapping[str, Quantization]
     #: None when there is nothing to apply, and nobody asked for one
-    lora_applier: Chosen | None
-    adapters: tuple[ResolvedAdapter, ...]
+    lora_applier: Implementation[LoraApplierSpec] | None
+    adapters: tuple[AdapterFit, ...]
     #: the model without its LoRA files
     plain: Recognition
     #: what the task starts from: paths, or images and tensors given in memory
@@ -86,7 +87,7 @@ def resolve(
     with_output: bool = False,
     read: ReadHeader | None = None,
     prove: Prove = unproved,
-) -> Resolved:
+) -> Resolution:
     """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible. ``read``
     remembers headers from one call to the next; kernels that ``prove`` finds wrong on this machine are not chosen."""
     registry = Registry(plugins)
@@ -116,25 +117,25 @@ def resolve(
     origin, lora_applier = loaded.origin("lora_applier", "use"), None
     if adapters or origin != "default":
         section = config.lora_applier
-        lora_applier = choose(
-            registry, "lora_applier", section, ctx, origin=origin, prove=prove, loaded=loaded
+        lora_applier = select(
+            registry, LoraApplierSpec, section, ctx, origin=origin, prove=prove, loaded=loaded
         )
         check_applier(adapters, lora_applier, quantized)
     lora_notes, lora_warnings = adapter_notes(adapters)
-    attention = choose(
+    attention = select(
         registry,
-        "attention",
+        AttentionSpec,
         config.attention,
         ctx,
         origin=loaded.origin("attention", "use"),
-        limits=attention_limits(recognition, ctx),
+        objections=attention_objections(recognition, ctx),
         prove=prove,
         uses=lambda _spec, _options: (KernelUse(head_dim=recognition.head_dim),),
         loaded=loaded,
     )
     request, geometry, origins, scheduler = filled_request(loaded, registry, found, ctx, task, inputs)
     named = [part for part in parts if part.name in memory.named(loaded, found)]
-    offloaders = choose_each(registry, "offloader", loaded, named, ctx)
+    offloaders = select_each(registry, OffloaderSpec, loaded, named, ctx)
     changed = _changed(adapters, lora_applier, quantized)
     loads = _workloads(found, geometry, request, ctx, quantized, changed)
     loads = _beside(loads, adapters, lora_applier)
@@ -185,7 +186,7 @@ def resolve(
             **{p.dist_name: p.version for p in plugins.plugins if p.state == "loaded" and p.dist is not None},
         },
     )
-    return Resolved(
+    return Resolution(
         plan=plan,
         loaded=loaded,
         ctx=ctx,
@@ -205,14 +206,16 @@ def resolve(
 
 
 def _beside(
-    loads: Mapping[str, Workload], adapters: Sequence[ResolvedAdapter], applier: Chosen | None
+    loads: Mapping[str, Workload],
+    adapters: Sequence[AdapterFit],
+    applier: Implementation[LoraApplierSpec] | None,
 ) -> dict[str, Workload]:
     """Workloads with the adapters that stay on the device whatever is at work there."""
     extra = sum(item.planned.bytes for item in adapters) if applier and applier.spec.resident else 0
     return {name: evolve(load, activations=load.activations + extra) for name, load in loads.items()}
 
 
-def _with_loras(found: Recognized, plain: Recognition, adapters: Sequence[ResolvedAdapter]) -> Recognized:
+def _with_loras(found: ModelMatch, plain: Recognition, adapters: Sequence[AdapterFit]) -> ModelMatch:
     """The model with its LoRA files, which may bring other defaults."""
     names: dict[str, list[str]] = {}
     for item in adapters:
@@ -222,7 +225,7 @@ def _with_loras(found: Recognized, plain: Recognition, adapters: Sequence[Resolv
 
 
 @filesystem_errors()
-def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Recognized:
+def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> ModelMatch:
     """The model of a folder, complete, whatever task is asked of it. ``LightX2VError`` says why there is none. ``read``
     remembers headers from one call to the next."""
     config, registry = loaded.config, Registry(plugins)
@@ -234,7 +237,7 @@ def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Reco
     return found
 
 
-def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[str, Any]) -> Resolved:
+def with_request(resolved: Resolution, loaded: LoadedConfig, in_memory: Mapping[str, Any]) -> Resolution:
     """The same loaded model with another request: only what a request decides is resolved again. ``in_memory`` holds
     inputs that are no paths."""
     found, plan = resolved.found, resolved.plan
@@ -272,7 +275,7 @@ def with_request(resolved: Resolved, loaded: LoadedConfig, in_memory: Mapping[st
     return evolve(resolved, plan=plan, loaded=loaded, scheduler=scheduler, inputs=inputs, remarks=remarks)
 
 
-def with_prompt(resolved: Resolved, prompt: str) -> Resolved:
+def with_prompt(resolved: Resolution, prompt: str) -> Resolution:
     """The same request with another prompt: nothing else depends on it, but what is said of it."""
     plan, loaded = resolved.plan, resolved.loaded
     request = evolve(plan.request, prompt=prompt)
@@ -286,19 +289,19 @@ def with_prompt(resolved: Resolved, prompt: str) -> Resolved:
     )
 
 
-def _remarks(found: Recognized, request: Request) -> tuple[str, ...]:
+def _remarks(found: ModelMatch, request: Request) -> tuple[str, ...]:
     """What of the prompts is not seen."""
     assets = {name: found.components[name].assets for name in found.recognition.components}
     return tuple(found.spec.remarks(found.recognition, request, assets))
 
 
-def resolve_job(resolved: Resolved, request: Mapping[str, Any]) -> Resolved:
+def resolve_job(resolved: Resolution, request: Mapping[str, Any]) -> Resolution:
     """The same loaded model with the values of one request, named as in Python: ``prompt``, ``size``, ``seed``."""
     loaded, in_memory = request_config(resolved.loaded, request)
     return with_request(resolved, loaded, in_memory)
 
 
-def check_ready(resolved: Resolved) -> None:
+def check_ready(resolved: Resolution) -> None:
     """``RequestError`` when the request lacks a prompt or an input of its task: fine for a plan, not for a run."""
     task = resolved.found.spec.tasks[resolved.plan.task]
     if missing := sorted(task.required - set(resolved.inputs)):
@@ -311,11 +314,11 @@ def check_ready(resolved: Resolved) -> None:
 
 
 def _workloads(
-    found: Recognized,
+    found: ModelMatch,
     geometry: Geometry,
     request: Request,
     ctx: BuildContext,
-    quantized: Mapping[str, Quantized],
+    quantized: Mapping[str, Quantization],
     changed: frozenset[str],
 ) -> Mapping[str, Workload]:
     plain = found.spec.memory(found.recognition, geometry, ctx.dtype, found.model.config)
@@ -328,7 +331,9 @@ def _workloads(
 
 
 def _changed(
-    adapters: Sequence[ResolvedAdapter], applier: Chosen | None, quantized: Mapping[str, Quantized]
+    adapters: Sequence[AdapterFit],
+    applier: Implementation[LoraApplierSpec] | None,
+    quantized: Mapping[str, Quantization],
 ) -> frozenset[str]:
     """The components whose weights are computed from what is stored: merged, or quantized on load."""
     merged = {item.planned.component for item in adapters} if applier and not applier.spec.resident else set()
@@ -336,11 +341,11 @@ def _changed(
 
 
 def _needs(
-    found: Recognized,
+    found: ModelMatch,
     loads: Mapping[str, Workload],
     ctx: BuildContext,
     plugins: PluginSet,
-    offloaders: Mapping[str, Chosen],
+    offloaders: Mapping[str, Implementation[OffloaderSpec]],
     loaded: LoadedConfig,
 ) -> tuple[tuple[PlannedComponent, ...], MemoryForecast, tuple[str, ...]]:
     """Each component with its forecast, what they need together, and what to warn of."""
@@ -351,7 +356,7 @@ def _needs(
     return components, needed, (*plugins.warnings, *checkpoint_warnings(found, needed))
 
 
-def _loader_notes(found: Recognized, registry: Registry) -> list[str]:
+def _loader_notes(found: ModelMatch, registry: Registry) -> list[str]:
     """Who reads the files, where it is not the core."""
     notes = []
     for suffix, path in {c.files[0].suffix: c.files[0] for c in found.components.values()}.items():
@@ -361,7 +366,7 @@ def _loader_notes(found: Recognized, registry: Registry) -> list[str]:
     return notes
 
 
-def _per_component(kind: str, chosen: Mapping[str, Chosen]) -> list[Any]:
+def _per_component(kind: str, chosen: Mapping[str, Implementation[Spec]]) -> list[Any]:
     """One line when all components share a choice, else one for each."""
     choices = {name: item.as_choice(kind) for name, item in chosen.items()}
     if len({(choice.use, str(choice.options)) for choice in choices.values()}) <= 1:
@@ -379,7 +384,7 @@ def _dtype(config: RunConfig, where: Device) -> tuple[str, str]:
     return "float16", f"auto: {where.name} computes bfloat16 slowly"
 
 
-def with_adapters(resolved: Resolved, loras: Sequence[LoraConfig]) -> Resolved:
+def with_adapters(resolved: Resolution, loras: Sequence[LoraConfig]) -> Resolution:
     """The same loaded model with other LoRA files, and the defaults that these bring."""
     registry, plan, config = resolved.registry, resolved.plan, resolved.loaded.config
     adapters = resolve_adapters(
@@ -388,7 +393,7 @@ def with_adapters(resolved: Resolved, loras: Sequence[LoraConfig]) -> Resolved:
     applier, choices = resolved.lora_applier, plan.choices
     if applier is None:
         origin = resolved.loaded.origin("lora_applier", "use")
-        applier = choose(registry, "lora_applier", config.lora_applier, resolved.ctx, origin=origin)
+        applier = select(registry, LoraApplierSpec, config.lora_applier, resolved.ctx, origin=origin)
         choices = (*choices, applier.as_choice("lora_applier"))
     check_applier(adapters, applier, resolved.quantized)
     found = _with_loras(resolved.found, resolved.plain, adapters)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 
@@ -22,14 +21,14 @@ from lightx2v_core.spec.recognition import Recognition
 from lightx2v_core.spec.specs import ModelSpec
 
 
-def networks_of(spec: ModelSpec[Any]) -> list[ComponentSpec]:
+def networks_of(spec: ModelSpec) -> list[ComponentSpec]:
     """What a model knows a checkpoint by: its main component, else its first one, and the others of its group."""
     main = next((part for part in spec.components if part.main), spec.components[0])
     return [part for part in spec.components if part is main or (part.group and part.group == main.group)]
 
 
 def found_networks(
-    spec: ModelSpec[Any],
+    spec: ModelSpec,
     config: RunConfig,
     folder: Path,
     read: ReadHeader,
@@ -47,7 +46,7 @@ def found_networks(
 
 
 def found_beside(
-    spec: ModelSpec[Any], config: RunConfig, folder: Path, read: ReadHeader, networks: Mapping[str, Component]
+    spec: ModelSpec, config: RunConfig, folder: Path, read: ReadHeader, networks: Mapping[str, Component]
 ) -> tuple[dict[str, Component], dict[str, CheckpointError]]:
     """The networks and all other components that are there, and what is wrong with those that cannot be read."""
     components, wrong = dict(networks), dict[str, CheckpointError]()
@@ -61,7 +60,7 @@ def found_beside(
 
 
 def fault_of(
-    spec: ModelSpec[Any], config: RunConfig, answer: Recognition, wrong: Mapping[str, CheckpointError]
+    spec: ModelSpec, config: RunConfig, answer: Recognition, wrong: Mapping[str, CheckpointError]
 ) -> CheckpointError | None:
     """What is wrong with a component that is needed, or named in the configuration. Nobody asked for others."""
     for name, exc in wrong.items():
@@ -72,7 +71,7 @@ def fault_of(
 
 
 def _component(
-    spec: ModelSpec[Any],
+    spec: ModelSpec,
     config: RunConfig,
     folder: Path,
     read: ReadHeader,
@@ -94,7 +93,7 @@ def _component(
     return read_component(part, folder, found, read, own.assets if own is not None else None)
 
 
-def _check_names(spec: ModelSpec[Any], config: RunConfig, loaded: LoadedConfig | None) -> None:
+def _check_names(spec: ModelSpec, config: RunConfig, loaded: LoadedConfig | None) -> None:
     """``CheckpointError`` when the configuration names a component that the model does not have."""
     names = component_names(spec)
     for name in config.components:
@@ -113,7 +112,7 @@ def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
     return Wish(key=f"components.{key}", precision=precision, distilled=distilled, near=near)
 
 
-def _check_group(spec: ModelSpec[Any], path: str, group: str) -> None:
+def _check_group(spec: ModelSpec, path: str, group: str) -> None:
     """``OfAnother`` when one file is given for all of a group: it cannot be several networks."""
     members = [item.name for item in spec.components if item.group == group]
     if len(members) > 1 and os.path.isfile(expanded(path)):
@@ -123,12 +122,12 @@ def _check_group(spec: ModelSpec[Any], path: str, group: str) -> None:
         )
 
 
-def component_spec(spec: ModelSpec[Any], name: str) -> ComponentSpec:
+def component_spec(spec: ModelSpec, name: str) -> ComponentSpec:
     """The component of a model by its name."""
     return next(part for part in spec.components if part.name == name)
 
 
-def component_names(spec: ModelSpec[Any]) -> list[str]:
+def component_names(spec: ModelSpec) -> list[str]:
     """What a configuration may call the components of a model, groups included."""
     groups = {part.group for part in spec.components if part.group is not None}
     return [*(part.name for part in spec.components), *sorted(groups)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic
 
 from attrs import evolve, fields, frozen
 
@@ -12,39 +12,43 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.discovery.isolation import called
-from lightx2v_core.discovery.plugins import Provided
-from lightx2v_core.discovery.registry import Registry, Selection
+from lightx2v_core.discovery.plugins import Provided, S, S_co
+from lightx2v_core.discovery.registry import Kind, Registry, Selection
 from lightx2v_core.errors import ConfigError, PluginError, RequestError, suggestion
 from lightx2v_core.plan.plan import Choice, KernelUse
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
+from lightx2v_core.spec.hooks import kind_of
 from lightx2v_core.spec.recognition import Recognition
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD, AttentionSpec, ModelSpec, SchedulerSpec
 
-Limits = Callable[[Provided], Sequence[str]]
+#: reasons of a run against a candidate, beyond what it says itself
+Objections = Callable[[Provided[S]], Sequence[str]]
 #: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
 Prove = Callable[[Provided, Any, BuildContext, Sequence[KernelUse]], Sequence[str]]
 
 
-def no_limits(_item: Provided) -> Sequence[str]:
+def no_objections(_candidate: Provided) -> Sequence[str]:
     """Nothing speaks against a candidate beyond what it says itself."""
     return ()
 
 
-def unproved(_item: Provided, _config: Any, _ctx: BuildContext, _uses: Sequence[KernelUse]) -> Sequence[str]:
+def unproved(
+    _candidate: Provided, _config: Any, _ctx: BuildContext, _uses: Sequence[KernelUse]
+) -> Sequence[str]:
     """Nothing is proved: a plan computes nothing."""
     return ()
 
 
 @frozen(kw_only=True)
-class Chosen:
+class Implementation(Generic[S_co]):
     """A selected implementation and its structured options."""
 
-    selection: Selection
+    selection: Selection[S_co]
     config: Any
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> S_co:
         return self.selection.chosen.spec
 
     def as_choice(self, kind: str) -> Choice:
@@ -53,48 +57,49 @@ class Chosen:
             kind=kind,
             use=self.selection.chosen.qualified,
             why=self.selection.why,
-            rejected={item.name: item.reasons for item in self.selection.rejected},
+            rejected={rejection.name: rejection.reasons for rejection in self.selection.rejected},
             options=unstructure(self.config),
         )
 
 
-def choose(
+def select(
     registry: Registry,
-    kind: str,
+    of: type[S],
     section: Section,
     ctx: BuildContext,
     *,
     origin: str,
-    limits: Limits = no_limits,
+    objections: Objections[S] = no_objections,
     loaded: LoadedConfig | None = None,
     prove: Prove = unproved,
-    uses: Callable[[Any, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
+    uses: Callable[[S, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
     at: tuple[str, ...] | None = None,
-) -> Chosen:
+) -> Implementation[S]:
     """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options. What
     ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used. When a file
     says which one (``at`` a key; ``None``: the kind's own), the error names file, line and key."""
+    kind = kind_of(of)
 
-    def against(item: Provided) -> Sequence[str]:
-        if (found := limits(item)) or prove is unproved:
-            return found
-        options = structured_options(section, registry, kind, item, loaded=loaded, whole=False)
-        return prove(item, options, ctx, uses(item.spec, options))
+    def against(candidate: Provided[S]) -> Sequence[str]:
+        if (reasons := objections(candidate)) or prove is unproved:
+            return reasons
+        options = structured_options(section, registry, kind, candidate, loaded=loaded, whole=False)
+        return prove(candidate, options, ctx, uses(candidate.spec, options))
 
     try:
         with placed(loaded, *((kind, "use") if at is None else at)):
-            selection = registry.select(kind, section.want, ctx, origin=origin, limits=against)
+            selection = registry.select(of, section.want, ctx, origin=origin, limits=against)
     except PluginError as exc:
         if (
             prove is unproved or kind == "quantizer"
         ):  # of which not all read a file, so its caller says which do
             raise
         # they are not tried: a kernel that nobody asked for might end the process
-        others = [item for item in registry.candidates(kind) if not item.reasons(ctx) and not limits(item)]
-        names = [item.spec.name for item in others if not named(section, registry, kind, item)]
+        others = [one for one in registry.candidates(of) if not one.reasons(ctx) and not objections(one)]
+        names = [one.spec.name for one in others if not named(section, registry, kind, one)]
         raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
     config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
-    return Chosen(selection=selection, config=config)
+    return Implementation(selection=selection, config=config)
 
 
 @contextmanager
@@ -109,9 +114,9 @@ def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
         raise PluginError(f"{where}: {exc}") from None
 
 
-def named(section: Section, registry: Registry, kind: str, item: Provided) -> bool:
+def named(section: Section, registry: Registry, kind: Kind, candidate: Provided) -> bool:
     """Whether a section names an implementation."""
-    return any(item in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX)) for name in section.use)
+    return any(candidate in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX)) for name in section.use)
 
 
 def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
@@ -120,12 +125,11 @@ def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig
     config, origins, notes = loaded.config, dict(loaded.origins), []
     use = list(config.model.use)
     for index, name in enumerate(use):
-        found = registry.named("model", name)
-        if len(found) != 1 or name in (found[0].spec.name, found[0].qualified):
+        models = registry.named(ModelSpec, name)
+        if len(models) != 1 or name in (models[0].spec.name, models[0].qualified):
             continue
-        spec = found[0].spec
-        assert isinstance(spec, ModelSpec)
-        use[index], distilled = found[0].qualified, spec.aliases[name]
+        spec = models[0].spec
+        use[index], distilled = models[0].qualified, spec.aliases[name]
         where = loaded.origin("model", "use")
         note = f"{name} ({where}) is {spec.name}" + (" with a distilled network" if distilled else "")
         notes.append(note)
@@ -155,20 +159,21 @@ def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple
     return None, part.name
 
 
-def choose_each(
-    registry: Registry, kind: str, loaded: LoadedConfig, parts: Sequence[ComponentSpec], ctx: BuildContext
-) -> Mapping[str, Chosen]:
-    """A choice for each component: its own section, else the one for all; components with neither are left out."""
-    found = {}
+def select_each(
+    registry: Registry, of: type[S], loaded: LoadedConfig, parts: Sequence[ComponentSpec], ctx: BuildContext
+) -> Mapping[str, Implementation[S]]:
+    """Select for each component: by its own section, else the one for all; components with neither are left out."""
+    kind = kind_of(of)
+    selected = {}
     for part in parts:
         own, name = component_setting(loaded.config, part, kind)
         section = own or getattr(loaded.config, kind)
         path = ("components", name, kind, "use") if own else (kind, "use")
         if section is not None:
-            found[part.name] = choose(
-                registry, kind, section, ctx, origin=loaded.origin(*path), loaded=loaded, at=path
+            selected[part.name] = select(
+                registry, of, section, ctx, origin=loaded.origin(*path), loaded=loaded, at=path
             )
-    return found
+    return selected
 
 
 def structured_options(
@@ -225,7 +230,7 @@ def _structured(kind: str, item: Provided, options: Mapping[str, Any], **said: A
     return called(who, structure, options, item.spec.config, **said)
 
 
-def check_steps(spec: SchedulerSpec[Any], options: Any, steps: int | None, origin: str) -> None:
+def check_steps(spec: SchedulerSpec, options: Any, steps: int | None, origin: str) -> None:
     """``RequestError`` when the options of a scheduler fix another number of steps than is asked for."""
     fixed = spec.steps(options)
     if steps is not None and fixed is not None and steps != fixed:
@@ -235,18 +240,17 @@ def check_steps(spec: SchedulerSpec[Any], options: Any, steps: int | None, origi
         )
 
 
-def attention_limits(recognition: Recognition, ctx: BuildContext) -> Limits:
-    """Head dim and dtype that a kernel for this model must run."""
+def attention_objections(recognition: Recognition, ctx: BuildContext) -> Objections[AttentionSpec]:
+    """Refuse kernels that cannot run the head dim and dtype of this model."""
 
-    def limits(item: Provided) -> Sequence[str]:
-        assert isinstance(item.spec, AttentionSpec)
-        dims, found = item.spec.head_dims, []
+    def objections(candidate: Provided[AttentionSpec]) -> Sequence[str]:
+        dims, reasons = candidate.spec.head_dims, []
         if dims is not None and recognition.head_dim not in dims:
-            found.append(
+            reasons.append(
                 f"runs head dims {', '.join(map(str, sorted(dims)))}, the model has {recognition.head_dim}"
             )
-        if ctx.dtype not in item.spec.dtypes:
-            found.append(f"runs {', '.join(sorted(item.spec.dtypes))}, not {ctx.dtype}")
-        return found
+        if ctx.dtype not in candidate.spec.dtypes:
+            reasons.append(f"runs {', '.join(sorted(candidate.spec.dtypes))}, not {ctx.dtype}")
+        return reasons
 
-    return limits
+    return objections

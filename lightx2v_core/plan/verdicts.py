@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
 
@@ -24,12 +23,12 @@ from lightx2v_core.spec.specs import ModelSpec
 
 
 @frozen
-class Answers:
+class Verdicts:
     """What the models said of a folder, by the name of the model where it is no."""
 
-    known: list[tuple[Provided, Recognition, Mapping[str, Component]]] = field(factory=list)
+    known: list[tuple[Provided[ModelSpec], Recognition, Mapping[str, Component]]] = field(factory=list)
     #: those that take it for theirs and say what speaks against it
-    doubtful: list[tuple[Provided, Recognition]] = field(factory=list)
+    doubtful: list[tuple[Provided[ModelSpec], Recognition]] = field(factory=list)
     #: their network is there, and they know it to be another one
     declined: dict[str, str] = field(factory=dict)
     #: nothing that is there could be their network
@@ -61,7 +60,7 @@ class Answers:
 
 
 def none_or_many(
-    found: Answers, folder: Path, specs: Sequence[ModelSpec[Any]], other: str = ""
+    found: Verdicts, folder: Path, specs: Sequence[ModelSpec], other: str = ""
 ) -> CheckpointError:
     """What to say when there is not one model that knows a folder for certain: what is wrong with files of a model
     that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none. ``other`` is

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, PLACES, Place
 from lightx2v_core.errors import PluginFault
@@ -16,9 +15,7 @@ from lightx2v_core.spec.specs import ModelSpec
 _DOWNLOAD = "lightx2v-core download"
 
 
-def that_bring(
-    spec: ModelSpec[Any], recognition: Recognition, lacking: Sequence[str], folder: Path
-) -> list[str]:
+def that_bring(spec: ModelSpec, recognition: Recognition, lacking: Sequence[str], folder: Path) -> list[str]:
     """The commands that fetch the components and other files (``tokenizer``) that a folder lacks, and nothing else;
     none for what no repository of the model has."""
     wanted: dict[str, list[str]] = {}
@@ -33,7 +30,7 @@ def that_bring(
     ]
 
 
-def by_name(specs: Iterable[ModelSpec[Any]], folder: Path) -> str:
+def by_name(specs: Iterable[ModelSpec], folder: Path) -> str:
     """The command that fetches the model that a folder is called after; empty when it is called after none."""
     called = (repository_of(folder) or folder.name).lower()
     for spec in specs:
@@ -65,7 +62,7 @@ def above(folder: Path) -> str:
     )
 
 
-def _nearest(spec: ModelSpec[Any], recognition: Recognition, folder: Path) -> list[Repository]:
+def _nearest(spec: ModelSpec, recognition: Recognition, folder: Path) -> list[Repository]:
     """The repositories of a model, those first that are of the variant, then of its task."""
     variant = recognition.variant.removesuffix("-distill")
     called = (repository_of(folder) or folder.name).lower()
@@ -87,7 +84,7 @@ def _files(repository: Repository, name: str) -> RepositoryFiles | None:
     return next((item for item in found if item.precision in (None, "original")), None)
 
 
-def _repositories(spec: ModelSpec[Any]) -> Sequence[Repository]:
+def _repositories(spec: ModelSpec) -> Sequence[Repository]:
     try:
         return spec.repositories()
     except PluginFault:

@@ -18,10 +18,10 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Emit, Progress
 from lightx2v_core.plan.plan import Plan
-from lightx2v_core.plan.quantization import Quantized, chosen_quantizers
+from lightx2v_core.plan.quantization import Quantization, chosen_quantizers
 from lightx2v_core.plan.recognize import loader_for
-from lightx2v_core.plan.resolve import Resolved
-from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.plan.resolve import Resolution
+from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.lora_switch import LoadedAdapters
 from lightx2v_core.runtime.quantize import Exchanged, exchange
 from lightx2v_core.spec.context import BuildContext
@@ -60,7 +60,7 @@ class Loaded:
                 closing.callback(offloader.close)
 
 
-def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
+def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
     """Load the model of a plan."""
     ctx, recognition = resolved.ctx, resolved.found.recognition
     budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.budgets.items()}
@@ -118,7 +118,7 @@ def build_model(resolved: Resolved, *, emit: Emit) -> Loaded:
     )
 
 
-def expert_names(resolved: Resolved) -> tuple[str, ...]:
+def expert_names(resolved: Resolution) -> tuple[str, ...]:
     """The components that take turns: those of a group, in the order the model lists them."""
     found = resolved.found
     if found.recognition.experts == 1:
@@ -141,7 +141,7 @@ def refuse_impossible(plan: Plan) -> None:
         )
 
 
-def load_bytes(resolved: Resolved) -> int:
+def load_bytes(resolved: Resolution) -> int:
     """Bytes that loading the plan's components reads."""
     found, total = resolved.found, 0
     for name in found.recognition.components:
@@ -160,9 +160,8 @@ def open_source(header: Header, registry: Registry, ctx: BuildContext) -> Weight
     if len(by_loader) != 1:
         files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
         raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
-    spec: Any = next(iter(by_loader.values()))
-    source: WeightSource = spec.build(default_options(spec), ctx)(header)
-    return source
+    spec = next(iter(by_loader.values()))
+    return spec.build(default_options(spec), ctx)(header)
 
 
 class _Loading:
@@ -173,7 +172,7 @@ class _Loading:
         name: str,
         source: WeightSource,
         offloader: Offloader,
-        quantized: Quantized,
+        quantized: Quantization,
         quantizer: Quantizer | None,
         adapters: LoadedAdapters,
         modules: dict[str, nn.Module],
@@ -215,7 +214,9 @@ class _LoadProgress:
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
 
 
-def _built(chosen: Mapping[str, Chosen], contexts: Mapping[str, BuildContext]) -> Mapping[str, Any]:
+def _built(
+    chosen: Mapping[str, Implementation[Any]], contexts: Mapping[str, BuildContext]
+) -> Mapping[str, Any]:
     """Component -> built implementation; components that share a choice share the object."""
     objects: dict[tuple[str, str], Any] = {}
     found = {}

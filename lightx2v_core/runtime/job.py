@@ -17,7 +17,7 @@ from torch import Tensor
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
-from lightx2v_core.plan.resolve import Resolved
+from lightx2v_core.plan.resolve import Resolution
 from lightx2v_core.runtime.build import expert_names
 from lightx2v_core.runtime.denoise import Leg, denoise, no_turns
 from lightx2v_core.runtime.device import peak_memory, reset_peak_memory, synchronize
@@ -36,7 +36,7 @@ class Job:
     def __init__(
         self,
         model: VideoModel,
-        resolved: Resolved,
+        resolved: Resolution,
         load_seconds: float,
         emit: Emit,
         *,

@@ -12,13 +12,14 @@ from lightx2v_core.checkpoint.fill import SourceWeights, slots
 from lightx2v_core.checkpoint.widened import WidenedSource
 from lightx2v_core.errors import RequestError
 from lightx2v_core.lora.scale import scaled
-from lightx2v_core.plan.lora_fit import ResolvedAdapter
+from lightx2v_core.plan.lora_fit import AdapterFit
 from lightx2v_core.plan.plan import KernelUse
-from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.proof.verdict import refuse_wrong
 from lightx2v_core.runtime.quantize import Exchanged
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import Adapter, LoraApplier, Offloader, WeightSource
+from lightx2v_core.spec.specs import LoraApplierSpec
 from lightx2v_core.spec.tensors import Header
 
 OpenSource = Callable[[Header], WeightSource]
@@ -47,7 +48,7 @@ class LoadedAdapters:
         self._networks: dict[str, _Network] = {}
         self._known: dict[tuple[object, ...], Adapter] = {}
 
-    def choose(self, applier: Chosen | None, adapters: Sequence[ResolvedAdapter]) -> None:
+    def choose(self, applier: Implementation[LoraApplierSpec] | None, adapters: Sequence[AdapterFit]) -> None:
         """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number,
         ``PluginError`` for an applier that is wrong on this machine."""
         if self._applier is None and applier is not None:
@@ -95,7 +96,7 @@ class LoadedAdapters:
         if self._applier is not None:
             self._applier.attach(module, self._adapters.get(component, []))
 
-    def switch(self, applier: Chosen, adapters: Sequence[ResolvedAdapter]) -> None:
+    def switch(self, applier: Implementation[LoraApplierSpec], adapters: Sequence[AdapterFit]) -> None:
         """Apply other adapters to what is loaded. When one of them cannot be read, what was there before is applied
         again."""
         before = self._adapters
@@ -120,7 +121,7 @@ class LoadedAdapters:
                 _refresh(component, network, source, {*_owners(old), *_owners(new)})
             applier.attach(network.module, new)
 
-    def _adapter(self, item: ResolvedAdapter) -> Adapter:
+    def _adapter(self, item: AdapterFit) -> Adapter:
         """The adapter of a file; one that was in use before, and whose file is the same, is used again."""
         path, config = Path(item.planned.path), item.config
         stat = path.stat()

@@ -32,7 +32,7 @@ from lightx2v_core.events import (
 from lightx2v_core.plan.output import is_record, planned_output, record_path
 from lightx2v_core.plan.plan import Plan, PlannedOutput
 from lightx2v_core.plan.request import request_output
-from lightx2v_core.plan.resolve import Resolved, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.plan.resolve import Resolution, check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.runtime.build import Loaded, build_model, expert_names, load_bytes, refuse_impossible
 from lightx2v_core.runtime.finite import Guard
 from lightx2v_core.runtime.job import Clock, Job, decoded
@@ -88,14 +88,14 @@ class Video:
 class Pipeline:
     """A loaded model. It serves many requests, and requests never change it."""
 
-    def __init__(self, resolved: Resolved, loaded: Loaded, seconds: float) -> None:
+    def __init__(self, resolved: Resolution, loaded: Loaded, seconds: float) -> None:
         self._resolved = resolved
         self._loaded = loaded
         self._model = loaded.model
         self._load_seconds = seconds
 
     @classmethod
-    def load(cls, resolved: Resolved, *, on_event: Emit = ignore) -> Pipeline:
+    def load(cls, resolved: Resolution, *, on_event: Emit = ignore) -> Pipeline:
         """Read the weights of a resolved plan. ``RequestError`` when they cannot fit, or a kernel that was asked for
         by name is wrong on this machine; another one is used where the choice was left to the machine."""
         refuse_impossible(resolved.plan)
@@ -149,7 +149,7 @@ class Pipeline:
         self._resolved = resolved
         return self.plan
 
-    def use_adapters(self, resolved: Resolved) -> None:
+    def use_adapters(self, resolved: Resolution) -> None:
         """Apply the LoRA files of a plan of this model for what comes next, as far as they are not applied now. The
         pipeline's own plan stays."""
         if resolved.lora_applier is not None:
@@ -185,7 +185,7 @@ class Pipeline:
             )
         return found
 
-    def resolve(self, **request: Any) -> Resolved:
+    def resolve(self, **request: Any) -> Resolution:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
         return resolve_job(self._resolved, request)
 
@@ -240,7 +240,7 @@ class Pipeline:
 
     def generate_to(
         self,
-        resolved: Resolved,
+        resolved: Resolution,
         output: PlannedOutput,
         *,
         dump: Path | None = None,
@@ -271,7 +271,7 @@ class Pipeline:
         on_event(Saved(path=output.path, record=record, frames=job.plan.request.frames))
         return Path(output.path)
 
-    def _job(self, resolved: Resolved, on_event: Emit) -> Job:
+    def _job(self, resolved: Resolution, on_event: Emit) -> Job:
         for warning in resolved.plan.warnings:
             if warning not in self.plan.warnings:  # those were told when it was loaded
                 on_event(Warned(message=warning))

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, quantized_layer
 from lightx2v_core.errors import RequestError
-from lightx2v_core.plan.quantization import Quantized
+from lightx2v_core.plan.quantization import Quantization
 from lightx2v_core.spec.protocols import Quantizer, WeightSource
 from lightx2v_core.spec.tensors import LayerFormat
 
@@ -57,7 +57,7 @@ class Exchanged:
 
 
 def exchange(
-    module: nn.Module, source: WeightSource, quantized: Quantized, quantizer: Quantizer
+    module: nn.Module, source: WeightSource, quantized: Quantization, quantizer: Quantizer
 ) -> Exchanged:
     """Let ``quantizer`` take over the linears it is to run; ``module`` lies on the meta device."""
     linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}

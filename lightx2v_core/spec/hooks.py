@@ -16,6 +16,7 @@ from lightx2v_core.spec.specs import (
     OffloaderSpec,
     QuantizerSpec,
     SchedulerSpec,
+    Spec,
     WeightLoaderSpec,
 )
 
@@ -30,55 +31,55 @@ def marks_of(function: Any) -> Mapping[str, Any] | None:
 
 
 @hookspec
-def lightx2v_weight_loaders() -> Iterable[WeightLoaderSpec[Any]]:
+def lightx2v_weight_loaders() -> Iterable[WeightLoaderSpec]:
     """Readers of weight files, chosen by file suffix."""
     return ()
 
 
 @hookspec
-def lightx2v_quantizers() -> Iterable[QuantizerSpec[Any]]:
+def lightx2v_quantizers() -> Iterable[QuantizerSpec]:
     """Quantized linear layers, chosen by ``quantizer``."""
     return ()
 
 
 @hookspec
-def lightx2v_attention_backends() -> Iterable[AttentionSpec[Any]]:
+def lightx2v_attention_backends() -> Iterable[AttentionSpec]:
     """Attention kernels, chosen by ``attention``."""
     return ()
 
 
 @hookspec
-def lightx2v_offloaders() -> Iterable[OffloaderSpec[Any]]:
+def lightx2v_offloaders() -> Iterable[OffloaderSpec]:
     """Policies for where blocks live, chosen by ``offloader``."""
     return ()
 
 
 @hookspec
-def lightx2v_lora_appliers() -> Iterable[LoraApplierSpec[Any]]:
+def lightx2v_lora_appliers() -> Iterable[LoraApplierSpec]:
     """Ways to apply LoRA files, chosen by ``lora_applier``."""
     return ()
 
 
 @hookspec
-def lightx2v_schedulers() -> Iterable[SchedulerSpec[Any]]:
+def lightx2v_schedulers() -> Iterable[SchedulerSpec]:
     """Timesteps and update rules, chosen by ``scheduler``."""
     return ()
 
 
 @hookspec
-def lightx2v_models() -> Iterable[ModelSpec[Any]]:
+def lightx2v_models() -> Iterable[ModelSpec]:
     """Model families, recognized by their checkpoints or chosen by ``model``."""
     return ()
 
 
 @hookspec
-def lightx2v_commands() -> Iterable[CommandSpec[Any]]:
+def lightx2v_commands() -> Iterable[CommandSpec]:
     """Subcommands of ``lightx2v-core``."""
     return ()
 
 
 @hookspec
-def lightx2v_checkpoints() -> Iterable[CheckpointSpec[Any]]:
+def lightx2v_checkpoints() -> Iterable[CheckpointSpec]:
     """Checkpoints that come with the plugin, chosen by the first part of a path."""
     return ()
 
@@ -95,3 +96,9 @@ KINDS: dict[str, tuple[str, type[Any]]] = {
     "command": ("lightx2v_commands", CommandSpec),
     "checkpoint": ("lightx2v_checkpoints", CheckpointSpec),
 }
+_KIND_OF: dict[type[Any], str] = {spec: kind for kind, (_, spec) in KINDS.items()}
+
+
+def kind_of(kind: str | type[Spec]) -> str:
+    """Name a kind that is given by its name or by the class of its specs."""
+    return kind if isinstance(kind, str) else _KIND_OF[kind]

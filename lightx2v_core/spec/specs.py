@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from attrs import field, frozen
 from attrs import validators as v
@@ -17,6 +17,7 @@ from lightx2v_core.spec.renamed import renamed_fields, warn_renamed
 
 if TYPE_CHECKING:
     import click
+    from typing_extensions import TypeVar
 
     from lightx2v_core.spec.components import ComponentSpec, Repository, TaskSpec
     from lightx2v_core.spec.memory import MemoryNeed, OffloadForecast, Workload
@@ -42,13 +43,17 @@ if TYPE_CHECKING:
     from lightx2v_core.spec.request import Request, SchedulerContext
     from lightx2v_core.spec.tensors import Header
 
+    #: the class of the options; a spec is of some class where it is not written
+    C = TypeVar("C", default=Any)
+else:
+    from typing import TypeVar
+
+    C = TypeVar("C")
+
 #: the end of a name in ``use`` that is passed over where nothing is called so
 OPTIONAL_SUFFIX = "?"
 #: the name under ``options`` that stands for whichever implementation is chosen
 WILDCARD = "*"
-
-C = TypeVar("C")
-T_co = TypeVar("T_co", covariant=True)
 
 
 @frozen(kw_only=True)

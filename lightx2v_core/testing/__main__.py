@@ -29,8 +29,7 @@ def tiny(folder: Path, model: str | None, seed: int) -> None:
     try:
         registry = Registry(load_plugins())
         model = model or _only(registry)
-        spec = registry.find("model", model).spec
-        assert isinstance(spec, ModelSpec)
+        spec = registry.find(ModelSpec, model).spec
         if spec.write_tiny is None:
             raise PluginError(f"model {model!r} cannot write a tiny checkpoint")
         if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
@@ -47,11 +46,7 @@ def tiny(folder: Path, model: str | None, seed: int) -> None:
 
 def _only(registry: Registry) -> str:
     """The one installed model that writes tiny checkpoints."""
-    names = [
-        item.spec.name
-        for item in registry.candidates("model")
-        if isinstance(item.spec, ModelSpec) and item.spec.write_tiny is not None
-    ]
+    names = [model.spec.name for model in registry.candidates(ModelSpec) if model.spec.write_tiny is not None]
     if not names:
         raise PluginError("no installed model writes tiny checkpoints; install a model plugin")
     if len(names) > 1:

@@ -14,7 +14,7 @@ import pytest
 from lightx2v_core.config.load import load_config
 from lightx2v_core.discovery.plugins import PluginSet, load_plugins
 from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.plan.recognize import Recognized, read_header
+from lightx2v_core.plan.recognize import ModelMatch, read_header
 from lightx2v_core.plan.resolve import runnable
 
 #: model -> variant; those of one architecture stand for all its sizes
@@ -35,7 +35,7 @@ def plugins() -> PluginSet:
 
 
 @pytest.fixture(scope="module")
-def recognize(plugins: PluginSet) -> Callable[[Path], Recognized]:
+def recognize(plugins: PluginSet) -> Callable[[Path], ModelMatch]:
     read = lru_cache(maxsize=None)(lambda path: read_header(Registry(plugins), path))
     return lambda folder: runnable(load_config({"model_path": str(folder)}), plugins, read)
 
@@ -69,7 +69,7 @@ LAYOUTS = (single, without_configuration, blocks, comfyui_fp8, quantized)
 
 @pytest.mark.parametrize("name", MODELS)
 def test_one_network(
-    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path, name: str
+    guides: ModuleType, recognize: Callable[[Path], ModelMatch], tmp_path: Path, name: str
 ) -> None:
     for arrange in LAYOUTS:
         folder = guides.without_network(tmp_path / arrange.__name__, name)
@@ -85,7 +85,7 @@ def test_one_network(
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_two_experts(
-    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path, name: str
+    guides: ModuleType, recognize: Callable[[Path], ModelMatch], tmp_path: Path, name: str
 ) -> None:
     tensors = guides.REAL.network_tensors(name)
     variant = guides.REAL.MODELS[name].variant
@@ -107,7 +107,7 @@ def test_two_experts(
 
 
 def test_experts_of_diffusers(
-    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path
+    guides: ModuleType, recognize: Callable[[Path], ModelMatch], tmp_path: Path
 ) -> None:
     """``transformer`` is the high-noise expert and ``transformer_2`` the other one."""
     folder = guides.without_network(tmp_path / "m", "Wan2.2-T2V-A14B")
@@ -121,7 +121,7 @@ def test_experts_of_diffusers(
 
 
 def test_no_configuration_file_overrides_what_the_tensors_say(
-    guides: ModuleType, recognize: Callable[[Path], Recognized], tmp_path: Path
+    guides: ModuleType, recognize: Callable[[Path], ModelMatch], tmp_path: Path
 ) -> None:
     folder = guides.without_network(tmp_path / "m", "Wan2.1-T2V-1.3B")
     single(guides, folder, "Wan2.1-T2V-1.3B")

@@ -8,12 +8,12 @@ from attrs import evolve
 
 from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.plan.quantization import uses_of
-from lightx2v_core.plan.resolve import Resolved, resolve
-from lightx2v_core.plan.selection import Chosen
+from lightx2v_core.plan.resolve import Resolution, resolve
+from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.proof.verdict import wrong
 
 
-def proven(resolved: Resolved) -> Resolved:
+def proven(resolved: Resolution) -> Resolution:
     """The plan itself where every kernel that it chose is right. Where one is wrong, what the configuration leaves to
     the machine (``auto``, a list) is chosen anew among the right ones, and the plan has a warning of it; what it names
     is a ``PluginError`` with the figures. Runs kernels on small tensors; no weight is read."""
@@ -36,7 +36,7 @@ def proven(resolved: Resolved) -> Resolved:
     return evolve(again, loaded=loaded, plan=plan)
 
 
-def _kernels(resolved: Resolved) -> Iterator[tuple[str, Chosen, tuple[KernelUse, ...]]]:
+def _kernels(resolved: Resolution) -> Iterator[tuple[str, Implementation, tuple[KernelUse, ...]]]:
     """The kernels of a plan: their kind, and for quantizers the component, what was chosen and what is asked of it."""
     recognition = resolved.found.recognition
     yield "attention", resolved.attention, (KernelUse(head_dim=recognition.head_dim),)

@@ -15,7 +15,7 @@ from lightx2v_core.config.load import load_config
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import RequestError
-from lightx2v_core.plan.resolve import Resolved, resolve
+from lightx2v_core.plan.resolve import Resolution, resolve
 from lightx2v_core.spec.specs import ModelSpec
 from lightx2v_core.testing.contracts.common import Contract, same_imports
 from lightx2v_core.testing.imports import heavy_imports
@@ -52,7 +52,7 @@ class ModelContract(Contract):
                     continue
             raise
 
-    def resolved(self, folder: Path, provided: Provided, task: str | None, **sampling: Any) -> Resolved:
+    def resolved(self, folder: Path, provided: Provided, task: str | None, **sampling: Any) -> Resolution:
         values: dict[tuple[str, ...], Any] = {
             ("model_path",): str(folder),
             ("model",): {"use": [provided.qualified], "options": {provided.qualified: dict(self.options)}},
