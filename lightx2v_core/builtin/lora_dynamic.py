@@ -185,8 +185,8 @@ def _branched(plain: type[nn.Module]) -> Callable[..., Tensor]:
 
 def plain_class(part: nn.Module) -> type[nn.Module]:
     """The class a module had before anything was attached to it."""
-    found: type[nn.Module] = getattr(type(part), "lora_plain", type(part))
-    return found
+    plain: type[nn.Module] = getattr(type(part), "lora_plain", type(part))
+    return plain
 
 
 def detach(part: nn.Module) -> None:

@@ -121,12 +121,12 @@ def _short(entry: Any) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a name is there twice")
-    for name in found:
+    for name in entries:
         name.encode()  # half a surrogate pair can be neither printed nor stored
-    return found
+    return entries
 
 
 class SafetensorsSource(PositionedSource):

@@ -115,27 +115,27 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
         raise CheckpointError(f"{path} holds no tensors by name, but {_kind(state)}")
     size = os.fstat(file.fileno()).st_size
     starts: dict[str, int] = {}
-    found = {}
-    for name, item in state.items():
-        if not isinstance(name, str) or not isinstance(item, StoredTensor):
+    entries = {}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
             raise CheckpointError(
                 f"{path} was refused, and nothing in it was executed: {str(name)[:_SHOWN]!r} is no tensor but "
-                f"{_kind(item)}"
+                f"{_kind(tensor)}"
             )
-        record = records.get(f"{folder}data/{item.storage}")
-        if record is None or record.file_size < item.storage_bytes:
+        record = records.get(f"{folder}data/{tensor.storage}")
+        if record is None or record.file_size < tensor.storage_bytes:
             raise CheckpointError(
                 f"{path} is damaged: the storage of {name[:_SHOWN]!r} is missing or too short"
             )
         if record.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(f"{path} is compressed, which torch cannot read; save it with torch.save")
-        if item.storage not in starts:
-            starts[item.storage] = _data_start(file, record)
-        if starts[item.storage] + item.storage_bytes > size:
+        if tensor.storage not in starts:
+            starts[tensor.storage] = _data_start(file, record)
+        if starts[tensor.storage] + tensor.storage_bytes > size:
             raise CheckpointError(f"{path} is truncated: the storage of {name[:_SHOWN]!r} is cut off")
-        position = starts[item.storage] + item.offset * DTYPE_BYTES[item.dtype]
-        found[name] = Entry(stored=item, position=position)
-    return found
+        position = starts[tensor.storage] + tensor.offset * DTYPE_BYTES[tensor.dtype]
+        entries[name] = Entry(stored=tensor, position=position)
+    return entries
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:

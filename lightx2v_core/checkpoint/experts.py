@@ -35,10 +35,10 @@ def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Collectio
     """The expert that the folders of a file below ``root``, the nearest first, or its own name claim."""
     folders = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else (file.parent.name,)
     for name in reversed(folders):
-        if found := named_expert(name, experts):
-            return found
-    if found := named_expert(file.stem, experts, _partners(file.stem, experts, beside)):
-        return found
+        if expert := named_expert(name, experts):
+            return expert
+    if expert := named_expert(file.stem, experts, _partners(file.stem, experts, beside)):
+        return expert
     return named_expert(root.name, experts) if "noise" in root.name.lower() else None
 
 
@@ -56,11 +56,11 @@ def claims_other(spec: ComponentSpec, file: Path, beside: Collection[str]) -> st
 def _partners(stem: str, experts: Sequence[str], beside: Collection[str]) -> list[str]:
     """Of the names beside a file those that differ in an expert's word alone: a folder may hold very many."""
     lower, words = stem.lower(), [expert.partition("_")[0] for expert in experts]
-    found = set()
+    partners = set()
     for word in words:
         for at in [match.start() for match in re.finditer(re.escape(word), lower)][:_MOST_WORDS]:
-            found |= {lower[:at] + other + lower[at + len(word) :] for other in words if other != word}
-    return [name for name in found if name in beside]
+            partners |= {lower[:at] + other + lower[at + len(word) :] for other in words if other != word}
+    return [name for name in partners if name in beside]
 
 
 def folders_for(spec: ComponentSpec, names: Sequence[str]) -> list[str]:

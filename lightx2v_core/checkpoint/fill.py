@@ -67,8 +67,8 @@ class SourceWeights:
         self._on_bytes(source.info(name).nbytes, name)
 
     def _stored_dtype(self, name: str) -> torch.dtype:
-        found: torch.dtype = getattr(torch, self.source.info(name).stored_dtype)
-        return found
+        dtype: torch.dtype = getattr(torch, self.source.info(name).stored_dtype)
+        return dtype
 
     def refill(self, names: Collection[str], device: str) -> int:
         """Read tensors again whose stored values are others now. Whoever knows a tensor on this device sees its new
@@ -117,11 +117,11 @@ def _out_of_memory(exc: RuntimeError) -> bool:
 
 def slots(module: nn.Module, prefix: str = "") -> list[tuple[nn.Module, str, str, Tensor]]:
     """(owner, attribute, full name, tensor) of each stored tensor of a module whose name starts with ``prefix``."""
-    stored = module.state_dict(keep_vars=True)
+    state = module.state_dict(keep_vars=True)
     start = f"{prefix}." if prefix else ""
-    found = []
-    for name, tensor in stored.items():
+    tensors = []
+    for name, tensor in state.items():
         if name.startswith(start):
             path, _, key = name.rpartition(".")
-            found.append((module.get_submodule(path), key, name, tensor))
-    return found
+            tensors.append((module.get_submodule(path), key, name, tensor))
+    return tensors

@@ -57,8 +57,8 @@ def near(folder: Path) -> str:
         return ""
     if parent is None or os.path.lexists(folder):
         return ""
-    if found := suggestion(folder.relative_to(parent).parts[0], names[:_COMPARED]):
-        return f"{found} (in {str(parent)!r})"
+    if hint := suggestion(folder.relative_to(parent).parts[0], names[:_COMPARED]):
+        return f"{hint} (in {str(parent)!r})"
     return f"; {str(parent)!r} holds: {', '.join(names[:8])}" if names else ""
 
 

@@ -143,9 +143,9 @@ class Lock:
         stale = f"{self._owner}.{os.getpid()}"
         with suppress(FileNotFoundError):
             os.rename(self._owner, stale, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            if (found := self._noted(stale)) != holder:  # somebody else was quicker, and has it now
+            if (now := self._noted(stale)) != holder:  # somebody else was quicker, and has it now
                 os.rename(stale, self._owner, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-                raise LockBusy(found)
+                raise LockBusy(now)
             os.unlink(stale, dir_fd=self._folder)
 
     def _noted(self, name: str) -> Holder | None:
@@ -154,12 +154,12 @@ class Lock:
         except OSError:
             return None
         try:
-            found = json.loads(os.read(file, _LARGEST_NOTE))
+            note = json.loads(os.read(file, _LARGEST_NOTE))
             return Holder(
-                pid=int(found["pid"]),
-                host=str(found["host"]),
-                since=str(found["since"]),
-                started=None if found["started"] is None else int(found["started"]),
+                pid=int(note["pid"]),
+                host=str(note["host"]),
+                since=str(note["since"]),
+                started=None if note["started"] is None else int(note["started"]),
             )
         except (OSError, ValueError, TypeError, KeyError):
             return None

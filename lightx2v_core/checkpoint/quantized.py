@@ -120,10 +120,10 @@ class QuantizedSource:
             self._on_encoded(layer, plain, tensors)
         # a scale may be stored as [out] or as [out, 1]
         tensors = {key: tensor.reshape(layer.tensors[key].stored_shape) for key, tensor in tensors.items()}
-        found = tensors.pop(suffix)
+        tensor = tensors.pop(suffix)
         # replaced as a whole: of threads that read at once, one keeps what it made
         self._ready = {(f"{layer.name}.{other}", device): tensor for other, tensor in tensors.items()}
-        return found
+        return tensor
 
     def direct(self, name: str) -> bool:
         """What is quantized on the way has to be computed again for each reading."""

@@ -52,15 +52,15 @@ def _compiled(renames: tuple[tuple[str, str], ...], drops: tuple[str, ...]) -> R
 
 def _any_of(patterns: Sequence[str]) -> list[Search]:
     """Functions of which one at least finds something in a name exactly when one of the patterns does."""
-    found: list[Search] = [re.compile(p).search for p in patterns if _PARTICULAR.search(p)]
+    searches: list[Search] = [re.compile(p).search for p in patterns if _PARTICULAR.search(p)]
     plain = [pattern for pattern in patterns if not _PARTICULAR.search(pattern)]
     first = [pattern[1:] for pattern in plain if is_anchored(pattern)]
     rest = [pattern for pattern in plain if not is_anchored(pattern)]
     if first:  # at the start of a name alone, which is many times faster than looking for ^ everywhere
-        found.append(re.compile("|".join(f"(?:{pattern})" for pattern in first)).match)
+        searches.append(re.compile("|".join(f"(?:{pattern})" for pattern in first)).match)
     if rest:
-        found.append(re.compile("|".join(f"(?:{pattern})" for pattern in rest)).search)
-    return found
+        searches.append(re.compile("|".join(f"(?:{pattern})" for pattern in rest)).search)
+    return searches
 
 
 def is_anchored(pattern: str) -> bool:

@@ -50,7 +50,7 @@ def packed(weight: TensorInfo, group: Mapping[str, TensorInfo]) -> tuple[str, tu
             return "", shape, f"{where} looks like nvfp4 and has no weight_global_scale or weight_scale_2"
         return ("nvfp4", shape, "") if _fits(scale, shape, _NV_GROUP) else ("", shape, _misfit(scale, weight))
     if scale.dtype in MX_DTYPES or scale.dtype == "uint8":
-        found = []
+        fitting = []
         for name, (stored, inputs) in _MX_PACKING.items():
             shape = (rows, columns * inputs // stored)
             if (
@@ -58,14 +58,14 @@ def packed(weight: TensorInfo, group: Mapping[str, TensorInfo]) -> tuple[str, tu
                 and (name == "mxfp8" or weight.dtype == "uint8")
                 and _fits(scale, shape, _MX_GROUP)
             ):
-                found.append((name, shape))
-        if len(found) == 1:
-            return (*found[0], "")
-        if found:
+                fitting.append((name, shape))
+        if len(fitting) == 1:
+            return (*fitting[0], "")
+        if fitting:
             return (
                 "",
                 weight.shape,
-                f"{where} may be {' or '.join(name for name, _ in found)}: it is too small to tell",
+                f"{where} may be {' or '.join(name for name, _ in fitting)}: it is too small to tell",
             )
     return "", weight.shape, _misfit(scale, weight)
 

@@ -54,7 +54,7 @@ def weight_sets(
     with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index. ``CheckpointError``
     for more files than ``MOST_FILES``."""
     folder = there.folder
-    found: list[Located] = []
+    complete: list[Located] = []
     broken: list[tuple[Located, str]] = []
     indexed: set[str] = set()
     named = indexes(there, pattern)
@@ -66,7 +66,7 @@ def weight_sets(
             broken.append((Located(files=(index,), rule=rule, index=index), str(exc)))
             continue
         indexed.update(path.name for path in files)
-        found.append(Located(files=files, rule=rule, index=index))
+        complete.append(Located(files=files, rule=rule, index=index))
     groups: dict[tuple[str, str], list[str]] = {}
     stems = {name.removesuffix(INDEX_SUFFIX) for name in named}
     matching = fnmatch.filter(there.files, pattern)
@@ -81,19 +81,19 @@ def weight_sets(
     for (_, total), members in groups.items():
         files = tuple(folder / name for name in members)
         if total == "blocks":
-            found.append(Located(files=files, rule="block files"))
+            complete.append(Located(files=files, rule="block files"))
         elif total:
             located = Located(files=files, rule="shards")
             if problem := _shard_problem(folder, members, summary):
                 broken.append((located, problem))
             else:
-                found.append(located)
+                complete.append(located)
         elif not members[0].endswith(INDEX_SUFFIX):
-            found.append(Located(files=files, rule="file"))
+            complete.append(Located(files=files, rule="file"))
     for name in fnmatch.filter(there.unreadable, pattern):
         problem = f"{folder / name} cannot be looked at: {there.unreadable[name]}"
         broken.append((Located(files=(folder / name,), rule="file"), problem))
-    return found, broken
+    return complete, broken
 
 
 def _group(name: str) -> tuple[str, str]:

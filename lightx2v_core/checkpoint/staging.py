@@ -322,9 +322,9 @@ def _remove(name: str, parent: int) -> None:
         return
     try:
         names = os.listdir(folder)
-        if all(_OURS.fullmatch(item) for item in names):
-            for item in names:
-                os.unlink(item, dir_fd=folder)
+        if all(_OURS.fullmatch(inside) for inside in names):
+            for inside in names:
+                os.unlink(inside, dir_fd=folder)
     finally:
         os.close(folder)
     os.rmdir(name, dir_fd=parent)

@@ -54,14 +54,14 @@ def not_json(path: Path) -> str:
 
 def broken_links(folder: Path) -> str:
     """The links in a model's folder that lead nowhere, in one sentence; empty when there are none."""
-    found = list(_dangling(folder))
-    if not found:
+    links = list(_dangling(folder))
+    if not links:
         return ""
-    name, target = found[0]
+    name, target = links[0]
     some = (
         "1 of its files is a link to a file that does not exist"
-        if len(found) == 1
-        else f"{len(found)} of its files are links to files that do not exist"
+        if len(links) == 1
+        else f"{len(links)} of its files are links to files that do not exist"
     )
     return (
         f"{some}, such as {name} -> {target[:_SHOWN]}; copy what they lead to as well (of a snapshot of the hub's "

@@ -197,7 +197,7 @@ def taken(value: Any, hint: Any) -> Any:
     if origin in (frozenset, set, Set):
         if not isinstance(value, Set):
             _wrong(value, hint)
-        return frozenset(taken(item, inner[0]) for item in _upto(value, MOST))
+        return frozenset(taken(member, inner[0]) for member in _upto(value, MOST))
     if origin is Mapping or origin is dict:
         return _mapping(value, hint, *inner)
     if origin is not None or not isinstance(hint, type):  # Callable and what only a type checker understands
@@ -216,8 +216,8 @@ def _one_of(value: Any, hints: Sequence[Any]) -> Any:
 
 
 def _class_of(hint: Any) -> type:
-    found: Any = get_origin(hint) or hint
-    return str if found is Reason else found
+    kind: Any = get_origin(hint) or hint
+    return str if kind is Reason else kind
 
 
 def _plain(value: Any, hint: type) -> Any:
@@ -276,7 +276,7 @@ def _items(value: Any, hints: Sequence[Any]) -> Any:
         each = hints
     else:
         raise TypeError(f"it has {len(given)} items, not {len(hints)}")
-    plain = tuple(taken(item, hint) for item, hint in zip(given, each, strict=True))
+    plain = tuple(taken(member, hint) for member, hint in zip(given, each, strict=True))
     same = type(value) is tuple and all(new is old for new, old in zip(plain, value, strict=True))
     return value if same else plain
 
@@ -286,8 +286,8 @@ def _mapping(value: Any, hint: Any, keys: Any, values: Any) -> Any:
         _wrong(value, hint)
     plain_class = type(value) in (dict, MappingProxyType)
     pairs = value.items() if plain_class else list(_upto(value.items(), MOST_KEYS))
-    plain = {taken(key, keys): taken(item, values) for key, item in pairs}
-    same = plain_class and all(plain[key] is item and type(key) in _HASHED for key, item in pairs)
+    plain = {taken(key, keys): taken(entry, values) for key, entry in pairs}
+    same = plain_class and all(plain[key] is entry and type(key) in _HASHED for key, entry in pairs)
     return value if same else plain
 
 

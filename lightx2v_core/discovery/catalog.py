@@ -64,11 +64,11 @@ def missing(kind: str, installed: Iterable[str]) -> list[str]:
 
 def _by_distribution(kind: str) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Distribution -> what it brings of a kind, and how it is asked for."""
-    found: dict[str, tuple[list[str], dict[str, str]]] = {}
+    brought: dict[str, tuple[list[str], dict[str, str]]] = {}
     for name, entry in sorted(_catalog().get(kind, {}).items()):
         if name == entry["name"]:
-            found.setdefault(entry["distribution"], ([], entry))[0].append(name)
-    return dict(sorted(found.items()))
+            brought.setdefault(entry["distribution"], ([], entry))[0].append(name)
+    return dict(sorted(brought.items()))
 
 
 def commands() -> dict[str, dict[str, Any]]:
@@ -102,7 +102,7 @@ def _checked_out(root: str, extra: str) -> list[str]:
             needed = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', file.read(), re.MULTILINE)
     except OSError:
         return []
-    first = [other for item in needed if item != "core" for other in _checked_out(root, item)]
+    first = [other for plugin in needed if plugin != "core" for other in _checked_out(root, plugin)]
     return list(dict.fromkeys([*first, name]))
 
 

@@ -94,11 +94,11 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
             or need.marker.evaluate({"extra": ""})
         ):
             continue
-        found = _installed(need.name)
-        if found is None:
+        version = _installed(need.name)
+        if version is None:
             missing.append(f"{need.name}{need.specifier} is not installed")
-        elif not need.specifier.contains(found, prereleases=True):
-            missing.append(f"{need.name}{need.specifier} is not installed, found {found}")
+        elif not need.specifier.contains(version, prereleases=True):
+            missing.append(f"{need.name}{need.specifier} is not installed, found {version}")
     return missing
 
 
@@ -120,10 +120,10 @@ def as_requirement(dist: metadata.Distribution) -> str:
 def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
     """Where a distribution was installed from when not from an index (PEP 610); empty when that is not known."""
     try:
-        found = json.loads(dist.read_text("direct_url.json") or "{}")
+        origin = json.loads(dist.read_text("direct_url.json") or "{}")
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return origin if isinstance(origin, dict) else {}
 
 
 def found_twice(group: str) -> dict[str, list[str]]:

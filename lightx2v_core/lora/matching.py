@@ -283,12 +283,12 @@ class _Names:
         for name in () if flat else dotted_names(base):
             for old in _spellings(name):
                 for full in _with_parameter(old, parameter, "."):
-                    if found := self._place(full):
-                        return found
+                    if place := self._place(full):
+                        return place
         for name in flat or [last for last in dotted_names(base)[-1:] if "." not in last]:
             for full in _with_parameter(name, parameter, "_"):
-                if found := self._flat_place(full):
-                    return found
+                if place := self._flat_place(full):
+                    return place
         return None
 
     def _place(self, name: str) -> _Place | None:
@@ -350,4 +350,4 @@ def _compiled(renames: tuple[tuple[str, str], ...], flat: bool) -> tuple[tuple[r
 
 def _any_dot(pattern: str) -> str:
     """A pattern whose dots match underscores as well: in flat names nothing tells them apart."""
-    return re.sub(r"\[[^\]]*\]|\\\.", lambda found: "[._]" if found[0] == r"\." else found[0], pattern)
+    return re.sub(r"\[[^\]]*\]|\\\.", lambda match: "[._]" if match[0] == r"\." else match[0], pattern)

@@ -39,18 +39,18 @@ class Target:
     @property
     def kinds(self) -> tuple[str, ...]:
         """What it does: ``low-rank``, ``low-rank with mid``, ``loha``, ``lokr``, ``diff``, ``diff_b``, ``diff_m``."""
-        roles, found = set(self.tensors), []
+        roles, kinds = set(self.tensors), []
         if {"down", "up"} <= roles:
-            found.append("low-rank with mid" if "mid" in roles else "low-rank")
+            kinds.append("low-rank with mid" if "mid" in roles else "low-rank")
         if self.family == "loha" and {"w1_a", "w1_b", "w2_a", "w2_b"} <= roles:
-            found.append("loha")
+            kinds.append("loha")
         if (
             self.family == "lokr"
             and any(part <= roles for part in _LOKR_FIRST)
             and any(part <= roles for part in _LOKR_SECOND)
         ):
-            found.append("lokr")
-        return (*found, *(role for role in ("diff", "diff_b", "diff_m") if role in roles))
+            kinds.append("lokr")
+        return (*kinds, *(role for role in ("diff", "diff_b", "diff_m") if role in roles))
 
     @property
     def rank(self) -> int | None:
@@ -254,24 +254,24 @@ def expert_hint(
 def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str] = ()) -> dict[str, str]:
     """What says that a file is for one of several networks -> which: its keys, its metadata, its name, its folder.
     ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
-    found: dict[str, str] = {}
+    claims: dict[str, str] = {}
     if len(experts) < 2:
-        return found
+        return claims
     keyed = {of_network(name) for name in header if not of_text_encoder(name)}
     if len(keyed) == 1 and (number := keyed.pop()) is not None:
         prefixes = naming.SECOND if number else naming.FIRST
         prefix = next((part for part in next(iter(header)).split(".") if part in prefixes), "a prefix of it")
-        found[f"{_KEYS} {prefix}"] = experts[number]
+        claims[f"{_KEYS} {prefix}"] = experts[number]
     for key in ("ss_output_name", "modelspec.title"):
         if expert := named_expert(header.metadata.get(key, ""), experts):
-            found[f"metadata {key}"] = expert
+            claims[f"metadata {key}"] = expert
     stems = {Path(name).stem for name in beside}
     for file in {info.file for info in header.tensors.values()}:
         if expert := named_expert(file.stem, experts, stems):
-            found[f"file {file.name}"] = expert
+            claims[f"file {file.name}"] = expert
         if expert := named_expert(file.parent.name, experts):
-            found[f"folder {file.parent.name}"] = expert
-    return found
+            claims[f"folder {file.parent.name}"] = expert
+    return claims
 
 
 def _group(base: str) -> str:

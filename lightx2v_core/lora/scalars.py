@@ -24,17 +24,17 @@ def read_scalars(infos: Iterable[TensorInfo]) -> dict[str, float]:
     for info in infos:
         if info.elements == 1 and info.offset is not None:
             by_file.setdefault(info.file, []).append(info)
-    found = {}
+    scalars = {}
     for path, members in by_file.items():
         try:
             with path.open("rb") as file:
                 for info in members:
                     assert info.offset is not None
                     file.seek(info.offset)
-                    found[info.name] = _number(file.read(info.nbytes), info.dtype)
+                    scalars[info.name] = _number(file.read(info.nbytes), info.dtype)
         except (OSError, struct.error):
             continue
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in scalars.items() if value is not None}
 
 
 def _number(data: bytes, dtype: str) -> float | None:

@@ -86,7 +86,7 @@ class Stated:
         """The alphas in words, as a plan shows them; empty when none is stated."""
         if not self.strengths:
             return ""
-        kinds = sorted({(item.alpha, item.root) for item in self.strengths.values()})
+        kinds = sorted({(strength.alpha, strength.root) for strength in self.strengths.values()})
         return ", ".join(f"{alpha:g}" for alpha, _ in kinds[:3]) + (", ..." if len(kinds) > 3 else "")
 
     @property
@@ -139,14 +139,14 @@ def _sections(text: str) -> dict[str, dict[str, Any]] | None:
         return None
     if not isinstance(data, dict):
         return None
-    found: dict[str, dict[str, Any]] = {}
+    sections: dict[str, dict[str, Any]] = {}
     for key, value in data.items():
         prefix, _, name = key.rpartition(".")
         if not prefix and isinstance(value, dict) and ("r" in value or "lora_alpha" in value):
-            found.setdefault(key, {}).update(value)  # an object for each network
+            sections.setdefault(key, {}).update(value)  # an object for each network
         else:
-            found.setdefault(prefix, {})[name] = value
-    return found
+            sections.setdefault(prefix, {})[name] = value
+    return sections
 
 
 def _is_one(said: Mapping[str, str], targets: Sequence[Target]) -> bool:
@@ -256,13 +256,13 @@ class _Values:
             self.unclear = str(stored)
             return
         for number, (pattern, value) in enumerate((stored or {}).items()):
-            found = _number(value)
-            if found is None or found < 0:
+            amount = _number(value)
+            if amount is None or amount < 0:
                 self.unclear = f"{pattern}: {value}"
             elif _NAME.fullmatch(pattern):
-                self._ends[pattern] = (number, found)
+                self._ends[pattern] = (number, amount)
             elif _HARMLESS.fullmatch(pattern) and (compiled := _compiled(pattern)) is not None:
-                self._expressions.append((number, compiled, found))
+                self._expressions.append((number, compiled, amount))
             else:
                 self.unclear = pattern
 
@@ -270,15 +270,15 @@ class _Values:
         """The number for the module of a change."""
         if not self._ends and not self._expressions:
             return otherwise
-        found = []
+        matches = []
         for name in flat_name(target.base) or dotted_names(target.base):
             ends = (name[at:] for at in (0, *(dot + 1 for dot, char in enumerate(name) if char == ".")))
-            found += [self._ends[end] for end in ends if end in self._ends]
+            matches += [self._ends[end] for end in ends if end in self._ends]
             if len(name) <= _LONGEST:
-                found += [
+                matches += [
                     (number, value) for number, pattern, value in self._expressions if pattern.match(name)
                 ]
-        return min(found)[1] if found else otherwise
+        return min(matches)[1] if matches else otherwise
 
 
 def _compiled(pattern: str) -> re.Pattern[str] | None:
@@ -292,10 +292,10 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def _short(value: Any) -> str:

@@ -58,8 +58,8 @@ _DISTILLED = re.compile(
 def sampling_steps(name: str) -> int | None:
     """How many sampling steps the name of a file or folder states, 1 to 9 (``4step``, ``4-steps-lora``); ``None`` when
     it states none: a number behind the word counts steps of training."""
-    found = _STEPS.search(_parted(name).lower())
-    return int(found[1] or found[2]) if found else None
+    match = _STEPS.search(_parted(name).lower())
+    return int(match[1] or match[2]) if match else None
 
 
 def says_distilled(name: str) -> bool:
@@ -86,21 +86,21 @@ def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection
         return None
     own = [_own_word(expert, experts) for expert in experts]
     text = _words(name, experts, own)
-    found = set()
+    claimed = set()
     for number, expert in enumerate(experts):
         for start in _claims(text, expert, own[number]):
-            found.add(expert)
+            claimed.add(expert)
             before = text[:start].lower()
             # high_and_low_noise is for both
-            found |= {
+            claimed |= {
                 experts[at] for at, word in enumerate(own) if re.search(rf"\b{word}{_BETWEEN}$", before)
             }
-    if not found and beside:
+    if not claimed and beside:
         others = {_words(other, experts, own).lower() for other in beside}
-        found = {
+        claimed = {
             expert for expert, word in zip(experts, own, strict=True) if _of_a_pair(text, word, own, others)
         }
-    return found.pop() if len(found) == 1 else None
+    return claimed.pop() if len(claimed) == 1 else None
 
 
 def _claims(text: str, expert: str, word: str) -> Iterator[int]:
@@ -108,14 +108,14 @@ def _claims(text: str, expert: str, word: str) -> Iterator[int]:
     parts = expert.split("_")
     if len(parts) > 1:
         spelled = " ?".join(_SPELLINGS.get(part, re.escape(part)) for part in parts)
-        yield from (found.start() for found in re.finditer(rf"(?i)\b{spelled}\b", text))
+        yield from (match.start() for match in re.finditer(rf"(?i)\b{spelled}\b", text))
         initials = re.escape("".join(part[0] for part in parts))
-        for found in re.finditer(rf"(?i)\b{initials}\b", text):
-            if found.group().isupper() or _technical(text[found.end() :]):
-                yield found.start()
-    for found in re.finditer(rf"(?i)\b{re.escape(word)}\b(?! {_ORDINARY}\b)", text):
-        if _technical(text[found.end() :]):
-            yield found.start()
+        for match in re.finditer(rf"(?i)\b{initials}\b", text):
+            if match.group().isupper() or _technical(text[match.end() :]):
+                yield match.start()
+    for match in re.finditer(rf"(?i)\b{re.escape(word)}\b(?! {_ORDINARY}\b)", text):
+        if _technical(text[match.end() :]):
+            yield match.start()
 
 
 def _technical(rest: str) -> bool:
@@ -127,8 +127,8 @@ def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]
     """Whether a name with another expert's word in place of this one's is among ``others``."""
     lower = text.lower()
     return any(
-        f"{lower[: found.start()]}{other}{lower[found.end() :]}" in others
-        for found in re.finditer(rf"\b{re.escape(word)}\b(?! {_ORDINARY}\b)", lower)
+        f"{lower[: match.start()]}{other}{lower[match.end() :]}" in others
+        for match in re.finditer(rf"\b{re.escape(word)}\b(?! {_ORDINARY}\b)", lower)
         for other in own
         if other != word
     )

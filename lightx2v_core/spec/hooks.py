@@ -26,8 +26,8 @@ hookimpl = pluggy.HookimplMarker("lightx2v_core")
 
 def marks_of(function: Any) -> Mapping[str, Any] | None:
     """What ``hookimpl`` noted on a function; None when it did not mark it."""
-    found: Mapping[str, Any] | None = getattr(function, f"{hookimpl.project_name}_impl", None)
-    return found
+    marks: Mapping[str, Any] | None = getattr(function, f"{hookimpl.project_name}_impl", None)
+    return marks
 
 
 @hookspec

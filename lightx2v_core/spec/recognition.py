@@ -16,8 +16,8 @@ def repository_of(folder: Path) -> str:
     """The name of the repository, without its owner, whose snapshot in the hub's cache a folder is
     (``models--OWNER--NAME/snapshots/COMMIT``); empty for any other folder."""
     cached = folder.parent.parent.name
-    found = folder.parent.name == "snapshots" and cached.startswith("models--")
-    return cached.rpartition("--")[2] if found else ""
+    is_snapshot = folder.parent.name == "snapshots" and cached.startswith("models--")
+    return cached.rpartition("--")[2] if is_snapshot else ""
 
 
 @frozen(kw_only=True)

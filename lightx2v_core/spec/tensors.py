@@ -91,8 +91,8 @@ class Header:
         ``key``, since a plan asks the same for every component of every model."""
         if key not in self._known:
             self._known[key] = work()
-        found: T = self._known[key]
-        return found
+        result: T = self._known[key]
+        return result
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

@@ -69,6 +69,6 @@ def _cpu_is_right() -> bool:
     """Whether the int8 product of this CPU holds for the largest codes; about 0.1 ms, once a process."""
     largest = torch.full((1, 128), 127, dtype=torch.int8)
     signs = torch.tensor([[1], [-1]], dtype=torch.int8)
-    found = int8_product(largest * signs, (largest * signs).repeat(8, 1))
-    wanted = 128 * 127**2 * (signs.int() @ signs.int().repeat(8, 1).t())
-    return torch.equal(found, wanted)
+    product = int8_product(largest * signs, (largest * signs).repeat(8, 1))
+    expected = 128 * 127**2 * (signs.int() @ signs.int().repeat(8, 1).t())
+    return torch.equal(product, expected)
