@@ -152,14 +152,27 @@ def read_component(
 
 
 def fitted(component: Component, expected: Mapping[str, Sequence[int]]) -> Component:
-    """``component`` with the shapes a model expects where a layout stores other axes of length one."""
-    tensors = dict(component.header.tensors)
-    for name, shape in expected.items():
-        info = tensors.get(name)
-        if info is not None and info.shape != tuple(shape) and _axes(info.shape) == _axes(shape):
-            tensors[name] = evolve(info, shape=tuple(shape))
-    header = evolve(component.header, tensors=tensors)
+    """Give ``component`` the shapes that a model expects where a layout stores other axes of length one. Where it
+    stores none it stays as it is, and so does all that is known of its header."""
+    tensors = component.header.tensors
+    shapes = {
+        name: tuple(shape)
+        for name, shape in expected.items()
+        if name in tensors
+        and tensors[name].shape != tuple(shape)
+        and _axes(tensors[name].shape) == _axes(shape)
+    }
+    if not shapes:
+        return component
+    header = component.header.once(
+        ("fitted", tuple(shapes.items())), lambda: _reshaped(component.header, shapes)
+    )
     return evolve(component, header=header, mapped=evolve(component.mapped, header=header))
+
+
+def _reshaped(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
+    changed = {name: evolve(header.tensors[name], shape=shape) for name, shape in shapes.items()}
+    return evolve(header, tensors={**header.tensors, **changed})
 
 
 def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str, Path]:

@@ -256,6 +256,7 @@ def _plain(value: Any, hint: type) -> Any:
     return attrs.evolve(value, **changed) if changed else value
 
 
+_SHAPE = tuple[int, ...]
 #: classes whose fields are not looked at: a head may name a hundred thousand tensors
 _WHOLE = frozenset({"Header"})
 
@@ -269,6 +270,8 @@ def _items(value: Any, hints: Sequence[Any]) -> Any:
     """A tuple of any sequence or iterator but a text."""
     if isinstance(value, (str, bytes, Mapping)):
         _wrong(value, "list")
+    if type(value) is tuple and len(hints) == 2 and hints[1] is Ellipsis and _all_of(value, hints[0]):
+        return value
     given = value if type(value) in (tuple, list) else list(_upto(value, MOST))
     if (len(hints) == 2 and hints[1] is Ellipsis) or len(hints) == 1:
         each: Sequence[Any] = [hints[0]] * len(given)
@@ -285,6 +288,8 @@ def _mapping(value: Any, hint: Any, keys: Any, values: Any) -> Any:
     if not isinstance(value, Mapping):
         _wrong(value, hint)
     plain_class = type(value) in (dict, MappingProxyType)
+    if plain_class and keys is str and _are_shapes(value, values):
+        return value
     pairs = value.items() if plain_class else list(_upto(value.items(), MOST_KEYS))
     plain = {taken(key, keys): taken(entry, values) for key, entry in pairs}
     same = plain_class and all(plain[key] is entry and type(key) in _HASHED for key, entry in pairs)
@@ -292,6 +297,23 @@ def _mapping(value: Any, hint: Any, keys: Any, values: Any) -> Any:
 
 
 _HASHED = (str, int)
+#: classes whose values are plain when they are of exactly this class
+_EXACT = frozenset({str, int, float})
+
+
+def _all_of(items: tuple[Any, ...], hint: Any) -> bool:
+    """Whether all items are of exactly the class that a hint names."""
+    return hint in _EXACT and {*map(type, items)} <= {hint}
+
+
+def _are_shapes(value: Mapping[Any, Any], hint: Any) -> bool:
+    """Whether a mapping holds tuples of integers by name, as it should. The thousands of tensors that a model expects
+    are looked at in each plan, so none of them costs a call."""
+    if hint != _SHAPE or {*map(type, value)} - {str}:
+        return False
+    if {*map(type, value.values())} - {tuple}:
+        return False
+    return {type(size) for shape in value.values() for size in shape} <= {int}
 
 
 def _upto(items: Any, most: int) -> Iterable[Any]:

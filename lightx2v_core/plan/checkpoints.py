@@ -15,21 +15,22 @@ from lightx2v_core.spec.memory import Workload
 
 def planned_component(found: ModelMatch, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
     """What a plan says of one component: its files, why these, and what they hold."""
-    component = found.components[name]
-    used = {*found.recognition.expected[name], *accounted(component.header)}
+    component, header = found.components[name], found.components[name].header
+    used = {*found.recognition.expected[name], *accounted(header)}
     return PlannedComponent(
         name=name,
         summary=found.part(name).summary,
         files=tuple(str(path) for path in component.files),
         rule=_said(component.rule, loaded),
         layout=component.mapped.layout,
-        tensors=len(component.header),
-        parameters=component.header.parameters,
-        stored=component.header.nbytes,
-        precision=component.header.precision,
-        scheme=scheme_of(component.header),
+        tensors=len(header),
+        parameters=header.parameters,
+        stored=header.nbytes,
+        precision=header.precision,
+        scheme=scheme_of(header),
         passed_over=component.passed_over,
-        read=sum(info.nbytes for tensor, info in component.header.tensors.items() if tensor in used),
+        # of thousands of tensors nearly all are read
+        read=header.nbytes - sum(header.tensors[tensor].nbytes for tensor in header.tensors.keys() - used),
         weights=need.weights,
         activations=need.activations,
     )
