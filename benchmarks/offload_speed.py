@@ -80,7 +80,7 @@ def main() -> None:
 
 def runs(model: Path, args: Any, speed: float, compute: float | None) -> Iterator[dict[str, Any]]:
     """The offloaded runs, one for each limit; ``speed`` in bytes a second."""
-    from lightx2v_core.config.load import parse_bytes
+    from lightx2v_core.config.texts import parse_bytes
 
     options: dict[str, Any] = {"granularity": args.granularity}
     if args.offloader == "disk":

@@ -12,10 +12,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
+from lightx2v_core.config.declared import SECTIONS
 from lightx2v_core.config.lightx2v.flags import WAN
 from lightx2v_core.config.lightx2v.keys import LEGACY, MM_TYPES
 from lightx2v_core.config.lightx2v.translate import type_words
-from lightx2v_core.config.load import SECTIONS
 from lightx2v_core.config.model import RunConfig, Section
 
 TARGET = Path(__file__).with_name("config.md")

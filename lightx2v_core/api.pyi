@@ -9,7 +9,6 @@ from lightx2v_core.cli.common import plugins_from as plugins_from
 from lightx2v_core.cli.foreign import repeat_options as repeat_options
 from lightx2v_core.cli.interruption import Interruption as Interruption
 from lightx2v_core.cli.interruption import current_interruption as current_interruption
-from lightx2v_core.cli.options import parse_lora_option as parse_lora_option
 from lightx2v_core.cli.progress import progress_listener as progress_listener
 from lightx2v_core.cli.show_plan import format_bytes as format_bytes
 from lightx2v_core.cli.show_plan import plan_text as plan_text
@@ -17,6 +16,7 @@ from lightx2v_core.cli.terminal import cursor_stream as cursor_stream
 from lightx2v_core.cli.terminal import escaped as escaped
 from lightx2v_core.cli.terminal import say as say
 from lightx2v_core.cli.terminal import say_json as say_json
+from lightx2v_core.config.texts import parse_lora_option as parse_lora_option
 from lightx2v_core.discovery.catalog import missing as missing
 from lightx2v_core.discovery.plugins import PluginSet as PluginSet
 from lightx2v_core.discovery.plugins import Provided as Provided

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lightx2v_core.api import NoOptions, OffloaderSpec, OffloadForecast
-from lightx2v_core.config.load import load_config, parse_bytes
+from lightx2v_core.config.load import load_config
+from lightx2v_core.config.texts import parse_bytes
 from lightx2v_core.errors import ConfigError, RequestError
 from lightx2v_core.plan.memory import MemoryLimits, limits
 from lightx2v_core.spec.context import Device

@@ -11,7 +11,7 @@ from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import ForeignOptions
 from lightx2v_core.cli.options import config_from, run_options
 from lightx2v_core.cli.terminal import say, say_json
-from lightx2v_core.config.layers import SECTIONS
+from lightx2v_core.config.declared import SECTIONS
 from lightx2v_core.config.load import LoadedConfig, load_config
 from lightx2v_core.config.model import Section
 from lightx2v_core.config.schema import schema

@@ -10,11 +10,11 @@ import click
 from lightx2v_core.cli.common import common_options, plugins_from
 from lightx2v_core.cli.foreign import repeat_options
 from lightx2v_core.cli.interruption import current_interruption
-from lightx2v_core.cli.options import parse_lora_option
 from lightx2v_core.cli.progress import progress_listener
 from lightx2v_core.cli.show_plan import format_bytes
 from lightx2v_core.cli.terminal import say, say_json
 from lightx2v_core.config.model import LoraConfig
+from lightx2v_core.config.texts import parse_lora_option
 from lightx2v_core.errors import RequestError
 
 #: the original converter's kinds of model -> the component

@@ -6,32 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, fields
+from attrs import evolve
 
+from lightx2v_core.config.declared import settings
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import LoadedConfig, load_config
-from lightx2v_core.config.model import InputsConfig, LoraConfig
+from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.config.structure import structure
 from lightx2v_core.errors import ConfigError, RequestError, suggestion
 
 #: keyword of ``load`` and ``generate`` -> configuration key
 KEYWORDS: Mapping[str, tuple[str, ...]] = {
-    "task": ("task",), "prompt": ("prompt",), "negative_prompt": ("negative_prompt",), "dtype": ("dtype",),
-    "device": ("device",), "attention": ("attention",), "offloader": ("offloader",), "quantizer": ("quantizer",),
-    "lora_applier": ("lora_applier",), "strict_lora": ("strict_lora",),
-    "vram_limit": ("memory", "vram_limit"), "ram_limit": ("memory", "ram_limit"),
-    "model": ("model",), "scheduler": ("scheduler",), "loras": ("loras",), "components": ("components",),
-    "size": ("sampling", "size"), "frames": ("sampling", "frames"), "fps": ("sampling", "fps"),
-    "steps": ("sampling", "steps"), "guide_scale": ("sampling", "guide_scale"), "shift": ("sampling", "shift"),
-    "seed": ("sampling", "seed"), "batched_guidance": ("sampling", "batched_guidance"),
-}  # fmt: skip
+    setting.name: setting.path for setting in settings() if setting.knob.keyword in ("load", "request")
+}
 #: what a task starts from: paths, or images and tensors
-INPUTS = tuple(item.name for item in fields(InputsConfig))
+INPUTS = tuple(setting.name for setting in settings() if setting.knob.keyword == "input")
 #: what a request may say; the rest belongs to the loaded pipeline
-PER_REQUEST = (
-    "prompt", "negative_prompt", "scheduler", "size", "frames", "fps", "steps", "guide_scale", "shift", "seed",
-    "batched_guidance",
-)  # fmt: skip
+PER_REQUEST = tuple(setting.name for setting in settings() if setting.knob.keyword == "request")
 
 
 def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[LoadedConfig, dict[str, Any]]:

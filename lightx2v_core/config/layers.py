@@ -11,12 +11,8 @@ from typing import Any
 
 from attrs import field, frozen, mutable
 
+from lightx2v_core.config.declared import COMPONENT_SECTIONS, SECTIONS
 from lightx2v_core.errors import ConfigError, shortened
-
-#: keys that hold a choice of implementation and may be spelt in short
-SECTIONS = ("model", "attention", "quantizer", "offloader", "lora_applier", "scheduler")
-#: those among the keys of a component
-COMPONENT_SECTIONS = ("quantizer", "offloader")
 
 
 @frozen(kw_only=True)

@@ -15,8 +15,8 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from lightx2v_core.config import jsonc
+from lightx2v_core.config.declared import SECTIONS, settings
 from lightx2v_core.config.layers import (
-    SECTIONS,
     Layers,
     Value,
     component_of,
@@ -31,13 +31,14 @@ from lightx2v_core.config.lightx2v.flags import TABLE
 from lightx2v_core.config.lightx2v.groups import GROUPS
 from lightx2v_core.config.lightx2v.keys import LEGACY
 from lightx2v_core.config.lightx2v.translate import SET, Given, Said, contradiction, translate
-from lightx2v_core.config.model import RunConfig
+from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, first_lines, shortened
 
 #: what a section that gives only ``options`` uses; the other sections have to say it
-_DEFAULT_USE = {"model": "auto", "attention": "auto", "offloader": "none", "lora_applier": "merge"}
-
+_DEFAULT_USE = {
+    name: list(section.use) for name in SECTIONS if isinstance(section := getattr(RunConfig(), name), Section)
+}
 
 #: a part of a dotted key: in quotes, or without dots, quotes and equals signs
 _PART = r'"([^"]+)"|([^\s."=](?:[^."=]*[^\s."=])?)'
@@ -173,7 +174,7 @@ def _without_effect(passed: Sequence[Said], layers: Layers) -> list[str]:
         if len(section) != 3 or not is_section(section) or found_at(layers.data, item.path) is not None:
             continue
         key = f"{section[-1]}.{last}"
-        holds = found_at(layers.data, (section[-1], last)) or [_DEFAULT_USE[section[-1]]]
+        holds = found_at(layers.data, (section[-1], last)) or _DEFAULT_USE[section[-1]]
         if list(holds) != list(item.value):
             by = layers.origins.get(key, "default")
             found.append(f"{item.origin}: no effect, since {section[-1]} is {', '.join(holds)} ({by})")
@@ -273,29 +274,13 @@ def parse_set(text: str) -> Value:
     return Value(path=tuple(parts), value=value, origin=f"--set {key}")
 
 
-def parse_size(text: str) -> list[int]:
-    """``832x480`` (or ``832*480``) as [width, height]."""
-    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX*\u00d7]\s*(\d{1,9})\s*", text)
-    if match is None:
-        raise ConfigError(f"size {text[:100]!r}: expected WIDTHxHEIGHT in pixels, such as 832x480")
-    return [int(match.group(1)), int(match.group(2))]
-
-
-def parse_bytes(text: str) -> int:
-    """``24GB`` (10^9), ``24GiB`` (2^30), ``500MB``, ... or a plain number, in bytes."""
-    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE)
-    if match is None:
-        raise ConfigError(
-            f"size of memory {text[:100]!r}: expected a number and a unit, such as 24GB or 16GiB"
-        )
-    power = " KMGT".index((match.group(2) or " ").upper())
-    return int(float(match.group(1)) * (1024 if match.group(3) else 1000) ** power)
-
-
 def default_config() -> dict[str, Any]:
     """The defaults as plain data."""
     data: dict[str, Any] = unstructure(RunConfig())
     return data
+
+
+_SHORT_FORMS = {setting.path: setting.knob.short for setting in settings() if setting.knob.short is not None}
 
 
 def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,17 +288,10 @@ def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
     out = {key: section_of(value) if key in SECTIONS else value for key, value in data.items()}
     if isinstance(out.get("components"), Mapping):
         out["components"] = {name: component_of(value) for name, value in out["components"].items()}
-    sampling = out.get("sampling")
-    if isinstance(sampling, Mapping):
-        sampling = dict(sampling)
-        if isinstance(sampling.get("size"), str):
-            sampling["size"] = parse_size(sampling["size"])
-        if type(sampling.get("guide_scale")) in (int, float):
-            sampling["guide_scale"] = [sampling["guide_scale"]]
-        out["sampling"] = sampling
-    if isinstance(out.get("memory"), Mapping):
-        texts = {key: parse_bytes(item) for key, item in out["memory"].items() if isinstance(item, str)}
-        out["memory"] = {**out["memory"], **texts}
+    for (section, key), short in _SHORT_FORMS.items():
+        held = out.get(section)
+        if isinstance(held, Mapping) and short.fits(held.get(key)):
+            out[section] = {**held, key: short.read(held[key])}
     if isinstance(out.get("loras"), Sequence) and not isinstance(out["loras"], str):
         out["loras"] = [{"path": item} if isinstance(item, str) else item for item in out["loras"]]
     return out
@@ -322,7 +300,7 @@ def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
 def _complete(data: Mapping[str, Any]) -> dict[str, Any]:
     """With what sections use by default, where only their options are given."""
     chosen = {
-        key: {"use": [use], **data[key]}
+        key: {"use": use, **data[key]}
         for key, use in _DEFAULT_USE.items()
         if isinstance(data.get(key), Mapping) and "use" not in data[key]
     }

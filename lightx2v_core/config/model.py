@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from attrs import field, frozen
 from attrs import validators as v
 
+from lightx2v_core.config.knob import BYTES, knob
+from lightx2v_core.config.ranges import Between
+from lightx2v_core.config.request import InputsConfig, SamplingConfig
+from lightx2v_core.config.texts import parse_lora_option
+
 #: how many implementations may be tried in order
 MOST_NAMES = 100
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
-
-
-@frozen
-class Between:
-    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if ``above``.
-    None passes: it means that nothing was said."""
-
-    low: float
-    high: float
-    above: bool = False
-    #: what to do in place of a number that is out of range
-    hint: str = ""
-
-    def __call__(self, _instance: Any, attribute: Any, value: Any) -> None:
-        for number in value if isinstance(value, Sequence) else (value,):
-            fits = number is None or (self.low < number if self.above else self.low <= number)
-            if fits and (number is None or number <= self.high):
-                continue
-            start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
-            end = "" if self.high == math.inf else f", at most {self.high:g}"
-            hint = f"; {self.hint}" if self.hint else ""
-            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}{hint}")
-
-
-def _between(low: float, high: float, *, above: bool = False, hint: str = "") -> Between:
-    return Between(low, high, above, hint)
-
-
-def _help(text: str) -> dict[str, str]:
-    return {"help": text}
 
 
 @frozen(kw_only=True)
@@ -52,11 +26,11 @@ class Section:
 
     use: tuple[str, ...] = field(
         validator=[v.min_len(1), v.max_len(MOST_NAMES)],
-        metadata=_help("a name, or names tried in order; name? is passed over where nothing is called so"),
+        metadata=knob("a name, or names tried in order; name? is passed over where nothing is called so"),
     )
     options: Mapping[str, Mapping[str, Any]] = field(
         factory=dict,
-        metadata=_help(
+        metadata=knob(
             "options of an implementation, under its name; those under * are for whichever is chosen, below its own"
         ),
     )
@@ -71,73 +45,22 @@ class Section:
 class ComponentConfig:
     """Overrides for one component."""
 
-    path: str | None = field(default=None, metadata=_help("file or folder to read it from"))
+    path: str | None = field(default=None, metadata=knob("file or folder to read it from"))
     precision: str | None = field(
         default=None,
-        metadata=_help("which of several files or folders: original, fp8, int8, or a dtype"),
+        metadata=knob("which of several files or folders: original, fp8, int8, or a dtype"),
     )
     distilled: bool | None = field(
-        default=None, metadata=_help("which of several networks: a distilled one, or an ordinary one")
+        default=None, metadata=knob("which of several networks: a distilled one, or an ordinary one")
     )
     assets: Mapping[str, str] = field(
         factory=dict,
-        metadata=_help(
+        metadata=knob(
             "other files it needs, by their names, such as tokenizer: a file, or the folder it is in"
         ),
     )
-    quantizer: Section | None = field(default=None, metadata=_help("quantizer of this component"))
-    offloader: Section | None = field(default=None, metadata=_help("offloader of this component"))
-
-
-def drawn_seed() -> int:
-    """A seed that nobody chose."""
-    return secrets.randbelow(2**32)
-
-
-@frozen(kw_only=True)
-class SamplingConfig:
-    """How to sample. Sizes in pixels; absent values are the model's official ones."""
-
-    size: tuple[int, int] | None = field(
-        default=None,
-        validator=_between(1, 16384),
-        metadata=_help('width and height: "832x480" or [832, 480]'),
-    )
-    frames: int | None = field(
-        default=None, validator=_between(1, 100_000), metadata=_help("frames of the video, 4k+1 for Wan")
-    )
-    fps: float | None = field(
-        default=None,
-        validator=_between(0, 1000, above=True),
-        metadata=_help("frames per second (FPS) of the file"),
-    )
-    steps: int | None = field(default=None, validator=_between(1, 1000), metadata=_help("steps of denoising"))
-    guide_scale: tuple[float, ...] | None = field(
-        default=None,
-        validator=[_between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
-        metadata=_help(
-            "guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off"
-        ),
-    )
-    shift: float | None = field(
-        default=None,
-        validator=_between(0, 1e4, above=True),
-        metadata=_help(
-            "flow shift of the noise levels, one number: experts that take turns share one schedule"
-        ),
-    )
-    seed: int = field(
-        default=42,
-        validator=_between(
-            0,
-            2**63 - 1,
-            hint="leave it out for the default one, or draw one with --seed random, which the record keeps",
-        ),
-        metadata=_help("seed of the noise; the same on every device"),
-    )
-    batched_guidance: bool = field(
-        default=False, metadata=_help("run both guidance passes as one batch: more memory, fewer launches")
-    )
+    quantizer: Section | None = field(default=None, metadata=knob("quantizer of this component"))
+    offloader: Section | None = field(default=None, metadata=knob("offloader of this component"))
 
 
 @frozen(kw_only=True)
@@ -146,28 +69,44 @@ class MemoryConfig:
 
     vram_limit: int | None = field(
         default=None,
-        validator=_between(1, math.inf),
-        metadata=_help('memory of the device that may be used: "24GB"; absent: all of it'),
+        validator=Between(1, math.inf),
+        metadata=knob(
+            'memory of the device that may be used: "24GB"; absent: all of it',
+            "--vram-limit",
+            option_help="Device memory to use, such as 24GB.",
+            metavar="SIZE",
+            short=BYTES,
+            keyword="load",
+        ),
     )
     ram_limit: int | None = field(
         default=None,
-        validator=_between(1, math.inf),
-        metadata=_help('memory of the machine that may be used: "32GB"; absent: all of it'),
+        validator=Between(1, math.inf),
+        metadata=knob(
+            'memory of the machine that may be used: "32GB"; absent: all of it',
+            "--ram-limit",
+            option_help="Memory of the machine to use, such as 32GB.",
+            metavar="SIZE",
+            short=BYTES,
+            keyword="load",
+        ),
     )
     copy_speed: int | None = field(
         default=None,
-        validator=_between(1, math.inf),
-        metadata=_help('bytes a second from the machine\'s memory to the device: "25GB"; for forecasts'),
+        validator=Between(1, math.inf),
+        metadata=knob(
+            'bytes a second from the machine\'s memory to the device: "25GB"; for forecasts', short=BYTES
+        ),
     )
     disk_speed: int | None = field(
         default=None,
-        validator=_between(1, math.inf),
-        metadata=_help('bytes a second from the disk of the model: "3GB"; for forecasts'),
+        validator=Between(1, math.inf),
+        metadata=knob('bytes a second from the disk of the model: "3GB"; for forecasts', short=BYTES),
     )
     compute_speed: float | None = field(
         default=None,
-        validator=_between(0, math.inf, above=True),
-        metadata=_help("10^12 operations a second that the device reaches; for forecasts"),
+        validator=Between(0, math.inf, above=True),
+        metadata=knob("10^12 operations a second that the device reaches; for forecasts"),
     )
 
 
@@ -175,17 +114,17 @@ class MemoryConfig:
 class LoraConfig:
     """One LoRA file."""
 
-    path: str = field(metadata=_help("the file"))
-    strength: float = field(default=1.0, metadata=_help("factor on top of alpha / rank"))
+    path: str = field(metadata=knob("the file"))
+    strength: float = field(default=1.0, metadata=knob("factor on top of alpha / rank"))
     alpha: float | None = field(
         default=None,
-        validator=_between(0, math.inf, above=True),
-        metadata=_help("alpha when the file has none, or does not say it clearly"),
+        validator=Between(0, math.inf, above=True),
+        metadata=knob("alpha when the file has none, or does not say it clearly"),
     )
-    alpha_override: bool = field(default=False, metadata=_help("let alpha win over the alphas of the file"))
+    alpha_override: bool = field(default=False, metadata=knob("let alpha win over the alphas of the file"))
     name: str | None = field(
         default=None,
-        metadata=_help("network it is for, where there are two: high_noise_model, low_noise_model or both"),
+        metadata=knob("network it is for, where there are two: high_noise_model, low_noise_model or both"),
     )
 
     @alpha_override.validator
@@ -195,79 +134,186 @@ class LoraConfig:
 
 
 @frozen(kw_only=True)
-class InputsConfig:
-    """Images and videos a task starts from; which of them it takes depends on the task."""
-
-    image: str | None = field(
-        default=None, metadata=_help("image that the video begins with: its first frame")
-    )
-    last_image: str | None = field(default=None, metadata=_help("image that it ends with: its last frame"))
-    src_video: str | None = field(default=None, metadata=_help("video to edit"))
-    src_mask: str | None = field(default=None, metadata=_help("mask of what to change"))
-    ref_images: tuple[str, ...] | None = field(default=None, metadata=_help("reference images"))
-    pose_video: str | None = field(default=None, metadata=_help("pose video"))
-    face_video: str | None = field(default=None, metadata=_help("face video"))
-    background_video: str | None = field(default=None, metadata=_help("background video"))
-    mask_video: str | None = field(default=None, metadata=_help("mask video"))
-
-
-@frozen(kw_only=True)
 class OutputConfig:
     """Where and how the result is written."""
 
     path: str | None = field(
-        default=None, metadata=_help("an .mp4 file, a .png for one frame, or a folder of PNGs")
+        default=None,
+        metadata=knob(
+            "an .mp4 file, a .png for one frame, or a folder of PNGs",
+            "--output",
+            "--save_result_path",
+            option_help="An .mp4, a .png for one frame, or a folder (ending in /) of PNGs.",
+            metavar="FILE",
+            flat="save_result_path",
+        ),
     )
-    record: bool = field(default=True, metadata=_help("write the run record beside the result and into it"))
-    crf: int = field(default=18, validator=_between(0, 51), metadata=_help("H.264 quality, lower is better"))
-    overwrite: bool = field(default=True, metadata=_help("replace a result that is there; false refuses"))
+    record: bool = field(
+        default=True,
+        metadata=knob(
+            "write the run record beside the result and into it",
+            "--no-record",
+            option_help="Write no run record.",
+        ),
+    )
+    crf: int = field(default=18, validator=Between(0, 51), metadata=knob("H.264 quality, lower is better"))
+    overwrite: bool = field(
+        default=True,
+        metadata=knob(
+            "replace a result that is there; false refuses",
+            "--no-overwrite",
+            option_help="Refuse an output that is there already; else it is replaced, as a whole.",
+        ),
+    )
 
 
 @frozen(kw_only=True)
 class RunConfig:
     """Everything that can be configured about a run."""
 
-    model_path: str | None = field(default=None, metadata=_help("folder of the model"))
-    model: Section = field(
-        factory=lambda: Section(use=("auto",)), metadata=_help("model family; auto recognizes it")
+    model_path: str | None = field(
+        default=None, metadata=knob("folder of the model", "--model-path", "--model_path", metavar="DIR")
     )
-    task: str | None = field(default=None, metadata=_help("t2v, i2v, flf2v, vace or animate"))
-    prompt: str | None = field(default=None, metadata=_help("prompt: what the video shows"))
+    model: Section = field(
+        factory=lambda: Section(use=("auto",)),
+        metadata=knob(
+            "model family; auto recognizes it",
+            "--model",
+            "--model_cls",
+            option_help="Model family; absent: recognized.",
+            metavar="NAME",
+            keyword="load",
+            flat="model_cls",
+        ),
+    )
+    task: str | None = field(
+        default=None,
+        metadata=knob(
+            "t2v, i2v, flf2v, vace or animate",
+            "--task",
+            option_help="t2v, i2v, flf2v, vace or animate.",
+            metavar="TASK",
+            keyword="load",
+        ),
+    )
+    prompt: str | None = field(
+        default=None, metadata=knob("prompt: what the video shows", "--prompt", keyword="request")
+    )
     negative_prompt: str | None = field(
         default=None,
-        metadata=_help(
-            "negative prompt: what it should not show; absent: the model's official one; empty: none"
+        metadata=knob(
+            "negative prompt: what it should not show; absent: the model's official one; empty: none",
+            "--negative-prompt",
+            "--negative_prompt",
+            option_help=(
+                "Negative prompt: what it should not show; absent: the model's official one, empty: none."
+            ),
+            keyword="request",
         ),
     )
     dtype: Dtype = field(
-        default="auto", metadata=_help("compute dtype; auto: bfloat16 on CUDA, float32 on CPU")
+        default="auto",
+        metadata=knob(
+            "compute dtype; auto: bfloat16 on CUDA, float32 on CPU",
+            "--dtype",
+            option_help="bfloat16, float16 or float32.",
+            metavar="NAME",
+            keyword="load",
+        ),
     )
-    device: str = field(default="auto", metadata=_help("auto, cpu, cuda or cuda:N"))
-    attention: Section = field(factory=lambda: Section(use=("auto",)), metadata=_help("attention kernel"))
-    quantizer: Section | None = field(default=None, metadata=_help("kernel for quantized weights"))
+    device: str = field(
+        default="auto",
+        metadata=knob(
+            "auto, cpu, cuda or cuda:N",
+            "--device",
+            option_help="auto, cpu, cuda or cuda:N.",
+            metavar="NAME",
+            keyword="load",
+        ),
+    )
+    attention: Section = field(
+        factory=lambda: Section(use=("auto",)),
+        metadata=knob(
+            "attention kernel",
+            "--attention",
+            option_help="Attention kernel, or several to try in order.",
+            keyword="load",
+        ),
+    )
+    quantizer: Section | None = field(
+        default=None,
+        metadata=knob(
+            "kernel for quantized weights",
+            "--quantizer",
+            option_help=(
+                "Kernel for weights in fp8 or int8; plain weights are quantized with it while they are read."
+            ),
+            keyword="load",
+        ),
+    )
     offloader: Section = field(
-        factory=lambda: Section(use=("none",)), metadata=_help("where weights live while they are not used")
+        factory=lambda: Section(use=("none",)),
+        metadata=knob(
+            "where weights live while they are not used",
+            "--offloader",
+            option_help=(
+                "Where weights live while they are not used; auto: the least costly that fits the limits."
+            ),
+            keyword="load",
+        ),
     )
     memory: MemoryConfig = field(
-        factory=MemoryConfig, metadata=_help("limits of memory, which offloader=auto keeps")
+        factory=MemoryConfig, metadata=knob("limits of memory, which offloader=auto keeps")
     )
     lora_applier: Section = field(
-        factory=lambda: Section(use=("merge",)), metadata=_help("how LoRA files are applied")
+        factory=lambda: Section(use=("merge",)),
+        metadata=knob(
+            "how LoRA files are applied",
+            "--lora-applier",
+            option_help="merge: LoRA files become part of the weights; dynamic: they stay beside them.",
+            keyword="load",
+        ),
     )
     scheduler: Section | None = field(
-        default=None, metadata=_help("timesteps and update rule; absent: the model's")
+        default=None,
+        metadata=knob(
+            "timesteps and update rule; absent: the model's",
+            "--scheduler",
+            option_help="Timesteps and update rule.",
+            metavar="NAME",
+            keyword="request",
+        ),
     )
     components: Mapping[str, ComponentConfig] = field(
         factory=dict,
-        metadata=_help(
+        metadata=knob(
             "overrides for dit (both experts where there are two), high_noise, low_noise, text_encoder, "
-            "image_encoder, vae"
+            "image_encoder, vae",
+            keyword="load",
         ),
     )
-    sampling: SamplingConfig = field(factory=SamplingConfig, metadata=_help("how to sample"))
-    inputs: InputsConfig = field(factory=InputsConfig, metadata=_help("images and videos to start from"))
-    loras: tuple[LoraConfig, ...] = field(default=(), metadata=_help("LoRA files, applied in order"))
-    strict_lora: bool = field(
-        default=False, metadata=_help("refuse a LoRA file of which a part has no effect, instead of warning")
+    sampling: SamplingConfig = field(factory=SamplingConfig, metadata=knob("how to sample"))
+    inputs: InputsConfig = field(factory=InputsConfig, metadata=knob("images and videos to start from"))
+    loras: tuple[LoraConfig, ...] = field(
+        default=(),
+        metadata=knob(
+            "LoRA files, applied in order",
+            "--lora",
+            option_help="LoRA file; give it again for more. In front: which of two experts it is for.",
+            metavar="[high:|low:|both:]PATH[:STRENGTH]",
+            read=parse_lora_option,
+            multiple=True,
+            keyword="load",
+            flat="lora_configs",
+        ),
     )
-    output: OutputConfig = field(factory=OutputConfig, metadata=_help("where and how the result is written"))
+    strict_lora: bool = field(
+        default=False,
+        metadata=knob(
+            "refuse a LoRA file of which a part has no effect, instead of warning",
+            "--strict-lora",
+            option_help="Refuse a LoRA file of which a part has no effect.",
+            keyword="load",
+        ),
+    )
+    output: OutputConfig = field(factory=OutputConfig, metadata=knob("where and how the result is written"))

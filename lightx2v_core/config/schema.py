@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from lightx2v_core.config.layers import SECTIONS
+from lightx2v_core.config.declared import SECTIONS
+from lightx2v_core.config.knob import Knob
 from lightx2v_core.config.lightx2v.keys import (
     ATTENTION,
     BOOL,
@@ -25,8 +26,9 @@ from lightx2v_core.config.lightx2v.keys import (
     VENDOR_ATTENTION,
     LegacyKey,
 )
-from lightx2v_core.config.model import Between, LoraConfig, MemoryConfig, RunConfig, SamplingConfig, Section
+from lightx2v_core.config.model import LoraConfig, RunConfig, Section
 from lightx2v_core.config.option_help import option_help
+from lightx2v_core.config.ranges import Between
 from lightx2v_core.discovery import isolation
 from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.errors import LightX2VError
@@ -45,16 +47,6 @@ _VALUES: Mapping[str, Sequence[str]] = {
         ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "adapter_attn_type", "clip_attn_type"),
         _KERNELS,
     ),
-}
-#: spellings beside the ones of the classes
-_SHORT: Mapping[tuple[type[Any], str], Schema] = {
-    (SamplingConfig, "size"): {"type": "string", "pattern": r"^\s*\d+\s*[xX*×]\s*\d+\s*$"},
-    (SamplingConfig, "guide_scale"): {"type": "number"},
-    **{
-        (MemoryConfig, field.name): {"type": "string", "pattern": r"\d"}
-        for field in attrs.fields(MemoryConfig)
-        if field.name != "compute_speed"
-    },
 }
 
 
@@ -87,8 +79,10 @@ def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
     for field in attrs.fields(cls):
         kind = field.name if field.name in SECTIONS else None
         found = _type(hints[field.name], definitions, kind)
-        if (cls, field.name) in _SHORT:
-            found = {"anyOf": [_SHORT[cls, field.name], found]}
+        declared: Knob | None = field.metadata.get("knob")
+        if declared is not None and (short := declared.short) is not None:
+            text = {"pattern": short.pattern} if short.pattern else {}
+            found = {"anyOf": [{"type": short.kind, **text}, found]}
         found = _ranged(found, field.validator)
         if help_text := said[field.name]:
             found = {"description": help_text, **found}

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve, fields
 
-from lightx2v_core.config.layers import COMPONENT_SECTIONS, SECTIONS
+from lightx2v_core.config.declared import COMPONENT_SECTIONS, SECTIONS
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import Section
 from lightx2v_core.discovery.plugins import Provided

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightx2v_core.config.layers import Value
-from lightx2v_core.config.load import default_config, load_config, parse_set, parse_size
+from lightx2v_core.config.load import default_config, load_config, parse_set
 from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import structure
+from lightx2v_core.config.texts import parse_size
 from lightx2v_core.errors import ConfigError
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from lightx2v_core.cli.options import RUN_OPTIONS
 from lightx2v_core.config import jsonc
+from lightx2v_core.config.declared import SECTIONS
 from lightx2v_core.config.keywords import request_config
-from lightx2v_core.config.layers import SECTIONS, Value
+from lightx2v_core.config.layers import Value
 from lightx2v_core.config.lightx2v.keys import LEGACY
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.discovery.plugins import load_plugins
@@ -36,7 +37,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "attention": ("sdpa", "flash-attn2?,sdpa"), "quantizer": ("dequant", "none", "fp8-vllm?"),
     "offloader": ("none", "cpu", "disk", "auto"), "vram_limit": ("3GB",), "ram_limit": ("3GB",),
     "lora": ("x.safetensors",), "lora_applier": ("dynamic", "merge"), "strict_lora": ("",),
-    "output": ("o.mp4",), "no_record": ("",), "no_overwrite": ("",),
+    "batched_guidance": ("",), "output": ("o.mp4",), "no_record": ("",), "no_overwrite": ("",),
 }  # fmt: skip
 
 #: flat keys, with values that the files of the original have

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightx2v_core.config.lightx2v.flags import RELIGHTING_LORA, SRC_FILES, WAN_TASKS, WAN_TASKS_REFUSED
 from lightx2v_core.config.lightx2v.translate import Group, Reading
-from lightx2v_core.config.model import drawn_seed
+from lightx2v_core.config.texts import drawn_seed
 from lightx2v_core.errors import suggestion
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from attrs import frozen
 
+from lightx2v_core.config.declared import Setting, settings
 from lightx2v_core.config.lightx2v.schemes import MM_TYPES as SCHEMES_BY_LONG_NAME
+from lightx2v_core.config.model import Section
 from lightx2v_core.spec.specs import WILDCARD
 
 BOOL, INTEGER, NUMBER, STRING, PATH, LIST, OBJECT = "boolean integer number string path array object".split()
@@ -70,20 +72,28 @@ def _older(name: str) -> LegacyKey:
     return LegacyKey(same_as=name)
 
 
+def _of_field(setting: Setting) -> LegacyKey:
+    """The key that means just one field."""
+    kind = setting.kind
+    types: tuple[str, ...] = _BY_TYPE.get(kind, (LIST,))
+    if kind is str and setting.knob.option is not None and setting.knob.option.metavar in ("FILE", "DIR"):
+        types = (PATH,)
+    read = _paths if kind == tuple[str, ...] else _same
+    return LegacyKey(types=types, help=setting.knob.help, to=(".".join(setting.path),), read=read)
+
+
+_BY_TYPE: Mapping[object, tuple[str, ...]] = {
+    int: (INTEGER,), float: (NUMBER,), str: (STRING,), Section: (STRING,), tuple[str, ...]: (PATH, LIST),
+}  # fmt: skip
 _OPTION = f"model.options.{WILDCARD}."
+_FIELDS: Mapping[str, LegacyKey] = {item.knob.flat: _of_field(item) for item in settings() if item.knob.flat}
 _REQUEST: Mapping[str, LegacyKey] = {
-    "model_cls": _direct("model", "model family, by the original's name or ours", STRING),
-    "infer_steps": _direct("sampling.steps", "denoising steps", INTEGER),
     "num_inference_steps": _older("infer_steps"),
     "target_height": _group("height in pixels; needs target_width", INTEGER, to="sampling.size"),
     "target_width": _group("width in pixels; needs target_height", INTEGER, to="sampling.size"),
     "target_shape": _group("height and width in pixels", LIST, to="sampling.size"),
-    "target_video_length": _direct("sampling.frames", "number of frames, 4k + 1", INTEGER),
-    "fps": _direct("sampling.fps", "frames a second of the file", NUMBER),
-    "sample_shift": _direct("sampling.shift", "flow shift", NUMBER),
     "sample_guide_scale": _group("guidance scale, or [high noise, low noise]", NUMBER, LIST, to="sampling.guide_scale"),
     "enable_cfg": _group("false switches guidance off", BOOL, to="sampling.guide_scale"),
-    "seed": _direct("sampling.seed", "seed of the noise (the original read it from its command line only)", INTEGER),
     "denoising_step_list": _group("training timesteps that a distilled model visits", LIST,
                                   to="scheduler.use scheduler.options.distill.denoising_steps"),
     "scheduler_type": _group("WanStepDistillScheduler: the scheduler of distilled models", STRING, to="scheduler.use"),
@@ -97,17 +107,7 @@ _REQUEST: Mapping[str, LegacyKey] = {
                               to=f"{_OPTION}changing_resolution_rates"),
     "changing_resolution_steps": _group("steps at which the resolution changes", LIST,
                                         to=f"{_OPTION}changing_resolution_steps"),
-    "image_path": _direct("inputs.image", "first image", PATH),
-    "last_frame_path": _direct("inputs.last_image", "last image", PATH),
-    "src_ref_images": _direct("inputs.ref_images", "reference images, separated by commas", PATH, LIST, read=_paths),
-    "src_video": _direct("inputs.src_video", "video to edit", PATH),
-    "src_mask": _direct("inputs.src_mask", "mask of what to change", PATH),
-    "src_pose_path": _direct("inputs.pose_video", "pose video", PATH),
-    "src_face_path": _direct("inputs.face_video", "face video", PATH),
-    "src_bg_path": _direct("inputs.background_video", "background video", PATH),
-    "src_mask_path": _direct("inputs.mask_video", "mask video", PATH),
     "video_path": _direct("inputs.src_video", "video whose sound the result carries on", PATH),
-    "save_result_path": _direct("output.path", "file to write", PATH),
 }  # fmt: skip
 
 
@@ -162,7 +162,6 @@ _WEIGHTS: Mapping[str, LegacyKey] = {
     "tiny_vae_path": _older("tae_path"),
     "need_scaled": _direct(f"{_OPTION}tiny_vae_scaled", "whether the tiny VAE takes latents that are not normalized",
                            BOOL),
-    "lora_configs": _direct("loras", "LoRA files: path, strength, alpha, name", LIST),
     "lora_dynamic_apply": _group("keep LoRA factors apart from the weights", BOOL, to="lora_applier.use"),
     "cpu_offload": _group("keep weights in host memory while they are not used", BOOL, to="offloader.use"),
     "offload_granularity": _group("model, block or phase", STRING,
@@ -254,6 +253,7 @@ _IGNORED_FOR: Mapping[str, str] = {
 }  # fmt: skip
 
 LEGACY: Mapping[str, LegacyKey] = {
+    **_FIELDS,
     **_REQUEST,
     **_WEIGHTS,
     **{

@@ -1,0 +1,33 @@
+"""Ranges of numbers in the configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import Attribute, frozen
+
+
+@frozen
+class Between:
+    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if ``above``.
+    None passes: it means that nothing was said."""
+
+    low: float
+    high: float
+    above: bool = False
+    #: what to do in place of a number that is out of range
+    hint: str = ""
+
+    def __call__(
+        self, _instance: object, attribute: Attribute[Any], value: float | Sequence[float] | None
+    ) -> None:
+        for number in value if isinstance(value, Sequence) else (value,):
+            fits = number is None or (self.low < number if self.above else self.low <= number)
+            if fits and (number is None or number <= self.high):
+                continue
+            start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+            end = "" if self.high == math.inf else f", at most {self.high:g}"
+            hint = f"; {self.hint}" if self.hint else ""
+            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}{hint}")
