@@ -2,6 +2,8 @@
 
 from lightx2v_core.checkpoint.direct_io import open_uncached as open_uncached
 from lightx2v_core.checkpoint.direct_io import read_at as read_at
+from lightx2v_core.checkpoint.locks import Lock as Lock
+from lightx2v_core.checkpoint.locks import LockBusy as LockBusy
 from lightx2v_core.checkpoint.reader import OpenFiles as OpenFiles
 from lightx2v_core.checkpoint.reader import PositionedSource as PositionedSource
 from lightx2v_core.cli.common import common_options as common_options
@@ -9,6 +11,7 @@ from lightx2v_core.cli.common import plugins_from as plugins_from
 from lightx2v_core.cli.foreign import repeat_options as repeat_options
 from lightx2v_core.cli.interruption import Interruption as Interruption
 from lightx2v_core.cli.interruption import current_interruption as current_interruption
+from lightx2v_core.cli.options import input_options as input_options
 from lightx2v_core.cli.progress import progress_listener as progress_listener
 from lightx2v_core.cli.show_plan import format_bytes as format_bytes
 from lightx2v_core.cli.show_plan import plan_text as plan_text
@@ -32,6 +35,7 @@ from lightx2v_core.errors import RunError as RunError
 from lightx2v_core.errors import suggestion as suggestion
 from lightx2v_core.events import Emit as Emit
 from lightx2v_core.events import Event as Event
+from lightx2v_core.events import Failed as Failed
 from lightx2v_core.events import PhaseDone as PhaseDone
 from lightx2v_core.events import PhaseStarted as PhaseStarted
 from lightx2v_core.events import Progress as Progress

@@ -107,6 +107,14 @@ def test_who_reads_a_kind_of_file_is_named() -> None:
     assert reader(".acme") == ""
 
 
+@pytest.mark.parametrize("model", ["wan21", "wan22"])
+def test_who_installs_a_model_can_download_it(model: str) -> None:
+    """The extra of a model and what messages say of it bring ``download``, which its user types next."""
+    extras = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(rf'^{model} = \[.*"lightx2v-hub>', extras, re.MULTILINE)
+    assert "plugins/hub" in asked(model)
+
+
 def test_the_command_line_says_what_to_install() -> None:
     """A core without plugins."""
     code = (
@@ -136,16 +144,17 @@ def test_help_lists_a_command_that_can_be_used(
     assert ("ui" in module.listed_commands()) == listed
 
 
-def test_a_command_that_is_missing_says_what_to_install() -> None:
+@pytest.mark.parametrize(("command", "extra"), [("ui", "gradio"), ("download", "hub")])
+def test_a_command_that_is_missing_says_what_to_install(command: str, extra: str) -> None:
     code = "import sys; from lightx2v_core.cli import main\nmain(sys.argv[1:])"
     from lightx2v_core.discovery.plugins import discover
 
-    off = "gradio" if any(entry.name == "gradio" for entry in discover()) else ""
+    off = extra if any(entry.name == extra for entry in discover()) else ""
     env = {**os.environ, "LIGHTX2V_DISABLE_PLUGINS": off}
-    result = subprocess.run([sys.executable, "-c", code, "ui"], capture_output=True, text=True, env=env)
+    result = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, env=env)
     assert result.returncode == 2
-    assert ("not loaded: gradio (disabled: switched off by name)" in result.stderr) == bool(off)
-    assert f"pip install {asked('gradio')}" in result.stderr
+    assert (f"not loaded: {extra} (disabled: switched off by name)" in result.stderr) == bool(off)
+    assert f"command {command!r} is provided by lightx2v-{extra}: pip install {asked(extra)}" in result.stderr
 
 
 @pytest.mark.parametrize("extra", sorted(folder.name for folder in (REPOSITORY / "plugins").iterdir()))

@@ -27,9 +27,7 @@ MAIN = "from lightx2v_core.cli import main; main()"
         "lightx2v_core.builtin.plugin",
         "lightx2v_core.cli",
         "lightx2v_core.cli.plugins",
-        "lightx2v_core.cli.download",
         "lightx2v_core.plan.device",
-        "lightx2v_core.hub.fetch",
         "lightx2v_core.discovery.plugins",
         "lightx2v_core.discovery.registry",
         "lightx2v_core.testing",
@@ -63,13 +61,11 @@ def test_entry_modules_of_installed_plugins_are_light() -> None:
     "arguments",
     [("--help",), ("--version",), ("plugins",), ("plugins", "--json"), ("plugins", "--requirements"),
      ("plugins", "show", "core"), ("plugins", "check", "--help"), ("plugins", "new", "--help"),
-     ("run", "--help"), ("plan", "--help"), ("config", "--help"), ("download", "--help"), ("download", "--list")],
+     ("run", "--help"), ("plan", "--help"), ("config", "--help")],
     ids=" ".join,
 )  # fmt: skip
 def test_commands_that_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    forbidden = (
-        HEAVY if arguments[0] in ("--help", "--version", "plugins", "download") else ("torch", "numpy", "av")
-    )
+    forbidden = HEAVY if arguments[0] in ("--help", "--version", "plugins") else ("torch", "numpy", "av")
     assert heavy_imports(MAIN, forbidden=forbidden, arguments=arguments, env=environment()) == []
 
 

@@ -24,7 +24,6 @@ COMMANDS = {
         "lightx2v_core.cli.inspect",
         "Show what a folder or file holds, and what can be run from it.",
     ),
-    "download": ("lightx2v_core.cli.download", "Fetch the files of a model that a run needs."),
     "convert": ("lightx2v_core.cli.convert", "Quantize, split or rename weights, merge LoRA files."),
     "plugins": ("lightx2v_core.cli.plugins", "List, show and check the installed plugins."),
     "config": ("lightx2v_core.cli.config", "Check a configuration, or show where its values come from."),

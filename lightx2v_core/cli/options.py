@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -85,6 +85,15 @@ def _run_option(setting: Setting) -> RunOption:
 
 
 RUN_OPTIONS = _run_options()
+
+
+def input_options(inputs: Container[str]) -> list[str]:
+    """List the options of ``run`` that give these inputs of a task, as its help has them: ``--image FILE``."""
+    return [
+        f"{option.names[0]} {option.metavar}"
+        for option in RUN_OPTIONS
+        if option.key[0] == "inputs" and option.key[-1] in inputs
+    ]
 
 
 def run_options(command: F) -> F:

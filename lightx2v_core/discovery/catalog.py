@@ -78,32 +78,56 @@ def commands() -> dict[str, dict[str, Any]]:
 
 
 def install(entry: Mapping[str, Any]) -> str:
-    """What pip is asked for: in a checkout its folders of the plugin and of the plugins that it needs, since those that
-    go with it may be on no index; else the extra of the core."""
+    """What pip is asked for: in a checkout its folders of the plugin and of what goes with it, since that may be on no
+    index; else the extra of the core."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     folders = _checked_out(root, entry["extra"])
     if not folders:
         return f"'lightx2v-core[{entry['extra']}]'"
     here = "" if os.path.realpath(".") == os.path.realpath(root) else root
-    brings = _EXTRAS.get(entry["extra"], "")
-    places = [os.path.join(here, "plugins", name) for name in folders]
-    return " ".join(f"-e {shlex.quote(place)}" for place in (*places[:-1], places[-1] + brings))
+    return " ".join(f"-e {shlex.quote(os.path.join(here, 'plugins', folder))}" for folder in folders)
 
 
-#: what the extras of the core take of a plugin, beside the plugin itself
-_EXTRAS = {"gradio": "[page]"}
+_REQUIREMENT = r'"lightx2v-([a-z0-9-]+)(\[[a-z0-9,-]+\])?[>=<]'
 
 
 def _checked_out(root: str, extra: str) -> list[str]:
-    """The folders of a plugin, the last one, and of those that it needs in a checkout; empty where there is none."""
-    name = extra.replace("-", "_")
-    try:
-        with open(os.path.join(root, "plugins", name, "pyproject.toml"), encoding="utf-8") as file:
-            needed = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', file.read(), re.MULTILINE)
-    except OSError:
+    """The folders that an extra of the core means in a checkout, each with its own extras, such as ``gradio[page]``:
+    what goes with a plugin and what it needs, then the plugin; empty where there is none."""
+    own, first = "", []
+    for name, extras in re.findall(_REQUIREMENT, _line(os.path.join(root, "pyproject.toml"), extra)):
+        if name == extra:
+            own = f"{_folder(name)}{extras}"
+        else:
+            first += [*_needed(root, name), f"{_folder(name)}{extras}"]
+    if not own or not os.path.exists(os.path.join(root, "plugins", _folder(extra), "pyproject.toml")):
         return []
-    first = [other for plugin in needed if plugin != "core" for other in _checked_out(root, plugin)]
-    return list(dict.fromkeys([*first, name]))
+    return list(dict.fromkeys([*first, *_needed(root, extra), own]))
+
+
+def _needed(root: str, plugin: str) -> list[str]:
+    """The folders of the plugins that a plugin needs, in a checkout."""
+    needs = _read(os.path.join(root, "plugins", _folder(plugin), "pyproject.toml"))
+    names = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', needs, re.MULTILINE)
+    return [folder for name in names if name != "core" for folder in (*_needed(root, name), _folder(name))]
+
+
+def _line(file: str, extra: str) -> str:
+    """The line of a project's file that says what an extra brings; empty where there is none."""
+    match = re.search(rf"^{re.escape(extra)} = \[.*$", _read(file), re.MULTILINE)
+    return match[0] if match else ""
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8") as text:
+            return text.read()
+    except OSError:
+        return ""
+
+
+def _folder(name: str) -> str:
+    return name.replace("-", "_")
 
 
 @lru_cache(maxsize=1)

@@ -31,7 +31,8 @@ def options() -> set[str]:
         for item in pkgutil.walk_packages(cli.__path__, "lightx2v_core.cli.")
     ]
     page = pytest.importorskip("lightx2v_gradio.command", reason="docs/ui.md has the options of its command")
-    commands = [value for module in (*modules, page) for value in vars(module).values()]
+    hub = pytest.importorskip("lightx2v_hub.command", reason="the pages download models")
+    commands = [value for module in (*modules, page, hub) for value in vars(module).values()]
     found = {"--help", *(name if name.startswith("--") else f"--{name}" for name in TABLE)}
     for command in commands:
         if isinstance(command, click.Command):

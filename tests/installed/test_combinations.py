@@ -105,6 +105,8 @@ def test_the_core_alone(tmp_path: Path) -> None:
     check_contracts(python, "core")
     out = run(python, "-m", "lightx2v_core", "plan", "--model-path", tmp_path, "--model", "wan2.1", status=2)
     assert "model 'wan2.1' is provided by lightx2v-wan21: pip install 'lightx2v-core[wan21]'" in out
+    out = run(python, "-m", "lightx2v_core", "download", "Wan-AI/Wan2.1-T2V-1.3B", status=2)
+    assert "command 'download' is provided by lightx2v-hub: pip install 'lightx2v-core[hub]'" in out
 
 
 @pytest.mark.parametrize("plugin", plugin_names())
@@ -114,6 +116,15 @@ def test_one_plugin(tmp_path: Path, plugin: str) -> None:
     assert "broken" not in out
     check_contracts(python, plugin)
     check_runs(python, tmp_path, MODELS.get(plugin, []))
+
+
+def test_downloads_beside_a_model(tmp_path: Path) -> None:
+    python = environment(tmp_path / "env", ("hub",))
+    assert "Commands of plugins:\n  download " in run(python, "-m", "lightx2v_core", "--help")
+    out = run(python, "-m", "lightx2v_core", "download", "--list")
+    assert out.startswith("no loaded plugin names a repository")
+    python = environment(tmp_path / "with-a-model", ("hub", "wan21"))
+    assert "\nwan2.1-t2v-1.3b " in run(python, "-m", "lightx2v_core", "download", "--list")
 
 
 def test_all_together(tmp_path: Path) -> None:

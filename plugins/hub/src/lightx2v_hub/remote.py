@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-from lightx2v_core.errors import LightX2VError, RequestError, RunError
+from lightx2v_core.api import LightX2VError, RequestError, RunError
 
 #: below this folder lie the records of what was fetched; no repository may write there
 RECORDS = ".cache/huggingface"
@@ -53,8 +53,8 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-def listing(repo: str, revision: str | None) -> Listing:
-    """The files of a repository at a branch, tag or commit. Raises as ``failures`` says.
+def list_repository(repo: str, revision: str | None) -> Listing:
+    """List the files of a repository at a branch, tag or commit. Raises as ``failures`` says.
 
     ``RequestError`` when a name in it could lead out of the folder it is written to: nothing of such a repository is
     fetched.
@@ -70,14 +70,14 @@ def listing(repo: str, revision: str | None) -> Listing:
         info = api.model_info(repo, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         commit = str(info.sha)
         tree = [
-            item
-            for item in api.list_repo_tree(repo, recursive=True, revision=commit)
-            if isinstance(item, RepoFile)
+            file
+            for file in api.list_repo_tree(repo, recursive=True, revision=commit)
+            if isinstance(file, RepoFile)
         ]
-    for item in tree:
-        if problem := unsafe(item.path):
+    for file in tree:
+        if problem := unsafe(file.path):
             raise RequestError(
-                f"{repo} lists a file {item.path!r}, {problem}; nothing is fetched from such a repository"
+                f"{repo} lists a file {file.path!r}, {problem}; nothing is fetched from such a repository"
             )
     return Listing(
         repo=repo,
@@ -86,18 +86,18 @@ def listing(repo: str, revision: str | None) -> Listing:
             RemoteFile(
                 repo=repo,
                 commit=commit,
-                path=item.path,
-                size=int(item.lfs.size if item.lfs is not None else item.size),
-                sha256=None if item.lfs is None else str(item.lfs.sha256),
-                blob=str(item.blob_id),
+                path=file.path,
+                size=int(file.lfs.size if file.lfs is not None else file.size),
+                sha256=None if file.lfs is None else str(file.lfs.sha256),
+                blob=str(file.blob_id),
             )
-            for item in tree
+            for file in tree
         ),
     )
 
 
 def unsafe(path: str) -> str:
-    """Why a path from a listing must not be written below a folder, on any system; empty when it may be."""
+    """Say why a path from a listing must not be written below a folder, on any system; empty when it may be."""
     if not path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
         return "whose name holds control characters" if path else "whose name is empty"
     parts = path.split("/")
@@ -115,7 +115,7 @@ def unsafe(path: str) -> str:
 
 
 def endpoint() -> str:
-    """The hub that is asked."""
+    """Name the hub that is asked, by its address."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
@@ -123,7 +123,7 @@ def endpoint() -> str:
 
 @contextmanager
 def failures(repo: str, revision: str | None = None, file: str = "") -> Iterator[None]:
-    """Whatever goes wrong on the way to a repository, as one message that says what to do.
+    """Turn whatever goes wrong on the way to a repository into one message that says what to do.
 
     Raises:
         RequestError: it is not there, or may not be read by this user.
@@ -134,13 +134,13 @@ def failures(repo: str, revision: str | None = None, file: str = "") -> Iterator
     except LightX2VError:
         raise
     except Exception as exc:
-        error = _explained(exc, repo, revision, file)
+        error = _explanation(exc, repo, revision, file)
         if error is None:
             raise
         raise error from exc
 
 
-def _explained(exc: Exception, repo: str, revision: str | None, file: str) -> LightX2VError | None:
+def _explanation(exc: Exception, repo: str, revision: str | None, file: str) -> LightX2VError | None:
     from huggingface_hub import errors
 
     what = f"{repo}/{file}" if file else repo
@@ -149,14 +149,14 @@ def _explained(exc: Exception, repo: str, revision: str | None, file: str) -> Li
             f"{what} was not asked for: HF_HUB_OFFLINE is set; unset it, or copy the files here"
         )
     if isinstance(exc, errors.HfHubHTTPError):
-        return _refused(exc, repo, revision, what)
+        return _refusal(exc, repo, revision, what)
     if isinstance(exc, errors.HFValidationError):
         return RequestError(f"{repo!r} is no repository: {exc}")
     if isinstance(exc, json.JSONDecodeError):
         return _no_hub(exc)
     if type(exc).__module__.partition(".")[0] in _NETWORK or isinstance(exc, ConnectionError | TimeoutError):
         return RunError(
-            f"the connection to {endpoint()} failed for {what} ({_said(exc)}); {KEPT}\n"
+            f"the connection to {endpoint()} failed for {what} ({_first_line(exc)}); {KEPT}\n"
             "  HF_ENDPOINT names a mirror, HF_HUB_DOWNLOAD_TIMEOUT the seconds to wait"
         )
     if isinstance(exc, ValueError | KeyError | TypeError | AssertionError) and not file:
@@ -166,12 +166,12 @@ def _explained(exc: Exception, repo: str, revision: str | None, file: str) -> Li
 
 def _no_hub(exc: Exception) -> RunError:
     return RunError(
-        f"{endpoint()} does not answer like a hub ({_said(exc)}); is HF_ENDPOINT right, or a login page of the network "
-        "in between?"
+        f"{endpoint()} does not answer like a hub ({_first_line(exc)}); is HF_ENDPOINT right, or a login page of the "
+        "network in between?"
     )
 
 
-def _refused(exc: Any, repo: str, revision: str | None, what: str) -> LightX2VError:
+def _refusal(exc: Any, repo: str, revision: str | None, what: str) -> LightX2VError:
     """An answer of the hub that is a refusal."""
     from huggingface_hub import errors
 
@@ -203,7 +203,7 @@ def _refused(exc: Any, repo: str, revision: str | None, what: str) -> LightX2VEr
         return RunError(
             f"{endpoint()} answered {status} for {what}: it is in trouble; try again later; {KEPT}"
         )
-    return RunError(f"{endpoint()} answered {status} for {what}: {_said(exc)}")
+    return RunError(f"{endpoint()} answered {status} for {what}: {_first_line(exc)}")
 
 
 def _has_token() -> bool:
@@ -212,7 +212,7 @@ def _has_token() -> bool:
     return get_token() is not None
 
 
-def _said(exc: Exception) -> str:
+def _first_line(exc: Exception) -> str:
     """The first line of what an exception says, which never holds a signed address."""
     text = (str(exc).strip() or type(exc).__name__).splitlines()[0]
     return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?...", text)

@@ -11,23 +11,31 @@ from pathlib import Path
 
 from attrs import evolve
 
-from lightx2v_core.errors import LightX2VError, OutputError, RunError
-from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, Warned
-from lightx2v_core.hub.choice import Wanted
-from lightx2v_core.hub.local import (
-    State,
+from lightx2v_core.api import (
+    Emit,
+    LightX2VError,
+    OutputError,
+    PhaseDone,
+    PhaseStarted,
+    Progress,
+    RunError,
+    Warned,
+)
+from lightx2v_hub.local import (
+    FileState,
     alone,
     check_space,
     drop_stale,
-    examined,
-    fed,
+    feed,
+    file_states,
     in_words,
     new_hash,
     publish,
     write_record,
 )
-from lightx2v_core.hub.remote import KEPT, failures
-from lightx2v_core.hub.transfer import Partial, ask_for_rest
+from lightx2v_hub.remote import KEPT, failures
+from lightx2v_hub.selection import DownloadFile
+from lightx2v_hub.transfer import Partial, ask_for_rest
 
 #: files fetched at the same time
 WORKERS = 4
@@ -38,8 +46,8 @@ _TICK = 0.1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def fetch(folder: Path, wanted: Sequence[Wanted], *, force: bool, emit: Emit) -> tuple[State, ...]:
-    """Bring every wanted file into ``folder``; returns what was there before. What is there and whole is kept.
+def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emit) -> tuple[FileState, ...]:
+    """Bring every file into ``folder``; returns what was there before. What is there and whole is kept.
 
     Raises:
         OutputError: the disk has not enough space, cannot be written, or a different file has one of the names and
@@ -49,47 +57,47 @@ def fetch(folder: Path, wanted: Sequence[Wanted], *, force: bool, emit: Emit) ->
             what is begun.
     """
     with alone(folder):
-        states = _checked(folder, examined(folder, wanted), emit)
-        others = [state for state in states if state.word == "other"]
+        states = _checked(folder, file_states(folder, files), emit)
+        others = [state for state in states if state.status == "other"]
         if others and not force:
             names = "\n".join(
-                f"  {state.wanted.target} ({in_words(state.path.stat().st_size)}; the repository's has "
-                f"{in_words(state.wanted.remote.size)})"
+                f"  {state.file.target} ({in_words(state.path.stat().st_size)}; the repository's has "
+                f"{in_words(state.file.remote.size)})"
                 for state in others
             )
             raise OutputError(
                 f"{folder} holds other files of these names; --force replaces them, --exclude leaves them:\n{names}"
             )
-        missing = [state for state in states if state.word != "whole"]
+        missing = [state for state in states if state.status != "whole"]
         check_space(folder, sum(state.missing for state in missing))
         drop_stale(missing)
         if missing:
-            _Fetching(folder, missing, emit).run()
+            _Transfers(folder, missing, emit).run()
     return states
 
 
-def _checked(folder: Path, states: Sequence[State], emit: Emit) -> tuple[State, ...]:
+def _checked(folder: Path, states: Sequence[FileState], emit: Emit) -> tuple[FileState, ...]:
     """The states, with files that have no record hashed: they are whole, or other files."""
-    unrecorded = [state for state in states if state.word == "unrecorded"]
+    unrecorded = [state for state in states if state.status == "unrecorded"]
     if not unrecorded:
         return tuple(states)
-    total, done, start = sum(state.wanted.remote.size for state in unrecorded), 0, time.monotonic()
+    total, done, start = sum(state.file.remote.size for state in unrecorded), 0, time.monotonic()
     emit(PhaseStarted(phase="check", total=total, unit="bytes"))
     for state in unrecorded:
-        name, hashing = state.wanted.target, new_hash(state.wanted.remote)
+        name, hashing = state.file.target, new_hash(state.file.remote)
 
         def report(count: int, name: str = name) -> None:
             nonlocal done
             done += count
             emit(Progress(phase="check", done=done, total=total, detail=name))
 
-        if fed(hashing, state.path, report).hexdigest() == state.wanted.remote.etag:
-            write_record(folder, state.wanted)
+        if feed(hashing, state.path, report).hexdigest() == state.file.remote.etag:
+            write_record(folder, state.file)
     emit(PhaseDone(phase="check", seconds=time.monotonic() - start))
-    after = examined(folder, [state.wanted for state in states])
-    # what has no record now is as large as the wanted file and is another one
+    after = file_states(folder, [state.file for state in states])
+    # what has no record now is as large as the file that is fetched and is another one
     return tuple(
-        evolve(state, word="other", have=0) if state.word == "unrecorded" else state for state in after
+        evolve(state, status="other", present=0) if state.status == "unrecorded" else state for state in after
     )
 
 
@@ -97,18 +105,18 @@ class _Stopped(Exception):
     """Another file failed, or the user interrupts."""
 
 
-class _Fetching:
-    """One fetch of several files by worker threads. They only count; events come from the caller's thread."""
+class _Transfers:
+    """Several files on their way, by worker threads. They only count; events come from the caller's thread."""
 
-    def __init__(self, folder: Path, states: Sequence[State], emit: Emit) -> None:
+    def __init__(self, folder: Path, states: Sequence[FileState], emit: Emit) -> None:
         self._folder = folder
         self._emit = emit
-        self._total = sum(state.wanted.remote.size for state in states)
+        self._total = sum(state.file.remote.size for state in states)
         self._waiting = sorted(states, key=lambda state: state.missing, reverse=True)
         self._lock = threading.Lock()
-        self._done = sum(state.have for state in states)
+        self._done = sum(state.present for state in states)
         self._named = ""
-        self._said: list[str] = []
+        self._messages: list[str] = []
         self._stop = threading.Event()
         self._failure: BaseException | None = None
 
@@ -137,8 +145,8 @@ class _Fetching:
 
     def _report(self, shown: int) -> int:
         with self._lock:
-            done, named, said, self._said = self._done, self._named, self._said, []
-        for message in said:
+            done, named, messages, self._messages = self._done, self._named, self._messages, []
+        for message in messages:
             self._emit(Warned(message=message))
         if done != shown:
             self._emit(Progress(phase="download", done=done, total=self._total, detail=named))
@@ -152,7 +160,7 @@ class _Fetching:
 
     def _say(self, message: str) -> None:
         with self._lock:
-            self._said.append(message)
+            self._messages.append(message)
 
     def _work(self) -> None:
         try:
@@ -168,9 +176,9 @@ class _Fetching:
             with self._lock:
                 self._failure = self._failure or exc
 
-    def _one(self, state: State) -> None:
+    def _one(self, state: FileState) -> None:
         """Bring one file to its name; what was begun of it and does not fit is fetched anew, once."""
-        remote, name = state.wanted.remote, state.wanted.target
+        remote, name = state.file.remote, state.file.target
         resumed, matches = self._grow(state)
         if resumed and not matches:
             self._say(f"{name}: what was begun of it does not fit the rest; it is fetched anew")
@@ -185,9 +193,9 @@ class _Fetching:
             )
         publish(state, self._folder)
 
-    def _grow(self, state: State) -> tuple[bool, bool]:
+    def _grow(self, state: FileState) -> tuple[bool, bool]:
         """Fetch what is missing of a file: whether some of it was there, and whether it is now what it should be."""
-        name = state.wanted.target
+        name = state.file.target
         try:
             with state.partial.open("ab", buffering=0) as file:
                 partial = Partial(file, state, lambda change: self._count(change, name))
@@ -197,15 +205,15 @@ class _Fetching:
         except OSError as exc:
             if exc.errno in _FULL:
                 raise OutputError(
-                    f"no space left in {self._folder} for {name} of {in_words(state.wanted.remote.size)} "
+                    f"no space left in {self._folder} for {name} of {in_words(state.file.remote.size)} "
                     f"({exc.strerror}); make room; {KEPT}"
                 ) from exc
             raise OutputError(f"{state.partial} cannot be written: {exc.strerror or exc}") from exc
         return resumed, partial.matches
 
-    def _transfer(self, partial: Partial, state: State) -> None:
+    def _transfer(self, partial: Partial, state: FileState) -> None:
         """Ask for the rest until it is there, or several attempts in a row brought nothing."""
-        remote, fruitless = state.wanted.remote, 0
+        remote, fruitless = state.file.remote, 0
         while partial.size < remote.size:
             before = partial.size
             problem: LightX2VError = RunError(

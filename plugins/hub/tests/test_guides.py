@@ -16,13 +16,12 @@ pytest.importorskip("torch")
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 
-from lightx2v_core.discovery.plugins import load_plugins
-from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.hub.catalog import Ask, Entry, catalog, find, sources
-from lightx2v_core.hub.choice import Choice, chosen
-from lightx2v_core.hub.remote import Listing, RemoteFile
-from lightx2v_core.spec.specs import ModelSpec
+
+from lightx2v_core.api import ModelSpec, load_plugins
 from lightx2v_core.testing.hub import Hub, serve_hub
+from lightx2v_hub.remote import Listing, RemoteFile
+from lightx2v_hub.repositories import CatalogEntry, DownloadRequest, catalog, find, sources
+from lightx2v_hub.selection import FileSelection, select_files
 
 from .wan import CLIP, T5, Repositories, write_repositories
 
@@ -46,9 +45,9 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
 
 
 @pytest.fixture(scope="module")
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[CatalogEntry, ...]:
     plugins = load_plugins(only=["wan21", "wan22"])
-    models = [item.spec for item in Registry(plugins).candidates("model")]
+    models = [provided.spec for provided in plugins.provided("model")]
     return catalog([model for model in models if isinstance(model, ModelSpec)])
 
 
@@ -58,7 +57,9 @@ def hub(repositories: Repositories) -> Iterator[Hub]:
         yield hub
 
 
-def choose(repositories: Repositories, entries: tuple[Entry, ...], what: str, **ask: Any) -> Choice:
+def select(
+    repositories: Repositories, entries: tuple[CatalogEntry, ...], what: str, **options: Any
+) -> FileSelection:
     def listed(repo: str) -> Listing:
         files = [
             RemoteFile(repo=repo, commit="0", path=path, size=1, sha256=None, blob=f"{repo}/{path}")
@@ -66,10 +67,10 @@ def choose(repositories: Repositories, entries: tuple[Entry, ...], what: str, **
         ]
         return Listing(repo=repo, commit="0", files=tuple(files))
 
-    asked = Ask(what=what, **ask)
-    entry = find(asked, entries)
+    request = DownloadRequest(what=what, **options)
+    entry = find(request, entries)
     assert entry is not None
-    return chosen(asked, sources(entry, entries), listed)
+    return select_files(request, sources(entry, entries), listed)
 
 
 def fp8(folder: str) -> set[str]:
@@ -78,7 +79,7 @@ def fp8(folder: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("what", "ask", "targets"),
+    ("what", "options", "targets"),
     [
         ("Wan-AI/Wan2.1-T2V-1.3B", {}, {*SHARDS, "config.json", TEXT, TOKENIZER, VAE}),
         ("Wan-AI/Wan2.1-I2V-14B-720P", {}, {*SHARDS, "config.json", TEXT, TOKENIZER, IMAGE, VAE}),
@@ -143,13 +144,17 @@ def fp8(folder: str) -> set[str]:
     ids=lambda value: value.rpartition("/")[2] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_what_is_taken_of_a_repository(
-    repositories: Repositories, entries: tuple[Entry, ...], what: str, ask: dict[str, Any], targets: set[str]
+    repositories: Repositories,
+    entries: tuple[CatalogEntry, ...],
+    what: str,
+    options: dict[str, Any],
+    targets: set[str],
 ) -> None:
-    choice = choose(repositories, entries, what, **ask)
-    assert {item.target for item in choice.wanted} == targets
+    selection = select(repositories, entries, what, **options)
+    assert {file.target for file in selection.files} == targets
 
 
-def test_every_repository_of_the_guides_has_a_name(entries: tuple[Entry, ...]) -> None:
+def test_every_repository_of_the_guides_has_a_name(entries: tuple[CatalogEntry, ...]) -> None:
     known = {entry.repository.repo.casefold() for entry in entries}
     named = {
         *(f"Wan-AI/Wan2.1-{name}" for name in ("I2V-14B-720P", "I2V-14B-480P", "T2V-14B", "T2V-1.3B", "FLF2V-14B-720P",
@@ -162,7 +167,7 @@ def test_every_repository_of_the_guides_has_a_name(entries: tuple[Entry, ...]) -
     assert {name.casefold() for name in named} <= known
 
 
-def test_components_are_those_of_the_models(entries: tuple[Entry, ...]) -> None:
+def test_components_are_those_of_the_models(entries: tuple[CatalogEntry, ...]) -> None:
     """What goes with a component has another name, and a LoRA is none."""
     beside = {"tokenizer", "config", "high_noise_config", "low_noise_config", "lora", "high_noise_lora",
               "low_noise_lora", "light_vae", "light_tiny_vae"}  # fmt: skip
@@ -181,7 +186,7 @@ def cli(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Any:
         **os.environ,
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(folder / "home"),
-        "LIGHTX2V_PLUGINS": "wan21,wan22",
+        "LIGHTX2V_PLUGINS": "hub,wan21,wan22",
     }
 
     def run(*arguments: str) -> list[dict[str, Any]]:

@@ -18,10 +18,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.locks import Lock, LockBusy
-from lightx2v_core.errors import OutputError, RequestError
-from lightx2v_core.hub.choice import Wanted
-from lightx2v_core.hub.remote import RECORDS, RemoteFile
+from lightx2v_core.api import Lock, LockBusy, OutputError, RequestError
+from lightx2v_hub.remote import RECORDS, RemoteFile
+from lightx2v_hub.selection import DownloadFile
 
 _DOWNLOADS = f"{RECORDS}/download"
 #: bytes read at once while a file is hashed
@@ -29,48 +28,48 @@ _CHUNK = 8 << 20
 
 
 @frozen(kw_only=True)
-class State:
-    """What there is of a wanted file."""
+class FileState:
+    """What there is of a file to fetch."""
 
-    wanted: Wanted
+    file: DownloadFile
     #: its path in the folder
     path: Path = field(repr=str)
     #: where it grows until it is whole
     partial: Path
-    #: ``whole``; ``unrecorded``: as large as wanted, and its hash is not known; ``changed``: the repository has a newer
-    #: one; ``other``: another file of that name; ``begun``; ``absent``
-    word: str
+    #: ``whole``; ``unrecorded``: as large as the repository's, and its hash is not known; ``changed``: the repository
+    #: has a newer one; ``other``: another file of that name; ``begun``; ``absent``
+    status: str
     #: bytes that need not be fetched
-    have: int
+    present: int
 
     @property
     def missing(self) -> int:
-        return self.wanted.remote.size - self.have
+        return self.file.remote.size - self.present
 
 
-def examined(folder: Path, wanted: Iterable[Wanted]) -> tuple[State, ...]:
-    """The state of every wanted file, from sizes, times and records. ``OutputError`` when a folder is in the way."""
-    return tuple(_state(folder, item) for item in wanted)
+def file_states(folder: Path, files: Iterable[DownloadFile]) -> tuple[FileState, ...]:
+    """Examine what there is of every file, by sizes, times and records. ``OutputError`` when a folder is in the way."""
+    return tuple(_state(folder, file) for file in files)
 
 
-def _state(folder: Path, wanted: Wanted) -> State:
-    remote, path = wanted.remote, folder / wanted.target
+def _state(folder: Path, file: DownloadFile) -> FileState:
+    remote, path = file.remote, folder / file.target
     partial = (
         folder
         / _DOWNLOADS
-        / f"{hashlib.sha1(wanted.target.encode()).hexdigest()[:16]}.{remote.etag}.incomplete"
+        / f"{hashlib.sha1(file.target.encode()).hexdigest()[:16]}.{remote.etag}.incomplete"
     )
-    word, have = _there(folder, wanted)
-    if word in ("absent", "changed"):
+    status, present = _there(folder, file)
+    if status in ("absent", "changed"):
         begun = partial.stat().st_size if partial.is_file() else 0
-        have = begun if begun <= remote.size else 0
-        word = "begun" if have and word == "absent" else word
-    return State(wanted=wanted, path=path, partial=partial, word=word, have=have)
+        present = begun if begun <= remote.size else 0
+        status = "begun" if present and status == "absent" else status
+    return FileState(file=file, path=path, partial=partial, status=status, present=present)
 
 
-def _there(folder: Path, wanted: Wanted) -> tuple[str, int]:
+def _there(folder: Path, file: DownloadFile) -> tuple[str, int]:
     """What lies under the name of a file, and how many of its bytes."""
-    remote, path = wanted.remote, folder / wanted.target
+    remote, path = file.remote, folder / file.target
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder, and {remote.repo}/{remote.path} is to be written there")
@@ -81,7 +80,7 @@ def _there(folder: Path, wanted: Wanted) -> tuple[str, int]:
         raise OutputError(f"{path} cannot be written: a file is where its folder should be") from None
     except OSError as exc:
         raise OutputError(f"{path} cannot be looked at: {exc.strerror}") from exc
-    recorded = _record(folder, wanted.target)
+    recorded = _record(folder, file.target)
     if recorded is not None and stat.st_mtime - 1 <= recorded[1]:
         if recorded[0] != remote.etag:
             return "changed", 0
@@ -103,31 +102,31 @@ def _record_path(folder: Path, target: str) -> Path:
     return folder / _DOWNLOADS / f"{target}.metadata"
 
 
-def write_record(folder: Path, wanted: Wanted) -> None:
+def write_record(folder: Path, file: DownloadFile) -> None:
     """Note that a file is whole, of this version, as of now."""
-    path = _record_path(folder, wanted.target)
+    path = _record_path(folder, file.target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{wanted.remote.commit}\n{wanted.remote.etag}\n{time.time()}\n", encoding="utf-8")
+    path.write_text(f"{file.remote.commit}\n{file.remote.etag}\n{time.time()}\n", encoding="utf-8")
 
 
 def new_hash(remote: RemoteFile) -> Any:
-    """The hash a file is known by, to be fed its content."""
+    """Make the hash that a file is known by, to be fed its content."""
     if remote.sha256 is not None:
         return hashlib.sha256()
     return hashlib.sha1(f"blob {remote.size}\0".encode())  # what git calls a file by
 
 
-def fed(hashing: Any, path: Path, report: Callable[[int], None]) -> Any:
-    """``hashing`` after the content of a file; ``report`` gets the bytes of each piece."""
-    with path.open("rb") as file:
-        while piece := file.read(_CHUNK):
+def feed(hashing: Any, path: Path, report: Callable[[int], None]) -> Any:
+    """Feed a hash the content of a file, and return it; ``report`` gets the bytes of each piece."""
+    with path.open("rb") as content:
+        while piece := content.read(_CHUNK):
             hashing.update(piece)
             report(len(piece))
     return hashing
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """``OutputError`` when the disk of a folder has not this many bytes left."""
+    """Raise ``OutputError`` when the disk of a folder has not this many bytes left."""
     free = free_bytes(folder)
     if needed > free:
         raise OutputError(
@@ -137,7 +136,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes left where a folder is or will be."""
+    """Count the bytes left where a folder is or will be."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free
 
@@ -169,7 +168,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def drop_stale(states: Sequence[State]) -> None:
+def drop_stale(states: Sequence[FileState]) -> None:
     """Remove what was begun of other versions of these files."""
     for state in states:
         stem = state.partial.name.partition(".")[0]
@@ -178,15 +177,15 @@ def drop_stale(states: Sequence[State]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def publish(state: State, folder: Path) -> None:
+def publish(state: FileState, folder: Path) -> None:
     """Give a whole file its name, in one step, and note it."""
     state.path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(state.partial, state.path)
-    write_record(folder, state.wanted)
+    write_record(folder, state.file)
 
 
 def in_words(size: int) -> str:
-    """Bytes as people read them."""
+    """Write bytes as people read them."""
     for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"

@@ -21,7 +21,7 @@ from lightx2v_core.testing.hub import Hub, serve_hub
 
 from .wan import write_repositories
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PAGES = ("README.md", "docs/formats.md", "docs/models.md")
 #: ``lightx2v-core`` as the blocks call it; a run is planned, since tiny networks at full size take hours
 _PROGRAM = """#!/bin/sh
@@ -111,7 +111,11 @@ def environment(folder: Path, hub: Hub, program: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))}
     path = os.pathsep.join([str(file.parent), str(Path(sys.executable).parent), kept["PATH"]])
     # other plugins that are installed here are not those of a reader
-    mine = {"LIGHTX2V_PLUGINS": "core,wan21,wan22", "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home")}
+    mine = {
+        "LIGHTX2V_PLUGINS": "core,hub,wan21,wan22",
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "home"),
+    }
     return {**kept, "PATH": path, **mine}
 
 

@@ -17,6 +17,13 @@ from attrs import frozen
 from lightx2v_core.testing import environment, write_dist
 from lightx2v_core.testing.hub import Hub, serve_hub
 
+
+def pytest_configure() -> None:
+    from lightx2v_core.testing.signals import hear_signals
+
+    hear_signals()
+
+
 #: what a stranger's plugin says of its models: an official repository, single files on top of it, pairs, LoRAs
 PLUGIN = """
 from lightx2v_core.api import ComponentSpec, ModelSpec, Repository, RepositoryFiles as Files, TaskSpec, hookimpl
@@ -194,7 +201,7 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def download(hub: Hub, acme: Path, tmp_path: Path) -> Download:
     kept = ("HF_TOKEN", "HF_HUB", "HUGGING")
-    env = environment(acme, LIGHTX2V_PLUGINS="acme", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"))
+    env = environment(acme, LIGHTX2V_PLUGINS="acme,hub", HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"))
     env = {name: value for name, value in env.items() if not name.startswith(kept)}
     (tmp_path / "work").mkdir()
     return Download(folder=tmp_path / "work", env=env)
@@ -255,7 +262,7 @@ def inside(
     from huggingface_hub import constants, utils
 
     monkeypatch.syspath_prepend(acme)
-    monkeypatch.setenv("LIGHTX2V_PLUGINS", "acme")
+    monkeypatch.setenv("LIGHTX2V_PLUGINS", "acme,hub")
     monkeypatch.delenv("HF_TOKEN", raising=False)
     # read when the module is imported, so the environment is too late
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightx2v_core.cli.terminal import escaped
-from lightx2v_core.events import DownloadReady
-from lightx2v_core.hub.catalog import Ask, Entry
-from lightx2v_core.hub.choice import Choice
-from lightx2v_core.hub.local import State, in_words
+from lightx2v_core.api import escaped
+from lightx2v_hub.events import DownloadReady
+from lightx2v_hub.local import FileState, in_words
+from lightx2v_hub.repositories import CatalogEntry, DownloadRequest
+from lightx2v_hub.selection import FileSelection
 
 #: the state of a file -> what a person reads
 _WORDS = {
@@ -24,34 +24,34 @@ _WORDS = {
 }
 
 
-def described(folder: Path, choice: Choice, states: Sequence[State], free: int) -> DownloadReady:
-    """What a download does, as data."""
+def describe(folder: Path, selection: FileSelection, states: Sequence[FileState], free: int) -> DownloadReady:
+    """Describe what a download does, as data; ``free`` is in bytes."""
     return DownloadReady(
         folder=str(folder),
         files=[
             {
-                "repo": state.wanted.remote.repo,
-                "commit": state.wanted.remote.commit,
-                "path": state.wanted.remote.path,
-                "target": state.wanted.target,
-                "component": state.wanted.component,
-                "precision": state.wanted.precision,
-                "bytes": state.wanted.remote.size,
+                "repo": state.file.remote.repo,
+                "commit": state.file.remote.commit,
+                "path": state.file.remote.path,
+                "target": state.file.target,
+                "component": state.file.component,
+                "precision": state.file.precision,
+                "bytes": state.file.remote.size,
                 "missing": state.missing,
-                "state": state.word,
+                "state": state.status,
             }
             for state in states
         ],
-        total=sum(state.wanted.remote.size for state in states),
+        total=sum(state.file.remote.size for state in states),
         missing=sum(state.missing for state in states),
         free=free,
-        left_out=[{"repo": file.repo, "path": file.path, "bytes": file.size} for file in choice.left],
-        notes=list(choice.notes),
+        left_out=[{"repo": file.repo, "path": file.path, "bytes": file.size} for file in selection.left_out],
+        notes=list(selection.notes),
     )
 
 
-def choice_text(ready: DownloadReady) -> str:
-    """The files, a line each, and the sums."""
+def selection_text(ready: DownloadReady) -> str:
+    """Write the files, a line each, and the sums."""
     lines = []
     for repo in dict.fromkeys(file["repo"] for file in ready.files):
         files = [file for file in ready.files if file["repo"] == repo]
@@ -78,8 +78,8 @@ def choice_text(ready: DownloadReady) -> str:
     return "\n".join(map(escaped, lines))
 
 
-def catalog_text(entries: Sequence[Entry]) -> str:
-    """What can be asked for by name."""
+def catalog_text(entries: Sequence[CatalogEntry]) -> str:
+    """Write what can be asked for by name, a line each."""
     if not entries:
         return "no loaded plugin names a repository; any repository of the hub can be given as owner/name"
     rows = [
@@ -87,7 +87,8 @@ def catalog_text(entries: Sequence[Entry]) -> str:
         for entry in entries
     ]
     rows = [
-        (escaped(name), escaped(tasks), escaped(found), escaped(repo)) for name, tasks, found, repo in rows
+        (escaped(name), escaped(tasks), escaped(precisions), escaped(repo))
+        for name, tasks, precisions, repo in rows
     ]
     rows.insert(0, ("NAME", "TASK", "PRECISION", "REPOSITORY"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -97,8 +98,8 @@ def catalog_text(entries: Sequence[Entry]) -> str:
     )
 
 
-def catalog_json(entries: Sequence[Entry]) -> str:
-    """The catalog as one line of JSON."""
+def catalog_json(entries: Sequence[CatalogEntry]) -> str:
+    """Write the catalog as one line of JSON."""
     return json.dumps(
         [
             {
@@ -116,46 +117,44 @@ def catalog_json(entries: Sequence[Entry]) -> str:
     )
 
 
-def commands(folder: Path, entry: Entry | None, ask: Ask, choice: Choice) -> list[str]:
-    """The command lines that plan and run what a folder holds now."""
-    from lightx2v_core.cli.options import RUN_OPTIONS  # with all that reads configurations
+def commands(
+    folder: Path, entry: CatalogEntry | None, request: DownloadRequest, selection: FileSelection
+) -> list[str]:
+    """Write the command lines that plan and run what a folder holds now."""
+    from lightx2v_core.api import input_options  # with all that reads configurations
 
     if entry is not None and entry.repository.kind in ("lora", "part"):
-        return [f"lightx2v-core run --model-path MODEL{_adapters(folder, choice)} --prompt TEXT"]
+        return [f"lightx2v-core run --model-path MODEL{_adapters(folder, selection)} --prompt TEXT"]
     line = f"--model-path {shlex.quote(str(folder))}"
     if entry is None:
         return [f"lightx2v-core plan {line}"]
-    tasks = entry.repository.tasks
-    task = ask.task or tasks[0]
+    task = request.task or entry.repository.tasks[0]
     if len(entry.model.tasks) > 1:
         line += f" --task {task}"
-    required = entry.model.tasks[task].required
-    for option in RUN_OPTIONS:
-        if option.key[0] == "inputs" and option.key[-1] in required:
-            line += f" {option.names[0]} {option.metavar}"
-    line += _precision(choice)
+    line += "".join(f" {option}" for option in input_options(entry.model.tasks[task].required))
+    line += _precision(selection)
     return [f"lightx2v-core plan {line}", f"lightx2v-core run {line} --prompt TEXT --output video.mp4"]
 
 
-def _adapters(folder: Path, choice: Choice) -> str:
+def _adapters(folder: Path, selection: FileSelection) -> str:
     """``--lora`` for each LoRA file; those of one expert are given to it."""
     text = ""
-    for item in choice.wanted:
-        if "lora" in item.component:
-            expert = next((f"{word}:" for word in ("high", "low") if item.component.startswith(word)), "")
-            text += f" --lora {expert}{shlex.quote(str(folder / item.target))}"
+    for file in selection.files:
+        if "lora" in file.component:
+            expert = next((f"{name}:" for name in ("high", "low") if file.component.startswith(name)), "")
+            text += f" --lora {expert}{shlex.quote(str(folder / file.target))}"
     return text
 
 
-def _precision(choice: Choice) -> str:
+def _precision(selection: FileSelection) -> str:
     """What a run must be told when a component came in several precisions."""
-    found: dict[str, list[str]] = {}
-    for item in choice.wanted:
-        precisions = found.setdefault(item.component, [])
-        if item.precision and item.precision not in precisions:
-            precisions.append(item.precision)
+    by_component: dict[str, list[str]] = {}
+    for file in selection.files:
+        precisions = by_component.setdefault(file.component, [])
+        if file.precision and file.precision not in precisions:
+            precisions.append(file.precision)
     return "".join(
         " --set " + shlex.quote(f'components.{component}.precision="{precisions[-1]}"')
-        for component, precisions in found.items()
+        for component, precisions in by_component.items()
         if len(precisions) > 1
     )

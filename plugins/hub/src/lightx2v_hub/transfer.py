@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from lightx2v_core.hub.local import State, fed, new_hash
-from lightx2v_core.hub.remote import RemoteFile
+from lightx2v_hub.local import FileState, feed, new_hash
+from lightx2v_hub.remote import RemoteFile
 
 
 class Partial:
     """What there is of a file: it grows at its end, or is begun anew. ``count`` hears of every change in bytes."""
 
-    def __init__(self, file: Any, state: State, count: Callable[[int], None]) -> None:
+    def __init__(self, file: Any, state: FileState, count: Callable[[int], None]) -> None:
         self._file: BinaryIO = file
-        self._remote = state.wanted.remote
+        self._remote = state.file.remote
         self._count = count
         self.size = 0
         self.hashing = new_hash(self._remote)
@@ -30,7 +30,7 @@ class Partial:
         if begun > self._remote.size:
             self._file.truncate(0)
         elif begun:
-            fed(self.hashing, state.partial, lambda _bytes: count(0))
+            feed(self.hashing, state.partial, lambda _bytes: count(0))
             self.size = begun
 
     @property
@@ -55,7 +55,7 @@ class Partial:
 
 
 def ask_for_rest(partial: Partial, remote: RemoteFile) -> None:
-    """One request for all that is missing. The answer may end early, which is no error here.
+    """Send one request for all that is missing. The answer may end early, which is no error here.
 
     Raises what the HTTP library and huggingface_hub raise.
     """

@@ -1,1 +1,0 @@
-"""Downloads: which files of which repository, and how they come into a model's folder. No torch here."""
