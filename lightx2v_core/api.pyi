@@ -52,9 +52,9 @@ from lightx2v_core.plan.plan import Plan as Plan
 from lightx2v_core.plan.planner import Planner as Planner
 from lightx2v_core.plan.planner import plan_run as plan_run
 from lightx2v_core.plan.planner import read_config as read_config
-from lightx2v_core.quant.arithmetic import decode_weight as decode_weight
-from lightx2v_core.quant.arithmetic import encode_weight as encode_weight
-from lightx2v_core.quant.arithmetic import token_codes as token_codes
+from lightx2v_core.quant.arithmetic import dequantize_weight as dequantize_weight
+from lightx2v_core.quant.arithmetic import quantize_tokens as quantize_tokens
+from lightx2v_core.quant.arithmetic import quantize_weight as quantize_weight
 from lightx2v_core.quant.linear import CodeQuantizer as CodeQuantizer
 from lightx2v_core.quant.linear import StoredLinear as StoredLinear
 from lightx2v_core.runtime.pipeline import Pipeline as Pipeline

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from lightx2v_core.quant.arithmetic import CODE_FORMATS, LARGEST, decode_weight, encode_weight, token_codes  # noqa: E402
+from lightx2v_core.quant.arithmetic import (  # noqa: E402
+    CODE_FORMATS,
+    LARGEST,
+    dequantize_weight,
+    quantize_tokens,
+    quantize_weight,
+)
 
 #: the most that a code is away from its value, relative to the largest value that shares its scale
 STEP = {"int8": 0.5 / 127, "fp8": 32 / 448 / 2, "fp8-e5m2": 1 / 8}
@@ -30,22 +36,22 @@ def weights(rows: int, columns: int, seed: int, size: float) -> torch.Tensor:
 )
 def test_decoding_gives_the_weight_back_but_for_half_a_step(format, rows, columns, seed, size):
     weight = weights(rows, columns, seed, size)
-    stored = encode_weight(weight, format)
-    error = (decode_weight(stored, format) - weight).abs()
+    stored = quantize_weight(weight, format)
+    error = (dequantize_weight(stored, format) - weight).abs()
     assert (
         error.max()
         <= weight.abs().max() * STEP["fp8-e5m2" if "e5m2" in format else format.split("-")[0]] * 1.001
     )
     assert stored["weight_scale"].dtype == torch.float32
-    again = encode_weight(decode_weight(stored, format), format)
+    again = quantize_weight(dequantize_weight(stored, format), format)
     assert torch.equal(again["weight"].float(), stored["weight"].float()), "codes survive a second round"
 
 
 @pytest.mark.parametrize("format", _SCALED)
 def test_a_weight_of_zeros_stays_one(format):
-    stored = encode_weight(torch.zeros(3, 5), format)
+    stored = quantize_weight(torch.zeros(3, 5), format)
     assert (stored["weight_scale"] > 0).all()
-    assert torch.equal(decode_weight(stored, format), torch.zeros(3, 5))
+    assert torch.equal(dequantize_weight(stored, format), torch.zeros(3, 5))
 
 
 @pytest.mark.parametrize("format", MADE)
@@ -54,19 +60,19 @@ def test_what_is_not_finite_is_refused(format, value):
     weight = torch.ones(3, 5)
     weight[1, 2] = value
     with pytest.raises(ValueError, match="not finite"):
-        encode_weight(weight, format)
+        quantize_weight(weight, format)
 
 
 def test_only_known_formats_are_made():
     with pytest.raises(ValueError, match="nvfp4"):
-        encode_weight(torch.ones(2, 2), "nvfp4")
+        quantize_weight(torch.ones(2, 2), "nvfp4")
 
 
 def test_a_half_precision_weight_is_divided_in_float32():
     weight = weights(8, 64, 0, 1.0).bfloat16()
     for format in _SCALED:
-        for name, tensor in encode_weight(weight, format).items():
-            assert torch.equal(tensor.float(), encode_weight(weight.float(), format)[name].float())
+        for name, tensor in quantize_weight(weight, format).items():
+            assert torch.equal(tensor.float(), quantize_weight(weight.float(), format)[name].float())
 
 
 @settings(deadline=None, max_examples=40)
@@ -74,7 +80,7 @@ def test_a_half_precision_weight_is_divided_in_float32():
 def test_activations_use_all_codes_of_their_row(rows, columns, seed):
     x = weights(rows, columns, seed, 3.0)
     for dtype, largest in LARGEST.items():
-        codes, scale = token_codes(x, dtype)
+        codes, scale = quantize_tokens(x, dtype)
         assert (codes.float().abs().amax(dim=1) == largest).all()
         assert scale.shape == (rows, 1)
         torch.testing.assert_close(codes.float() * scale, x, atol=float(scale.max()) * 17, rtol=0.13)
@@ -82,6 +88,6 @@ def test_activations_use_all_codes_of_their_row(rows, columns, seed):
 
 def test_zeros_of_activations_give_zeros():
     for dtype in LARGEST:
-        codes, scale = token_codes(torch.zeros(2, 4), dtype)
+        codes, scale = quantize_tokens(torch.zeros(2, 4), dtype)
         assert torch.isfinite(scale).all()
         assert not codes.float().any()

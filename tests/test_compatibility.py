@@ -89,3 +89,82 @@ def test_it_passes_its_contract_suites(old: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert "failed" not in done.stdout
+
+
+QUANTIZER = {
+    "lightx2v_rows-0.1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: lightx2v-rows\nVersion: 0.1.0\n",
+    "lightx2v_rows-0.1.0.dist-info/entry_points.txt": "[lightx2v_core.plugins]\nrows = lightx2v_rows.plugin\n",
+    "lightx2v_rows/__init__.py": "",
+    "lightx2v_rows/plugin.py": """
+from lightx2v_core.api import NoOptions, QuantizerSpec, hookimpl
+
+
+class Rows:
+    def linear(self, plain, layer):
+        from lightx2v_core.api import StoredLinear
+        from torch.nn.functional import linear
+
+        class RowLinear(StoredLinear):
+            def forward(self, x):
+                from lightx2v_core.api import decode_weight
+
+                stored = {"weight": self.weight, "weight_scale": self.weight_scale}
+                return linear(x, decode_weight(stored, self.format).to(self.dtype), self.bias)
+
+        return RowLinear(plain, layer)
+
+    def quantize(self, weight, format):
+        from lightx2v_core.api import encode_weight
+
+        if format != "int8-channel":
+            raise ValueError(f"no {format}")
+        return encode_weight(weight, format)
+
+    def dequantize(self, stored, layer):
+        from lightx2v_core.api import decode_weight
+
+        return decode_weight(stored, layer.format)
+
+
+@hookimpl
+def lightx2v_quantizers():
+    return [
+        QuantizerSpec(
+            name="rows", summary="int8 rows", formats=frozenset({"int8-channel"}), exact=True,
+            makes=lambda _config: "int8-channel", build=lambda _config, _ctx: Rows(),
+        )
+    ]
+""",
+    "test_contracts.py": """
+import pytest
+from lightx2v_core.testing.contracts import QuantizerContract
+
+
+class TestRows(QuantizerContract):
+    use = "rows"
+
+
+def test_elsewhere_an_old_name_is_what_the_configuration_of_warnings_says():
+    from lightx2v_core import api
+
+    with pytest.raises(DeprecationWarning, match="api.decode_weight, which is called dequantize_weight now"):
+        api.decode_weight
+    assert not hasattr(api, "encode_weights")
+""",
+    "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider\nfilterwarnings =\n    error\n"
+    "    ignore:Failed to initialize NumPy:UserWarning\n",
+}
+
+
+def test_functions_under_old_names_work_where_a_plugin_imports_them_late(tmp_path: Path) -> None:
+    """With warnings as errors: the suites tell of old names, and pass."""
+    for name, text in QUANTIZER.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "LIGHTX2V_PLUGINS": "rows"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-c", str(tmp_path / "pytest.ini"), str(tmp_path)],
+        capture_output=True, text=True, env=env, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lightx2v_core.api.encode_weight, which is called quantize_weight now" in done.stdout

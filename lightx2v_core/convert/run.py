@@ -37,7 +37,7 @@ from lightx2v_core.plan.bundled import place_of
 from lightx2v_core.plan.lora_fit import adapter_notes
 from lightx2v_core.plan.quantization import quantizable_layers, takes
 from lightx2v_core.quant.arithmetic import CODE_FORMATS as CODED
-from lightx2v_core.quant.arithmetic import decode_weight, encode_weight, weight_error
+from lightx2v_core.quant.arithmetic import dequantize_weight, quantize_weight, weight_error
 from lightx2v_core.runtime.build import open_source
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.file_names import DISTILLED_BY, distilled_by, says_distilled
@@ -229,7 +229,7 @@ class _Recipe:
             source = applier.build(applier.config(), ctx).merged(source, adapters)
         if self.made:
             source = QuantizedSource(
-                source, self.made, encode_weight, self._measure if options.report else None
+                source, self.made, quantize_weight, self._measure if options.report else None
             )
         self.source = source
         self.copied = {
@@ -272,7 +272,7 @@ class _Recipe:
                 )
             return {
                 name: quantized_layer(
-                    name, layer.format.removesuffix("-static"), source.info(f"{name}.weight"), encode_weight
+                    name, layer.format.removesuffix("-static"), source.info(f"{name}.weight"), quantize_weight
                 )
                 for name, layer in again.items()
                 if "weight" in layer.tensors
@@ -289,7 +289,7 @@ class _Recipe:
                 f"the {subject.spec.summary} has no layers that can be quantized, or --only leaves none"
             )
         return {
-            name: quantized_layer(name, format, source.info(f"{name}.weight"), encode_weight)
+            name: quantized_layer(name, format, source.info(f"{name}.weight"), quantize_weight)
             for name in layers
         }
 
@@ -330,7 +330,7 @@ def _decoding(
     def decode(tensors: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
         quantizer = by_format.get(layer.format)
         return (
-            decode_weight(tensors, layer.format)
+            dequantize_weight(tensors, layer.format)
             if quantizer is None
             else quantizer.dequantize(tensors, layer)
         )

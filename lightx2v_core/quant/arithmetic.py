@@ -1,4 +1,4 @@
-"""The arithmetic of the fp8 and int8 formats: weights to codes and scales and back, activations to codes.
+"""Quantize and dequantize weights and activations in the fp8 and int8 formats.
 
 Shape legend: O output features, I input features, L rows of activations. Scales are float32 whatever they were computed
 from. The rules are those of LightX2V's converter (per channel) and of ComfyUI's (per tensor): symmetric, no zero point,
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 _GRAINS = ("channel", "tensor", "tensor-static", "block128", "plain")
-#: format -> dtype of its codes and what shares a scale
+#: format -> dtype of its quantized values, and what shares a scale
 _FORMATS = {
     **{f"fp8-{grain}": (torch.float8_e4m3fn, grain) for grain in _GRAINS},
     **{f"fp8-e5m2-{grain}": (torch.float8_e5m2, grain) for grain in _GRAINS},
     **{f"int8-{grain}": (torch.int8, grain) for grain in ("channel", "tensor", "tensor-static")},
 }
-#: formats that ``encode_weight`` makes and ``decode_weight`` reads
+#: formats that ``quantize_weight`` makes and ``dequantize_weight`` reads
 CODE_FORMATS = frozenset(_FORMATS)
-#: the largest code
+#: the largest value that each dtype is used to
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
 #: the least largest value of a channel or block, which keeps scales above zero
 _LEAST_CHANNEL, _LEAST_BLOCK = 1e-5, 1e-4
@@ -32,12 +32,12 @@ _BLOCK = 128
 _PIECE = 1 << 23
 
 
-def encode_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
-    """Encode ``weight_OI`` in one of ``CODE_FORMATS``. Returns tensors by suffix: codes under ``weight`` and, but for
-    plain fp8, float32 scales under ``weight_scale``. ``ValueError`` when a value is not finite: a code of it would be a
-    number like any other.
+def quantize_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
+    """Quantize a weight [O, I] to one of ``CODE_FORMATS``, some rows at a time: little is held in float32 at once.
 
-    Works through the weight some rows at a time, so that little is held in float32 at once.
+    Returns tensors by suffix: quantized values [O, I] under ``weight`` and, but for plain fp8, float32 scales under
+    ``weight_scale``. ``ValueError`` for another format, and for a value that is not finite: quantized, it would be a
+    number like any other.
     """
     if format not in CODE_FORMATS:
         raise ValueError(f"weights are not stored as {format} here, but as {', '.join(sorted(CODE_FORMATS))}")
@@ -48,22 +48,22 @@ def encode_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
         largest = torch.where(largest == 0, 1.0, largest)
     if not largest.is_meta and not bool(torch.isfinite(largest).all()):
         raise ValueError("it has values that are not finite")
-    codes = torch.empty(weight_OI.shape, dtype=dtype, device=weight_OI.device)
+    quantized = torch.empty(weight_OI.shape, dtype=dtype, device=weight_OI.device)
     if grain == "plain":
-        for rows, out in zip(_in_rows(weight_OI), _in_rows(codes), strict=True):
-            out.copy_(_codes(rows.float(), dtype))
-        return {"weight": codes}
+        for rows, out in zip(_in_rows(weight_OI), _in_rows(quantized), strict=True):
+            out.copy_(_cast(rows.float(), dtype))
+        return {"weight": quantized}
     scale = largest / LARGEST[dtype]
     start = 0
-    for rows, out in zip(_in_rows(weight_OI), _in_rows(codes), strict=True):
+    for rows, out in zip(_in_rows(weight_OI), _in_rows(quantized), strict=True):
         part = _of_rows(scale, start, rows.shape[0], weight_OI.shape[0])
-        out.copy_(_codes(rows.float() / _spread(part, rows.shape), dtype))
+        out.copy_(_cast(rows.float() / _spread(part, rows.shape), dtype))
         start += rows.shape[0]
-    return {"weight": codes, "weight_scale": scale}
+    return {"weight": quantized, "weight_scale": scale}
 
 
-def decode_weight(stored: Mapping[str, Tensor], format: str) -> Tensor:
-    """The float32 weight that ``stored`` (``weight`` and, if the format has one, ``weight_scale``) stands for."""
+def dequantize_weight(stored: Mapping[str, Tensor], format: str) -> Tensor:
+    """Return the float32 weight of ``stored``: ``weight`` and, if the format has one, ``weight_scale``."""
     weight = stored["weight"].float()
     if format.endswith("-plain"):
         return weight
@@ -71,16 +71,18 @@ def decode_weight(stored: Mapping[str, Tensor], format: str) -> Tensor:
 
 
 def weight_error(weight_OI: Tensor, stored: Mapping[str, Tensor], format: str) -> tuple[float, float]:
-    """How far ``stored`` is from the weight: root of the mean square, relative to that of the weight, and the largest
-    difference. Works through the weight some rows at a time."""
+    """Measure how far ``stored`` is from a weight [O, I], some rows at a time.
+
+    Returns the root mean square of the difference, relative to that of the weight, and the largest difference.
+    """
     square = size = largest = 0.0
     start = 0
-    for rows, codes in zip(_in_rows(weight_OI), _in_rows(stored["weight"]), strict=True):
-        part = {"weight": codes}
+    for rows, values in zip(_in_rows(weight_OI), _in_rows(stored["weight"]), strict=True):
+        part = {"weight": values}
         if "weight_scale" in stored:
             part["weight_scale"] = _of_rows(stored["weight_scale"], start, rows.shape[0], weight_OI.shape[0])
         plain = rows.float()
-        error = decode_weight(part, format).sub_(plain)
+        error = dequantize_weight(part, format).sub_(plain)
         square += float(error.square().sum(dtype=torch.float64))
         size += float(plain.square().sum(dtype=torch.float64))
         largest = max(largest, float(error.abs_().amax()))
@@ -88,15 +90,17 @@ def weight_error(weight_OI: Tensor, stored: Mapping[str, Tensor], format: str) -
     return (square / size) ** 0.5 if size else 0.0, largest
 
 
-def token_codes(x_LI: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Codes [L, I] of activations in ``dtype``, and one float32 scale [L, 1] a row: its largest value by the largest
-    code."""
+def quantize_tokens(x_LI: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Quantize activations [L, I] to ``dtype``, which is in ``LARGEST``, with a scale for each row.
+
+    Returns the quantized values [L, I] and float32 scales [L, 1]: the largest value of a row by that of ``dtype``.
+    """
     x = x_LI.float()
     scale = (x.abs().amax(dim=1, keepdim=True) / LARGEST[dtype]).clamp(min=_LEAST_TOKEN_SCALE)
-    return _codes(x / scale, dtype), scale
+    return _cast(x / scale, dtype), scale
 
 
-def _codes(scaled: Tensor, dtype: torch.dtype) -> Tensor:
+def _cast(scaled: Tensor, dtype: torch.dtype) -> Tensor:
     # casts of values out of range differ between devices, so nothing is left to them
     if dtype == torch.int8:
         return scaled.round().clamp(-128, 127).to(dtype)
@@ -104,7 +108,7 @@ def _codes(scaled: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _spread(scale: Tensor, shape: torch.Size) -> Tensor:
-    """A scale that multiplies a weight of ``shape`` element by element."""
+    """Spread a scale out, so that it multiplies a weight of ``shape`` element by element."""
     if scale.numel() == 1:
         return scale.reshape(())
     if scale.numel() == shape[0]:
@@ -114,7 +118,7 @@ def _spread(scale: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _in_rows(weight: Tensor) -> tuple[Tensor, ...]:
-    """A weight in pieces of a few million values, along its first axis: whole blocks each."""
+    """Split a weight along its first axis into pieces of a few million values, of whole blocks each."""
     if not weight.shape:
         return (weight,)
     each = max(_PIECE // max(weight[0].numel(), 1) // _BLOCK, 1) * _BLOCK
@@ -122,7 +126,7 @@ def _in_rows(weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _of_rows(scale: Tensor, start: int, count: int, rows: int) -> Tensor:
-    """The part of a scale that belongs to some of the rows of a weight."""
+    """Take the part of a scale that belongs to some of the rows of a weight."""
     if scale.numel() == 1:
         return scale
     if scale.shape[0] == rows:
@@ -131,7 +135,7 @@ def _of_rows(scale: Tensor, start: int, count: int, rows: int) -> Tensor:
 
 
 def _largest(weight: Tensor, grain: str) -> Tensor:
-    """The largest value of what shares a scale, in the shape of the scale but for whole tensors: one for each piece."""
+    """Find the largest value of what shares a scale, in the scale's shape; of a whole tensor one for each piece."""
     if grain == "channel":
         return weight.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST_CHANNEL)
     if grain == "block128":
@@ -140,7 +144,7 @@ def _largest(weight: Tensor, grain: str) -> Tensor:
 
 
 def _block_largest(weight_OI: Tensor) -> Tensor:
-    """The largest value of each 128 x 128 block."""
+    """Find the largest value of each 128 x 128 block."""
     out, inputs = weight_OI.shape
     padded = torch.nn.functional.pad(weight_OI.abs(), (0, -inputs % _BLOCK, 0, -out % _BLOCK))
     rows, columns = (side // _BLOCK for side in padded.shape)

@@ -1,4 +1,4 @@
-"""What quantizers share: parameters as the file has them, on the meta device, and the maths of the codes."""
+"""Quantized linear layers with their parameters as a file stores them, on the meta device."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lightx2v_core.quant.arithmetic import decode_weight, encode_weight
+from lightx2v_core.quant.arithmetic import dequantize_weight, quantize_weight
 from lightx2v_core.spec.tensors import LayerFormat
 
 
 class StoredLinear(nn.Module):
-    """The stored tensors of a quantized linear under their official names.
+    """Holds the stored tensors of a quantized linear under their official names.
 
     ``weight`` keeps its stored dtype, ``weight_scale`` is float32 in its stored shape, and is absent for formats
-    without a scale; ``bias`` has the dtype of the computation. What the layer computes, its ``kernel`` says.
+    without a scale; ``bias`` has the dtype of the computation. A class derived from it says what it computes.
     """
 
     weight_scale: Tensor | None
@@ -42,7 +42,7 @@ class StoredLinear(nn.Module):
             self.bias = bias
 
     def scales(self) -> Tensor:
-        """One float32 scale for each output channel, [O], whatever the file has."""
+        """Return one float32 scale for each output channel, [O], whatever the file has."""
         if self.weight_scale is None:
             return self.weight.new_ones(self.out_features, dtype=torch.float32)
         return self.weight_scale.reshape(-1).expand(self.out_features)
@@ -52,7 +52,7 @@ class StoredLinear(nn.Module):
 
 
 class CodeQuantizer:
-    """``Quantizer`` of the formats that ``encode_weight`` and ``decode_weight`` know, with one class of linears."""
+    """``Quantizer`` of the formats of ``quantize_weight``, with one class of linears."""
 
     def __init__(self, linear: Callable[[nn.Linear, LayerFormat], nn.Module]) -> None:
         self._linear = linear
@@ -61,7 +61,7 @@ class CodeQuantizer:
         return self._linear(plain, layer)
 
     def quantize(self, weight: Tensor, format: str) -> dict[str, Tensor]:
-        return encode_weight(weight, format)
+        return quantize_weight(weight, format)
 
     def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
-        return decode_weight(stored, layer.format)
+        return dequantize_weight(stored, layer.format)

@@ -4,7 +4,8 @@ A stub ``api.pyi`` beside ``api.py`` says where each name comes from, once, for 
 
     from package.module import Name as Name
 
-so that importing ``api`` costs nothing of what it offers. Only imports in this form are read: one name a line.
+so that importing ``api`` costs nothing of what it offers. Only imports in this form are read: one name a line. Old
+names (``renamed.ALIASES``) are not in the stub: they resolve too, and warn.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from lightx2v_core.spec.renamed import ALIASES, warn_renamed
+
 _LINE = re.compile(r"^from ([\w.]+) import (\w+) as (\w+)$", re.MULTILINE)
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a module that has the names of its stub.
 
-    ``module`` and ``file`` are its ``__name__`` and ``__file__``. A name that the stub lacks is an ``AttributeError``.
+    ``module`` and ``file`` are its ``__name__`` and ``__file__``. A name that the stub lacks is an ``AttributeError``,
+    unless it is an old one.
     """
     with open(f"{file.removesuffix('.py')}.pyi", encoding="utf-8") as stub:
         places = {name: (home, original) for home, original, name in _LINE.findall(stub.read())}
 
     def get(name: str) -> object:
+        if (new := ALIASES.get(f"{module}.{name}")) is not None:
+            warn_renamed(f"{module}.{name}")
+            return get(new)
         if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, original = places[name]

@@ -12,8 +12,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-#: old names of the public interface -> the names that they have now
-ALIASES: Mapping[str, str] = {"ModelSpec.recognise": "recognize"}
+#: old names of the public interface, fields by their class and others by their module -> what they are called now
+ALIASES: Mapping[str, str] = {
+    "ModelSpec.recognise": "recognize",
+    "lightx2v_core.api.decode_weight": "dequantize_weight",
+    "lightx2v_core.api.encode_weight": "quantize_weight",
+    "lightx2v_core.api.token_codes": "quantize_tokens",
+}
 #: the version in which old names go
 UNTIL = "0.3"
 _noted: ContextVar[list[str] | None] = ContextVar("old names that a plugin uses", default=None)

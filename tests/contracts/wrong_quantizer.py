@@ -9,7 +9,7 @@ import torch
 from attrs import evolve
 from torch.nn.functional import linear
 
-from lightx2v_core.api import LayerFormat, QuantizerSpec, StoredLinear, decode_weight, encode_weight
+from lightx2v_core.api import LayerFormat, QuantizerSpec, StoredLinear, dequantize_weight, quantize_weight
 from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.testing import plugin_set
 from lightx2v_core.testing.contracts import QuantizerContract
@@ -29,10 +29,10 @@ class Codes:
         return self.layer(plain, layer)
 
     def quantize(self, weight: Any, format: str) -> dict[str, Any]:
-        return encode_weight(weight, format)
+        return quantize_weight(weight, format)
 
     def dequantize(self, stored: Mapping[str, Any], layer: LayerFormat) -> Any:
-        return decode_weight(stored, layer.format)
+        return dequantize_weight(stored, layer.format)
 
 
 class Wrong(QuantizerContract):
@@ -104,7 +104,7 @@ class TestScaleTurnedAround(Wrong):
 
 class TakesAnyFormat(Codes):
     def quantize(self, weight: Any, format: str) -> dict[str, Any]:
-        return encode_weight(weight, "int8-channel")
+        return quantize_weight(weight, "int8-channel")
 
 
 class TestTakesAnyFormat(Wrong):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
-from lightx2v_core.quant.arithmetic import encode_weight  # noqa: E402
+from lightx2v_core.quant.arithmetic import quantize_weight  # noqa: E402
 
 SMALL: dict[str, Any] = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 2, "guide_scale": 1.0}
 FORMATS = {"plain": None, "bf16": None, "fp8": "fp8-channel", "int8": "int8-channel"}
@@ -38,7 +38,7 @@ def quantize(folder: Path, format: str) -> None:
         ]:
             base = name.removesuffix("weight")
             tensors |= {
-                f"{base}{suffix}": tensor for suffix, tensor in encode_weight(tensors[name], format).items()
+                f"{base}{suffix}": tensor for suffix, tensor in quantize_weight(tensors[name], format).items()
             }
         save_file(tensors, path)
 

@@ -18,8 +18,8 @@ from lightx2v_core.api import (
     QuantizerSpec,
     StoredLinear,
     changed,
-    decode_weight,
-    token_codes,
+    dequantize_weight,
+    quantize_tokens,
 )
 
 
@@ -30,7 +30,7 @@ class Int8(StoredLinear):
         return (x.long() @ weight.long().t()).double()
 
     def forward(self, x: Any) -> Any:
-        codes, scale = token_codes(x.reshape(-1, self.in_features), torch.int8)
+        codes, scale = quantize_tokens(x.reshape(-1, self.in_features), torch.int8)
         out = self.product(codes, self.weight) * scale * self.scales()
         out = out if self.bias is None else out + self.bias
         return out.to(self.dtype).view(*x.shape[:-1], self.out_features)
@@ -123,7 +123,7 @@ class Exact(StoredLinear):
         stored = {"weight": self.weight}
         if self.weight_scale is not None:
             stored["weight_scale"] = self.weight_scale
-        return linear(x, decode_weight(stored, self.format).to(self.dtype), self.bias)
+        return linear(x, dequantize_weight(stored, self.format).to(self.dtype), self.bias)
 
 
 class Coarse(Exact):

@@ -165,14 +165,14 @@ def test_the_default_of_a_quantized_file_is_proved(tiny: Path, tmp_path: Path) -
     from safetensors.torch import load_file, save_file
 
     from lightx2v_core import load
-    from lightx2v_core.api import PluginError, encode_weight
+    from lightx2v_core.api import PluginError, quantize_weight
 
     tensors: dict[str, Any] = {}
     for path in sorted(tiny.glob("diffusion_pytorch_model*.safetensors")):
         tensors |= load_file(path)
     for name in [name for name in tensors if name.startswith("blocks.1.ffn") and name.endswith("weight")]:
         layer = name.removesuffix(".weight")
-        tensors |= {f"{layer}.{key}": x for key, x in encode_weight(tensors[name], "int8-channel").items()}
+        tensors |= {f"{layer}.{key}": x for key, x in quantize_weight(tensors[name], "int8-channel").items()}
     save_file(tensors, tmp_path / "dit.safetensors")
     dit = {"path": str(tmp_path / "dit.safetensors")}
     with load(tiny, config={"components": {"dit": dit}}) as pipeline:

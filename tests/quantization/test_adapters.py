@@ -12,7 +12,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from lightx2v_core.quant.arithmetic import decode_weight, encode_weight  # noqa: E402
+from lightx2v_core.quant.arithmetic import dequantize_weight, quantize_weight  # noqa: E402
 
 LAYER, OTHER = "blocks.0.ffn.0", "blocks.1.ffn.0"
 
@@ -53,10 +53,10 @@ def test_a_merged_adapter_changes_codes_and_scales(layout, format, quantizer, ne
     assert changed == {f"{LAYER}.weight", f"{LAYER}.weight_scale"}
     weight = network("ckpt")[0].state_dict()[f"{LAYER}.weight"]
     if layout != "ckpt":
-        weight = decode_weight(
+        weight = dequantize_weight(
             {suffix: before[f"{LAYER}.{suffix}"] for suffix in ("weight", "weight_scale")}, format
         )
-    wanted = encode_weight(weight + added, format)
+    wanted = quantize_weight(weight + added, format)
     for suffix, tensor in wanted.items():
         got = after[f"{LAYER}.{suffix}"]
         torch.testing.assert_close(got.float(), tensor.reshape(got.shape).float(), atol=0, rtol=1e-6)

@@ -16,7 +16,7 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.cli import main  # noqa: E402
-from lightx2v_core.quant.arithmetic import decode_weight  # noqa: E402
+from lightx2v_core.quant.arithmetic import dequantize_weight  # noqa: E402
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_report_has_the_error_of_every_layer(convert, case, tmp_path):
     for name, error in report.items():
         weight = source[f"{name}.weight"]
         stored = {suffix: made[f"{name}.{suffix}"] for suffix in ("weight", "weight_scale")}
-        off = decode_weight(stored, "fp8-channel") - weight
+        off = dequantize_weight(stored, "fp8-channel") - weight
         assert error["max_error"] == pytest.approx(float(off.abs().max()), rel=1e-5)
         assert error["relative_rmse"] == pytest.approx(float(off.norm() / weight.norm()), rel=1e-4)
     assert [event["done"] for event in events if event["event"] == "progress"][-1] == events[-1][

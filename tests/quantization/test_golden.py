@@ -14,7 +14,7 @@ pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lightx2v_core.cli import main  # noqa: E402
-from lightx2v_core.quant.arithmetic import token_codes  # noqa: E402
+from lightx2v_core.quant.arithmetic import quantize_tokens  # noqa: E402
 
 #: layout -> name of its outputs
 STORED = {
@@ -70,7 +70,7 @@ def test_products_of_codes_give_the_reference_output(layout, network, forward, i
 def test_each_linear_gives_the_reference_output(kind, name, network, inputs, outputs, tolerance):
     x, key = inputs[f"linear.{name}.x"], f"linear.{kind}.{name}"
     layout = {"int8": "int8_single", "fp8": "fp8_blocks"}[kind]
-    codes, scale = token_codes(x, torch.int8 if kind == "int8" else torch.float8_e4m3fn)
+    codes, scale = quantize_tokens(x, torch.int8 if kind == "int8" else torch.float8_e4m3fn)
     assert torch.equal(codes.float(), outputs[f"{key}.x_codes"])
     rows = x.abs().amax(dim=1) > 0  # the scale of a row of zeros is free
     assert torch.equal(scale[rows], outputs[f"{key}.x_scale"][rows])

@@ -1,6 +1,6 @@
-"""The quantizer that runs anywhere: weights stay stored as they are, and each is decoded when its layer is called.
+"""The quantizer that runs anywhere: weights stay stored as they are, and each is dequantized when its layer is called.
 
-Exact: the product is that of the plain layer with the weight that the codes stand for, rounded to the compute dtype.
+Exact: the product is that of the plain layer with the dequantized weight, rounded to the compute dtype.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightx2v_core.api import StoredLinear, decode_weight
+from lightx2v_core.api import StoredLinear, dequantize_weight
 
 
 class DecodedLinear(StoredLinear):
-    """``x W^T + b`` with ``W`` decoded for the call."""
+    """``x W^T + b`` with ``W`` dequantized for the call."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         stored: dict[str, Tensor] = {"weight": self.weight}
         if self.weight_scale is not None:
             stored["weight_scale"] = self.weight_scale
-        return F.linear(x, decode_weight(stored, self.format).to(self.dtype), self.bias)
+        return F.linear(x, dequantize_weight(stored, self.format).to(self.dtype), self.bias)

@@ -13,30 +13,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightx2v_core.api import LayerFormat, StoredLinear, token_codes
+from lightx2v_core.api import LayerFormat, StoredLinear, quantize_tokens
 
-#: codes [L, I] and codes [O, I] -> [L, O] in int32
+#: int8 [L, I] and int8 [O, I] -> their product [L, O] in int32
 Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 #: fewest rows that the kernels of CUDA take
 _ROWS = 32
-#: inputs of which products of codes add up exactly in float32: 1024 * 128 * 128 is 2 ** 24
+#: inputs of which products of int8 add up exactly in float32: 1024 * 128 * 128 is 2 ** 24
 _EXACT = 1024
 
 
 class Int8Linear(StoredLinear):
-    """``(codes of x) (codes of W)^T * scales + b`` on the int8 units of the device."""
+    """``(quantized x) (quantized W)^T * scales + b`` on the int8 units of the device."""
 
     def __init__(self, plain: nn.Linear, layer: LayerFormat, *, product: Product) -> None:
         super().__init__(plain, layer)
         self._product = product
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
-        codes_LI, scale_L1 = token_codes(x.reshape(-1, self.in_features), torch.int8)
-        rows = codes_LI.shape[0]
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
+        x_LI, scale_L1 = quantize_tokens(x.reshape(-1, self.in_features), torch.int8)
+        rows = x_LI.shape[0]
         if x.is_cuda and rows < _ROWS:
-            codes_LI = F.pad(codes_LI, (0, 0, 0, _ROWS - rows))
-        product_LO = self._product(codes_LI, self.weight)[:rows]
+            x_LI = F.pad(x_LI, (0, 0, 0, _ROWS - rows))
+        product_LO = self._product(x_LI, self.weight)[:rows]
         out = product_LO.float() * scale_L1 * self.scales()
         if self.bias is not None:
             out = out + self.bias.float()
@@ -44,18 +44,21 @@ class Int8Linear(StoredLinear):
 
 
 def linear_for(device: str) -> Callable[[nn.Linear, LayerFormat], nn.Module]:
-    """The layers of a kind of device. On a CPU whose int8 product is wrong, as those of oneDNN are where two products
-    are added in 16 bits, they multiply the codes in float32, which gives the same."""
+    """Choose the layers for a kind of device.
+
+    On a CPU whose int8 product is wrong, as those of oneDNN are where two products are added in 16 bits, they multiply
+    in float32, which gives the same.
+    """
     return partial(Int8Linear, product=int8_product if device != "cpu" or _cpu_is_right() else float_product)
 
 
 def int8_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
-    """PyTorch's product of int8 codes."""
+    """Multiply int8 [L, I] with int8 [O, I] transposed, to int32 [L, O]."""
     return torch._int_mm(x_LI, weight_OI.t())
 
 
 def float_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
-    """The same in float32, of so few inputs at a time that nothing is rounded."""
+    """Compute ``int8_product`` in float32, of so few inputs at a time that nothing is rounded."""
     total_LO = x_LI.new_zeros(x_LI.shape[0], weight_OI.shape[0], dtype=torch.int32)
     for x, weight in zip(
         torch.split(x_LI, _EXACT, dim=1), torch.split(weight_OI, _EXACT, dim=1), strict=True
@@ -66,7 +69,7 @@ def float_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
 
 @cache
 def _cpu_is_right() -> bool:
-    """Whether the int8 product of this CPU holds for the largest codes; about 0.1 ms, once a process."""
+    """Try the int8 product of this CPU with the largest values; takes about 0.1 ms, once a process."""
     largest = torch.full((1, 128), 127, dtype=torch.int8)
     signs = torch.tensor([[1], [-1]], dtype=torch.int8)
     product = int8_product(largest * signs, (largest * signs).repeat(8, 1))

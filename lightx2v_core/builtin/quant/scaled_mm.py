@@ -8,19 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightx2v_core.api import StoredLinear, token_codes
+from lightx2v_core.api import StoredLinear, quantize_tokens
 
 
 class Fp8Linear(StoredLinear):
-    """``(codes of x) (codes of W)^T * scales + b`` on the fp8 units of the device."""
+    """``(quantized x) (quantized W)^T * scales + b`` on the fp8 units of the device."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
-        codes_LI, scale_L1 = token_codes(x.reshape(-1, self.in_features), torch.float8_e4m3fn)
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
+        x_LI, scale_L1 = quantize_tokens(x.reshape(-1, self.in_features), torch.float8_e4m3fn)
         weight_IO = self.weight.t()  # column-major, as the kernels want it
         if self.dtype == torch.bfloat16 or not x.is_cuda:
             out = torch._scaled_mm(
-                codes_LI,
+                x_LI,
                 weight_IO,
                 scale_a=scale_L1,
                 scale_b=self.scales()[None].contiguous(),
@@ -31,7 +31,7 @@ class Fp8Linear(StoredLinear):
         else:
             # kernels of CUDA take scales of rows and columns for bfloat16 results only
             one = torch.ones((), device=x.device)
-            product = torch._scaled_mm(codes_LI, weight_IO, scale_a=one, scale_b=one, out_dtype=torch.float32)
+            product = torch._scaled_mm(x_LI, weight_IO, scale_a=one, scale_b=one, out_dtype=torch.float32)
             out = (product * scale_L1 * self.scales()).to(self.dtype)
             out = out if self.bias is None else out + self.bias
         return out.view(*x.shape[:-1], self.out_features)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, encode_weight
+from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, quantize_weight
 from lightx2v_core.builtin.plugin import lightx2v_quantizers as builtin_quantizers
 from lightx2v_core.testing import wrong_here
 from lightx2v_torchao import plugin
@@ -95,7 +95,7 @@ def test_the_product_is_that_of_pytorch(format, dtype, right):
     torch.manual_seed(0)
     kind = format.partition("-")[0]
     right(kind)
-    stored, bias = encode_weight(torch.randn(96, 64), format), torch.randn(96)
+    stored, bias = quantize_weight(torch.randn(96, 64), format), torch.randn(96)
     x = torch.randn(2, 7, 64).to(dtype)
     x[0, 3] = 0
     got, known = (linear(f"{kind}-{name}", stored, format, bias, dtype)(x) for name in ("torchao", "torch"))
@@ -130,7 +130,7 @@ def test_nothing_is_quantized_again():
     """The codes and scales that torchao computes with are those that are stored."""
     from lightx2v_torchao.kernels import int8_weight
 
-    stored = encode_weight(torch.randn(32, 64), "int8-channel")
+    stored = quantize_weight(torch.randn(32, 64), "int8-channel")
     module = linear("int8-torchao", stored, "int8-channel", None, torch.float32)
     made = int8_weight(module.weight, module.scales(), torch.float32)
     assert made.qdata.data_ptr() == module.weight.data_ptr()
@@ -139,7 +139,7 @@ def test_nothing_is_quantized_again():
 
 @real
 def test_a_compiler_keeps_one_graph():
-    stored = encode_weight(torch.randn(48, 32), "int8-channel")
+    stored = quantize_weight(torch.randn(48, 32), "int8-channel")
     module = linear("int8-torchao", stored, "int8-channel", torch.randn(48), torch.float32)
     network = nn.Sequential(module, nn.GELU())
     x = torch.randn(4, 32)
@@ -198,7 +198,7 @@ def test_a_third_party_model_is_quantized_with_no_code_of_its_own(tmp_path, righ
 @pytest.mark.parametrize("rows", [1, 7, 300])
 def test_the_kernels_of_a_gpu_are_the_product_of_pytorch(kind, rows):
     format = f"{kind}-channel"
-    stored, bias = encode_weight(torch.randn(96, 64), format), torch.randn(96)
+    stored, bias = quantize_weight(torch.randn(96, 64), format), torch.randn(96)
     got, known = (
         linear(f"{kind}-{name}", stored, format, bias, torch.bfloat16, "cuda")
         for name in ("torchao", "torch")

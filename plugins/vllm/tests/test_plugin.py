@@ -13,7 +13,7 @@ import torch
 from attrs import evolve
 from torch import nn
 
-from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, encode_weight
+from lightx2v_core.api import BuildContext, Device, LayerFormat, PluginError, TensorInfo, quantize_weight
 from lightx2v_vllm import plugin
 
 CUDA = Device(kind="cuda", name="a GPU", capability=(9, 0), memory=1 << 36)
@@ -47,7 +47,7 @@ def linears(standin: ModuleType) -> ModuleType:
 def layer_of(
     weight: torch.Tensor, format: str, bias: bool, dtype: torch.dtype
 ) -> tuple[nn.Linear, LayerFormat, dict]:
-    stored = encode_weight(weight, format)
+    stored = quantize_weight(weight, format)
     tensors = {
         suffix: TensorInfo(
             name=f"l.{suffix}", shape=tuple(t.shape), dtype=str(t.dtype)[6:], file=Path("w.safetensors")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightx2v_core.api import BuildContext, Device, encode_weight
+from lightx2v_core.api import BuildContext, Device, quantize_weight
 from lightx2v_core.testing import wrong_here
 from lightx2v_core.testing.contracts import QuantizerContract
 from lightx2v_vllm import plugin
@@ -73,7 +73,7 @@ def test_int8_on_a_cpu_is_the_product_of_pytorch(format, dtype):
     tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.05}
     torch.testing.assert_close(module(x), known(x), **tolerance)
     # other weights in the same layer, as after a switch of LoRA files
-    stored = encode_weight(weight * 2, format)
+    stored = quantize_weight(weight * 2, format)
     for linear in (module, known):
         linear.weight = nn.Parameter(stored["weight"], requires_grad=False)
         linear.weight_scale = stored["weight_scale"]

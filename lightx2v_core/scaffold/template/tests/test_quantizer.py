@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from lightx2v_core.api import LayerFormat, decode_weight
+from lightx2v_core.api import LayerFormat, dequantize_weight
 from lightx2v_core.testing.contracts import QuantizerContract
 from lightx2v_core.testing.sources import MemorySource
 
@@ -46,6 +46,6 @@ def test_no_more_rows_than_asked_for_are_in_floats(
 
     monkeypatch.setattr(torch.nn.functional, "linear", watched)
     x = torch.randn(3, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
-    wanted = x.float() @ decode_weight(stored, FORMAT).T
+    wanted = x.float() @ dequantize_weight(stored, FORMAT).T
     torch.testing.assert_close(module(x).float(), wanted, atol=0.1, rtol=0.02)
     assert rows == [7, 7, 7, 7, 4]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from lightx2v_core.api import LayerFormat, StoredLinear, decode_weight, encode_weight
+from lightx2v_core.api import LayerFormat, StoredLinear, dequantize_weight, quantize_weight
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,11 +32,11 @@ class RowCodes:
         """Codes [O, I] and scales [O, 1]. ``ValueError`` for another format, and for values that are not finite."""
         if format != FORMAT:
             raise ValueError(f"stores weights as {FORMAT}, not as {format}")
-        return encode_weight(weight, format)
+        return quantize_weight(weight, format)
 
     def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
         """The float32 weight [O, I] that codes and scales stand for."""
-        return decode_weight(stored, layer.format)
+        return dequantize_weight(stored, layer.format)
 
 
 class RowLinear(StoredLinear):
