@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightx2v_core.checkpoint.header_cache import Reader
+from lightx2v_core.config.keyword_types import PlanKeywords
 from lightx2v_core.config.keywords import INPUTS, KEYWORDS, keyword_values
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
@@ -15,6 +16,9 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.plan.plan import Plan
 from lightx2v_core.plan.recognize import read_header
 from lightx2v_core.plan.resolve import check_ready, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def read_config(file: str | Path) -> dict[str, Any]:
@@ -50,7 +54,7 @@ class Planner:
         *,
         config: str | Path | Mapping[str, Any] | None = None,
         ready: bool = False,
-        **overrides: Any,
+        **overrides: Unpack[PlanKeywords],
     ) -> Plan:
         """See ``plan_run``."""
         values = [
@@ -69,7 +73,7 @@ def plan_run(
     config: str | Path | Mapping[str, Any] | None = None,
     plugins: PluginSet | None = None,
     ready: bool = False,
-    **overrides: Any,
+    **overrides: Unpack[PlanKeywords],
 ) -> Plan:
     """What loading a model and running a request would do. ``config`` is a file or plain data; ``overrides`` are those
     of ``load``, and the paths of inputs: ``image``, ``src_video``, ...

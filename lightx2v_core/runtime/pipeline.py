@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from attrs import evolve, frozen
 from torch import Tensor, nn
 
 from lightx2v_core.checkpoint.serialize import serialize_safetensors
+from lightx2v_core.config.keyword_types import GenerateKeywords, LoadKeywords
 from lightx2v_core.config.keywords import KEYWORDS, keyword_values, lora_configs
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
@@ -41,6 +42,9 @@ from lightx2v_core.runtime.record import dumps
 from lightx2v_core.runtime.seams import between
 from lightx2v_core.runtime.video import publication
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 #: a LoRA file: its path, or an entry of the configuration's ``loras``
 Lora: TypeAlias = str | Path | Mapping[str, Any] | LoraConfig
 
@@ -51,7 +55,7 @@ def load(
     config: str | Path | Mapping[str, Any] | None = None,
     plugins: PluginSet | None = None,
     on_event: Emit = ignore,
-    **overrides: Any,
+    **overrides: Unpack[LoadKeywords],
 ) -> Pipeline:
     """Load a model. ``config`` is a file or plain data; ``overrides`` are named like the command line's options
     (``task``, ``steps``, ``size=(832, 480)``, ``attention="sdpa"``, ...).
@@ -185,11 +189,11 @@ class Pipeline:
             )
         return found
 
-    def resolve(self, **request: Any) -> Resolution:
+    def resolve(self, **request: Unpack[GenerateKeywords]) -> Resolution:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
         return resolve_job(self._resolved, request)
 
-    def generate(self, *, on_event: Emit = ignore, **request: Any) -> Video:
+    def generate(self, *, on_event: Emit = ignore, **request: Unpack[GenerateKeywords]) -> Video:
         """Generate a video in memory. ``request`` is named like the command line's options: ``prompt``,
         ``negative_prompt``, ``seed``, ``size``, ``frames``, ``steps``, ``guide_scale``, ``shift``, ...; ``image`` and
         the other inputs may be paths, PIL images, arrays or tensors."""
@@ -200,7 +204,13 @@ class Pipeline:
         return Video(frames=frames, latents=job.latents, plan=job.plan, record=job.record())
 
     def write(
-        self, path: str | Path, *, record: bool = True, crf: int = 18, on_event: Emit = ignore, **request: Any
+        self,
+        path: str | Path,
+        *,
+        record: bool = True,
+        crf: int = 18,
+        on_event: Emit = ignore,
+        **request: Unpack[GenerateKeywords],
     ) -> Path:
         """Generate into a file or a folder of PNGs, as ``lightx2v-core run`` does: frames are written while they are
         decoded and never all in memory. ``request`` is that of ``generate``."""

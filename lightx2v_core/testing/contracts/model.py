@@ -218,12 +218,12 @@ class ModelContract(Contract):
             if needs - set(given):
                 continue
             options = unstructure(dict(self.options))
-            config = {"model": {"use": [provided.qualified], "options": {provided.qualified: options}}}
+            model = {"use": [provided.qualified], "options": {provided.qualified: options}}
+            config = {"dtype": self.dtype, "model": model}
             pipeline = load(
                 folder,
                 task=task,
                 device="cpu",
-                dtype=self.dtype,
                 plugins=self.plugins(),
                 config=config,
                 **self.small(),
