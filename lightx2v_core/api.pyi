@@ -2,10 +2,12 @@
 
 from lightx2v_core.checkpoint.direct_io import open_uncached as open_uncached
 from lightx2v_core.checkpoint.direct_io import read_at as read_at
+from lightx2v_core.checkpoint.interruption import uninterrupted as uninterrupted
 from lightx2v_core.checkpoint.locks import Lock as Lock
 from lightx2v_core.checkpoint.locks import LockBusy as LockBusy
 from lightx2v_core.checkpoint.reader import OpenFiles as OpenFiles
 from lightx2v_core.checkpoint.reader import PositionedSource as PositionedSource
+from lightx2v_core.cli.common import PluginsOptions as PluginsOptions
 from lightx2v_core.cli.common import common_options as common_options
 from lightx2v_core.cli.common import plugins_from as plugins_from
 from lightx2v_core.cli.foreign import repeat_options as repeat_options
@@ -19,8 +21,12 @@ from lightx2v_core.cli.terminal import cursor_stream as cursor_stream
 from lightx2v_core.cli.terminal import escaped as escaped
 from lightx2v_core.cli.terminal import say as say
 from lightx2v_core.cli.terminal import say_json as say_json
+from lightx2v_core.config.option_help import option_help as option_help
 from lightx2v_core.config.texts import parse_lora_option as parse_lora_option
+from lightx2v_core.discovery.catalog import first_party as first_party
 from lightx2v_core.discovery.catalog import missing as missing
+from lightx2v_core.discovery.isolation import one_line as one_line
+from lightx2v_core.discovery.plugins import Plugin as Plugin
 from lightx2v_core.discovery.plugins import PluginSet as PluginSet
 from lightx2v_core.discovery.plugins import Provided as Provided
 from lightx2v_core.discovery.plugins import load_plugins as load_plugins
@@ -30,6 +36,7 @@ from lightx2v_core.errors import ConfigError as ConfigError
 from lightx2v_core.errors import LightX2VError as LightX2VError
 from lightx2v_core.errors import OutputError as OutputError
 from lightx2v_core.errors import PluginError as PluginError
+from lightx2v_core.errors import PluginFault as PluginFault
 from lightx2v_core.errors import RequestError as RequestError
 from lightx2v_core.errors import RunError as RunError
 from lightx2v_core.errors import suggestion as suggestion
@@ -73,6 +80,7 @@ from lightx2v_core.spec.file_names import distilled_by as distilled_by
 from lightx2v_core.spec.file_names import named_expert as named_expert
 from lightx2v_core.spec.file_names import sampling_steps as sampling_steps
 from lightx2v_core.spec.file_names import says_distilled as says_distilled
+from lightx2v_core.spec.hooks import KINDS as KINDS
 from lightx2v_core.spec.hooks import hookimpl as hookimpl
 from lightx2v_core.spec.lazy import lazy_names as lazy_names
 from lightx2v_core.spec.memory import MemoryNeed as MemoryNeed
@@ -104,6 +112,7 @@ from lightx2v_core.spec.recognition import Stage as Stage
 from lightx2v_core.spec.recognition import Target as Target
 from lightx2v_core.spec.request import Request as Request
 from lightx2v_core.spec.request import SchedulerContext as SchedulerContext
+from lightx2v_core.spec.specs import COMMAND_PARENTS as COMMAND_PARENTS
 from lightx2v_core.spec.specs import LORA_KINDS as LORA_KINDS
 from lightx2v_core.spec.specs import AttentionSpec as AttentionSpec
 from lightx2v_core.spec.specs import CheckpointSpec as CheckpointSpec

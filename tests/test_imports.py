@@ -60,8 +60,7 @@ def test_entry_modules_of_installed_plugins_are_light() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("--help",), ("--version",), ("plugins",), ("plugins", "--json"), ("plugins", "--requirements"),
-     ("plugins", "show", "core"), ("plugins", "check", "--help"), ("plugins", "new", "--help"),
-     ("run", "--help"), ("plan", "--help"), ("config", "--help")],
+     ("plugins", "show", "core"), ("run", "--help"), ("plan", "--help"), ("config", "--help")],
     ids=" ".join,
 )  # fmt: skip
 def test_commands_that_import_nothing_heavy(arguments: tuple[str, ...]) -> None:

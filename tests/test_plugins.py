@@ -11,7 +11,6 @@ import pytest
 
 from lightx2v_core import __version__
 from lightx2v_core.api import PluginError
-from lightx2v_core.audit.places import place_findings
 from lightx2v_core.discovery.plugins import Plugin, PluginSet, load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
 
@@ -199,7 +198,6 @@ def test_the_same_distribution_found_twice_is_one_plugin(
     plugins = load()
     assert [plugin.name for plugin in plugins.plugins].count("acme") == 1
     assert plugins["acme"].state == "loaded"
-    assert not any("acme" in finding.text for finding in place_findings(plugins))
 
 
 def test_entry_points_listed_twice_are_one_plugin(
@@ -216,30 +214,6 @@ def test_entry_points_listed_twice_are_one_plugin(
     assert len(entries) == 2
     monkeypatch.setattr(metadata, "entry_points", lambda group: [e for e in entries if e.group == group])
     assert [(p.name, p.version, p.state) for p in load().plugins[1:]] == [("acme", "2.0", "loaded")]
-
-
-def test_a_second_copy_is_reported(fake_dist: FakeDist) -> None:
-    parts: dict[str, Any] = {
-        "modules": {"acme_plugin.py": attention("a")},
-        "plugins": {"acme": "acme_plugin"},
-    }
-    old = fake_dist("acme", version="1.0", **parts)
-    new = fake_dist("acme", version="2.0", **parts)
-    plugins = load()
-    assert [plugin.version for plugin in plugins.plugins if plugin.name == "acme"] == ["2.0"]
-    (found,) = (finding.text for finding in place_findings(plugins) if "acme" in finding.text)
-    assert found == f"acme is found 2 times on the path, {new} wins: {new}, {old}"
-
-
-def test_a_stale_egg_info_that_hides_a_plugin_is_reported(fake_dist: FakeDist) -> None:
-    fake_dist("acme", modules={"acme_plugin.py": attention("a")}, plugins={"acme": "acme_plugin"})
-    stale = fake_dist("other", modules={}, plugins={})
-    (stale / "acme.egg-info").mkdir()
-    (stale / "acme.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 0.1\n")
-    plugins = load()
-    assert "acme" not in [plugin.name for plugin in plugins.plugins]
-    start = f"acme is found 2 times on the path, {stale} wins"
-    assert any(finding.text.startswith(start) for finding in place_findings(plugins))
 
 
 def test_two_distributions_with_one_plugin_name(fake_dist: FakeDist) -> None:

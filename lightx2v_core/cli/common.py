@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from attrs import frozen
 
 from lightx2v_core.discovery.plugins import PluginSet, load_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +43,21 @@ def plugins_from(parameters: dict[str, Any]) -> PluginSet:
         only=None if only is None else _names(only),
         strict=parameters.pop("strict_plugins"),
     )
+
+
+@frozen(kw_only=True)
+class PluginsOptions:
+    """What was given to the command ``plugins``; its subcommands find it in the ``obj`` of their click context."""
+
+    #: whether JSON is asked for; a subcommand has ``--json`` of its own besides
+    as_json: bool = False
+    #: the values of the options of every command
+    parameters: Mapping[str, Any]
+
+    def load(self, *, disable: Iterable[str] = ()) -> PluginSet:
+        """Load the plugins that the options admit, without those of ``disable``. Errors as of ``load_plugins``."""
+        switched_off = [*self.parameters["disable_plugin"], *disable]
+        return plugins_from({**self.parameters, "disable_plugin": switched_off})
 
 
 def _names(text: str) -> list[str]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import attrs
 import click
+from attrs import frozen
 
-from lightx2v_core.cli import COMMANDS
-from lightx2v_core.cli.common import common_options, plugins_from
+from lightx2v_core.cli.common import PluginsOptions, common_options
 from lightx2v_core.cli.extra import ExtensibleGroup
 from lightx2v_core.cli.terminal import escaped, say, say_json
 from lightx2v_core.discovery.isolation import called, shown
 from lightx2v_core.discovery.metadata import as_requirement, canonical
-from lightx2v_core.discovery.plugins import Plugin, PluginSet, Provided, discover
+from lightx2v_core.discovery.plugins import Plugin, PluginSet, Provided
 from lightx2v_core.errors import PluginFault
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import Spec
@@ -32,6 +31,14 @@ def _json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+@frozen(kw_only=True)
+class ListOptions(PluginsOptions):
+    """What was given to ``plugins``, with what only its listing heeds."""
+
+    timings: bool
+    requirements: bool
+
+
 @click.group("plugins", cls=ExtensibleGroup, invoke_without_command=True)
 @_json_option
 @click.option("--timings", is_flag=True, help="Show the seconds each import took.")
@@ -42,12 +49,12 @@ def _json_option(command: F) -> F:
 @click.pass_context
 def command(ctx: click.Context, /, **parameters: Any) -> None:
     """List, show and check the installed plugins."""
-    ctx.obj = {
-        "as_json": parameters.pop("as_json"),
-        "timings": parameters.pop("timings"),
-        "requirements": parameters.pop("requirements"),
-        "options": parameters,
-    }
+    ctx.obj = ListOptions(
+        as_json=parameters.pop("as_json"),
+        timings=parameters.pop("timings"),
+        requirements=parameters.pop("requirements"),
+        parameters=parameters,
+    )
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_)
 
@@ -55,20 +62,20 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
 @command.command("list")
 @_json_option
 @click.pass_obj
-def list_(obj: dict[str, Any], as_json: bool) -> None:
+def list_(obj: ListOptions, as_json: bool) -> None:
     """List plugins and what they provide."""
-    plugins = plugins_from(dict(obj["options"]))
-    if obj["requirements"]:
+    plugins = obj.load()
+    if obj.requirements:
         lines = requirement_lines(plugins)
-        if as_json or obj["as_json"]:
+        if as_json or obj.as_json:
             _print_json(lines)
-        for line in () if as_json or obj["as_json"] else lines:
+        for line in () if as_json or obj.as_json else lines:
             say(escaped(line))
         return
-    if as_json or obj["as_json"]:
+    if as_json or obj.as_json:
         _print_json([plugin_json(plugin) for plugin in plugins.plugins])
         return
-    rows = [_row(plugin, timings=obj["timings"]) for plugin in plugins.plugins]
+    rows = [_row(plugin, timings=obj.timings) for plugin in plugins.plugins]
     for line in _table(rows):
         say(line)
     for plugin in plugins.not_loaded():
@@ -79,7 +86,7 @@ def list_(obj: dict[str, Any], as_json: bool) -> None:
 @click.argument("name")
 @_json_option
 @click.pass_obj
-def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
+def show(obj: ListOptions, name: str, as_json: bool) -> None:
     """Show one plugin: its implementations, their options, and whether this machine can use them.
 
     Kernels that can be used compute a small product with a known answer, in a process of its own."""
@@ -88,11 +95,11 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
     from lightx2v_core.plan.device import probe
     from lightx2v_core.runtime.proof.trial import trials
 
-    plugins = plugins_from(dict(obj["options"]))
+    plugins = obj.load()
     plugin = plugins[name]
     ctx = usual_context(probe()[0])
     tried = trials(plugins, [item for item in plugin.provides if not item.reasons(ctx)], ctx)
-    if as_json or obj["as_json"]:
+    if as_json or obj.as_json:
         _print_json(plugin_json(plugin, ctx, tried))
         return
     origin = f"{plugin.dist_name} {plugin.version}".strip()
@@ -119,95 +126,6 @@ def show(obj: dict[str, Any], name: str, as_json: bool) -> None:
             say(f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}")
             if option["help"]:
                 say(f"      {option['help']}")
-
-
-@command.command("check")
-@click.argument("name", required=False)
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Run the contract suites too, and let warnings count; takes a while, needs pytest.",
-)
-@_json_option
-@click.pass_context
-def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> None:
-    """Check the installed plugins, or the one called NAME; exit status 1 when something is wrong with one."""
-    from lightx2v_core.audit.findings import error
-    from lightx2v_core.audit.report import audit
-    from lightx2v_core.audit.start import stuck
-
-    options = dict(ctx.obj["options"])
-    held = stuck(discover())
-    plugins = plugins_from({**options, "disable_plugin": [*options["disable_plugin"], *held]})
-    show = strict and sys.stderr.isatty()
-    found = audit(
-        plugins,
-        name=name,
-        commands=(*COMMANDS, *(f"plugins {subcommand}" for subcommand in command.commands)),
-        contracts=strict,
-        tell=lambda plugin: say(f"checking {plugin}", err=True) if show else None,
-    )
-    found += [error(plugin, text) for plugin, text in held.items() if name in (None, plugin)]
-    by_level: dict[str, list[str]] = {"error": [], "warning": [], "note": []}
-    for finding in found:
-        by_level[finding.level].append(finding.text)
-    if as_json or ctx.obj["as_json"]:
-        _print_json(
-            {"problems": by_level["error"], "warnings": by_level["warning"], "notes": by_level["note"]}
-        )
-    else:
-        for line in (
-            *by_level["note"],
-            *(f"warning: {text}" for text in by_level["warning"]),
-            *by_level["error"],
-        ):
-            say(line)
-        what = f"{len(plugins.plugins)} plugins" if name is None else plugins[name].name
-        say(f"{what}, {_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}")
-    ctx.exit(1 if by_level["error"] or (strict and by_level["warning"]) else 0)
-
-
-def _counted(found: list[str], word: str) -> str:
-    return f"{len(found) or 'no'} {word}{'' if len(found) == 1 else 's'}"
-
-
-@command.command("new")
-@click.argument("name")
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    metavar="KIND",
-    help="What it brings: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model, command or "
-    "checkpoint; several times for several.",
-)
-@click.option("--output", metavar="DIR", help="The folder to make; lightx2v-NAME when this is not given.")
-@click.option("--author", default="", metavar="TEXT", help="Who has the copyright.")
-@click.option(
-    "--license", "license_", type=click.Choice(["Apache-2.0", "MIT"]), default="Apache-2.0", show_default=True
-)
-@_json_option
-@click.pass_obj
-def new(
-    obj: dict[str, Any],
-    name: str,
-    kinds: tuple[str, ...],
-    output: str | None,
-    author: str,
-    license_: str,
-    as_json: bool,
-) -> None:
-    """Write a distribution NAME: a plugin with something of each KIND that works, its tests and a CI file."""
-    from lightx2v_core.cli.plugins_new import summary, write_new
-
-    made = write_new(
-        plugins_from(dict(obj["options"])), name, kinds, output=output, author=author, license_=license_
-    )
-    if as_json or obj["as_json"]:
-        _print_json(made)
-    else:
-        for line in summary(made).split("\n"):
-            say(line)
 
 
 def requirement_lines(plugins: PluginSet) -> list[str]:

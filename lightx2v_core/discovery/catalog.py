@@ -37,14 +37,9 @@ def distribution(kind: str, name: str) -> str:
     return "" if entry is None else str(entry["distribution"])
 
 
-def known(kind: str) -> list[str]:
-    """The names of a kind that some distribution brings."""
-    return sorted(_catalog().get(kind, {}))
-
-
-def distributions() -> frozenset[str]:
-    """The first-party distributions that bring something."""
-    return frozenset(entry["distribution"] for names in _catalog().values() for entry in names.values())
+def first_party(kind: str) -> dict[str, str]:
+    """What the distributions of this project bring of a kind, installed or not: name -> distribution."""
+    return {name: str(entry["distribution"]) for name, entry in _catalog().get(kind, {}).items()}
 
 
 def ways(kind: str) -> list[str]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import operator
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -126,24 +125,6 @@ def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
     return origin if isinstance(origin, dict) else {}
 
 
-def found_twice(group: str) -> dict[str, list[str]]:
-    """Distributions that lie in more than one folder of the path, with the folders; the first one wins.
-
-    Only those that matter here: with an entry point in ``group`` in one of the places, or called ``lightx2v-*``.
-    """
-    places: dict[str, list[str]] = {}
-    ours: set[str] = set()
-    for dist in metadata.distributions():
-        name = canonical(name_of(dist))
-        # one folder under two names (lib and lib64) is no second copy
-        place = os.path.realpath(str(dist.locate_file("")))
-        if name and place not in places.setdefault(name, []):
-            places[name].append(place)
-        if name.startswith("lightx2v-") or any(entry.group == group for entry in _entry_points(dist)):
-            ours.add(name)
-    return {name: where for name, where in places.items() if name in ours and len(where) > 1}
-
-
 def _said(dist: metadata.Distribution | None, key: str) -> str:
     if dist is None:
         return ""
@@ -157,13 +138,6 @@ def _said(dist: metadata.Distribution | None, key: str) -> str:
 def _metadata(dist: metadata.Distribution) -> metadata.PackageMetadata:
     """``dist.metadata`` parses the file, README included, each time it is asked for."""
     return dist.metadata
-
-
-def _entry_points(dist: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
-    try:
-        return dist.entry_points
-    except Exception:  # a damaged list of a foreign distribution: it drops out of the search
-        return ()
 
 
 def _installed(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import pluggy
@@ -22,12 +22,6 @@ from lightx2v_core.spec.specs import (
 
 hookspec = pluggy.HookspecMarker("lightx2v_core")
 hookimpl = pluggy.HookimplMarker("lightx2v_core")
-
-
-def marks_of(function: Any) -> Mapping[str, Any] | None:
-    """What ``hookimpl`` noted on a function; None when it did not mark it."""
-    marks: Mapping[str, Any] | None = getattr(function, f"{hookimpl.project_name}_impl", None)
-    return marks
 
 
 @hookspec

@@ -205,34 +205,6 @@ def test_show_of_an_unknown_plugin(cli: Any) -> None:
     assert "did you mean 'core'?" in err
 
 
-@pytest.mark.usefixtures("acme")
-def test_check_without_problems(cli: Any) -> None:
-    status, out, _ = cli("plugins", "--only-plugins", "acme", "check")
-    assert status == 0
-    assert "plugins, no problems, " in out.splitlines()[-1]
-    found = json.loads(cli("plugins", "--only-plugins", "acme", "check", "--json")[1])
-    assert found["problems"] == []
-    assert found["warnings"], "its metadata has no licence, among others"
-
-
-@pytest.mark.usefixtures("acme", "broken")
-def test_check_with_problems(cli: Any, fake_dist: FakeDist) -> None:
-    fake_dist("acme-2", modules={"acme_two.py": ACME}, plugins={"two": "acme_two"})
-    some = ("plugins", "--only-plugins", "acme,bad,two")
-    status, out, _ = cli(*some, "check")
-    assert status == 1
-    lines = [line for line in out.splitlines()[:-1] if not line.startswith("warning: ")]
-    assert lines[0].startswith("plugin bad (bad-dist 1.0) is broken and was left out: ModuleNotFoundError")
-    assert (
-        "attention 'acme' comes from more than one plugin: acme/acme, two/acme; each needs its qualified name"
-        in lines
-    )
-    assert any(line.startswith("command 'acme-ui' comes from more than one plugin: acme/") for line in lines)
-    status, out, _ = cli(*some, "check", "--json")
-    assert status == 1
-    assert json.loads(out)["problems"] == lines
-
-
 @pytest.mark.usefixtures("acme", "broken")
 def test_switches(cli: Any) -> None:
     _, out, _ = cli("plugins", "--disable-plugin", "acme,bad", "--json")
@@ -279,9 +251,6 @@ def test_the_core_keeps_its_own_commands(cli: Any, fake_dist: FakeDist) -> None:
     assert status == 0
     assert "Generate a video." in out
     assert cli("thief/run")[1] == "acme-ui ran\n"
-    status, out, _ = cli("plugins", "--only-plugins", "thief", "check")
-    assert status == 1
-    assert "command 'run' is one of the core's; that of thief is 'thief/run'" in out.splitlines()
 
 
 @pytest.mark.usefixtures("acme")
@@ -340,8 +309,3 @@ def test_a_parent_that_takes_no_subcommands_is_said(cli: Any) -> None:
         "no command 'server'; acme/start would be a subcommand of it, and plugins can bring some of plugins"
         in err
     )
-    status, out, _ = cli("plugins", "--only-plugins", "acme", "check")
-    assert status == 1
-    assert "acme: command start: it can never be asked for, since 'server' takes no subcommands" in out
-    assert "command 'plugins list' is one of the core's; that of acme is 'acme/list'" in out.splitlines()
-    assert "tidy" not in out

@@ -18,10 +18,10 @@ import pytest
 
 import lightx2v_core
 from lightx2v_core import __version__
-from lightx2v_core.scaffold.composition import Wish, composed
-from lightx2v_core.scaffold.creation import admitting, create
-from lightx2v_core.scaffold.identity import Identity, kinds_from
-from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.api import KINDS
+from lightx2v_devkit.scaffold.composition import Wish, composed
+from lightx2v_devkit.scaffold.creation import admitting, create
+from lightx2v_devkit.scaffold.identity import Identity, kinds_from
 
 #: of one letter, and of as many as there may be
 SHORT, LONG = "q", "abcdefghij-klmnopqrst-uvwxyz-1"

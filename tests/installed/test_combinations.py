@@ -40,13 +40,13 @@ def _built() -> None:
 
 
 def environment(folder: Path, plugins: Sequence[str]) -> Path:
-    """A new environment with the core and these plugins; its Python."""
+    """A new environment with the core, these plugins and what checks them; its Python."""
     venv.EnvBuilder(with_pip=False).create(folder)
     python = folder / "bin" / "python"
     (packages,) = folder.glob("lib/python3*/site-packages")
     third_party = [*site.getsitepackages(), *filter(None, [os.environ.get("LIGHTX2V_TEST_SITE")])]
     (packages / "third_party.pth").write_text("\n".join(third_party), encoding="utf-8")
-    names = ["lightx2v-core", *(f"lightx2v-{name.replace('_', '-')}" for name in plugins)]
+    names = ["lightx2v-core", *(f"lightx2v-{name.replace('_', '-')}" for name in {*plugins, "devkit"})]
     run(
         python,
         "-m",
@@ -100,8 +100,7 @@ MODELS = {"example": ["pebble"], "wan21": ["wan2.1"], "wan22": ["wan2.2-a14b", "
 def test_the_core_alone(tmp_path: Path) -> None:
     python = environment(tmp_path / "env", ())
     out = run(python, "-m", "lightx2v_core", "plugins")
-    assert out.startswith("core")
-    assert len(out.splitlines()) == 1
+    assert [line.split()[0] for line in out.splitlines()] == ["core", "devkit"]
     check_contracts(python, "core")
     out = run(python, "-m", "lightx2v_core", "plan", "--model-path", tmp_path, "--model", "wan2.1", status=2)
     assert "model 'wan2.1' is provided by lightx2v-wan21: pip install 'lightx2v-core[wan21]'" in out

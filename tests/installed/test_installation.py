@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lightx2v_core
+import lightx2v_devkit
 import lightx2v_flash_attn
 import lightx2v_gguf
 import lightx2v_gradio
@@ -34,6 +35,7 @@ import lightx2v_xformers
 
 DISTRIBUTIONS = {
     "lightx2v_core": "lightx2v_core",
+    "lightx2v_devkit": "lightx2v_devkit",
     "lightx2v_flash_attn": "lightx2v_flash_attn",
     "lightx2v_gguf": "lightx2v_gguf",
     "lightx2v_gradio": "lightx2v_gradio",
@@ -54,6 +56,7 @@ CORE_REQUIRES = {
         "attrs", "av", "cattrs", "click", "packaging", "pluggy", "safetensors", "torch",
         "tqdm",
     },
+    "devkit": {"lightx2v-devkit"},
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
     "gradio": {"lightx2v-gradio"},
@@ -68,6 +71,11 @@ CORE_REQUIRES = {
     "all": {"lightx2v-core"},
     "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout", "pytest-xdist"},
 }  # fmt: skip
+DEVKIT_REQUIRES = {
+    "": {"attrs", "click", "lightx2v-core", "packaging"},
+    "strict": {"pytest"},
+    "test": {"hypothesis", "numpy"},
+}
 WAN21_REQUIRES = {
     "": {"attrs", "av", "ftfy", "lightx2v-core", "numpy", "pillow", "safetensors", "tokenizers", "torch"}
 }
@@ -135,6 +143,7 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
 
 PACKAGES = [
     lightx2v_core,
+    lightx2v_devkit,
     lightx2v_flash_attn,
     lightx2v_gguf,
     lightx2v_gradio,
@@ -163,6 +172,7 @@ def test_the_sources_are_not_on_the_path() -> None:
 def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
     assert found == {
+        ("devkit", "lightx2v_devkit.plugin"),
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
         ("gradio", "lightx2v_gradio.plugin"),
@@ -181,6 +191,7 @@ def test_entry_points() -> None:
     ("name", "expected"),
     [
         ("lightx2v-core", CORE_REQUIRES),
+        ("lightx2v-devkit", DEVKIT_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-gradio", GRADIO_REQUIRES),
         ("lightx2v-hub", HUB_REQUIRES),
@@ -244,7 +255,7 @@ def test_wheel_holds_the_package_and_its_licence(name: str, dists: Path) -> None
     assert {entry.split("/")[0] for entry in names if ".dist-info/" not in entry} == {DISTRIBUTIONS[name]}
     assert f"{DISTRIBUTIONS[name]}/py.typed" in names
     assert any(entry.endswith(".dist-info/licenses/LICENSE") for entry in names)
-    own = [entry for entry in names if not entry.startswith("lightx2v_core/scaffold/template/")]
+    own = [entry for entry in names if not entry.startswith("lightx2v_devkit/scaffold/template/")]
     assert not [entry for entry in own if "/tests/" in entry or entry.endswith(".pyc")]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.audit.findings import Finding
-from lightx2v_core.audit.report import audit
-from lightx2v_core.discovery.plugins import Plugin, load_plugins
+from lightx2v_core.api import Plugin, load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
+from lightx2v_devkit.audit.findings import Finding
+from lightx2v_devkit.audit.report import audit
 
 from .zeta import ABOUT, HEAD, RIGHT, Look
 

@@ -10,23 +10,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.discovery.isolation import one_line
-from lightx2v_core.discovery.plugins import Plugin
-from lightx2v_core.testing.dists import environment
-from lightx2v_core.testing.imports import HEAVY
+from lightx2v_core.api import Plugin, one_line
+from lightx2v_core.testing import HEAVY, environment
+from lightx2v_devkit.audit.findings import Finding, error, warning
 
 #: processor seconds, beside those of the core: several times what a module of specs takes
 SLOW = 0.25
 #: seconds after which an import is said to have no end
 TIME = 60.0
+#: the program that imports a plugin
+PROBE = "lightx2v_devkit.audit.import_probe"
 
 
 def start_findings(plugin: Plugin) -> Iterator[Finding]:
     """Whether its entry module imports something heavy, takes long, changes what all share or keeps the process from
     ending; in a fresh interpreter."""
     module = plugin.module.partition(":")[0]
-    done = _run(module, *HEAVY, seconds=TIME)
+    done = _run(PROBE, module, *HEAVY, seconds=TIME)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         last = done.stderr.strip().splitlines()[-1:] or [_ended(done.returncode)]
@@ -49,12 +49,12 @@ def start_findings(plugin: Plugin) -> Iterator[Finding]:
 def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> dict[str, str]:
     """Plugins whose import does not end, or ends the process -> which. All are tried at once first, so that where all
     is well one process is started."""
-    everything = _run(seconds=seconds)
+    everything = _run("lightx2v_core", "plugins", "list", "--json", seconds=seconds)
     if everything.returncode == 0 and "{" in everything.stdout:
         return {}
     found = {}
     for entry in entries:
-        done = _run(entry.module, seconds=seconds)
+        done = _run(PROBE, entry.module, seconds=seconds)
         if done.returncode not in (0, 1) or (done.returncode == 0 and "{" not in done.stdout):
             found[entry.name] = f"importing {entry.module} {_ended(done.returncode)}"
     return found
@@ -87,11 +87,11 @@ def _holding(held: dict[str, list[str]]) -> str:
     )
 
 
-def _run(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that imports; its status is 124 when it did not end in time."""
+def _run(module: str, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a module in a fresh interpreter; its status is 124 when it did not end in time."""
     try:
         return subprocess.run(
-            [sys.executable, "-m", "lightx2v_core.audit.imported", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=environment(*(Path(folder) for folder in sys.path if folder)), stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False, timeout=seconds, errors="replace",
         )  # fmt: skip

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lightx2v_core.scaffold.identity import Identity
-from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.api import KINDS
+from lightx2v_devkit.scaffold.identity import Identity
 
 _HERE = Path(__file__).parent
 _PACKAGE = "lightx2v_acme"

@@ -21,12 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core import __version__
-from lightx2v_core.errors import OutputError, PluginError, RequestError
-from lightx2v_core.scaffold.composition import LICENSES, Wish, composed
-from lightx2v_core.scaffold.creation import admitting, create
-from lightx2v_core.scaffold.identity import Identity, identity, kinds_from
-from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.api import KINDS, OutputError, PluginError, RequestError
 from lightx2v_core.testing import environment
+from lightx2v_devkit.scaffold.composition import LICENSES, Wish, composed
+from lightx2v_devkit.scaffold.creation import admitting, create
+from lightx2v_devkit.scaffold.identity import Identity, identity, kinds_from
 
 #: what belongs to two kinds shows in their pair
 COMBINATIONS = sorted(
@@ -208,7 +207,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lightx2v_core.scaffold import creation
+from lightx2v_devkit.scaffold import creation
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
 written = 0
 plain = Path.write_bytes

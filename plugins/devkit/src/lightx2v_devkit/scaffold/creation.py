@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -11,9 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from lightx2v_core.checkpoint.interruption import uninterrupted
-from lightx2v_core.checkpoint.locks import alive, free, mark
-from lightx2v_core.errors import OutputError, RequestError
+from lightx2v_core.api import OutputError, RequestError, uninterrupted
 
 #: the names of the files in the making
 _FILES = "files.json"
@@ -77,7 +76,8 @@ class _Work:
         _sweep(self._parent)
         self._place.mkdir(0o700)
         self._file = os.open(self._place, _FOLDER)
-        mark(self._file)
+        with suppress(OSError):  # where there are no locks, others go by the number of the process
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (self._place / _FILES).write_text(json.dumps(list(contents)))
         self.tree.mkdir()
 
@@ -92,17 +92,39 @@ def _sweep(parent: Path) -> None:
     """Remove what processes that are dead left when they were killed."""
     for name in os.listdir(parent):
         match = _PLACE.fullmatch(name)
-        if match is None or (int(match[1]) != os.getpid() and alive(int(match[1]))):
+        if match is None or (int(match[1]) != os.getpid() and _is_alive(int(match[1]))):
             continue
         with suppress(OSError):  # somebody else removes it too, or it is a link
             file = os.open(parent / name, _FOLDER)
             try:
                 about = os.fstat(file)
                 ours = about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700
-                if ours and free(file, unknown=True):
+                if ours and _is_free(file):
                     _clear(parent / name)
             finally:
                 os.close(file)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _is_free(folder: int) -> bool:
+    """Whether no process has locked this open folder, as far as its file system knows."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _clear(place: Path) -> None:

@@ -9,20 +9,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 from attrs import define, field
 
-from lightx2v_core.audit.findings import Finding, error, note, warning
-from lightx2v_core.discovery.plugins import CORE, Plugin, Provided
-from lightx2v_core.spec.specs import ModelSpec, Spec, WeightLoaderSpec
+from lightx2v_core.api import Plugin, Provided
+from lightx2v_devkit.audit.findings import Finding, error, note, warning
+from lightx2v_devkit.audit.suite_knowledge import contracts_module, missing_knowledge
 
 #: seconds for the suites of one plugin
 TIME = 1800
-#: suffixes of files that the plain suite can write
-_WRITABLE = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})
-_MODULE = "from lightx2v_core.audit.suites import classes\n\nglobals().update(classes({name!r}))\n"
+_MODULE = "from lightx2v_devkit.audit.suites import classes\n\nglobals().update(classes({name!r}))\n"
 
 
 @define
@@ -53,7 +50,7 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
         )
         return
     try:
-        from lightx2v_core.audit.suites import suites, unknown_uses
+        from lightx2v_devkit.audit.suites import suites, unknown_uses
 
         ready = suites(plugin)
         unknown = unknown_uses(plugin)
@@ -81,23 +78,6 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
             yield error(plugin.name, f"{what} breaks its contract: {text}")
         skipped = f", {len(outcome.skipped)} left out: {outcome.skipped[0]}" if outcome.skipped else ""
         yield note(plugin.name, f"{what}: {outcome.passed} checks of its contract passed{skipped}")
-
-
-def contracts_module(plugin: Plugin) -> str | None:
-    """The module ``contracts`` beside the entry module, where there is one."""
-    package = plugin.module.partition(":")[0].rpartition(".")[0]
-    if plugin.name == CORE or not package or find_spec(f"{package}.contracts") is None:
-        return None
-    return f"{package}.contracts"
-
-
-def missing_knowledge(spec: Spec[Any]) -> str:
-    """What the plain suite would have to be told, in words; empty when nothing."""
-    if isinstance(spec, WeightLoaderSpec) and spec.suffixes[:1] and spec.suffixes[0] not in _WRITABLE:
-        return f"how {spec.suffixes[0]} files are written (WeightLoaderContract.write)"
-    if isinstance(spec, ModelSpec) and all(task.required for task in spec.tasks.values()):
-        return "what its tasks start from (ModelContract.inputs)"
-    return ""
 
 
 def _untold(plugin: Plugin, item: Provided, missing: str) -> Finding:

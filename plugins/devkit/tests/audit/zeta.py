@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lightx2v_core.audit.findings import Finding
+from lightx2v_devkit.audit.findings import Finding
 
 ABOUT = {"Summary": "a plugin", "License-Expression": "MIT"}
 HEAD = """

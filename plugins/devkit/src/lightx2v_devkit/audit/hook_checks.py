@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.discovery.plugins import Plugin
-from lightx2v_core.errors import suggestion
-from lightx2v_core.spec.hooks import KINDS, marks_of
+from lightx2v_core.api import KINDS, Plugin, hookimpl, suggestion
+from lightx2v_devkit.audit.findings import Finding, error, warning
 
 _HOOKS: Mapping[str, type[Any]] = dict(KINDS.values())
+
+
+def marks_of(function: Any) -> Mapping[str, Any] | None:
+    """What ``hookimpl`` noted on a function; None when it did not mark it."""
+    marks: Mapping[str, Any] | None = getattr(function, f"{hookimpl.project_name}_impl", None)
+    return marks
 
 
 def hook_findings(plugin: Plugin) -> Iterator[Finding]:

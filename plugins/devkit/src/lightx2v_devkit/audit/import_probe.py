@@ -1,7 +1,7 @@
 """A program that imports a plugin in a fresh interpreter, asks its hooks, and says what that changed and left running.
 
-``python -m lightx2v_core.audit.imported MODULE HEAVY...`` prints a line of JSON. When the process then does not end by
-itself it prints a second one and ends anyway. Without arguments it loads all plugins, as any command does.
+``python -m lightx2v_devkit.audit.import_probe MODULE HEAVY...`` prints a line of JSON. When the process then does not
+end by itself it prints a second one and ends anyway.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from importlib import import_module
 from itertools import islice
 from typing import Any
 
-from lightx2v_core import api
-from lightx2v_core.discovery import plugins
-from lightx2v_core.discovery.ending import GRACE, end_in_time, held_by
-from lightx2v_core.discovery.isolation import one_line
-from lightx2v_core.spec.hooks import marks_of
+from lightx2v_core.api import hookimpl, one_line
+from lightx2v_devkit.audit.hook_checks import marks_of
 
+#: seconds that a command waits for what plugins left running, before it ends anyway
+GRACE = 5.0
 #: specs of a hook that are asked for
 _SPECS = 1000
 
@@ -95,23 +94,27 @@ def _recorded(names: list[str]) -> Any:
 
 def _end(say: Callable[[Any], None], at_exit: Sequence[str]) -> None:
     time.sleep(GRACE)
-    say({"threads": held_by(), "at_exit": list(at_exit)})
+    say({"threads": _kept_by(), "at_exit": list(at_exit)})
     os._exit(0)
 
 
+def _kept_by() -> list[str]:
+    """The threads that Python waits for at its end, by name."""
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    ]
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Print what importing the module did; with no arguments, only that all were imported."""
-    assert api.hookimpl is not None  # what any plugin imports is no cost of this one
+    """Print what importing the module did."""
+    assert hookimpl is not None  # what any plugin imports is no cost of this one
     stream = os.dup(1)  # stays open, whatever becomes of sys.stdout
 
     def say(data: Any) -> None:
         os.write(stream, b"\n" + json.dumps(data).encode() + b"\n")
 
-    if not arguments:
-        plugins.load_plugins()
-        say({})
-        end_in_time(0)
-        return
     at_exit: list[str] = []
     atexit.register = _recorded(at_exit)
     say(imported(arguments[0], arguments[1:]))

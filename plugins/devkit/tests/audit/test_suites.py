@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightx2v_core.audit.findings import Finding
-from lightx2v_core.audit.runs import readiness_findings, suite_findings
-from lightx2v_core.discovery.plugins import Plugin
-from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.api import KINDS, Plugin
 from lightx2v_core.testing.contracts import SUITES
+from lightx2v_devkit.audit.findings import Finding
+from lightx2v_devkit.audit.suite_runs import readiness_findings, suite_findings
 
 from .zeta import EXACT, HEAD, RIGHT, Look, only
 

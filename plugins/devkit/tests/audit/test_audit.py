@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from lightx2v_core import __version__
-from lightx2v_core.audit.described import spec_findings
-from lightx2v_core.audit.hooks import hook_findings
-from lightx2v_core.audit.packaging import packaging_findings
-from lightx2v_core.audit.report import audit
-from lightx2v_core.discovery.plugins import load_plugins
+from lightx2v_core.api import load_plugins
 from lightx2v_core.testing.fixtures import FakeDist
+from lightx2v_devkit.audit.hook_checks import hook_findings
+from lightx2v_devkit.audit.metadata_checks import packaging_findings
+from lightx2v_devkit.audit.report import audit
+from lightx2v_devkit.audit.spec_checks import spec_findings
 
 from .zeta import ABOUT, HEAD, RIGHT, Look, only
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from importlib import metadata
 
-from lightx2v_core.audit.findings import Finding
-from lightx2v_core.discovery.metadata import canonical, found_twice, name_of, version_of
-from lightx2v_core.discovery.plugins import GROUP, PluginSet
+from lightx2v_core.api import PluginSet
+from lightx2v_devkit.audit.distributions import canonical, installed_twice, name_of, version_of
+from lightx2v_devkit.audit.findings import Finding
 
 
 def place_findings(plugins: PluginSet) -> Iterator[Finding]:
@@ -16,7 +16,7 @@ def place_findings(plugins: PluginSet) -> Iterator[Finding]:
     by_dist: dict[str, list[str]] = {}
     for plugin in plugins.plugins:
         by_dist.setdefault(canonical(plugin.dist_name), []).append(plugin.name)
-    for name, where in found_twice(GROUP).items():
+    for name, where in installed_twice().items():
         yield Finding(
             level="error",
             text=f"{name} is found {len(where)} times on the path, {where[0]} wins: {', '.join(where)}",

@@ -10,10 +10,9 @@ import inspect
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 
-from lightx2v_core.audit.runs import contracts_module, missing_knowledge
-from lightx2v_core.discovery.plugins import Plugin, Provided, load_plugins
-from lightx2v_core.spec.specs import CommandSpec
+from lightx2v_core.api import CommandSpec, Plugin, Provided, load_plugins
 from lightx2v_core.testing.contracts import SUITES, Contract
+from lightx2v_devkit.audit.suite_knowledge import contracts_module, missing_knowledge
 
 
 def suites(plugin: Plugin) -> dict[str, tuple[Provided, type[Contract]]]:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core import __version__
-from lightx2v_core.audit.report import audit
-from lightx2v_core.discovery.plugins import load_plugins
-from lightx2v_core.scaffold.composition import Wish, composed
-from lightx2v_core.scaffold.creation import admitting, create
-from lightx2v_core.scaffold.identity import Identity
+from lightx2v_core.api import load_plugins
 from lightx2v_core.testing import environment
 from lightx2v_core.testing.fixtures import FakeDist
+from lightx2v_devkit.audit.report import audit
+from lightx2v_devkit.scaffold.composition import Wish, composed
+from lightx2v_devkit.scaffold.creation import admitting, create
+from lightx2v_devkit.scaffold.identity import Identity
 
 from .zeta import ABOUT, EXACT, HEAD, RIGHT
 

@@ -7,17 +7,24 @@ from typing import Any
 
 import attrs
 
-from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.config.option_help import option_help
-from lightx2v_core.config.schema import options_schema
-from lightx2v_core.config.structure import structure, unstructure
-from lightx2v_core.discovery import catalog
-from lightx2v_core.discovery.isolation import called, one_line
-from lightx2v_core.discovery.metadata import canonical, name_of
-from lightx2v_core.discovery.plugins import CORE, Plugin, PluginSet, Provided
-from lightx2v_core.errors import LightX2VError, PluginFault
-from lightx2v_core.spec.hooks import KINDS
-from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec, ModelSpec, QuantizerSpec
+from lightx2v_core.api import (
+    COMMAND_PARENTS,
+    KINDS,
+    CommandSpec,
+    LightX2VError,
+    ModelSpec,
+    Plugin,
+    PluginFault,
+    PluginSet,
+    Provided,
+    QuantizerSpec,
+    first_party,
+    one_line,
+    option_help,
+)
+from lightx2v_core.testing.options import default_options, survives_a_file
+from lightx2v_devkit.audit.distributions import CORE, canonical, name_of
+from lightx2v_devkit.audit.findings import Finding, error, warning
 
 _LONGEST_SUMMARY = 120
 
@@ -72,7 +79,7 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
             elif kind == "command" and name in commands:
                 text = f"command {name!r} is one of the core's; that of {who[0]} is {items[0].qualified!r}"
                 yield Finding(level="error", text=text, plugins=who)
-            elif who[0] != CORE and (known := catalog.distribution(kind, name)):
+            elif who[0] != CORE and (known := first_party(kind).get(name)):
                 yield from _known(items[0], known)
 
 
@@ -92,7 +99,7 @@ def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
     """What a user may write under ``options``."""
     config = item.spec.config
     try:
-        default = called(config.__name__, config)
+        default = default_options(config)
     except LightX2VError as exc:
         yield error(
             plugin.name,
@@ -101,8 +108,7 @@ def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
         )
         return
     try:
-        same = called(config.__name__, lambda: bool(structure(unstructure(default), config) == default))
-        called(config.__name__, options_schema, config)
+        same = survives_a_file(default)
     except PluginFault as exc:  # of cattrs and of hints that cannot be resolved
         yield error(plugin.name, f"{what}: {config.__name__} cannot be read from a file: {_why(exc)}")
         return

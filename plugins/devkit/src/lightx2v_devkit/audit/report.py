@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from lightx2v_core.audit.described import clash_findings, spec_findings
-from lightx2v_core.audit.findings import Finding
-from lightx2v_core.audit.hooks import hook_findings
-from lightx2v_core.audit.packaging import packaging_findings
-from lightx2v_core.audit.places import place_findings
-from lightx2v_core.audit.runs import readiness_findings, suite_findings
-from lightx2v_core.audit.start import start_findings
-from lightx2v_core.discovery.plugins import CORE, Plugin, PluginSet
+from lightx2v_core.api import Plugin, PluginSet
+from lightx2v_devkit.audit.distributions import CORE
+from lightx2v_devkit.audit.duplicates import place_findings
+from lightx2v_devkit.audit.findings import Finding
+from lightx2v_devkit.audit.hook_checks import hook_findings
+from lightx2v_devkit.audit.import_checks import start_findings
+from lightx2v_devkit.audit.metadata_checks import packaging_findings
+from lightx2v_devkit.audit.spec_checks import clash_findings, spec_findings
+from lightx2v_devkit.audit.suite_runs import readiness_findings, suite_findings
 
 
 def audit(

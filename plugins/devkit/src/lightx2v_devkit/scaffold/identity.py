@@ -7,10 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from lightx2v_core.discovery import catalog
-from lightx2v_core.discovery.metadata import canonical
-from lightx2v_core.errors import PluginError, suggestion
-from lightx2v_core.spec.hooks import KINDS
+from lightx2v_core.api import KINDS, PluginError, first_party, suggestion
+from lightx2v_devkit.audit.distributions import canonical
 
 #: what all distributions of plugins begin with
 PREFIX = "lightx2v-"
@@ -92,7 +90,7 @@ def check_free(
     name = wanted.name
     if name in _RESERVED:
         raise PluginError(f"{name!r} has a meaning of its own; choose another name")
-    if wanted.distribution in catalog.distributions():
+    if wanted.distribution in {owner for kind in KINDS for owner in first_party(kind).values()}:
         raise PluginError(f"{wanted.distribution} is a plugin of this project; choose another name")
     for plugin, distribution in plugins.items():
         if name == plugin or canonical(distribution) == wanted.distribution:
@@ -100,7 +98,7 @@ def check_free(
                 f"the plugin {plugin} ({distribution}) is installed already; choose another name"
             )
     for kind in kinds:
-        if name in provided.get(kind, ()) or name in catalog.known(kind):
+        if name in provided.get(kind, ()) or name in first_party(kind):
             raise PluginError(
                 f"{kind} {name!r} exists; two of one name have to be asked for as plugin/name, so choose another"
             )

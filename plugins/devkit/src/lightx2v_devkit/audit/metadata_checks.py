@@ -12,16 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from lightx2v_core.audit.findings import Finding, error, warning
-from lightx2v_core.discovery.metadata import (
+from lightx2v_core.api import Plugin
+from lightx2v_devkit.audit.distributions import (
     CORE_DIST,
+    GROUP,
     canonical,
     name_of,
     origin_of,
     requirements,
     version_of,
 )
-from lightx2v_core.discovery.plugins import GROUP, Plugin
+from lightx2v_devkit.audit.findings import Finding, error, warning
 
 _PREFIX = "lightx2v-"
 _ENTRY_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
