@@ -114,8 +114,8 @@ def main() -> None:
         return
     from safetensors.torch import load_file
 
-    from lightx2v_core.convert.options import ConvertOptions
-    from lightx2v_core.convert.run import convert
+    from lightx2v_convert.conversion import convert
+    from lightx2v_convert.options import ConvertOptions
 
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     with tempfile.TemporaryDirectory() as where:

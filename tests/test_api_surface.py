@@ -22,7 +22,7 @@ WAN21 = Path(__file__).parent.parent / "plugins" / "wan21" / "src" / "lightx2v_w
 
 def surface() -> dict[str, Any]:
     """The public interface as plain data."""
-    from lightx2v_core import api, testing
+    from lightx2v_core import api, testing, weights
     from lightx2v_core.config.model import RunConfig
     from lightx2v_core.discovery.plugins import GROUP
     from lightx2v_core.spec import components, context, memory, recognition, request, specs
@@ -50,6 +50,8 @@ def surface() -> dict[str, Any]:
             for name in sorted(api.__all__)
             if getattr(getattr(api, name), "_is_protocol", False)
         },
+        "lightx2v_core.weights": sorted(weights.__all__),
+        "weights": {name: _members(getattr(weights, name)) for name in sorted(weights.__all__)},
         "lightx2v_core.testing": sorted(testing.__all__),
         "commands": _commands(),
         "configuration": _keys(RunConfig),
@@ -67,15 +69,38 @@ def _fields(cls: type[Any]) -> list[str]:
     return [f.name if f.default is attrs.NOTHING else f"{f.name} = ..." for f in attrs.fields(cls)]
 
 
+def _members(value: Any) -> Any:
+    """A function's parameters; the public fields, methods and properties of a class; of anything else its type."""
+    if inspect.isfunction(value):
+        return _signature(value)
+    if not isinstance(value, type):
+        return type(value).__name__
+    fields = [field.name for field in attrs.fields(value)] if attrs.has(value) else []
+    found = {name: "" for name in fields if not name.startswith("_")}
+    for name, member in vars(value).items():
+        if name == "__init__" and not attrs.has(value) and inspect.isfunction(member):
+            found[name] = _signature(member)
+        elif not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            found[name] = _signature(member) if inspect.isfunction(member) else ""
+    return found
+
+
+def _signature(function: Any) -> str:
+    """Its parameters without annotations and without ``self``."""
+    kinds = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+    plain = [p.replace(annotation=p.empty, default=... if callable(p.default) else p.default) for p in kinds]
+    return ", ".join(
+        str(p if old.default is not p.empty else p.replace(default=p.empty))
+        for p, old in zip(plain, kinds, strict=True)
+    )
+
+
 def _methods(protocol: type[Any]) -> dict[str, str]:
     """Parameters by method; annotated attributes have none."""
     found = dict.fromkeys((name for name in vars(protocol).get("__annotations__", {})), "")
     for name, value in vars(protocol).items():
         if inspect.isfunction(value) and (name == "__call__" or not name.startswith("_")):
-            kinds = inspect.signature(value).parameters.values()
-            found[name] = ", ".join(
-                str(p.replace(annotation=inspect.Parameter.empty)) for p in kinds if p.name != "self"
-            )
+            found[name] = _signature(value)
     return found
 
 

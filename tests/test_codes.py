@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from lightx2v_core.quant.arithmetic import (  # noqa: E402
-    CODE_FORMATS,
     LARGEST,
+    WEIGHT_FORMATS,
     dequantize_weight,
     quantize_tokens,
     quantize_weight,
@@ -18,7 +18,7 @@ from lightx2v_core.quant.arithmetic import (  # noqa: E402
 
 #: the most that a code is away from its value, relative to the largest value that shares its scale
 STEP = {"int8": 0.5 / 127, "fp8": 32 / 448 / 2, "fp8-e5m2": 1 / 8}
-MADE = sorted(CODE_FORMATS)
+MADE = sorted(WEIGHT_FORMATS)
 _SCALED = [format for format in MADE if not format.endswith("-plain")]
 
 

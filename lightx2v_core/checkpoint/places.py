@@ -44,6 +44,8 @@ PLACES = (
     Place(folder="clip_vision"),
     Place(folder="vae_approx"),
 )
+#: folders whose name says that the network inside is distilled
+DISTILLED_FOLDERS = tuple(place.folder for place in PLACES if place.distilled)
 
 #: folders beside that of the network whose ``config.json`` is its own, in this order
 CONFIG_FOLDERS = (

@@ -1,4 +1,4 @@
-"""Sources that decode stored weights, or quantize plain ones, while they are read: one tensor at a time."""
+"""Sources that dequantize stored weights, or quantize plain ones, while they are read: one tensor at a time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
-Decode = Callable[[Mapping[str, "Tensor"], LayerFormat], "Tensor"]
-Encode = Callable[["Tensor", str], Mapping[str, "Tensor"]]
+Dequantize = Callable[[Mapping[str, "Tensor"], LayerFormat], "Tensor"]
+Quantize = Callable[["Tensor", str], Mapping[str, "Tensor"]]
 
 
-class DecodedSource:
+class DequantizedSource:
     """A source in which the given layers read as plain float32 weights; their scales are gone."""
 
-    def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], decode: Decode) -> None:
-        self._base, self._decode = base, decode
+    def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], dequantize: Dequantize) -> None:
+        self._base, self._dequantize = base, dequantize
         self._layers = {_weight_name(layer): layer for layer in layers.values()}
         self._gone = {
             f"{layer.name}.{suffix}"
@@ -55,10 +55,10 @@ class DecodedSource:
             for suffix in layer.tensors
             if suffix not in ("bias", "comfy_quant")
         }
-        return self._decode(stored, layer)
+        return self._dequantize(stored, layer)
 
     def direct(self, name: str) -> bool:
-        """What is decoded on the way has to be computed again for each reading."""
+        """What is dequantized on the way has to be computed again for each reading."""
         base = self._base
         return name not in self._layers and is_direct(base) and base.direct(name)
 
@@ -78,10 +78,10 @@ class QuantizedSource:
         self,
         base: WeightSource,
         layers: Mapping[str, LayerFormat],
-        encode: Encode,
-        on_encoded: Callable[[LayerFormat, Tensor, Mapping[str, Tensor]], None] | None = None,
+        quantize: Quantize,
+        on_quantized: Callable[[LayerFormat, Tensor, Mapping[str, Tensor]], None] | None = None,
     ) -> None:
-        self._base, self._encode, self._on_encoded = base, encode, on_encoded
+        self._base, self._quantize, self._on_quantized = base, quantize, on_quantized
         self._made = {
             f"{layer.name}.{suffix}": (layer, suffix)
             for layer in layers.values()
@@ -112,12 +112,12 @@ class QuantizedSource:
         weight = f"{layer.name}.weight"
         try:
             plain = self._base.read(weight, device)
-            tensors = dict(self._encode(plain, layer.format))
+            tensors = dict(self._quantize(plain, layer.format))
         except ValueError as exc:
             file = self._base.info(weight).file
             raise RunError(f"{weight} in {file} cannot be quantized to {layer.format}: {exc}") from None
-        if self._on_encoded is not None:
-            self._on_encoded(layer, plain, tensors)
+        if self._on_quantized is not None:
+            self._on_quantized(layer, plain, tensors)
         # a scale may be stored as [out] or as [out, 1]
         tensors = {key: tensor.reshape(layer.tensors[key].stored_shape) for key, tensor in tensors.items()}
         tensor = tensors.pop(suffix)
@@ -139,11 +139,11 @@ class QuantizedSource:
         self._base.close()
 
 
-def quantized_layer(name: str, format: str, weight: TensorInfo, encode: Encode) -> LayerFormat:
+def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quantize) -> LayerFormat:
     """What a plain layer becomes in a format, found out on the meta device."""
     import torch
 
-    made = encode(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)
+    made = quantize(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)
     tensors = {
         suffix: evolve(
             weight,

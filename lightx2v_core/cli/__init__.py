@@ -24,10 +24,8 @@ COMMANDS = {
         "lightx2v_core.cli.inspect",
         "Show what a folder or file holds, and what can be run from it.",
     ),
-    "convert": ("lightx2v_core.cli.convert", "Quantize, split or rename weights, merge LoRA files."),
     "plugins": ("lightx2v_core.cli.plugins", "List, show and check the installed plugins."),
     "config": ("lightx2v_core.cli.config", "Check a configuration, or show where its values come from."),
-    "extract-lora": ("lightx2v_core.cli.extract_lora", "Make a LoRA file of the difference of two networks."),
     "doctor": (
         "lightx2v_core.cli.doctor",
         "Show device, versions and plugins, and what is known to go wrong.",

@@ -20,7 +20,7 @@ _FORMATS = {
     **{f"int8-{grain}": (torch.int8, grain) for grain in ("channel", "tensor", "tensor-static")},
 }
 #: formats that ``quantize_weight`` makes and ``dequantize_weight`` reads
-CODE_FORMATS = frozenset(_FORMATS)
+WEIGHT_FORMATS = frozenset(_FORMATS)
 #: the largest value that each dtype is used to
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
 #: the least largest value of a channel or block, which keeps scales above zero
@@ -33,14 +33,16 @@ _PIECE = 1 << 23
 
 
 def quantize_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
-    """Quantize a weight [O, I] to one of ``CODE_FORMATS``, some rows at a time: little is held in float32 at once.
+    """Quantize a weight [O, I] to one of ``WEIGHT_FORMATS``, some rows at a time: little is held in float32 at once.
 
     Returns tensors by suffix: quantized values [O, I] under ``weight`` and, but for plain fp8, float32 scales under
     ``weight_scale``. ``ValueError`` for another format, and for a value that is not finite: quantized, it would be a
     number like any other.
     """
-    if format not in CODE_FORMATS:
-        raise ValueError(f"weights are not stored as {format} here, but as {', '.join(sorted(CODE_FORMATS))}")
+    if format not in WEIGHT_FORMATS:
+        raise ValueError(
+            f"weights are not stored as {format} here, but as {', '.join(sorted(WEIGHT_FORMATS))}"
+        )
     dtype, grain = _FORMATS[format]
     largest = torch.cat([_largest(rows.float(), grain) for rows in _in_rows(weight_OI)])
     if grain.startswith("tensor"):

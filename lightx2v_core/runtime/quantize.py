@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from attrs import field, frozen
 from torch import nn
 
-from lightx2v_core.checkpoint.quantized import DecodedSource, QuantizedSource, quantized_layer
+from lightx2v_core.checkpoint.quantized import DequantizedSource, QuantizedSource, quantized_layer
 from lightx2v_core.errors import RequestError
 from lightx2v_core.plan.quantization import Quantization
 from lightx2v_core.spec.protocols import Quantizer, WeightSource
@@ -32,7 +32,7 @@ class Exchanged:
         layers = {**self.decoded, **self._again(changed)}
         if self.quantizer is None or not layers:
             return source
-        return DecodedSource(source, layers, self.quantizer.dequantize)
+        return DequantizedSource(source, layers, self.quantizer.dequantize)
 
     def stored(self, source: WeightSource, changed: Collection[str] | None = None) -> WeightSource:
         """What the module is filled from: of a ``plain`` source if layers were ``changed``, else of the files."""

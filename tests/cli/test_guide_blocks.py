@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
 wan22 = pytest.importorskip("lightx2v_wan22.tiny", reason="needs the Wan2.2 plugin")
 
 Cli = Callable[..., Any]

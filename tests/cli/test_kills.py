@@ -174,6 +174,8 @@ NAMES = (
 
 @pytest.fixture(scope="module", params=NAMES)
 def case(request: pytest.FixtureRequest, tiny: Path, weights: Path) -> Case:
+    if request.param.startswith(("convert", "extract")):
+        pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
     if request.param == "plugins new":
         pytest.importorskip("lightx2v_devkit", reason="lightx2v-devkit is not installed")
     return cases(tiny, weights)[request.param]

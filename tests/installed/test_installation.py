@@ -19,6 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import lightx2v_convert
 import lightx2v_core
 import lightx2v_devkit
 import lightx2v_flash_attn
@@ -34,6 +35,7 @@ import lightx2v_wan22
 import lightx2v_xformers
 
 DISTRIBUTIONS = {
+    "lightx2v_convert": "lightx2v_convert",
     "lightx2v_core": "lightx2v_core",
     "lightx2v_devkit": "lightx2v_devkit",
     "lightx2v_flash_attn": "lightx2v_flash_attn",
@@ -56,6 +58,7 @@ CORE_REQUIRES = {
         "attrs", "av", "cattrs", "click", "packaging", "pluggy", "safetensors", "torch",
         "tqdm",
     },
+    "convert": {"lightx2v-convert"},
     "devkit": {"lightx2v-devkit"},
     "flash-attn": {"lightx2v-flash-attn"},
     "gguf": {"lightx2v-gguf"},
@@ -81,6 +84,7 @@ WAN21_REQUIRES = {
 }
 MINI_REQUIRES = {"": {"lightx2v-core", "lightx2v-wan21", "lightx2v-wan22"}}
 OFFLOAD_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}}
+CONVERT_REQUIRES = {"": {"attrs", "click", "lightx2v-core", "torch"}}
 GGUF_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "test": {"gguf", "numpy"}}
 TORCHAO_REQUIRES = {"": {"lightx2v-core", "torch"}, "kernels": {"torchao"}}
 XFORMERS_REQUIRES = {"": {"attrs", "lightx2v-core", "torch"}, "kernels": {"xformers"}}
@@ -142,6 +146,7 @@ def by_extra(requirements: Iterable[str], extras: Iterable[str]) -> dict[str, se
 
 
 PACKAGES = [
+    lightx2v_convert,
     lightx2v_core,
     lightx2v_devkit,
     lightx2v_flash_attn,
@@ -172,6 +177,7 @@ def test_the_sources_are_not_on_the_path() -> None:
 def test_entry_points() -> None:
     found = {(entry.name, entry.value) for entry in metadata.entry_points(group="lightx2v_core.plugins")}
     assert found == {
+        ("convert", "lightx2v_convert.plugin"),
         ("devkit", "lightx2v_devkit.plugin"),
         ("flash-attn", "lightx2v_flash_attn.plugin"),
         ("gguf", "lightx2v_gguf.plugin"),
@@ -191,6 +197,7 @@ def test_entry_points() -> None:
     ("name", "expected"),
     [
         ("lightx2v-core", CORE_REQUIRES),
+        ("lightx2v-convert", CONVERT_REQUIRES),
         ("lightx2v-devkit", DEVKIT_REQUIRES),
         ("lightx2v-gguf", GGUF_REQUIRES),
         ("lightx2v-gradio", GRADIO_REQUIRES),

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from lightx2v_convert.conversion import convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.model import LoraConfig  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import convert  # noqa: E402
 from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 
 NETWORK = "diffusion_pytorch_model.safetensors"

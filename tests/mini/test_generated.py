@@ -125,6 +125,7 @@ def test_permuted_channels_are_noticed(name: str, tmp_path: Path) -> None:
 def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two experts with the encoders beside them. Each can do the other's work, so the look of the LoRA is merged
     into the one for low noise, which finishes the picture: then it matters which one is which."""
+    pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
     folder, mine = tmp_path_factory.mktemp("experts") / "mini", lightx2v_mini.plugin.CHECKPOINTS / "experts"
     shutil.copytree(T2V, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json", "loras"))
     shutil.copytree(mine, folder, dirs_exist_ok=True)

@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, UMT5EncoderModel
 
-from lightx2v_core.convert.options import ConvertOptions
-from lightx2v_core.convert.run import convert
+from lightx2v_convert.conversion import convert
+from lightx2v_convert.options import ConvertOptions
 from lightx2v_wan21.api import (
     ClipArchitecture,
     ClipVision,

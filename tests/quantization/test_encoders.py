@@ -11,12 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
+pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from lightx2v_convert.conversion import convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core import load  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import convert  # noqa: E402
 
 T5, CLIP = "models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 SMALL: dict[str, Any] = {"size": (32, 32), "frames": 5, "steps": 1, "prompt": "a fox", "guide_scale": 1.0}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightx2v_core.plan.plan import KernelUse
-from lightx2v_core.quant.arithmetic import CODE_FORMATS, LARGEST
+from lightx2v_core.quant.arithmetic import LARGEST, WEIGHT_FORMATS
 from lightx2v_core.runtime.proof.claim import Claim, Untold
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import Quantizer
@@ -116,7 +116,7 @@ def _stored(
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The tensors of a weight in a format and, where the format is a common one, the float64 weight that they are."""
     generator = torch.Generator().manual_seed(1)
-    if use.format in CODE_FORMATS:
+    if use.format in WEIGHT_FORMATS:
         return _coded(use.format, shape, generator)
     if use.block is not None:
         values, size = use.block

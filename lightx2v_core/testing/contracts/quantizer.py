@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.quant.arithmetic import CODE_FORMATS, dequantize_weight, quantize_weight
+from lightx2v_core.quant.arithmetic import WEIGHT_FORMATS, dequantize_weight, quantize_weight
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import Quantizer
 from lightx2v_core.spec.specs import QuantizerSpec
@@ -33,7 +33,7 @@ class QuantizerContract(Contract):
 
     def stored(self, quantizer: Quantizer, weight: Any, format: str) -> Mapping[str, Any] | None:
         """The tensors, by suffix, of a weight [out, in] in a format; ``None`` when nothing here can make them."""
-        if format in CODE_FORMATS:
+        if format in WEIGHT_FORMATS:
             return quantize_weight(weight, format)
         try:
             return quantizer.quantize(weight, format)
@@ -77,7 +77,7 @@ class QuantizerContract(Contract):
             assert decoded.shape == weight.shape, name
             error = _error(decoded, weight)
             assert error <= self._bound(name), f"{name}: off by {error:.1%} of the weight"
-            if name in CODE_FORMATS:
+            if name in WEIGHT_FORMATS:
                 assert torch.equal(decoded, dequantize_weight(tensors, name)), (
                     f"{name} is decoded in another way"
                 )

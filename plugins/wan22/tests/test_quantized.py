@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 
 from lightx2v_core import load
 from lightx2v_core.api import RequestError
-from lightx2v_core.convert.options import ConvertOptions
-from lightx2v_core.convert.run import convert
 from lightx2v_wan22.tiny import write_tiny_a14b, write_tiny_animate
+
+pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
+from lightx2v_convert.conversion import convert
+from lightx2v_convert.options import ConvertOptions
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,6 @@ from lightx2v_example.tiny import write_tiny
 from safetensors.torch import load_file, save_file
 
 from lightx2v_core import load
-from lightx2v_core.convert.options import ConvertOptions
-from lightx2v_core.convert.run import convert
 
 REQUEST: dict[str, Any] = {"prompt": "a pebble", "size": [32, 48], "frames": 3, "steps": 3, "seed": 1}
 
@@ -97,6 +95,10 @@ def test_quantized_while_it_is_loaded(folder: Path, plain: torch.Tensor, kernel:
 
 @pytest.mark.parametrize("format", ["int8", "fp8"])
 def test_quantized_by_convert(folder: Path, plain: torch.Tensor, tmp_path: Path, format: str) -> None:
+    pytest.importorskip("lightx2v_convert", reason="needs lightx2v-convert")
+    from lightx2v_convert.conversion import convert
+    from lightx2v_convert.options import ConvertOptions
+
     converted = tmp_path / "model"
     shutil.copytree(folder, converted)
     (file,) = converted.glob("pebble-denoiser*.safetensors")

@@ -16,10 +16,10 @@ pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from lightx2v_convert.conversion import Conversion, convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.model import LoraConfig  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import Converted, convert  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
 from lightx2v_wan21.tiny import write_tiny  # noqa: E402
 from lightx2v_wan22.tiny import write_tiny_a14b, write_tiny_animate, write_tiny_ti2v  # noqa: E402
@@ -217,7 +217,7 @@ def test_an_interrupted_conversion_of_a_model_goes_on(count, models, tmp_path):
         convert(source, out, FP8, emit=stop)
     assert not out.exists()
     first: list[Any] = []
-    done: Converted = convert(source, out, FP8, emit=first.append)
+    done: Conversion = convert(source, out, FP8, emit=first.append)
     if count > 60:
         assert first[1].done > 0, "it begins where it was"
     assert len(done.files) == 3

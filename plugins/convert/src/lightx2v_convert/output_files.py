@@ -11,13 +11,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.formats import COMFYUI_SUFFIXES, SCALED_FP8_MARKER
-from lightx2v_core.checkpoint.layouts import apply_key_map
-from lightx2v_core.checkpoint.serialize import SAFETENSORS_DTYPES
-from lightx2v_core.convert.options import ConvertOptions, Layout
-from lightx2v_core.errors import RequestError
-from lightx2v_core.spec.components import ComponentSpec, KeyMap
-from lightx2v_core.spec.tensors import DTYPE_BYTES, Header, TensorInfo
+from lightx2v_convert.options import ConvertOptions, Layout
+from lightx2v_core.api import DTYPE_BYTES, ComponentSpec, Header, KeyMap, RequestError, TensorInfo
+from lightx2v_core.weights import COMFYUI_SUFFIXES, SAFETENSORS_DTYPES, SCALED_FP8_MARKER, apply_key_map
 
 #: the official name of files and their index, which files split by blocks have too
 STEM = "diffusion_pytorch_model"
@@ -30,7 +26,7 @@ _COMFYUI = {new: old for old, new in COMFYUI_SUFFIXES.items()}
 
 
 @frozen(kw_only=True)
-class OutTensor:
+class OutputTensor:
     """A tensor to write: its name, what it is read as (None: it is a mark), and its shape and dtype."""
 
     name: str
@@ -49,11 +45,11 @@ class OutTensor:
 
 
 @frozen(kw_only=True)
-class OutFile:
+class OutputFile:
     """A file to write."""
 
     name: str
-    tensors: tuple[OutTensor, ...]
+    tensors: tuple[OutputTensor, ...]
     metadata: Mapping[str, str] = field(factory=dict)
 
     @property
@@ -76,17 +72,17 @@ class OutFile:
         return len(text).to_bytes(8, "little") + text
 
 
-def out_tensors(
+def output_tensors(
     tensors: Mapping[str, TensorInfo], part: ComponentSpec, options: ConvertOptions
-) -> list[OutTensor]:
-    """The tensors of the result under the names of its layout. ``tensors`` are in official names, as they are read
+) -> list[OutputTensor]:
+    """Decide the tensors of the result, by the names of its layout. ``tensors`` are by official names, as they are read
     after quantizing. ``RequestError`` when the layout cannot hold them."""
     scaled = any(name.endswith(".weight_scale") for name in tensors)
-    found = [
-        OutTensor(name=name, source=name, shape=info.shape, dtype=_dtype(info, name, options))
-        for name, info in sorted(tensors.items(), key=lambda item: _natural(item[0]))
+    outputs = [
+        OutputTensor(name=name, source=name, shape=info.shape, dtype=_dtype(info, name, options))
+        for name, info in sorted(tensors.items(), key=lambda pair: _natural(pair[0]))
     ]
-    for tensor in found:
+    for tensor in outputs:
         if tensor.dtype not in SAFETENSORS_DTYPES:
             raise RequestError(
                 f"{tensor.name} is stored as {tensor.dtype}, which safetensors cannot hold: --quantize none"
@@ -94,19 +90,21 @@ def out_tensors(
     if options.layout != "official":
         key_map = _key_map(part, options.layout)
         if key_map is not None:
-            found = _in_layout(found, key_map)
-            _check_reads_back(key_map, found, tensors)
+            outputs = _in_layout(outputs, key_map)
+            _check_reads_back(key_map, outputs, tensors)
     if options.layout == "comfyui":
-        found = [_in_comfyui(tensor) for tensor in found]
+        outputs = [_in_comfyui(tensor) for tensor in outputs]
         if scaled:
-            found.append(OutTensor(name=SCALED_FP8_MARKER, source=None, shape=(2,), dtype="float8_e4m3fn"))
-    return found
+            outputs.append(
+                OutputTensor(name=SCALED_FP8_MARKER, source=None, shape=(2,), dtype="float8_e4m3fn")
+            )
+    return outputs
 
 
 def config_of(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], part: ComponentSpec, layout: Layout
 ) -> Mapping[str, Any] | None:
-    """The ``config.json`` of a layout; ``None`` when it has none of its own."""
+    """Make the ``config.json`` of a layout; ``None`` when it has none of its own."""
     key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
     if key_map is None or key_map.config is None:
         return None
@@ -114,26 +112,28 @@ def config_of(
 
 
 def stem_of(part: ComponentSpec, layout: Layout) -> str:
-    """What the files of a folder are called: libraries look for these names."""
+    """Name the files of a folder: libraries look for these names."""
     key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
     return "model" if key_map is not None and key_map.name == _ENCODERS else STEM
 
 
 def files(
-    tensors: Sequence[OutTensor], options: ConvertOptions, name: str | None = None, stem: str = STEM
-) -> list[OutFile]:
-    """The files of a result; ``name`` is that of a single one that is no part of a folder."""
+    tensors: Sequence[OutputTensor], options: ConvertOptions, name: str | None = None, stem: str = STEM
+) -> list[OutputFile]:
+    """Divide tensors into the files of a result; ``name`` is that of a single one that is no part of a folder."""
     if options.split == "single":
-        return [OutFile(name=name or f"{stem}.safetensors", tensors=tuple(tensors))]
+        return [OutputFile(name=name or f"{stem}.safetensors", tensors=tuple(tensors))]
     if options.split == "blocks":
-        groups: dict[str, list[OutTensor]] = {}
+        groups: dict[str, list[OutputTensor]] = {}
         for tensor in tensors:
             block = _BLOCK.search(tensor.name)
             groups.setdefault(f"block_{block[1]}" if block else "non_block", []).append(tensor)
-        return [OutFile(name=f"{stem}.safetensors", tensors=tuple(group)) for stem, group in groups.items()]
-    shards: list[list[OutTensor]] = [[]]
+        return [
+            OutputFile(name=f"{stem}.safetensors", tensors=tuple(group)) for stem, group in groups.items()
+        ]
+    shards: list[list[OutputTensor]] = [[]]
     for tensor in tensors:
-        size = sum(item.nbytes for item in shards[-1])
+        size = sum(other.nbytes for other in shards[-1])
         full = (
             len(shards[-1]) >= options.shard_tensors
             if options.shard_tensors
@@ -143,13 +143,13 @@ def files(
             shards.append([])
         shards[-1].append(tensor)
     return [
-        OutFile(name=f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors", tensors=tuple(shard))
+        OutputFile(name=f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors", tensors=tuple(shard))
         for number, shard in enumerate(shards, 1)
     ]
 
 
-def index_of(files: Sequence[OutFile], sizes: Mapping[str, int]) -> bytes:
-    """The index beside several files: the file of every tensor, and their size on disk."""
+def index_of(files: Sequence[OutputFile], sizes: Mapping[str, int]) -> bytes:
+    """Write the index beside several files: the file of every tensor, and their size on disk."""
     weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
     return json.dumps(index, indent=2).encode()
@@ -167,7 +167,7 @@ def _dtype(info: TensorInfo, name: str, options: ConvertOptions) -> str:
     return options.dtype or info.dtype
 
 
-def _in_comfyui(tensor: OutTensor) -> OutTensor:
+def _in_comfyui(tensor: OutputTensor) -> OutputTensor:
     layer, dot, suffix = tensor.name.rpartition(".")
     shape = () if suffix in _COMFYUI and tensor.shape == (1,) else tensor.shape
     if suffix == "weight_scale" and shape != ():
@@ -175,7 +175,7 @@ def _in_comfyui(tensor: OutTensor) -> OutTensor:
             f"ComfyUI's layout has one scale for each tensor, and {tensor.name} is {list(shape)}: use --quantize fp8, "
             "which makes such scales"
         )
-    return OutTensor(
+    return OutputTensor(
         name=f"{layer}{dot}{_COMFYUI.get(suffix, suffix)}",
         source=tensor.source,
         shape=shape,
@@ -190,20 +190,20 @@ def _key_map(part: ComponentSpec, layout: Layout) -> KeyMap | None:
     names = (
         (_ENCODERS,) if layout == "comfyui" else (layout, *((_ENCODERS,) if layout == "diffusers" else ()))
     )
-    written = {item.name: item for item in part.layouts if item.reverse}
-    found = next((written[name] for name in names if name in written), None)
-    if found is None and layout != "comfyui":
+    written = {layout.name: layout for layout in part.layouts if layout.reverse}
+    key_map = next((written[name] for name in names if name in written), None)
+    if key_map is None and layout != "comfyui":
         raise RequestError(
             f"the layout {layout} is not written for the {part.summary} here; known are "
             f"{', '.join(['official', 'comfyui', *written])}"
         )
-    return found
+    return key_map
 
 
-def _in_layout(found: Sequence[OutTensor], key_map: KeyMap) -> list[OutTensor]:
+def _in_layout(tensors: Sequence[OutputTensor], key_map: KeyMap) -> list[OutputTensor]:
     """Tensors by the names of a layout: taken apart, flattened or left out where it wants that."""
     named = []
-    for tensor in found:
+    for tensor in tensors:
         if any(re.search(pattern, tensor.name) for pattern in key_map.omits):
             continue
         name = written(key_map, tensor.name)
@@ -220,19 +220,21 @@ def _in_layout(found: Sequence[OutTensor], key_map: KeyMap) -> list[OutTensor]:
             if any(re.search(pattern, own) for pattern in key_map.squeezes):
                 shape = tuple(side for side in shape if side != 1)
             named.append(
-                OutTensor(name=own, source=tensor.source, shape=shape, dtype=tensor.dtype, rows=rows)
+                OutputTensor(name=own, source=tensor.source, shape=shape, dtype=tensor.dtype, rows=rows)
             )
     return named
 
 
 def written(key_map: KeyMap, name: str) -> str:
-    """The name that a layout has for an official one."""
+    """Translate an official name to that of a layout."""
     for pattern, text in key_map.reverse:
         name = re.sub(pattern, text, name)
     return name
 
 
-def _check_reads_back(key_map: KeyMap, named: Sequence[OutTensor], tensors: Mapping[str, TensorInfo]) -> None:
+def _check_reads_back(
+    key_map: KeyMap, named: Sequence[OutputTensor], tensors: Mapping[str, TensorInfo]
+) -> None:
     infos = {t.name: TensorInfo(name=t.name, shape=t.shape, dtype=t.dtype, file=_NO_FILE) for t in named}
     back = apply_key_map(key_map, Header(tensors=infos))
     wanted = {name for name in tensors if not any(re.search(pattern, name) for pattern in key_map.omits)}

@@ -13,10 +13,10 @@ pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from lightx2v_convert.conversion import convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core import load  # noqa: E402
 from lightx2v_core.config.model import LoraConfig  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import convert  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
 from lightx2v_core.events import Event, Warned  # noqa: E402
 from lightx2v_wan21.tiny import write_tiny  # noqa: E402

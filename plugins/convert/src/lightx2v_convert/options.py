@@ -1,13 +1,14 @@
-"""What a conversion is asked for."""
+"""The options of a conversion."""
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from attrs import asdict, frozen
 
-from lightx2v_core.config.model import LoraConfig
-from lightx2v_core.errors import RequestError
+from lightx2v_core.api import RequestError
+from lightx2v_core.weights import LoraConfig
 
 Layout = Literal["official", "comfyui", "diffusers", "transformers"]
 Split = Literal["single", "blocks", "shards"]
@@ -18,7 +19,7 @@ FORMATS = {"int8": "int8-channel", "fp8": "fp8-channel"}
 
 @frozen(kw_only=True)
 class ConvertOptions:
-    """What to make of a checkpoint."""
+    """What a checkpoint is converted to."""
 
     #: format of the quantized layers, ``none`` for plain weights; None: as the source has them
     quantize: str | None = None
@@ -56,8 +57,13 @@ class ConvertOptions:
             return f"{self.quantize}-tensor"
         return FORMATS.get(str(self.quantize), str(self.quantize))
 
+    def takes(self, layer: str) -> bool:
+        """Whether ``only`` and ``keep`` let a layer be quantized."""
+        wanted = not self.only or any(fnmatchcase(layer, pattern) for pattern in self.only)
+        return wanted and not any(fnmatchcase(layer, pattern) for pattern in self.keep)
+
     def settings(self) -> dict[str, Any]:
-        """What the result depends on, for its metadata."""
+        """Give the options that the result depends on, for its metadata."""
         return {
             key: value
             for key, value in asdict(self).items()
@@ -66,7 +72,7 @@ class ConvertOptions:
 
 
 def check(options: ConvertOptions) -> None:
-    """``RequestError`` for what cannot go together."""
+    """Refuse options that contradict each other, with a ``RequestError``."""
     if options.layout == "comfyui" and options.format is not None and "-channel" in options.format:
         raise RequestError(
             f"ComfyUI's layout has one scale for each tensor, and {options.format} is asked for"

@@ -1,4 +1,4 @@
-"""Makes a LoRA file of the difference between two networks: large matrices by singular value decomposition, everything
+"""Make a LoRA file of the difference between two networks: large matrices by singular value decomposition, everything
 else as it is. One pair of tensors is in memory at a time, and what was made of those before.
 
 The layout is that of LightX2V's extraction tool: ``diffusion_model.<layer>`` with ``lora_up``, ``lora_down`` (the root
@@ -16,20 +16,16 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from lightx2v_core.checkpoint.layouts import MappedSource, recognize_layout
-from lightx2v_core.checkpoint.serialize import serialize_safetensors, write_atomically
-from lightx2v_core.checkpoint.staging import claim_outputs
-from lightx2v_core.checkpoint.verify import PLAIN_DTYPES
-from lightx2v_core.config.layers import Value
-from lightx2v_core.config.load import load_config
-from lightx2v_core.discovery.plugins import PluginSet
-from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.errors import CheckpointError, RequestError, suggestion
-from lightx2v_core.plan.recognize import read_header, recognize
-from lightx2v_core.runtime.build import open_source
-from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.protocols import WeightSource
-from lightx2v_core.spec.specs import ModelSpec
+from lightx2v_core.api import CheckpointError, ModelSpec, PluginSet, RequestError, WeightSource, suggestion
+from lightx2v_core.weights import (
+    PLAIN_DTYPES,
+    Checkpoints,
+    MappedSource,
+    claim_outputs,
+    recognize_layout,
+    serialize_safetensors,
+    write_atomically,
+)
 
 _SUFFIXES = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
 #: of a product, singular values below this part of the largest are rounding errors
@@ -39,8 +35,8 @@ Tell = Callable[[int, int, str], None]
 
 
 @frozen(kw_only=True)
-class Extraction:
-    """How to make a LoRA file."""
+class ExtractionOptions:
+    """How a LoRA file is made."""
 
     rank: int
     #: matrices with fewer elements are stored as they are
@@ -52,8 +48,8 @@ class Extraction:
 
 
 @define(kw_only=True)
-class Extracted:
-    """What was made."""
+class Extraction:
+    """What was made of the difference of two networks."""
 
     pairs: int = 0
     differences: int = 0
@@ -74,12 +70,12 @@ def extract(
     base: str,
     tuned: str,
     output: Path,
-    how: Extraction,
+    how: ExtractionOptions,
     plugins: PluginSet,
     *,
     tell: Tell = lambda *_: None,
     named: Callable[[], None] = lambda: None,
-) -> Extracted:
+) -> Extraction:
     """Write a LoRA file that makes ``tuned`` of ``base``; both are model folders or weight files. The file is written
     whole or not at all, by one process at a time; ``named`` is called when it is there.
 
@@ -90,9 +86,9 @@ def extract(
     for path in (base, tuned):
         if Path(path).resolve() == output.resolve():
             raise RequestError(f"the LoRA file {str(output)!r} would replace what it is made of")
-    registry = Registry(plugins)
-    first, second = (_weights(path, how.component, registry) for path in (base, tuned))
-    result = Extracted()
+    checkpoints = Checkpoints(plugins)
+    first, second = (_weights(path, how.component, checkpoints) for path in (base, tuned))
+    result = Extraction()
     tensors: dict[str, Tensor] = {}
     with claim_outputs(output):
         try:
@@ -110,33 +106,30 @@ def extract(
     return result
 
 
-def _weights(path: str, component: str | None, registry: Registry) -> WeightSource:
-    """The network of a folder or file, under official names."""
-    where, ctx = Path(path).expanduser(), BuildContext()
+def _weights(path: str, component: str | None, checkpoints: Checkpoints) -> WeightSource:
+    """Open the network of a folder or file, under official names."""
+    where = Path(path).expanduser()
     if where.is_dir():
-        config = load_config(None, [Value(path=("model_path",), value=str(where), origin="PATH")]).config
-        found = recognize(config, registry, where, ctx)
-        networks = _networks(found.spec, found.components)
+        model = checkpoints.recognize(where)
+        networks = _networks(model.spec, model.components)
         name = component or networks[0]
         if component is None and len(networks) > 1:
             raise RequestError(f"{path} has the networks {', '.join(networks)}; say which with --component")
-        if name not in found.components:
+        if name not in model.components:
             raise RequestError(
-                f"{path} has no component {name!r}{suggestion(name, found.components)}; it has "
-                f"{', '.join(found.components)}"
+                f"{path} has no component {name!r}{suggestion(name, model.components)}; it has "
+                f"{', '.join(model.components)}"
             )
-        item = found.components[name]
-        return _plain(MappedSource(open_source(item.stored, registry, ctx), item.mapped), path)
+        network = model.components[name]
+        return _plain(MappedSource(checkpoints.open(network.stored), network.mapped), path)
     if not where.is_file():
         raise CheckpointError(f"{path!r} does not exist")
-    header = read_header(registry, where)
-    source = open_source(header, registry, ctx)
-    for candidate in registry.candidates("model"):
-        assert isinstance(candidate.spec, ModelSpec)
-        for part in candidate.spec.components:
-            mapped = recognize_layout(part, header) if part.signature else None
-            if mapped is not None:
-                return _plain(MappedSource(source, mapped), path)
+    header = checkpoints.read_header(where)
+    source = checkpoints.open(header)
+    for spec in checkpoints.components:
+        mapped = recognize_layout(spec, header) if spec.signature else None
+        if mapped is not None:
+            return _plain(MappedSource(source, mapped), path)
     return _plain(source, path)
 
 
@@ -158,8 +151,10 @@ def _plain(source: WeightSource, path: str) -> WeightSource:
     return source
 
 
-def _common(first: WeightSource, second: WeightSource, result: Extracted, base: str, tuned: str) -> list[str]:
-    """The tensors of both, in the order of the base."""
+def _common(
+    first: WeightSource, second: WeightSource, result: Extraction, base: str, tuned: str
+) -> list[str]:
+    """List the tensors of both, in the order of the base."""
     left, right = list(first.names()), set(second.names())
     names = [name for name in left if name in right and first.info(name).shape == second.info(name).shape]
     if not names:
@@ -177,9 +172,9 @@ def _common(first: WeightSource, second: WeightSource, result: Extracted, base: 
 
 
 def _changed(
-    name: str, before: Tensor, after: Tensor, how: Extraction, result: Extracted
+    name: str, before: Tensor, after: Tensor, how: ExtractionOptions, result: Extraction
 ) -> dict[str, Tensor]:
-    """What makes one tensor of the other, by the names of a LoRA file."""
+    """Give what makes one tensor of the other, by the names of a LoRA file."""
     difference = after.float() - before.float()
     size = float(difference.square().sum(dtype=torch.float64))
     if not torch.isfinite(difference).all():
@@ -204,7 +199,8 @@ def _changed(
 
 
 def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """``up`` [out, rank] and ``down`` [rank, in] whose product is the nearest of that rank."""
+    """Decompose a matrix [out, in] into ``up`` [out, rank] and ``down`` [rank, in], whose product is the
+    nearest of that rank."""
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     rank = max(min(rank, int((s > s[0] * _ROUNDING).sum())), 1)
     root = s[:rank].sqrt()

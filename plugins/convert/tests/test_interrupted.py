@@ -18,10 +18,10 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 
 from safetensors.torch import load_file  # noqa: E402
 
+from lightx2v_convert import workspace  # noqa: E402
+from lightx2v_convert.conversion import convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core.builtin.safetensors_file import read_header  # noqa: E402
-from lightx2v_core.convert import workspace  # noqa: E402
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import convert  # noqa: E402
 from lightx2v_core.errors import CheckpointError, OutputError  # noqa: E402
 from lightx2v_core.events import Event, Progress  # noqa: E402
 from lightx2v_core.testing.headers import write_sparse_safetensors  # noqa: E402

@@ -16,12 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lightx2v_core.checkpoint.interruption import uninterrupted
-from lightx2v_core.checkpoint.locks import PLAIN
-from lightx2v_core.checkpoint.staging import make_parents
-from lightx2v_core.convert.custody import FOLDER, FORMAT, MARK, NEW_NOTES, NOTES, WHOLE, Opened, opened_for
-from lightx2v_core.convert.target import OutFile, OutTensor
-from lightx2v_core.errors import OutputError, RequestError
+from lightx2v_convert.custody import (
+    FOLDER,
+    FORMAT,
+    MARK,
+    NEW_NOTES,
+    NOTES,
+    PLAIN,
+    WHOLE,
+    OpenWorkspace,
+    open_workspace,
+)
+from lightx2v_convert.output_files import OutputFile, OutputTensor
+from lightx2v_core.api import OutputError, RequestError
+from lightx2v_core.weights import make_parents, uninterrupted
 
 #: bytes after which the way done is noted
 _NOTE = 1 << 28
@@ -31,7 +39,7 @@ WRITTEN = ".safetensors"
 _WRITTEN_ELSEWHERE = frozenset(
     ".pth .pt .pkl .ckpt .bin .gguf .onnx .npz .npy .h5 .msgpack .json .zip .tar .gz .safetensor .sft".split()
 )
-Pieces = Callable[[OutTensor], Iterator[memoryview]]
+Pieces = Callable[[OutputTensor], Iterator[memoryview]]
 
 
 class Workspace:
@@ -44,13 +52,13 @@ class Workspace:
         self._notes: dict[str, Any] = {
             MARK: FORMAT, "job": job, "names": list(names), "others": list(others), "files": {}, "report": {}
         }  # fmt: skip
-        self._open: Opened | None = None
+        self._open: OpenWorkspace | None = None
 
     @property
     def report(self) -> dict[str, Any]:
         """What was measured so far, by layer; kept with the notes."""
-        found: dict[str, Any] = self._notes["report"]
-        return found
+        report: dict[str, Any] = self._notes["report"]
+        return report
 
     def open(self) -> int:
         """Begin, or go on. Returns the bytes of tensors that are there already. ``RequestError`` when another process
@@ -61,7 +69,7 @@ class Workspace:
             notes, job = self._open.notes, self._notes["job"]
             if notes is not None and notes["job"] == job:
                 self._notes = notes
-                return sum(int(item["bytes"]) for item in notes["files"].values())
+                return sum(int(progress["bytes"]) for progress in notes["files"].values())
             self._open.clear(notes)  # left by another job
             self._note()
             return 0
@@ -72,7 +80,7 @@ class Workspace:
             uninterrupted(self._open.close)
             self._open = None
 
-    def write(self, file: OutFile, pieces: Pieces, on_tensor: Callable[[OutTensor], None]) -> None:
+    def write(self, file: OutputFile, pieces: Pieces, on_tensor: Callable[[OutputTensor], None]) -> None:
         """Write a file, or what is missing of it."""
         with failures_as(self.output):
             name, head, folder = f"{file.name}.part", file.head(), self._fd
@@ -118,11 +126,11 @@ class Workspace:
 
     def _write(
         self,
-        file: OutFile,
+        file: OutputFile,
         stream: BinaryIO,
         start: int,
         pieces: Pieces,
-        on_tensor: Callable[[OutTensor], None],
+        on_tensor: Callable[[OutputTensor], None],
     ) -> None:
         unsaved = 0
         written = sum(tensor.nbytes for tensor in file.tensors[:start])
@@ -154,7 +162,7 @@ class Workspace:
                 with suppress(FileExistsError):
                     os.mkdir(self.folder, 0o700)
                 with suppress(FileNotFoundError):
-                    self._open = opened_for(self.folder, self.output)
+                    self._open = open_workspace(self.folder, self.output)
 
     def _assemble(
         self, files: Sequence[str], others: Mapping[str, bytes], copies: Mapping[str, Path]
@@ -208,16 +216,16 @@ def tidy(output: Path) -> None:
     if not output.exists() or not folder.is_dir():
         return
     try:
-        found = opened_for(folder, output)
+        workspace = open_workspace(folder, output)
     except (RequestError, OSError):
         return
-    unfinished = found.unfinished
+    unfinished = workspace.unfinished
     with suppress(OSError):
         if not unfinished:
-            found.clear(found.notes)
+            workspace.clear(workspace.notes)
             with suppress(FileNotFoundError):
-                os.unlink(NOTES, dir_fd=found.folder)
-    found.close()
+                os.unlink(NOTES, dir_fd=workspace.folder)
+    workspace.close()
     if not unfinished:
         with suppress(OSError):
             os.rmdir(folder)

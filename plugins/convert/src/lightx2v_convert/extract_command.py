@@ -8,9 +8,14 @@ from typing import Any
 
 import click
 
-from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.interruption import current_interruption
-from lightx2v_core.cli.terminal import cursor_stream, escaped, say
+from lightx2v_core.api import (
+    common_options,
+    current_interruption,
+    cursor_stream,
+    escaped,
+    plugins_from,
+    say,
+)
 
 
 @click.command("extract-lora")
@@ -46,9 +51,9 @@ def command(
 ) -> None:
     """Make a LoRA file that turns BASE into TUNED, which are model folders or weight files."""
     plugins = plugins_from(parameters)
-    from lightx2v_core.extraction import Extraction, extract
+    from lightx2v_convert.extract_lora import ExtractionOptions, extract
 
-    how = Extraction(rank=rank, least=min_elements, dtype=dtype, component=component)
+    how = ExtractionOptions(rank=rank, least=min_elements, dtype=dtype, component=component)
     show = sys.stderr.isatty()
     stream = cursor_stream()
 

@@ -14,25 +14,21 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from lightx2v_core.checkpoint.candidates import precision_of
-from lightx2v_core.checkpoint.components import Component
-from lightx2v_core.checkpoint.folders import expanded
-from lightx2v_core.checkpoint.formats import layer_formats
-from lightx2v_core.checkpoint.places import CONFIG_FOLDERS, DTYPE_NAMES, ORIGINAL, PLACES, claimed_precision
-from lightx2v_core.config.model import RunConfig
-from lightx2v_core.convert.options import ConvertOptions
-from lightx2v_core.convert.subject import Subject, checked, subject_of
-from lightx2v_core.convert.target import STEM
-from lightx2v_core.discovery.registry import Registry
-from lightx2v_core.errors import LightX2VError, RequestError
-from lightx2v_core.plan.bundled import place_of
-from lightx2v_core.plan.lora_fit import AdapterFit
-from lightx2v_core.plan.loras import resolve_adapters
-from lightx2v_core.plan.quantization import quantizable_layers
-from lightx2v_core.plan.recognize import ModelMatch, recognize
-from lightx2v_core.spec.components import ComponentSpec
-from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.file_names import says_distilled
+from lightx2v_convert.network import Network, checked, identify
+from lightx2v_convert.options import ConvertOptions
+from lightx2v_convert.output_files import STEM
+from lightx2v_core.api import ComponentSpec, LightX2VError, RequestError, says_distilled
+from lightx2v_core.weights import (
+    DISTILLED_FOLDERS,
+    DTYPE_NAMES,
+    Checkpoints,
+    LoraFit,
+    ModelComponent,
+    claimed_precision,
+    layer_formats,
+    precision_of,
+    quantizable_layers,
+)
 
 #: what the original converter leaves out of a component: no model here uses it
 UNUSED: Mapping[str, tuple[str, ...]] = {"image_encoder": ("textual.*",)}
@@ -41,76 +37,83 @@ _SAFETENSORS = ".safetensors"
 _PRECISION = re.compile(
     r"(?<![a-z0-9])(scaled[-_])?(fp8|int8|bf16|fp16|fp32)([-_]e[45]m[23](fn)?)?([-_]scaled)?(?![a-z0-9])"
 )
+#: the precision of weights that are not quantized
+_ORIGINAL = "original"
 _DTYPES = {dtype: short for short, dtype in DTYPE_NAMES.items() if short != dtype}
 
 
 @frozen(kw_only=True)
-class Part:
-    """A network that is converted. ``stem`` is what its files are called; None: what the layout calls them."""
+class NetworkConversion:
+    """A network that is converted, and to what. ``stem`` is what its files are called; None: what the layout calls
+    them."""
 
-    subject: Subject
+    network: Network
     options: ConvertOptions
     stem: str | None = None
     #: what its layers are called in a report, in front of their own names
     title: str = ""
     #: LoRA files that are merged into it
-    adapters: tuple[AdapterFit, ...] = ()
+    loras: tuple[LoraFit, ...] = ()
 
 
 @frozen(kw_only=True)
-class Whole:
+class FolderConversion:
     """What becomes of a folder: the networks that are converted, and files that are copied, by their new names."""
 
-    parts: tuple[Part, ...]
+    networks: tuple[NetworkConversion, ...]
     copies: Mapping[str, Path]
     #: what a run needs and the folder has not, in words
     lacking: tuple[str, ...] = ()
 
 
-def whole_of(source: str | Path, output: Path, registry: Registry, options: ConvertOptions) -> Whole | str:
-    """What to convert when ``source`` is the folder of a model; else why it is not taken for one, empty for a file or
-    for a folder of one network. ``RequestError`` for options that say something of one network only."""
-    folder = expanded(place_of(source, registry))
-    if not os.path.isdir(folder) or not list(registry.candidates("model")):
+def plan_folder(
+    source: str | Path, output: Path, checkpoints: Checkpoints, options: ConvertOptions
+) -> FolderConversion | str:
+    """Decide what to convert when ``source`` is the folder of a model. Else the answer is why it is not taken for one,
+    empty for a file or for a folder of one network. ``RequestError`` for options that say something of one network
+    only."""
+    folder = checkpoints.locate(source)
+    if not os.path.isdir(folder) or not checkpoints.models:
         return ""
     try:
-        found = recognize(RunConfig(model_path=str(folder)), registry, folder, BuildContext())
+        model = checkpoints.recognize(folder)
     except LightX2VError as exc:
         return str(exc)
-    if len(found.components) < 2:
+    if len(model.components) < 2:
         return ""
     _check_options(options)
-    mains = [name for name in found.components if found.part(name).main]
+    mains = [name for name, component in model.components.items() if component.spec.main]
     _check_networks(mains, options)
-    parts: list[Part] = []
+    networks: list[NetworkConversion] = []
     copies: dict[str, Path] = {}
-    adapters = resolve_adapters(options.loras, found, registry, folder, strict=options.strict_lora)
-    lacking = [found.part(name).summary for name in found.absent]
-    for name, component in found.components.items():
-        subject = checked(subject_of(component.files, component.stored, registry))
-        part = found.part(name)
-        if part.main:
+    loras = checkpoints.fit_loras(options.loras, model, strict=options.strict_lora)
+    lacking = [spec.summary for spec in model.absent]
+    for name, component in model.components.items():
+        network = checked(identify(component.files, component.stored, checkpoints))
+        if component.spec.main:
             stem = _network_name(component, folder, options, alone=len(mains) == 1)
             _check_distilled(component, folder, output, stem, options)
             title = "" if len(mains) == 1 else f"{name}: "
-            merged = tuple(item for item in adapters if item.planned.component == name)
-            own = evolve(options, loras=tuple(item.config for item in merged))
-            parts.append(Part(subject=subject, options=own, stem=stem, title=title, adapters=merged))
-        elif _is_network(subject):
+            merged = tuple(lora for lora in loras if lora.component == name)
+            own = evolve(options, loras=tuple(lora.config for lora in merged))
+            networks.append(
+                NetworkConversion(network=network, options=own, stem=stem, title=title, loras=merged)
+            )
+        elif _has_layers(network):
             own = evolve(options, split="single", loras=(), drop=UNUSED.get(name, ()))
-            stem = _encoder_name(component, part, options)
-            parts.append(Part(subject=subject, options=own, stem=stem, title=f"{name}: "))
+            stem = _encoder_name(component, options)
+            networks.append(NetworkConversion(network=network, options=own, stem=stem, title=f"{name}: "))
         else:
             for file in component.files:
-                _add(copies, _copy_name(file, part), file)
+                _add(copies, _copy_name(file, component.spec), file)
         for asset, path in component.assets.items():
             if os.path.exists(path):
-                _add(copies, _asset_name(asset, part, folder), path)
+                _add(copies, _asset_name(asset, component.spec, folder), path)
             else:
-                lacking.append(f"{asset} of the {part.summary}")
-    if (config := _config_of(found, folder)) is not None:
-        copies["config.json"] = config
-    return Whole(parts=tuple(parts), copies=copies, lacking=tuple(lacking))
+                lacking.append(f"{asset} of the {component.spec.summary}")
+    if model.config is not None:
+        copies["config.json"] = model.config
+    return FolderConversion(networks=tuple(networks), copies=copies, lacking=tuple(lacking))
 
 
 def _check_options(options: ConvertOptions) -> None:
@@ -137,18 +140,18 @@ def _check_networks(mains: list[str], options: ConvertOptions) -> None:
         )
 
 
-def _is_network(subject: Subject) -> bool:
-    """Whether it has layers that can be quantized, or are: encoders have, a VAE has not."""
-    return bool(layer_formats(subject.header)) or bool(quantizable_layers(subject.spec, subject.header))
+def _has_layers(network: Network) -> bool:
+    """Whether a network has layers that can be quantized, or are: encoders have, a VAE has not."""
+    return bool(layer_formats(network.header)) or bool(quantizable_layers(network.spec, network.header))
 
 
-def _network_name(component: Component, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
+def _network_name(component: ModelComponent, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
     """The name of the files of a transformer. It says what the name before said: which expert it is, and whether it is
     distilled."""
     distilled = says_distilled(_inside(component, folder))
     stem = component.files[0].stem
-    if len(component.files) > 1 or stem == STEM or not (alone or component.name in stem):
-        stem = STEM if alone else f"{component.name}_model"
+    if len(component.files) > 1 or stem == STEM or not (alone or component.spec.name in stem):
+        stem = STEM if alone else f"{component.spec.name}_model"
     elif stem != "distill_model" and (options.quantize or options.dtype):
         tag = _precision(component, options)
         stem = _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"
@@ -158,27 +161,30 @@ def _network_name(component: Component, folder: Path, options: ConvertOptions, *
 
 
 def _check_distilled(
-    component: Component, folder: Path, output: Path, stem: str, options: ConvertOptions
+    component: ModelComponent, folder: Path, output: Path, stem: str, options: ConvertOptions
 ) -> None:
     """``RequestError`` when nothing would say any more that a network is distilled: names of blocks do not."""
-    places = [place.folder for place in PLACES if place.distilled]
-    if options.split == "blocks" and says_distilled(_inside(component, folder)) and output.name not in places:
+    if (
+        options.split == "blocks"
+        and says_distilled(_inside(component, folder))
+        and output.name not in DISTILLED_FOLDERS
+    ):
         raise RequestError(
             f"{_inside(component, folder)} is distilled, which files split by blocks do not say; use --split single, "
-            f"which makes {stem}{_SAFETENSORS}, or an --output called {' or '.join(places)}"
+            f"which makes {stem}{_SAFETENSORS}, or an --output called {' or '.join(DISTILLED_FOLDERS)}"
         )
 
 
-def _inside(component: Component, folder: Path) -> str:
+def _inside(component: ModelComponent, folder: Path) -> str:
     """Where a component's first file is in the model's folder, in small letters."""
     path = component.files[0]
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix().lower()
 
 
-def _encoder_name(component: Component, part: ComponentSpec, options: ConvertOptions) -> str:
+def _encoder_name(component: ModelComponent, options: ConvertOptions) -> str:
     """The usual name of an encoder's file in the precision that it will have."""
     tag = _precision(component, options)
-    usual = [name for name in part.files if name.endswith(_SAFETENSORS) and not _is_glob(name)]
+    usual = [name for name in component.spec.files if name.endswith(_SAFETENSORS) and not _is_glob(name)]
     for wanted in (DTYPE_NAMES.get(tag, tag), ""):
         for name in usual:
             if claimed_precision(name) == wanted:
@@ -187,14 +193,14 @@ def _encoder_name(component: Component, part: ComponentSpec, options: ConvertOpt
     return _PRECISION.sub(tag, stem) if _PRECISION.search(stem) else f"{stem}-{tag}"
 
 
-def _precision(component: Component, options: ConvertOptions) -> str:
+def _precision(component: ModelComponent, options: ConvertOptions) -> str:
     """The precision of a result, as names of files say it: fp8, int8, bf16, ..."""
-    stored = precision_of(component.header)
+    stored = precision_of(component.mapped.header)
     if options.format is not None:
         return options.format.partition("-")[0]
-    if options.quantize is None and stored != ORIGINAL:
+    if options.quantize is None and stored != _ORIGINAL:
         return stored
-    dtype = options.dtype or component.header.precision
+    dtype = options.dtype or component.mapped.header.precision
     return _DTYPES.get(dtype, dtype)
 
 
@@ -223,13 +229,6 @@ def _add(copies: dict[str, Path], name: str, path: Path) -> None:
         raise RequestError(
             f"{copies[name]} and {path} would both be called {name}; convert one network at a time, with --component"
         )
-
-
-def _config_of(found: ModelMatch, folder: Path) -> Path | None:
-    """The ``config.json`` of the transformer."""
-    here = next(iter(found.components.values())).files[0].parent
-    places = [here, *(folder / name for name in CONFIG_FOLDERS)]
-    return next((path for where in places if os.path.isfile(path := where / "config.json")), None)
 
 
 def _is_glob(name: str) -> bool:

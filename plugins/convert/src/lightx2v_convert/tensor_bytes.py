@@ -9,10 +9,8 @@ import torch
 from attrs import evolve
 from torch import Tensor
 
-from lightx2v_core.convert.target import OutTensor
-from lightx2v_core.errors import CheckpointError
-from lightx2v_core.spec.protocols import WeightSource
-from lightx2v_core.spec.tensors import TensorInfo
+from lightx2v_convert.output_files import OutputTensor
+from lightx2v_core.api import CheckpointError, TensorInfo, WeightSource
 
 #: elements that are held at once of a tensor that is copied or cast
 _ELEMENTS = 1 << 23
@@ -20,11 +18,11 @@ _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _SMALL = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 
 
-def pieces(
-    tensor: OutTensor, source: WeightSource, copied: Mapping[str, TensorInfo], device: str
+def tensor_bytes(
+    tensor: OutputTensor, source: WeightSource, copied: Mapping[str, TensorInfo], device: str
 ) -> Iterator[memoryview]:
-    """What to write for ``tensor``. ``copied`` are the tensors whose bytes lie in a file as they are.
-    ``CheckpointError`` for a tensor with values that are not finite."""
+    """Give the bytes of ``tensor``, some megabytes at a time. ``copied`` are the tensors whose bytes lie in a
+    file as they are. ``CheckpointError`` for a tensor with values that are not finite."""
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     if tensor.source is None:
         held = torch.zeros(tensor.shape).to(dtype)

@@ -17,8 +17,8 @@ from typing import Any
 
 from attrs import frozen
 
-from lightx2v_core.checkpoint.locks import PLAIN, Lock, LockBusy
-from lightx2v_core.errors import RequestError
+from lightx2v_core.api import RequestError
+from lightx2v_core.weights import Lock, LockBusy
 
 #: how far each file has come, and the names of all
 NOTES = "progress.json"
@@ -28,6 +28,8 @@ WHOLE = "whole"
 #: marks notes as ours; the number of their format
 MARK = "lightx2v_convert"
 FORMAT = 1
+#: flags for a file that somebody else may have put there: no link is followed, no pipe is waited for
+PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: how to open a folder that may be somebody else's
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = "lock"
@@ -36,7 +38,7 @@ _LARGEST = 1 << 28
 
 
 @frozen(kw_only=True)
-class Opened:
+class OpenWorkspace:
     """An open workspace that holds nothing but what a conversion wrote, locked."""
 
     folder: int
@@ -66,14 +68,16 @@ class Opened:
             os.rmdir(WHOLE, dir_fd=self.folder)
 
     def close(self) -> None:
+        """Unlock the workspace; what is in it stays."""
         with suppress(OSError):  # of a kill: without the lock beside it, it would look like somebody else's
             os.unlink(NEW_NOTES, dir_fd=self.folder)
         self.lock.release()
         os.close(self.folder)
 
 
-def opened_for(folder: Path, output: Path) -> Opened:
-    """The workspace at ``folder``, looked through and locked. ``FileNotFoundError`` when it is gone by now."""
+def open_workspace(folder: Path, output: Path) -> OpenWorkspace:
+    """Look through the workspace at ``folder``, and lock it. ``FileNotFoundError`` when it is gone by now;
+    ``RequestError`` when another process is at it, or it holds anything that no conversion wrote."""
     if folder.is_symlink() or not folder.is_dir():
         os.lstat(folder)
         what = f"a link to {os.readlink(folder)!r}" if folder.is_symlink() else "no folder"
@@ -89,7 +93,7 @@ def opened_for(folder: Path, output: Path) -> Opened:
             lock.acquire()
             if not os.path.samestat(os.stat(folder, follow_symlinks=False), os.fstat(opened)):
                 raise FileNotFoundError
-            return Opened(folder=opened, lock=lock, notes=_check_ours(opened, folder))
+            return OpenWorkspace(folder=opened, lock=lock, notes=_check_ours(opened, folder))
         except LockBusy as exc:
             lock.release()
             raise RequestError(
@@ -157,10 +161,10 @@ def _read_notes(opened: int) -> dict[str, Any] | None:
             about = os.fstat(stream.fileno())
             if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
                 return None
-            found = json.loads(stream.read(_LARGEST))
+            notes = json.loads(stream.read(_LARGEST))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and _valid(found) else None
+    return notes if isinstance(notes, dict) and _valid(notes) else None
 
 
 def _valid(notes: Mapping[str, Any]) -> bool:
@@ -173,9 +177,9 @@ def _valid(notes: Mapping[str, Any]) -> bool:
         and all(isinstance(part, list) and all(_is_name(name) for name in part) for part in names)
         and isinstance(files, dict)
         and all(
-            isinstance(item, dict)
-            and all(type(item.get(key)) is int and item[key] >= 0 for key in ("tensors", "bytes"))
-            for item in files.values()
+            isinstance(progress, dict)
+            and all(type(progress.get(key)) is int and progress[key] >= 0 for key in ("tensors", "bytes"))
+            for progress in files.values()
         )
     )
 

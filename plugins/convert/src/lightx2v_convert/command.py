@@ -7,15 +7,19 @@ from typing import Any
 
 import click
 
-from lightx2v_core.cli.common import common_options, plugins_from
-from lightx2v_core.cli.foreign import repeat_options
-from lightx2v_core.cli.interruption import current_interruption
-from lightx2v_core.cli.progress import progress_listener
-from lightx2v_core.cli.show_plan import format_bytes
-from lightx2v_core.cli.terminal import say, say_json
-from lightx2v_core.config.model import LoraConfig
-from lightx2v_core.config.texts import parse_lora_option
-from lightx2v_core.errors import RequestError
+from lightx2v_core.api import (
+    RequestError,
+    common_options,
+    current_interruption,
+    format_bytes,
+    parse_lora_option,
+    plugins_from,
+    progress_listener,
+    repeat_options,
+    say,
+    say_json,
+)
+from lightx2v_core.weights import LoraConfig
 
 #: the original converter's kinds of model -> the component
 MODEL_TYPES = {
@@ -142,7 +146,7 @@ def command(**parameters: Any) -> None:
     source = parameters["source"] or parameters["source_option"]
     if source is None:
         raise click.UsageError("Missing argument 'SOURCE'.")
-    from lightx2v_core.convert.run import convert
+    from lightx2v_convert.conversion import convert
 
     options, output = _options(parameters)
     copy: tuple[str, ...] = ("config.json",)
@@ -183,10 +187,10 @@ def command(**parameters: Any) -> None:
 
 
 def _options(given: dict[str, Any]) -> tuple[Any, Path]:
-    """The options of a conversion, and where it goes, from the two vocabularies."""
-    from lightx2v_core.convert.options import ConvertOptions
-    from lightx2v_core.convert.whole import UNUSED
-    from lightx2v_core.convert.workspace import is_file
+    """Read the options of a conversion, and where it goes, from the two vocabularies."""
+    from lightx2v_convert.model_folder import UNUSED
+    from lightx2v_convert.options import ConvertOptions
+    from lightx2v_convert.workspace import is_file
 
     for name, advice in _OTHER.items():
         if given[name] is not None:

@@ -20,8 +20,8 @@ save_file = pytest.importorskip("safetensors.torch").save_file
 
 from safetensors.torch import load_file  # noqa: E402
 
-from lightx2v_core.convert.options import ConvertOptions  # noqa: E402
-from lightx2v_core.convert.run import convert  # noqa: E402
+from lightx2v_convert.conversion import convert  # noqa: E402
+from lightx2v_convert.options import ConvertOptions  # noqa: E402
 from lightx2v_core.errors import RequestError  # noqa: E402
 from lightx2v_core.events import Event, Progress  # noqa: E402
 
@@ -235,8 +235,8 @@ if LOCKLESS:
     def flock(file, how): raise OSError(LOCKLESS, os.strerror(LOCKLESS))
     fcntl.flock = flock
 from pathlib import Path
-from lightx2v_core.convert.options import ConvertOptions
-from lightx2v_core.convert.run import convert
+from lightx2v_convert.options import ConvertOptions
+from lightx2v_convert.conversion import convert
 from lightx2v_core.errors import RequestError
 from lightx2v_core.events import Progress
 def emit(event):
