@@ -86,13 +86,13 @@ def _members(value: Any) -> Any:
 
 
 def _signature(function: Any) -> str:
-    """Its parameters without annotations and without ``self``."""
-    kinds = [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
-    plain = [p.replace(annotation=p.empty, default=... if callable(p.default) else p.default) for p in kinds]
-    return ", ".join(
-        str(p if old.default is not p.empty else p.replace(default=p.empty))
-        for p, old in zip(plain, kinds, strict=True)
-    )
+    """Its parameters without annotations and without ``self``; functions as defaults have no stable text."""
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name != "self":
+            plain = parameter.replace(annotation=inspect.Parameter.empty)
+            found.append(f"{plain.name}=..." if inspect.isfunction(plain.default) else str(plain))
+    return ", ".join(found)
 
 
 def _methods(protocol: type[Any]) -> dict[str, str]:
