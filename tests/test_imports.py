@@ -31,6 +31,7 @@ MAIN = "from lightx2v_core.cli import main; main()"
         "lightx2v_core.discovery.plugins",
         "lightx2v_core.discovery.registry",
         "lightx2v_core.testing",
+        "lightx2v_core.weights",
     ],
 )
 def test_modules_that_import_nothing_heavy(module: str) -> None:

@@ -180,7 +180,8 @@ class Checkpoints:
         return None if located is None else self._files_of(located)
 
     def recognize(self, folder: Path) -> ModelFolder:
-        """Recognize the model whose folder this is. ``CheckpointError`` when no model knows it, or several do."""
+        """Recognize the model whose folder this is. ``CheckpointError`` when no model knows it, or several do;
+        ``PluginError`` when none is installed."""
         match = recognize(
             RunConfig(model_path=str(folder)), self._registry, folder, BuildContext(), self._reader
         )
