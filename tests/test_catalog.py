@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 FILE = REPOSITORY / "lightx2v_core" / "discovery" / "catalog.json"
 COLLECT = """
-import importlib, json, sys
+import importlib, json, sys, typing
 from lightx2v_core.spec.hooks import KINDS
 found = {}
 for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
@@ -30,6 +31,14 @@ for extra, module in zip(sys.argv[1::2], sys.argv[2::2]):
                 entry = {"name": own, "extra": extra}
                 if kind == "weight_loader":
                     entry["suffixes"] = spec.suffixes
+                if kind == "model":
+                    entry["tasks"] = list(spec.tasks)
+                if kind == "quantizer":
+                    entry["formats"] = sorted(spec.formats)
+                if kind == "offloader":
+                    hints = typing.get_type_hints(spec.config).items()
+                    closed = {key: hint for key, hint in hints if typing.get_origin(hint) is typing.Literal}
+                    entry["options"] = {key: typing.get_args(hint) for key, hint in closed.items()}
                 if kind == "command":
                     entry |= {"summary": spec.summary, "module": module.partition(".")[0], "needs": spec.extra}
                 found.setdefault(kind, {})[name] = entry
@@ -86,6 +95,38 @@ def test_the_core_names_no_model() -> None:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             if words.search(line) and file.parent.name != "lightx2v" and file.name != "lightx2v_models.py":
                 found.append(f"{file.relative_to(REPOSITORY)}:{number}: {line.strip()}")
+    assert not found, "\n".join(found)
+
+
+#: names that a plugin shares with a device, a format of files, a library
+SHARED = {"cpu", "disk", "gguf", "xformers"}
+#: LightX2V's vocabulary has names for them too; it is translated here, and nowhere else
+VOCABULARY = REPOSITORY / "lightx2v_core" / "config" / "lightx2v"
+
+
+def names_of_plugins() -> set[str]:
+    """What first-party plugins bring: models and their tasks, kernels, checkpoints, distributions."""
+    known = json.loads(FILE.read_text(encoding="utf-8"))
+    entries = [entry for entries in known.values() for entry in entries.values()]
+    names = {name for kind, entries in known.items() if kind != "command" for name in entries}
+    tasks = {task for entry in entries for task in entry.get("tasks", ())}
+    return (names | tasks | {entry["distribution"] for entry in entries}) - SHARED
+
+
+def test_the_core_names_no_plugin() -> None:
+    """No text of the core is the name of something that a plugin brings, or lists such names, as ``--help`` may."""
+    names = names_of_plugins()
+    assert {"fp8-vllm", "flash-attn3", "t2v", "wan2.1", "lightx2v-offload"} <= names
+    found = []
+    for file in sorted((REPOSITORY / "lightx2v_core").rglob("*.py")):
+        if VOCABULARY in file.parents or "template" in file.parts:
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+                named = names & set(re.findall(r"[\w.-]*\w", node.value))
+                found += [f"{file.relative_to(REPOSITORY)}:{node.lineno}: {name}" for name in sorted(named)]
     assert not found, "\n".join(found)
 
 

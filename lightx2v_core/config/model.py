@@ -12,7 +12,8 @@ from attrs import validators as v
 from lightx2v_core.config.knob import BYTES, knob
 from lightx2v_core.config.ranges import Between
 from lightx2v_core.config.request import InputsConfig, SamplingConfig
-from lightx2v_core.config.texts import parse_lora_option
+from lightx2v_core.config.texts import either, parse_lora_option
+from lightx2v_core.discovery import catalog
 
 #: how many implementations may be tried in order
 MOST_NAMES = 100
@@ -189,9 +190,9 @@ class RunConfig:
     task: str | None = field(
         default=None,
         metadata=knob(
-            "t2v, i2v, flf2v, vace or animate",
+            either(catalog.tasks()),
             "--task",
-            option_help="t2v, i2v, flf2v, vace or animate.",
+            option_help=f"{either(catalog.tasks())}.",
             metavar="TASK",
             keyword="load",
         ),

@@ -18,6 +18,7 @@ from lightx2v_core.config.knob import Knob
 from lightx2v_core.config.lightx2v.keys import (
     ATTENTION,
     BOOL,
+    GRANULARITIES,
     LEGACY,
     LIST,
     MM_TYPES,
@@ -41,7 +42,7 @@ _TYPES = {bool: BOOL, int: "integer", float: NUMBER, str: "string"}
 _KERNELS = [*ATTENTION, *sorted(VENDOR_ATTENTION)]
 #: flat keys with a closed set of values
 _VALUES: Mapping[str, Sequence[str]] = {
-    "offload_granularity": ("model", "block", "phase"),
+    "offload_granularity": GRANULARITIES,
     "scheduler_type": ("WanStepDistillScheduler",),
     **dict.fromkeys(
         ("self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "adapter_attn_type", "clip_attn_type"),

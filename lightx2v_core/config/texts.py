@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from lightx2v_core.errors import ConfigError
@@ -86,3 +86,8 @@ def parse_lora_option(text: str) -> dict[str, Any]:
     if colon and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", strength):
         return {**entry, "path": path, "strength": float(strength)}
     return {**entry, "path": text}
+
+
+def either(words: Sequence[str]) -> str:
+    """``a, b or c``"""
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

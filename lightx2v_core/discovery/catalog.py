@@ -42,6 +42,24 @@ def first_party(kind: str) -> dict[str, str]:
     return {name: str(entry["distribution"]) for name, entry in _catalog().get(kind, {}).items()}
 
 
+def tasks() -> list[str]:
+    """The tasks that models of some distribution do."""
+    return list(
+        dict.fromkeys(task for entry in _catalog().get("model", {}).values() for task in entry["tasks"])
+    )
+
+
+def values(kind: str, option: str) -> list[str]:
+    """The values that an option with a closed set of them has, among the implementations of a kind."""
+    sets = [entry["options"].get(option, ()) for entry in _catalog().get(kind, {}).values()]
+    return list(dict.fromkeys(value for values in sets for value in values))
+
+
+def quantizers() -> dict[str, dict[str, Any]]:
+    """The quantizers that some distribution brings: name -> the ``formats`` that it takes, and how it is asked for."""
+    return dict(_catalog().get("quantizer", {}))
+
+
 def ways(kind: str) -> list[str]:
     """A line for each distribution that brings something of a kind: what, and how to install it."""
     return missing(kind, ())

@@ -237,7 +237,7 @@ def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
     schemes = [(name, found) for name in section.use if (found := scheme_of(name)) is not None]
     for name, scheme in schemes:
         packed = [layer for layer in stored.values() if layer.weight.block is not None]
-        if "gguf" not in scheme.kernels or not packed or len(section.use) > 1:
+        if not packed or len(section.use) > 1 or family(scheme.format) != family(packed[0].format):
             continue
         if not any(layer.format.startswith(scheme.format) for layer in packed):
             kinds = ", ".join(sorted({layer.format for layer in packed}))
@@ -245,6 +245,11 @@ def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
                 f"quantizer {name!r} is for weights in {scheme.format}, and {packed[0].weight.file.name} holds "
                 f"{packed[0].weight.name} in {packed[0].format} (in all: {kinds}); leave it out or give the other file"
             )
+
+
+def family(format: str) -> str:
+    """The kind of format that a format is of: ``fp8``, ``int8``, ``gguf``."""
+    return format.partition("-")[0]
 
 
 def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: Any) -> tuple[KernelUse, ...]:

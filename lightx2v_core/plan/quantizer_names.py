@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightx2v_core.config.lightx2v.schemes import KERNELS, MM_TYPES, SCHEMES
+from lightx2v_core.config.lightx2v.schemes import MM_TYPES, SCHEMES
 from lightx2v_core.config.model import Section
-from lightx2v_core.discovery.catalog import install
+from lightx2v_core.discovery.catalog import install, quantizers
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import PluginError
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, QuantizerSpec
@@ -69,12 +69,12 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
     if scheme is not None and scheme.needs:
         text = f"{said} needs {scheme.needs}, which is not supported here"
         raise PluginError(text + instead(scheme.format, registry))
-    if scheme is None and scheme_name not in KERNELS:
+    if scheme is None and scheme_name not in quantizers():
         return (name,)  # unknown, which the registry says with a suggestion
     wanted = (scheme_name,) if scheme is None else scheme.kernels
     if found := tuple(kernel for kernel in wanted if kernel in installed):
         return found
-    format = KERNELS[scheme_name].formats[0] if scheme is None else scheme.format
+    format = quantizers()[scheme_name]["formats"][0].partition("-")[0] if scheme is None else scheme.format
     raise PluginError(f"{said} is not installed{instead(format, registry)}")
 
 
@@ -84,9 +84,9 @@ def instead(format: str, registry: Registry) -> str:
     here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
     installed = {spec.name for spec in candidates}
     absent = [
-        f"{name} (pip install {install({'extra': kernel.extra})})"
-        for name, kernel in KERNELS.items()
-        if name not in installed and any(format.startswith(known) for known in kernel.formats)
+        f"{name} (pip install {install(entry)})"
+        for name, entry in quantizers().items()
+        if name not in installed and any(known.startswith(format) for known in entry["formats"] if format)
     ]
     text = f"; its weights are {format}"
     if here:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightx2v_core.config.lightx2v.keys import ATTENTION, SPARSE_ATTENTION, VENDOR_ATTENTION
+from lightx2v_core.config.lightx2v.keys import ATTENTION, GRANULARITIES, SPARSE_ATTENTION, VENDOR_ATTENTION
 from lightx2v_core.config.lightx2v.schemes import SCHEMES, family_of, format_of, wanted
 from lightx2v_core.config.lightx2v.translate import Group, Reading
 from lightx2v_core.errors import suggestion
@@ -247,10 +247,10 @@ def _offload(reading: Reading) -> None:
             "unload_modules", f"the offloader {used!r} brings weights when they are used; it needs no more"
         )
     granularity = reading.value("offload_granularity")
-    if granularity not in (None, "model", "block", "phase"):
+    if granularity is not None and granularity not in GRANULARITIES:
         reading.refuse(
             "offload_granularity",
-            f"{granularity!r} is not one of model, block, phase{suggestion(granularity, ('model', 'block', 'phase'))}",
+            f"{granularity!r} is not one of {', '.join(GRANULARITIES)}{suggestion(granularity, GRANULARITIES)}",
         )
         return
     for name, option, by in (

@@ -15,6 +15,8 @@ from attrs import frozen
 from lightx2v_core.config.declared import Setting, settings
 from lightx2v_core.config.lightx2v.schemes import MM_TYPES as SCHEMES_BY_LONG_NAME
 from lightx2v_core.config.model import Section
+from lightx2v_core.config.texts import either
+from lightx2v_core.discovery import catalog
 from lightx2v_core.spec.specs import WILDCARD
 
 BOOL, INTEGER, NUMBER, STRING, PATH, LIST, OBJECT = "boolean integer number string path array object".split()
@@ -86,6 +88,8 @@ _BY_TYPE: Mapping[object, tuple[str, ...]] = {
     int: (INTEGER,), float: (NUMBER,), str: (STRING,), Section: (STRING,), tuple[str, ...]: (PATH, LIST),
 }  # fmt: skip
 _OPTION = f"model.options.{WILDCARD}."
+#: what moves at once, by the offloaders that can be had
+GRANULARITIES = tuple(catalog.values("offloader", "granularity"))
 _FIELDS: Mapping[str, LegacyKey] = {item.knob.flat: _of_field(item) for item in settings() if item.knob.flat}
 _REQUEST: Mapping[str, LegacyKey] = {
     "num_inference_steps": _older("infer_steps"),
@@ -164,7 +168,7 @@ _WEIGHTS: Mapping[str, LegacyKey] = {
                            BOOL),
     "lora_dynamic_apply": _group("keep LoRA factors apart from the weights", BOOL, to="lora_applier.use"),
     "cpu_offload": _group("keep weights in host memory while they are not used", BOOL, to="offloader.use"),
-    "offload_granularity": _group("model, block or phase", STRING,
+    "offload_granularity": _group(either(GRANULARITIES), STRING,
                                   to="offloader.options.cpu.granularity offloader.options.disk.granularity"),
     "t5_cpu_offload": _group("the same for the text encoder", BOOL, to="components.text_encoder.offloader"),
     "clip_cpu_offload": _group("the same for the image encoder", BOOL, to="components.image_encoder.offloader"),

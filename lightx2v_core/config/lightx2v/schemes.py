@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from lightx2v_core.discovery import catalog
+
 _FP8 = ("fp8-vllm", "fp8-torch", "dequant")
 _INT8 = ("int8-vllm", "int8-torch", "dequant")
 
@@ -26,24 +28,6 @@ class Scheme:
     kernels: tuple[str, ...] = ()
     #: what is missing, for a kernel that is not to be had
     needs: str = ""
-
-
-@frozen(kw_only=True)
-class Kernel:
-    """A quantizer that is no part of the core, and how to get it."""
-
-    formats: tuple[str, ...]
-    extra: str
-
-
-#: quantizers of this project's plugins
-KERNELS: Mapping[str, Kernel] = {
-    "fp8-vllm": Kernel(formats=("fp8-channel",), extra="vllm"),
-    "int8-vllm": Kernel(formats=("int8-channel",), extra="vllm"),
-    "fp8-torchao": Kernel(formats=("fp8-channel",), extra="torchao"),
-    "int8-torchao": Kernel(formats=("int8-channel",), extra="torchao"),
-    "gguf": Kernel(formats=("gguf-",), extra="gguf"),
-}
 
 
 def _vendor(format: str, needs: str) -> Scheme:
@@ -123,8 +107,8 @@ def format_of(name: str) -> str:
         return f"{match[1]}-channel"
     if (scheme := scheme_of(name)) is not None:
         return scheme.format
-    kernel = KERNELS.get(name)
-    return name if kernel is None else kernel.formats[0]
+    entry = catalog.quantizers().get(name)
+    return name if entry is None else str(entry["formats"][0])
 
 
 def family_of(name: str) -> str:
