@@ -127,7 +127,7 @@ class JobDone(Event):
 
 @frozen(kw_only=True)
 class Failed(Event):
-    """The run ended without a result."""
+    """The run, or another command, ended without a result; ``exit_status`` is what its process ends with."""
 
     kind: ClassVar[str] = "error"
     message: str

@@ -12,7 +12,9 @@ import click
 import pytest
 
 from lightx2v_core import cli
+from lightx2v_core.api import CommandSpec, load_plugins
 from lightx2v_core.config.lightx2v.flags import TABLE
+from lightx2v_core.discovery import catalog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -30,9 +32,13 @@ def options() -> set[str]:
         importlib.import_module(item.name)
         for item in pkgutil.walk_packages(cli.__path__, "lightx2v_core.cli.")
     ]
-    page = pytest.importorskip("lightx2v_gradio.command", reason="docs/ui.md has the options of its command")
-    hub = pytest.importorskip("lightx2v_hub.command", reason="the pages download models")
-    commands = [value for module in (*modules, page, hub) for value in vars(module).values()]
+    brought = {given.spec.full_name: given.spec for given in load_plugins(environ={}).provided(CommandSpec)}
+    if missing := set(catalog.commands()) - set(brought):
+        pytest.skip(
+            f"the pages have the options of all commands, and nothing here brings {', '.join(missing)}"
+        )
+    commands = [value for module in modules for value in vars(module).values()]
+    commands += [spec.load() for spec in brought.values()]
     found = {"--help", *(name if name.startswith("--") else f"--{name}" for name in TABLE)}
     for command in commands:
         if isinstance(command, click.Command):

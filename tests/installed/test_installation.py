@@ -71,9 +71,9 @@ CORE_REQUIRES = {
     "wan21": {"lightx2v-hub", "lightx2v-wan21"},
     "wan22": {"lightx2v-hub", "lightx2v-wan22"},
     "xformers": {"lightx2v-xformers"},
-    "all": {"lightx2v-core"},
     "test": {"hypothesis", "jsonschema", "numpy", "pytest", "pytest-timeout", "pytest-xdist"},
 }  # fmt: skip
+CORE_REQUIRES["all"] = {f"lightx2v-{extra}" for extra in CORE_REQUIRES if extra not in ("", "test")}
 DEVKIT_REQUIRES = {
     "": {"attrs", "click", "lightx2v-core", "packaging"},
     "strict": {"pytest"},

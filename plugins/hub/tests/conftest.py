@@ -156,9 +156,9 @@ class Done:
 
 def own_files(root: Path) -> dict[str, int]:
     """What lies in a folder under its own name: path -> bytes."""
-    found = (path for path in root.rglob("*") if path.is_file())
+    files = (path for path in root.rglob("*") if path.is_file())
     return {
-        path.relative_to(root).as_posix(): path.stat().st_size for path in found if ".cache" not in path.parts
+        path.relative_to(root).as_posix(): path.stat().st_size for path in files if ".cache" not in path.parts
     }
 
 
@@ -181,13 +181,7 @@ class Download:
         return [sys.executable, "-m", "lightx2v_core", "download", *map(str, arguments)]
 
     def files(self, folder: str) -> dict[str, int]:
-        root = self.folder / folder
-        found = (path for path in root.rglob("*") if path.is_file())
-        return {
-            path.relative_to(root).as_posix(): path.stat().st_size
-            for path in found
-            if ".cache" not in path.parts
-        }
+        return own_files(self.folder / folder)
 
 
 @pytest.fixture(scope="session")

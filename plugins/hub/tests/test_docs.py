@@ -47,7 +47,7 @@ class Section:
 
 
 def sections() -> list[Section]:
-    found = []
+    every = []
     for page in PAGES:
         text = (REPOSITORY / page).read_text(encoding="utf-8")
         for part in re.split(r"(?m)^(?=#{2,3} )", text):
@@ -55,8 +55,8 @@ def sections() -> list[Section]:
             # the lines that have marks have tests of their own, and what installs is not executed
             blocks = tuple(re.sub(r"(?m)^pip .*\n", "", block) for mark, block in marked if not mark)
             if blocks:
-                found.append(Section(page=page, heading=part.splitlines()[0].lstrip("# "), blocks=blocks))
-    return found
+                every.append(Section(page=page, heading=part.splitlines()[0].lstrip("# "), blocks=blocks))
+    return every
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +74,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("inputs")
-    found = {"png": folder / "image.png", "mp4": folder / "video.mp4", "face": folder / "face.mp4"}
-    Image.new("RGB", (128, 96), "red").save(found["png"])
+    files = {"png": folder / "image.png", "mp4": folder / "video.mp4", "face": folder / "face.mp4"}
+    Image.new("RGB", (128, 96), "red").save(files["png"])
     for name, (width, height) in {
         "mp4": (128, 96),
         "face": (32, 32),
     }.items():  # as the tiny face encoder wants it
-        with av.open(str(found[name]), "w") as container:
+        with av.open(str(files[name]), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(16))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             for _ in range(9):
                 container.mux(stream.encode(av.VideoFrame(width, height, "rgb24")))
             container.mux(stream.encode(None))
-    return found
+    return files
 
 
 def place_inputs(block: str, folder: Path, inputs: dict[str, Path]) -> None:
@@ -139,13 +139,13 @@ def test_the_commands_of_a_section_work(
 def troubles() -> list[tuple[str, list[tuple[str, str]]]]:
     """Of each section of the page: its commands in order, each with the message that must come of it, if any."""
     text = (REPOSITORY / TROUBLE).read_text(encoding="utf-8")
-    found = []
+    every = []
     for part in re.split(r"(?m)^(?=#{2,3} )", text):
         blocks = re.findall(r"(?:<!-- sh\n(.*?)-->|```sh\n(.*?)```(?:\n```text\n(.*?)```)?)", part, re.DOTALL)
         if blocks:
             commands = [(hidden or shown, message) for hidden, shown, message in blocks]
-            found.append((part.splitlines()[0].lstrip("# "), commands))
-    return found
+            every.append((part.splitlines()[0].lstrip("# "), commands))
+    return every
 
 
 def matches(message: str, said: str) -> bool:

@@ -25,7 +25,7 @@ def test_an_official_repository_without_what_no_run_needs(download: Download, hu
     assert partials(download.folder) == []
     hub.asked.clear()
     assert "of which 0 bytes to fetch" in download("acme-small").out  # the same by its name
-    assert not [item for item in hub.asked if not item.path.startswith("/api/")]
+    assert not [asked for asked in hub.asked if not asked.path.startswith("/api/")]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_family_with_its_task_and_its_old_names(inside: Inside) -> None:
     assert "acme/Turbo" in inside("acme_distill", "--task", "i2v", "--dry-run").out
     listed = inside("--list").out
     assert [line.split()[0] for line in listed.splitlines()][1:3] == ["acme-small", "acme-large"]
-    assert {item["name"] for item in json.loads(inside("--list", "--json").out)} >= {
+    assert {entry["name"] for entry in json.loads(inside("--list", "--json").out)} >= {
         "acme-turbo",
         "acme-lora",
     }
@@ -184,7 +184,7 @@ def test_dry_run_writes_nothing_and_json_says_all(inside: Inside, hub: Hub) -> N
         ("acme/Large", "tok/tokenizer.json", "tokenizer", "", "absent"),
         ("acme/Large", "vae.pth", "vae", "", "absent"),
     }  # fmt: skip
-    assert [item["path"] for item in event["left_out"]] == [
+    assert [file["path"] for file in event["left_out"]] == [
         "turbo_int8.safetensors",
         "turbo_original.safetensors",
     ]

@@ -24,21 +24,21 @@ def quantized(tensors: Mapping[str, Any], precision: str) -> dict[str, Any]:
     """Block weights in ``int8`` or ``fp8`` with a scale an output channel; ``fp8-comfyui``: with one a tensor."""
     import torch
 
-    found: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     for name, tensor in tensors.items():
         if not _LINEAR.search(name) or tensor.ndim != 2:
-            found[name] = tensor.bfloat16()
+            stored[name] = tensor.bfloat16()
             continue
         comfyui = precision.endswith("comfyui")
         largest = tensor.abs().amax() if comfyui else tensor.abs().amax(dim=1, keepdim=True)
         top, dtype = (127, torch.int8) if precision == "int8" else (448, torch.float8_e4m3fn)
         scale = largest.clamp(min=1e-5) / top
         scaled = tensor / scale
-        found[name] = (scaled.round() if precision == "int8" else scaled).to(dtype)
-        found[name.removesuffix("weight") + "scale_weight" if comfyui else f"{name}_scale"] = scale
+        stored[name] = (scaled.round() if precision == "int8" else scaled).to(dtype)
+        stored[name.removesuffix("weight") + "scale_weight" if comfyui else f"{name}_scale"] = scale
     if precision.endswith("comfyui"):
-        found["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
-    return found
+        stored["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    return stored
 
 
 def write_repositories(folder: Path) -> Repositories:
@@ -46,10 +46,10 @@ def write_repositories(folder: Path) -> Repositories:
     from safetensors.torch import load_file, save_file
 
     def network(place: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        tensors: dict[str, Any] = {}
         for file in sorted(place.glob("diffusion_pytorch_model*.safetensors")):
-            found |= load_file(file)
-        return found
+            tensors |= load_file(file)
+        return tensors
 
     def save(tensors: Mapping[str, Any], repo: str, name: str, precision: str = "original") -> None:
         path = folder / repo / name

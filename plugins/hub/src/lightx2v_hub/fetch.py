@@ -57,7 +57,7 @@ def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emi
             what is begun.
     """
     with alone(folder):
-        states = _checked(folder, file_states(folder, files), emit)
+        states = _verified(folder, file_states(folder, files), emit)
         others = [state for state in states if state.status == "other"]
         if others and not force:
             names = "\n".join(
@@ -76,7 +76,7 @@ def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emi
     return states
 
 
-def _checked(folder: Path, states: Sequence[FileState], emit: Emit) -> tuple[FileState, ...]:
+def _verified(folder: Path, states: Sequence[FileState], emit: Emit) -> tuple[FileState, ...]:
     """The states, with files that have no record hashed: they are whole, or other files."""
     unrecorded = [state for state in states if state.status == "unrecorded"]
     if not unrecorded:
@@ -115,7 +115,7 @@ class _Transfers:
         self._waiting = sorted(states, key=lambda state: state.missing, reverse=True)
         self._lock = threading.Lock()
         self._done = sum(state.present for state in states)
-        self._named = ""
+        self._latest = ""
         self._messages: list[str] = []
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -145,18 +145,18 @@ class _Transfers:
 
     def _report(self, shown: int) -> int:
         with self._lock:
-            done, named, messages, self._messages = self._done, self._named, self._messages, []
+            done, name, messages, self._messages = self._done, self._latest, self._messages, []
         for message in messages:
             self._emit(Warned(message=message))
         if done != shown:
-            self._emit(Progress(phase="download", done=done, total=self._total, detail=named))
+            self._emit(Progress(phase="download", done=done, total=self._total, detail=name))
         return done
 
     def _count(self, change: int, name: str) -> None:
         if self._stop.is_set():
             raise _Stopped
         with self._lock:
-            self._done, self._named = self._done + change, name
+            self._done, self._latest = self._done + change, name
 
     def _say(self, message: str) -> None:
         with self._lock:
@@ -169,22 +169,22 @@ class _Transfers:
                     if not self._waiting:
                         return
                     state = self._waiting.pop(0)
-                self._one(state)
+                self._fetch_file(state)
         except _Stopped:
             return
         except BaseException as exc:
             with self._lock:
                 self._failure = self._failure or exc
 
-    def _one(self, state: FileState) -> None:
+    def _fetch_file(self, state: FileState) -> None:
         """Bring one file to its name; what was begun of it and does not fit is fetched anew, once."""
         remote, name = state.file.remote, state.file.target
-        resumed, matches = self._grow(state)
+        resumed, matches = self._append_missing(state)
         if resumed and not matches:
             self._say(f"{name}: what was begun of it does not fit the rest; it is fetched anew")
             state.partial.unlink()
             self._count(-remote.size, name)
-            _, matches = self._grow(state)
+            _, matches = self._append_missing(state)
         if not matches:
             state.partial.unlink()
             raise RunError(
@@ -193,7 +193,7 @@ class _Transfers:
             )
         publish(state, self._folder)
 
-    def _grow(self, state: FileState) -> tuple[bool, bool]:
+    def _append_missing(self, state: FileState) -> tuple[bool, bool]:
         """Fetch what is missing of a file: whether some of it was there, and whether it is now what it should be."""
         name = state.file.target
         try:
