@@ -176,7 +176,7 @@ def _reader(name: str) -> Callable[[Any], Tensor]:
 
 
 def _branched(plain: type[nn.Module]) -> Callable[..., Tensor]:
-    def forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(module: Any, x: Tensor, *args: object, **kwargs: object) -> Tensor:
         branch: Branch = module.lora_branch
         return branch(plain.forward(module, x, *args, **kwargs), x)
 

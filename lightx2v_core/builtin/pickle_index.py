@@ -93,7 +93,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def read_index(data: bytes) -> Any:
+def read_index(data: bytes) -> object:
     """The value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
     machine = _Machine()
     try:
@@ -118,9 +118,9 @@ class _Machine:
         self.stack: list[Any] = []
         #: where on the stack there are marks
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: dict[int, object] = {}
 
-    def push(self, value: Any) -> None:
+    def push(self, value: object) -> None:
         self.stack.append(value)
 
     def pop(self, count: int) -> list[Any]:
@@ -128,7 +128,7 @@ class _Machine:
         del self.stack[len(self.stack) - count :]
         return taken
 
-    def since_mark(self) -> list[Any]:
+    def since_mark(self) -> list[object]:
         at = self.marks.pop()
         if at > len(self.stack):
             raise IndexError(at)
@@ -158,7 +158,7 @@ def _call(machine: _Machine) -> None:
         raise Refused(f"it calls {name}, which is no tensor")
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, dtype: str) -> StoredTensor:
+def _tensor(storage: object, offset: Any, shape: object, stride: object, dtype: str) -> StoredTensor:
     """A view of a storage, which has to lie inside of it."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise Refused("a tensor in it has no storage, shape or strides")
@@ -205,7 +205,7 @@ def _stack_global(machine: _Machine) -> None:
     _global(machine, f"{module}.{name}")
 
 
-def _set_items(machine: _Machine, items: Sequence[Any]) -> None:
+def _set_items(machine: _Machine, items: Sequence[object]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, dict):
         raise Refused("it sets items of something that is no dict")
@@ -214,7 +214,7 @@ def _set_items(machine: _Machine, items: Sequence[Any]) -> None:
     target.update(zip(items[::2], items[1::2], strict=True))
 
 
-def _append(machine: _Machine, items: Sequence[Any]) -> None:
+def _append(machine: _Machine, items: Sequence[object]) -> None:
     machine.stack[-1].extend(items)
 
 
@@ -229,7 +229,7 @@ def _remember(machine: _Machine, key: int | None) -> None:
     machine.memo[len(machine.memo) if key is None else key] = machine.stack[-1]
 
 
-def _value(machine: _Machine, argument: Any) -> None:
+def _value(machine: _Machine, argument: object) -> None:
     machine.push(argument)
 
 

@@ -115,12 +115,12 @@ def _span(info: TensorInfo) -> tuple[int, int, str]:
     return info.offset, info.offset + info.nbytes, info.name
 
 
-def _short(entry: Any) -> str:
+def _short(entry: object) -> str:
     text = repr(entry)
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
         raise ValueError("a name is there twice")

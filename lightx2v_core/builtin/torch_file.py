@@ -12,7 +12,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import frozen
 
@@ -152,7 +152,7 @@ def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
     )
 
 
-def unwrapped(value: Any) -> Any:
+def unwrapped(value: object) -> object:
     """The state dict inside the wrappers that training code puts around it; a few, since a dict may hold itself."""
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, Mapping):
@@ -161,7 +161,7 @@ def unwrapped(value: Any) -> Any:
     return value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What a value of the index is, in words."""
     if isinstance(value, Mapping):
         return "a dict" if value else "an empty dict"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.checkpoint.hub_cache import hub_folder, is_repository
 from lightx2v_core.checkpoint.listing import broken_link, filesystem_errors, listed, why_not
@@ -75,7 +74,7 @@ def listing(folder: Path) -> str:
     return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """``config.json`` of a folder, ``{}`` when there is none."""
     path = folder / "config.json"
     if target := broken_link(path):
@@ -85,7 +84,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(path, "is damaged") if os.path.isfile(path) else {}
 
 
-def first_network_config(folders: Iterable[Path]) -> dict[str, Any]:
+def first_network_config(folders: Iterable[Path]) -> dict[str, object]:
     """``config.json`` of the first of some folders that has one, ``{}`` when none has."""
     for folder in folders:
         if found := read_config(folder):

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
 #: what a terminal, a shell, a service manager and a closing window end a program with
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -50,10 +50,10 @@ def finish_naming() -> None:
 def _held() -> Iterator[None]:
     waiting: list[int] = []
 
-    def note(number: int, _frame: Any) -> None:
+    def note(number: int, _frame: object) -> None:
         waiting.append(number)
 
-    before: dict[int, Any] = {}
+    before: dict[int, Callable[[int, FrameType | None], object] | int] = {}
     interrupt: KeyboardInterrupt | None = None
     try:
         for number in SIGNALS:

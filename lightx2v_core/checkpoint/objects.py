@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.checkpoint.stand_ins import stand_in
 from lightx2v_core.errors import CheckpointError
@@ -16,7 +15,7 @@ MOST_BYTES = 100_000_000
 MOST_TOKENS = 10_000_000
 
 
-def read_object(path: Path, what: str) -> dict[str, Any]:
+def read_object(path: Path, what: str) -> dict[str, object]:
     """The object that a file holds. ``CheckpointError`` says that the file is ``what``, such as ``is damaged``, and why
     it cannot be read."""
     if reason := stand_in(path):

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -36,41 +36,42 @@ class Function:
     """The hint of something that can be called."""
 
 
-Hint = Callable[[], Any]
+Hint = Callable[[], object]
+T = TypeVar("T")
 
 
-def _tasks() -> Any:
+def _tasks() -> object:
     from lightx2v_core.spec.components import TaskSpec
 
     return Mapping[str, TaskSpec]
 
 
-def _components() -> Any:
+def _components() -> object:
     from lightx2v_core.spec.components import ComponentSpec
 
     return tuple[ComponentSpec, ...]
 
 
-def _repositories() -> Any:
+def _repositories() -> object:
     from lightx2v_core.spec.components import Repository
 
     return Sequence[Repository]
 
 
-def _header() -> Any:
+def _header() -> object:
     from lightx2v_core.spec.tensors import Header
 
     return Header
 
 
-def _command() -> Any:
+def _command() -> object:
     import click
 
     return click.Command
 
 
-def _fact(name: str, among: Callable[[Any], Any] = lambda fact: fact) -> Hint:
-    def hint() -> Any:
+def _fact(name: str, among: Callable[[object], object] = lambda fact: fact) -> Hint:
+    def hint() -> object:
         from lightx2v_core.spec import memory, recognition
 
         return among(getattr(recognition if hasattr(recognition, name) else memory, name))
@@ -129,14 +130,14 @@ _ANSWERS: Mapping[str, Hint] = {
 }
 
 
-def isolated(kind: str, plugin: str, spec: Spec[Any]) -> Spec[Any]:
+def isolated(kind: str, plugin: str, spec: Spec[object]) -> Spec[object]:
     """The spec with fields of plain values, and with functions that are called by ``isolation.called``: they give what
     their hints say, or raise. ``TypeError`` names a field that is wrong."""
     fields = [field.name for field in attrs.fields(type(spec))]
     plain: dict[str, Any] = {}
     for name in fields:
         given = getattr(spec, name)
-        hint: Any = _FIELDS[name]() if name in _FIELDS else Function if name in _ANSWERS else Any
+        hint: object = _FIELDS[name]() if name in _FIELDS else Function if name in _ANSWERS else Any
         try:
             value = taken(given, hint)
         except TypeError:
@@ -149,7 +150,7 @@ def isolated(kind: str, plugin: str, spec: Spec[Any]) -> Spec[Any]:
     )
 
 
-def default_options(spec: Spec[Any]) -> Any:
+def default_options(spec: Spec[object]) -> object:
     """The options of an implementation that was not given any. ``PluginFault`` when its class cannot make them."""
     return called(f"{spec.config.__name__}() of {spec.name}", spec.config)
 
@@ -157,15 +158,15 @@ def default_options(spec: Spec[Any]) -> Any:
 class _Isolated:
     """A function of a spec that costs one line when it fails. What ``build`` does is no planning any more."""
 
-    def __init__(self, who: str, function: Callable[..., Any], name: str, kind: str) -> None:
+    def __init__(self, who: str, function: Callable[..., object], name: str, kind: str) -> None:
         self._who, self._name, self._kind = who, name, kind
         self.__wrapped__ = function
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: object, **named: object) -> object:
         planning = self._name not in ("build", "write_tiny")
         return called(self._who, self._answer, *arguments, planning=planning, **named)
 
-    def _answer(self, *arguments: Any, **named: Any) -> Any:
+    def _answer(self, *arguments: object, **named: object) -> object:
         hint, given = _ANSWERS[self._name](), self.__wrapped__(*arguments, **named)
         if type(given) is hint and any(given is argument for argument in arguments):
             return given  # what the core gave was looked at before
@@ -176,11 +177,11 @@ class _Isolated:
         return taken(answer, Function) if self._name == "build" and self._kind == "attention" else answer
 
 
-def _opened(opens: Callable[[Any], Any], header: Any) -> Any:
+def _opened(opens: Callable[[object], object], header: object) -> object:
     return taken(opens(header), Built)
 
 
-def taken(value: Any, hint: Any) -> Any:
+def taken(value: object, hint: object) -> Any:
     """A value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict for any
     mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
     origin, inner = get_origin(hint), get_args(hint)
@@ -205,7 +206,7 @@ def taken(value: Any, hint: Any) -> Any:
     return _plain(value, hint)
 
 
-def _one_of(value: Any, hints: Sequence[Any]) -> Any:
+def _one_of(value: object, hints: Sequence[object]) -> object:
     if value is None and type(None) in hints:
         return None
     *others, last = [hint for hint in hints if hint is not type(None)]
@@ -215,12 +216,12 @@ def _one_of(value: Any, hints: Sequence[Any]) -> Any:
     return taken(value, last)
 
 
-def _class_of(hint: Any) -> type:
+def _class_of(hint: object) -> type:
     kind: Any = get_origin(hint) or hint
     return str if kind is Reason else kind
 
 
-def _plain(value: Any, hint: type) -> Any:
+def _plain(value: Any, hint: type) -> object:
     """A value of a class, without the methods of a class that is derived from it."""
     own = type(value)
     if hint in (str, Reason):
@@ -262,11 +263,11 @@ _WHOLE = frozenset({"Header"})
 
 
 @cache
-def _hints(cls: type) -> Mapping[str, Any]:
+def _hints(cls: type) -> Mapping[str, object]:
     return get_type_hints(cls)
 
 
-def _items(value: Any, hints: Sequence[Any]) -> Any:
+def _items(value: Any, hints: Sequence[object]) -> object:
     """A tuple of any sequence or iterator but a text."""
     if isinstance(value, (str, bytes, Mapping)):
         _wrong(value, "list")
@@ -274,7 +275,7 @@ def _items(value: Any, hints: Sequence[Any]) -> Any:
         return value
     given = value if type(value) in (tuple, list) else list(_upto(value, MOST))
     if (len(hints) == 2 and hints[1] is Ellipsis) or len(hints) == 1:
-        each: Sequence[Any] = [hints[0]] * len(given)
+        each: Sequence[object] = [hints[0]] * len(given)
     elif len(hints) == len(given):
         each = hints
     else:
@@ -284,7 +285,7 @@ def _items(value: Any, hints: Sequence[Any]) -> Any:
     return value if same else plain
 
 
-def _mapping(value: Any, hint: Any, keys: Any, values: Any) -> Any:
+def _mapping(value: object, hint: object, keys: object, values: object) -> object:
     if not isinstance(value, Mapping):
         _wrong(value, hint)
     plain_class = type(value) in (dict, MappingProxyType)
@@ -301,12 +302,12 @@ _HASHED = (str, int)
 _EXACT = frozenset({str, int, float})
 
 
-def _all_of(items: tuple[Any, ...], hint: Any) -> bool:
+def _all_of(items: tuple[object, ...], hint: object) -> bool:
     """Whether all items are of exactly the class that a hint names."""
     return hint in _EXACT and {*map(type, items)} <= {hint}
 
 
-def _are_shapes(value: Mapping[Any, Any], hint: Any) -> bool:
+def _are_shapes(value: Mapping[Any, Any], hint: object) -> bool:
     """Whether a mapping holds tuples of integers by name, as it should. The thousands of tensors that a model expects
     are looked at in each plan, so none of them costs a call."""
     if hint != _SHAPE or {*map(type, value)} - {str}:
@@ -316,13 +317,13 @@ def _are_shapes(value: Mapping[Any, Any], hint: Any) -> bool:
     return {type(size) for shape in value.values() for size in shape} <= {int}
 
 
-def _upto(items: Any, most: int) -> Iterable[Any]:
+def _upto(items: Iterable[T], most: int) -> Iterable[T]:
     given = iter(items)
     yield from islice(given, most)
     for _ in given:
         raise TypeError(f"it has no end: {most} items and more")
 
 
-def _wrong(value: Any, hint: Any) -> Any:
+def _wrong(value: object, hint: object) -> NoReturn:
     said = getattr(hint, "__name__", None) or str(hint)
     raise TypeError(f"it gave {shown(value)} ({kind_of(value)}), not {said}")

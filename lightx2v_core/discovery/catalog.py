@@ -12,7 +12,23 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TypedDict
+
+
+class CatalogEntry(TypedDict, total=False):
+    """What the catalog says of an implementation."""
+
+    distribution: str
+    #: of the core
+    extra: str
+    #: the implementation's own name, for an entry under another name of it
+    name: str
+    #: of weight files
+    suffixes: list[str]
+    #: of a command; ``needs`` are the modules that it needs beside the plugin's own
+    summary: str
+    module: str
+    needs: list[str]
 
 
 def provider(kind: str, name: str) -> str:
@@ -34,7 +50,7 @@ def reader(suffix: str) -> str:
 def distribution(kind: str, name: str) -> str:
     """The first-party distribution that brings an implementation; empty when none does."""
     entry = _catalog().get(kind, {}).get(name)
-    return "" if entry is None else str(entry["distribution"])
+    return "" if entry is None else entry["distribution"]
 
 
 def first_party(kind: str) -> dict[str, str]:
@@ -75,22 +91,22 @@ def missing(kind: str, installed: Iterable[str]) -> list[str]:
     ]
 
 
-def _by_distribution(kind: str) -> dict[str, tuple[list[str], dict[str, str]]]:
+def _by_distribution(kind: str) -> dict[str, tuple[list[str], CatalogEntry]]:
     """Distribution -> what it brings of a kind, and how it is asked for."""
-    brought: dict[str, tuple[list[str], dict[str, str]]] = {}
+    brought: dict[str, tuple[list[str], CatalogEntry]] = {}
     for name, entry in sorted(_catalog().get(kind, {}).items()):
         if name == entry["name"]:
             brought.setdefault(entry["distribution"], ([], entry))[0].append(name)
     return dict(sorted(brought.items()))
 
 
-def commands() -> dict[str, dict[str, Any]]:
+def commands() -> dict[str, CatalogEntry]:
     """The subcommands that first-party plugins bring: full name, such as ``ui`` or ``plugins check`` -> distribution,
     summary, the plugin's module, and modules that it needs besides."""
     return dict(sorted(_catalog().get("command", {}).items()))
 
 
-def install(entry: Mapping[str, Any]) -> str:
+def install(entry: CatalogEntry) -> str:
     """What pip is asked for: in a checkout its folders of the plugin and of what goes with it, since that may be on no
     index; else the extra of the core."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -144,7 +160,8 @@ def _folder(name: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _catalog() -> Any:
+def _catalog() -> Mapping[str, Mapping[str, CatalogEntry]]:
     # importlib.resources would cost a start of the program a fifth of what click does
     with open(os.path.join(os.path.dirname(__file__), "catalog.json"), encoding="utf-8") as file:
-        return json.load(file)
+        kinds: Mapping[str, Mapping[str, CatalogEntry]] = json.load(file)
+    return kinds

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 from lightx2v_core import errors
 from lightx2v_core.errors import LightX2VError, PluginFault, RunError
@@ -31,7 +31,7 @@ _true_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 
 def called(
-    who: str, function: Callable[..., T], /, *arguments: Any, planning: bool = True, **named: Any
+    who: str, function: Callable[..., T], /, *arguments: object, planning: bool = True, **named: object
 ) -> T:
     """What ``function`` of a plugin gives. ``who`` is it in words, such as ``plugin acme: geometry of model acme``.
 
@@ -72,7 +72,7 @@ class Foreign:
         self.interruption: BaseException | None = None
         self._main = threading.current_thread() is threading.main_thread()
         self._aside = aside and self._main
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
 
     def __enter__(self) -> None:
         self._streams = sys.stdout, sys.stderr
@@ -82,7 +82,7 @@ class Foreign:
                 self._handlers[number] = handler
                 signal.signal(number, self._noting)
         if self._aside:
-            stand_in: Any = Aside(sys.stderr)
+            stand_in: object = Aside(sys.stderr)
             sys.stdout = sys.stderr = stand_in
 
     def __exit__(self, *_raised: object) -> None:
@@ -93,7 +93,7 @@ class Foreign:
         if self.interruption is not None:
             raise self.interruption
 
-    def _noting(self, number: int, frame: FrameType | None) -> Any:
+    def _noting(self, number: int, frame: FrameType | None) -> object:
         try:
             return self._handlers[number](number, frame)
         except BaseException as exc:
@@ -104,7 +104,7 @@ class Foreign:
 class Aside:
     """The standard error stream in place of both, which stays open whatever becomes of this one."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -125,11 +125,11 @@ class Aside:
         """Refuse to give the stream away."""
         raise OSError("this stream is not the plugin's to take apart")
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """The name of its class, whatever the class says of itself."""
     return one_line(_true_name(type(value)))
 
@@ -141,7 +141,7 @@ def one_line(text: str) -> str:
     return words if len(words) <= LONGEST and len(plain) <= 4 * LONGEST else words[: LONGEST - 3] + "..."
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """``repr`` of a value, in one line; its class alone when it has none."""
     text = _text(repr, value)
     return f"<{kind_of(value)}>" if text is None else one_line(text)
@@ -161,8 +161,8 @@ def spoken(exc: LightX2VError) -> LightX2VError:
     if text is not None and text == said and (ours or _text(_status_kind, exc) == "int"):
         return exc
     kinds = (kind for kind in type(exc).__mro__ if kind.__dict__.get("__module__") == errors.__name__)
-    kind: Any = next(kinds)
-    return kind(said or f"{kind_of(exc)}, without a message")  # type: ignore[no-any-return]
+    kind: type[LightX2VError] = next(kinds)
+    return kind(said or f"{kind_of(exc)}, without a message")
 
 
 def _status_kind(exc: LightX2VError) -> str:
@@ -179,7 +179,7 @@ def traceback_of(exc: BaseException) -> str:
         return f"{kind_of(exc)}, of which no traceback can be made\n"
 
 
-def _text(make: Callable[[Any], str], value: Any) -> str | None:
+def _text(make: Callable[[T], str], value: T) -> str | None:
     """``str`` or ``repr`` of something of a plugin; None when that fails. An interruption passes."""
     foreign = Foreign(aside=True)
     try:

@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from attrs import field, frozen
 
@@ -41,7 +40,7 @@ _BEGINNINGS = ("true", "false", "none", "gaussian", "orthogonal", "eva")
 #: types of adapters whose scale is an alpha by a rank
 _TYPES = ("LORA", "LOHA", "LOKR")
 #: values that say nothing
-_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+_NOTHING: tuple[object, ...] = (None, False, "", [], {})
 #: letters of the name of a module that expressions are tried on
 _LONGEST = 300
 #: a pattern that is no more than the end of a name, as diffusers and PEFT write them
@@ -96,7 +95,7 @@ class Stated:
         return f"of {self.where} / {'the root of the rank' if root else 'rank'}"
 
 
-def stated(file: LoraFile, sidecar: Mapping[str, Any] | None = None, doubt: str = "") -> Stated:
+def stated(file: LoraFile, sidecar: Mapping[str, object] | None = None, doubt: str = "") -> Stated:
     """What the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes. ``doubt``
     is what is wrong with the file beside it."""
     scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
@@ -131,7 +130,7 @@ def _unread_scalar(file: LoraFile, targets: Sequence[Target]) -> str:
     return ""
 
 
-def _sections(text: str) -> dict[str, dict[str, Any]] | None:
+def _sections(text: str) -> dict[str, dict[str, object]] | None:
     """The configurations of several networks by their prefix; ``None`` when they cannot be read."""
     try:
         data = json.loads(text)
@@ -139,7 +138,7 @@ def _sections(text: str) -> dict[str, dict[str, Any]] | None:
         return None
     if not isinstance(data, dict):
         return None
-    sections: dict[str, dict[str, Any]] = {}
+    sections: dict[str, dict[str, object]] = {}
     for key, value in data.items():
         prefix, _, name = key.rpartition(".")
         if not prefix and isinstance(value, dict) and ("r" in value or "lora_alpha" in value):
@@ -163,7 +162,7 @@ def _is_one(said: Mapping[str, str], targets: Sequence[Target]) -> bool:
 
 
 def _read(
-    targets: Sequence[Target], stored: Mapping[str, Mapping[str, Any]] | None, where: str, doubt: str = ""
+    targets: Sequence[Target], stored: Mapping[str, Mapping[str, object]] | None, where: str, doubt: str = ""
 ) -> Stated:
     if stored is None:
         return Stated(where=where, doubt=doubt or f"{where} cannot be read")
@@ -198,7 +197,7 @@ def _general(sections: Mapping[str, _Section]) -> _Section | None:
 class _Section:
     """The configuration of one network."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
+    def __init__(self, said: Mapping[str, object]) -> None:
         self.said = said
         self._alphas, self._ranks = _Values(said.get("alpha_pattern")), _Values(said.get("rank_pattern"))
         self.problems = list(self._problems())
@@ -240,15 +239,15 @@ class _Section:
         for key, values in (("alpha_pattern", self._alphas), ("rank_pattern", self._ranks)):
             if values.unclear:
                 yield f"{key} {_short(values.unclear)}"
-        for key, value in said.items():
-            if key not in _READ | _WITHOUT_EFFECT and _MODIFIER.search(key) and value not in _NOTHING:
-                yield f"{key} {_short(value)}, which is not known here"
+        for key, content in said.items():
+            if key not in _READ | _WITHOUT_EFFECT and _MODIFIER.search(key) and content not in _NOTHING:
+                yield f"{key} {_short(content)}, which is not known here"
 
 
 class _Values:
     """Numbers for the modules whose names end in a pattern; of several the first, as PEFT has it."""
 
-    def __init__(self, stored: Any) -> None:
+    def __init__(self, stored: object) -> None:
         self.unclear = ""
         self._ends: dict[str, tuple[int, float]] = {}
         self._expressions: list[tuple[int, re.Pattern[str], float]] = []
@@ -288,7 +287,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         return None
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -298,6 +297,6 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

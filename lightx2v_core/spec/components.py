@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from attrs import field, frozen
 from attrs import validators as v
@@ -30,7 +29,9 @@ class KeyMap:
     #: regular expressions of stored names that are written without their axes of length one
     squeezes: tuple[str, ...] = ()
     #: the ``config.json`` that goes with this layout, from the official one and the shapes of the official tensors
-    config: Callable[[Mapping[str, Any], Mapping[str, tuple[int, ...]]], Mapping[str, Any]] | None = None
+    config: Callable[[Mapping[str, object], Mapping[str, tuple[int, ...]]], Mapping[str, object]] | None = (
+        None
+    )
 
 
 def _asset_paths(value: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:

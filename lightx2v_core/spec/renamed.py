@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
 
 #: old names of the public interface, fields by their class and others by their module -> what they are called now
 ALIASES: Mapping[str, str] = {
@@ -24,7 +23,7 @@ UNTIL = "0.3"
 _noted: ContextVar[list[str] | None] = ContextVar("old names that a plugin uses", default=None)
 
 
-def renamed_fields(owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def renamed_fields(owner: str, given: Mapping[str, object]) -> dict[str, object]:
     """Arguments of the class ``owner`` under the names that its fields have now.
 
     A field that is given under both names is a ``TypeError``.

@@ -141,7 +141,7 @@ class AttentionSpec(Spec[C]):
     build: Callable[[C, BuildContext], Attention]
 
 
-def _all_resident(_config: Any, _ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
+def _all_resident(_config: object, _ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
     from lightx2v_core.spec.memory import OffloadForecast
 
     return OffloadForecast(
@@ -177,7 +177,7 @@ class LoraApplierSpec(Spec[C]):
     resident: bool = False
 
 
-def _any_steps(_config: Any) -> int | None:
+def _any_steps(_config: object) -> int | None:
     return None
 
 
@@ -224,7 +224,7 @@ class CheckpointSpec(Spec[C]):
 
 
 def _one_stage(
-    _recognition: Recognition, request: Request, geometry: Geometry, _config: Any
+    _recognition: Recognition, request: Request, geometry: Geometry, _config: object
 ) -> Sequence[Stage]:
     from lightx2v_core.spec.recognition import Stage
 
@@ -288,7 +288,7 @@ class ModelSpec(Spec[C]):
     if not TYPE_CHECKING:
         # ``recognize`` was called ``recognise`` in 0.1; type checkers know the new name alone
 
-        def __init__(self, **fields: Any) -> None:
+        def __init__(self, **fields: object) -> None:
             self.__attrs_init__(**renamed_fields("ModelSpec", fields))
 
         @property

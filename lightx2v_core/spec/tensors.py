@@ -124,7 +124,7 @@ class Header:
             sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes
         return max(sizes, key=lambda name: sizes[name]) if sizes else "empty"
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """The counts that plans and records show."""
         return {
             "tensors": len(self.tensors),
