@@ -137,8 +137,8 @@ def dumped(pipeline: Pipeline, video: Any, request: dict[str, Any], folder: Path
     """What ``--dump-tensors`` stores is the same, and decodes as well; the record beside it agrees."""
     resolved = pipeline.resolve(prompt="a red fox", **request)
     target = OutputConfig(path=str(folder / "frames") + "/")
-    config = evolve(resolved.loaded.config, output=target)
-    output = request_output(config, resolved.found, resolved.plan.request, resolved.inputs)
+    config = evolve(resolved.location.loaded.config, output=target)
+    output = request_output(config, resolved.setup.match, resolved.plan.request, resolved.subject.inputs)
     pipeline.generate_to(resolved, output, dump=folder / "dump.safetensors")
     stored = load_file(folder / "dump.safetensors")
     assert torch.equal(stored["latents"], video.latents)

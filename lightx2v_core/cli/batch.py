@@ -24,14 +24,8 @@ from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunEr
 from lightx2v_core.events import Emit, JobDone, JobStarted, PlanReady
 from lightx2v_core.plan.output import check_place, named_output, record_path
 from lightx2v_core.plan.plan import PlannedOutput
-from lightx2v_core.plan.resolve import (
-    Resolution,
-    check_ready,
-    resolve,
-    resolve_job,
-    with_adapters,
-    with_prompt,
-)
+from lightx2v_core.plan.resolution import Resolution
+from lightx2v_core.plan.resolve import check_ready, resolve, resolve_job, with_adapters, with_prompt
 from lightx2v_core.runtime.record import described, described_loras
 from lightx2v_core.spec.request import Request
 
@@ -180,7 +174,7 @@ def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool
     return (
         isinstance(found, dict)
         and found.get("request") == wanted
-        and found.get("inputs") == json.loads(json.dumps(described(resolved.inputs)))
+        and found.get("inputs") == json.loads(json.dumps(described(resolved.subject.inputs)))
         and found.get("variant") == resolved.plan.variant
         and found.get("loras") == json.loads(json.dumps(described_loras(resolved.plan)))
     )

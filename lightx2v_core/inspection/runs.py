@@ -15,7 +15,7 @@ from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.report import ComponentReport, Runnable
-from lightx2v_core.plan.bundled import with_embedded
+from lightx2v_core.plan.bundled import with_bundled
 from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.plan.resolve import runnable
 
@@ -38,7 +38,7 @@ def possible_runs(
     for settings in _alternatives(folder, networks):
         values = [Value(path=path, value=value, origin="inspect") for path, value in settings.items()]
         try:
-            loaded, _ = with_embedded(load_config({"model_path": asked}, values), registry)
+            loaded, _ = with_bundled(load_config({"model_path": asked}, values), registry)
             found = runnable(loaded, plugins, read)
         except LightX2VError as exc:
             obstacles.append(str(exc))

@@ -53,7 +53,7 @@ def place_of(path: str | Path, registry: Registry) -> str:
     return str(_spec(registry, name).folder().joinpath(*inside))
 
 
-def with_embedded(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
+def with_bundled(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
     """The configuration with the paths of installed checkpoints in place of their names, and with the settings that the
     model's checkpoint brings where nobody said otherwise; and notes of both."""
     loaded, notes = _with_settings(loaded, registry)

@@ -39,6 +39,17 @@ def probe(want: str = "auto") -> tuple[Device, str]:
     raise RequestError(f"device {want!r} cannot be used: {found}; use --device cpu or auto")
 
 
+def compute_dtype(want: str, where: Device) -> tuple[str, str]:
+    """Choose the dtype that ``want`` (``auto`` or a name) means on a device, and say why."""
+    if want != "auto":
+        return want, "asked for"
+    if where.kind == "cpu":
+        return "float32", "auto: the fast and exact dtype of CPUs"
+    if where.capability >= (8, 0):
+        return "bfloat16", "auto: the dtype the models were trained in"
+    return "float16", f"auto: {where.name} computes bfloat16 slowly"
+
+
 def cuda_device(index: int) -> Device | str:
     """CUDA device ``index``, or the reason why it cannot be used."""
     if not torch_has_cuda():

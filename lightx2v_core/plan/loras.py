@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import evolve
 
 from lightx2v_core.checkpoint.listing import sibling_files
+from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import RequestError, suggestion
@@ -16,7 +17,8 @@ from lightx2v_core.lora.recognition import expert_hint, of_text_encoder, second
 from lightx2v_core.plan.lora_fit import AdapterFit, Network, check_fit, fitted, lora_file
 from lightx2v_core.plan.quantization import Quantization
 from lightx2v_core.plan.recognize import ModelMatch
-from lightx2v_core.plan.selection import Implementation
+from lightx2v_core.plan.selection import Implementation, Prove, select, unproved
+from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import LoraApplierSpec
 from lightx2v_core.spec.tensors import Header
 
@@ -33,6 +35,36 @@ def resolve_adapters(
     return tuple(
         item for config in loras for item in _resolved(config, found, registry, folder, strict=strict)
     )
+
+
+def adapted_model(plain: ModelMatch, adapters: Sequence[AdapterFit]) -> ModelMatch:
+    """Recognize the model with its LoRA files, which may bring other defaults."""
+    names: dict[str, list[str]] = {}
+    for adapter in adapters:
+        if adapter.planned.strength > 0:
+            names.setdefault(adapter.planned.component, []).append(Path(adapter.planned.path).name)
+    if not names:
+        return plain
+    return evolve(plain, recognition=plain.spec.with_loras(plain.recognition, names))
+
+
+def select_applier(
+    registry: Registry,
+    loaded: LoadedConfig,
+    ctx: BuildContext,
+    adapters: Sequence[AdapterFit],
+    quantized: Mapping[str, Quantization],
+    prove: Prove = unproved,
+) -> Implementation[LoraApplierSpec] | None:
+    """Select what applies LoRA files, when there are some or somebody named it. ``RequestError`` when it cannot."""
+    origin = loaded.origin("lora_applier", "use")
+    if not adapters and origin == "default":
+        return None
+    applier = select(
+        registry, LoraApplierSpec, loaded.config.lora_applier, ctx, origin=origin, prove=prove, loaded=loaded
+    )
+    check_applier(adapters, applier, quantized)
+    return applier
 
 
 def check_applier(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from typing import Any
 
 from attrs import evolve, frozen
@@ -18,9 +17,7 @@ from lightx2v_core.plan.plan import MemoryForecast
 from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.plan.selection import Implementation, component_setting, structured_options
 from lightx2v_core.spec.context import Budget, BuildContext, Device, Speeds
-from lightx2v_core.spec.memory import MemoryNeed, OffloadForecast, Workload
-from lightx2v_core.spec.recognition import Geometry
-from lightx2v_core.spec.request import Request
+from lightx2v_core.spec.memory import OffloadForecast, Workload
 from lightx2v_core.spec.specs import OffloaderSpec
 
 #: host memory of a process that has run a tiny model: interpreter, torch, kernels (`lightx2v-core run` on Linux, CPU)
@@ -63,55 +60,10 @@ def speeds(config: MemoryConfig, where: Device) -> Speeds:
     )
 
 
-def workloads(
-    found: ModelMatch,
-    needs: Mapping[str, MemoryNeed],
-    geometry: Geometry,
-    request: Request,
-    ctx: BuildContext,
-    changed: frozenset[str],
-) -> dict[str, Workload]:
-    """Each component as a forecast sees it. ``changed`` are those whose weights are computed from the stored ones."""
-    recognition, main = found.recognition, found.spec.components[0]
-    loads = {}
-    for name in recognition.components:
-        part, need = found.part(name), needs[name]
-        denoises = name == main.name or (recognition.experts > 1 and part.group is not None)
-        shapes = recognition.expected[name]
-        elements = {tensor: prod(shape) for tensor, shape in shapes.items()}
-        each = need.weights / max(sum(elements.values()), 1)
-        header = found.components[name].header
-        loads[name] = Workload(
-            name=name,
-            weights=need.weights,
-            activations=need.activations,
-            blocks=tuple(
-                round(each * size) for size in _block_elements(elements, recognition.blocks.get(name, ()))
-            ),
-            passes=(2 if request.guided and not request.batched_guidance else 1) if denoises else 0,
-            seconds=2.0 * sum(elements.values()) * geometry.tokens / ctx.speeds.compute if denoises else 0.0,
-            largest=max((info.nbytes for info in header.tensors.values()), default=0),
-            direct=name not in changed and header.precision in (ctx.dtype, "float8_e4m3fn", "int8"),
-        )
-    return loads
-
-
-def _block_elements(elements: Mapping[str, int], blocks: Sequence[str]) -> Iterator[int]:
-    by_prefix: dict[str, int] = dict.fromkeys(blocks, 0)
-    for name, count in elements.items():
-        parts = name.split(".")
-        for end in range(1, len(parts)):
-            prefix = ".".join(parts[:end])
-            if prefix in by_prefix:
-                by_prefix[prefix] += count
-                break
-    return iter(by_prefix.values())
-
-
 def choose_offloaders(
     registry: Registry,
     loaded: LoadedConfig,
-    found: ModelMatch,
+    match: ModelMatch,
     loads: Mapping[str, Workload],
     chosen: Mapping[str, Implementation[OffloaderSpec]],
     ctx: BuildContext,
@@ -125,14 +77,14 @@ def choose_offloaders(
     rest = [name for name in loads if name not in chosen]
     if not rest:
         return chosen
-    within = allowed(loaded, found, ctx.device)
+    within = allowed(loaded, match, ctx.device)
     fitting: list[tuple[float, int, Implementation[OffloaderSpec], MemoryForecast]] = []
     rejected: dict[str, str] = {}
-    for item in _candidates(registry, config, found, rest, ctx, rejected):
+    for item in _candidates(registry, config, match, rest, ctx, rejected):
         both = {**chosen, **dict.fromkeys(rest, item)}
         label = f"{item.selection.name}{_options(item)}"
         try:
-            result = forecast(both, loads, ctx, within)
+            result = forecast(both, loads, ctx, within, budgets(both, loads, ctx, within))
         except PluginFault as exc:
             rejected[label] = str(exc)
             continue
@@ -156,29 +108,29 @@ def choose_offloaders(
     return {**chosen, **dict.fromkeys(rest, Implementation(selection=selection, config=best.config))}
 
 
-def named(loaded: LoadedConfig, found: ModelMatch) -> frozenset[str]:
+def named(loaded: LoadedConfig, match: ModelMatch) -> frozenset[str]:
     """The components whose offloader is named, and not ``auto``."""
     config = loaded.config
     return frozenset(
-        name for name in found.recognition.components if _section(config, found, name).use != ("auto",)
+        name for name in match.recognition.components if _section(config, match, name).use != ("auto",)
     )
 
 
-def _section(config: RunConfig, found: ModelMatch, name: str) -> Section:
-    own: Section | None = component_setting(config, found.part(name), "offloader")[0]
+def _section(config: RunConfig, match: ModelMatch, name: str) -> Section:
+    own: Section | None = component_setting(config, match.part(name), "offloader")[0]
     return own or config.offloader
 
 
 def _candidates(
     registry: Registry,
     config: RunConfig,
-    found: ModelMatch,
+    match: ModelMatch,
     rest: Sequence[str],
     ctx: BuildContext,
     rejected: dict[str, str],
 ) -> Iterator[Implementation[OffloaderSpec]]:
     """Every usable offloader with each of the options it may have; those that are given, when some are."""
-    section = _section(config, found, rest[0])
+    section = _section(config, match, rest[0])
     for item in registry.candidates(OffloaderSpec):
         if reasons := item.reasons(ctx):
             rejected[item.qualified] = "; ".join(reasons)
@@ -189,10 +141,10 @@ def _candidates(
             yield Implementation(selection=Selection(chosen=item, why="auto"), config=options)
 
 
-def allowed(loaded: LoadedConfig, found: ModelMatch, where: Device) -> MemoryLimits:
+def allowed(loaded: LoadedConfig, match: ModelMatch, where: Device) -> MemoryLimits:
     """The limits that are given; for ``auto``, which needs some, else what the machine has."""
     given = limits(loaded.config.memory, where)
-    if named(loaded, found) == set(found.recognition.components):
+    if named(loaded, match) == set(match.recognition.components):
         return given
     host = given.host or int(USABLE * device.host_memory()) or None
     if where.kind == "cpu":
@@ -205,10 +157,10 @@ def forecast(
     loads: Mapping[str, Workload],
     ctx: BuildContext,
     within: MemoryLimits,
+    shares: Mapping[str, Budget],
 ) -> MemoryForecast:
-    """What the components of each offloader need together, added up."""
+    """Add up what the components of each offloader need together, within the ``shares`` of ``budgets``."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
-    shares = budgets(offloaders, loads, ctx, within)
     found = [_ask(offloaders, group, loads, evolve(ctx, budget=shares[group[0]])) for group in groups]
     weights = sum(item.weights for item in found)
     peak = weights + max((item.activations for item in found), default=0)

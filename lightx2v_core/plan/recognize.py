@@ -19,7 +19,7 @@ from lightx2v_core.checkpoint.stand_ins import broken_links, not_json, stand_in
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.discovery import catalog
-from lightx2v_core.discovery.plugins import Provided
+from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.discovery.registry import Registry, Selection
 from lightx2v_core.errors import CheckpointError, LightX2VError, PluginError, PluginFault
 from lightx2v_core.plan.search import (
@@ -197,6 +197,16 @@ def loader_for(registry: Registry, path: Path) -> Provided[WeightLoaderSpec]:
         f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
         f"{'; ' if brought else ''}{brought}"
     )
+
+
+def loader_notes(registry: Registry, match: ModelMatch) -> list[str]:
+    """Note who reads the files, where it is not the core."""
+    notes = []
+    for suffix, path in {c.files[0].suffix: c.files[0] for c in match.components.values()}.items():
+        loader = loader_for(registry, path)
+        if loader.plugin != CORE:
+            notes.append(f"{suffix} files are read by {loader.qualified}, which has the highest priority")
+    return notes
 
 
 def read_header(registry: Registry, path: Path) -> Header:

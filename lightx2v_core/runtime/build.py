@@ -20,7 +20,7 @@ from lightx2v_core.events import Emit, Progress
 from lightx2v_core.plan.plan import Plan
 from lightx2v_core.plan.quantization import Quantization, chosen_quantizers
 from lightx2v_core.plan.recognize import loader_for
-from lightx2v_core.plan.resolve import Resolution
+from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.lora_switch import LoadedAdapters
 from lightx2v_core.runtime.quantize import Exchanged, exchange
@@ -62,22 +62,22 @@ class Loaded:
 
 def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
     """Load the model of a plan."""
-    ctx, recognition = resolved.ctx, resolved.found.recognition
-    budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.budgets.items()}
-    offloaders = _built(resolved.offloaders, budgeted)
-    chosen = chosen_quantizers(resolved.quantized)
+    ctx, recognition = resolved.location.ctx, resolved.setup.match.recognition
+    budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.memory.budgets.items()}
+    offloaders = _built(resolved.memory.offloaders, budgeted)
+    chosen = chosen_quantizers(resolved.setup.quantization)
     quantizers = _built(chosen, dict.fromkeys(chosen, ctx))
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
     with ExitStack() as opened, ExitStack() as failing:
         for offloader in offloaders.values():
             failing.callback(offloader.close)
-        adapters = LoadedAdapters(lambda header: open_source(header, resolved.registry, ctx), ctx)
-        adapters.choose(resolved.lora_applier, resolved.adapters)
+        adapters = LoadedAdapters(lambda header: open_source(header, resolved.location.registry, ctx), ctx)
+        adapters.choose(resolved.setup.adaptation.applier, resolved.setup.adaptation.adapters)
         components = {}
         modules: dict[str, nn.Module] = {}
         for name in recognition.components:
-            component = resolved.found.components[name]
-            source = open_source(component.stored, resolved.registry, ctx)
+            component = resolved.setup.match.components[name]
+            source = open_source(component.stored, resolved.location.registry, ctx)
             opened.callback(source.close)
             if component.mapped.renamed or component.header != component.stored:
                 source = MappedSource(source, component.mapped)
@@ -85,7 +85,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
                 name,
                 source,
                 offloaders[name],
-                resolved.quantized[name],
+                resolved.setup.quantization[name],
                 quantizers.get(name),
                 adapters,
                 modules,
@@ -102,11 +102,11 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
             variant=recognition.variant,
             architecture=recognition.architecture,
             components=components,
-            attention=resolved.attention.spec.build(resolved.attention.config, ctx),
+            attention=resolved.setup.attention.spec.build(resolved.setup.attention.config, ctx),
             device=ctx.device.torch_name,
             dtype=getattr(torch, ctx.dtype),
         )
-        model: VideoModel = resolved.found.spec.build(resolved.found.model.config, parts)
+        model: VideoModel = resolved.setup.match.spec.build(resolved.setup.match.model.config, parts)
         failing.pop_all()
     progress.finish()
     return Loaded(
@@ -120,7 +120,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
 
 def expert_names(resolved: Resolution) -> tuple[str, ...]:
     """The components that take turns: those of a group, in the order the model lists them."""
-    found = resolved.found
+    found = resolved.setup.match
     if found.recognition.experts == 1:
         return (found.spec.components[0].name,)
     return tuple(name for name in found.recognition.components if found.part(name).group is not None)
@@ -143,7 +143,7 @@ def refuse_impossible(plan: Plan) -> None:
 
 def load_bytes(resolved: Resolution) -> int:
     """Bytes that loading the plan's components reads."""
-    found, total = resolved.found, 0
+    found, total = resolved.setup.match, 0
     for name in found.recognition.components:
         header = found.components[name].header
         names = {*found.recognition.expected[name], *accounted(header)} & set(header)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import RunError
 from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
-from lightx2v_core.plan.resolve import Resolution
+from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.runtime.build import expert_names
 from lightx2v_core.runtime.denoise import Leg, denoise, no_turns
 from lightx2v_core.runtime.device import peak_memory, reset_peak_memory, synchronize
@@ -52,7 +52,7 @@ class Job:
         self._latents: list[Tensor] = []
         self._clock = Clock(emit)
         self._clock.seconds["load"] = load_seconds
-        self._device = resolved.ctx.device
+        self._device = resolved.location.ctx.device
         reset_peak_memory(self._device)
 
     def frames(self) -> Iterator[Tensor]:
@@ -81,8 +81,8 @@ class Job:
         """The run record as far as the run has come."""
         return run_record(
             self.plan,
-            unstructure(self._resolved.loaded.config),
-            self._resolved.inputs,
+            unstructure(self._resolved.location.loaded.config),
+            self._resolved.subject.inputs,
             timings=self._clock.seconds,
             steps=self._steps,
             peak_memory=self._peak_memory(),
@@ -110,7 +110,7 @@ class Job:
     @torch.inference_mode()
     def _encode(self, before: Segment | None) -> list[Conditions]:
         """What the request was encoded to, for each stage of the denoising; stages of one size share it."""
-        request, inputs = self.plan.request, self._resolved.inputs
+        request, inputs = self.plan.request, self._resolved.subject.inputs
         more = {} if before is None else {"before": before}
         found: dict[tuple[int, int], Conditions] = {}
         with self._clock.phase("encode", 2 if request.guided else 1, "prompts"):
@@ -155,7 +155,7 @@ class Job:
 
     def _scheduler(self, stage: Stage) -> Scheduler:
         """A new scheduler for the steps from a stage on. ``RunError`` when it cannot begin there."""
-        request, chosen = self.plan.request, self._resolved.scheduler
+        request, chosen = self.plan.request, self._resolved.request.scheduler
         context = SchedulerContext(steps=request.steps, shift=stage.shift, start=stage.start)
         scheduler: Scheduler = chosen.spec.build(chosen.config, context)
         if stage.start and len(scheduler.timesteps) != request.steps - stage.start:

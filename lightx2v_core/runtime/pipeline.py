@@ -33,7 +33,8 @@ from lightx2v_core.events import (
 from lightx2v_core.plan.output import is_record, planned_output, record_path
 from lightx2v_core.plan.plan import Plan, PlannedOutput
 from lightx2v_core.plan.request import request_output
-from lightx2v_core.plan.resolve import Resolution, check_ready, resolve, resolve_job, with_adapters
+from lightx2v_core.plan.resolution import Resolution
+from lightx2v_core.plan.resolve import check_ready, resolve, resolve_job, with_adapters
 from lightx2v_core.runtime.build import Loaded, build_model, expert_names, load_bytes, refuse_impossible
 from lightx2v_core.runtime.finite import Guard
 from lightx2v_core.runtime.job import Clock, Job, decoded
@@ -156,13 +157,15 @@ class Pipeline:
     def use_adapters(self, resolved: Resolution) -> None:
         """Apply the LoRA files of a plan of this model for what comes next, as far as they are not applied now. The
         pipeline's own plan stays."""
-        if resolved.lora_applier is not None:
-            self._loaded.adapters.switch(resolved.lora_applier, resolved.adapters)
+        if resolved.setup.adaptation.applier is not None:
+            self._loaded.adapters.switch(
+                resolved.setup.adaptation.applier, resolved.setup.adaptation.adapters
+            )
 
     @property
     def loras(self) -> tuple[LoraConfig, ...]:
         """The LoRA files that are applied now, in their order; ``set_loras`` takes them back."""
-        return self._resolved.loaded.config.loras
+        return self._resolved.location.loaded.config.loras
 
     def add_lora(self, lora: Lora) -> Plan:
         """Apply one more LoRA file, after the others; see ``set_loras``."""
@@ -216,8 +219,10 @@ class Pipeline:
         decoded and never all in memory. ``request`` is that of ``generate``."""
         resolved = self.resolve(**request)
         check_ready(resolved)
-        config = evolve(resolved.loaded.config, output=OutputConfig(path=str(path), record=record, crf=crf))
-        output = request_output(config, resolved.found, resolved.plan.request, resolved.inputs)
+        config = evolve(
+            resolved.location.loaded.config, output=OutputConfig(path=str(path), record=record, crf=crf)
+        )
+        output = request_output(config, resolved.setup.match, resolved.plan.request, resolved.subject.inputs)
         return self.generate_to(resolved, output, on_event=on_event)
 
     def decode(self, latents: Tensor, *, frames: int | None = None) -> Tensor:
@@ -241,7 +246,7 @@ class Pipeline:
         guard = Guard(plan=self.plan, experts=expert_names(self._resolved))
         found: list[Tensor] = []
         for segment in torch.split(latents, once, dim=1):
-            there = segment.to(self._resolved.ctx.device.torch_name)
+            there = segment.to(self._resolved.location.ctx.device.torch_name)
             chunks = decoded(self._model, there, self.plan.request, guard)
             repeated = shape.overlap if found and shape.overlap else 0
             left = None if frames is None else frames - sum(chunk.shape[1] for chunk in found)

@@ -114,6 +114,11 @@ class Header:
         return self.once("nbytes", lambda: sum(info.nbytes for info in self.tensors.values()))
 
     @property
+    def largest(self) -> int:
+        """Bytes of the largest tensor."""
+        return self.once("largest", lambda: max((info.nbytes for info in self.tensors.values()), default=0))
+
+    @property
     def precision(self) -> str:
         """The dtype most of the bytes are in, such as ``"bfloat16"``."""
         return self.once("precision", self._precision)

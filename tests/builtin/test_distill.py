@@ -90,8 +90,8 @@ def test_fractions_in_a_configuration(key: str, tmp_path: Path) -> None:
     resolved = planned("[1000.0, 937.5, 833.3333, 625.0]")
     assert resolved.plan.request.steps == 4
     stage = resolved.plan.stages[0]
-    sigmas = resolved.scheduler.spec.build(
-        resolved.scheduler.config, SchedulerContext(steps=4, shift=3.0, start=stage.start)
+    sigmas = resolved.request.scheduler.spec.build(
+        resolved.request.scheduler.config, SchedulerContext(steps=4, shift=3.0, start=stage.start)
     ).sigmas
     assert sigmas == pytest.approx((1, 0.978442, 0.937781, 0.833333, 0), abs=1e-6)
     with pytest.raises(ConfigError, match=r"got 937\.9 and then 937\.5: both mean level 938"):

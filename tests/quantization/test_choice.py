@@ -110,7 +110,7 @@ def test_a_wish_for_a_kernel_that_is_not_to_be_had_is_passed_over(use, plan):
     options = {"*": {"keep": ["blocks.0.*"]}}
     resolved = plan("fp8_blocks", quantizer={"use": use, "options": options})
     assert choices(resolved) == {"quantizer": "core/fp8-torch"}
-    assert len(resolved.quantized["dit"].kept) == 20
+    assert len(resolved.setup.quantization["dit"].kept) == 20
 
 
 def test_every_name_of_a_scheme_is_known(plan):
@@ -135,19 +135,23 @@ def test_layers_are_chosen_by_patterns(plan):
         "dequant": {"format": "int8-channel", "only": ["*.ffn.*"], "keep": ["blocks.0.*", "blocks.2.*"]}
     }
     resolved = plan("ckpt", components={"dit": {"quantizer": {"use": "dequant", "options": options}}})
-    assert set(resolved.quantized["dit"].made) == {"blocks.1.ffn.0", "blocks.1.ffn.2"}
+    assert set(resolved.setup.quantization["dit"].made) == {"blocks.1.ffn.0", "blocks.1.ffn.2"}
     resolved = plan(
         "int8_single", quantizer={"use": "int8-torch", "options": {"int8-torch": {"keep": ["*attn*"]}}}
     )
-    assert set(resolved.quantized["dit"].kept) == {f"blocks.{i}.ffn.{j}" for i in range(3) for j in (0, 2)}
-    assert len(resolved.quantized["dit"].decoded) == 24
+    assert set(resolved.setup.quantization["dit"].kept) == {
+        f"blocks.{i}.ffn.{j}" for i in range(3) for j in (0, 2)
+    }
+    assert len(resolved.setup.quantization["dit"].decoded) == 24
 
 
 def test_one_quantizer_for_all_takes_every_network_that_has_blocks(plan):
     resolved = plan("ckpt", quantizer="int8-torch")
-    assert set(resolved.quantized) == {"dit", "text_encoder", "vae"}
-    assert all(".attn." in name or ".ffn." in name for name in resolved.quantized["text_encoder"].made)
-    assert resolved.quantized["vae"].chosen is None
+    assert set(resolved.setup.quantization) == {"dit", "text_encoder", "vae"}
+    assert all(
+        ".attn." in name or ".ffn." in name for name in resolved.setup.quantization["text_encoder"].made
+    )
+    assert resolved.setup.quantization["vae"].chosen is None
     notes = plan("ckpt", quantizer="dequant").plan.notes
     assert "dit: dequant has nothing to do" in "".join(notes)
 
@@ -239,8 +243,8 @@ def test_a_format_is_no_wish(plan):
 @pytest.mark.parametrize("scheme", ["fp8-sgl", "fp8-vllm"])
 def test_what_is_quantized_on_load_gets_its_format_anywhere(scheme, plan):
     resolved = plan("ckpt", **_flat(scheme), weight_auto_quant=True)
-    assert resolved.quantized["dit"].target == "fp8-channel"
-    assert resolved.quantized["dit"].made
+    assert resolved.setup.quantization["dit"].target == "fp8-channel"
+    assert resolved.setup.quantization["dit"].made
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import evolve
-
 from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.plan.quantization import uses_of
-from lightx2v_core.plan.resolve import Resolution, resolve
+from lightx2v_core.plan.resolution import Resolution
+from lightx2v_core.plan.resolve import with_proof, with_warnings
 from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.proof.verdict import wrong
 
@@ -20,29 +19,26 @@ def proven(resolved: Resolution) -> Resolution:
     found = [
         (kind, chosen, reasons)
         for kind, chosen, uses in _kernels(resolved)
-        if (reasons := wrong(chosen.selection.chosen, chosen.config, resolved.ctx, uses))
+        if (reasons := wrong(chosen.selection.chosen, chosen.config, resolved.location.ctx, uses))
     ]
     if not found:
         return resolved
-    with_output = resolved.plan.output is not None
-    again = resolve(resolved.loaded, resolved.registry.plugins, with_output=with_output, prove=wrong)
+    again = with_proof(resolved, wrong)
     used = {kind: chosen.selection.chosen.qualified for kind, chosen, _ in _kernels(again)}
     warnings = tuple(
         f"{kind} {chosen.selection.chosen.qualified} is {'; '.join(reasons)}; {used[kind]} is used in its place"
         for kind, chosen, reasons in found
     )
-    loaded = evolve(again.loaded, warnings=(*again.loaded.warnings, *warnings))
-    plan = evolve(again.plan, warnings=(*again.plan.warnings, *warnings))
-    return evolve(again, loaded=loaded, plan=plan)
+    return with_warnings(again, warnings)
 
 
 def _kernels(resolved: Resolution) -> Iterator[tuple[str, Implementation, tuple[KernelUse, ...]]]:
     """The kernels of a plan: their kind, and for quantizers the component, what was chosen and what is asked of it."""
-    recognition = resolved.found.recognition
-    yield "attention", resolved.attention, (KernelUse(head_dim=recognition.head_dim),)
-    for name, quantized in resolved.quantized.items():
+    recognition = resolved.setup.match.recognition
+    yield "attention", resolved.setup.attention, (KernelUse(head_dim=recognition.head_dim),)
+    for name, quantized in resolved.setup.quantization.items():
         if (chosen := quantized.chosen) is not None:
             stored = {**quantized.kept, **quantized.decoded}
             yield f"quantizer of {name}", chosen, uses_of(stored, chosen.spec, chosen.config)
-    if resolved.lora_applier is not None:
-        yield "lora_applier", resolved.lora_applier, (KernelUse(),)
+    if resolved.setup.adaptation.applier is not None:
+        yield "lora_applier", resolved.setup.adaptation.applier, (KernelUse(),)

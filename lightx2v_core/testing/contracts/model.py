@@ -15,7 +15,8 @@ from lightx2v_core.config.load import load_config
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import RequestError
-from lightx2v_core.plan.resolve import Resolution, resolve
+from lightx2v_core.plan.resolution import Resolution
+from lightx2v_core.plan.resolve import resolve
 from lightx2v_core.spec.specs import ModelSpec
 from lightx2v_core.testing.contracts.common import Contract, same_imports
 from lightx2v_core.testing.imports import heavy_imports
@@ -43,11 +44,11 @@ class ModelContract(Contract):
     def tasks(self, folder: Path, provided: Provided, spec: ModelSpec[Any]) -> tuple[str, ...]:
         """What the tiny checkpoint does."""
         try:
-            return self.resolved(folder, provided, None).found.recognition.tasks
+            return self.resolved(folder, provided, None).setup.match.recognition.tasks
         except RequestError:  # it does several
             for task in sorted(spec.tasks):
                 try:
-                    return self.resolved(folder, provided, task).found.recognition.tasks
+                    return self.resolved(folder, provided, task).setup.match.recognition.tasks
                 except RequestError:
                     continue
             raise
@@ -149,7 +150,7 @@ class ModelContract(Contract):
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
         """It is handed to ``build``, and may travel."""
-        recognition = self.resolved(folder, provided, tasks[0]).found.recognition
+        recognition = self.resolved(folder, provided, tasks[0]).setup.match.recognition
         assert json.dumps(dict(recognition.architecture))
         assert set(recognition.tasks) <= set(spec.tasks)
         assert set(recognition.expected) == set(recognition.components), (

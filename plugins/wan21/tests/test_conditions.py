@@ -26,7 +26,7 @@ def extras_of(case, golden, run, **inputs):
     pipeline = load(folder / "ckpt", dtype="float32", size=(96, 64), frames=9)
     resolved = pipeline.resolve(**inputs)
     with torch.inference_mode():
-        extras = pipeline._model._conditioner(resolved.plan.request, resolved.inputs)
+        extras = pipeline._model._conditioner(resolved.plan.request, resolved.subject.inputs)
     outputs = load_file(folder / "outputs.safetensors")
     tolerances = json.loads((folder / "case.json").read_text(encoding="utf-8"))["tolerance"]
     return extras, {name.removeprefix(f"{run}."): tensor for name, tensor in outputs.items()}, tolerances
