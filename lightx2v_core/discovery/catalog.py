@@ -25,6 +25,12 @@ class CatalogEntry(TypedDict, total=False):
     name: str
     #: of weight files
     suffixes: list[str]
+    #: of a quantizer
+    formats: list[str]
+    #: of a model
+    tasks: list[str]
+    #: option -> its values, where these are a closed set
+    options: dict[str, list[str]]
     #: of a command; ``needs`` are the modules that it needs beside the plugin's own
     summary: str
     module: str
@@ -71,7 +77,7 @@ def values(kind: str, option: str) -> list[str]:
     return list(dict.fromkeys(value for values in sets for value in values))
 
 
-def quantizers() -> dict[str, dict[str, Any]]:
+def quantizers() -> dict[str, CatalogEntry]:
     """The quantizers that some distribution brings: name -> the ``formats`` that it takes, and how it is asked for."""
     return dict(_catalog().get("quantizer", {}))
 
