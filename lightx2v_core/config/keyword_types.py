@@ -19,103 +19,103 @@ Paths: TypeAlias = Sequence[str | Path] | None
 class RequestKeywords(TypedDict, total=False):
     """What a request may say."""
 
+    #: prompt: what the video shows
     prompt: str | None
-    """prompt: what the video shows"""
+    #: negative prompt: what it should not show; absent: the model's official one; empty: none
     negative_prompt: str | None
-    """negative prompt: what it should not show; absent: the model's official one; empty: none"""
+    #: timesteps and update rule; absent: the model's
     scheduler: Choice
-    """timesteps and update rule; absent: the model's"""
+    #: width and height: "832x480" or [832, 480]
     size: Sequence[int] | str | None
-    """width and height: '832x480' or [832, 480]"""
+    #: frames of the video, 4k+1 for Wan
     frames: int | None
-    """frames of the video, 4k+1 for Wan"""
+    #: frames per second (FPS) of the file
     fps: float | None
-    """frames per second (FPS) of the file"""
+    #: steps of denoising
     steps: int | None
-    """steps of denoising"""
+    #: guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off
     guide_scale: float | Sequence[float] | None
-    """guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off"""
+    #: flow shift of the noise levels, one number: experts that take turns share one schedule
     shift: float | None
-    """flow shift of the noise levels, one number: experts that take turns share one schedule"""
+    #: seed of the noise; the same on every device
     seed: int
-    """seed of the noise; the same on every device"""
+    #: run both guidance passes as one batch: more memory, fewer launches
     batched_guidance: bool
-    """run both guidance passes as one batch: more memory, fewer launches"""
 
 
 class LoadKeywords(RequestKeywords, total=False):
     """What ``load`` takes: the pipeline's own values, and defaults of requests."""
 
+    #: model family; auto recognizes it
     model: Choice
-    """model family; auto recognizes it"""
+    #: t2v, i2v, flf2v, vace or animate
     task: str | None
-    """t2v, i2v, flf2v, vace or animate"""
+    #: compute dtype; auto: bfloat16 on CUDA, float32 on CPU
     dtype: Dtype
-    """compute dtype; auto: bfloat16 on CUDA, float32 on CPU"""
+    #: auto, cpu, cuda or cuda:N
     device: str
-    """auto, cpu, cuda or cuda:N"""
+    #: attention kernel
     attention: Choice
-    """attention kernel"""
+    #: kernel for quantized weights
     quantizer: Choice
-    """kernel for quantized weights"""
+    #: where weights live while they are not used
     offloader: Choice
-    """where weights live while they are not used"""
+    #: memory of the device that may be used: "24GB"; absent: all of it
     vram_limit: int | str | None
-    """memory of the device that may be used: '24GB'; absent: all of it"""
+    #: memory of the machine that may be used: "32GB"; absent: all of it
     ram_limit: int | str | None
-    """memory of the machine that may be used: '32GB'; absent: all of it"""
+    #: how LoRA files are applied
     lora_applier: Choice
-    """how LoRA files are applied"""
+    #: overrides for dit (both experts where there are two), high_noise, low_noise, text_encoder,
+    #: image_encoder, vae
     components: Mapping[str, Mapping[str, object]]
-    """overrides for dit (both experts where there are two), high_noise, low_noise, text_encoder,
-    image_encoder, vae"""
+    #: LoRA files, applied in order
     loras: Sequence[str | Path | Mapping[str, object]]
-    """LoRA files, applied in order"""
+    #: refuse a LoRA file of which a part has no effect, instead of warning
     strict_lora: bool
-    """refuse a LoRA file of which a part has no effect, instead of warning"""
 
 
 class GenerateKeywords(RequestKeywords, total=False):
     """What ``generate`` takes: a request, and its inputs as paths, PIL images, arrays or tensors."""
 
+    #: image that the video begins with: its first frame
     image: object
-    """image that the video begins with: its first frame"""
+    #: image that it ends with: its last frame
     last_image: object
-    """image that it ends with: its last frame"""
+    #: video to edit
     src_video: object
-    """video to edit"""
+    #: mask of what to change
     src_mask: object
-    """mask of what to change"""
+    #: reference images
     ref_images: object
-    """reference images"""
+    #: pose video
     pose_video: object
-    """pose video"""
+    #: face video
     face_video: object
-    """face video"""
+    #: background video
     background_video: object
-    """background video"""
+    #: mask video
     mask_video: object
-    """mask video"""
 
 
 class PlanKeywords(LoadKeywords, total=False):
     """What ``plan_run`` takes: as ``load``, and the paths of inputs."""
 
+    #: image that the video begins with: its first frame
     image: str | Path | None
-    """image that the video begins with: its first frame"""
+    #: image that it ends with: its last frame
     last_image: str | Path | None
-    """image that it ends with: its last frame"""
+    #: video to edit
     src_video: str | Path | None
-    """video to edit"""
+    #: mask of what to change
     src_mask: str | Path | None
-    """mask of what to change"""
+    #: reference images
     ref_images: Paths
-    """reference images"""
+    #: pose video
     pose_video: str | Path | None
-    """pose video"""
+    #: face video
     face_video: str | Path | None
-    """face video"""
+    #: background video
     background_video: str | Path | None
-    """background video"""
+    #: mask video
     mask_video: str | Path | None
-    """mask video"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from attrs import Attribute, frozen
+from attrs import Attribute, field, frozen
 
 from lightx2v_core.config.texts import parse_bytes, parse_size
 
@@ -66,7 +66,7 @@ class Knob:
     short: ShortForm | None = None
 
 
-def knob(
+def declared(
     help: str,
     *options: str,
     option_help: str = "",
@@ -77,10 +77,15 @@ def knob(
     flat: str = "",
     short: ShortForm | None = None,
 ) -> dict[str, object]:
-    """Metadata of a field; ``options`` are the spellings of its option."""
+    """The metadata of a field: its help, and how it can be set; ``options`` are the spellings of its option."""
     option = Option(names=options, help=option_help, metavar=metavar, read=read, multiple=multiple)
-    declared = Knob(help=help, option=option if options else None, keyword=keyword, flat=flat, short=short)
-    return {"help": help, "knob": declared}
+    knob = Knob(help=help, option=option if options else None, keyword=keyword, flat=flat, short=short)
+    return {"help": help, "knob": knob}
+
+
+def given(default: object, *words: str, validator: Any = None, **knob: Any) -> Any:
+    """A field with a default; its other arguments are those of ``declared``."""
+    return field(default=default, validator=validator, metadata=declared(*words, **knob))
 
 
 def knob_of(field: Attribute[Any]) -> Knob:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from typing import Any
+
+from attrs import frozen
 from attrs import validators as v
 
-from lightx2v_core.config.knob import ONE_NUMBER, SIZE, knob
+from lightx2v_core.config.knob import ONE_NUMBER, SIZE, given
 from lightx2v_core.config.ranges import Between
 from lightx2v_core.config.texts import seed
 
@@ -14,82 +16,59 @@ from lightx2v_core.config.texts import seed
 class SamplingConfig:
     """How to sample. Sizes in pixels; absent values are the model's official ones."""
 
-    size: tuple[int, int] | None = field(
-        default=None,
+    size: tuple[int, int] | None = given(
+        None, 'width and height: "832x480" or [832, 480]', "--size",
+        option_help="Width and height in pixels, such as 832x480.", metavar="WxH", short=SIZE, keyword="request",
         validator=Between(1, 16384),
-        metadata=knob(
-            'width and height: "832x480" or [832, 480]',
-            "--size",
-            option_help="Width and height in pixels, such as 832x480.",
-            metavar="WxH",
-            short=SIZE,
-            keyword="request",
-        ),
-    )
-    frames: int | None = field(
-        default=None,
+    )  # fmt: skip
+    frames: int | None = given(
+        None, "frames of the video, 4k+1 for Wan", "--frames", keyword="request", flat="target_video_length",
         validator=Between(1, 100_000),
-        metadata=knob(
-            "frames of the video, 4k+1 for Wan", "--frames", keyword="request", flat="target_video_length"
-        ),
-    )
-    fps: float | None = field(
-        default=None,
+    )  # fmt: skip
+    fps: float | None = given(
+        None, "frames per second (FPS) of the file", "--fps", metavar="N", keyword="request", flat="fps",
         validator=Between(0, 1000, above=True),
-        metadata=knob(
-            "frames per second (FPS) of the file", "--fps", metavar="N", keyword="request", flat="fps"
-        ),
-    )
-    steps: int | None = field(
-        default=None,
-        validator=Between(1, 1000),
-        metadata=knob("steps of denoising", "--steps", keyword="request", flat="infer_steps"),
-    )
-    guide_scale: tuple[float, ...] | None = field(
-        default=None,
-        validator=[Between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
-        metadata=knob(
-            "guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off",
-            "--guide-scale",
-            option_help="Guidance scale (CFG); two values are high-noise expert first; 1 switches it off.",
-            short=ONE_NUMBER,
-            keyword="request",
-        ),
-    )
-    shift: float | None = field(
-        default=None,
+    )  # fmt: skip
+    steps: int | None = given(
+        None, "steps of denoising", "--steps", keyword="request", flat="infer_steps", validator=Between(1, 1000),
+    )  # fmt: skip
+    guide_scale: tuple[float, ...] | None = given(
+        None, "guidance scale (CFG); two values are high-noise expert first; 1 switches guidance off",
+        "--guide-scale",
+        option_help="Guidance scale (CFG); two values are high-noise expert first; 1 switches it off.",
+        short=ONE_NUMBER, keyword="request", validator=[Between(0, 1e4), v.optional([v.min_len(1), v.max_len(2)])],
+    )  # fmt: skip
+    shift: float | None = given(
+        None, "flow shift of the noise levels, one number: experts that take turns share one schedule", "--shift",
+        option_help="Shift of the noise levels (flow shift).", keyword="request", flat="sample_shift",
         validator=Between(0, 1e4, above=True),
-        metadata=knob(
-            "flow shift of the noise levels, one number: experts that take turns share one schedule",
-            "--shift",
-            option_help="Shift of the noise levels (flow shift).",
-            keyword="request",
-            flat="sample_shift",
-        ),
-    )
-    seed: int = field(
-        default=42,
-        validator=Between(
-            0,
-            2**63 - 1,
-            hint="leave it out for the default one, or draw one with --seed random, which the record keeps",
-        ),
-        metadata=knob(
-            "seed of the noise; the same on every device",
-            "--seed",
-            option_help="Seed; the same one makes the same video. random: one is drawn, and the record keeps it.",
-            read=seed,
-            keyword="request",
-            flat="seed",
-        ),
-    )
-    batched_guidance: bool = field(
-        default=False,
-        metadata=knob(
-            "run both guidance passes as one batch: more memory, fewer launches",
-            "--batched-guidance",
-            keyword="request",
-        ),
+    )  # fmt: skip
+    seed: int = given(
+        42, "seed of the noise; the same on every device", "--seed",
+        option_help="Seed; the same one makes the same video. random: one is drawn, and the record keeps it.",
+        read=seed, keyword="request", flat="seed",
+        validator=Between(0, 2**63 - 1, hint=(
+            "leave it out for the default one, or draw one with --seed random, which the record keeps"
+        )),
+    )  # fmt: skip
+    batched_guidance: bool = given(
+        False, "run both guidance passes as one batch: more memory, fewer launches", "--batched-guidance",
+        keyword="request",
+    )  # fmt: skip
+
+
+def _file(help: str, *options: str, option_help: str = "", multiple: bool = False) -> Any:
+    """A field for files; the second spelling of its option is LightX2V's, of its command and of its files."""
+    flat = options[1].removeprefix("--")
+    return given(
+        None,
+        help,
+        *options,
+        option_help=option_help,
+        metavar="FILE",
+        multiple=multiple,
+        keyword="input",
+        flat=flat,
     )
 
 
@@ -97,105 +76,19 @@ class SamplingConfig:
 class InputsConfig:
     """Images and videos a task starts from; which of them it takes depends on the task."""
 
-    image: str | None = field(
-        default=None,
-        metadata=knob(
-            "image that the video begins with: its first frame",
-            "--image",
-            "--image_path",
-            metavar="FILE",
-            keyword="input",
-            flat="image_path",
-        ),
+    image: str | None = _file("image that the video begins with: its first frame", "--image", "--image_path")
+    last_image: str | None = _file(
+        "image that it ends with: its last frame", "--last-image", "--last_frame_path"
     )
-    last_image: str | None = field(
-        default=None,
-        metadata=knob(
-            "image that it ends with: its last frame",
-            "--last-image",
-            "--last_frame_path",
-            metavar="FILE",
-            keyword="input",
-            flat="last_frame_path",
-        ),
-    )
-    src_video: str | None = field(
-        default=None,
-        metadata=knob(
-            "video to edit",
-            "--src-video",
-            "--src_video",
-            metavar="FILE",
-            keyword="input",
-            flat="src_video",
-        ),
-    )
-    src_mask: str | None = field(
-        default=None,
-        metadata=knob(
-            "mask of what to change",
-            "--src-mask",
-            "--src_mask",
-            metavar="FILE",
-            keyword="input",
-            flat="src_mask",
-        ),
-    )
-    ref_images: tuple[str, ...] | None = field(
-        default=None,
-        metadata=knob(
-            "reference images",
-            "--ref-image",
-            "--src_ref_images",
-            option_help="Reference image; give it again for more.",
-            metavar="FILE",
-            multiple=True,
-            keyword="input",
-            flat="src_ref_images",
-        ),
-    )
-    pose_video: str | None = field(
-        default=None,
-        metadata=knob(
-            "pose video",
-            "--pose-video",
-            "--src_pose_path",
-            metavar="FILE",
-            keyword="input",
-            flat="src_pose_path",
-        ),
-    )
-    face_video: str | None = field(
-        default=None,
-        metadata=knob(
-            "face video",
-            "--face-video",
-            "--src_face_path",
-            metavar="FILE",
-            keyword="input",
-            flat="src_face_path",
-        ),
-    )
-    background_video: str | None = field(
-        default=None,
-        metadata=knob(
-            "background video",
-            "--background-video",
-            "--src_bg_path",
-            metavar="FILE",
-            keyword="input",
-            flat="src_bg_path",
-        ),
-    )
-    mask_video: str | None = field(
-        default=None,
-        metadata=knob(
-            "mask video",
-            "--mask-video",
-            "--src_mask_path",
-            option_help="Video of the mask.",
-            metavar="FILE",
-            keyword="input",
-            flat="src_mask_path",
-        ),
+    src_video: str | None = _file("video to edit", "--src-video", "--src_video")
+    src_mask: str | None = _file("mask of what to change", "--src-mask", "--src_mask")
+    ref_images: tuple[str, ...] | None = _file(
+        "reference images", "--ref-image", "--src_ref_images", option_help="Reference image; give it again for more.",
+        multiple=True,
+    )  # fmt: skip
+    pose_video: str | None = _file("pose video", "--pose-video", "--src_pose_path")
+    face_video: str | None = _file("face video", "--face-video", "--src_face_path")
+    background_video: str | None = _file("background video", "--background-video", "--src_bg_path")
+    mask_video: str | None = _file(
+        "mask video", "--mask-video", "--src_mask_path", option_help="Video of the mask."
     )

@@ -61,7 +61,7 @@ def written() -> str:
         lines += ["", f"class {name}({base}, total=False):", f'    """{about}"""', ""]
         for setting in settings():
             if setting.knob.keyword in kinds:
-                lines += [f"    {setting.name}: {type_of(setting, name)}", *docstring(setting)]
+                lines += [*comment(setting), f"    {setting.name}: {type_of(setting, name)}"]
         lines.append("")
     return formatted("\n".join(lines))
 
@@ -78,9 +78,8 @@ def type_of(setting: Setting, owner: str) -> str:
     return f"{kind} | None" if optional else kind
 
 
-def docstring(setting: Setting) -> list[str]:
-    text = setting.knob.help.replace('"', "'")
-    return textwrap.wrap(f'"""{text}"""', 108, initial_indent="    ", subsequent_indent="    ")
+def comment(setting: Setting) -> list[str]:
+    return textwrap.wrap(setting.knob.help, 110, initial_indent="    #: ", subsequent_indent="    #: ")
 
 
 def formatted(text: str) -> str:

@@ -123,9 +123,9 @@ def test_schema_and_docs() -> None:
 def test_a_field_is_all_that_a_new_knob_needs() -> None:
     """What is derived from a field that nothing else knows."""
     from lightx2v_core.cli.options import _run_option
-    from lightx2v_core.config.knob import knob
+    from lightx2v_core.config.knob import declared
 
-    metadata: Any = knob("warmth of the video", "--warmth", keyword="request", flat="warmth")
+    metadata: Any = declared("warmth of the video", "--warmth", keyword="request", flat="warmth")
     option = _run_option(
         Setting(path=("sampling", "warmth"), kind=float, default=None, knob=metadata["knob"])
     )
