@@ -120,9 +120,11 @@ def test_requirements_are_what_is_imported(everything: Any) -> None:
 def test_nothing_of_the_template_is_left(everything: Any) -> None:
     contents = everything[COMBINATIONS[-1]]
     for path in composed(wish(COMBINATIONS[-1])):
-        assert "acme" not in path.lower()
+        assert "pebble" not in path.lower()
+        assert "example" not in path.lower()
     for path, text in contents.items():
-        assert "acme" not in text.lower(), path
+        assert "pebble" not in text.lower(), path
+        assert "example" not in text.lower() or path == "LICENSE", path
     assert {"LICENSE", "README.md", "pyproject.toml", ".gitignore", ".github/workflows/tests.yml"} <= set(
         contents
     )

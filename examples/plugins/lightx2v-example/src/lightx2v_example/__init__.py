@@ -1,1 +1,1 @@
-"""A small video model, a scheduler and an attention kernel for lightx2v-core."""
+"""A plugin of lightx2v-core."""

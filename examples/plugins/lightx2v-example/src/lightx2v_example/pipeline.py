@@ -1,4 +1,4 @@
-"""The pipeline: prompt -> embeddings -> flow velocity -> frames.
+"""The loaded model: prompt -> embeddings -> flow velocity -> frames. It serves many requests and keeps nothing of them.
 
 Shape legend: C latent channels, T h w latent frames, rows and columns, S text tokens, X text width.
 """
@@ -6,46 +6,33 @@ Shape legend: C latent channels, T h w latent frames, rows and columns, S text t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightx2v_core.api import Conditions, Emit, ModelParts, Progress, Request, Segment, Step
 from torch import Tensor
 
-from lightx2v_core.api import Conditions, Emit, ModelParts, Progress, Request, Segment, Step
-from lightx2v_example.architecture import STRIDE, PebbleArchitecture
-from lightx2v_example.codec import Codec
-from lightx2v_example.denoiser import Denoiser
-from lightx2v_example.options import PebbleOptions
-from lightx2v_example.text import TextEncoder
+from lightx2v_example.network import Decoder, Denoiser, TextEncoder
+from lightx2v_example.shapes import STRIDE, Sizes
+
+if TYPE_CHECKING:
+    from lightx2v_example.plugin import ModelOptions
 
 
-def build(options: PebbleOptions, parts: ModelParts) -> Pebble:
-    """Build the networks on the meta device and have them filled."""
-    arch = PebbleArchitecture(**parts.architecture)
-    with torch.device("meta"):
-        denoiser = Denoiser(arch, attention=parts.attention, dtype=parts.dtype)
-        text, codec = TextEncoder(arch, dtype=parts.dtype), Codec(arch)
-    parts.components["text"].load(text, ())
-    parts.components["denoiser"].load(denoiser, arch.blocks)
-    parts.components["codec"].load(codec, ())
-    return Pebble(options, parts, arch, text=text, denoiser=denoiser, codec=codec)
+class Pipeline:
+    """A ``VideoModel``. Every use of a component stands inside ``offloader.active``."""
 
-
-class Pebble:
-    """A loaded Pebble model (``VideoModel``)."""
-
-    def __init__(
-        self,
-        options: PebbleOptions,
-        parts: ModelParts,
-        arch: PebbleArchitecture,
-        *,
-        text: TextEncoder,
-        denoiser: Denoiser,
-        codec: Codec,
-    ) -> None:
-        self._options, self._parts, self._arch = options, parts, arch
-        self._text, self._denoiser, self._codec = text, denoiser, codec
+    def __init__(self, options: ModelOptions, parts: ModelParts) -> None:
+        """Build the networks on the meta device, and have them filled."""
+        self._options, self._parts = options, parts
+        self._sizes = Sizes(**parts.architecture)
+        with torch.device("meta"):
+            self._text_encoder = TextEncoder(self._sizes, dtype=parts.dtype)
+            self._denoiser = Denoiser(self._sizes, attention=parts.attention, dtype=parts.dtype)
+            self._decoder = Decoder(self._sizes)
+        parts.components["text_encoder"].load(self._text_encoder, ())
+        parts.components["denoiser"].load(self._denoiser, self._sizes.blocks)
+        parts.components["decoder"].load(self._decoder, ())
 
     def encode(
         self,
@@ -56,21 +43,20 @@ class Pebble:
         emit: Emit,
         before: Segment | None = None,
     ) -> Conditions:
-        """Encode the prompts."""
+        """Embeddings [S, X] of the prompt and, for guidance, of the negative one."""
         texts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
-        with self._parts.components["text"].offloader.active("text"):
-            encoded = [self._text(text, self._parts.device) for text in texts]
+        with self._parts.components["text_encoder"].offloader.active("text_encoder"):
+            encoded = [self._text_encoder(text, self._parts.device) for text in texts]
         emit(Progress(phase="encode", done=len(texts), total=len(texts)))
+        rows, columns = request.height // STRIDE, request.width // STRIDE
         return Conditions(
-            latent_shape=(
-                self._arch.channels, request.frames, request.height // STRIDE, request.width // STRIDE,
-            ),
+            latent_shape=(self._sizes.channels, request.frames, rows, columns),
             positive=encoded[0],
             negative=encoded[1] if guided else None,
-        )  # fmt: skip
+        )
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """A text fixes no latents."""
+        """A text fixes no latents; an image-to-video model would write its first frame here."""
         return latents
 
     def expert(self, step: Step) -> int:
@@ -81,11 +67,10 @@ class Pebble:
         self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Any
     ) -> Sequence[Tensor]:
         """Flow velocities [C, T, h, w] under each text. Texts differ in length, so each has a pass of its own."""
-        timestep = torch.full((1,), step.timestep, dtype=torch.float32, device=latents.device)
         with self._parts.components["denoiser"].offloader.active("denoiser"):
-            return [self._denoiser(latents[None], timestep, text[None])[0] for text in conditions]
+            return [self._denoiser(latents, step.timestep, text) for text in conditions]
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
         """Frames in chunks [3, n, X, Y]."""
-        with self._parts.components["codec"].offloader.active("codec"):
-            yield from self._codec.decode(latents, self._options.decode_frames)
+        with self._parts.components["decoder"].offloader.active("decoder"):
+            yield from self._decoder.decode(latents, self._options.decode_frames)

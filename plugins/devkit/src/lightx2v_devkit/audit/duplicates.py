@@ -27,7 +27,7 @@ def place_findings(plugins: PluginSet) -> Iterator[Finding]:
 
 def _same_folder(by_dist: dict[str, list[str]]) -> Iterator[Finding]:
     """Metadata of several versions in one folder, and folders that pip renamed and could not remove."""
-    found: dict[tuple[str, str], list[str]] = {}
+    versions_at: dict[tuple[str, str], list[str]] = {}
     for dist in metadata.distributions():
         name, place = canonical(name_of(dist)), os.path.realpath(str(dist.locate_file("")))
         info = os.path.basename(str(getattr(dist, "_path", "")))
@@ -40,10 +40,10 @@ def _same_folder(by_dist: dict[str, list[str]]) -> Iterator[Finding]:
                 plugins=tuple(by_dist[name]),
             )
         else:
-            versions = found.setdefault((name, place), [])
+            versions = versions_at.setdefault((name, place), [])
             if version_of(dist) not in versions:
                 versions.append(version_of(dist))
-    for (name, place), versions in found.items():
+    for (name, place), versions in versions_at.items():
         if len(versions) > 1:
             yield Finding(
                 level="error",

@@ -32,18 +32,18 @@ def start_findings(plugin: Plugin) -> Iterator[Finding]:
         last = done.stderr.strip().splitlines()[-1:] or [_ended(done.returncode)]
         yield error(plugin.name, f"{module} cannot be imported in a fresh interpreter: {one_line(last[0])}")
         return
-    found, *held = map(json.loads, lines)
-    yield from _cost(plugin, module, found)
-    if found["printed"]:
-        yield warning(plugin.name, f"importing {module} prints {found['printed']!r}: plugins print nothing")
-    if found["changed"] and not found["heavy"]:  # which may be what changed it
+    effects, *holders = map(json.loads, lines)
+    yield from _cost(plugin, module, effects)
+    if effects["printed"]:
+        yield warning(plugin.name, f"importing {module} prints {effects['printed']!r}: plugins print nothing")
+    if effects["changed"] and not effects["heavy"]:  # which may be what changed it
         yield warning(
             plugin.name,
-            f"importing {module} changes {_few(found['changed'])}, which all plugins share: leave it as it is, or do "
+            f"importing {module} changes {_few(effects['changed'])}, which all plugins share: leave it as it is, or do "
             "that where something is built, and undo it",
         )
-    for item in held:
-        yield error(plugin.name, f"importing {module} {_holding(item)}")
+    for holder in holders:
+        yield error(plugin.name, f"importing {module} {_holding(holder)}")
 
 
 def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> dict[str, str]:
@@ -52,36 +52,37 @@ def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> d
     everything = _run("lightx2v_core", "plugins", "list", "--json", seconds=seconds)
     if everything.returncode == 0 and "{" in everything.stdout:
         return {}
-    found = {}
+    reasons = {}
     for entry in entries:
         done = _run(PROBE, entry.module, seconds=seconds)
         if done.returncode not in (0, 1) or (done.returncode == 0 and "{" not in done.stdout):
-            found[entry.name] = f"importing {entry.module} {_ended(done.returncode)}"
-    return found
+            reasons[entry.name] = f"importing {entry.module} {_ended(done.returncode)}"
+    return reasons
 
 
-def _cost(plugin: Plugin, module: str, found: dict[str, Any]) -> Iterator[Finding]:
-    if found["heavy"]:
+def _cost(plugin: Plugin, module: str, effects: dict[str, Any]) -> Iterator[Finding]:
+    if effects["heavy"]:
         yield error(
             plugin.name,
-            f"importing {module} imports {', '.join(found['heavy'])}, and so does every command that lists plugins: "
+            f"importing {module} imports {', '.join(effects['heavy'])}, and so does every command that lists plugins: "
             "move that into the bodies of build and unusable",
         )
-    elif found["seconds"] > SLOW:
+    elif effects["seconds"] > SLOW:
         yield warning(
             plugin.name,
-            f"importing {module} takes {found['seconds']:.2f} s of the processor in every command that lists plugins; "
+            f"importing {module} takes {effects['seconds']:.2f} s of the processor in every command that lists "
+            "plugins; "
             f"python -X importtime -c 'import {module}' shows what takes it",
         )
 
 
-def _holding(held: dict[str, list[str]]) -> str:
-    if held["threads"]:
+def _holding(holder: dict[str, list[str]]) -> str:
+    if holder["threads"]:
         return (
-            f"starts {_few(held['threads'])}, a thread that keeps every command from ending: start threads where "
+            f"starts {_few(holder['threads'])}, a thread that keeps every command from ending: start threads where "
             "something is built, as daemons or so that close ends them"
         )
-    what = f"({_few(held['at_exit'])})" if held["at_exit"] else "or a destructor"
+    what = f"({_few(holder['at_exit'])})" if holder["at_exit"] else "or a destructor"
     return (
         f"keeps every command from ending: a function that is registered with atexit {what} does not return"
     )

@@ -32,16 +32,16 @@ _SPECS = 1000
 
 def state() -> Mapping[str, Any]:
     """What all of a process shares, by what it is called in messages."""
-    found: dict[str, Any] = {f"os.environ[{name!r}]": value for name, value in os.environ.items()}
-    found["the working directory"] = os.getcwd()
-    found["warnings.filters"] = list(warnings.filters)
-    found |= {f"the handler of {number.name}": signal.getsignal(number) for number in signal.Signals}
-    found |= {f"builtins.{name}": value for name, value in vars(builtins).items() if name != "_"}
-    found |= {
+    shared: dict[str, Any] = {f"os.environ[{name!r}]": value for name, value in os.environ.items()}
+    shared["the working directory"] = os.getcwd()
+    shared["warnings.filters"] = list(warnings.filters)
+    shared |= {f"the handler of {number.name}": signal.getsignal(number) for number in signal.Signals}
+    shared |= {f"builtins.{name}": value for name, value in vars(builtins).items() if name != "_"}
+    shared |= {
         f"sys.{name}": getattr(sys, name) for name in ("exit", "excepthook", "stdout", "stderr", "stdin")
     }
-    found["the recursion limit"] = sys.getrecursionlimit()
-    return found
+    shared["the recursion limit"] = sys.getrecursionlimit()
+    return shared
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -62,10 +62,10 @@ def imported(module: str, heavy: Sequence[str]) -> dict[str, Any]:
     stream, sys.stdout = sys.stdout, printed
     before, known = state(), set(sys.modules)
     start = time.process_time()
-    found = import_module(module)
+    imported_module = import_module(module)
     seconds = time.process_time() - start
     brought = [name for name in heavy if name in sys.modules and name not in known]
-    for value in list(vars(found).values()):
+    for value in list(vars(imported_module).values()):
         if callable(value) and marks_of(value) is not None:
             _ask(value)
     different = changed(before, state())

@@ -58,12 +58,12 @@ def _module(plugin: Plugin) -> Iterator[Finding]:
     """An entry point outlives its package when files are deleted by hand, and when a package is renamed in place."""
     module = plugin.module.partition(":")[0]
     try:
-        found = find_spec(module)
+        spec = find_spec(module)
     except (ImportError, ValueError, AttributeError):
-        found = None
+        spec = None
     except Exception:  # its parent package fails to import, which the loader has said
         return
-    if found is None:
+    if spec is None:
         yield error(
             plugin.name,
             f"the entry point of {plugin.dist_name} names the module {module!r}, which is not there: it was removed or "
@@ -91,7 +91,7 @@ def _names(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
 def _core_requirement(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
     """A range of versions of the core is what keeps a plugin from being loaded into a core it was not made for."""
     advice = f'write "{CORE_DIST}>=0.1,<0.2" with the versions that it was tested with'
-    found = []
+    needs = []
     for text in requirements(dist):
         try:
             need = Requirement(text)
@@ -99,10 +99,10 @@ def _core_requirement(plugin: Plugin, dist: metadata.Distribution) -> Iterator[F
             yield error(plugin.name, f"its requirement {text!r} cannot be read: {exc}")
             continue
         if canonical(need.name) == CORE_DIST and (need.marker is None or need.marker.evaluate({"extra": ""})):
-            found.append(need)
-    if not found:
+            needs.append(need)
+    if not needs:
         yield warning(plugin.name, f"it does not require {CORE_DIST}: {advice}")
-    for need in found:
+    for need in needs:
         signs = {clause.operator for clause in need.specifier}
         missing = [word for word, ones in (("lower", _LOWER), ("upper", _UPPER)) if not signs & ones]
         if missing and need.url is None:
@@ -163,7 +163,7 @@ def _project(folder: Path) -> Mapping[str, Any] | None:
         return {}
     tomllib = import_module("tomllib")
     try:
-        found: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        project: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
     except (ValueError, OSError):
         return {}
-    return found
+    return project

@@ -26,18 +26,18 @@ def audit(
     """What is wrong with all plugins that are not switched off, or with the one called ``name``. ``commands`` are those
     of the core; with ``contracts`` the contract suites are run, which takes seconds to minutes, and ``tell`` hears of
     each plugin. ``PluginError`` for an unknown name."""
-    chosen = plugins.plugins if name is None else (plugins[name],)
+    asked = plugins.plugins if name is None else (plugins[name],)
     loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
-    found = list(_states(plugins))
-    found += clash_findings(plugins, commands)
-    found += place_findings(plugins)
+    findings = list(_states(plugins))
+    findings += clash_findings(plugins, commands)
+    findings += place_findings(plugins)
     if name is not None:
-        found = [finding for finding in found if chosen[0].name in finding.plugins]
-    for plugin in chosen:
+        findings = [finding for finding in findings if asked[0].name in finding.plugins]
+    for plugin in asked:
         if plugin.state != "disabled":
             tell(plugin.name)
-            found += _one(plugin, loaded, contracts=contracts)
-    return found
+            findings += _one(plugin, loaded, contracts=contracts)
+    return findings
 
 
 def _states(plugins: PluginSet) -> Iterator[Finding]:

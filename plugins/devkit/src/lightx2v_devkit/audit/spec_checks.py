@@ -32,8 +32,8 @@ _LONGEST_SUMMARY = 120
 def spec_findings(plugin: Plugin) -> Iterator[Finding]:
     """What is wrong with the specs of a plugin and their options."""
     extras = [canonical(name) for name in _extras(plugin)]
-    for item in plugin.provides:
-        spec, what = item.spec, f"{item.kind} {item.spec.name}"
+    for provided in plugin.provides:
+        spec, what = provided.spec, f"{provided.kind} {provided.spec.name}"
         if not spec.summary.strip() or "\n" in spec.summary or len(spec.summary) > _LONGEST_SUMMARY:
             yield warning(
                 plugin.name, f"{what}: its summary has to be one line of up to {_LONGEST_SUMMARY} characters"
@@ -56,7 +56,7 @@ def spec_findings(plugin: Plugin) -> Iterator[Finding]:
                 f"{what}: it can never be asked for, since {spec.parent!r} takes no subcommands of plugins; {parents} "
                 "does",
             )
-        yield from _options(plugin, item, what)
+        yield from _options(plugin, provided, what)
         if isinstance(spec, ModelSpec):
             yield from _repositories(plugin, spec, what)
 
@@ -65,39 +65,42 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
     """Names that two plugins claim, that are ``commands`` of the core, or that another distribution is known for."""
     for kind in KINDS:
         owners: dict[str, list[Provided]] = {}
-        for item in plugins.provided(kind):
-            owners.setdefault(_full_name(item), []).append(item)
-        for name, items in owners.items():
-            who = tuple(item.plugin for item in items)
-            if len(items) > 1:
-                listed = ", ".join(sorted(item.qualified for item in items))
+        for provided in plugins.provided(kind):
+            owners.setdefault(_full_name(provided), []).append(provided)
+        for name, claimants in owners.items():
+            who = tuple(provided.plugin for provided in claimants)
+            if len(claimants) > 1:
+                listed = ", ".join(sorted(provided.qualified for provided in claimants))
                 yield Finding(
                     level="error",
                     text=f"{kind} {name!r} comes from more than one plugin: {listed}; each needs its qualified name",
                     plugins=who,
                 )
             elif kind == "command" and name in commands:
-                text = f"command {name!r} is one of the core's; that of {who[0]} is {items[0].qualified!r}"
+                text = (
+                    f"command {name!r} is one of the core's; that of {who[0]} is {claimants[0].qualified!r}"
+                )
                 yield Finding(level="error", text=text, plugins=who)
             elif who[0] != CORE and (known := first_party(kind).get(name)):
-                yield from _known(items[0], known)
+                yield from _known(claimants[0], known)
 
 
-def _full_name(item: Provided) -> str:
-    return item.spec.full_name if isinstance(item.spec, CommandSpec) else item.spec.name
+def _full_name(provided: Provided) -> str:
+    return provided.spec.full_name if isinstance(provided.spec, CommandSpec) else provided.spec.name
 
 
-def _known(item: Provided, known: str) -> Iterator[Finding]:
-    if canonical(name_of(item.dist)) != known:
+def _known(provided: Provided, known: str) -> Iterator[Finding]:
+    if canonical(name_of(provided.dist)) != known:
         yield warning(
-            item.plugin,
-            f"{item.kind} {_full_name(item)!r} is also what {known} brings; together each needs its qualified name",
+            provided.plugin,
+            f"{provided.kind} {_full_name(provided)!r} is also what {known} brings; together each needs its "
+            "qualified name",
         )
 
 
-def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
+def _options(plugin: Plugin, provided: Provided, what: str) -> Iterator[Finding]:
     """What a user may write under ``options``."""
-    config = item.spec.config
+    config = provided.spec.config
     try:
         default = default_options(config)
     except LightX2VError as exc:
@@ -127,7 +130,7 @@ def _options(plugin: Plugin, item: Provided, what: str) -> Iterator[Finding]:
             f"{what}: no help for {', '.join(silent)}; write a comment that begins with #: above each, or give it "
             'metadata with "help"',
         )
-    if isinstance(item.spec, QuantizerSpec) and (missing := {"keep", "only"} - set(fields)):
+    if isinstance(provided.spec, QuantizerSpec) and (missing := {"keep", "only"} - set(fields)):
         yield warning(
             plugin.name,
             f"{what}: {config.__name__} has no {' and no '.join(sorted(missing))}; see QuantizerOptions",

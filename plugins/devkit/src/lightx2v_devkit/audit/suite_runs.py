@@ -34,10 +34,10 @@ class Outcome:
 def readiness_findings(plugin: Plugin) -> Iterator[Finding]:
     """Whether the suites of what a plugin brings could be run; nothing is imported for it."""
     own = contracts_module(plugin)
-    for item in plugin.provides:
-        missing = missing_knowledge(item.spec)
+    for provided in plugin.provides:
+        missing = missing_knowledge(provided.spec)
         if missing and own is None:
-            yield _untold(plugin, item, missing)
+            yield _untold(plugin, provided, missing)
 
 
 def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
@@ -59,11 +59,11 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
         return
     for name in unknown:
         yield error(plugin.name, f"its contracts.{name} uses nothing that the plugin brings")
-    covered = {id(item) for item, _ in ready.values()}
+    covered = {id(provided) for provided, _ in ready.values()}
     if contracts_module(plugin) is not None:
-        for item in plugin.provides:
-            if id(item) not in covered:
-                yield _untold(plugin, item, missing_knowledge(item.spec))
+        for provided in plugin.provides:
+            if id(provided) not in covered:
+                yield _untold(plugin, provided, missing_knowledge(provided.spec))
     if not ready:
         return
     try:
@@ -71,8 +71,8 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
     except (RuntimeError, subprocess.TimeoutExpired) as exc:
         yield error(plugin.name, f"its contract suites could not be run: {exc}")
         return
-    for key, (item, _) in ready.items():
-        what = f"{item.kind} {item.spec.name}"
+    for key, (provided, _) in ready.items():
+        what = f"{provided.kind} {provided.spec.name}"
         outcome = outcomes.get(key, Outcome())
         for text in outcome.failed:
             yield error(plugin.name, f"{what} breaks its contract: {text}")
@@ -80,11 +80,11 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
         yield note(plugin.name, f"{what}: {outcome.passed} checks of its contract passed{skipped}")
 
 
-def _untold(plugin: Plugin, item: Provided, missing: str) -> Finding:
+def _untold(plugin: Plugin, provided: Provided, missing: str) -> Finding:
     return warning(
         plugin.name,
-        f"{item.kind} {item.spec.name}: its contract suite has to be told {missing}: put a class into the module "
-        f"contracts beside {plugin.module}",
+        f"{provided.kind} {provided.spec.name}: its contract suite has to be told {missing}: put a class into the "
+        f"module contracts beside {plugin.module}",
     )
 
 
@@ -113,9 +113,9 @@ def _outcomes(name: str, loaded: Sequence[str]) -> dict[str, Outcome]:
 
 
 def _read(report: Path) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     for case in ElementTree.parse(report).iter("testcase"):
-        outcome = found.setdefault(case.attrib["classname"].rpartition(".")[2], Outcome())
+        outcome = outcomes.setdefault(case.attrib["classname"].rpartition(".")[2], Outcome())
         result = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
         if result is None:
             outcome.passed += 1
@@ -125,4 +125,4 @@ def _read(report: Path) -> dict[str, Outcome]:
             outcome.skipped.append(message)
         else:
             outcome.failed.append(f"{case.attrib['name']}: {message}")
-    return found
+    return outcomes

@@ -18,26 +18,34 @@ from lightx2v_devkit.audit.suite_knowledge import contracts_module, missing_know
 def suites(plugin: Plugin) -> dict[str, tuple[Provided, type[Contract]]]:
     """Class name -> what it is about and the suite: one or more for each implementation that has one."""
     own = list(_own(plugin))
-    found: dict[str, tuple[Provided, type[Contract]]] = {}
-    for number, item in enumerate(plugin.provides):
-        given = [
+    by_name: dict[str, tuple[Provided, type[Contract]]] = {}
+    for number, provided in enumerate(plugin.provides):
+        stated = [
             suite
             for suite in own
-            if suite.kind == item.kind and suite.use in (item.spec.name, item.qualified)
+            if suite.kind == provided.kind and suite.use in (provided.spec.name, provided.qualified)
         ]
-        plain = [SUITES[item.kind]] if item.kind in SUITES and not missing_knowledge(item.spec) else []
-        for turn, suite in enumerate(given or plain):
+        plain = (
+            [SUITES[provided.kind]]
+            if provided.kind in SUITES and not missing_knowledge(provided.spec)
+            else []
+        )
+        for turn, suite in enumerate(stated or plain):
             name = f"Test{number}x{turn}"
-            members: dict[str, str | None] = {"use": item.qualified, "__module__": __name__}
-            if isinstance(item.spec, CommandSpec):
-                members["parent"] = item.spec.parent
-            found[name] = (item, type(name, (suite,), members))
-    return found
+            members: dict[str, str | None] = {"use": provided.qualified, "__module__": __name__}
+            if isinstance(provided.spec, CommandSpec):
+                members["parent"] = provided.spec.parent
+            by_name[name] = (provided, type(name, (suite,), members))
+    return by_name
 
 
 def unknown_uses(plugin: Plugin) -> list[str]:
     """The classes of the plugin's own module that are about nothing that it brings."""
-    names = {(item.kind, name) for item in plugin.provides for name in (item.spec.name, item.qualified)}
+    names = {
+        (provided.kind, name)
+        for provided in plugin.provides
+        for name in (provided.spec.name, provided.qualified)
+    }
     return [suite.__name__ for suite in _own(plugin) if (suite.kind, suite.use) not in names]
 
 

@@ -17,11 +17,14 @@ from lightx2v_core.api import KINDS
 from lightx2v_devkit.scaffold.identity import Identity
 
 _HERE = Path(__file__).parent
-_PACKAGE = "lightx2v_acme"
+_PACKAGE = "lightx2v_example"
+#: what belongs to a new distribution; in a working copy of the repository other things may lie beside it
+_PARTS = (".github", ".gitignore", "README.md", "pyproject.toml", "src", "tests")
 _SOURCES = f"src/{_PACKAGE}/"
 #: the weights of the checkpoint
 _WEIGHTS = f"{_SOURCES}files/"
-_NAMES = re.compile(r"lightx2v_acme|lightx2v-acme|acme")
+#: the package, the distribution, its implementations and its entry point
+_NAMES = re.compile(r"lightx2v_example|lightx2v-example|pebble|\bexample\b")
 _SECTION = re.compile(r"<!-- (\w+) -->\n")
 _WIDTH = 110
 #: requirements that nothing imports by name
@@ -52,23 +55,24 @@ def composed(wish: Wish) -> dict[str, bytes]:
     kept = {path: text for path, text in texts.items() if not path.endswith(".py")} | modules
     kept["pyproject.toml"] = _project(kept["pyproject.toml"], modules, wish)
     kept["README.md"] = _readme(kept["README.md"], wish)
-    kept["LICENSE"] = _license(wish)
-    found = {path: _named(text, wish.identity).encode() for path, text in kept.items()}
+    contents = {path: _named(text, wish.identity).encode() for path, text in kept.items()}
+    contents["LICENSE"] = _license(wish).encode()
     if "checkpoint" in wish.kinds:
-        found |= {path: data for path, data in template.items() if path.startswith(_WEIGHTS)}
-    return {_named(path, wish.identity): data for path, data in found.items()}
+        contents |= {path: data for path, data in template.items() if path.startswith(_WEIGHTS)}
+    return {_named(path, wish.identity): data for path, data in contents.items()}
 
 
 def _template() -> dict[str, bytes]:
     """Path and content of every file of the template."""
     root = _HERE / "template"
-    found = {}
+    contents = {}
     for file in sorted(root.rglob("*")):
         path = file.relative_to(root)
         # installing compiles the modules, and using the template in place leaves caches behind
-        if file.is_file() and not any(part.endswith(("cache__", "_cache")) for part in path.parts):
-            found[path.as_posix()] = file.read_bytes()
-    return found
+        caches = any(part.endswith(("cache__", "_cache")) for part in path.parts)
+        if file.is_file() and path.parts[0] in _PARTS and not caches:
+            contents[path.as_posix()] = file.read_bytes()
+    return contents
 
 
 def _modules(template: Mapping[str, str], kinds: Sequence[str]) -> dict[str, str]:
@@ -126,7 +130,7 @@ def _shaken(source: str, kinds: Sequence[str]) -> str:
 
 
 def _used(node: ast.AST) -> list[str]:
-    return [item.id for item in ast.walk(node) if isinstance(item, ast.Name)]
+    return [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
 
 
 def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> list[str]:
@@ -151,14 +155,14 @@ def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> lis
             ]
             if names:
                 groups[-1].append(_import(node, [ast.unparse(alias) for alias in names], indent))
-    found = ["\n".join(group) for group in groups if group]
+    written = ["\n".join(group) for group in groups if group]
     if (
         not indent
-        and any(group.startswith("if TYPE_CHECKING") for group in found)
+        and any(group.startswith("if TYPE_CHECKING") for group in written)
         and "TYPE_CHECKING" not in used
     ):
         return _imports(nodes, {*used, "TYPE_CHECKING"})
-    return found
+    return written
 
 
 def _import(node: ast.Import | ast.ImportFrom, names: Sequence[str], indent: str) -> str:
@@ -187,7 +191,7 @@ def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
     author = wish.author or f"The authors of {wish.identity.distribution}"
     for old, new in (
         ('license = "Apache-2.0"', f'license = "{wish.license}"'),
-        ('name = "The authors of lightx2v-acme"', f"name = {_quoted(author)}"),
+        ('name = "The authors of lightx2v-example"', f"name = {_quoted(author)}"),
         ('"A plugin of lightx2v-core"', f'"{_words(wish.kinds)} for lightx2v-core"'),
     ):
         assert old in text
@@ -222,5 +226,5 @@ def _license(wish: Wish) -> str:
 
 
 def _named(text: str, identity: Identity) -> str:
-    names = {_PACKAGE: identity.package, "lightx2v-acme": identity.distribution, "acme": identity.name}
-    return _NAMES.sub(lambda match: names[match[0]], text)
+    names = {_PACKAGE: identity.package, "lightx2v-example": identity.distribution}
+    return _NAMES.sub(lambda match: names.get(match[0], identity.name), text)

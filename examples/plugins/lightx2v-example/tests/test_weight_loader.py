@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightx2v_core.api import CheckpointError
 
-from lightx2v_acme.archive import ArchiveSource, read_header
-from lightx2v_acme.contracts import ArchiveContract
+from lightx2v_example.archive import ArchiveSource, read_header
+from lightx2v_example.contracts import ArchiveContract
 
 
 class TestWeightLoader(ArchiveContract):

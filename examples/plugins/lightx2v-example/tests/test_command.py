@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from lightx2v_core.api import RequestError
 from lightx2v_core.testing.contracts import CommandContract
 
-from lightx2v_acme.records import command
+from lightx2v_example.records import command
 
 
 class TestCommand(CommandContract):
-    use = "acme"
+    use = "pebble"
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import pytest
 from lightx2v_core.testing.contracts import SchedulerContract
 
-from lightx2v_acme.rule import Multistep, weights
+from lightx2v_example.rule import Multistep, weights
 
 
 class TestScheduler(SchedulerContract):
-    use = "acme"
+    use = "pebble"
 
 
 class TestSchedulerOfOrderThree(SchedulerContract):
-    use = "acme"
+    use = "pebble"
     options: ClassVar[Mapping[str, Any]] = {"order": 3}
 
 

@@ -8,11 +8,11 @@ from lightx2v_core.api import Adapter, Change
 from lightx2v_core.testing.contracts import LoraApplierContract
 from lightx2v_core.testing.sources import MemorySource
 
-from lightx2v_acme.bounded import Bounded
+from lightx2v_example.bounded import Bounded
 
 
 class TestLoraApplier(LoraApplierContract):
-    use = "acme"
+    use = "pebble"
 
 
 @pytest.mark.parametrize(("limit", "size"), [(None, 10.0), (20.0, 10.0), (0.25, 0.25)])

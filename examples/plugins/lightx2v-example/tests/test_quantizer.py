@@ -11,17 +11,17 @@ from lightx2v_core.api import LayerFormat, dequantize_weight
 from lightx2v_core.testing.contracts import QuantizerContract
 from lightx2v_core.testing.sources import MemorySource
 
-from lightx2v_acme.codes import FORMAT, RowCodes
+from lightx2v_example.codes import FORMAT, RowCodes
 
 
 class TestQuantizer(QuantizerContract):
-    use = "acme"
+    use = "pebble"
 
 
 class TestQuantizerInPieces(QuantizerContract):
     """Pieces that do not divide the rows."""
 
-    use = "acme"
+    use = "pebble"
     options: ClassVar[Mapping[str, Any]] = {"rows": 5}
 
 

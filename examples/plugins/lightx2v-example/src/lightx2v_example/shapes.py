@@ -14,6 +14,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 #: pixels along the side of a latent
 STRIDE = 8
 HEAD_DIM = 32
+#: more would be a damaged or hostile file: what is expected of each is worked out
+MOST_BLOCKS = 1000
 #: bytes of a prompt that are read
 TEXT_LENGTH = 64
 #: width of the sines and cosines of a timestep and of a place
@@ -44,6 +46,10 @@ def sizes_from(shapes: Shapes) -> Sizes:
     if width % HEAD_DIM:
         raise ValueError(f"into.weight has {width} rows, which is no multiple of {HEAD_DIM}")
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
+    if depth > MOST_BLOCKS:
+        raise ValueError(
+            f"there are {depth} different blocks.N, and no such network has more than {MOST_BLOCKS}"
+        )
     return Sizes(width=width, depth=depth, channels=channels, text_width=shapes["text.weight"][1])
 
 
@@ -65,11 +71,11 @@ def expected(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
             **_linear(f"{block}.down", width, 4 * width),
         }
     return {
+        "denoiser": denoiser,
         "text_encoder": {
             "letters.weight": (256, sizes.text_width),
             **_linear("neighbours", sizes.text_width, sizes.text_width),
         },
-        "denoiser": denoiser,
         "decoder": _linear("patch", 3 * STRIDE**2, sizes.channels),
     }
 

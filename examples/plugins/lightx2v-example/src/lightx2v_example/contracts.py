@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ArchiveContract(WeightLoaderContract):
     """The archives are those that numpy writes."""
 
-    use = "acme"
+    use = "pebble"
 
     def write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors as a user of numpy does."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lightx2v_core.api import Attention
 from torch import Tensor, nn
 
-from lightx2v_acme.shapes import HEAD_DIM, STRIDE, TEXT_LENGTH, WAVES, Sizes
+from lightx2v_example.shapes import HEAD_DIM, STRIDE, TEXT_LENGTH, WAVES, Sizes
 
 
 class TextEncoder(nn.Module):

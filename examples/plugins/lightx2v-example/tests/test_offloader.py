@@ -6,4 +6,4 @@ from lightx2v_core.testing.contracts import OffloaderContract
 
 
 class TestOffloader(OffloaderContract):
-    use = "acme"
+    use = "pebble"

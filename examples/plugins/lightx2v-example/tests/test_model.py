@@ -10,11 +10,11 @@ import torch
 from lightx2v_core import load
 from lightx2v_core.testing.contracts import ModelContract
 
-from lightx2v_acme.tiny import write_tiny
+from lightx2v_example.tiny import write_tiny
 
 
 class TestModel(ModelContract):
-    use = "acme"
+    use = "pebble"
 
 
 def latents(folder: Path, **config: Any) -> torch.Tensor:

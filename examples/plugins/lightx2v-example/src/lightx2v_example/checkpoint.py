@@ -15,10 +15,11 @@ from lightx2v_core.api import (
     MemoryNeed,
     Recognition,
     RequestError,
+    SizeRules,
     Target,
 )
 
-from lightx2v_acme.shapes import (
+from lightx2v_example.shapes import (
     HEAD_DIM,
     STRIDE,
     TEXT_LENGTH,
@@ -28,7 +29,7 @@ from lightx2v_acme.shapes import (
 )
 
 if TYPE_CHECKING:
-    from lightx2v_acme.plugin import ModelOptions
+    from lightx2v_example.plugin import ModelOptions
 
 
 def recognize(facts: CheckpointFacts) -> Recognition | str:
@@ -39,7 +40,7 @@ def recognize(facts: CheckpointFacts) -> Recognition | str:
         return str(exc)
     tensors = expected(sizes)
     return Recognition(
-        variant=f"acme-{sizes.depth}x{sizes.width}",
+        variant=f"pebble-{sizes.depth}x{sizes.width}",
         summary=f"text-to-video, {sizes.depth} blocks of width {sizes.width}",
         tasks=("t2v",),
         components=tuple(tensors),
@@ -84,6 +85,11 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         height=target.height,
         frames=target.frames,
     )
+
+
+def size_rules(_recognition: Recognition, _task: str) -> SizeRules:
+    """What a front end may offer: every multiple of a latent, any number of frames."""
+    return SizeRules(presets=((64, 64), (128, 64)), step=(STRIDE, STRIDE))
 
 
 def memory(

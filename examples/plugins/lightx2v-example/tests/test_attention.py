@@ -9,11 +9,11 @@ from lightx2v_core.testing.contracts import AttentionContract
 
 
 class TestAttention(AttentionContract):
-    use = "acme"
+    use = "pebble"
 
 
 class TestAttentionInSmallChunks(AttentionContract):
     """Chunks that do not divide the keys."""
 
-    use = "acme"
+    use = "pebble"
     options: ClassVar[Mapping[str, Any]] = {"chunk": 5}

@@ -8,11 +8,11 @@ from lightx2v_core.testing.contracts import CheckpointContract
 
 
 class TestCheckpoint(CheckpointContract):
-    use = "acme"
+    use = "pebble"
 
 
 def test_its_name_is_a_model_path() -> None:
-    with load("acme") as pipeline:
+    with load("pebble") as pipeline:
         found = pipeline.generate(prompt="a fox", steps=1, frames=2, seed=1)
     assert found.frames.shape == (3, 2, 64, 64)
     assert torch.isfinite(found.frames).all()

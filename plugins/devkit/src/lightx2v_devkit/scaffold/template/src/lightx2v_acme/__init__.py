@@ -1,1 +1,0 @@
-"""A plugin of lightx2v-core."""
