@@ -58,18 +58,28 @@ def version_in(module: Path) -> str | None:
 
 
 def imported(package: Path) -> set[str]:
-    """The distributions that the modules of a package import, wherever in a module."""
-    found = set()
+    """The distributions that the modules of a package import, wherever in a module. Type checkers bring
+    ``typing_extensions`` themselves: what only they read of it needs no distribution."""
+    roots = set()
     for file in package.rglob("*.py"):
         # the sources of other distributions, which say themselves what they need
         if "template" in file.parts:
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for_checkers = {
+            node
+            for block in ast.walk(tree)
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for statement in block.body
+            for node in ast.walk(statement)
+            if isinstance(node, ast.ImportFrom) and node.module == "typing_extensions"
+        }
+        for node in set(ast.walk(tree)) - for_checkers:
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
+                roots |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add(str(node.module).partition(".")[0])
-    modules = found - set(sys.stdlib_module_names) - {package.name}
+                roots.add(str(node.module).partition(".")[0])
+    modules = roots - set(sys.stdlib_module_names) - {package.name}
     return {DISTRIBUTION_OF.get(module, module.replace("_", "-")).lower() for module in modules}
 
 
