@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 import lightx2v_core
+import lightx2v_devkit
 from lightx2v_core import __version__
 from lightx2v_core.api import KINDS
 from lightx2v_devkit.scaffold.composition import Wish, composed
@@ -58,9 +59,10 @@ def python(root: Path) -> Path:
     """An environment with those of one kind, installed as their authors install them."""
     venv.EnvBuilder(with_pip=False).create(root / "env")
     (packages,) = root.glob("env/lib/python3*/site-packages")
-    # the core is this one, however it is installed; third parties come from the environment of the tests
+    # core and devkit are these, however they are installed; third parties come from the environment of the tests
     packages_here = [folder for folder in sys.path if Path(folder).name == "site-packages"]
-    shared = [str(Path(lightx2v_core.__file__).parents[1]), *packages_here]
+    ours = [str(Path(package.__file__).parents[1]) for package in (lightx2v_core, lightx2v_devkit)]
+    shared = [*ours, *packages_here]
     (packages / "shared.pth").write_text("\n".join(shared), encoding="utf-8")
     python = root / "env" / "bin" / "python"
     editable = [word for kind in KINDS for word in ("-e", f"./{kind}")]
