@@ -100,8 +100,8 @@ class Candidate:
 
 
 def precision_of(header: Header) -> str:
-    """``original``, or the coded precision most matrix bytes are in: ``fp8``, ``int8``, ``packed``, or the name of a
-    format that packs values in blocks."""
+    """Read the precision off a header: ``original``, or the quantized precision most matrix bytes are in: ``fp8``,
+    ``int8``, ``packed``, or the name of a format that packs values in blocks."""
     return header.once("coded precision", lambda: _precision_of(header))
 
 

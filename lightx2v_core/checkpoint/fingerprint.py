@@ -11,9 +11,9 @@ _SAMPLE_BYTES = 1 << 16
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """``sampled-sha256:...`` over each file's name, size and 16 evenly spaced 64 KiB samples (all of a file up to
-    1 MiB). It recognizes a file; it is no proof against someone who forges one. ``unreadable: NAME`` for a file that
-    has gone meanwhile: a finished video is not given up for its record."""
+    """Compute ``sampled-sha256:...`` over each file's name, size and 16 evenly spaced 64 KiB samples (all of a file
+    up to 1 MiB). It recognizes a file; it is no proof against someone who forges one. ``unreadable: NAME`` for a file
+    that has gone meanwhile: a finished video is not given up for its record."""
     digest = hashlib.sha256()
     for path in sorted(files):
         try:

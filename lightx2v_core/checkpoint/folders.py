@@ -85,7 +85,8 @@ def read_config(folder: Path) -> dict[str, object]:
 
 
 def first_network_config(folders: Iterable[Path]) -> dict[str, object]:
-    """``config.json`` of the first of some folders that has one, ``{}`` when none has."""
+    """Read ``config.json`` of the first of some folders that has one; ``{}`` when none has. ``CheckpointError`` when
+    it is damaged."""
     for folder in folders:
         if found := read_config(folder):
             return found

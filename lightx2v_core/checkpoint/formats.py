@@ -86,14 +86,17 @@ def official_suffix(name: str, there: Mapping[str, Any] | None = None) -> str:
 
 
 def layer_formats(header: Header) -> dict[str, LayerFormat]:
-    """The layers whose weights are not in a plain float dtype, and single tensors that are not. What cannot be made out
-    is left out here and said by ``format_problems``."""
+    """Find how layers are stored whose weights are not in a plain float dtype, by name; single tensors that are not,
+    too.
+
+    What cannot be made out is left out here and said by ``format_problems``.
+    """
     return _examined(header)[0]
 
 
 def format_problems(header: Header) -> list[str]:
-    """What is wrong with quantized weights, as sentences that name file and key: a weight without its scale, a scale
-    without its weight or of an impossible shape, marks that contradict the tensors."""
+    """Say what is wrong with quantized weights, in sentences that name file and key: a weight without its scale, a
+    scale without its weight or of an impossible shape, marks that contradict the tensors."""
     return _examined(header)[1]
 
 

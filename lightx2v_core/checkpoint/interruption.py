@@ -14,8 +14,8 @@ _NAMING = "lightx2v-naming"
 
 
 def uninterrupted(action: Callable[[], None]) -> None:
-    """Do ``action`` without an interrupt inside of it. A signal that arrives meanwhile is delivered when it has ended,
-    to whoever would have got it before.
+    """Call ``action`` without an interrupt inside of it. A signal that arrives meanwhile is delivered when it has
+    ended, to whoever would have got it before.
 
     In another thread than the main one, which gets all signals, the action is done by a thread of its own that the
     interpreter waits for before it ends, since it waits for no daemon.

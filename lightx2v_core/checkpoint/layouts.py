@@ -29,7 +29,7 @@ Renamed = dict[str, dict[str, TensorInfo]]
 
 @frozen(kw_only=True)
 class MappedHeader:
-    """A header in official names, and the stored names behind each of them."""
+    """A header by official names, and the stored names behind each of them."""
 
     layout: str
     header: Header
@@ -44,9 +44,12 @@ class MappedHeader:
 
 
 def recognize_layout(spec: ComponentSpec, header: Header) -> MappedHeader | None:
-    """``header`` in the official names of a component, by the first layout that gives its signature; ``None`` when
-    the file is something else. Of a file that holds several components, each under a prefix of its own, the part that
-    is this one."""
+    """Rename the tensors of a header to the official names of a component, by the first layout that gives its
+    signature.
+
+    Of a file that holds several components, each under a prefix of its own, the part that is this one is taken.
+    ``None`` when the file is something else.
+    """
     for layout, part in _parts(spec, header):
         if (mapped := _whole(spec, part)) is not None:
             return evolve(mapped, layout=layout)
@@ -94,7 +97,11 @@ def _whole(spec: ComponentSpec, header: Header) -> MappedHeader | None:
 
 
 def apply_key_map(key_map: KeyMap, header: Header) -> MappedHeader | None:
-    """``header`` with a key map's renames; ``None`` when two tensors would get one name."""
+    """Rename the tensors of a header by a key map.
+
+    ``None`` when two tensors would get one name, or a part is missing of what belongs together. ``CheckpointError``
+    when the shapes or dtypes of such parts do not fit together.
+    """
     # the key map goes with the answer, so that no other one can have its identity
     return header.once(("layout", id(key_map)), lambda: (key_map, _applied(key_map, header)))[1]
 
@@ -153,7 +160,8 @@ def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
 
 
 class MappedSource:
-    """A ``WeightSource`` under official names; parts that a layout stores apart are joined along the first axis."""
+    """A ``WeightSource`` by official names over one by stored names, which it closes. Parts that a layout stores
+    apart are joined along the first axis."""
 
     def __init__(self, base: WeightSource, mapped: MappedHeader) -> None:
         self._base = base

@@ -60,7 +60,8 @@ def listed(folder: Path) -> Listing:
 
 
 def sibling_files(file: Path) -> tuple[str, ...]:
-    """The names of the files in a file's folder; none when that may not be looked into."""
+    """List the names of the files in a file's folder, sorted, without hidden ones; none when it may not be looked
+    into."""
     try:
         return listed(file.parent).files
     except CheckpointError:
@@ -96,8 +97,8 @@ def why_not(path: Path) -> str:
 
 @contextmanager
 def filesystem_errors(path: Path | None = None) -> Iterator[None]:
-    """Make a ``CheckpointError`` of what the system says when it does not let a file or folder be looked at; ``path``
-    is named when the system names none."""
+    """Turn an ``OSError`` of the block, or of a function that this decorates, into a ``CheckpointError`` that names
+    the file or folder; ``path`` when the system names none."""
     try:
         yield
     except OSError as exc:

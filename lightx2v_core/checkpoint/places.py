@@ -68,7 +68,7 @@ CLAIM = re.compile(r"(?<![a-z0-9])(fp8|int8|bf16|fp16|fp32)(?![a-z0-9])|(?<=clip
 
 
 def claimed_precision(name: str) -> str:
-    """The precision that a file's name claims: ``fp8``, ``int8``, ``bfloat16``, ...; empty when it claims none."""
+    """Read the precision that a file's name claims: ``fp8``, ``int8``, ``bfloat16``, ...; empty when it claims none."""
     match = CLAIM.search(name.lower())
     if match is None:
         return ""

@@ -20,7 +20,11 @@ Quantize = Callable[["Tensor", str], Mapping[str, "Tensor"]]
 
 
 class DequantizedSource:
-    """A source in which the given layers read as plain float32 weights; their scales are gone."""
+    """A ``WeightSource`` in which the given layers read as plain weights [out, in] in float32, without their scales.
+
+    ``layers`` are by name, as ``layer_formats`` gives them; ``dequantize`` takes the stored tensors of a layer by
+    suffix.
+    """
 
     def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], dequantize: Dequantize) -> None:
         self._base, self._dequantize = base, dequantize
@@ -71,8 +75,12 @@ class DequantizedSource:
 
 
 class QuantizedSource:
-    """A source in which the weights of the given layers are quantized when they are read. ``layers`` are what they
-    become, as ``quantized_layer`` says it."""
+    """A ``WeightSource`` in which plain weights of the given layers are quantized when they are read.
+
+    ``layers`` are by name what each becomes, see ``quantized_layer``. ``quantize`` takes a weight [out, in] and a
+    format, and gives tensors by suffix; ``on_quantized`` is called with the layer, its plain weight and these
+    tensors.
+    """
 
     def __init__(
         self,
@@ -140,7 +148,8 @@ class QuantizedSource:
 
 
 def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quantize) -> LayerFormat:
-    """What a plain layer becomes in a format, found out on the meta device."""
+    """Describe what a plain ``weight`` [out, in] becomes in a format: names, shapes and dtypes of its tensors, found
+    out on the meta device. ``ValueError`` when ``quantize`` does not know the format."""
     import torch
 
     made = quantize(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)

@@ -28,7 +28,10 @@ SAFETENSORS_DTYPES = {
 def serialize_safetensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> Iterator[bytes]:
-    """The file in pieces: its header, then each tensor, which is moved to the CPU when it is its turn."""
+    """Give a safetensors file in pieces: its header, then each tensor, which is moved to the CPU when it is its turn.
+
+    ``KeyError`` for a dtype that the format does not have.
+    """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, tensor in tensors.items():

@@ -205,7 +205,10 @@ def staging(named: Callable[[], None] = lambda: None) -> Iterator[Staging]:
 
 @contextmanager
 def claim_outputs(*paths: Path) -> Iterator[None]:
-    """Be the only process that writes these results, files or folders. ``RequestError`` names the one that does."""
+    """Be the only process that writes these results, files or folders, while the block runs.
+
+    ``RequestError`` names the process that is writing one of them; ``OutputError`` when a folder cannot be written to.
+    """
     claims = ExitStack()
     try:
         for path in sorted({_real(path) for path in paths}):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class WidenedSource:
-    """A source in which the tensors called ``names`` read as float32 where they are stored in fewer bits."""
+    """A ``WeightSource`` in which the tensors called ``names`` read as float32 where they are stored as narrower
+    floats."""
 
     def __init__(self, base: WeightSource, names: Collection[str]) -> None:
         self._base = base

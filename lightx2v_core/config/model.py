@@ -86,7 +86,7 @@ class MemoryConfig:
 
 @frozen(kw_only=True)
 class LoraConfig:
-    """One LoRA file."""
+    """A LoRA file of a configuration, and how it is applied. ``ValueError`` for a value that is out of range."""
 
     path: str = field(metadata=declared("the file"))
     strength: float = given(1.0, "factor on top of alpha / rank")

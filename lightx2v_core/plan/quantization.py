@@ -124,7 +124,8 @@ def chosen_quantizers(quantized: Mapping[str, Quantization]) -> Mapping[str, Imp
 
 
 def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
-    """Layers of a file that are quantized when it is: name and shape [out, in] of plain two-dimensional weights."""
+    """List the layers of a file that are quantized when it is: name -> shape [out, in] of plain two-dimensional
+    weights."""
     patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
     found: dict[str, tuple[int, ...]] = {}
     for name, info in header.tensors.items():

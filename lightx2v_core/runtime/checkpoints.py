@@ -297,7 +297,7 @@ class Checkpoints:
 
 
 def lora_notes(loras: Sequence[LoraFit]) -> tuple[list[str], list[str]]:
-    """Say what is worth knowing of LoRA files that are applied: what is noted, and what is warned of."""
+    """Say what is worth knowing of LoRA files that are applied. Returns notes and warnings, each a sentence."""
     return adapter_notes([lora._adapter for lora in loras])
 
 
