@@ -86,7 +86,10 @@ class MemoryConfig:
 
 @frozen(kw_only=True)
 class LoraConfig:
-    """A LoRA file of a configuration, and how it is applied. ``ValueError`` for a value that is out of range."""
+    """One LoRA file, and how it is applied.
+
+    ``ValueError`` for a value that is out of range, and for ``alpha_override`` without ``alpha``.
+    """
 
     path: str = field(metadata=declared("the file"))
     strength: float = given(1.0, "factor on top of alpha / rank")
