@@ -242,7 +242,7 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
 
 
 def _collect(
-    manager: pluggy.PluginManager, module: Any, name: str, dist: metadata.Distribution | None
+    manager: pluggy.PluginManager, module: object, name: str, dist: metadata.Distribution | None
 ) -> tuple[Provided, ...]:
     """Register a plugin and return its specs; on failure the manager is as it was before."""
     if module is None:
@@ -270,12 +270,12 @@ def _collect(
         raise
 
 
-def _full_name(spec: Spec[Any]) -> str:
+def _full_name(spec: Spec) -> str:
     """What a spec is called among those of its kind: subcommands of different parents may share a name."""
     return spec.full_name if isinstance(spec, CommandSpec) else spec.name
 
 
-def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
+def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
     """A plugin must implement a hook, and no hook that this core does not know (unless marked optional)."""
     callers = manager.get_hookcallers(module)
     if not callers:
@@ -287,14 +287,14 @@ def _check_hooks(manager: pluggy.PluginManager, module: Any) -> None:
             raise TypeError(f"unknown hook {caller.name!r}{suggestion(caller.name, known)}")
 
 
-def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[Any]:
+def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[object]:
     """What one implementation of a hook returns. Called alone, so that no plugin can wrap or stop another."""
     if impl.wrapper or impl.hookwrapper:
         raise TypeError(f"{hook} is a wrapper, which lightx2v-core does not have")
     given = impl.function()
     if isinstance(given, str) or not hasattr(given, "__iter__"):
         raise TypeError(f"{hook} gave {shown(given)}, which is not a list of {spec_type.__name__}")
-    specs: Sequence[Any] = taken(given, Iterable[Any])
+    specs: Sequence[object] = taken(given, Iterable[Any])
     return specs
 
 

@@ -173,7 +173,7 @@ class Registry:
         return name.endswith(OPTIONAL_SUFFIX) and not self.named(kind, name.removesuffix(OPTIONAL_SUFFIX))
 
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
-        names = [item.spec.name for item in candidates]
+        names = [candidate.spec.name for candidate in candidates]
         if kind == "model" and (what := elsewhere(name)):
             return f"{what}; installed: {', '.join(names) or 'none'}"
         # in the original's names of models a word behind a _ makes another model, and is no slip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -45,30 +44,30 @@ class Contents:
     problems: tuple[str, ...] = field(default=())
 
 
-def contents(item: WeightSet, models: Sequence[ModelSpec], root: Path) -> list[Contents]:
+def contents(files: WeightSet, models: Sequence[ModelSpec], root: Path) -> list[Contents]:
     """The component that a set of files is, or the several ones that a whole checkpoint holds; none when no model knows
     it."""
-    matches = list(_matches(item, models))
-    if not any(found.layout == ALL_IN_ONE for _, _, found in matches):
-        return [_content(item, matches, root)] if matches else []
+    matches = list(_matches(files, models))
+    if not any(mapped.layout == ALL_IN_ONE for _, _, mapped in matches):
+        return [_content(files, matches, root)] if matches else []
     kinds: dict[str, list[_Match]] = {}
     for match in matches:
         kinds.setdefault(match[1].group or match[1].name, []).append(match)
-    return [_content(item, found, root) for found in kinds.values()]
+    return [_content(files, mapped, root) for mapped in kinds.values()]
 
 
-def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents:
+def _content(files: WeightSet, matches: Sequence[_Match], root: Path) -> Contents:
     _, part, mapped = matches[0]
     variants: list[str] = []
     networks: list[Network] = []
     problems: list[str] = []
     doubts: list[str] = []
     reasons: dict[str, str] = {}
-    for spec, own, found in matches:
+    for spec, own, own_mapped in matches:
         if not own.main:
             continue
         try:
-            answer = _variant(spec, item, own, found, root)
+            answer = _variant(spec, files, own, own_mapped, root)
         except (CheckpointError, PluginFault) as exc:
             doubts.append(str(exc))
             continue
@@ -80,20 +79,20 @@ def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents
             variants.append(answer.variant)
             expected = answer.expected[own.name]
             networks.append(Network(name=answer.variant, expected=expected, part=own))
-            problems += _shape_problems(answer, own, found)
+            problems += _shape_problems(answer, own, own_mapped)
     if not variants:
         problems += doubts
         if reasons and not doubts:
             said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-            problems.append(f"{shown(item, root)} is a network that no model knows: {said}")
-    problems += [f"{shown(item, root)}: {problem}" for problem in format_problems(mapped.header)]
+            problems.append(f"{shown(files, root)} is a network that no model knows: {said}")
+    problems += [f"{shown(files, root)}: {problem}" for problem in format_problems(mapped.header)]
     header = mapped.header
-    if doubt := false_claim(item.located.files[0].name, header):
-        problems.append(f"{shown(item, root)}: {doubt}")
+    if doubt := false_claim(files.located.files[0].name, header):
+        problems.append(f"{shown(files, root)}: {doubt}")
     report = ComponentReport(
         component=part.group or part.name,
         summary=part.summary if part.group is None else "expert",
-        files=tuple(relative(path, root) for path in item.located.files),
+        files=tuple(relative(path, root) for path in files.located.files),
         layout=mapped.layout,
         models=tuple(dict.fromkeys(spec.name for spec, _, _ in matches)),
         variants=tuple(variants),
@@ -106,23 +105,23 @@ def _content(item: WeightSet, matches: Sequence[_Match], root: Path) -> Contents
     return Contents(report=report, networks=tuple(networks), problems=tuple(dict.fromkeys(problems)))
 
 
-def _matches(item: WeightSet, models: Iterable[ModelSpec]) -> Iterable[_Match]:
+def _matches(files: WeightSet, models: Iterable[ModelSpec]) -> Iterable[_Match]:
     """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
-    known: dict[tuple[Any, ...], MappedHeader | None] = {}
+    known: dict[tuple[object, ...], MappedHeader | None] = {}
     for spec in models:
         for part in spec.components:
             if not part.signature:
                 continue
             key = (part.signature, tuple(layout.name for layout in part.layouts), part.layouts)
             if key not in known:
-                known[key] = recognize_layout(part, item.header)
+                known[key] = recognize_layout(part, files.header)
             mapped = known[key]
             if mapped is not None:
                 yield spec, part, mapped
 
 
 def _variant(
-    spec: ModelSpec, item: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
+    spec: ModelSpec, files: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
 ) -> Recognition | str | None:
     """What a model says of a network alone; the others of its group are taken to be like it. None: it recognizes its
     checkpoints by another component."""
@@ -130,7 +129,7 @@ def _variant(
     if spec.components[0].name not in members:
         return None
     base = root if root.is_dir() else root.parent
-    folders = [item.folder, item.folder.parent, *(base / name for name in CONFIG_FOLDERS)]
+    folders = [files.folder, files.folder.parent, *(base / name for name in CONFIG_FOLDERS)]
     return asked(
         spec,
         CheckpointFacts(
@@ -158,9 +157,9 @@ def _long(shape: Sequence[int]) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def shown(item: WeightSet, root: Path) -> str:
+def shown(files: WeightSet, root: Path) -> str:
     """How a set is called in messages."""
-    return relative(item.located.index or item.located.files[0], root)
+    return relative(files.located.index or files.located.files[0], root)
 
 
 def relative(path: Path, root: Path) -> str:

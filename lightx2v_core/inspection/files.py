@@ -36,7 +36,7 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
     cannot be read. Not more than ``FOLDERS`` folders and ``MOST_FILES`` files are looked into."""
     if root.is_file():
         return _read([Located(files=(root,), rule="file")], reader)
-    found: list[WeightSet] = []
+    weight_sets: list[WeightSet] = []
     problems: list[str] = []
     files = 0
     for number, folder in enumerate(_folders(root, reader)):
@@ -45,7 +45,7 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
         except CheckpointError as exc:
             problems.append(str(exc))
             continue
-        files += sum(len(item.files) for item in located)
+        files += sum(len(one.files) for one in located)
         if number >= FOLDERS or files > MOST_FILES:
             problems.append(
                 f"{root} holds more than {FOLDERS} folders or {MOST_FILES} weight files; {folder} and those behind it "
@@ -53,9 +53,9 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
             )
             break
         sets, unreadable = _read(located, reader)
-        found += sets
+        weight_sets += sets
         problems += wrong + unreadable
-    return found, problems
+    return weight_sets, problems
 
 
 def _folders(root: Path, reader: Reader, depth: int = DEPTH) -> Iterator[Path]:
@@ -74,7 +74,7 @@ def _folders(root: Path, reader: Reader, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[Located], list[str]]:
-    found: list[Located] = []
+    located: list[Located] = []
     there = reader.listing(folder)
     ends = tuple(suffixes)
     problems = [
@@ -87,22 +87,22 @@ def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[L
         if not names and not any(name.endswith(INDEX_SUFFIX) for name in there.files):
             continue
         sets, broken = reader.sets(folder, f"*{suffix}", "model")
-        found += sets
+        located += sets
         problems += [problem for _, problem in broken]
-        used = {path.name for item in [*sets, *(item for item, _ in broken)] for path in item.files}
+        used = {path.name for one in [*sets, *(one for one, _ in broken)] for path in one.files}
         loose = [name for name in names if name not in used]
         if loose and sets:
-            indexes = ", ".join(item.index.name for item in sets if item.index is not None)
+            indexes = ", ".join(one.index.name for one in sets if one.index is not None)
             problems.append(f"{folder}: {shortened(loose)} is in no set: {indexes} does not name it")
-    return found, list(dict.fromkeys(problems))
+    return located, list(dict.fromkeys(problems))
 
 
 def _read(located: Sequence[Located], reader: Reader) -> tuple[list[WeightSet], list[str]]:
-    found: list[WeightSet] = []
+    weight_sets: list[WeightSet] = []
     problems: list[str] = []
-    for item in located:
+    for one in located:
         wrong = []
-        for path in item.files:
+        for path in one.files:
             try:
                 reader(path)
             except (CheckpointError, PluginFault) as exc:
@@ -111,11 +111,11 @@ def _read(located: Sequence[Located], reader: Reader) -> tuple[list[WeightSet], 
         if wrong:
             continue
         try:
-            header = reader.whole(item.files)
-            if item.index is not None:
-                check_index(item.index, reader.weight_map(item.index), header)
+            header = reader.whole(one.files)
+            if one.index is not None:
+                check_index(one.index, reader.weight_map(one.index), header)
         except CheckpointError as exc:
             problems.append(str(exc))
             continue
-        found.append(WeightSet(located=item, header=header))
-    return found, problems
+        weight_sets.append(WeightSet(located=one, header=header))
+    return weight_sets, problems

@@ -36,21 +36,21 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     )
     if root.is_file() and root.suffix.lower() not in suffixes:
         raise RequestError(f"{root} is no weight file; known are {', '.join(suffixes)}")
-    models = [item.spec for item in registry.candidates(ModelSpec)]
+    models = [files.spec for files in registry.candidates(ModelSpec)]
     sets, problems = weight_files(root, suffixes, read)
     known: list[Contents] = []
     loras: list[WeightSet] = []
     others: list[OtherFile] = []
-    for item in sets:
-        if is_lora(item.header):
-            loras.append(item)
-        elif found := contents(item, models, root):
-            known += found
-            problems += [problem for part in found for problem in part.problems]
+    for files in sets:
+        if is_lora(files.header):
+            loras.append(files)
+        elif parts := contents(files, models, root):
+            known += parts
+            problems += [problem for part in parts for problem in part.problems]
         else:
-            others.append(_other(item, root, bool(models)))
-    networks = {network.name: network for found in known for network in found.networks}
-    main = [found.report for found in known if found.networks]
+            others.append(_other(files, root, bool(models)))
+    networks = {network.name: network for part in known for network in part.networks}
+    main = [part.report for part in known if part.networks]
     runnable, obstacles = (
         possible_runs(root, main, plugins, read, named) if root.is_dir() and models else ([], [])
     )
@@ -59,11 +59,11 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         problems.append(f"{root}: {links}")
     if not models:
         obstacles = ["no model plugin is installed, so no file can be recognized"]
-    components = sorted((found.report for found in known), key=lambda item: not item.variants)
+    components = sorted((part.report for part in known), key=lambda report: not report.variants)
     return Inspection(
         path=str(root),
         components=tuple(components),
-        loras=tuple(_lora(item, root, networks) for item in loras),
+        loras=tuple(_lora(files, root, networks) for files in loras),
         others=tuple(others),
         problems=tuple(dict.fromkeys(problems)),
         runnable=tuple(runnable),
@@ -71,17 +71,17 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     )
 
 
-def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:
-    description = describe(item.header, beside=sibling_files(item.located.files[0]))
+def _lora(files: WeightSet, root: Path, networks: dict[str, Network]) -> LoraReport:
+    description = describe(files.header, beside=sibling_files(files.located.files[0]))
     coverage = {}
     for name, network in networks.items():
         try:
-            found = match(item.header, network.expected, network.part.layouts)
+            fit = match(files.header, network.expected, network.part.layouts)
         except CheckpointError:
             continue
-        coverage[name] = (len(found.matched), len(item.header))
+        coverage[name] = (len(fit.matched), len(files.header))
     return LoraReport(
-        file=relative(item.located.files[0], root),
+        file=relative(files.located.files[0], root),
         family=description.family,
         ranks=description.ranks,
         alphas=description.alphas,
@@ -89,12 +89,12 @@ def _lora(item: WeightSet, root: Path, networks: dict[str, Network]) -> LoraRepo
         targets=description.targets,
         expert=description.expert,
         coverage=coverage,
-        bytes=item.header.nbytes,
+        bytes=files.header.nbytes,
     )
 
 
-def _other(item: WeightSet, root: Path, models: bool) -> OtherFile:
-    names = list(item.header)
+def _other(files: WeightSet, root: Path, models: bool) -> OtherFile:
+    names = list(files.header)
     first = f"its first tensor is {names[0]!r}" if names else "it holds no tensors"
     what = f"no installed model knows it ({first})" if models else first
-    return OtherFile(file=relative(item.located.files[0], root), what=what, bytes=item.header.nbytes)
+    return OtherFile(file=relative(files.located.files[0], root), what=what, bytes=files.header.nbytes)

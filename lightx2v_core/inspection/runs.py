@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.checkpoint.header_cache import ReadHeader
 from lightx2v_core.config.layers import Value
@@ -34,61 +33,61 @@ def possible_runs(
     runs: list[Runnable] = []
     obstacles: list[str] = []
     asked_for: list[str] = []
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for settings in _alternatives(folder, networks):
         values = [Value(path=path, value=value, origin="inspect") for path, value in settings.items()]
         try:
             loaded, _ = with_bundled(load_config({"model_path": asked}, values), registry)
-            found = runnable(loaded, plugins, read)
+            match = runnable(loaded, plugins, read)
         except LightX2VError as exc:
             obstacles.append(str(exc))
             if not settings:
                 asked_for = [str(exc)]
             continue
-        files = tuple(sorted(str(c.files) for name, c in found.components.items() if found.part(name).main))
+        files = tuple(sorted(str(c.files) for name, c in match.components.items() if match.part(name).main))
         if files in seen:
             continue
         seen.add(files)
-        runs += _runs(asked, found, settings)
+        runs += _runs(asked, match, settings)
     # the first is that of the folder as it is, when it does not run without a word; those of alternatives repeat it
     return runs, asked_for if runs else obstacles[:1]
 
 
 def _alternatives(
     folder: Path, networks: Sequence[ComponentReport]
-) -> Iterable[Mapping[tuple[str, ...], Any]]:
+) -> Iterable[Mapping[tuple[str, ...], object]]:
     """The folder as it is, then what tells several networks apart: precision, distilled or not, and their paths."""
     yield {}
     if len(networks) < 2:
         return
     key = ("components", networks[0].component)
-    precisions = sorted({_precision(item) for item in networks})
+    precisions = sorted({_precision(network) for network in networks})
     wishes = product([None, *precisions], [None, True, False])
     count = 0
     for precision, distilled in wishes:
-        settings: dict[tuple[str, ...], Any] = {
+        settings: dict[tuple[str, ...], object] = {
             (*key, "precision"): precision,
             (*key, "distilled"): distilled,
         }
         chosen = {path: value for path, value in settings.items() if value is not None}
         if chosen and (count := count + 1) <= _MOST:
             yield chosen
-    for item in networks[:_MOST]:
-        if len(item.files) == 1:
-            yield {(*key, "path"): str(folder / item.files[0])}
+    for network in networks[:_MOST]:
+        if len(network.files) == 1:
+            yield {(*key, "path"): str(folder / network.files[0])}
 
 
-def _precision(item: ComponentReport) -> str:
-    return item.scheme.partition("-")[0] if item.scheme else "original"
+def _precision(network: ComponentReport) -> str:
+    return network.scheme.partition("-")[0] if network.scheme else "original"
 
 
-def _runs(asked: str, found: ModelMatch, settings: Mapping[tuple[str, ...], Any]) -> list[Runnable]:
+def _runs(asked: str, match: ModelMatch, settings: Mapping[tuple[str, ...], object]) -> list[Runnable]:
     runs = []
-    for task in found.recognition.tasks:
+    for task in match.recognition.tasks:
         words = ["lightx2v-core", "run", "--model-path", asked]
-        if len(found.recognition.tasks) > 1:
+        if len(match.recognition.tasks) > 1:
             words += ["--task", task]
-        for name in sorted(found.spec.tasks[task].required):
+        for name in sorted(match.spec.tasks[task].required):
             words += [f"--{_OPTION.get(name, name).replace('_', '-')}", "FILE"]
         for path, value in settings.items():
             text = value if isinstance(value, str) else str(value).lower()
@@ -96,8 +95,8 @@ def _runs(asked: str, found: ModelMatch, settings: Mapping[tuple[str, ...], Any]
         words += ["--prompt", "TEXT", "--output", "out.mp4"]
         runs.append(
             Runnable(
-                model=found.spec.name,
-                variant=found.recognition.variant,
+                model=match.spec.name,
+                variant=match.recognition.variant,
                 task=task,
                 command=shlex.join(words),
             )

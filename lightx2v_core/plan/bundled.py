@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from attrs import evolve
 
@@ -41,10 +40,10 @@ def place_of(path: str | Path, registry: Registry) -> str:
     if not text or os.path.lexists(local) or local.is_absolute() or text.startswith((".", "~")):
         return text
     name, *inside = PurePosixPath(text).parts
-    found = registry.named(CheckpointSpec, name)
-    if not found and (fetched := cached(text)) is not None:
+    checkpoints = registry.named(CheckpointSpec, name)
+    if not checkpoints and (fetched := cached(text)) is not None:
         return str(fetched)
-    if not found:
+    if not checkpoints:
         if not os.path.exists(name) and (brought := catalog.provider(KIND, name)):
             raise CheckpointError(f"{text!r} does not exist here; {brought}")
         return text
@@ -95,12 +94,14 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
     return evolve(loaded, config=laid.config, origins=origins), (note,)
 
 
-def _leaves(settings: Mapping[str, Any], above: Sequence[str] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    found: list[tuple[tuple[str, ...], Any]] = []
+def _leaves(
+    settings: Mapping[str, object], above: Sequence[str] = ()
+) -> list[tuple[tuple[str, ...], object]]:
+    leaves: list[tuple[tuple[str, ...], object]] = []
     for key, value in settings.items():
         here = (*above, key)
-        found += _leaves(value, here) if isinstance(value, Mapping) else [(here, value)]
-    return found
+        leaves += _leaves(value, here) if isinstance(value, Mapping) else [(here, value)]
+    return leaves
 
 
 def _spec(registry: Registry, name: str) -> CheckpointSpec:

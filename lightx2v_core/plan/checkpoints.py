@@ -13,13 +13,13 @@ from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.spec.memory import Workload
 
 
-def planned_component(found: ModelMatch, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
+def planned_component(match: ModelMatch, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
     """What a plan says of one component: its files, why these, and what they hold."""
-    component, header = found.components[name], found.components[name].header
-    used = {*found.recognition.expected[name], *accounted(header)}
+    component, header = match.components[name], match.components[name].header
+    used = {*match.recognition.expected[name], *accounted(header)}
     return PlannedComponent(
         name=name,
-        summary=found.part(name).summary,
+        summary=match.part(name).summary,
         files=tuple(str(path) for path in component.files),
         rule=_said(component.rule, loaded),
         layout=component.mapped.layout,
@@ -47,15 +47,15 @@ def _said(rule: str, loaded: LoadedConfig) -> str:
     return (origin if " in " in origin or origin.startswith("-") else f"{key} in {origin}") + comma + rest
 
 
-def checkpoint_warnings(found: ModelMatch, needed: MemoryForecast) -> list[str]:
+def checkpoint_warnings(match: ModelMatch, needed: MemoryForecast) -> list[str]:
     """What of a checkpoint and of the memory for it a user should know before the run."""
-    recognition = found.recognition
+    recognition = match.recognition
     warnings = [f"run as {recognition.variant} as asked for, but {doubt}" for doubt in recognition.doubts]
     for name in recognition.components:
-        part, component = found.part(name), found.components[name]
+        part, component = match.part(name), match.components[name]
         if doubt := false_claim(component.files[0].name, component.header):
             warnings.append(f"{name}: {component.files[0].name}: {doubt}")
-        extra = verify.unused(found.components[name].header, recognition.expected[name], part.spare)
+        extra = verify.unused(match.components[name].header, recognition.expected[name], part.spare)
         if part.experts and (
             says := claims_other(part, file := component.files[0], stems(sibling_files(file)))
         ):

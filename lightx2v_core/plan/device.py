@@ -31,12 +31,12 @@ def probe(want: str = "auto") -> tuple[Device, str]:
     if want == "cpu":
         return _cpu(), "asked for"
     index = int(match.group(1) or 0)
-    found = cuda_device(index)
-    if isinstance(found, Device):
-        return found, "asked for" if want != "auto" else "auto: a CUDA device is there"
+    cuda = cuda_device(index)
+    if isinstance(cuda, Device):
+        return cuda, "asked for" if want != "auto" else "auto: a CUDA device is there"
     if want == "auto":
-        return _cpu(), f"auto: {found}"
-    raise RequestError(f"device {want!r} cannot be used: {found}; use --device cpu or auto")
+        return _cpu(), f"auto: {cuda}"
+    raise RequestError(f"device {want!r} cannot be used: {cuda}; use --device cpu or auto")
 
 
 def compute_dtype(want: str, where: Device) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from attrs import evolve, fields
 
 from lightx2v_core.config.declared import COMPONENT_SECTIONS, SECTIONS
 from lightx2v_core.config.load import LoadedConfig
-from lightx2v_core.config.model import Section
+from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 from lightx2v_core.discovery.plugins import Provided
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.plan.quantizer_names import UNQUANTIZED, translated
@@ -26,15 +26,17 @@ def without_leftovers(loaded: LoadedConfig, registry: Registry) -> LoadedConfig:
         return loaded
     warnings: list[str] = []
 
-    def sifted(holder: Any, kinds: tuple[str, ...], above: tuple[str, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def sifted(
+        holder: RunConfig | ComponentConfig, kinds: tuple[str, ...], above: tuple[str, ...]
+    ) -> dict[str, Any]:
+        sections: dict[str, Any] = {}
         for kind in kinds:
             section: Section | None = getattr(holder, kind)
             if section is not None and section.use != ("auto",):
                 options, gone = _kept(section, registry, kind, (*above, kind), loaded)
-                found[kind] = evolve(section, options=options)
+                sections[kind] = evolve(section, options=options)
                 warnings.extend(gone)
-        return found
+        return sections
 
     components = {
         name: evolve(component, **sifted(component, COMPONENT_SECTIONS, ("components", name)))
@@ -46,10 +48,10 @@ def without_leftovers(loaded: LoadedConfig, registry: Registry) -> LoadedConfig:
 
 def _kept(
     section: Section, registry: Registry, kind: str, path: tuple[str, ...], loaded: LoadedConfig
-) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+) -> tuple[dict[str, Mapping[str, object]], list[str]]:
     """The options of a section that mean something, and warnings of the others."""
     chosen = _chosen(section, registry, kind)
-    kept: dict[str, Mapping[str, Any]] = {}
+    kept: dict[str, Mapping[str, object]] = {}
     warnings = []
     for name, options in section.options.items():
         gone = [
@@ -74,7 +76,9 @@ def _chosen(section: Section, registry: Registry, kind: str) -> list[Provided]:
     if kind == "quantizer" and section.use in UNQUANTIZED:
         return []
     use = translated(section, registry).use if kind == "quantizer" else section.use
-    return [item for name in use for item in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX))]
+    return [
+        candidate for name in use for candidate in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX))
+    ]
 
 
 def _lies_beneath(loaded: LoadedConfig, path: tuple[str, ...]) -> bool:
@@ -87,12 +91,12 @@ def _means_something(
 ) -> bool:
     """Whether what is chosen has an option; one of ``*`` that nothing at all has stays, to be refused."""
     if name == WILDCARD:
-        others = [item for item in registry.candidates(kind) if item not in chosen]
+        others = [candidate for candidate in registry.candidates(kind) if candidate not in chosen]
         return bool(chosen) and (_has(chosen, key) or not _has(others, key))
     if name in (used.removesuffix(OPTIONAL_SUFFIX) for used in section.use):
         return True
-    return any(item in chosen for item in registry.named(kind, name))
+    return any(candidate in chosen for candidate in registry.named(kind, name))
 
 
-def _has(items: list[Provided], key: str) -> bool:
-    return any(option.name == key for item in items for option in fields(item.spec.config))
+def _has(candidates: list[Provided], key: str) -> bool:
+    return any(option.name == key for candidate in candidates for option in fields(candidate.spec.config))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
 
@@ -131,29 +130,29 @@ def fitted(
     return AdapterFit(config=config, planned=planned, header=header, coverage=coverage, stated=said)
 
 
-def check_fit(item: AdapterFit, network: Network, *, strict: bool) -> None:
+def check_fit(fit: AdapterFit, network: Network, *, strict: bool) -> None:
     """``RequestError`` for a file that changes nothing here, is for another model, or does not say how strong it is;
     with ``strict``, also when part of it has no effect."""
-    planned, coverage = item.planned, item.coverage
+    planned, coverage = fit.planned, fit.coverage
     where = f"{planned.component} of {network.title}"
     if not coverage.changes:
         raise RequestError(
-            f"LoRA {planned.path} changes nothing in {where}: {_partial(item)}. The network has tensors such as "
+            f"LoRA {planned.path} changes nothing in {where}: {_partial(fit)}. The network has tensors such as "
             f"{next(iter(network.expected))}; this file is for another model"
         )
     if coverage.foreign:
         raise RequestError(
             f"LoRA {planned.path} is for another model: only {coverage.placed} of its {coverage.pairs} pairs have a "
-            f"place in {where}; {_partial(item)}"
+            f"place in {where}; {_partial(fit)}"
         )
     if strict and not coverage.whole:
-        raise RequestError(f"LoRA {planned.path} does not fit {network.title}: {_partial(item)}")
-    if item.stated.doubt and item.config.alpha is None:
+        raise RequestError(f"LoRA {planned.path} does not fit {network.title}: {_partial(fit)}")
+    if fit.stated.doubt and fit.config.alpha is None:
         ranks = ", ".join(map(str, planned.ranks[:_SHOWN]))
         raise RequestError(
-            f"how strong LoRA {planned.path} is meant to be is not clear: {item.stated.doubt}. Say which alpha is "
+            f"how strong LoRA {planned.path} is meant to be is not clear: {fit.stated.doubt}. Say which alpha is "
             f"divided by the rank ({ranks}; the same number is a scale of 1): "
-            f'--set \'loras=[{{"path": "{item.config.path}", "alpha": {planned.ranks[0]}}}]\', of convert --lora_alpha'
+            f'--set \'loras=[{{"path": "{fit.config.path}", "alpha": {planned.ranks[0]}}}]\', of convert --lora_alpha'
         )
 
 
@@ -161,8 +160,8 @@ def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]
     """What the plan notes, and what it warns of."""
     notes: list[str] = []
     warnings: list[str] = []
-    for item in adapters:
-        planned, config = item.planned, item.config
+    for fit in adapters:
+        planned, config = fit.planned, fit.config
         name = f"LoRA {Path(planned.path).name}"
         if not 0 <= planned.strength <= 1:
             notes.append(f"{name} has a strength of {planned.strength:g}, outside of the usual 0 to 1")
@@ -171,16 +170,16 @@ def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]
                 f"{name}: the alpha of {config.alpha:g} in the configuration is not used, since the file has alphas of "
                 f"its own ({planned.file_alpha}); alpha_override: true makes it win"
             )
-        if config.alpha is not None and item.stated.doubt:
+        if config.alpha is not None and fit.stated.doubt:
             notes.append(
-                f"{name}: the alpha of {config.alpha:g} in the configuration is used, since {item.stated.doubt}"
+                f"{name}: the alpha of {config.alpha:g} in the configuration is used, since {fit.stated.doubt}"
             )
         if planned.hint and planned.hint != planned.component:
             warnings.append(
                 f"{name} is applied to {planned.component}, and {planned.hint_why} says {planned.hint}"
             )
-        if not item.coverage.whole:
-            warnings.append(f"{name}: {_partial(item)}")
+        if not fit.coverage.whole:
+            warnings.append(f"{name}: {_partial(fit)}")
     return notes, warnings
 
 
@@ -191,16 +190,16 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
     if not os.path.isfile(sidecar):
         return stated(file)
     try:
-        said: Mapping[str, Any] | None = read_object(sidecar, "cannot be read")
+        said: Mapping[str, object] | None = read_object(sidecar, "cannot be read")
     except CheckpointError as exc:
         return stated(file, None, str(exc))
-    found = stated(file, said)
+    beside = stated(file, said)
     own = path.stem == _OF_PEFT or [name for name in sibling_files(path) if name.endswith(_WEIGHTS)] == [
         path.name
     ]
     ranks = {info.name: target.rank for target in file.targets for info in target.tensors.values()}
-    if own or found.where != SIDECAR or found.is_one(ranks):
-        return found
+    if own or beside.where != SIDECAR or beside.is_one(ranks):
+        return beside
     if not described.family.startswith("peft"):
         return stated(file)  # other programs write no such file
     return Stated(
@@ -209,7 +208,7 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
     )
 
 
-def _short_alpha(said: Mapping[str, Any] | None) -> str:
+def _short_alpha(said: Mapping[str, object] | None) -> str:
     return ", ".join(
         f"{key} {str((said or {})[key])[:40]}"
         for key in ("lora_alpha", "r", "use_rslora")
@@ -227,9 +226,9 @@ def _file_alpha(described: LoraDescription, said: Stated) -> str:
     return (shown or "read when it is loaded") + some
 
 
-def _partial(item: AdapterFit) -> str:
+def _partial(fit: AdapterFit) -> str:
     """What of a file has no effect, and why."""
-    planned = item.planned
+    planned = fit.planned
     lost: Mapping[str, str] = {**planned.mismatched, **planned.unmatched}
     some = "; ".join(f"{name}: {why}" for name, why in list(lost.items())[:_SHOWN])
     more = f"; and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""

@@ -27,14 +27,12 @@ BOTH = "both"
 
 
 def resolve_adapters(
-    loras: Sequence[LoraConfig], found: ModelMatch, registry: Registry, folder: Path, *, strict: bool = False
+    loras: Sequence[LoraConfig], model: ModelMatch, registry: Registry, folder: Path, *, strict: bool = False
 ) -> tuple[AdapterFit, ...]:
     """Every LoRA of a configuration, in order; one that is for several networks once for each. ``RequestError`` for a
     file that is missing, broken or no LoRA, does not say which network it is for, or is for another model; with
     ``strict``, also when part of it has no effect."""
-    return tuple(
-        item for config in loras for item in _resolved(config, found, registry, folder, strict=strict)
-    )
+    return tuple(fit for config in loras for fit in _resolved(config, model, registry, folder, strict=strict))
 
 
 def adapted_model(plain: ModelMatch, adapters: Sequence[AdapterFit]) -> ModelMatch:
@@ -73,41 +71,41 @@ def check_applier(
     quantized: Mapping[str, Quantization],
 ) -> None:
     """``RequestError`` when an applier cannot do what a file holds, or cannot do it to the weights of its component."""
-    for item in adapters:
+    for fit in adapters:
         if not applier.spec.resident:
-            _check_writable(item, quantized[item.planned.component])
-        kinds = {change.kind for change in item.coverage.changes}
-        kinds |= {"magnitude" for change in item.coverage.changes if "magnitude" in change.tensors}
+            _check_writable(fit, quantized[fit.planned.component])
+        kinds = {change.kind for change in fit.coverage.changes}
+        kinds |= {"magnitude" for change in fit.coverage.changes if "magnitude" in change.tensors}
         if unable := sorted(kinds - applier.spec.kinds):
             raise RequestError(
                 f"lora_applier {applier.selection.name} cannot apply {', '.join(unable)}, which "
-                f"{item.planned.path} holds; it applies {', '.join(sorted(applier.spec.kinds))}. "
+                f"{fit.planned.path} holds; it applies {', '.join(sorted(applier.spec.kinds))}. "
                 "Use --set lora_applier=merge"
             )
 
 
-def _check_writable(item: AdapterFit, quantized: Quantization) -> None:
+def _check_writable(fit: AdapterFit, quantized: Quantization) -> None:
     """Quantized weights that are merged into have to be quantized again."""
     if quantized.chosen is None:
         return
     spec = quantized.chosen.spec
     writes = spec.formats if spec.writes is None else spec.writes
-    for change in item.coverage.changes:
+    for change in fit.coverage.changes:
         layer = quantized.kept.get(change.target.rpartition(".")[0])
         if layer is not None and layer.format not in writes and change.target.endswith(".weight"):
             raise RequestError(
-                f"LoRA {item.planned.path} cannot be merged into {change.target}: it is stored in {layer.format}, "
+                f"LoRA {fit.planned.path} cannot be merged into {change.target}: it is stored in {layer.format}, "
                 f"which {quantized.chosen.selection.name} cannot write. Use --set lora_applier=dynamic"
             )
 
 
 def _resolved(
-    config: LoraConfig, found: ModelMatch, registry: Registry, folder: Path, *, strict: bool
+    config: LoraConfig, model: ModelMatch, registry: Registry, folder: Path, *, strict: bool
 ) -> list[AdapterFit]:
     path, header = lora_file(config.path, folder, registry)
     made = []
-    for component, why in _components(config, found, header, path):
-        network = _network(found, component)
+    for component, why in _components(config, model, header, path):
+        network = _network(model, component)
         made.append(
             (
                 fitted(config, path, header, section_of(header, component, network.experts), network, why),
@@ -115,41 +113,45 @@ def _resolved(
             )
         )
     # of a file with keys for both networks, those for one may be nothing but a text encoder's
-    able = [(item, network) for item, network in made if item.coverage.changes] or made[:1]
-    for item, network in able:
-        check_fit(item, network, strict=strict)
-    return [item for item, _ in made]
+    able = [(fit, network) for fit, network in made if fit.coverage.changes] or made[:1]
+    for fit, network in able:
+        check_fit(fit, network, strict=strict)
+    return [fit for fit, _ in made]
 
 
-def _network(found: ModelMatch, component: str) -> Network:
-    part = found.part(component)
-    group = [item.name for item in found.spec.components if item.group and item.group == part.group]
+def _network(model: ModelMatch, component: str) -> Network:
+    part = model.part(component)
+    group = [
+        component_spec.name
+        for component_spec in model.spec.components
+        if component_spec.group and component_spec.group == part.group
+    ]
     return Network(
         component=component,
-        expected=found.recognition.expected[component],
+        expected=model.recognition.expected[component],
         layouts=part.layouts,
-        title=found.recognition.variant,
+        title=model.recognition.variant,
         experts=tuple(group),
     )
 
 
-def _components(config: LoraConfig, found: ModelMatch, header: Header, path: Path) -> list[tuple[str, str]]:
+def _components(config: LoraConfig, model: ModelMatch, header: Header, path: Path) -> list[tuple[str, str]]:
     """The components that a LoRA is for, each with the reason."""
-    main = found.spec.components[0]
+    main = model.spec.components[0]
     networks = [
         part.name
-        for part in found.spec.components
-        if part.name in found.recognition.components
+        for part in model.spec.components
+        if part.name in model.recognition.components
         and (part.name == main.name or (part.group is not None and part.group == main.group))
     ]
     if config.name is not None:
         name = config.name.removesuffix("_model")
         if name in (BOTH, main.group):
             return [(network, f"name {config.name}") for network in networks]
-        known = [*found.recognition.components, *([main.group] if main.group else [])]
-        if name not in found.recognition.components:
+        known = [*model.recognition.components, *([main.group] if main.group else [])]
+        if name not in model.recognition.components:
             raise RequestError(
-                f"LoRA {config.path!r} is for {config.name}, which {found.recognition.variant} does not have"
+                f"LoRA {config.path!r} is for {config.name}, which {model.recognition.variant} does not have"
                 f"{suggestion(name, known)}; it has {', '.join(known)}"
             )
         return [(name, f"name {config.name}")]
@@ -164,7 +166,7 @@ def _components(config: LoraConfig, found: ModelMatch, header: Header, path: Pat
     ways = " or ".join(f"--lora {word}:{config.path}" for word in (*words, BOTH))
     doubt = f"of LoRA {str(path)!r} {why}" if why else f"nothing says which of them LoRA {str(path)!r} is for"
     raise RequestError(
-        f"{found.recognition.variant} has {len(networks)} networks, and {doubt}: use {ways} "
+        f"{model.recognition.variant} has {len(networks)} networks, and {doubt}: use {ways} "
         f"(name {', '.join(f'{network}_model' for network in networks)} or {BOTH} in a configuration)"
     )
 

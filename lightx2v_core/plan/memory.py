@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from attrs import evolve, frozen
 
@@ -80,9 +79,9 @@ def choose_offloaders(
     within = allowed(loaded, match, ctx.device)
     fitting: list[tuple[float, int, Implementation[OffloaderSpec], MemoryForecast]] = []
     rejected: dict[str, str] = {}
-    for item in _candidates(registry, config, match, rest, ctx, rejected):
-        both = {**chosen, **dict.fromkeys(rest, item)}
-        label = f"{item.selection.name}{_options(item)}"
+    for offloader in _candidates(registry, config, match, rest, ctx, rejected):
+        both = {**chosen, **dict.fromkeys(rest, offloader)}
+        label = f"{offloader.selection.name}{_options(offloader)}"
         try:
             result = forecast(both, loads, ctx, within, budgets(both, loads, ctx, within))
         except PluginFault as exc:
@@ -92,7 +91,7 @@ def choose_offloaders(
             rejected[label] = _takes(result, ctx.device)
         else:
             cost = result.exposed * steps + result.switching
-            fitting.append((cost, len(fitting), item, result))
+            fitting.append((cost, len(fitting), offloader, result))
     if not fitting:
         lines = [f"  {name}: {why}" for name, why in rejected.items()]
         raise RequestError("\n".join([f"no offloader fits {_words(within)}:", *lines, _advice(ctx.device)]))
@@ -131,14 +130,14 @@ def _candidates(
 ) -> Iterator[Implementation[OffloaderSpec]]:
     """Every usable offloader with each of the options it may have; those that are given, when some are."""
     section = _section(config, match, rest[0])
-    for item in registry.candidates(OffloaderSpec):
-        if reasons := item.reasons(ctx):
-            rejected[item.qualified] = "; ".join(reasons)
+    for candidate in registry.candidates(OffloaderSpec):
+        if reasons := candidate.reasons(ctx):
+            rejected[candidate.qualified] = "; ".join(reasons)
             continue
-        given = {item.spec.name, item.qualified} & set(section.options)
-        default = structured_options(section, registry, "offloader", item)
-        for options in (default,) if given else item.spec.settings or (default,):
-            yield Implementation(selection=Selection(chosen=item, why="auto"), config=options)
+        given = {candidate.spec.name, candidate.qualified} & set(section.options)
+        default = structured_options(section, registry, "offloader", candidate)
+        for options in (default,) if given else candidate.spec.settings or (default,):
+            yield Implementation(selection=Selection(chosen=candidate, why="auto"), config=options)
 
 
 def allowed(loaded: LoadedConfig, match: ModelMatch, where: Device) -> MemoryLimits:
@@ -161,10 +160,10 @@ def forecast(
 ) -> MemoryForecast:
     """Add up what the components of each offloader need together, within the ``shares`` of ``budgets``."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
-    found = [_ask(offloaders, group, loads, evolve(ctx, budget=shares[group[0]])) for group in groups]
-    weights = sum(item.weights for item in found)
-    peak = weights + max((item.activations for item in found), default=0)
-    host = PROCESS + sum(item.host for item in found)
+    answers = [_ask(offloaders, group, loads, evolve(ctx, budget=shares[group[0]])) for group in groups]
+    weights = sum(answer.weights for answer in answers)
+    peak = weights + max((answer.activations for answer in answers), default=0)
+    host = PROCESS + sum(answer.host for answer in answers)
     if not on_cpu:
         host += max(load.largest for load in loads.values())  # on its way to the device
     steps = [load.passes * load.seconds for load in loads.values()]
@@ -175,12 +174,12 @@ def forecast(
         device_total=ctx.device.memory,
         device_limit=within.device,
         host_limit=within.host,
-        moved=max((item.moved for item in found), default=0),
+        moved=max((answer.moved for answer in answers), default=0),
         computing=max(steps, default=0.0),
-        exposed=max((item.exposed for item in found), default=0.0),
-        switching=sum(item.switching for item in found),
-        scratch=sum(item.scratch for item in found),
-        details=tuple(dict.fromkeys(item.detail for item in found if item.detail)),
+        exposed=max((answer.exposed for answer in answers), default=0.0),
+        switching=sum(answer.switching for answer in answers),
+        scratch=sum(answer.scratch for answer in answers),
+        details=tuple(dict.fromkeys(answer.detail for answer in answers if answer.detail)),
     )
 
 
@@ -193,29 +192,32 @@ def budgets(
     """Component -> what its offloader may take: the limits, less the least that the other offloaders take."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
     least = [_ask(offloaders, group, loads, ctx) for group in groups]
-    found = {}
+    shares = {}
     for index, group in enumerate(groups):
-        others = [item for at, item in enumerate(least) if at != index]
-        weights, host = sum(item.weights for item in others), PROCESS + sum(item.host for item in others)
+        others = [answer for at, answer in enumerate(least) if at != index]
+        weights, host = (
+            sum(answer.weights for answer in others),
+            PROCESS + sum(answer.host for answer in others),
+        )
         passing = max(load.largest for load in loads.values())  # on its way to the device
         taken, host = (weights + host, weights + host) if on_cpu else (weights + CONTEXT, host + passing)
         # what others hold and compute meanwhile is there beside what this one keeps in place
-        beside = max((item.activations for item in others), default=0)
+        beside = max((answer.activations for answer in others), default=0)
         share = Budget(
             device=_less(within.host if on_cpu else within.device, taken),
             host=_less(within.host, taken if on_cpu else host),
             process=PROCESS,
             activations={name: max(loads[name].activations, beside) for name in group},
         )
-        found.update(dict.fromkeys(group, share))
-    return found
+        shares.update(dict.fromkeys(group, share))
+    return shares
 
 
 def grouped(offloaders: Mapping[str, Implementation[OffloaderSpec]]) -> list[list[str]]:
     """Components that share an offloader: one object will serve them."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for name, item in offloaders.items():
-        groups.setdefault((item.selection.chosen.qualified, repr(item.config)), []).append(name)
+    for name, offloader in offloaders.items():
+        groups.setdefault((offloader.selection.chosen.qualified, repr(offloader.config)), []).append(name)
     return list(groups.values())
 
 
@@ -239,12 +241,12 @@ def _takes(result: MemoryForecast, where: Device) -> str:
 
 
 def _words(within: MemoryLimits) -> str:
-    found = [
+    limits = [
         f"{limit / 1e9:.2f} GB of {what} memory"
         for what, limit in (("device", within.device), ("host", within.host))
         if limit is not None
     ]
-    return " and ".join(found) or "this machine"
+    return " and ".join(limits) or "this machine"
 
 
 def _advice(where: Device) -> str:
@@ -252,10 +254,10 @@ def _advice(where: Device) -> str:
     return f"  raise {what} to what one of them takes, or make less at once: a smaller --size, fewer --frames"
 
 
-def _options(item: Implementation[OffloaderSpec]) -> str:
+def _options(offloader: Implementation[OffloaderSpec]) -> str:
     from lightx2v_core.config.structure import unstructure
 
-    values: dict[str, Any] = unstructure(item.config)
-    default: dict[str, Any] = unstructure(default_options(item.spec))
+    values: dict[str, object] = unstructure(offloader.config)
+    default: dict[str, object] = unstructure(default_options(offloader.spec))
     changed = [f"{key}={value}" for key, value in values.items() if value != default[key]]
     return f" ({', '.join(changed)})" if changed else ""

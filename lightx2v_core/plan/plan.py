@@ -84,7 +84,7 @@ class Choice:
     use: str
     why: str
     rejected: Mapping[str, tuple[str, ...]]
-    options: Mapping[str, Any]
+    options: Mapping[str, object]
 
 
 @frozen(kw_only=True)

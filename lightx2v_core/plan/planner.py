@@ -30,14 +30,14 @@ def read_config(file: str | Path) -> dict[str, Any]:
 
 def _said(data: Mapping[str, Any], origins: frozenset[str], above: str) -> dict[str, Any]:
     """The part of a configuration that somebody set."""
-    found = {}
+    said = {}
     for key, value in data.items():
         name = f"{above}{key}"
         if name in origins:
-            found[key] = value
+            said[key] = value
         elif isinstance(value, Mapping) and any(origin.startswith(f"{name}.") for origin in origins):
-            found[key] = _said(value, origins, f"{name}.")
-    return found
+            said[key] = _said(value, origins, f"{name}.")
+    return said
 
 
 class Planner:

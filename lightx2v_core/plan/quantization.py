@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import prod
-from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -75,7 +74,7 @@ def choose_quantizers(
     """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
     files hold, or is wrong on this machine as far as ``prove`` tells; ``CheckpointError`` when nothing that is
     installed can run them."""
-    found = {}
+    quantizations = {}
     for part in parts:
         header, wanted = components[part.name].header, expected[part.name]
         stored = {
@@ -88,46 +87,46 @@ def choose_quantizers(
             for name, shape in quantizable_layers(part, header).items()
             if f"{name}.weight" in wanted
         }
-        found[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)
+        quantizations[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)
     section = loaded.config.quantizer
     if (
         section is not None
         and section.use not in UNQUANTIZED
-        and not any(item.said for item in found.values())
+        and not any(one.said for one in quantizations.values())
     ):
         raise PluginError(
             f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
             "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
         )
-    return _with_note(found)
+    return _with_note(quantizations)
 
 
-def _with_note(found: Mapping[str, Quantization]) -> Mapping[str, Quantization]:
+def _with_note(quantizations: Mapping[str, Quantization]) -> Mapping[str, Quantization]:
     """With one note of all wishes for kernels that others meet, at the first component that has one."""
-    wishes = dict.fromkeys(item.unmet for item in found.values() if item.unmet is not None)
+    wishes = dict.fromkeys(one.unmet for one in quantizations.values() if one.unmet is not None)
     if not wishes:
-        return found
+        return quantizations
     said = "; ".join(f"{name!r} ({origin}) {why_unmet(name)}" for name, origin in wishes)
     runs: dict[str, list[str]] = {}
-    for name, item in found.items():
-        if item.unmet is not None and item.chosen is not None:
-            runs.setdefault(item.chosen.selection.name, []).append(name)
+    for name, one in quantizations.items():
+        if one.unmet is not None and one.chosen is not None:
+            runs.setdefault(one.chosen.selection.name, []).append(name)
     instead = ", ".join(f"{kernel} ({', '.join(names)})" for kernel, names in runs.items())
     note = f"quantizer {said}: the same weights run on {instead}"
-    first = next(name for name, item in found.items() if item.unmet is not None)
-    return {**found, first: evolve(found[first], notes=(note, *found[first].notes))}
+    first = next(name for name, one in quantizations.items() if one.unmet is not None)
+    return {**quantizations, first: evolve(quantizations[first], notes=(note, *quantizations[first].notes))}
 
 
 def chosen_quantizers(quantized: Mapping[str, Quantization]) -> Mapping[str, Implementation[QuantizerSpec]]:
     """The choices that were made, by component."""
-    return {name: item.chosen for name, item in quantized.items() if item.chosen is not None}
+    return {name: one.chosen for name, one in quantized.items() if one.chosen is not None}
 
 
 def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
     """List the layers of a file that are quantized when it is: name -> shape [out, in] of plain two-dimensional
     weights."""
     patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
-    found: dict[str, tuple[int, ...]] = {}
+    layers: dict[str, tuple[int, ...]] = {}
     for name, info in header.tensors.items():
         layer, _, suffix = name.rpartition(".")
         if suffix != "weight" or len(info.shape) != 2 or info.dtype not in PLAIN_DTYPES or 0 in info.shape:
@@ -137,11 +136,11 @@ def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[i
         else:
             takes = any(pattern.search(layer) for pattern in patterns)
         if takes:
-            found[layer] = info.shape
-    return found
+            layers[layer] = info.shape
+    return layers
 
 
-def takes(options: Any, layer: str) -> bool:
+def takes(options: object, layer: str) -> bool:
     """Whether the ``only`` and ``keep`` of a quantizer's options let it have a layer."""
     only, keep = getattr(options, "only", ()), getattr(options, "keep", ())
     wanted = not only or any(fnmatchcase(layer, pattern) for pattern in only)
@@ -235,7 +234,7 @@ def _component(
 def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
     """``PluginError`` for a scheme that names a type of blocks of which a file has none. Kernels refuse what else is
     stored in another way; one that decodes blocks takes them all."""
-    schemes = [(name, found) for name in section.use if (found := scheme_of(name)) is not None]
+    schemes = [(name, known) for name in section.use if (known := scheme_of(name)) is not None]
     for name, scheme in schemes:
         packed = [layer for layer in stored.values() if layer.weight.block is not None]
         if not packed or len(section.use) > 1 or family(scheme.format) != family(packed[0].format):
@@ -253,7 +252,7 @@ def family(format: str) -> str:
     return format.partition("-")[0]
 
 
-def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: Any) -> tuple[KernelUse, ...]:
+def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: object) -> tuple[KernelUse, ...]:
     """What layers ask of a quantizer: the formats that they are stored in or, when none is, the one that it makes."""
     if stored:
         return tuple(
@@ -298,15 +297,15 @@ def _unsaid(
     use = right.qualified
     why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
     chosen = select(registry, QuantizerSpec, Section(use=(use,)), ctx, origin=why)
-    found = _divided(chosen, stored, ctx)
+    divided = _divided(chosen, stored, ctx)
     if exact and faster:
         note = (
             f"{part.name}: its quantized weights are decoded when they are used; "
             f"{' or '.join(faster)} multiplies with them as they are, rounding activations too: "
             f"--set components.{part.name}.quantizer={faster[0]}"
         )
-        found = evolve(found, notes=(*found.notes, note))
-    return found
+        divided = evolve(divided, notes=(*divided.notes, note))
+    return divided
 
 
 def _fitting(

@@ -4,7 +4,6 @@ in ``?`` is a wish, which another kernel meets where it cannot be had."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lightx2v_core.config.lightx2v.schemes import MM_TYPES, SCHEMES
 from lightx2v_core.config.model import Section
@@ -21,7 +20,7 @@ def translated(section: Section, registry: Registry) -> Section:
     """A section with the names of schemes replaced by the quantizers that they stand for. ``PluginError`` for a scheme
     whose kernel is not to be had, with those that run the same weights."""
     use: list[str] = []
-    options: dict[str, Mapping[str, Any]] = {}
+    options: dict[str, Mapping[str, object]] = {}
     for name in section.use:
         names = _kernels(name, registry)
         use += [new for new in names if new not in use and f"{new}{OPTIONAL_SUFFIX}" not in use]
@@ -55,13 +54,13 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
     if name.endswith(OPTIONAL_SUFFIX):
         plain = name.removesuffix(OPTIONAL_SUFFIX)
         try:
-            found = _kernels(plain, registry)
+            kernels = _kernels(plain, registry)
         except PluginError:
             return (name,)
-        return (name,) if found == (plain,) else found
+        return (name,) if kernels == (plain,) else kernels
     candidates = registry.candidates(QuantizerSpec)
-    installed = {item.spec.name for item in candidates}
-    if name in installed or any(name == item.qualified for item in candidates):
+    installed = {candidate.spec.name for candidate in candidates}
+    if name in installed or any(name == candidate.qualified for candidate in candidates):
         return (name,)
     scheme_name = MM_TYPES.get(name, name)
     said = f"quantizer {name!r}" + (f" ({scheme_name})" if scheme_name != name else "")
@@ -72,8 +71,8 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
     if scheme is None and scheme_name not in quantizers():
         return (name,)  # unknown, which the registry says with a suggestion
     wanted = (scheme_name,) if scheme is None else scheme.kernels
-    if found := tuple(kernel for kernel in wanted if kernel in installed):
-        return found
+    if kernels := tuple(kernel for kernel in wanted if kernel in installed):
+        return kernels
     format = quantizers()[scheme_name]["formats"][0].partition("-")[0] if scheme is None else scheme.format
     raise PluginError(f"{said} is not installed{instead(format, registry)}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve, frozen
 
@@ -72,53 +71,56 @@ def recognize(
     """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
     headers from one call to the next; ``loaded`` says where the options of the model came from."""
     read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
-    found = Verdicts()
+    verdicts = Verdicts()
     with placed(loaded, "model", "use"):
         candidates = _candidates(config, registry)
-    for item in candidates:
-        if reasons := item.reasons(ctx):
-            found.strangers[item.qualified] = "; ".join(reasons)
+    for candidate in candidates:
+        if reasons := candidate.reasons(ctx):
+            verdicts.strangers[candidate.qualified] = "; ".join(reasons)
             continue
         try:
-            options = structured_options(config.model, registry, "model", item, loaded=loaded, whole=False)
-            networks = found_networks(item.spec, config, folder, read, loaded)
-            components, wrong = found_beside(item.spec, config, folder, read, networks)
-            answer = _ask(item.spec, config, folder, components, networks, options, read)
+            options = structured_options(
+                config.model, registry, "model", candidate, loaded=loaded, whole=False
+            )
+            networks = found_networks(candidate.spec, config, folder, read, loaded)
+            components, wrong = found_beside(candidate.spec, config, folder, read, networks)
+            answer = _ask(candidate.spec, config, folder, components, networks, options, read)
         except (CheckpointError, PluginFault) as exc:
-            found.failed(item.qualified, exc)
+            verdicts.failed(candidate.qualified, exc)
             continue
         if isinstance(answer, str):
-            (found.declined if networks else found.strangers)[item.qualified] = answer
-            if not networks and len(networks_of(item.spec)) > 1:
-                found.pairs.append(
-                    " and ".join(f"components.{part.name}.path" for part in networks_of(item.spec))
+            (verdicts.declined if networks else verdicts.strangers)[candidate.qualified] = answer
+            if not networks and len(networks_of(candidate.spec)) > 1:
+                verdicts.pairs.append(
+                    " and ".join(f"components.{part.name}.path" for part in networks_of(candidate.spec))
                 )
             continue
         if answer.doubts and config.model.use == ("auto",):
-            found.doubtful.append((item, answer))
+            verdicts.doubtful.append((candidate, answer))
             continue
         # what is wrong with other files is this model's to say, now that the network is its own
-        if (fault := fault_of(item.spec, config, answer, wrong)) is not None:
-            found.failed(item.qualified, fault, own=True)
+        if (fault := fault_of(candidate.spec, config, answer, wrong)) is not None:
+            verdicts.failed(candidate.qualified, fault, own=True)
         else:
-            found.known.append((item, answer, components))
-    if len(found.known) != 1:
-        other = "" if found.known or found.own else _known_by(config, registry, folder, ctx, read)
-        specs = [item.spec for item in candidates]
-        raise none_or_many(found, folder, specs, other)
-    rejected = found.rejected
-    item, recognition, located = found.known[0]
+            verdicts.known.append((candidate, answer, components))
+    if len(verdicts.known) != 1:
+        other = "" if verdicts.known or verdicts.own else _known_by(config, registry, folder, ctx, read)
+        specs = [candidate.spec for candidate in candidates]
+        raise none_or_many(verdicts, folder, specs, other)
+    rejected = verdicts.rejected
+    candidate, recognition, located = verdicts.known[0]
     components = {
         name: fitted(component, recognition.expected.get(name, {})) for name, component in located.items()
     }
     chosen = Implementation(
         selection=Selection(
-            chosen=item, why="recognized by its tensors" if config.model.use == ("auto",) else "asked for"
+            chosen=candidate,
+            why="recognized by its tensors" if config.model.use == ("auto",) else "asked for",
         ),
-        config=structured_options(config.model, registry, "model", item, loaded=loaded),
+        config=structured_options(config.model, registry, "model", candidate, loaded=loaded),
     )
     absent = {
-        name: absence(component_spec(item.spec, name), folder, read)
+        name: absence(component_spec(candidate.spec, name), folder, read)
         for name in recognition.components
         if name not in components
     }
@@ -134,24 +136,24 @@ def _known_by(
     if config.model.use == ("auto",):
         return ""
     try:
-        found = recognize(evolve(config, model=Section(use=("auto",))), registry, folder, ctx, read)
+        match = recognize(evolve(config, model=Section(use=("auto",))), registry, folder, ctx, read)
     except LightX2VError:
         return ""
-    name = found.spec.name
-    return f"\n  it is of {name} ({found.recognition.variant}): leave out --model, or say --model {name}"
+    name = match.spec.name
+    return f"\n  it is of {name} ({match.recognition.variant}): leave out --model, or say --model {name}"
 
 
-def check_complete(found: ModelMatch, folder: Path) -> None:
+def check_complete(match: ModelMatch, folder: Path) -> None:
     """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
     problems: list[str] = []
     lacking: list[str] = []
-    for name in found.recognition.components:
-        part = found.part(name)
-        component = found.components.get(name)
+    for name in match.recognition.components:
+        part = match.part(name)
+        component = match.components.get(name)
         if component is None:
             lacking.append(name)
             problems.append(
-                f"{name}: {found.absent[name]}; {part.hint or 'add it to the folder'}"
+                f"{name}: {match.absent[name]}; {part.hint or 'add it to the folder'}"
                 f" or set components.{name}.path"
             )
             continue
@@ -165,18 +167,18 @@ def check_complete(found: ModelMatch, folder: Path) -> None:
                 problems.append(f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}")
             elif path.suffix == ".json" and (reason := not_json(path)):
                 problems.append(f"{name}: {asset} {path} {reason}")
-        source = "config.json" if part is found.spec.components[0] else "its own layout"
-        problems += verify.problems(name, component.header, found.recognition.expected[name], source)
+        source = "config.json" if part is match.spec.components[0] else "its own layout"
+        problems += verify.problems(name, component.header, match.recognition.expected[name], source)
         problems += verify.wrong_formats(name, component.stored, component.header)
     if problems:
         problems += [text] if (text := broken_links(folder)) else []
         if hint := above(folder) if lacking else "":
             problems.append(hint)
-        elif commands := that_bring(found.spec, found.recognition, lacking, folder):
+        elif commands := that_bring(match.spec, match.recognition, lacking, folder):
             problems.append(f"what is missing comes with: {' && '.join(commands)}")
         lines = "\n".join(f"  {line}" for line in problems)
         raise CheckpointError(
-            f"{folder} ({found.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
+            f"{folder} ({match.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
         )
 
 
@@ -184,12 +186,12 @@ def loader_for(registry: Registry, path: Path) -> Provided[WeightLoaderSpec]:
     """The weight loader of a file, by its suffix: the usable one of highest priority."""
     suffixes: set[str] = set()
     unusable: list[str] = []
-    for item in registry.candidates(WeightLoaderSpec):
-        if path.suffix.lower() in item.spec.suffixes:
-            if not (reasons := item.reasons(BuildContext())):
-                return item
-            unusable.append(f"{item.qualified}: {'; '.join(reasons)}")
-        suffixes.update(item.spec.suffixes)
+    for loader in registry.candidates(WeightLoaderSpec):
+        if path.suffix.lower() in loader.spec.suffixes:
+            if not (reasons := loader.reasons(BuildContext())):
+                return loader
+            unusable.append(f"{loader.qualified}: {'; '.join(reasons)}")
+        suffixes.update(loader.spec.suffixes)
     if unusable:
         raise CheckpointError(f"no usable weight loader for {path.name}: {' | '.join(unusable)}")
     brought = catalog.reader(path.suffix.lower())
@@ -228,8 +230,8 @@ def passed_over(loaded: LoadedConfig, spec: ModelSpec) -> tuple[str, ...]:
 
 
 def _origins(loaded: LoadedConfig, name: str) -> list[str]:
-    found = (origin for path, origin in loaded.origins.items() if path.startswith(f"components.{name}"))
-    return list(dict.fromkeys(found))
+    origins = (origin for path, origin in loaded.origins.items() if path.startswith(f"components.{name}"))
+    return list(dict.fromkeys(origins))
 
 
 def _candidates(config: RunConfig, registry: Registry) -> list[Provided[ModelSpec]]:
@@ -252,7 +254,7 @@ def _ask(
     folder: Path,
     components: Mapping[str, Component],
     networks: Mapping[str, Component],
-    options: Any,
+    options: object,
     read: ReadHeader,
 ) -> Recognition | str:
     main = networks_of(spec)[0]
@@ -289,15 +291,15 @@ def asked(spec: ModelSpec, facts: CheckpointFacts) -> Recognition | str:
 
 def _left_over(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition) -> list[str]:
     """The weights of networks that a model would not compute with: another one would."""
-    found: list[str] = []
+    lines: list[str] = []
     for part in networks_of(spec):
         header = facts.headers.get(part.name)
         if header is None or part.name not in answer.expected or not part.whole:
             continue
         if extra := verify.strangers(header, answer.expected[part.name], part.spare):
             line = f"{len(extra)} of its {len(header)} tensors would have no effect: {verify.kinds(extra)}"
-            found += [line] if line not in found else []
-    return found
+            lines += [line] if line not in lines else []
+    return lines
 
 
 def _check_answer(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition | str) -> None:

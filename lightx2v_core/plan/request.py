@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from attrs import asdict, evolve
 
@@ -25,6 +25,8 @@ from lightx2v_core.spec.recognition import Geometry, Recognition, Stage, Target
 from lightx2v_core.spec.request import Request
 from lightx2v_core.spec.specs import ModelSpec, SchedulerSpec
 
+T = TypeVar("T")
+
 
 def chosen_task(config: RunConfig, recognition: Recognition) -> str:
     """The task that is asked for, or the only one. ``RequestError`` when the model does not do it."""
@@ -42,10 +44,10 @@ def chosen_task(config: RunConfig, recognition: Recognition) -> str:
 
 
 def task_inputs(
-    config: RunConfig, spec: ModelSpec, task: str, in_memory: Mapping[str, Any]
-) -> Mapping[str, Any]:
+    config: RunConfig, spec: ModelSpec, task: str, in_memory: Mapping[str, object]
+) -> Mapping[str, object]:
     """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
-    given: dict[str, Any] = {
+    given: dict[str, object] = {
         name: value for name, value in asdict(config.inputs).items() if value is not None
     }
     given.update(in_memory)
@@ -63,19 +65,19 @@ def task_inputs(
 def filled_request(
     loaded: LoadedConfig,
     registry: Registry,
-    found: ModelMatch,
+    match: ModelMatch,
     ctx: BuildContext,
     task: str,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, object],
 ) -> tuple[Request, Geometry, dict[str, str], Implementation[SchedulerSpec]]:
     """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
     config, sampling = loaded.config, loaded.config.sampling
-    spec, recognition = found.spec, found.recognition
+    spec, recognition = match.spec, match.recognition
     defaults = spec.defaults(recognition, task, sampling.size)
     by_model = f"default of {recognition.variant}"
     origins: dict[str, str] = {}
 
-    def value(name: str, given: Any, default: Any, *path: str, by: str = by_model) -> Any:
+    def value(name: str, given: T | None, default: T, *path: str, by: str = by_model) -> T:
         origins[name] = loaded.origin(*path) if given is not None else by
         return default if given is None else given
 
@@ -129,23 +131,23 @@ def filled_request(
     return request, geometry, origins, scheduler
 
 
-def planned_stages(found: ModelMatch, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
+def planned_stages(match: ModelMatch, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
     """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
-    stages = tuple(found.spec.stages(found.recognition, request, geometry, found.model.config))
+    stages = tuple(match.spec.stages(match.recognition, request, geometry, match.model.config))
     starts = [stage.start for stage in stages]
     rising = starts[:1] == [0] and starts == sorted(set(starts)) and starts[-1] < request.steps
     if not rising or stages[-1].geometry != geometry:
         raise PluginError(
-            f"model {found.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
+            f"model {match.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
             "0, rise, and end with the size of the video: this is a mistake of its plugin"
         )
     return stages
 
 
 def request_output(
-    config: RunConfig, found: ModelMatch, request: Request, inputs: Mapping[str, Any]
+    config: RunConfig, match: ModelMatch, request: Request, inputs: Mapping[str, object]
 ) -> PlannedOutput:
     """Where the result goes, with the sound of the input that gives it."""
-    output = planned_output(config.output, found.recognition.variant, request)
-    sound = inputs.get(found.spec.tasks[request.task].audio or "")
+    output = planned_output(config.output, match.recognition.variant, request)
+    sound = inputs.get(match.spec.tasks[request.task].audio or "")
     return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
@@ -49,7 +48,7 @@ class Subject:
     match: ModelMatch
     task: str
     #: what the task starts from: paths, or images and tensors given in memory
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     #: of settings that mean another model
     notes: tuple[str, ...]
 

@@ -6,7 +6,6 @@ Pure: nothing is written and no weight is read. Everything that can be wrong wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attrs import evolve
 
@@ -186,7 +185,7 @@ def allot_memory(
     return MemoryPlan(workloads=loads, offloaders=offloaders, budgets=budgets, forecast=forecast)
 
 
-def with_request(resolution: Resolution, loaded: LoadedConfig, in_memory: Mapping[str, Any]) -> Resolution:
+def with_request(resolution: Resolution, loaded: LoadedConfig, in_memory: Mapping[str, object]) -> Resolution:
     """Resolve another request of the same loaded model. ``in_memory`` holds inputs that are no paths."""
     location = evolve(resolution.location, loaded=without_leftovers(loaded, resolution.location.registry))
     subject = resolution.subject
@@ -241,7 +240,7 @@ def with_prompt(resolution: Resolution, prompt: str) -> Resolution:
     return evolve(resolution, location=location, request=request, plan=plan)
 
 
-def resolve_job(resolution: Resolution, request: Mapping[str, Any]) -> Resolution:
+def resolve_job(resolution: Resolution, request: Mapping[str, object]) -> Resolution:
     """Resolve the values of one request, named as in Python (``prompt``, ``size``, ``seed``), for the same loaded
     model."""
     loaded, in_memory = request_config(resolution.location.loaded, request)

@@ -38,8 +38,8 @@ def found_networks(
     not meant for this one."""
     components: dict[str, Component] = {}
     for part in networks_of(spec):
-        if (found := _component(spec, config, folder, read, part, components)) is not None:
-            components[part.name] = found
+        if (component := _component(spec, config, folder, read, part, components)) is not None:
+            components[part.name] = component
     if components:
         _check_names(spec, config, loaded)
     return components
@@ -52,8 +52,8 @@ def found_beside(
     components, wrong = dict(networks), dict[str, CheckpointError]()
     for part in [part for part in spec.components if part not in networks_of(spec)] if networks else ():
         try:
-            if (found := _component(spec, config, folder, read, part, networks)) is not None:
-                components[part.name] = found
+            if (component := _component(spec, config, folder, read, part, networks)) is not None:
+                components[part.name] = component
         except CheckpointError as exc:
             wrong[part.name] = exc
     return components, wrong
@@ -86,11 +86,11 @@ def _component(
         _check_group(spec, override, asked_as)
     elif override is not None:
         part = evolve(part, experts=())  # whatever it is called
-    found = locate(part, folder, override, read, wish)
-    if found is None:
+    located = locate(part, folder, override, read, wish)
+    if located is None:
         return None
     own = config.components.get(part.name)
-    return read_component(part, folder, found, read, own.assets if own is not None else None)
+    return read_component(part, folder, located, read, own.assets if own is not None else None)
 
 
 def _check_names(spec: ModelSpec, config: RunConfig, loaded: LoadedConfig | None) -> None:
@@ -114,7 +114,7 @@ def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
 
 def _check_group(spec: ModelSpec, path: str, group: str) -> None:
     """``OfAnother`` when one file is given for all of a group: it cannot be several networks."""
-    members = [item.name for item in spec.components if item.group == group]
+    members = [part.name for part in spec.components if part.group == group]
     if len(members) > 1 and os.path.isfile(expanded(path)):
         ways = " and ".join(f"components.{name}.path" for name in members)
         raise OfAnother(

@@ -25,7 +25,7 @@ from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD, AttentionSpec, M
 #: reasons of a run against a candidate, beyond what it says itself
 Objections = Callable[[Provided[S]], Sequence[str]]
 #: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
-Prove = Callable[[Provided, Any, BuildContext, Sequence[KernelUse]], Sequence[str]]
+Prove = Callable[[Provided, object, BuildContext, Sequence[KernelUse]], Sequence[str]]
 
 
 def no_objections(_candidate: Provided) -> Sequence[str]:
@@ -34,7 +34,7 @@ def no_objections(_candidate: Provided) -> Sequence[str]:
 
 
 def unproved(
-    _candidate: Provided, _config: Any, _ctx: BuildContext, _uses: Sequence[KernelUse]
+    _candidate: Provided, _config: object, _ctx: BuildContext, _uses: Sequence[KernelUse]
 ) -> Sequence[str]:
     """Nothing is proved: a plan computes nothing."""
     return ()
@@ -189,24 +189,24 @@ def structured_options(
     are checked too. Unless ``whole``, options of ``*`` that ``chosen`` does not have are left out: in the end another
     one may be chosen."""
     shared = section.options.get(WILDCARD, {})
-    own: Mapping[str, Any] = {}
+    own: Mapping[str, object] = {}
     used = [name.removesuffix(OPTIONAL_SUFFIX) for name in section.use]
-    named = {item.qualified for name in used for item in registry.named(kind, name)}
+    named = {candidate.qualified for name in used for candidate in registry.named(kind, name)}
     for name, options in section.options.items():
         if name == WILDCARD:
             continue
         if name in used and not registry.named(kind, name):
             continue  # of a wish that is not installed
-        item = registry.find(kind, name)
-        if section.use != ("auto",) and item.qualified not in named:
+        candidate = registry.find(kind, name)
+        if section.use != ("auto",) and candidate.qualified not in named:
             raise ConfigError(
                 f"{kind}.options has {name!r}, which {kind}.use does not name"
                 f" ({', '.join(used)}){suggestion(name, used)}"
             )
-        if item is chosen:
+        if candidate is chosen:
             own = options
         else:
-            _structured(kind, item, options, path=f"$.{kind}.options[{name!r}]")
+            _structured(kind, candidate, options, path=f"$.{kind}.options[{name!r}]")
     known = [option.name for option in fields(chosen.spec.config)]
     if whole and (unknown := [key for key in shared if key not in known]):
         where = loaded.origin(kind, "options", WILDCARD, unknown[0]) if loaded is not None else "default"
@@ -225,12 +225,12 @@ def structured_options(
     return _structured(kind, chosen, options, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
 
 
-def _structured(kind: str, item: Provided, options: Mapping[str, Any], **said: Any) -> Any:
-    who = f"plugin {item.plugin}: reading the options of {kind} {item.spec.name}"
-    return called(who, structure, options, item.spec.config, **said)
+def _structured(kind: str, candidate: Provided, options: Mapping[str, object], **said: Any) -> Any:
+    who = f"plugin {candidate.plugin}: reading the options of {kind} {candidate.spec.name}"
+    return called(who, structure, options, candidate.spec.config, **said)
 
 
-def check_steps(spec: SchedulerSpec, options: Any, steps: int | None, origin: str) -> None:
+def check_steps(spec: SchedulerSpec, options: object, steps: int | None, origin: str) -> None:
     """``RequestError`` when the options of a scheduler fix another number of steps than is asked for."""
     fixed = spec.steps(options)
     if steps is not None and fixed is not None and steps != fixed:

@@ -55,27 +55,27 @@ class Verdicts:
     @property
     def rejected(self) -> dict[str, str]:
         """Every model that it is not, and why."""
-        doubts = {item.qualified: "; ".join(answer.doubts) for item, answer in self.doubtful}
+        doubts = {model.qualified: "; ".join(answer.doubts) for model, answer in self.doubtful}
         return {**doubts, **self.declined, **self.strangers}
 
 
 def none_or_many(
-    found: Verdicts, folder: Path, specs: Sequence[ModelSpec], other: str = ""
+    verdicts: Verdicts, folder: Path, specs: Sequence[ModelSpec], other: str = ""
 ) -> CheckpointError:
     """What to say when there is not one model that knows a folder for certain: what is wrong with files of a model
     that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none. ``other`` is
     a line on a model that was not asked for and knows it: nothing is missing then."""
-    if found.known:
-        choices = " or ".join(f"--model {item.qualified}" for item, _, _ in found.known)
+    if verdicts.known:
+        choices = " or ".join(f"--model {model.qualified}" for model, _, _ in verdicts.known)
         return CheckpointError(f"{folder} is recognized by more than one model; say which: {choices}")
-    if found.own:
-        return found.own[0]
-    if found.doubtful:
+    if verdicts.own:
+        return verdicts.own[0]
+    if verdicts.doubtful:
         lines, ways = [], []
-        for item, answer in found.doubtful:
-            lines.append(f"  {item.qualified} would take it for {answer.variant}, but:")
+        for model, answer in verdicts.doubtful:
+            lines.append(f"  {model.qualified} would take it for {answer.variant}, but:")
             lines += [f"    {doubt}" for doubt in answer.doubts]
-            ways.append(f"--model {item.qualified}")
+            ways.append(f"--model {model.qualified}")
         text = "\n".join(lines)
         return CheckpointError(
             f"{folder} holds a network that no installed model knows for certain:\n{text}\n"
@@ -84,22 +84,22 @@ def none_or_many(
     brings = by_name(specs, folder)
     way = f"\n  what is missing comes with: {brings}" if brings and not other else other
     links = broken_links(folder)
-    if links and not found.declined:
+    if links and not verdicts.declined:
         return CheckpointError(f"{folder}: {links}{f': {brings}' if brings else ''}{other}")
     way += f"\n  {hint}" if (hint := above(folder)) else ""
-    if not found.declined and (wrong := [*found.broken.values(), *found.misnamed]):
+    if not verdicts.declined and (wrong := [*verdicts.broken.values(), *verdicts.misnamed]):
         text = str(wrong[0])
-        if isinstance(wrong[0], Pair) and found.pairs:
-            text += f"\n  if they are the two networks of one model, give {' or '.join(found.pairs)}"
+        if isinstance(wrong[0], Pair) and verdicts.pairs:
+            text += f"\n  if they are the two networks of one model, give {' or '.join(verdicts.pairs)}"
         # a file that is damaged is for whoever keeps it to replace
         return CheckpointError(text + (way if "missing" in text else other))
-    damaged = {name: str(exc) for name, exc in found.broken.items()}
-    reasons = {**found.declined, **damaged} if found.declined else found.strangers
+    damaged = {name: str(exc) for name, exc in verdicts.broken.items()}
+    reasons = {**verdicts.declined, **damaged} if verdicts.declined else verdicts.strangers
     same: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         same.setdefault(reason, []).append(name)
     why = "".join(f"\n  {', '.join(names)}: {reason}" for reason, names in same.items())
-    if found.declined:
+    if verdicts.declined:
         way = f"{other}\n  {hint}" if hint else other
     elif not way:
         way = f"\n  a model's files come with: lightx2v-core download NAME --to {folder} (--list shows the names)"

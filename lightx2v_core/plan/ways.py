@@ -22,8 +22,8 @@ def that_bring(spec: ModelSpec, recognition: Recognition, lacking: Sequence[str]
     known = _nearest(spec, recognition, folder)
     for name in dict.fromkeys(lacking):
         for repository in known:
-            if found := _files(repository, name):
-                wanted.setdefault(repository.name, []).extend(found.files)
+            if files := _files(repository, name):
+                wanted.setdefault(repository.name, []).extend(files.files)
                 break
     return [
         shlex.join([*_DOWNLOAD.split(), name, *files, "--to", str(folder)]) for name, files in wanted.items()
@@ -67,21 +67,21 @@ def _nearest(spec: ModelSpec, recognition: Recognition, folder: Path) -> list[Re
     variant = recognition.variant.removesuffix("-distill")
     called = (repository_of(folder) or folder.name).lower()
 
-    def rank(item: Repository) -> tuple[bool, bool, bool, bool]:
+    def rank(repository: Repository) -> tuple[bool, bool, bool, bool]:
         return (
-            item.name != variant and not item.name.startswith(f"{variant}-"),
-            not set(item.tasks) & set(recognition.tasks),
-            item.kind != "official",
-            item.name.rpartition("-")[2] not in called,
+            repository.name != variant and not repository.name.startswith(f"{variant}-"),
+            not set(repository.tasks) & set(recognition.tasks),
+            repository.kind != "official",
+            repository.name.rpartition("-")[2] not in called,
         )
 
-    return sorted((item for item in _repositories(spec) if item.kind != "lora"), key=rank)
+    return sorted((repository for repository in _repositories(spec) if repository.kind != "lora"), key=rank)
 
 
 def _files(repository: Repository, name: str) -> RepositoryFiles | None:
     """The files that are a component in its original precision."""
-    found = [item for item in repository.files if item.component == name and item.folder is None]
-    return next((item for item in found if item.precision in (None, "original")), None)
+    matching = [files for files in repository.files if files.component == name and files.folder is None]
+    return next((files for files in matching if files.precision in (None, "original")), None)
 
 
 def _repositories(spec: ModelSpec) -> Sequence[Repository]:
