@@ -129,7 +129,7 @@ def write_model(folder: Path, name: str) -> None:
         clip = folder / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
         write_sparse_pth(clip, _image_tensors(), "FloatStorage")
     if model.size == "5B":
-        from lightx2v_wan22.ti2v.architecture import vae22_tensors
+        from lightx2v_wan22.vae22.architecture import vae22_tensors
 
         vae = vae22_tensors(api.VaeArchitecture(dim=160, dec_dim=256, z_dim=48))
         write_sparse_pth(folder / "Wan2.2_VAE.pth", vae, "FloatStorage")

@@ -146,3 +146,37 @@ class TestRandomFrames(Wrong):
 class TestSmallerFrames(Wrong):
     caught_by = "test_it_makes_the_video_of_its_plan"
     more: ClassVar = {"build": lambda *given: Spoilt(SPEC.build(*given), lambda chunk: chunk[..., 1:])}
+
+
+class WithoutSegments(Spoilt):
+    """It was written before videos could have segments."""
+
+    def encode(self, request: Any, inputs: Any, *, guided: bool, emit: Any) -> Any:
+        return self._model.encode(request, inputs, guided=guided, emit=emit)
+
+
+class TestLacksAParameter(Wrong):
+    caught_by = "test_its_methods_take_what_a_run_passes"
+    more: ClassVar = {"build": lambda *given: WithoutSegments(SPEC.build(*given), None)}
+
+
+class WithoutDefault(Spoilt):
+    def encode(self, request: Any, inputs: Any, *, guided: bool, emit: Any, before: Any) -> Any:
+        return self._model.encode(request, inputs, guided=guided, emit=emit, before=before)
+
+
+class TestWantsWhatIsOptional(Wrong):
+    caught_by = "test_its_methods_take_what_a_run_passes"
+    more: ClassVar = {"build": lambda *given: WithoutDefault(SPEC.build(*given), None)}
+
+
+class TestHasNoExperts(Wrong):
+    caught_by = "test_its_methods_take_what_a_run_passes"
+
+    @staticmethod
+    def build(*given: Any) -> Any:
+        model = Spoilt(SPEC.build(*given), lambda chunk: chunk)
+        model.expert = None
+        return model
+
+    more: ClassVar = {"build": build}

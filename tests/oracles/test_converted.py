@@ -40,8 +40,8 @@ from lightx2v_wan21.api import (
 )
 from lightx2v_wan21.tiny import write_tiny
 from lightx2v_wan22.animate.architecture import AnimateArchitecture, animate_tensors
-from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, vae22_tensors
-from lightx2v_wan22.ti2v.vae import Wan22Vae
+from lightx2v_wan22.vae22.architecture import LATENT_CHANNELS, vae22_tensors
+from lightx2v_wan22.vae22.network import Wan22Vae
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-4}
 SMALL = {"dim": 64, "ffn_dim": 128, "num_heads": 2, "num_layers": 3, "out_dim": 16, "text_dim": 48}

@@ -25,8 +25,8 @@ from lightx2v_wan21.api import (
 from lightx2v_wan22.animate.architecture import AnimateArchitecture, animate_tensors
 from lightx2v_wan22.animate.dit import AnimateDiT
 from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, VAE22_DIFFUSERS, animate_diffusers
-from lightx2v_wan22.ti2v.architecture import FOLDED_CHANNELS, LATENT_CHANNELS, vae22_tensors
-from lightx2v_wan22.ti2v.vae import LATENT_MEAN, LATENT_STD, Wan22Vae
+from lightx2v_wan22.vae22.architecture import FOLDED_CHANNELS, LATENT_CHANNELS, vae22_tensors
+from lightx2v_wan22.vae22.network import LATENT_MEAN, LATENT_STD, Wan22Vae
 
 Fill = Callable[..., nn.Module]
 #: the values of released files, which are the defaults of diffusers where nothing is said

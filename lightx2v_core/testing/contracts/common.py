@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,6 +103,31 @@ class Contract:
         if provided.dist is None and plugin.name != CORE:
             pytest.skip("no installed distribution brings it")
         assert_light_import(plugin.module.partition(":")[0], env=same_imports())
+
+
+def signature_problems(implementation: object, protocol: type) -> list[str]:
+    """Return the methods of ``protocol`` that ``implementation`` cannot be called by: with every parameter, and with
+    those alone that have no default. Type checkers see the same, where they see the types."""
+    problems = []
+    for name, expected in vars(protocol).items():
+        if not inspect.isfunction(expected) or (name.startswith("_") and name != "__call__"):
+            continue
+        method = getattr(implementation, name, None)
+        if not callable(method):
+            problems.append(f"there is no method {name!r}")
+            continue
+        parameters = list(inspect.signature(expected).parameters.values())[1:]
+        required = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
+        for passed in (parameters, required):
+            positional = [item.name for item in passed if item.kind is not inspect.Parameter.KEYWORD_ONLY]
+            keywords = {item.name: None for item in passed if item.kind is inspect.Parameter.KEYWORD_ONLY}
+            try:
+                inspect.signature(method).bind(*positional, **keywords)
+            except TypeError as exc:
+                given = ", ".join([*positional, *(f"{keyword}=" for keyword in keywords)])
+                problems.append(f"{name}({given}): {exc}")
+                break
+    return problems
 
 
 def same_imports() -> dict[str, str]:

@@ -15,10 +15,13 @@ from lightx2v_core.config.load import load_config
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import RequestError
+from lightx2v_core.events import ignore
 from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.plan.resolve import resolve
+from lightx2v_core.runtime.build import build_model
+from lightx2v_core.spec.protocols import VideoModel
 from lightx2v_core.spec.specs import ModelSpec
-from lightx2v_core.testing.contracts.common import Contract, same_imports
+from lightx2v_core.testing.contracts.common import Contract, same_imports, signature_problems
 from lightx2v_core.testing.imports import heavy_imports
 
 
@@ -205,6 +208,14 @@ class ModelContract(Contract):
         """A pixel is no video. Whatever else is said, it is said before weights are read."""
         with pytest.raises(RequestError):
             self.resolved(folder, provided, tasks[0], size=(1, 1), frames=self.frames)
+
+    def test_its_methods_take_what_a_run_passes(
+        self, folder: Path, provided: Provided, tasks: tuple[str, ...]
+    ) -> None:
+        """Every method of ``VideoModel``, with every parameter: those of tasks that it does not have are passed too."""
+        resolved = self.resolved(folder, provided, tasks[0], **self.small())
+        problems = signature_problems(build_model(resolved, emit=ignore).model, VideoModel)
+        assert not problems, f"it is not a VideoModel: {'; '.join(problems)}"
 
     def test_it_makes_the_video_of_its_plan(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]

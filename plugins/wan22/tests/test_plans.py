@@ -25,14 +25,15 @@ from lightx2v_wan21.api import (
     umt5_tensors,
     vae_tensors,
 )
-from lightx2v_wan22.a14b import variants as a14b
-from lightx2v_wan22.animate import variants as animate
+from lightx2v_wan22.a14b.variants import FAMILY as a14b
 from lightx2v_wan22.animate.architecture import AnimateArchitecture, animate_tensors
 from lightx2v_wan22.animate.dit import AnimateDiT
+from lightx2v_wan22.animate.variants import FAMILY as animate
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
 from lightx2v_wan22.plugin import lightx2v_models
-from lightx2v_wan22.ti2v import variants as ti2v
-from lightx2v_wan22.ti2v.architecture import vae22_tensors
+from lightx2v_wan22.ti2v.variants import FAMILY as ti2v
+from lightx2v_wan22.ti2v.variants import best_size
+from lightx2v_wan22.vae22.architecture import vae22_tensors
 
 UMT5 = Umt5Architecture(
     vocab_size=256384, dim=4096, dim_attn=4096, dim_ffn=10240, num_heads=64, num_layers=24
@@ -191,7 +192,7 @@ def test_an_image_decides_the_aspect(width, height):
 def test_best_size_is_the_better_rounding():
     """Of the sizes of at most the area that fill one side, none is nearer to the aspect of the image."""
     for width, height in product(range(100, 1500, 230), repeat=2):
-        got = ti2v.best_size((width, height), 1280 * 704, 32)
+        got = best_size((width, height), 1280 * 704, 32)
         assert got[0] * got[1] <= 1280 * 704
         ratio = width / height
         wide = (1280 * 704 * ratio) ** 0.5
@@ -243,7 +244,7 @@ def test_forecast_of_weights_is_exact(dtype, sdpa):
         needs = family.memory(recognition, shape, dtype, options)
         assert set(needs) == set(recognition.components)
         assert all(need.weights > 0 and need.activations > 0 for need in needs.values())
-        network = networks[family.__name__.split(".")[-2]]
+        network = networks[type(family).__module__.split(".")[-2]]
         stored = network.state_dict().values()
         assert needs[recognition.components[0]].weights == sum(t.numel() * t.element_size() for t in stored)
     tiled = ti2v.memory(

@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from lightx2v_wan21.api import VaeArchitecture
-from lightx2v_wan22.ti2v.architecture import vae22_from, vae22_tensors
-from lightx2v_wan22.ti2v.vae import Wan22Vae
-from lightx2v_wan22.ti2v.vae_layers import patchify, unpatchify
+from lightx2v_wan22.vae22.architecture import vae22_from, vae22_tensors
+from lightx2v_wan22.vae22.layers import patchify, unpatchify
+from lightx2v_wan22.vae22.network import Wan22Vae
 
 TOLERANCE = {"atol": 2e-4, "rtol": 1e-3}
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lightx2v_core.api import LoadedComponent, Request, RequestError
 from lightx2v_wan21.clip import ClipVision
-from lightx2v_wan21.conditions import Extras, covered, known_frames, vace_context
+from lightx2v_wan21.conditions import Encode, Extras, covered, known_frames, vace_context
 from lightx2v_wan21.media import Clip, Intervals, evenly, image_tensor, open_image, open_video, video_info
-from lightx2v_wan21.vae import WanVae
+from lightx2v_wan21.video_vae import VideoVae
 
 #: what a request gives the network beside text
 Conditioner = Callable[[Request, Mapping[str, Any]], Extras]
@@ -21,7 +21,7 @@ Conditioner = Callable[[Request, Mapping[str, Any]], Extras]
 class VaeEncoder:
     """Latents of videos, with the VAE in place for as long as it takes."""
 
-    def __init__(self, vae: WanVae, component: LoadedComponent) -> None:
+    def __init__(self, vae: VideoVae, component: LoadedComponent) -> None:
         self._vae = vae
         self._component = component
 
@@ -51,7 +51,7 @@ class FirstAndLast:
     An image encoder is what Wan2.1 has; Wan2.2 has none.
     """
 
-    def __init__(self, encode: VaeEncoder, features: ImageEncoder | None, *, device: str) -> None:
+    def __init__(self, encode: Encode, features: ImageEncoder | None, *, device: str) -> None:
         self._encode = encode
         self._features = features
         self._device = device
@@ -79,7 +79,7 @@ class FirstAndLast:
 class Vace:
     """vace: a source video, a mask of what changes in it, and reference images, all of them optional."""
 
-    def __init__(self, encode: VaeEncoder, *, scale: float, device: str) -> None:
+    def __init__(self, encode: Encode, *, scale: float, device: str) -> None:
         self._encode = encode
         self._scale = scale
         self._device = device

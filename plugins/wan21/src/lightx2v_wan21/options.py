@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from attrs import field, frozen
 from attrs import validators as v
@@ -10,19 +10,24 @@ from attrs import validators as v
 from lightx2v_wan21.stages import check_changes
 
 
-def _tile(_instance: object, _attribute: object, value: int) -> None:
-    if value and (value < 64 or value % 8):
-        raise ValueError(f"'vae_tile' must be 0 (off) or a multiple of 8 from 64 up: {value}")
+def _tile(instance: VaeOptions, _attribute: object, value: int) -> None:
+    unit = instance.tile_unit
+    if value and (value < 64 or value % unit):
+        raise ValueError(f"'vae_tile' must be 0 (off) or a multiple of {unit} from 64 up: {value}")
 
 
-def _overlap(instance: Wan21Options, _attribute: object, value: int) -> None:
-    if value % 8 or (instance.vae_tile and value >= instance.vae_tile):
-        raise ValueError(f"'vae_tile_overlap' must be a multiple of 8 below vae_tile: {value}")
+def _overlap(instance: VaeOptions, _attribute: object, value: int) -> None:
+    unit = instance.tile_unit
+    if value % unit or (instance.vae_tile and value >= instance.vae_tile):
+        raise ValueError(f"'vae_tile_overlap' must be a multiple of {unit} below vae_tile: {value}")
 
 
 @frozen(kw_only=True)
-class Wan21Options:
-    """Options of the model family ``wan2.1``. Tiles are in pixels."""
+class VaeOptions:
+    """Options of the VAEs of every Wan model. Tiles are in pixels; a tiny VAE does not tile."""
+
+    #: tiles and overlaps are multiples of it
+    tile_unit: ClassVar[int] = 8
 
     vae_dtype: Literal["float32", "bfloat16", "float16"] = field(
         default="float32", metadata={"help": "compute dtype of the VAE"}
@@ -35,7 +40,9 @@ class Wan21Options:
     )
     tiny_vae: bool = field(
         default=False,
-        metadata={"help": "decode with a tiny VAE, such as taew2_1.pth: faster, less memory, less detail"},
+        metadata={
+            "help": "decode with a tiny VAE, such as taew2_1.pth, of TI2V taew2_2.pth: faster, less memory, less detail"
+        },
     )
     tiny_vae_scaled: bool | None = field(
         default=None,
@@ -44,6 +51,12 @@ class Wan21Options:
             "light..."
         },
     )
+
+
+@frozen(kw_only=True)
+class Wan21Options(VaeOptions):
+    """Options of the model family ``wan2.1``."""
+
     vace_scale: float = field(
         default=1.0,
         validator=[v.ge(0.0), v.le(100.0)],

@@ -11,8 +11,8 @@ from lightx2v_wan21.api import Shapes, dit_settings, vae_config
 
 def vae22_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
     """``AutoencoderKLWan`` of diffusers, which sees 2x2 pixels as one."""
-    from lightx2v_wan22.ti2v.architecture import FOLDED_CHANNELS, SPATIAL_STRIDE
-    from lightx2v_wan22.ti2v.vae import LATENT_MEAN, LATENT_STD
+    from lightx2v_wan22.vae22.architecture import FOLDED_CHANNELS, SPATIAL_STRIDE
+    from lightx2v_wan22.vae22.network import LATENT_MEAN, LATENT_STD
 
     return {
         **vae_config(config, shapes),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lightx2v_core.api import KeyMap
 from lightx2v_wan21.api import DIT_DIFFUSERS, VAE_DIFFUSERS
+from lightx2v_wan22.animate.architecture import BLUR_KERNELS
 from lightx2v_wan22.foreign_configs import animate_config, vae22_config
 
 _CONVS = "motion_encoder.enc.net_app.convs"
@@ -16,8 +17,6 @@ _RESIDUALS = 7
 _ADAPTER = r"^face_adapter\.(\d+)\."
 _FUSER = r"^face_adapter\.fuser_blocks\.(\d+)\."
 _CONVS_PATTERN = _CONVS.replace(".", r"\.")
-#: all the same, 1 3 3 1 along both axes: they are computed, and files may leave them out
-BLUR_KERNELS = (r"^motion_encoder\..*\.kernel$",)
 
 #: Stages are lists here and officially. The layer that changes the size comes last: after two residual blocks in the
 #: encoder, after three in the decoder.

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from attrs import field, frozen
 from attrs import validators as v
 
-from lightx2v_wan21.api import check_changes
-
-
-def _tile(_instance: object, _attribute: object, value: int) -> None:
-    if value and (value < 64 or value % 16):
-        raise ValueError(f"'vae_tile' must be 0 (off) or a multiple of 16 from 64 up: {value}")
-
-
-def _overlap(instance: VaeOptions, _attribute: object, value: int) -> None:
-    if value % 16 or (instance.vae_tile and value >= instance.vae_tile):
-        raise ValueError(f"'vae_tile_overlap' must be a multiple of 16 below vae_tile: {value}")
+from lightx2v_wan21.api import VaeOptions, check_changes
 
 
 def _segment(_instance: object, _attribute: object, value: int) -> None:
@@ -26,35 +16,14 @@ def _segment(_instance: object, _attribute: object, value: int) -> None:
 
 
 @frozen(kw_only=True)
-class VaeOptions:
-    """What every model has. Tiles are in pixels; a tiny VAE does not tile."""
+class Vae22Options(VaeOptions):
+    """Options of the VAEs of every model; one latent pixel of TI2V is 16x16 pixels."""
 
-    vae_dtype: Literal["float32", "bfloat16", "float16"] = field(
-        default="float32", metadata={"help": "compute dtype of the VAE"}
-    )
-    vae_tile: int = field(
-        default=0, validator=_tile, metadata={"help": "side of the tiles that are decoded; 0: whole frames"}
-    )
-    vae_tile_overlap: int = field(
-        default=64, validator=[v.ge(0), _overlap], metadata={"help": "overlap of neighbouring tiles"}
-    )
-    tiny_vae: bool = field(
-        default=False,
-        metadata={
-            "help": "decode with a tiny VAE, such as taew2_1.pth, of TI2V taew2_2.pth: faster, less memory, less detail"
-        },
-    )
-    tiny_vae_scaled: bool | None = field(
-        default=None,
-        metadata={
-            "help": "whether the tiny VAE takes latents that are not normalized; absent: yes when its file is called "
-            "light..."
-        },
-    )
+    tile_unit: ClassVar[int] = 16
 
 
 @frozen(kw_only=True)
-class A14bOptions(VaeOptions):
+class A14bOptions(Vae22Options):
     """Options of ``wan2.2-a14b``."""
 
     boundary: float | None = field(
@@ -89,12 +58,12 @@ class A14bOptions(VaeOptions):
 
 
 @frozen(kw_only=True)
-class Ti2vOptions(VaeOptions):
+class Ti2vOptions(Vae22Options):
     """Options of ``wan2.2-ti2v``."""
 
 
 @frozen(kw_only=True)
-class AnimateOptions(VaeOptions):
+class AnimateOptions(Vae22Options):
     """Options of ``wan2.2-animate``."""
 
     segment_frames: int = field(

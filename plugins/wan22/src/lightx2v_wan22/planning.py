@@ -22,6 +22,7 @@ from lightx2v_core.api import (
 from lightx2v_wan21.api import (
     DitArchitecture,
     Shapes,
+    VaeOptions,
     clip_from,
     clip_tensors,
     frame_problems,
@@ -35,8 +36,7 @@ from lightx2v_wan21.api import (
     vae_from,
     vae_tensors,
 )
-from lightx2v_wan22.options import VaeOptions
-from lightx2v_wan22.ti2v.architecture import vae22_from, vae22_tensors
+from lightx2v_wan22.vae22.architecture import vae22_from, vae22_tensors
 
 #: parts of a tensor's name that the transformer keeps in float32, whatever the compute dtype
 FLOAT32 = (

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
 from lightx2v_core.api import ComponentSpec, ModelSpec, TaskSpec, hookimpl
 from lightx2v_wan21.api import ANY_FILE, DIT, DIT_COMFYUI, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
-from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, BLUR_KERNELS, VAE22_DIFFUSERS
-from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions
+from lightx2v_wan22.animate.architecture import BLUR_KERNELS
+from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, VAE22_DIFFUSERS
+from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions, Vae22Options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lightx2v_core.api import Recognition, Repository, Request
+    from lightx2v_core.api import ModelParts, Recognition, Request, VideoModel
+    from lightx2v_wan22.family import Family
+
+C = TypeVar("C", bound=Vae22Options)
 
 VAE21 = evolve(VAE, hint="it is part of every official Wan repository but that of TI2V-5B")
 VAE22 = ComponentSpec(
@@ -79,13 +82,58 @@ def _expert(name: str, diffusers: str) -> ComponentSpec:
 EXPERTS = (_expert(EXPERT_NAMES[0], "transformer"), _expert(EXPERT_NAMES[1], "transformer_2"))
 
 
-def _late(module: str, name: str) -> Callable[..., Any]:
-    """A function of this package that is imported when it is called."""
+def _a14b() -> Family[A14bOptions]:
+    from lightx2v_wan22.a14b.variants import FAMILY
 
-    def call(*args: Any) -> Any:
-        return getattr(import_module(f"lightx2v_wan22.{module}"), name)(*args)
+    return FAMILY
 
-    return call
+
+def _ti2v() -> Family[Ti2vOptions]:
+    from lightx2v_wan22.ti2v.variants import FAMILY
+
+    return FAMILY
+
+
+def _animate() -> Family[AnimateOptions]:
+    from lightx2v_wan22.animate.variants import FAMILY
+
+    return FAMILY
+
+
+def _build_a14b(options: A14bOptions, parts: ModelParts) -> VideoModel:
+    from lightx2v_wan22.a14b.pipeline import TwoExperts
+
+    return TwoExperts(options, parts)
+
+
+def _build_ti2v(options: Ti2vOptions, parts: ModelParts) -> VideoModel:
+    from lightx2v_wan22.ti2v.pipeline import TextImageToVideo
+
+    return TextImageToVideo(options, parts)
+
+
+def _build_animate(options: AnimateOptions, parts: ModelParts) -> VideoModel:
+    from lightx2v_wan22.animate.pipeline import Animate
+
+    return Animate(options, parts)
+
+
+def _write_a14b(folder: Path, seed: int) -> None:
+    from lightx2v_wan22.tiny import write_tiny_a14b
+
+    write_tiny_a14b(folder, seed)
+
+
+def _write_ti2v(folder: Path, seed: int) -> None:
+    from lightx2v_wan22.tiny import write_tiny_ti2v
+
+    write_tiny_ti2v(folder, seed)
+
+
+def _write_animate(folder: Path, seed: int) -> None:
+    from lightx2v_wan22.tiny import write_tiny_animate
+
+    write_tiny_animate(folder, seed)
 
 
 def _remarks(
@@ -99,39 +147,55 @@ def _remarks(
     return cut_prompts(request.prompt, negative, assets["text_encoder"].get("tokenizer"), length)
 
 
-def _with_loras(*args: Any) -> Any:
+def _with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> Recognition:
     from lightx2v_wan21.api import with_loras
 
-    return with_loras(*args)
+    return with_loras(recognition, loras)
 
 
-def _repositories(name: str) -> Callable[[], Sequence[Repository]]:
-    """The repositories of a model, imported when they are asked for."""
-
-    def listed() -> Sequence[Repository]:
-        found: Sequence[Repository] = getattr(import_module("lightx2v_wan22.repositories"), name)
-        return found
-
-    return listed
-
-
-def _functions(family: str) -> dict[str, Any]:
-    """What every family has: ``variants`` answers from headers alone, ``pipeline`` runs."""
-    names = ("recognize", "defaults", "geometry", "memory")
-    return {
-        **{name: _late(f"{family}.variants", name) for name in names},
-        "sizes": _late(f"{family}.variants", "size_rules"),
-        "build": _late(f"{family}.pipeline", "build"),
-        "with_loras": _with_loras,
-        "remarks": _remarks,
-        "write_tiny": _late("tiny", f"write_tiny_{family}"),
-    }
+def _model(
+    family: Callable[[], Family[C]],
+    build: Callable[[C, ModelParts], VideoModel],
+    write_tiny: Callable[[Path, int], None],
+    *,
+    name: str,
+    summary: str,
+    config: type[C],
+    tasks: Mapping[str, TaskSpec],
+    components: tuple[ComponentSpec, ...],
+    aliases: Mapping[str, bool | None],
+) -> ModelSpec[C]:
+    """Describe a model whose plans ``family`` makes; it is imported when one is made."""
+    return ModelSpec(
+        name=name,
+        summary=summary,
+        config=config,
+        tasks=tasks,
+        components=components,
+        aliases=aliases,
+        recognize=lambda facts: family().recognize(facts),
+        defaults=lambda recognition, task, size: family().defaults(recognition, task, size),
+        geometry=lambda recognition, target: family().geometry(recognition, target),
+        sizes=lambda recognition, task: family().size_rules(recognition, task),
+        stages=lambda recognition, request, shape, options: family().stages(
+            recognition, request, shape, options
+        ),
+        memory=lambda recognition, shape, dtype, options: family().memory(recognition, shape, dtype, options),
+        repositories=lambda: family().repositories,
+        with_loras=_with_loras,
+        remarks=_remarks,
+        build=build,
+        write_tiny=write_tiny,
+    )
 
 
 @hookimpl
 def lightx2v_models() -> list[ModelSpec[Any]]:
     return [
-        ModelSpec(
+        _model(
+            _a14b,
+            _build_a14b,
+            _write_a14b,
             name="wan2.2-a14b",
             summary="Wan2.2 A14B: text, image, or first and last image to video by two experts",
             config=A14bOptions,
@@ -141,22 +205,23 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 "flf2v": TaskSpec(required=frozenset({"image", "last_image"})),
             },
             components=(*EXPERTS, TEXT_ENCODER, VAE21, TINY_VAE),
-            repositories=_repositories("A14B"),
             aliases={"wan2.2_moe": None, "wan2.2_moe_distill": True},
-            stages=_late("a14b.variants", "stages"),
-            **_functions("a14b"),
         ),
-        ModelSpec(
+        _model(
+            _ti2v,
+            _build_ti2v,
+            _write_ti2v,
             name="wan2.2-ti2v",
             summary="Wan2.2 TI2V-5B: text, or text and an image, to video",
             config=Ti2vOptions,
             tasks={"t2v": TaskSpec(), "i2v": TaskSpec(required=frozenset({"image"}))},
             components=(DIT, TEXT_ENCODER, VAE22, TINY_VAE22),
-            repositories=_repositories("TI2V"),
             aliases={"wan2.2": None},
-            **_functions("ti2v"),
         ),
-        ModelSpec(
+        _model(
+            _animate,
+            _build_animate,
+            _write_animate,
             name="wan2.2-animate",
             summary="Wan2.2 Animate-14B: a person in an image moves like the one in a video, or replaces that one",
             config=AnimateOptions,
@@ -169,8 +234,6 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
                 )
             },
             components=(ANIMATE, TEXT_ENCODER, CLIP, VAE21, TINY_VAE),
-            repositories=_repositories("ANIMATE"),
             aliases={"wan2.2_animate": None},
-            **_functions("animate"),
         ),
     ]

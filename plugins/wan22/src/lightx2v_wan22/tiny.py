@@ -26,7 +26,7 @@ from lightx2v_wan21.api import (
     vae_tensors,
 )
 from lightx2v_wan22.animate.architecture import AnimateArchitecture, animate_tensors
-from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, vae22_tensors
+from lightx2v_wan22.vae22.architecture import LATENT_CHANNELS, vae22_tensors
 
 _TEXT_DIM = 64
 _DIT: Mapping[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -34,26 +34,23 @@ from lightx2v_wan21.api import (
     taken,
     video_info,
 )
-from lightx2v_wan22.animate.architecture import animate_from, animate_tensors
-from lightx2v_wan22.key_maps import BLUR_KERNELS
+from lightx2v_wan22.animate.architecture import (
+    BLUR_KERNELS,
+    AnimateArchitecture,
+    animate_from,
+    animate_tensors,
+)
+from lightx2v_wan22.family import Family, Network
 from lightx2v_wan22.options import AnimateOptions
 from lightx2v_wan22.planning import (
-    LAYOUTS,
-    VAE21_PEAK,
-    check_fit,
-    count_name,
-    described,
-    encoder_blocks,
-    read_sizes,
     text_need,
     transformer_need,
-    unreadable,
-    vae_components,
     vae_needs,
     wan_geometry,
     wan_sizes,
     weight_bytes,
 )
+from lightx2v_wan22.repositories import ANIMATE
 
 #: "a person in the video is moving": the official prompt of every video
 PROMPT = "视频中的人在做动作"
@@ -62,52 +59,129 @@ STRIDE, LATENT_CHANNELS = 8, 16
 REFERENCE_FRAMES = 1
 
 
-def recognize(facts: CheckpointFacts) -> Recognition | str:
-    """The variant in a folder, or why it is no Animate model. ``CheckpointError`` when it is one whose configuration
-    cannot be true."""
-    shapes = facts.headers["dit"].shapes
-    if "pose_patch_embedding.weight" not in shapes:
-        return "its network has no tensor 'pose_patch_embedding.weight', so it is no Animate network"
-    try:
+class AnimateFamily(Family[AnimateOptions]):
+    """One network that follows a pose and a face, in segments."""
+
+    options = AnimateOptions
+    repositories: ClassVar = ANIMATE
+    encoders: ClassVar = ("text_encoder", "image_encoder")
+    released: ClassVar = (5120, 40, "14b")
+
+    def refusal(self, facts: CheckpointFacts) -> str:
+        shapes = facts.headers["dit"].shapes
+        if "pose_patch_embedding.weight" not in shapes:
+            return "its network has no tensor 'pose_patch_embedding.weight', so it is no Animate network"
         channels, made = input_channels(shapes), output_channels(shapes)
-        posed = axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
-    except ValueError as exc:
-        return str(exc)
-    if reason := _other_channels(channels, made, posed):
-        return reason
-    options = facts.options or AnimateOptions()
-    components = ("dit", "text_encoder", "image_encoder", *vae_components(options, encodes=True))
-    try:
-        arch, sizes = animate_from(facts.config, shapes), read_sizes(facts, components, LAYOUTS)
-    except ValueError as exc:
-        raise unreadable(facts, exc, "network") from None
-    check_fit(facts, arch.dit, sizes)
-    expected, architecture = described(sizes, LAYOUTS)
-    official = (arch.dit.dim, arch.dit.num_layers) == (5120, 40)
-    size = "14b" if official else count_name(facts.headers["dit"].parameters)
-    return Recognition(
-        variant=f"wan2.2-animate-{size}",
-        summary=f"Wan2.2 Animate, {arch.dit.num_layers} blocks of width {arch.dit.dim}, {arch.dit.num_heads} heads, "
-        f"{arch.adapters} face adapters",
-        tasks=("animate",),
-        components=components,
-        architecture={
-            **architecture,
-            "dit": attrs.asdict(arch),
-            "patch_size": arch.dit.patch_size,
-            "face_size": arch.face_size,
+        return _other_channels(
+            channels, made, axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
+        )
+
+    def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
+        return ("animate",)
+
+    def kind(self, tasks: tuple[str, ...]) -> str:
+        return "animate"
+
+    def summary(self, network: Network, tasks: tuple[str, ...]) -> str:
+        dit, adapters = network.dit, sum(name.startswith("face_adapter") for name in network.blocks)
+        return (
+            f"Wan2.2 Animate, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads, "
+            f"{adapters} face adapters"
+        )
+
+    def network(self, facts: CheckpointFacts) -> Network:
+        arch = animate_from(facts.config, facts.headers["dit"].shapes)
+        return Network(
+            dit=arch.dit,
+            architecture=attrs.asdict(arch),
+            tensors=_needed(animate_tensors(arch)),
+            blocks=arch.blocks,
+        )
+
+    def distilled(self, facts: CheckpointFacts) -> str:
+        """Return an empty string: there is no distilled network."""
+        return ""
+
+    def details(self, network: Network, options: AnimateOptions, telling: str) -> Mapping[str, Any]:
+        return {
+            "face_size": AnimateArchitecture(**network.architecture).face_size,
             "segment": options.segment_frames,
             "overlap": options.overlap_frames,
-        },
-        expected={**expected, "dit": _needed(animate_tensors(arch))},
-        head_dim=arch.dit.head_dim,
-        blocks={"dit": arch.blocks, **encoder_blocks(sizes)},
-        notes=(
+        }
+
+    def notes(self, facts: CheckpointFacts, telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return (
             "the video is as large and as long as the pose video",
             f"without a prompt the official one is used, whatever the video shows: {PROMPT!r}",
-        ),
-        doubts=config_doubts(facts.config, f"{PLAIN_CLASS}|wananimate(?:model|transformer3dmodel)"),
-    )
+        )
+
+    def doubts(self, facts: CheckpointFacts) -> tuple[str, ...]:
+        return config_doubts(facts.config, f"{PLAIN_CLASS}|wananimate(?:model|transformer3dmodel)")
+
+    def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
+        """Return official values: 20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and
+        length are those of the pose video. The official pipeline has a prompt of its own, and guides at scales above
+        1 only."""
+        width, height = size or (1280, 720)
+        return Defaults(
+            width=width,
+            height=height,
+            frames=recognition.architecture["segment"],
+            fps=30,
+            steps=20,
+            shift=5.0,
+            guide_scale=(1.0,),
+            scheduler="unipc",
+            negative_prompt=NEGATIVE,
+            prompt=PROMPT,
+            least_guide_scale=1.0,
+        )
+
+    def geometry(self, recognition: Recognition, target: Target) -> Geometry:
+        """Return latent shape [16, 1 + T, h, w] of one segment, its tokens, and how many segments there are.
+
+        Raises:
+            RequestError: an input has a size the networks cannot take, or another size or length is asked for than
+                that of the pose video.
+        """
+        inputs, size, frames = target.inputs, (target.width, target.height), target.frames
+        _check_inputs(recognition, inputs)
+        if "pose_video" in inputs:
+            pose = video_info(inputs["pose_video"], "pose_video")
+            size, frames = (pose.width, pose.height), pose.frames
+        length, overlap = recognition.architecture["segment"], recognition.architecture["overlap"]
+        segment = attrs.evolve(target, frames=length)
+        shape = wan_geometry(
+            recognition, segment, size=size, channels=LATENT_CHANNELS, stride=STRIDE, extra=REFERENCE_FRAMES
+        )
+        later = math.ceil(max(frames - length, 0) / (length - overlap))
+        return attrs.evolve(shape, frames=frames, lead=REFERENCE_FRAMES, segments=1 + later, overlap=overlap)
+
+    def size_rules(self, recognition: Recognition, task: str) -> SizeRules:
+        """Return those of the pose video, which may be of any length: it is gone through in segments."""
+        rules = wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",))
+        return attrs.evolve(rules, frame_step=1)
+
+    def memory(
+        self, recognition: Recognition, shape: Geometry, dtype: str, options: AnimateOptions
+    ) -> Mapping[str, MemoryNeed]:
+        """Count the weights exactly; the transformer at one segment, or its motion encoder when that takes more."""
+        dit, clip = recognition.architecture["dit"], recognition.architecture["image_encoder"]
+        network = transformer_need(recognition.expected["dit"], dit["dit"], shape.tokens, dtype)
+        # eight faces at full resolution in float32, four times: both sides of a convolution and of its activation
+        faces = 4 * 8 * dit["motion_channels"][0] * recognition.architecture["face_size"] ** 2 * 4
+        segment = attrs.evolve(shape, frames=recognition.architecture["segment"])
+        return {
+            "dit": attrs.evolve(network, activations=max(network.activations, faces)),
+            "text_encoder": text_need(recognition, dtype, dit["dit"]["text_len"]),
+            "image_encoder": MemoryNeed(
+                weights=weight_bytes(
+                    recognition.expected["image_encoder"], DTYPE_BYTES[dtype], keep=("norm",)
+                ),
+                activations=clip["num_tokens"] * (6 * clip["dim"] + 2 * clip["dim_mlp"]) * 4,
+            ),
+            **vae_needs(recognition, segment, dtype, options, self.vae_peak, videos=3),
+        }
 
 
 def _other_channels(channels: int, made: int, posed: int) -> str:
@@ -127,51 +201,6 @@ def _needed(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]
     """All but the blur kernels, which are computed."""
     kernels = [re.compile(pattern) for pattern in BLUR_KERNELS]
     return {name: shape for name, shape in tensors.items() if not any(k.search(name) for k in kernels)}
-
-
-def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
-    """Official values: 20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and length are
-    those of the pose video. The official pipeline has a prompt of its own, and guides at scales above 1 only."""
-    width, height = size or (1280, 720)
-    return Defaults(
-        width=width,
-        height=height,
-        frames=recognition.architecture["segment"],
-        fps=30,
-        steps=20,
-        shift=5.0,
-        guide_scale=(1.0,),
-        scheduler="unipc",
-        negative_prompt=NEGATIVE,
-        prompt=PROMPT,
-        least_guide_scale=1.0,
-    )
-
-
-def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latent shape [16, 1 + T, h, w] of one segment, its tokens, and how many segments there are.
-
-    Raises:
-        RequestError: an input has a size the networks cannot take, or another size or length is asked for than that of
-            the pose video.
-    """
-    inputs, size, frames = target.inputs, (target.width, target.height), target.frames
-    _check_inputs(recognition, inputs)
-    if "pose_video" in inputs:
-        pose = video_info(inputs["pose_video"], "pose_video")
-        size, frames = (pose.width, pose.height), pose.frames
-    length, overlap = recognition.architecture["segment"], recognition.architecture["overlap"]
-    segment = attrs.evolve(target, frames=length)
-    shape = wan_geometry(
-        recognition, segment, size=size, channels=LATENT_CHANNELS, stride=STRIDE, extra=REFERENCE_FRAMES
-    )
-    later = math.ceil(max(frames - length, 0) / (length - overlap))
-    return attrs.evolve(shape, frames=frames, lead=REFERENCE_FRAMES, segments=1 + later, overlap=overlap)
-
-
-def size_rules(recognition: Recognition, _task: str) -> SizeRules:
-    """Size and length are those of the pose video, which may be of any length: it is gone through in segments."""
-    return attrs.evolve(wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",)), frame_step=1)
 
 
 def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
@@ -202,21 +231,4 @@ def reference_images(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
-def memory(
-    recognition: Recognition, shape: Geometry, dtype: str, options: AnimateOptions
-) -> Mapping[str, MemoryNeed]:
-    """Weights exactly; the transformer at one segment, or its motion encoder when that takes more."""
-    dit, clip = recognition.architecture["dit"], recognition.architecture["image_encoder"]
-    network = transformer_need(recognition.expected["dit"], dit["dit"], shape.tokens, dtype)
-    # eight faces at full resolution in float32, four times: both sides of a convolution and of its activation
-    faces = 4 * 8 * dit["motion_channels"][0] * recognition.architecture["face_size"] ** 2 * 4
-    segment = attrs.evolve(shape, frames=recognition.architecture["segment"])
-    return {
-        "dit": attrs.evolve(network, activations=max(network.activations, faces)),
-        "text_encoder": text_need(recognition, dtype, dit["dit"]["text_len"]),
-        "image_encoder": MemoryNeed(
-            weights=weight_bytes(recognition.expected["image_encoder"], DTYPE_BYTES[dtype], keep=("norm",)),
-            activations=clip["num_tokens"] * (6 * clip["dim"] + 2 * clip["dim_mlp"]) * 4,
-        ),
-        **vae_needs(recognition, segment, dtype, options, VAE21_PEAK, videos=3),
-    }
+FAMILY = AnimateFamily()

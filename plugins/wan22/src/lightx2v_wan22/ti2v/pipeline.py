@@ -1,12 +1,12 @@
 """The TI2V pipeline: text to video, or an image that becomes the first frame.
 
-Shape legend: B conditions, C latent channels, T h w latent frames, rows and columns, L video tokens, S text tokens,
-D text width, X Y frame rows and columns.
+Shape legend: B conditions, C latent channels, T h w latent frames, rows and columns, L video tokens, H W frame rows and
+columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,92 +14,63 @@ from attrs import frozen
 from PIL import Image
 from torch import Tensor
 
-from lightx2v_core.api import Conditions, Emit, ModelParts, Request, Step
-from lightx2v_wan21.api import PromptEncoder, Rope, image_tensor, open_image
-from lightx2v_wan22.options import Ti2vOptions
-from lightx2v_wan22.parts import (
-    Codec,
-    Transformer,
-    encoded_prompts,
-    latent_shape,
-    load_prompts,
+from lightx2v_core.api import Conditions, ModelParts, Request, Step
+from lightx2v_wan21.api import (
+    ConditionedVideo,
+    Extras,
+    image_tensor,
+    load_codec,
+    load_prompt_encoder,
     load_transformer,
-    load_vae22,
-    stacked,
+    open_image,
 )
-from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
+from lightx2v_wan22.options import Ti2vOptions
+from lightx2v_wan22.vae22.network import SPACE, Wan22Vae
 
 
-def build(options: Ti2vOptions, parts: ModelParts) -> TextImageToVideo:
-    """Build the networks on the meta device and have them filled."""
-    prompts = load_prompts(parts, parts.architecture["dit"]["text_len"])
-    network = load_transformer(parts, "dit")
-    return TextImageToVideo(prompts, network, load_vae22(parts, options), device=parts.device)
+@frozen(kw_only=True)
+class FirstFrame(Extras):
+    """The first frame of the video, which the image gives."""
+
+    #: its latents [48, 1, h, w]
+    first: Tensor
 
 
-@frozen
-class Shared:
-    """Constants of a request."""
+class TextImageToVideo(ConditionedVideo):
+    """A loaded TI2V model: the latents of an image stand in the place of the first ones and hold no noise."""
 
-    rope: Rope
-    #: latents of the first frame, [48, 1, h, w]; nothing for text-to-video
-    first: Tensor | None = None
-
-
-class TextImageToVideo:
-    """A loaded TI2V model (``VideoModel``)."""
-
-    def __init__(self, prompts: PromptEncoder, network: Transformer, codec: Codec, *, device: str) -> None:
-        self._prompts = prompts
-        self._network = network
-        self._codec = codec
-        self._device = device
-
-    def encode(self, request: Request, inputs: Mapping[str, Any], *, guided: bool, emit: Emit) -> Conditions:
-        """Encode the prompts and the image, if there is one."""
-        contexts = encoded_prompts(self._prompts, request, guided=guided, emit=emit)
-        shape = latent_shape(request, LATENT_CHANNELS, SPATIAL_STRIDE)
-        first = None
-        if "image" in inputs:
-            image = first_frame(open_image(inputs["image"]), request.width, request.height)
-            first = self._codec.encode(image.to(self._device))
-        return Conditions(
-            latent_shape=shape,
-            positive=contexts[0],
-            negative=contexts[1] if guided else None,
-            shared=Shared(self._network.network.rope(shape, self._device), first),
-        )
+    def __init__(self, options: Ti2vOptions, parts: ModelParts) -> None:
+        """Build the networks on the meta device and have them filled."""
+        prompts = load_prompt_encoder(parts, parts.architecture["dit"]["text_len"])
+        transformer = load_transformer(parts)
+        codec = load_codec(parts, options, Wan22Vae, SPACE)
+        super().__init__(prompts, [transformer], codec, self._first_frame, device=parts.device)
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """The first latent frame is the image's, before the first step and after every one."""
-        first = conditions.shared.first if conditions.shared is not None else None
-        return latents if first is None else torch.cat((first, latents[:, 1:]), dim=1)
+        """Write the image's latents over the first frame, before the first step and after every one."""
+        extras = conditions.shared.extras if conditions.shared is not None else None
+        return torch.cat((extras.first, latents[:, 1:]), dim=1) if isinstance(extras, FirstFrame) else latents
 
-    def expert(self, step: Step) -> int:
-        """There is one network."""
-        return 0
+    def timesteps(self, latents: Tensor, step: Step, count: int, extras: Extras) -> Tensor:
+        """Return a timestep for each pass [B], or with an image for each token [B, L]: those of the image hold no
+        noise."""
+        timesteps = super().timesteps(latents, step, count, extras)
+        if not isinstance(extras, FirstFrame):
+            return timesteps
+        frames, rows, columns = self._transformers[0].network.grid(latents.shape[1:])
+        timesteps = timesteps[:, None].repeat(1, frames * rows * columns)
+        timesteps[:, : rows * columns] = 0
+        return timesteps
 
-    def predict(
-        self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Shared
-    ) -> Sequence[Tensor]:
-        """Flow velocities [C, T, h, w] of the latents under each text, in one batch."""
-        count = len(conditions)
-        timesteps = torch.full((count,), step.timestep, dtype=torch.float32, device=latents.device)
-        if shared.first is not None:
-            # The tokens of the image are told that they hold no noise.
-            frames, rows, columns = self._network.network.grid(latents.shape[1:])
-            timesteps = timesteps[:, None].repeat(1, frames * rows * columns)
-            timesteps[:, : rows * columns] = 0
-        batch = latents.expand(count, *latents.shape)
-        return self._network(batch, timesteps, stacked(conditions), shared.rope).unbind()
-
-    def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Frames in chunks [3, n, X, Y]: the first alone, then four at a time."""
-        return self._codec.decode(latents)
+    def _first_frame(self, request: Request, inputs: Mapping[str, Any]) -> Extras:
+        if "image" not in inputs:
+            return Extras()
+        image = first_frame(open_image(inputs["image"]), request.width, request.height)
+        return FirstFrame(first=self._codec.encode(image.to(self._device)))
 
 
 def first_frame(image: Image.Image, width: int, height: int) -> Tensor:
-    """The image scaled to cover the frame (Lanczos) and cropped around its centre, [3, 1, X, Y] in [-1, 1]."""
+    """The image scaled to cover the frame (Lanczos) and cropped around its centre, [3, 1, H, W] in [-1, 1]."""
     scale = max(width / image.width, height / image.height)
     covering = (round(image.width * scale), round(image.height * scale))
     image = image.resize(covering, Image.Resampling.LANCZOS)

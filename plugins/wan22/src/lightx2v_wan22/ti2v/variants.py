@@ -5,116 +5,70 @@ Defaults: the official configuration (Wan-Video/Wan2.2, ``wan/configs/wan_ti2v_5
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
-import attrs
-
-from lightx2v_core.api import CheckpointFacts, Defaults, Geometry, MemoryNeed, Recognition, SizeRules, Target
-from lightx2v_wan21.api import (
-    NEGATIVE,
-    config_doubts,
-    distilled_merged,
-    distilled_name,
-    distilled_note,
-    distilled_steps,
-    dit_from,
-    dit_tensors,
-    input_channels,
-    output_channels,
-)
+from lightx2v_core.api import CheckpointFacts, Defaults, Recognition
+from lightx2v_wan21.api import NEGATIVE, distilled_note, input_channels, output_channels
+from lightx2v_wan22.family import Family, Network
 from lightx2v_wan22.options import Ti2vOptions
-from lightx2v_wan22.planning import (
-    LAYOUTS22,
-    VAE22_PEAK,
-    check_fit,
-    count_name,
-    described,
-    encoder_blocks,
-    read_sizes,
-    shaped,
-    text_need,
-    transformer_need,
-    unreadable,
-    vae_components,
-    vae_needs,
-    wan_geometry,
-    wan_sizes,
-)
-from lightx2v_wan22.ti2v.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
+from lightx2v_wan22.planning import LAYOUTS22, VAE22_PEAK
+from lightx2v_wan22.repositories import TI2V
+from lightx2v_wan22.vae22.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
 
 
-def recognize(facts: CheckpointFacts) -> Recognition | str:
-    """The variant in a folder, or why it is no TI2V model. ``CheckpointError`` when it is one whose configuration
-    cannot be true."""
-    shapes = facts.headers["dit"].shapes
-    try:
+class Ti2v(Family[Ti2vOptions]):
+    """One network for text, with or without an image. The image is a single frame: encoding it stays below decoding."""
+
+    options = Ti2vOptions
+    repositories: ClassVar = TI2V
+    layouts: ClassVar = LAYOUTS22
+    channels: ClassVar = LATENT_CHANNELS
+    stride: ClassVar = SPATIAL_STRIDE
+    vae_peak: ClassVar = VAE22_PEAK
+    released: ClassVar = (3072, 30, "5b")
+    presets: ClassVar = ((1280, 704),)
+
+    def refusal(self, facts: CheckpointFacts) -> str:
+        shapes = facts.headers["dit"].shapes
         channels, made = input_channels(shapes), output_channels(shapes)
-    except ValueError as exc:
-        return str(exc)
-    if channels != LATENT_CHANNELS:
-        return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
-    if made != LATENT_CHANNELS:
-        return f"its network makes {made} output channels; that of TI2V makes {LATENT_CHANNELS}"
-    options = facts.options or Ti2vOptions()
-    components = ("dit", "text_encoder", *vae_components(options, encodes=True))
-    try:
-        dit, sizes = dit_from(facts.config, shapes), read_sizes(facts, components, LAYOUTS22)
-    except ValueError as exc:
-        raise unreadable(facts, exc, "network") from None
-    check_fit(facts, dit, sizes)
-    expected, architecture = described(sizes, LAYOUTS22)
-    telling = distilled_name(facts, "dit") or distilled_merged(facts, ["dit"])
-    official = (dit.dim, dit.num_layers) == (3072, 30)
-    size = "5b" if official else count_name(facts.headers["dit"].parameters)
-    return Recognition(
-        variant=f"wan2.2-ti2v-{size}{'-distill' if telling else ''}",
-        summary=f"Wan2.2 text- and image-to-video, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads",
-        tasks=("t2v", "i2v"),
-        components=components,
-        architecture={
-            **architecture,
-            "dit": attrs.asdict(dit),
-            "patch_size": dit.patch_size,
-            "distilled": distilled_steps(telling) if telling else 0,
-        },
-        expected={**expected, "dit": dit_tensors(dit)},
-        head_dim=dit.head_dim,
-        blocks={"dit": dit.blocks, **encoder_blocks(sizes)},
-        notes=(distilled_note(telling, "--scheduler unipc --steps 50 --guide-scale 5"),) if telling else (),
-        doubts=config_doubts(facts.config),
-    )
+        if channels != LATENT_CHANNELS:
+            return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
+        if made != LATENT_CHANNELS:
+            return f"its network makes {made} output channels; that of TI2V makes {LATENT_CHANNELS}"
+        return ""
 
+    def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
+        return ("t2v", "i2v")
 
-def defaults(recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
-    """Official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704. Of a distilled network:
-    its own scheduler, no guidance."""
-    width, height = size or (1280, 704)
-    steps = recognition.architecture["distilled"]
-    return Defaults(
-        width=width,
-        height=height,
-        frames=121,
-        fps=24,
-        steps=steps or 50,
-        shift=5.0,
-        guide_scale=(1.0,) if steps else (5.0,),
-        scheduler="distill" if steps else "unipc",
-        negative_prompt=NEGATIVE,
-    )
+    def kind(self, tasks: tuple[str, ...]) -> str:
+        return "ti2v"
 
+    def summary(self, network: Network, tasks: tuple[str, ...]) -> str:
+        dit = network.dit
+        return f"Wan2.2 text- and image-to-video, {dit.num_layers} blocks of width {dit.dim}, {dit.num_heads} heads"
 
-def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latent shape [48, T, h, w] and tokens. An image keeps its aspect ratio: the size is only the area then."""
-    step = SPATIAL_STRIDE * recognition.architecture["patch_size"][1]
-    size, notes = shaped(recognition, target, lambda image, area: best_size(image, area, step))
-    found = wan_geometry(recognition, target, size=size, channels=LATENT_CHANNELS, stride=SPATIAL_STRIDE)
-    return attrs.evolve(found, notes=notes)
+    def notes(self, facts: CheckpointFacts, telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        return (distilled_note(telling, "--scheduler unipc --steps 50 --guide-scale 5"),) if telling else ()
 
+    def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
+        """Return official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704. Of a
+        distilled network: its own scheduler, no guidance."""
+        width, height = size or (1280, 704)
+        steps = recognition.architecture["distilled"]
+        return Defaults(
+            width=width,
+            height=height,
+            frames=121,
+            fps=24,
+            steps=steps or 50,
+            shift=5.0,
+            guide_scale=(1.0,) if steps else (5.0,),
+            scheduler="distill" if steps else "unipc",
+            negative_prompt=NEGATIVE,
+        )
 
-def size_rules(recognition: Recognition, task: str) -> SizeRules:
-    """The size of the official script (``SUPPORTED_SIZES`` of Wan-Video/Wan2.2)."""
-    shaped_by = () if task == "t2v" else ("image",)
-    return wan_sizes(recognition, ((1280, 704),), stride=SPATIAL_STRIDE, shaped_by=shaped_by)
+    def size_for_image(self, recognition: Recognition, image: tuple[int, int], area: int) -> tuple[int, int]:
+        return best_size(image, area, self.stride * recognition.architecture["patch_size"][1])
 
 
 def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:
@@ -139,14 +93,4 @@ def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:
     return by_width if distortion(by_width) < distortion(by_height) else by_height
 
 
-def memory(
-    recognition: Recognition, shape: Geometry, dtype: str, options: Ti2vOptions
-) -> Mapping[str, MemoryNeed]:
-    """Weights exactly, activations by counting the tensors that live at the peak of each network."""
-    dit = recognition.architecture["dit"]
-    return {
-        "dit": transformer_need(recognition.expected["dit"], dit, shape.tokens, dtype),
-        "text_encoder": text_need(recognition, dtype, dit["text_len"]),
-        # The image is a single frame: encoding it stays below decoding.
-        **vae_needs(recognition, shape, dtype, options, VAE22_PEAK, videos=0),
-    }
+FAMILY = Ti2v()

@@ -22,13 +22,13 @@ from lightx2v_wan21.api import (
     through_vae_head,
     through_vae_middle,
 )
-from lightx2v_wan22.ti2v.architecture import (
+from lightx2v_wan22.vae22.architecture import (
     FOLDED_CHANNELS,
     SPATIAL_STRIDE,
     decoder_stages,
     encoder_stages,
 )
-from lightx2v_wan22.ti2v.vae_layers import DownStage, UpStage, patchify, unpatchify
+from lightx2v_wan22.vae22.layers import DownStage, UpStage, patchify, unpatchify
 
 # Statistics of the official latents; they are not part of the checkpoint.
 # fmt: off
