@@ -183,16 +183,43 @@ def test_help_lists_a_command_that_can_be_used(
 
     monkeypatch.setattr(module, "find_spec", lambda name: name if name in there else None)
     assert ("ui" in module.listed_commands()) == listed
+    assert module.listed_commands("plugins") == {}
 
 
-@pytest.mark.parametrize(("command", "extra"), [("ui", "gradio"), ("download", "hub")])
+def test_help_of_a_command_lists_its_own_subcommands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from lightx2v_core.cli import listed
+    from lightx2v_core.cli.plugins import command
+
+    monkeypatch.setattr(listed, "find_spec", lambda name: name)
+    assert set(listed.listed_commands("plugins")) == {"check", "new"}
+    assert not {"check", "new"} & set(listed.listed_commands())
+    text = CliRunner().invoke(command, ["--help"]).output
+    assert "Commands of plugins:\n  check  Check the installed plugins.\n  new    Write a dist" in text
+    monkeypatch.setattr(listed, "find_spec", lambda name: None)
+    assert "check  " not in CliRunner().invoke(command, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("ui", "gradio"),
+        ("download", "hub"),
+        ("convert", "convert"),
+        ("plugins check", "devkit"),
+        ("plugins new", "devkit"),
+    ],
+)
 def test_a_command_that_is_missing_says_what_to_install(command: str, extra: str) -> None:
     code = "import sys; from lightx2v_core.cli import main\nmain(sys.argv[1:])"
     from lightx2v_core.discovery.plugins import discover
 
     off = extra if any(entry.name == extra for entry in discover()) else ""
     env = {**os.environ, "LIGHTX2V_DISABLE_PLUGINS": off}
-    result = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, env=env)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, env=env
+    )
     assert result.returncode == 2
     assert (f"not loaded: {extra} (disabled: switched off by name)" in result.stderr) == bool(off)
     assert f"command {command!r} is provided by lightx2v-{extra}: pip install {asked(extra)}" in result.stderr
