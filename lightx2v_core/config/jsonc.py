@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import frozen
 
@@ -53,9 +53,9 @@ class Document:
         return ""
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, object]:
     """The object in a file. ``ConfigError`` names the file, line and column of what is wrong."""
-    value: dict[str, Any] = read_document(path).value
+    value: dict[str, object] = read_document(path).value
     return value
 
 
@@ -169,7 +169,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
@@ -181,7 +181,7 @@ def _is_no_number(token: str) -> bool:
         return False
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return {list: "a list", str: "a string", bool: "true or false", type(None): "null"}.get(
         type(value), "a number"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 
@@ -25,7 +24,9 @@ INPUTS = tuple(setting.name for setting in settings() if setting.knob.keyword ==
 PER_REQUEST = tuple(setting.name for setting in settings() if setting.knob.keyword == "request")
 
 
-def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[LoadedConfig, dict[str, Any]]:
+def request_config(
+    base: LoadedConfig, request: Mapping[str, object]
+) -> tuple[LoadedConfig, dict[str, object]]:
     """``base`` with the values of one request on top, and the inputs that are given in memory. ``base`` stays as it
     is. ``RequestError`` for what cannot change between requests, ``ConfigError`` for what is unknown or wrong."""
     fixed = [name for name in request if name in KEYWORDS and name not in PER_REQUEST]
@@ -46,7 +47,7 @@ def request_config(base: LoadedConfig, request: Mapping[str, Any]) -> tuple[Load
     return loaded, in_memory
 
 
-def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:
+def lora_configs(loras: Sequence[object]) -> tuple[LoraConfig, ...]:
     """Entries of ``loras`` as the configuration has them: paths, objects, or what this returned. ``ConfigError`` for
     what is unknown or wrong."""
     if isinstance(loras, str | Path | Mapping):
@@ -59,11 +60,11 @@ def lora_configs(loras: Sequence[Any]) -> tuple[LoraConfig, ...]:
     )
 
 
-def _entry(lora: Any) -> Any:
+def _entry(lora: object) -> object:
     return {"path": str(lora)} if isinstance(lora, str | Path) else _plain(lora)
 
 
-def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
+def keyword_values(given: Mapping[str, object], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
     """Keyword arguments as values of the configuration. ``ConfigError`` for an unknown one."""
     unknown = [name for name in given if name not in keys]
     if unknown:
@@ -73,7 +74,7 @@ def keyword_values(given: Mapping[str, Any], keys: Mapping[str, tuple[str, ...]]
     return [Value(path=keys[name], value=_plain(value), origin=f"{name}=") for name, value in given.items()]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value as JSON holds it."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
@@ -82,7 +83,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _is_path(value: Any) -> bool:
+def _is_path(value: object) -> bool:
     """Whether an input is a path (or several), and not an image or tensor in memory."""
     several = value if isinstance(value, list | tuple) else [value]
     return all(item is None or isinstance(item, str | Path) for item in several)

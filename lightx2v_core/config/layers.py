@@ -20,7 +20,7 @@ class Value:
     """A value given outside the file: the path of its key, and where it came from (``--steps``)."""
 
     path: tuple[str, ...]
-    value: Any
+    value: object
     origin: str
 
 
@@ -28,7 +28,7 @@ class Value:
 class Layers:
     """A configuration while values are laid over it."""
 
-    data: dict[str, Any]
+    data: dict[str, object]
     #: ``sampling.steps`` -> ``--steps``
     origins: dict[str, str] = field(factory=dict)
     #: ``sampling.steps`` -> number of its layer, 0 for the file
@@ -130,7 +130,7 @@ def parts_of(item: Value) -> list[Value]:
     section = section_of(item.value)
     if not isinstance(section, Mapping) or not section:
         return [item]
-    parts: dict[tuple[str, ...], Any] = {}
+    parts: dict[tuple[str, ...], object] = {}
     for key, value in section.items():
         if key != "options" or not isinstance(value, Mapping):
             parts[(key,)] = value
@@ -157,14 +157,14 @@ def _spelt_out(item: Value) -> Value:
     return Value(path=item.path, value=value, origin=item.origin)
 
 
-def component_of(value: Any) -> Any:
+def component_of(value: object) -> object:
     """A component with its sections written out."""
     if not isinstance(value, Mapping):
         return value
     return {key: section_of(item) if key in COMPONENT_SECTIONS else item for key, item in value.items()}
 
 
-def section_of(value: Any) -> Any:
+def section_of(value: object) -> object:
     """A section written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``."""
     if isinstance(value, str):
         return {"use": [value]}
@@ -175,7 +175,7 @@ def section_of(value: Any) -> Any:
     return value
 
 
-def found_at(data: Any, path: Sequence[str]) -> Any:
+def found_at(data: object, path: Sequence[str]) -> Any:
     """The value at a path, None when there is none."""
     for key in path:
         if not isinstance(data, Mapping) or key not in data:
@@ -184,10 +184,10 @@ def found_at(data: Any, path: Sequence[str]) -> Any:
     return data
 
 
-def put(data: dict[str, Any], item: Value) -> None:
+def put(data: dict[str, object], item: Value) -> None:
     """Set a value by its path, keeping what else a section holds."""
     *parents, last = item.path
-    here = data
+    here: Any = data
     for depth, key in enumerate(parents):
         below = here.get(key)
         if below is not None and is_section(item.path[: depth + 1]):
@@ -202,10 +202,10 @@ def put(data: dict[str, Any], item: Value) -> None:
     here[last] = item.value
 
 
-def leaves_of(value: Any, path: str) -> list[str]:
+def leaves_of(value: object, path: str) -> list[str]:
     """The dotted keys of the values in a value; of an empty object its own."""
     found: list[str] = []
-    waiting: list[tuple[str, Any]] = [(path, value)]
+    waiting: list[tuple[str, object]] = [(path, value)]
     while waiting:
         at, item = waiting.pop()
         if isinstance(item, Mapping) and item:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field, frozen, mutable
 
 from lightx2v_core.config import jsonc
 from lightx2v_core.config.declared import SECTIONS, settings
@@ -30,7 +30,7 @@ from lightx2v_core.config.lightx2v.flag_groups import FLAG_GROUPS
 from lightx2v_core.config.lightx2v.flags import TABLE
 from lightx2v_core.config.lightx2v.groups import GROUPS
 from lightx2v_core.config.lightx2v.keys import LEGACY
-from lightx2v_core.config.lightx2v.translate import SET, Given, Said, contradiction, translate
+from lightx2v_core.config.lightx2v.translate import SET, FlatKey, TranslatedValue, contradiction, translate
 from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, first_lines, shortened
@@ -69,8 +69,8 @@ class LoadedConfig:
 
     def place(self, *path: str) -> str:
         """File, line and name of the key that says a value; empty when no text of a file does."""
-        if found := self.places.get(".".join(path)):
-            return found
+        if place := self.places.get(".".join(path)):
+            return place
         if self.text is None or self.origin(*path) != self.source or not (at := self.text.place(path)):
             return ""
         return f"{self.source}, {at}: {'.'.join(path)}"
@@ -82,9 +82,8 @@ class LoadedConfig:
     def origin(self, *path: str) -> str:
         """Where the value of a key came from; ``default`` when nobody set it."""
         for end in range(len(path), 0, -1):
-            found = self.origins.get(".".join(path[:end]))
-            if found is not None:
-                return found
+            if (origin := self.origins.get(".".join(path[:end]))) is not None:
+                return origin
         return "default"
 
     def to_json(self) -> dict[str, Any]:
@@ -94,43 +93,23 @@ class LoadedConfig:
 
 
 def load_config(
-    source: Path | str | Mapping[str, Any] | None = None, values: Iterable[Value] = ()
+    source: Path | str | Mapping[str, object] | None = None, values: Iterable[Value] = ()
 ) -> LoadedConfig:
     """Read ``source`` (a file or plain data) and lay ``values`` over it; later ones win. ``ConfigError`` for what is
     unknown, wrong, or said twice in different ways."""
     data, name, document = _read(source)
-    given = {
-        key: Given(name=key, value=data.pop(key), source=name, place=_place(name, document, (key,)))
-        for key in list(data)
-        if key in LEGACY
-    }
+    own = list(values)
+    flat_keys = _flat_keys(data, name, document, own)
     layers = Layers(data=_normal(data))
     layers.record(name)
-    own = list(values)
-    for layer, item in enumerate(own, 1):
-        if item.path[0] in TABLE:
-            given[item.path[0]] = _laid(given.get(item.path[0]), item, layer)
-    reading = translate(given, (*FLAG_GROUPS, *GROUPS))
-    said = [evolve(what, path=part.path, value=part.value) for what in reading.said for part in _parts(what)]
-    _check_agreement(said, layers, name, document)
-    flat: set[str] = set()
-    passed: list[Said] = []
-    places: dict[str, str] = {}
-    by_layer: dict[int, list[Said]] = {}
-    for what in said:
-        by_layer.setdefault(what.layer, []).append(what)
-    for layer in range(len(own) + 1):
-        if layer and own[layer - 1].path[0] not in TABLE:
-            for key in layers.lay(own[layer - 1], layer):
-                flat.discard(key)
-                places.pop(key, None)
-        for what in by_layer.get(layer, ()):
-            if what.soft and found_at(layers.data, what.path) is None:
-                passed.append(what)
-            else:
-                keys = layers.lay(_value(what), layer)
-                flat.update(keys)
-                places.update(dict.fromkeys(keys, what.place))
+    reading = translate(flat_keys, (*FLAG_GROUPS, *GROUPS))
+    translated = [
+        evolve(value, path=part.path, value=part.value)
+        for value in reading.translated
+        for part in _parts(value)
+    ]
+    _check_agreement(translated, layers, name, document)
+    laid = _lay(layers, own, translated)
     layers.overrule()
     origins = layers.origins
     sources = list(dict.fromkeys([*([name] if data and document else []), *_sources(origins.values())]))
@@ -143,47 +122,97 @@ def load_config(
     return LoadedConfig(
         config=config,
         origins=origins,
-        warnings=(*reading.warnings, *reading.lacking, *layers.warnings, *_without_effect(passed, layers)),
+        warnings=(
+            *reading.warnings,
+            *reading.lacking,
+            *layers.warnings,
+            *_without_effect(laid.skipped, layers),
+        ),
         notes=tuple(reading.notes),
-        flat=frozenset(flat),
+        flat=frozenset(laid.flat),
         beneath=layers.beneath(),
-        places={key: place for key, place in places.items() if place and key in origins},
+        places={key: place for key, place in laid.places.items() if place and key in origins},
         source=name,
         text=document,
         lacking=tuple(reading.lacking),
     )
 
 
-def _value(said: Said) -> Value:
-    return Value(path=said.path, value=said.value, origin=said.origin)
+def _flat_keys(
+    data: dict[str, object], name: str, document: jsonc.Document | None, values: Sequence[Value]
+) -> dict[str, FlatKey]:
+    """The keys of the flat vocabulary: those of the file, which are taken out of ``data``, with those of the command
+    line on top."""
+    keys = {
+        key: FlatKey(name=key, value=data.pop(key), source=name, place=_place(name, document, (key,)))
+        for key in list(data)
+        if key in LEGACY
+    }
+    for layer, value in enumerate(values, 1):
+        if (key := value.path[0]) in TABLE:
+            keys[key] = _on_top(keys.get(key), value, layer)
+    return keys
 
 
-def _parts(said: Said) -> list[Value]:
-    return parts_of(_value(said))
+@mutable
+class _Laid:
+    """What became of translated values when they were laid over a configuration."""
+
+    #: the keys that flat ones set, and where those are
+    flat: set[str] = field(factory=set)
+    places: dict[str, str] = field(factory=dict)
+    #: what holds anyway, with nothing below it that says otherwise
+    skipped: list[TranslatedValue] = field(factory=list)
 
 
-def _without_effect(passed: Sequence[Said], layers: Layers) -> list[str]:
+def _lay(layers: Layers, own: Sequence[Value], translated: Sequence[TranslatedValue]) -> _Laid:
+    """Lay values and translated ones over a configuration, layer by layer."""
+    laid = _Laid()
+    for layer in range(len(own) + 1):
+        if layer and own[layer - 1].path[0] not in TABLE:
+            for key in layers.lay(own[layer - 1], layer):
+                laid.flat.discard(key)
+                laid.places.pop(key, None)
+        for value in (value for value in translated if value.layer == layer):
+            if value.soft and found_at(layers.data, value.path) is None:
+                laid.skipped.append(value)
+            else:
+                keys = layers.lay(_value(value), layer)
+                laid.flat.update(keys)
+                laid.places.update(dict.fromkeys(keys, value.place))
+    return laid
+
+
+def _value(translated: TranslatedValue) -> Value:
+    return Value(path=translated.path, value=translated.value, origin=translated.origin)
+
+
+def _parts(translated: TranslatedValue) -> list[Value]:
+    return parts_of(_value(translated))
+
+
+def _without_effect(skipped: Sequence[TranslatedValue], layers: Layers) -> list[str]:
     """Warnings of what has no effect: a later choice for all components on one that has its own, and what flat keys
     say of a component because it holds for all of them, and no longer does."""
-    found = [
+    warnings = [
         f"{by}: no effect on {own.rpartition('.')[0]}, which is {', '.join(holds)} ({layers.origins[own]})"
         for own, by, holds in layers.own_choices()
     ]
-    for item in passed:
-        *section, last = item.path
-        if len(section) != 3 or not is_section(section) or found_at(layers.data, item.path) is not None:
+    for value in skipped:
+        *section, last = value.path
+        if len(section) != 3 or not is_section(section) or found_at(layers.data, value.path) is not None:
             continue
         key = f"{section[-1]}.{last}"
         holds = found_at(layers.data, (section[-1], last)) or _DEFAULT_USE[section[-1]]
-        if list(holds) != list(item.value):
+        if list(holds) != value.value:
             by = layers.origins.get(key, "default")
-            found.append(f"{item.origin}: no effect, since {section[-1]} is {', '.join(holds)} ({by})")
-    return found
+            warnings.append(f"{value.origin}: no effect, since {section[-1]} is {', '.join(holds)} ({by})")
+    return warnings
 
 
 def _read(
-    source: Path | str | Mapping[str, Any] | None,
-) -> tuple[dict[str, Any], str, jsonc.Document | None]:
+    source: Path | str | Mapping[str, object] | None,
+) -> tuple[dict[str, object], str, jsonc.Document | None]:
     """Plain data, what to call it, and its text if it has one."""
     if source is None or isinstance(source, Mapping):
         document, data, name = None, _copied(source or {}), "config"
@@ -194,40 +223,38 @@ def _read(
     return data, name, document
 
 
-def _laid(before: Given | None, item: Value, layer: int) -> Given:
+def _on_top(before: FlatKey | None, value: Value, layer: int) -> FlatKey:
     """A flat key with a value of ``--set`` on top, which may be one of the keys inside it."""
-    name, *inside = item.path
-    value = item.value
+    name, *inside = value.path
+    whole = value.value
     if inside:
         held = before.value if before is not None else {}
         if not isinstance(held, Mapping):
-            raise ConfigError(f"{item.origin}: {name} is {held!r}, which holds no keys")
-        value = _copied(held)
-        put(value, Value(path=tuple(inside), value=item.value, origin=item.origin))
-    source = SET if item.origin.startswith(f"{SET} ") else item.origin
-    return Given(name=name, value=value, source=source, place=source, layer=layer)
+            raise ConfigError(f"{value.origin}: {name} is {held!r}, which holds no keys")
+        keys = _copied(held)
+        put(keys, Value(path=tuple(inside), value=value.value, origin=value.origin))
+        whole = keys
+    source = SET if value.origin.startswith(f"{SET} ") else value.origin
+    return FlatKey(name=name, value=whole, source=source, place=source, layer=layer)
 
 
 def _check_agreement(
-    said: Sequence[Said],
-    layers: Layers,
-    name: str,
-    document: jsonc.Document | None,
+    translated: Sequence[TranslatedValue], layers: Layers, name: str, document: jsonc.Document | None
 ) -> None:
     """What is said twice in one layer must be the same; all contradictions in one ``ConfigError``."""
     problems = []
-    first: dict[tuple[tuple[str, ...], int], Said] = {}
-    for item in said:
-        other = first.setdefault((item.path, item.layer), item)
-        if other is not item and other.value != item.value:
-            problems.append(contradiction(other.keys[0], item.keys[0]))
-        stands = found_at(layers.data, item.path)
-        explicit = any(".".join(item.path[:end]) in layers.origins for end in range(1, len(item.path) + 1))
-        if item.layer == 0 and explicit and stands is not None and stands != item.value:
-            key = Given(
-                name=".".join(item.path), value=stands, source=name, place=_place(name, document, item.path)
+    first: dict[tuple[tuple[str, ...], int], TranslatedValue] = {}
+    for value in translated:
+        other = first.setdefault((value.path, value.layer), value)
+        if other is not value and other.value != value.value:
+            problems.append(contradiction(other.keys[0], value.keys[0]))
+        stands = found_at(layers.data, value.path)
+        explicit = any(".".join(value.path[:end]) in layers.origins for end in range(1, len(value.path) + 1))
+        if value.layer == 0 and explicit and stands is not None and stands != value.value:
+            key = FlatKey(
+                name=".".join(value.path), value=stands, source=name, place=_place(name, document, value.path)
             )
-            problems.append(contradiction(key, item.keys[0]))
+            problems.append(contradiction(key, value.keys[0]))
     if problems:
         lines = [f"  {line}" for line in first_lines(problems)]
         raise ConfigError("\n".join(["the configuration contradicts itself:", *lines]))
@@ -283,29 +310,29 @@ def default_config() -> dict[str, Any]:
 _SHORT_FORMS = {setting.path: setting.knob.short for setting in settings() if setting.knob.short is not None}
 
 
-def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
+def _normal(data: Mapping[str, object]) -> dict[str, object]:
     """Short spellings written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``, ``"832x480"`` -> ``[832, 480]``."""
     out = {key: section_of(value) if key in SECTIONS else value for key, value in data.items()}
-    if isinstance(out.get("components"), Mapping):
-        out["components"] = {name: component_of(value) for name, value in out["components"].items()}
+    if isinstance(components := out.get("components"), Mapping):
+        out["components"] = {name: component_of(value) for name, value in components.items()}
     for (section, key), short in _SHORT_FORMS.items():
         held = out.get(section)
         if isinstance(held, Mapping) and short.fits(held.get(key)):
             out[section] = {**held, key: short.read(held[key])}
-    if isinstance(out.get("loras"), Sequence) and not isinstance(out["loras"], str):
-        out["loras"] = [{"path": item} if isinstance(item, str) else item for item in out["loras"]]
+    if isinstance(loras := out.get("loras"), Sequence) and not isinstance(loras, str):
+        out["loras"] = [{"path": lora} if isinstance(lora, str) else lora for lora in loras]
     return out
 
 
-def _complete(data: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(data: Mapping[str, object]) -> dict[str, object]:
     """With what sections use by default, where only their options are given."""
-    chosen = {
-        key: {"use": use, **data[key]}
-        for key, use in _DEFAULT_USE.items()
-        if isinstance(data.get(key), Mapping) and "use" not in data[key]
-    }
-    return {**data, **chosen}
+    complete = dict(data)
+    for name, use in _DEFAULT_USE.items():
+        section = data.get(name)
+        if isinstance(section, Mapping) and "use" not in section:
+            complete[name] = {"use": use, **section}
+    return complete
 
 
-def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): _copied(item) if isinstance(item, Mapping) else item for key, item in value.items()}
+def _copied(value: Mapping[str, object]) -> dict[str, object]:
+    return {str(key): _copied(inner) if isinstance(inner, Mapping) else inner for key, inner in value.items()}

@@ -6,12 +6,11 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
 
-def option_help(cls: type[Any]) -> Mapping[str, str]:
+def option_help(cls: type[attrs.AttrsInstance]) -> Mapping[str, str]:
     """Option -> its help: that of its metadata (``help``), else the comment that begins with ``#:`` above it in the
     source of the class; empty where there is neither, or no source."""
     comments = _comments(cls)
@@ -20,7 +19,7 @@ def option_help(cls: type[Any]) -> Mapping[str, str]:
     }
 
 
-def _comments(cls: type[Any]) -> dict[str, str]:
+def _comments(cls: type[object]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in reversed(cls.__mro__[:-1]):  # an option may be declared anew
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import fields, frozen
 from attrs import validators as v
 
 from lightx2v_core.config.knob import ONE_NUMBER, SIZE, given
@@ -55,6 +55,13 @@ class SamplingConfig:
         False, "run both guidance passes as one batch: more memory, fewer launches", "--batched-guidance",
         keyword="request",
     )  # fmt: skip
+
+    @property
+    def undecided(self) -> dict[str, Any]:
+        """The values that no model decides, since they have a default of their own: ``seed``, ..."""
+        return {
+            field.name: getattr(self, field.name) for field in fields(type(self)) if field.default is not None
+        }
 
 
 def _file(help: str, *options: str, option_help: str = "", multiple: bool = False) -> Any:

@@ -68,12 +68,12 @@ def schema(plugins: PluginSet) -> Schema:
     }
 
 
-def options_schema(cls: type[Any]) -> Schema:
+def options_schema(cls: type[attrs.AttrsInstance]) -> Schema:
     """The schema of the options of one implementation."""
     return _object(cls, {})
 
 
-def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
+def _object(cls: type[attrs.AttrsInstance], definitions: dict[str, Schema]) -> Schema:
     """The schema of a configuration class."""
     hints, said = get_type_hints(cls), option_help(cls)
     properties, required = {}, []
@@ -97,7 +97,7 @@ def _object(cls: type[Any], definitions: dict[str, Schema]) -> Schema:
     return {"description": about, **base} | ({"required": required} if required else {})
 
 
-def _type(hint: Any, definitions: dict[str, Schema], kind: str | None = None) -> Schema:
+def _type(hint: object, definitions: dict[str, Schema], kind: str | None = None) -> Schema:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _any([_type(item, definitions, kind) for item in arguments])
@@ -121,7 +121,7 @@ def _type(hint: Any, definitions: dict[str, Schema], kind: str | None = None) ->
     return {}
 
 
-def _item(hint: Any, definitions: dict[str, Schema]) -> Schema:
+def _item(hint: object, definitions: dict[str, Schema]) -> Schema:
     found = _type(hint, definitions)
     return {"anyOf": [{"type": "string"}, found]} if hint is LoraConfig else found
 
@@ -133,7 +133,7 @@ def _any(found: Sequence[Schema]) -> Schema:
     return {"anyOf": list(found)}
 
 
-def _ranged(found: Schema, validator: Any) -> Schema:
+def _ranged(found: Schema, validator: object) -> Schema:
     """With the limits of numbers, also of those in a list."""
     for check in getattr(validator, "_validators", (validator,)):
         if not isinstance(check, Between):

@@ -22,6 +22,8 @@ _SHOWN = 15
 _LONGEST = 2000
 
 
+#: how a value becomes one of a class
+Structure = Callable[[object, Any], object]
 #: a key, from the path of a mistake to where it was written; empty when that is not known
 Place = Callable[[tuple[str | int, ...]], str]
 
@@ -31,7 +33,7 @@ def _nowhere(_path: tuple[str | int, ...]) -> str:
 
 
 def structure(
-    data: Any,
+    data: object,
     cls: type[T],
     *,
     path: str = "$",
@@ -44,7 +46,7 @@ def structure(
 
     explained = 0
 
-    def explain(exc: BaseException, _kind: Any) -> str:
+    def explain(exc: BaseException, _kind: object) -> str:
         nonlocal explained
         explained += 1
         if explained > _SHOWN:  # no one reads on, and looking for names that are near takes time
@@ -74,7 +76,7 @@ def _placed(line: str, place: Place) -> str:
     return f"{line} ({found})" if found else line
 
 
-def unstructure(value: Any) -> Any:
+def unstructure(value: object) -> Any:
     """attrs classes as plain JSON data."""
     return _converter().unstructure(value)
 
@@ -92,16 +94,18 @@ def _converter() -> Converter:
     return converter
 
 
-def _exact(value: Any, kind: type[Any]) -> Any:
+def _exact(value: object, kind: type[object]) -> object:
     """A value of exactly this JSON type; an integer is fine where a float is wanted, a bool never is."""
     accepted = (int, float) if kind is float else (kind,)
     if type(value) not in accepted:
         raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {_short(value)}")
-    if kind is float and not abs(value) <= sys.float_info.max:
-        raise ValueError(f"expected a finite number, got {_short(value)}")
-    if kind is str and not is_text(value):
+    if isinstance(value, str) and not is_text(value):
         raise ValueError(f"{_short(value)} is not valid text: it has a NUL or half a character in it")
-    return kind(value)
+    if kind is not float or not isinstance(value, int | float):
+        return value
+    if not abs(value) <= sys.float_info.max:
+        raise ValueError(f"expected a finite number, got {_short(value)}")
+    return float(value)
 
 
 def is_text(value: str) -> bool:
@@ -113,22 +117,22 @@ def is_text(value: str) -> bool:
     return "\0" not in value
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value[:200] if isinstance(value, str | list) else value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _object(converter: Converter) -> Any:
-    def build(value: Any, cls: type[Any]) -> Any:
+def _object(converter: Converter) -> Structure:
+    def build(value: object, cls: type[object]) -> object:
         if not isinstance(value, Mapping):
             raise TypeError(f"expected an object, got {_word(type(value))} {_short(value)}")
         return make(value, cls)
 
     from cattrs.gen import make_dict_structure_fn
 
-    made: dict[type[Any], Any] = {}
+    made: dict[type[object], Callable[[Mapping[str, object], Any], object]] = {}
 
-    def make(value: Any, cls: type[Any]) -> Any:
+    def make(value: Mapping[str, object], cls: type[object]) -> object:
         if cls not in made:
             made[cls] = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
         return made[cls](value, cls)
@@ -136,8 +140,8 @@ def _object(converter: Converter) -> Any:
     return build
 
 
-def _tuple(converter: Converter) -> Any:
-    def build(value: Any, cls: Any) -> Any:
+def _tuple(converter: Converter) -> Structure:
+    def build(value: object, cls: object) -> object:
         if not isinstance(value, list | tuple):
             raise TypeError(f"expected a list, got {_word(type(value))} {_short(value)}")
         kinds = get_args(cls)
@@ -150,11 +154,11 @@ def _tuple(converter: Converter) -> Any:
     return build
 
 
-def _is_literal(cls: Any) -> bool:
+def _is_literal(cls: object) -> bool:
     return str(getattr(cls, "__origin__", "")) == "typing.Literal"
 
 
-def _literal(value: Any, cls: Any) -> Any:
+def _literal(value: object, cls: object) -> object:
     allowed = get_args(cls)
     if value not in allowed or type(value) not in {type(item) for item in allowed}:
         choices = ", ".join(repr(item) for item in allowed)
@@ -176,7 +180,7 @@ def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
     return str(exc)
 
 
-def _word(kind: type[Any]) -> str:
+def _word(kind: type[object]) -> str:
     return {
         bool: "true or false", int: "an integer", float: "a number", str: "a string", dict: "an object",
         list: "a list", tuple: "a list", type(None): "null",

@@ -124,8 +124,7 @@ def filled_request(
         shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
         guide_scale=scales,
         scheduler=scheduler.selection.name,
-        seed=sampling.seed,
-        batched_guidance=sampling.batched_guidance,
+        **sampling.undecided,
     )
     origins["seed"] = loaded.origin("sampling", "seed")
     return request, geometry, origins, scheduler

@@ -16,7 +16,7 @@ from lightx2v_core.config import jsonc
 from lightx2v_core.config.lightx2v.groups import GROUPS
 from lightx2v_core.config.lightx2v.keys import LEGACY, MM_TYPES
 from lightx2v_core.config.lightx2v.schemes import wanted
-from lightx2v_core.config.lightx2v.translate import Given, translate
+from lightx2v_core.config.lightx2v.translate import FlatKey, translate
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.errors import ConfigError
 
@@ -119,12 +119,12 @@ def test_corpus(path: Path) -> None:
 
 def accounted(data: dict[str, Any]) -> set[str]:
     """Keys that were made something of, or are named in a warning or an error."""
-    keys = {name: Given(name=name, value=value, source="x", place="x") for name, value in data.items()}
+    keys = {name: FlatKey(name=name, value=value, source="x", place="x") for name, value in data.items()}
     try:
         reading = translate(keys, GROUPS)
     except ConfigError as exc:
         return {word for line in str(exc).splitlines()[1:] for word in re.findall(r"\w+", line)}
-    used = {key.name.partition(".")[0] for said in reading.said for key in said.keys}
+    used = {key.name.partition(".")[0] for value in reading.translated for key in value.keys}
     named = {
         word
         for text in [*reading.warnings, *reading.notes]
@@ -169,7 +169,7 @@ TWICE = {
 @example(data=TWICE)
 @settings(max_examples=200, deadline=None)
 def test_no_key_vanishes_among_others(data: dict[str, Any]) -> None:
-    keys = {name: Given(name=name, value=value, source="x", place="x") for name, value in data.items()}
+    keys = {name: FlatKey(name=name, value=value, source="x", place="x") for name, value in data.items()}
     try:
         translate(keys, GROUPS)
     except ConfigError:

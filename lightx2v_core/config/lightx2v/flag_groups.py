@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from lightx2v_core.config.lightx2v.flags import RELIGHTING_LORA, SRC_FILES, WAN_TASKS, WAN_TASKS_REFUSED
 from lightx2v_core.config.lightx2v.translate import Group, Reading
@@ -55,7 +54,7 @@ def _animate(reading: Reading) -> None:
             reading.warn("--replace_flag", text)
     else:
         for file, name in SRC_FILES.items():
-            where: Any = str(Path(root) / file)
+            where: object = str(Path(root) / file)
             if name in ("background_video", "mask_video"):
                 if replace:
                     reading.say(f"inputs.{name}", where, "--src_root_path", "--replace_flag")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightx2v_core.config.lightx2v.keys import (
@@ -39,7 +39,7 @@ def _solver(name: str) -> list[str]:
     return [_SOLVERS[name]]
 
 
-def _direct(to: str, help: str, kind: str, read: Any = lambda value: value) -> LegacyKey:
+def _direct(to: str, help: str, kind: str, read: Callable[[Any], object] = lambda value: value) -> LegacyKey:
     return LegacyKey(types=(kind,), help=help, to=(to,), read=read)
 
 
@@ -47,7 +47,7 @@ def _group(help: str, *types: str, to: str) -> LegacyKey:
     return LegacyKey(types=types, help=help, to=tuple(to.split()))
 
 
-def _refused(hint: str, *harmless: Any) -> LegacyKey:
+def _refused(hint: str, *harmless: object) -> LegacyKey:
     return LegacyKey(refused=hint, harmless=(False, *harmless))
 
 
@@ -145,7 +145,7 @@ def takes_words(flag: str, following: list[str]) -> int:
     return min(words, 1)
 
 
-def flag_value(flag: str, words: list[str]) -> Any:
+def flag_value(flag: str, words: list[str]) -> object:
     """The value of an option as its key has it. ``ConfigError`` when its words are none."""
     key = TABLE[flag_key(flag)]
     types = TABLE[key.same_as].types if key.same_as else key.types
@@ -167,7 +167,7 @@ def flag_value(flag: str, words: list[str]) -> Any:
     return value
 
 
-def _scalar(text: str) -> Any:
+def _scalar(text: str) -> object:
     """JSON where it is some, else the text."""
     try:
         return json.loads(text)

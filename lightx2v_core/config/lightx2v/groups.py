@@ -87,7 +87,7 @@ def _count_of(reading: Reading, number: int) -> None:
     if given is None or given.value == number or given.layer != reading.facts["denoising_step_list"].layer:
         return
     reading.warn("infer_steps", f"no effect, since denoising_step_list has {number} steps")
-    reading.said = [item for item in reading.said if item.path != ("sampling", "steps")]
+    reading.translated = [item for item in reading.translated if item.path != ("sampling", "steps")]
 
 
 def _boundary(reading: Reading) -> None:

@@ -7,7 +7,7 @@ made of the same table. ``null`` always means that nothing is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -33,18 +33,18 @@ class LegacyKey:
     #: keys of our own vocabulary that it is translated into
     to: tuple[str, ...] = ()
     #: the value as ours has it (``ValueError`` when it has none); without it several keys are translated together
-    read: Callable[[Any], Any] | None = None
+    read: Callable[[Any], object] | None = None
     #: another key that it is an older name of
     same_as: str = ""
     #: what to do instead of it, for keys that are refused
     refused: str = ""
     #: values of a refused key that change nothing
-    harmless: tuple[Any, ...] = ()
+    harmless: tuple[object, ...] = ()
     #: why it is passed over, with a warning
     ignored: str = ""
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 
@@ -58,11 +58,11 @@ def _dtype(value: str) -> str:
     return name
 
 
-def _paths(value: Any) -> list[str]:
+def _paths(value: str | Sequence[str]) -> list[str]:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
 
 
-def _direct(to: str, help: str, *types: str, read: Callable[[Any], Any] = _same) -> LegacyKey:
+def _direct(to: str, help: str, *types: str, read: Callable[[Any], object] = _same) -> LegacyKey:
     return LegacyKey(types=types, help=help, to=(to,), read=read)
 
 
@@ -218,11 +218,11 @@ _REFUSED_FOR: Mapping[str, str] = {
     "the configuration file is an argument of the command": "config_json",
 }  # fmt: skip
 #: values that these keys may have; the others may be off
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {
+_HARMLESS: Mapping[str, tuple[object, ...]] = {
     "feature_caching": ("NoCaching",), "refer_stride": (0, 1), "use_31_block": (True,), "num_train_timesteps": (1000,),
     "vae_type": ("wan", "wan2.1", "wan2.2"), "vae_name": ("Wan2.1_VAE.pth", "Wan2.2_VAE.pth"),
 }  # fmt: skip
-_OFF: tuple[Any, ...] = (False, 0, "", [], {})
+_OFF: tuple[object, ...] = (False, 0, "", [], {})
 
 #: why they mean nothing here -> the keys that are passed over, with a warning
 _IGNORED_FOR: Mapping[str, str] = {

@@ -27,7 +27,7 @@ SET = "--set"
 
 
 @frozen(kw_only=True)
-class Given:
+class FlatKey:
     """A key that somebody gave: its name and value, where, and in which layer; later layers lie over earlier ones."""
 
     name: str
@@ -44,7 +44,7 @@ class Given:
         return origin([self])
 
 
-def origin(keys: Sequence[Given]) -> str:
+def origin(keys: Sequence[FlatKey]) -> str:
     """Where a value comes from that several keys say."""
     named: dict[str, list[str]] = {}
     for key in keys:
@@ -63,12 +63,12 @@ def is_option(source: str) -> bool:
 
 
 @frozen(kw_only=True)
-class Said:
+class TranslatedValue:
     """What keys mean in our vocabulary."""
 
     path: tuple[str, ...]
-    value: Any
-    keys: tuple[Given, ...]
+    value: object
+    keys: tuple[FlatKey, ...]
     #: it says what holds anyway, so it is only laid over a value that says something else
     soft: bool = False
 
@@ -91,10 +91,10 @@ class Said:
 class Reading:
     """The keys that are given, by their newest names, and what was made of them so far."""
 
-    facts: dict[str, Given] = field(factory=dict)
+    facts: dict[str, FlatKey] = field(factory=dict)
     #: other keys of the same layer that say the same, by that name
-    agreeing: dict[str, list[Given]] = field(factory=dict)
-    said: list[Said] = field(factory=list)
+    agreeing: dict[str, list[FlatKey]] = field(factory=dict)
+    translated: list[TranslatedValue] = field(factory=list)
     #: what differs from what the original makes of it; and facts: what is passed over because it changes nothing here
     warnings: list[str] = field(factory=list)
     notes: list[str] = field(factory=list)
@@ -106,7 +106,7 @@ class Reading:
         """The value of a key, None when it is not given."""
         return self.facts[name].value if name in self.facts else None
 
-    def keys(self, *names: str) -> tuple[Given, ...]:
+    def keys(self, *names: str) -> tuple[FlatKey, ...]:
         """Everything that was given under these names; they need not be there."""
         return tuple(
             key
@@ -115,10 +115,10 @@ class Reading:
             for key in (*self.agreeing.get(name, ()), self.facts[name])
         )
 
-    def say(self, path: str | tuple[str, ...], value: Any, *names: str, soft: bool = False) -> None:
+    def say(self, path: str | tuple[str, ...], value: object, *names: str, soft: bool = False) -> None:
         """``path`` is ``value`` because of the keys called ``names``, as far as they are given."""
         parts = tuple(path.split(".")) if isinstance(path, str) else path
-        self.said.append(Said(path=parts, value=value, keys=self.keys(*names), soft=soft))
+        self.translated.append(TranslatedValue(path=parts, value=value, keys=self.keys(*names), soft=soft))
 
     def warn(self, name: str, text: str) -> None:
         self.warnings.append(f"{origin(self.keys(name))}: {text}")
@@ -135,7 +135,7 @@ class Reading:
 Group = Callable[[Reading], None]
 
 
-def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
+def translate(given: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
     """What the given keys mean. ``ConfigError`` lists every key that is refused, contradicts another, or has a value
     of the wrong kind; everything else that has no meaning is in ``notes``."""
     reading = Reading()
@@ -143,7 +143,7 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
         if item.value is not None:
             _admit(reading, item, TABLE[item.name])
     _expand_mm_config(reading)
-    ignored: dict[str, list[Given]] = {}
+    ignored: dict[str, list[FlatKey]] = {}
     for name, item in list(reading.facts.items()):
         key = TABLE[name]
         if key.read is not None:
@@ -162,7 +162,7 @@ def translate(given: Mapping[str, Given], groups: Sequence[Group]) -> Reading:
     return reading
 
 
-def _admit(reading: Reading, item: Given, key: LegacyKey) -> None:
+def _admit(reading: Reading, item: FlatKey, key: LegacyKey) -> None:
     """Check the kind of a value and file it under its newest name. Names for the same thing must agree."""
     name = key.same_as or item.name
     types = TABLE[name].types
@@ -181,7 +181,7 @@ def _admit(reading: Reading, item: Given, key: LegacyKey) -> None:
         reading.facts[name] = item
 
 
-def contradiction(one: Given, other: Given) -> str:
+def contradiction(one: FlatKey, other: FlatKey) -> str:
     """Two keys that say different things of the same."""
     return (
         f"{one.name} ({one.place}) is {_short(one.value)} and {other.name} ({other.place}) is {_short(other.value)}; "
@@ -209,7 +209,7 @@ def _expand_mm_config(reading: Reading) -> None:
             f"{suggestion(str(kind), MM_TYPES)}; known are\n    {names}"
         )
         return
-    facts: list[tuple[str, str, Any]] = [
+    facts: list[tuple[str, str, object]] = [
         ("weight_auto_quant", "mm_config.weight_auto_quant", config.value.get("weight_auto_quant"))
     ]
     if kind is not None:
@@ -230,14 +230,16 @@ def _read(reading: Reading, name: str, key: LegacyKey) -> None:
         reading.refuse(name, str(exc))
         return
     for path in key.to:
-        reading.said.append(Said(path=tuple(path.split(".")), value=value, keys=reading.keys(name)))
+        reading.translated.append(
+            TranslatedValue(path=tuple(path.split(".")), value=value, keys=reading.keys(name))
+        )
 
 
-def _is_harmless(value: Any, key: LegacyKey) -> bool:
+def _is_harmless(value: object, key: LegacyKey) -> bool:
     return any(type(value) is type(other) and value == other for other in key.harmless)
 
 
-def _ignored(items: Sequence[Given], reason: str) -> str:
+def _ignored(items: Sequence[FlatKey], reason: str) -> str:
     options = [item.source for item in items if is_option(item.source)]
     keys = [item for item in items if not is_option(item.source)]
     names = shortened([leaf for item in keys for leaf in _leaves(item.value, item.name)], 20)
@@ -246,7 +248,7 @@ def _ignored(items: Sequence[Given], reason: str) -> str:
     return f"{', '.join([*options, *([names] if keys else [])])}: passed over, {reason}"
 
 
-def _leaves(value: Any, path: str) -> list[str]:
+def _leaves(value: object, path: str) -> list[str]:
     if isinstance(value, Mapping) and value:
         return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}")]
     return [path]
@@ -256,17 +258,17 @@ _WORDS = {
     BOOL: "true or false", INTEGER: "an integer", NUMBER: "a number", STRING: "a string", PATH: "a path",
     LIST: "a list", OBJECT: "an object",
 }  # fmt: skip
-_CLASSES: Mapping[str, tuple[type[Any], ...]] = {
+_CLASSES: Mapping[str, tuple[type[object], ...]] = {
     BOOL: (bool,), INTEGER: (int,), NUMBER: (int, float), STRING: (str,), PATH: (str,), LIST: (list, tuple),
     OBJECT: (dict,),
 }  # fmt: skip
 
 
-def _is(value: Any, kind: str) -> bool:
+def _is(value: object, kind: str) -> bool:
     return type(value) in _CLASSES[kind]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
