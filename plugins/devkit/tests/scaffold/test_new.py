@@ -113,6 +113,7 @@ def test_requirements_are_what_is_imported(everything: Any) -> None:
         needs = {need.partition(">")[0] for need in project["dependencies"]}
         assert needs >= shipped | {"lightx2v-core"}, kinds
         assert needs <= shipped | {"lightx2v-core", "torch"}, kinds  # a test may be what imports torch
+        assert f"lightx2v-devkit{admitting(__version__)}" in project["optional-dependencies"]["dev"]
         assert ("numpy>=1.26" in project["optional-dependencies"]["dev"]) == ("weight_loader" in kinds)
         assert project["entry-points"] == {"lightx2v_core.plugins": {"q": "lightx2v_q.plugin"}}
 

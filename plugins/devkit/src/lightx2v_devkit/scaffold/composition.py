@@ -183,7 +183,7 @@ def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
 
     def requirement(match: re.Match[str]) -> str:
         name = re.split(r"[^\w-]", match[1])[0]
-        if name == "lightx2v-core":
+        if name in ("lightx2v-core", "lightx2v-devkit"):  # their versions go together
             return f'    "{name}{wish.admits}",\n'
         return match[0] if name in _TOOLS or name in needed else ""
 
