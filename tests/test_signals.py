@@ -12,7 +12,7 @@ import pytest
 from lightx2v_core.testing import environment, write_dist
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SUITES = ["tests", "plugins/gradio/tests", "plugins/offload/tests"]
+SUITES = ["tests", "plugins/convert/tests", "plugins/gradio/tests", "plugins/offload/tests"]
 
 #: a test of a suite, which starts a process that interrupts itself
 TEST = """

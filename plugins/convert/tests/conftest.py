@@ -9,6 +9,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+
+def pytest_configure() -> None:
+    from lightx2v_core.testing.signals import hear_signals
+
+    hear_signals()
+
+
 #: folders of the reference set -> the file to name, where it is not the folder itself
 LAYOUTS = {
     "int8_single": "wan2.1_t2v_int8.safetensors",
