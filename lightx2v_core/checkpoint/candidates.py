@@ -1,7 +1,7 @@
 """The sets of files that could be a component, and the choice between them.
 
-Every set that fits is a candidate. Wishes (precision, distilled or not) leave some out; then the rules of ``choose``
-decide. What they cannot decide is an error that lists the candidates: nothing is chosen silently.
+Every set that fits is a candidate. Wishes (precision, distilled or not) leave some out; then the rules of
+``choose_candidate`` decide. What they cannot decide is an error that lists the candidates: nothing is chosen silently.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Candidate:
         """The dtype of most of its bytes."""
         return self.mapped.header.precision if self.mapped is not None else ""
 
-    def described(self) -> str:
-        """Name, precision and layout, for a message."""
+    def description(self) -> str:
+        """Give name, precision and layout, for a message."""
         if self.problem:
             return f"{self.name} (cannot be used: {self.problem})"
         if self.mapped is None:
@@ -115,7 +115,7 @@ def _precision_of(header: Header) -> str:
 
 
 def false_claim(name: str, header: Header) -> str:
-    """What is wrong with a file's name that says another precision than its tensors have; empty when nothing is."""
+    """Say that a file's name claims another precision than its tensors have; empty when it does not."""
     held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
     claim = claimed_precision(name)
     if not claim or claim in held:
@@ -131,10 +131,10 @@ def gathered(
     wish: Wish,
     places: Sequence[Place] = PLACES,
 ) -> list[Candidate]:
-    """Every set of files in ``folder`` that the patterns name and whose tensors are those of the component; sets that
-    cannot be read are there too, with their problem. The spec's fallbacks are used only when nothing else is as
+    """Gather the sets of files in ``folder`` that the patterns name and whose tensors are those of the component; sets
+    that cannot be read are there too, with their problem. The spec's fallbacks are used only when nothing else is as
     wished: they may match any file, and looking into each takes time."""
-    found: dict[tuple[Path | None, tuple[Path, ...]], Candidate] = {}
+    candidates: dict[tuple[Path | None, tuple[Path, ...]], Candidate] = {}
     reader = reader_of(read) if read is not None else Reader(_unasked)
     there = [place for place in places if os.path.isdir(folder / place.folder)]
     for fallback in (False, True):
@@ -143,18 +143,20 @@ def gathered(
                 if (pattern in spec.fallback) is not fallback:
                     continue
                 for where in _folders(spec, folder / place.folder, pattern, reader):
-                    for item in _tested(
+                    for candidate in _tested(
                         spec, folder, where, place, number, pattern, reader, headers=read is not None
                     ):
-                        found.setdefault((item.located.index, item.located.files), item)
-        if any(not item.problem and _as_wished(spec, item, wish) for item in found.values()):
+                        candidates.setdefault((candidate.located.index, candidate.located.files), candidate)
+        if any(
+            not candidate.problem and _as_wished(spec, candidate, wish) for candidate in candidates.values()
+        ):
             break
-    return list(found.values())
+    return list(candidates.values())
 
 
-def _as_wished(spec: ComponentSpec, item: Candidate, wish: Wish) -> bool:
-    return (wish.precision is None or item.mapped is None or fits(item, wish.precision)) and (
-        wish.distilled is None or not spec.main or item.distilled == wish.distilled
+def _as_wished(spec: ComponentSpec, candidate: Candidate, wish: Wish) -> bool:
+    return (wish.precision is None or _may_be_in(candidate, wish.precision)) and (
+        wish.distilled is None or not spec.main or candidate.distilled == wish.distilled
     )
 
 
@@ -163,7 +165,7 @@ def _unasked(path: Path) -> Header:
 
 
 def _folders(spec: ComponentSpec, place: Path, pattern: str, reader: Reader) -> list[Path]:
-    """The folders that a pattern leads to."""
+    """List the folders that a pattern leads to."""
     sub = pattern.rpartition("/")[0]
     if sub == "*":
         return [place / name for name in folders_for(spec, reader.listing(place).folders)]
@@ -204,102 +206,139 @@ def _tested(
         yield Candidate(located=located, place=place, pattern=number, problem=problem)
 
 
-def choose(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish: Wish) -> Candidate | None:
-    """The candidate that is meant; ``None`` when there is none.
+def choose_candidate(
+    spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
+) -> Candidate | None:
+    """Choose the candidate that is meant; ``None`` when there is none.
 
     ``CheckpointError`` when none is as wished, when the only ones are broken, or when several are meant.
     """
-    if not found:
+    if not candidates:
         return None
-    meant = _wished(spec, folder, found, wish)
-    usable = [item for item in meant if not item.problem]
+    wished = _wished(spec, folder, candidates, wish)
+    usable = [candidate for candidate in wished if not candidate.problem]
     if not usable:
-        raise CheckpointError(meant[0].problem)
-    if spec.main:
-        # an unreadable file that only a general pattern matched may be anything
-        usable += [item for item in meant if item.problem and item.pattern == 0]
-        usable = _of_one_place(usable) if wish.precision is None else usable
-        if len(usable) > 1:
-            alike = len({(item.precision, item.distilled, item.problem) for item in usable}) == 1
-            kind = Pair if alike and len(usable) == 2 else Ambiguous
-            raise kind(_ambiguous(spec, folder, usable, wish))
-        if usable[0].problem:
-            raise CheckpointError(usable[0].problem)
-        return usable[0]
-    plain = [item for item in usable if item.precision in ("", ORIGINAL)]
-    if not plain and wish.precision is None and len({item.precision for item in usable}) > 1:
-        raise Ambiguous(_ambiguous(spec, folder, usable, wish))
-    order = sorted(plain or usable, key=lambda item: _rank(item, wish))
-    first = [item for item in order if _rank(item, wish) == _rank(order[0], wish)]
+        raise CheckpointError(wished[0].problem)
+    if not spec.main:
+        return _choose_part(spec, folder, usable, wish)
+    # an unreadable file that only a general pattern matched may be anything
+    broken = [candidate for candidate in wished if candidate.problem and candidate.pattern == 0]
+    return _choose_network(spec, folder, [*usable, *broken], wish)
+
+
+def _choose_network(
+    spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
+) -> Candidate:
+    """Choose the only network: which of several is run is for the user to say."""
+    left = candidates if wish.precision is not None else _of_one_place(candidates)
+    if len(left) > 1:
+        kinds = {(candidate.precision, candidate.distilled, candidate.problem) for candidate in left}
+        error = Pair if len(kinds) == 1 and len(left) == 2 else Ambiguous
+        raise error(_ambiguous(spec, folder, left, wish))
+    if left[0].problem:
+        raise CheckpointError(left[0].problem)
+    return left[0]
+
+
+def _choose_part(spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish) -> Candidate:
+    """Choose the first by ``_rank`` of those that are not quantized, or of all when each is."""
+    plain = [candidate for candidate in candidates if candidate.precision in ("", ORIGINAL)]
+    if not plain and wish.precision is None and len({candidate.precision for candidate in candidates}) > 1:
+        raise Ambiguous(_ambiguous(spec, folder, candidates, wish))
+    left = plain or candidates
+    least = min(_rank(candidate, wish) for candidate in left)
+    first = [candidate for candidate in left if _rank(candidate, wish) == least]
     if len(first) > 1:
         raise Ambiguous(_ambiguous(spec, folder, first, wish))
     return first[0]
 
 
-def passed_over(found: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]:
-    """The candidates that were not taken, in words."""
-    return tuple(item.described() for item in found if item is not chosen)
+def not_taken(candidates: Sequence[Candidate], chosen: Candidate) -> tuple[str, ...]:
+    """Describe the candidates that were not chosen."""
+    return tuple(candidate.description() for candidate in candidates if candidate is not chosen)
 
 
-def _wished(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish: Wish) -> Sequence[Candidate]:
-    """Those that are as wished; broken ones, of which nothing is known, stay."""
-    meant = list(found)
+def _wished(
+    spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
+) -> Sequence[Candidate]:
+    """Leave out those that are not as wished; broken ones, of which nothing is known, stay."""
+    wished = candidates
     if wish.precision is not None:
-        known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL, *(item.precision for item in found)} - {""}
-        gguf = wish.precision.partition("-")[0] == "gguf"  # a format that can be meant where no file is in it
-        if wish.precision not in known and not gguf and not any(fits(item, wish.precision) for item in found):
-            raise CheckpointError(
-                f"{wish.key}.precision: unknown precision {wish.precision!r}"
-                f"{suggestion(wish.precision, known)}; known are {', '.join(sorted(known))}"
-            )
-        meant = [item for item in meant if item.mapped is None or fits(item, wish.precision)]
+        _check_precision(candidates, wish.precision, wish.key)
+        wished = [candidate for candidate in wished if _may_be_in(candidate, wish.precision)]
     if wish.distilled is not None and spec.main:
-        # without a word about it, a network counts as whatever is asked for
-        told = [item for item in meant if item.distilled == wish.distilled]
-        meant = told or [item for item in meant if wish.distilled and not _says_ordinary(item)]
-    if all(item.problem for item in meant) and not all(item.problem for item in found):
+        wished = _of_distillation(wished, wish.distilled)
+    if all(candidate.problem for candidate in wished) and not all(
+        candidate.problem for candidate in candidates
+    ):
         asked = wish.precision or ("distilled" if wish.distilled else "not distilled")
-        lines = "\n".join(f"  {item.described()}" for item in found)
+        lines = "\n".join(f"  {candidate.description()}" for candidate in candidates)
         raise CheckpointError(f"{wish.key}: no {spec.summary} in {folder} is {asked}; there are:\n{lines}")
-    return meant
+    return wished
 
 
-def _says_ordinary(item: Candidate) -> bool:
-    """Whether the place of a candidate says that its network is not distilled."""
-    return item.place.distilled is False
+def _check_precision(candidates: Sequence[Candidate], precision: str, key: str) -> None:
+    """``CheckpointError`` for a precision that nothing has and that is not known."""
+    known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL, *(candidate.precision for candidate in candidates)} - {
+        ""
+    }
+    gguf = precision.partition("-")[0] == "gguf"  # a format that can be meant where no file is in it
+    if (
+        precision not in known
+        and not gguf
+        and not any(fits(candidate, precision) for candidate in candidates)
+    ):
+        raise CheckpointError(
+            f"{key}.precision: unknown precision {precision!r}{suggestion(precision, known)}; known are "
+            f"{', '.join(sorted(known))}"
+        )
 
 
-def fits(item: Candidate, precision: str) -> bool:
-    """Whether a candidate is in a precision, as a configuration names it: ``fp8``, ``bf16``, ``gguf-q8_0``, or the
+def _may_be_in(candidate: Candidate, precision: str) -> bool:
+    """Tell whether a candidate is in a precision, or nothing is known of it."""
+    return candidate.mapped is None or fits(candidate, precision)
+
+
+def _of_distillation(candidates: Sequence[Candidate], distilled: bool) -> Sequence[Candidate]:
+    """Choose the distilled networks, or the others. One that nothing is said of counts as what is asked for."""
+    told = [candidate for candidate in candidates if candidate.distilled == distilled]
+    silent = [candidate for candidate in candidates if distilled and candidate.place.distilled is not False]
+    return told or silent
+
+
+def fits(candidate: Candidate, precision: str) -> bool:
+    """Tell whether a candidate is in a precision, as a configuration names it: ``fp8``, ``bf16``, ``gguf-q8_0``, or the
     family ``gguf``."""
     if precision in DTYPE_NAMES:
-        return item.precision == ORIGINAL and item.dtype == DTYPE_NAMES[precision]
-    return item.precision == precision or item.precision.startswith(f"{precision}-")
+        return candidate.precision == ORIGINAL and candidate.dtype == DTYPE_NAMES[precision]
+    return candidate.precision == precision or candidate.precision.startswith(f"{precision}-")
 
 
-def _of_one_place(usable: Sequence[Candidate]) -> list[Candidate]:
+def _of_one_place(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Of networks in folders by precision those in the original precision, when there are any: what is quantized has
     to be asked for. Side by side in one folder all stay, and have to be told apart."""
-    plain = [item for item in usable if item.precision == ORIGINAL]
-    places = {item.place.folder for item in plain}
-    if plain and not any(item.place.folder in places for item in usable if item.precision != ORIGINAL):
+    plain = [candidate for candidate in candidates if candidate.precision == ORIGINAL]
+    places = {candidate.place.folder for candidate in plain}
+    quantized = [candidate for candidate in candidates if candidate.precision != ORIGINAL]
+    if plain and not any(candidate.place.folder in places for candidate in quantized):
         return plain
-    return list(usable)
+    return list(candidates)
 
 
-def _rank(item: Candidate, wish: Wish) -> tuple[bool, int, int]:
-    """Nearest to the network first, then in the order of the patterns and of the places."""
-    return item.folder != wish.near, item.pattern, PLACES.index(item.place) if item.place in PLACES else 0
+def _rank(candidate: Candidate, wish: Wish) -> tuple[bool, int, int]:
+    """Rank what is nearest to the network first, then by the order of the patterns and of the places."""
+    place = PLACES.index(candidate.place) if candidate.place in PLACES else 0
+    return candidate.folder != wish.near, candidate.pattern, place
 
 
-def _ambiguous(spec: ComponentSpec, folder: Path, found: Sequence[Candidate], wish: Wish) -> str:
-    lines = "\n".join(f"  {item.described()}" for item in found)
+def _ambiguous(spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish) -> str:
+    lines = "\n".join(f"  {candidate.description()}" for candidate in candidates)
     key = wish.key or f"components.{spec.name}"
     ways = [f"{key}.path"]
-    usable = [item for item in found if not item.problem]
-    precisions = sorted({item.precision for item in usable} - {""})
+    usable = [candidate for candidate in candidates if not candidate.problem]
+    precisions = sorted({candidate.precision for candidate in usable} - {""})
     if len(precisions) > 1:
         ways.append(f"{key}.precision ({', '.join(precisions)})")
-    if len({item.distilled for item in usable}) > 1:
+    if len({candidate.distilled for candidate in usable}) > 1:
         ways.append(f"{key}.distilled (true or false)")
     return f"{folder} holds more than one {spec.summary}; say which with {' or '.join(ways)}:\n{lines}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose, gathered, passed_over
+from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose_candidate, gathered, not_taken
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.header_cache import ReadHeader, reader_of
 from lightx2v_core.checkpoint.layouts import (
@@ -69,12 +69,12 @@ def locate(
     if override is not None:
         return _explicit(spec, override, read, wish)
     patterns = [*spec.files, *spec.fallback]
-    found = gathered(spec, folder, patterns, read, wish)
-    chosen = choose(spec, folder, found, wish)
+    candidates = gathered(spec, folder, patterns, read, wish)
+    chosen = choose_candidate(spec, folder, candidates, wish)
     if chosen is None:
         return None
     place = f"{chosen.place.folder}/" if chosen.place.folder else ""
-    return _located(chosen, found, f"{place}{patterns[chosen.pattern]}")
+    return _located(chosen, candidates, f"{place}{patterns[chosen.pattern]}")
 
 
 def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
@@ -91,63 +91,63 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
     key = f"{wish.key}.path"
     path = expanded(override)
     if os.path.isfile(path):
-        found = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
+        candidates = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
         if read is not None:
             mapped = recognize_layout(spec, read(path))
             if mapped is None:
                 raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
-            found = [evolve(found[0], mapped=mapped)]
+            candidates = [evolve(candidates[0], mapped=mapped)]
         # of one file that is named, what is stated holds, whatever its name suggests
-        choose(spec, path.parent, found, evolve(wish, distilled=None))
-        return found[0].located
+        choose_candidate(spec, path.parent, candidates, evolve(wish, distilled=None))
+        return candidates[0].located
     if not os.path.isdir(path):
         raise CheckpointError(f"{key} {short(override)} {why_not(path) or 'is no file'}{near(path)}")
     names = [pattern.rpartition("/")[2] for pattern in spec.files]
     patterns = [*dict.fromkeys([*spec.files, *names, "*.safetensors", *spec.fallback])]
-    found = gathered(spec, path, patterns, read, wish, _HERE)
-    chosen = choose(spec, path, found, wish)
+    candidates = gathered(spec, path, patterns, read, wish, _HERE)
+    chosen = choose_candidate(spec, path, candidates, wish)
     if chosen is None:
         raise OfAnother(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
-    located = _located(chosen, found, patterns[chosen.pattern])
+    located = _located(chosen, candidates, patterns[chosen.pattern])
     return evolve(located, rule=f"{key}, {located.rule}")
 
 
-def _located(chosen: Candidate, found: Sequence[Candidate], pattern: str) -> Located:
+def _located(chosen: Candidate, candidates: Sequence[Candidate], pattern: str) -> Located:
     rule = chosen.located.rule
     return evolve(
         chosen.located,
         rule=rule if chosen.located.index is not None else f"{rule} {pattern}",
-        passed_over=passed_over(found, chosen),
+        passed_over=not_taken(candidates, chosen),
     )
 
 
 def read_component(
     spec: ComponentSpec,
     folder: Path,
-    found: Located,
+    located: Located,
     read: ReadHeader,
     assets: Mapping[str, str] | None = None,
 ) -> Component:
     """Read the headers of located files. ``assets`` says where other files are that are not in their usual place.
     ``CheckpointError`` for a broken or contradictory file, and for an asset that is not there or has no such name."""
     reader = reader_of(read)
-    stored = reader.whole(found.files)
-    if found.index is not None:
-        check_index(found.index, reader.weight_map(found.index), stored)
+    stored = reader.whole(located.files)
+    if located.index is not None:
+        check_index(located.index, reader.weight_map(located.index), stored)
     mapped = recognize_layout(spec, stored) or apply_key_map(OFFICIAL_LAYOUT, stored)
     assert mapped is not None
     return Component(
         name=spec.name,
-        files=found.files,
-        rule=found.rule,
+        files=located.files,
+        rule=located.rule,
         header=mapped.header,
         mapped=mapped,
         stored=stored_part(mapped, stored),
         assets={
-            **{name: _asset(folder, found.files[0].parent, paths) for name, paths in spec.assets.items()},
+            **{name: _asset(folder, located.files[0].parent, paths) for name, paths in spec.assets.items()},
             **_given_assets(spec, assets or {}),
         },
-        passed_over=found.passed_over,
+        passed_over=located.passed_over,
     )
 
 
@@ -177,7 +177,7 @@ def _reshaped(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
 
 def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str, Path]:
     """Other files of a component by explicit paths, which may be the folders they are in."""
-    found = {}
+    assets = {}
     for name, text in given.items():
         key = f"components.{spec.name}.assets.{name}"
         if name not in spec.assets:
@@ -191,8 +191,8 @@ def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str,
             path = next((file for file in inside if os.path.isfile(file)), inside[0])
         if not os.path.isfile(path):
             raise CheckpointError(f"{key} {short(text)} {why_not(path) or 'is no file'}{near(path)}")
-        found[name] = path
-    return found
+        assets[name] = path
+    return assets
 
 
 def _axes(shape: Sequence[int]) -> list[int]:

@@ -88,8 +88,8 @@ def first_network_config(folders: Iterable[Path]) -> dict[str, object]:
     """Read ``config.json`` of the first of some folders that has one; ``{}`` when none has. ``CheckpointError`` when
     it is damaged."""
     for folder in folders:
-        if found := read_config(folder):
-            return found
+        if config := read_config(folder):
+            return config
     return {}
 
 

@@ -23,22 +23,12 @@ Sources: the files written by LightX2V's converter and the rules by which ComfyU
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint import scales
 from lightx2v_core.spec.tensors import Header, LayerFormat, TensorInfo
-
-__all__ = [
-    "LayerFormat",
-    "accounted",
-    "format_problems",
-    "layer_formats",
-    "official_suffix",
-    "scheme_of",
-]
 
 #: ComfyUI's names of what lies beside a weight -> the official ones
 COMFYUI_SUFFIXES: Mapping[str, str] = {"scale_weight": "weight_scale", "scale_input": "input_scale"}
@@ -65,7 +55,8 @@ _PREFIX_PARTS = 8
 #: characters of a mark that a message shows
 _SHOWN = 200
 
-_CODES: Mapping[str, str] = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8-e5m2", "int8": "int8"}
+#: dtype of quantized values -> how the names of their formats begin
+_FAMILIES: Mapping[str, str] = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8-e5m2", "int8": "int8"}
 #: suffixes that belong to a quantized weight
 _BESIDE = frozenset(
     {"weight_scale", "input_scale", "weight_scale_2", "weight_global_scale", "input_global_scale",
@@ -73,11 +64,12 @@ _BESIDE = frozenset(
 )  # fmt: skip
 _TELLING = ("scale", "zero", "absmax", "quant", "workspace")  # of which SCALED_FP8_MARKER is one
 
-Group = dict[str, TensorInfo]
+#: the tensors of one layer by official suffix
+LayerTensors = Mapping[str, TensorInfo]
 
 
-def official_suffix(name: str, there: Mapping[str, Any] | None = None) -> str:
-    """A tensor's name with ComfyUI's name of a scale replaced by the official one, unless that is ``there`` too."""
+def official_suffix(name: str, there: Mapping[str, object] | None = None) -> str:
+    """Replace ComfyUI's name of a scale in a tensor's name by the official one, unless that is ``there`` too."""
     layer, dot, suffix = name.rpartition(".")
     if suffix not in COMFYUI_SUFFIXES:
         return name
@@ -100,8 +92,8 @@ def format_problems(header: Header) -> list[str]:
     return _examined(header)[1]
 
 
-def scheme_of(header: Header) -> str:
-    """The format that most bytes of quantized weights are in, ``""`` when there are none."""
+def main_format(header: Header) -> str:
+    """Return the format that most bytes of quantized weights are in, ``""`` when there are none."""
     sizes: dict[str, int] = {}
     for layer in layer_formats(header).values():
         sizes[layer.format] = sizes.get(layer.format, 0) + layer.weight.nbytes
@@ -109,14 +101,14 @@ def scheme_of(header: Header) -> str:
 
 
 def accounted(header: Header) -> frozenset[str]:
-    """Tensors that no network has a place for and that quantized weights explain: scales and marks."""
-    found = {name for name in header if name.rpartition(".")[2] == SCALED_FP8_MARKER}
+    """List the tensors that no network has a place for and that quantized weights explain: scales and marks."""
+    names = {name for name in header if name.rpartition(".")[2] == SCALED_FP8_MARKER}
     for layer in layer_formats(header).values():
         if "weight" in layer.tensors:
-            found |= {
+            names |= {
                 f"{layer.name}.{suffix}" for suffix in layer.tensors if suffix not in ("weight", "bias")
             }
-    return frozenset(found)
+    return frozenset(names)
 
 
 @frozen(kw_only=True)
@@ -128,61 +120,79 @@ class _Mark:
     where: str
 
 
+#: the format of a weight, its shape when it is dequantized, and what is wrong with it
+Stored = tuple[str, tuple[int, ...], str]
+
+
+def _stored_blocks(_name: str, group: LayerTensors) -> Stored:
+    return group["weight"].dtype, group["weight"].shape, ""
+
+
+def _stored_packed(_name: str, group: LayerTensors) -> Stored:
+    return scales.packed(group["weight"], group)
+
+
+def _stored_unscaled(name: str, group: LayerTensors) -> Stored:
+    weight = group["weight"]
+    problem = f"{_at(weight)} is int8 and has no {name}.weight_scale" if weight.dtype == "int8" else ""
+    return f"{_FAMILIES[weight.dtype]}-plain", weight.shape, problem
+
+
+def _stored_scaled(_name: str, group: LayerTensors) -> Stored:
+    weight = group["weight"]
+    granularity, problem = scales.granularity(weight, group["weight_scale"])
+    static = "-static" if "input_scale" in group and granularity == "tensor" else ""
+    return f"{_FAMILIES[weight.dtype]}-{granularity}{static}", weight.shape, problem
+
+
+def _is_packed(group: LayerTensors) -> bool:
+    scale = group.get("weight_scale")
+    return group["weight"].dtype == "uint8" or (
+        scale is not None and scale.dtype in (*scales.MX_DTYPES, "uint8")
+    )
+
+
+#: which layers a rule is for, and how their format is read; the first that is for a layer reads it
+_RULES: Sequence[tuple[Callable[[LayerTensors], bool], Callable[[str, LayerTensors], Stored]]] = (
+    (lambda group: group["weight"].block is not None, _stored_blocks),
+    (_is_packed, _stored_packed),
+    (lambda group: "weight_scale" not in group, _stored_unscaled),
+    (lambda group: True, _stored_scaled),
+)
+
+
 def _examined(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
-    return header.once("formats", lambda: _looked_into(header))
+    return header.once("formats", lambda: _read_formats(header))
 
 
-def _looked_into(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
+def _read_formats(header: Header) -> tuple[dict[str, LayerFormat], list[str]]:
     problems: list[str] = []
     groups = _groups(header, problems)
-    found: dict[str, LayerFormat] = {}
-    unscaled: list[TensorInfo] = []
+    layers: dict[str, LayerFormat] = {}
     for name, group in groups.items():
-        layer, wrong = _layer(name, group)
-        problems += wrong
+        layer, problem = _layer(name, group)
+        problems += [problem] if problem else []
         if layer is not None:
-            found[name] = layer
-            if layer.format.endswith("-plain") and len(layer.shape) == 2:
-                unscaled.append(layer.weight)
-        for suffix, info in group.items():
-            full = f"{name}.{suffix}" if name else suffix
-            if info.block is not None and suffix != "weight":
-                found[full] = LayerFormat(name=full, format=info.dtype, tensors={"": info}, shape=info.shape)
-            elif not _belongs(suffix, layer) and info.dtype in _CODES:
-                if info.dtype == "int8":
-                    problems.append(f"{_at(info)} is int8 and has no scale, so its values are lost")
-                else:
-                    found[full] = LayerFormat(
-                        name=full, format=f"{_CODES[info.dtype]}-plain", tensors={"": info}, shape=info.shape
-                    )
+            layers[name] = layer
+        layers |= _single_tensors(name, group, layer, problems)
     marker = next(
         (info for name, info in header.tensors.items() if name.rpartition(".")[2] == SCALED_FP8_MARKER), None
     )
-    scaled = any("weight_scale" in layer.tensors for layer in found.values())
-    if unscaled and (scaled or marker is not None):
+    if marker is not None or any("weight_scale" in layer.tensors for layer in layers.values()):
         problems += [
-            f"{_at(info)} is {info.dtype} and has no weight_scale, though the file is one of scaled weights"
-            for info in unscaled
+            f"{_at(layer.weight)} is {layer.weight.dtype} and has no weight_scale, though the file is one of scaled "
+            "weights"
+            for layer in layers.values()
+            if "weight" in layer.tensors and layer.format.endswith("-plain") and len(layer.shape) == 2
         ]
     if marker is not None and marker.elements == 2:
-        found = {name: evolve(layer, weight_only=True) for name, layer in found.items()}
-    marks, wrong = _marks(header, groups)
-    problems += wrong
-    for name, mark in marks.items():
-        layer = found.get(name)
-        if layer is None or layer.format not in MARKED[mark.format]:
-            stored = layer.format if layer is not None else groups[name]["weight"].dtype
-            problems.append(
-                f"{mark.where} says that {name} is stored as {mark.format}, and its tensors say {stored}"
-            )
-        else:
-            found[name] = evolve(layer, weight_only=mark.weight_only)
-    return found, problems
+        layers = {name: evolve(layer, weight_only=True) for name, layer in layers.items()}
+    return layers | _marked(layers, header, groups, problems), problems
 
 
-def _groups(header: Header, problems: list[str]) -> dict[str, Group]:
-    """Tensors by layer and official suffix."""
-    groups: dict[str, Group] = {}
+def _groups(header: Header, problems: list[str]) -> dict[str, LayerTensors]:
+    """Group tensors by layer and official suffix."""
+    groups: dict[str, dict[str, TensorInfo]] = {}
     for name, info in header.tensors.items():
         layer, _, suffix = name.rpartition(".")
         group, suffix = groups.setdefault(layer, {}), COMFYUI_SUFFIXES.get(suffix, suffix)
@@ -192,101 +202,143 @@ def _groups(header: Header, problems: list[str]) -> dict[str, Group]:
             )
         else:
             group[suffix] = info
-    return groups
+    return dict(groups)
 
 
-def _layer(name: str, group: Group) -> tuple[LayerFormat | None, list[str]]:
-    """The format of one layer, ``None`` for plain floats and for what is wrong, which is then said."""
+def _layer(name: str, group: LayerTensors) -> tuple[LayerFormat | None, str]:
+    """Read the format of one layer. Returns ``None`` for plain floats, and for what is wrong, with the reason."""
     weight, scale = group.get("weight"), group.get("weight_scale")
     if weight is None:
-        return None, [] if scale is None else [
-            f"{_at(scale)} is a scale, and there is no {name}.weight that it is for"
-        ]
-    coded = weight.dtype in _CODES or weight.dtype == "uint8" or weight.block is not None
-    if not coded:
+        why = (
+            "" if scale is None else f"{_at(scale)} is a scale, and there is no {name}.weight that it is for"
+        )
+        return None, why
+    if weight.dtype not in (*_FAMILIES, "uint8") and weight.block is None:
         if scale is None:
-            return None, []
-        return None, [f"{_at(scale)} is a scale, and {weight.name} is {weight.dtype}, which takes none"]
-    unknown = [s for s in group if s not in _BESIDE and s != "weight" and any(word in s for word in _TELLING)]
-    if unknown:
-        return None, [
-            f"{_at(group[unknown[0]])} lies beside a {weight.dtype} weight and means nothing known here"
-        ]
-    if weight.block is not None:
-        kind, shape, wrong = weight.dtype, weight.shape, ""
-    elif weight.dtype == "uint8" or (scale is not None and scale.dtype in (*scales.MX_DTYPES, "uint8")):
-        kind, shape, wrong = scales.packed(weight, group)
-    elif scale is None:
-        kind, shape = f"{_CODES[weight.dtype]}-plain", weight.shape
-        wrong = f"{_at(weight)} is int8 and has no {name}.weight_scale" if weight.dtype == "int8" else ""
-    else:
-        granularity, wrong = scales.granularity(weight, scale)
-        static = "-static" if "input_scale" in group and granularity == "tensor" else ""
-        kind, shape = f"{_CODES[weight.dtype]}-{granularity}{static}", weight.shape
-    if wrong:
-        return None, [wrong]
+            return None, ""
+        return None, f"{_at(scale)} is a scale, and {weight.name} is {weight.dtype}, which takes none"
+    for suffix in group:
+        if suffix != "weight" and suffix not in _BESIDE and _is_telling(suffix):
+            return (
+                None,
+                f"{_at(group[suffix])} lies beside a {weight.dtype} weight and means nothing known here",
+            )
+    format, shape, problem = next(read for applies, read in _RULES if applies(group))(name, group)
+    if problem:
+        return None, problem
     tensors = {suffix: info for suffix, info in group.items() if suffix == "weight" or suffix in _BESIDE}
-    return LayerFormat(name=name, format=kind, tensors=tensors, shape=shape), []
+    return LayerFormat(name=name, format=format, tensors=tensors, shape=shape), ""
+
+
+def _single_tensors(
+    name: str, group: LayerTensors, layer: LayerFormat | None, problems: list[str]
+) -> dict[str, LayerFormat]:
+    """Find the tensors of a group that are quantized and no weight of a layer, by their full names."""
+    singles: dict[str, LayerFormat] = {}
+    for suffix, info in group.items():
+        if info.block is not None and suffix != "weight":
+            format = info.dtype
+        elif _belongs(suffix, layer) or info.dtype not in _FAMILIES:
+            continue
+        elif info.dtype == "int8":
+            problems.append(f"{_at(info)} is int8 and has no scale, so its values are lost")
+            continue
+        else:
+            format = f"{_FAMILIES[info.dtype]}-plain"
+        full = f"{name}.{suffix}" if name else suffix
+        singles[full] = LayerFormat(name=full, format=format, tensors={"": info}, shape=info.shape)
+    return singles
 
 
 def _belongs(suffix: str, layer: LayerFormat | None) -> bool:
-    """Whether a tensor is, or lies beside, a weight, so that nothing is to be said of it alone."""
+    """Tell whether a tensor is, or lies beside, a weight, so that nothing is to be said of it alone."""
     if suffix == "bias":
         return layer is not None
-    return suffix == "weight" or suffix in _BESIDE or any(word in suffix for word in _TELLING)
+    return suffix == "weight" or suffix in _BESIDE or _is_telling(suffix)
 
 
-def _marks(header: Header, groups: Mapping[str, Group]) -> tuple[dict[str, _Mark], list[str]]:
-    """What ComfyUI's marks say of the layers that are there. Marks of other layers are left alone: a part that is
-    taken out of a whole checkpoint keeps the metadata of all."""
-    said: list[tuple[str, Any, str]] = []
-    problems: list[str] = []
-    if METADATA in header.metadata:
-        where = f"the metadata {METADATA!r}"
-        layers = _json(header.metadata[METADATA])
-        layers = layers.get("layers") if isinstance(layers, dict) else None
-        if not isinstance(layers, dict):
-            problems.append(f"{where} is no JSON object of layers")
+def _is_telling(suffix: str) -> bool:
+    return any(word in suffix for word in _TELLING)
+
+
+def _marked(
+    layers: Mapping[str, LayerFormat],
+    header: Header,
+    groups: Mapping[str, LayerTensors],
+    problems: list[str],
+) -> dict[str, LayerFormat]:
+    """Compare the layers with ComfyUI's marks, and return those that are marked."""
+    marked: dict[str, LayerFormat] = {}
+    for name, mark in _marks(header, groups, problems).items():
+        layer = layers.get(name)
+        if layer is None or layer.format not in MARKED[mark.format]:
+            stored = layer.format if layer is not None else groups[name]["weight"].dtype
+            problems.append(
+                f"{mark.where} says that {name} is stored as {mark.format}, and its tensors say {stored}"
+            )
         else:
-            said += [(name, value, where) for name, value in layers.items()]
-    for name, group in groups.items():
-        if (info := group.get(LAYER_MARK)) is not None:
-            said.append((name, _json(_bytes(info)), _at(info)))
+            marked[name] = evolve(layer, weight_only=mark.weight_only)
+    return marked
+
+
+def _marks(header: Header, groups: Mapping[str, LayerTensors], problems: list[str]) -> dict[str, _Mark]:
+    """Read ComfyUI's marks of the layers that are there. Marks of other layers are left alone: a part that is taken out
+    of a whole checkpoint keeps the metadata of all."""
+    entries = [*_metadata_marks(header, problems), *_tensor_marks(groups)]
+    layers = _meant([name for name, _, _ in entries], groups)
     marks: dict[str, _Mark] = {}
-    meant = _meant([name for name, _, _ in said], groups)
-    for name, value, where in said:
-        layer = meant.get(name)
-        if layer is None:
+    for name, value, where in entries:
+        if name not in layers:
             continue
-        kind = value.get("format") if isinstance(value, dict) else None
-        if not isinstance(kind, str) or kind not in MARKED:
+        format = value.get("format") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not isinstance(format, str) or format not in MARKED:
             shown = repr(value)[:_SHOWN]
             problems.append(f"{where} says of {name} {shown}; known formats are {', '.join(MARKED)}")
         elif unknown := [key for key in value if key not in _MARK_KEYS and value[key] not in (None, False)]:
             problems.append(f"{where} says of {name} {unknown[0][:_SHOWN]!r}, which is not known here")
         else:
-            only = bool(value.get("full_precision_matrix_mult"))
-            marks[layer] = _Mark(format=kind, weight_only=only, where=where)
-    return marks, problems
+            weight_only = bool(value.get("full_precision_matrix_mult"))
+            marks[layers[name]] = _Mark(format=format, weight_only=weight_only, where=where)
+    return marks
 
 
-def _meant(names: Iterable[str], groups: Mapping[str, Group]) -> dict[str, str]:
-    """The layers that marks mean; these may leave out, or have kept, the prefix of the network. A mark that may mean
-    several means none."""
+def _metadata_marks(header: Header, problems: list[str]) -> Iterator[tuple[str, object, str]]:
+    """Read the marks in a file's metadata: name of a layer, content, and where it stands."""
+    if METADATA not in header.metadata:
+        return
+    where, content = f"the metadata {METADATA!r}", _json(header.metadata[METADATA])
+    layers = content.get("layers") if isinstance(content, dict) else None
+    if not isinstance(layers, dict):
+        problems.append(f"{where} is no JSON object of layers")
+        return
+    for name, value in layers.items():
+        yield name, value, where
+
+
+def _tensor_marks(groups: Mapping[str, LayerTensors]) -> Iterator[tuple[str, object, str]]:
+    """Read the marks beside weights, as ``_metadata_marks`` does those of the metadata."""
+    for name, group in groups.items():
+        if (info := group.get(LAYER_MARK)) is not None:
+            yield name, _json(_bytes(info)), _at(info)
+
+
+def _meant(names: Iterable[str], groups: Mapping[str, LayerTensors]) -> dict[str, str]:
+    """Find the layers that marks mean, which may leave out, or have kept, the prefix of the network. A mark that may
+    mean several means none."""
     weights = dict.fromkeys(layer for layer, group in groups.items() if "weight" in group)
-    found: dict[str, list[str]] = {name: [] for name in names}
+    matches: dict[str, list[str]] = {name: [] for name in names}
     for layer in weights:
         for tail in _tails(layer):
-            if tail in found:
-                found[tail].append(layer)
-    for name, layers in found.items():
+            if tail in matches:
+                matches[tail].append(layer)
+    for name, layers in matches.items():
         layers += [tail for tail in _tails(name) if tail in weights]
-    near = {name: layers[0] for name, layers in found.items() if len(layers) == 1}
-    return near | {name: name for name in found if name in weights}
+    near = {name: layers[0] for name, layers in matches.items() if len(layers) == 1}
+    return near | {name: name for name in matches if name in weights}
 
 
 def _tails(name: str) -> Iterator[str]:
-    """A dotted name without its first parts, as many as a prefix may have."""
+    """Drop the first parts of a dotted name, one by one, as many as a prefix may have."""
     at = -1
     for _ in range(_PREFIX_PARTS):
         at = name.find(".", at + 1)
@@ -296,7 +348,7 @@ def _tails(name: str) -> Iterator[str]:
 
 
 def _bytes(info: TensorInfo) -> bytes:
-    """The bytes of a mark, the only tensor whose content says what the file is."""
+    """Read the bytes of a mark, the only tensor whose content says what the file is."""
     if info.dtype != "uint8" or info.offset is None or info.nbytes > _MAX_MARK:
         return b""
     try:
@@ -307,9 +359,10 @@ def _bytes(info: TensorInfo) -> bytes:
         return b""
 
 
-def _json(text: str | bytes) -> Any:
+def _json(text: str | bytes) -> object:
     try:
-        return json.loads(text)
+        content: object = json.loads(text)
+        return content
     except (ValueError, RecursionError):
         return None
 

@@ -96,20 +96,20 @@ class _Known(Generic[T]):
             # a new one: each time that an exception is raised, its traceback grows
             raise type(error[1])(*error[1].args)
         try:
-            found = work()
+            value = work()
         except LightX2VError as exc:
             self.errors[key] = (state, exc)
             raise
-        self.answers[key] = (state, found)
-        return found
+        self.answers[key] = (state, value)
+        return value
 
 
 def _state(path: Path) -> object:
     """What tells a file or folder from what it is after a change; equal to nothing else while it is just changing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    if time.time_ns() - found.st_mtime_ns < _TICK:
+    if time.time_ns() - status.st_mtime_ns < _TICK:
         return object()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -115,25 +115,25 @@ def _all_renamed(key_map: KeyMap, header: Header) -> Renamed | None:
     renames = renames_of(key_map)
     if key_map is not OFFICIAL_LAYOUT and not any(map(renames.touches, header.tensors)):
         return None
-    found: Renamed = {}
+    renamed: Renamed = {}
     for name, info in header.tensors.items():
         new = renames.renamed(name)
         if new is None:
             continue
         new, _, part = new.partition("#")
         new = official_suffix(new, header.tensors)
-        if part in found.setdefault(new, {}):
+        if part in renamed.setdefault(new, {}):
             return None
-        found[new][part] = info
-    return found
+        renamed[new][part] = info
+    return renamed
 
 
 def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
-    found = _renamed(key_map, header)
-    if found is None:
+    renamed = _renamed(key_map, header)
+    if renamed is None:
         return None
     tensors, stored, spread = {}, {}, {}
-    for name, parts in found.items():
+    for name, parts in renamed.items():
         ordered = [parts[part] for part in key_map.joins if part in parts] or list(parts.values())
         if len(ordered) != len(parts) or ("" not in parts and len(parts) != len(key_map.joins)):
             return None  # a part is missing, or is none of those that belong together
@@ -143,7 +143,7 @@ def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
         elif len(ordered) > 1 and all(info.elements == 1 for info in ordered):
             if suffix != "weight_scale":
                 continue  # of activations, which get other scales in every call
-            weights = found.get(f"{layer}.weight", {})
+            weights = renamed.get(f"{layer}.weight", {})
             # a scalar has no rows; that its scales are for nothing is said with the other formats
             rows = tuple(sum(weights[part].shape[:1]) for part in key_map.joins if part in weights)
             tensors[name] = evolve(ordered[0], shape=(sum(rows), 1), offset=None)

@@ -21,10 +21,12 @@ _LEFT_BY_PROGRAMS = re.compile(
 
 def problems(component: str, header: Header, expected: Mapping[str, Sequence[int]], source: str) -> list[str]:
     """What is wrong with a component, as sentences; ``source`` names what ``expected`` was derived from."""
-    found = []
+    sentences = []
     missing = [name for name in expected if name not in header.tensors]
     if missing:
-        found.append(f"{component}: {len(missing)} of {len(expected)} tensors are missing: {_some(missing)}")
+        sentences.append(
+            f"{component}: {len(missing)} of {len(expected)} tensors are missing: {_some(missing)}"
+        )
     # the shape of packed codes is not that of their weight
     shapes = header.shapes | {f"{layer.name}.weight": layer.shape for layer in layer_formats(header).values()}
     wrong = [
@@ -33,19 +35,19 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
         if name in header.tensors and shapes[name] != tuple(shape)
     ]
     if wrong:
-        found.append(
+        sentences.append(
             f"{component}: {len(wrong)} tensors have another shape than {source} says: {_some(wrong)}"
         )
-    return found
+    return sentences
 
 
 def wrong_formats(component: str, stored: Header, header: Header) -> list[str]:
     """What is wrong with quantized tensors, as sentences; ``stored`` has the names and marks of the files, ``header``
     the official names."""
-    found = list(dict.fromkeys(format_problems(stored) or format_problems(header)))
-    more = f" (and {len(found) - _SHOWN} more of this kind)" if len(found) > _SHOWN else ""
-    return [f"{component}: {problem}" for problem in found[: _SHOWN - 1]] + [
-        f"{component}: {problem}{more}" for problem in found[_SHOWN - 1 : _SHOWN]
+    reasons = list(dict.fromkeys(format_problems(stored) or format_problems(header)))
+    more = f" (and {len(reasons) - _SHOWN} more of this kind)" if len(reasons) > _SHOWN else ""
+    return [f"{component}: {problem}" for problem in reasons[: _SHOWN - 1]] + [
+        f"{component}: {problem}{more}" for problem in reasons[_SHOWN - 1 : _SHOWN]
     ]
 
 

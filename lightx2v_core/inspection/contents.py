@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.folders import first_network_config
-from lightx2v_core.checkpoint.formats import format_problems, scheme_of
+from lightx2v_core.checkpoint.formats import format_problems, main_format
 from lightx2v_core.checkpoint.layouts import ALL_IN_ONE, MappedHeader, recognize_layout
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.discovery.answers import default_options
@@ -97,7 +97,7 @@ def _content(files: WeightSet, matches: Sequence[_Match], root: Path) -> Content
         models=tuple(dict.fromkeys(spec.name for spec, _, _ in matches)),
         variants=tuple(variants),
         precision=header.precision,
-        scheme=scheme_of(header),
+        scheme=main_format(header),
         tensors=len(header),
         parameters=header.parameters,
         bytes=header.nbytes,

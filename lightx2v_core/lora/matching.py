@@ -1,4 +1,4 @@
-"""Compares a LoRA file with a network: which of its changes find their tensor, which do not, and why.
+"""Compare a LoRA file with a network: which of its changes find their tensor, which do not, and why.
 
 The network is known by what it expects, names and shapes, and by the key maps of its component: a file that was made
 for another layout of the same network goes through the map of that layout.
@@ -36,6 +36,9 @@ _ROLES: Mapping[str, frozenset[str]] = {
 }
 
 
+_NO_PLACE = "the network has no such tensor"
+
+
 @frozen(kw_only=True)
 class Coverage:
     """What of a file has an effect on a network."""
@@ -64,7 +67,7 @@ class Coverage:
 
 
 def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
-    """What a LoRA does to a network that expects the tensors ``expected`` (name -> shape). ``layouts`` are the key maps
+    """Match a LoRA with a network that expects the tensors ``expected`` (name -> shape). ``layouts`` are the key maps
     of its component."""
     file = lora if isinstance(lora, LoraFile) else parsed(lora)
     names = _Names(expected, layouts)
@@ -75,19 +78,19 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
     paired = any(target.rank is not None and not of_text_encoder(target.base) for target in file.targets)
     pairs = placed = 0
     for target in file.targets:
-        made, problems, wrong = _changes(target, names)
+        matched = _match_target(target, names)
         if (target.rank is not None or not paired) and not of_text_encoder(target.base):
-            pairs, placed = pairs + 1, placed + bool(made)
-        for change in made:
+            pairs, placed = pairs + 1, placed + bool(matched.changes)
+        unmatched |= matched.unmatched
+        mismatched |= matched.mismatched
+        for change in matched.changes:
             key = (change.target, change.kind, change.rows)
             if key in by_target:
                 reason = f"{change.target} is changed by {by_target[key]} already"
-                problems |= dict.fromkeys(change.tensors.values(), reason)
+                unmatched |= dict.fromkeys(change.tensors.values(), reason)
                 continue
             by_target[key] = target.base
             changes.append(change)
-        unmatched |= problems
-        mismatched |= wrong
     used = {name for change in changes for name in change.tensors.values()}
     return Coverage(
         changes=tuple(changes),
@@ -99,81 +102,82 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
     )
 
 
-def _changes(target: Target, names: _Names) -> tuple[list[Change], dict[str, str], dict[str, str]]:
-    """The changes of one target; its tensors that find no place, and those that do not fit, with reasons."""
-    made: list[Change] = []
-    unmatched: dict[str, str] = {}
-    mismatched: dict[str, str] = {}
-    done: set[str] = set()
+@frozen(kw_only=True)
+class _TargetMatch:
+    """The changes of one target; stored names that find no place, and those that do not fit, with reasons."""
+
+    changes: list[Change] = field(factory=list)
+    unmatched: dict[str, str] = field(factory=dict)
+    mismatched: dict[str, str] = field(factory=dict)
+
+
+def _match_target(target: Target, names: _Names) -> _TargetMatch:
+    """Find the place of each change that a target holds."""
+    match = _TargetMatch()
+    used: set[str] = set()
     for kind in target.kinds:
         kind = "low-rank" if kind.startswith("low-rank") else kind
-        roles = _ROLES.get(kind, frozenset({kind}))
-        tensors = {role: info for role, info in target.tensors.items() if role in roles}
-        done |= set(tensors)
-        extras = {}
-        if kind in _ROLES:
-            extras = {role: target.tensors[role] for role in ("alpha", "magnitude") if role in target.tensors}
-            done |= set(extras)
-        place = names.find(target.base, naming.PARAMETERS.get(kind, "weight"))
-        everything = {**tensors, **extras}
-        if place is None:
-            reason = "the network has no such tensor"
-            unmatched |= {info.name: reason for info in everything.values()}
-        elif problem := _misfit(kind, everything, place.part):
-            mismatched |= {
-                info.name: f"{place.tensor} is {list(place.part)}, {problem}" for info in everything.values()
-            }
-        else:
-            made.append(
-                Change(
-                    target=place.tensor,
-                    kind="diff" if kind.startswith("diff") else kind,
-                    tensors={role: info.name for role, info in _plain(everything).items()},
-                    rank=target.rank if kind in _ROLES else None,
-                    shape=place.shape,
-                    rows=place.rows,
-                )
-            )
-    if "up_bias" in target.tensors and "low-rank" in {change.kind for change in made}:
-        done.add("up_bias")
-        _add_bias(target, names, made, unmatched, mismatched)
+        tensors = _tensors_of(target, kind)
+        used |= set(tensors)
+        _add_change(match, target, kind, tensors, names)
+    if "up_bias" in target.tensors and any(change.kind == "low-rank" for change in match.changes):
+        used.add("up_bias")
+        _add_bias(match, target, names)
     for role, info in target.tensors.items():
-        if role not in done:
-            unmatched.setdefault(info.name, f"{target.base} lacks what belongs to it: {_lacks(target)}")
-    return made, unmatched, mismatched
+        if role not in used:
+            reason = f"{target.base} lacks what belongs to it: {_lacks(target)}"
+            match.unmatched.setdefault(info.name, reason)
+    return match
 
 
-def _add_bias(
-    target: Target,
-    names: _Names,
-    made: list[Change],
-    unmatched: dict[str, str],
-    mismatched: dict[str, str],
+def _tensors_of(target: Target, kind: str) -> dict[str, TensorInfo]:
+    """Select the tensors that a change of a kind consists of, and then those that scale it, by role."""
+    roles = _ROLES.get(kind, frozenset({kind}))
+    scaling = ("alpha", "magnitude") if kind in _ROLES else ()
+    tensors = {role: info for role, info in target.tensors.items() if role in roles}
+    return tensors | {role: target.tensors[role] for role in scaling if role in target.tensors}
+
+
+def _add_change(
+    match: _TargetMatch, target: Target, kind: str, tensors: Mapping[str, TensorInfo], names: _Names
 ) -> None:
-    """The bias of the second matrix: a difference of the layer's bias, scaled like the pair."""
+    place = names.find(target.base, naming.PARAMETERS.get(kind, "weight"))
+    stored = [info.name for info in tensors.values()]
+    if place is None:
+        match.unmatched.update(dict.fromkeys(stored, _NO_PLACE))
+    elif problem := _misfit(kind, tensors, place.part):
+        reason = f"{place.tensor} is {list(place.part)}, {problem}"
+        match.mismatched.update(dict.fromkeys(stored, reason))
+    else:
+        rank = target.rank if kind in _ROLES else None
+        match.changes.append(_change(place, "diff" if kind.startswith("diff") else kind, tensors, rank))
+
+
+def _add_bias(match: _TargetMatch, target: Target, names: _Names) -> None:
+    """Add the bias of the second matrix: a difference of the layer's bias, scaled like the pair."""
     info, place = target.tensors["up_bias"], names.find(target.base, "bias")
     if place is None:
-        unmatched[info.name] = "the network has no such tensor"
+        match.unmatched[info.name] = _NO_PLACE
     elif info.elements != prod(place.part):
-        mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, it is {list(info.shape)}"
+        match.mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, it is {list(info.shape)}"
     else:
-        tensors = {"diff": info.name}
-        if "alpha" in target.tensors:
-            tensors["alpha"] = target.tensors["alpha"].name
-        made.append(
-            Change(
-                target=place.tensor,
-                kind="diff",
-                tensors=tensors,
-                rank=target.rank,
-                shape=place.shape,
-                rows=place.rows,
-            )
-        )
+        alpha = {"alpha": target.tensors["alpha"]} if "alpha" in target.tensors else {}
+        match.changes.append(_change(place, "diff", {"diff": info, **alpha}, target.rank))
+
+
+def _change(place: _Place, kind: str, tensors: Mapping[str, TensorInfo], rank: int | None) -> Change:
+    return Change(
+        target=place.tensor,
+        kind=kind,
+        tensors={role: info.name for role, info in _plain(tensors).items()},
+        rank=rank,
+        shape=place.shape,
+        rows=place.rows,
+    )
 
 
 def _plain(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """Differences have one role, whatever parameter they are of."""
+    """Give differences one role, whatever parameter they are of."""
     return {"diff" if role.startswith("diff") else role: info for role, info in tensors.items()}
 
 
@@ -185,7 +189,7 @@ def _lacks(target: Target) -> str:
 
 
 def _misfit(kind: str, tensors: Mapping[str, TensorInfo], shape: Sequence[int]) -> str:
-    """Why the parts of a change do not make up a tensor of ``shape``; empty when they do."""
+    """Say why the parts of a change do not make up a tensor of ``shape``; empty when they do."""
     shapes = {role: info.shape for role, info in tensors.items()}
     said = ", ".join(f"{role} {list(shapes[role])}" for role in tensors if role != "alpha")
     if "alpha" in tensors and tensors["alpha"].elements != 1:
@@ -238,8 +242,8 @@ def _fits_lokr(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> b
 
 
 def _product(shapes: Mapping[str, tuple[int, ...]], part: str, core: str) -> tuple[int, ...] | None:
-    """Shape of a factor that is stored whole, as a product ``a @ b``, or with a core tensor ``t``; ``None`` when these
-    do not fit together."""
+    """Compute the shape of a factor that is stored whole, as a product ``a @ b``, or with a core tensor ``t``; ``None``
+    when these do not fit together."""
     if part in shapes:
         return shapes[part]
     a, b, t = shapes[f"{part}_a"], shapes[f"{part}_b"], shapes.get(core)
@@ -278,7 +282,7 @@ class _Names:
             )  # two tensors with one flat name: neither is meant
 
     def find(self, base: str, parameter: str) -> _Place | None:
-        """The tensor of ``parameter`` of a module, or the tensor that itself is called ``base``."""
+        """Find the tensor of ``parameter`` of a module, or the tensor that itself is called ``base``."""
         flat = flat_name(base)
         for name in () if flat else dotted_names(base):
             for old in _spellings(name):
@@ -321,13 +325,13 @@ class _Names:
 
 
 def _with_parameter(name: str, parameter: str, dot: str) -> Iterable[str]:
-    """The full names that a module's name can mean: its parameter, or itself when it is a tensor."""
+    """List the full names that a module's name can mean: its parameter, or itself when it is a tensor."""
     yield f"{name}{dot}{parameter}"
     yield name
 
 
 def _spellings(name: str) -> Iterable[str]:
-    """A module's name as it is, and as older programs mean it."""
+    """List a module's name as it is, and as older programs mean it."""
     yield name
     modern = name
     for pattern, text in naming.OLD_MODULES:
@@ -337,7 +341,7 @@ def _spellings(name: str) -> Iterable[str]:
 
 
 def renamed(key_map: KeyMap, name: str, *, flat: bool = False) -> str:
-    """A name through the renames of a key map; with ``flat`` its dots are underscores."""
+    """Rename a name as a key map says; with ``flat`` its dots are underscores."""
     for pattern, text in _compiled(key_map.renames, flat):
         name = pattern.sub(text, name)
     return name
@@ -349,5 +353,5 @@ def _compiled(renames: tuple[tuple[str, str], ...], flat: bool) -> tuple[tuple[r
 
 
 def _any_dot(pattern: str) -> str:
-    """A pattern whose dots match underscores as well: in flat names nothing tells them apart."""
+    """Let the dots of a pattern match underscores as well: in flat names nothing tells them apart."""
     return re.sub(r"\[[^\]]*\]|\\\.", lambda match: "[._]" if match[0] == r"\." else match[0], pattern)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightx2v_core.checkpoint import verify
 from lightx2v_core.checkpoint.candidates import false_claim
 from lightx2v_core.checkpoint.experts import claims_other, stems
-from lightx2v_core.checkpoint.formats import accounted, scheme_of
+from lightx2v_core.checkpoint.formats import accounted, main_format
 from lightx2v_core.checkpoint.listing import sibling_files
 from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.plan.plan import MemoryForecast, PlannedComponent
@@ -27,7 +27,7 @@ def planned_component(match: ModelMatch, name: str, need: Workload, loaded: Load
         parameters=header.parameters,
         stored=header.nbytes,
         precision=header.precision,
-        scheme=scheme_of(header),
+        scheme=main_format(header),
         passed_over=component.passed_over,
         # of thousands of tensors nearly all are read
         read=header.nbytes - sum(header.tensors[tensor].nbytes for tensor in header.tensors.keys() - used),

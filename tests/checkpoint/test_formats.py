@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightx2v_core.builtin.safetensors_file import read_header
-from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats, scheme_of
+from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_formats, main_format
 from lightx2v_core.checkpoint.layouts import OFFICIAL_LAYOUT, apply_key_map
 from lightx2v_core.checkpoint.shards import merged
 from lightx2v_core.spec.tensors import Header, TensorInfo
@@ -62,7 +62,7 @@ def test_formats_are_read_off_dtypes_and_scales(case):
     header = header_of(**READ[case])
     assert format_problems(header) == []
     assert {name: layer.format for name, layer in layer_formats(header).items()} == {LAYER: case.split()[0]}
-    assert scheme_of(header) == case.split()[0]
+    assert main_format(header) == case.split()[0]
     expected = {LAYER + "." + name for name in READ[case] if name in ("weight", "bias")}
     assert set(header) - accounted(apply_key_map(OFFICIAL_LAYOUT, header).header) - {
         f"{LAYER}.scale_weight", f"{LAYER}.scale_input"
@@ -197,7 +197,7 @@ def test_files_of_the_reference_set(golden, folder, expected, layers):
     header = merged([read_header(path) for path in sorted((case / folder).glob("*.safetensors"))])
     plain = read_header(case / "ckpt" / "diffusion_pytorch_model.safetensors")
     assert format_problems(header) == []
-    assert scheme_of(header) == expected
+    assert main_format(header) == expected
     found = layer_formats(header)
     assert {layer.format for layer in found.values()} == ({expected} if expected else set())
     assert len(found) == layers
