@@ -18,7 +18,7 @@ from lightx2v_core.discovery.metadata import as_requirement, canonical
 from lightx2v_core.discovery.plugins import Plugin, PluginSet, Provided
 from lightx2v_core.errors import PluginFault
 from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.specs import Spec
+from lightx2v_core.spec.specs import CommandSpec, Spec
 
 if TYPE_CHECKING:
     from lightx2v_core.runtime.proof.claim import Verdict
@@ -98,7 +98,7 @@ def show(obj: ListOptions, name: str, as_json: bool) -> None:
     plugins = obj.load()
     plugin = plugins[name]
     ctx = usual_context(probe()[0])
-    tried = trials(plugins, [item for item in plugin.provides if not item.reasons(ctx)], ctx)
+    tried = trials(plugins, [provided for provided in plugin.provides if not provided.reasons(ctx)], ctx)
     if as_json or obj.as_json:
         _print_json(plugin_json(plugin, ctx, tried))
         return
@@ -108,21 +108,23 @@ def show(obj: ListOptions, name: str, as_json: bool) -> None:
         say(f"  {plugin.reason}")
     if plugin.traceback:
         say("\n".join(f"  {line}" for line in plugin.traceback.rstrip().split("\n")))
-    for item in plugin.provides:
-        reasons = item.reasons(ctx)
-        say(f"  {item.kind} {item.spec.name}: {item.spec.summary}")
+    for provided in plugin.provides:
+        reasons = provided.reasons(ctx)
+        say(f"  {provided.kind} {provided.spec.name}: {provided.spec.summary}")
         said = (
             f"cannot be used here: {'; '.join(reasons)}"
             if reasons
-            else usable_text(tried.get(item), "can be used here")
+            else usable_text(tried.get(provided), "can be used here")
         )
         say(f"    {said}")
         try:
-            found = called(f"reading the options of {item.kind} {item.spec.name}", options, item.spec)
+            rows = called(
+                f"reading the options of {provided.kind} {provided.spec.name}", options, provided.spec
+            )
         except PluginFault as exc:
             say(f"    {exc}")
             continue
-        for option in found:
+        for option in rows:
             say(f"    {option['name']}: {option['type']}{option['default'] and ' = ' + option['default']}")
             if option["help"]:
                 say(f"      {option['help']}")
@@ -153,22 +155,29 @@ def plugin_json(
         "state": plugin.state,
         "reason": plugin.reason,
         "seconds": round(plugin.seconds, 4),
-        "provides": [_provided(item, ctx, tried.get(item)) for item in plugin.provides],
+        "provides": [_provided(provided, ctx, tried.get(provided)) for provided in plugin.provides],
     }
 
 
-def _provided(item: Provided, ctx: BuildContext | None, verdict: Verdict | None) -> dict[str, Any]:
-    spec = item.spec
-    found = {"kind": item.kind, "name": spec.name, "summary": spec.summary, "priority": spec.priority}
+def _provided(provided: Provided, ctx: BuildContext | None, verdict: Verdict | None) -> dict[str, Any]:
+    spec = provided.spec
+    entry: dict[str, Any] = {
+        "kind": provided.kind,
+        "name": spec.name,
+        "summary": spec.summary,
+        "priority": spec.priority,
+    }
+    if isinstance(spec, CommandSpec):
+        entry["parent"] = spec.parent
     if ctx is not None:
-        found["unusable"] = list(item.reasons(ctx))
-        found["proof"] = None if verdict is None else attrs.asdict(verdict)
+        entry["unusable"] = list(provided.reasons(ctx))
+        entry["proof"] = None if verdict is None else attrs.asdict(verdict)
         from lightx2v_core.config.schema import options_schema
 
-        who = f"reading the options of {item.kind} {spec.name}"
-        found["options"] = called(who, options, spec)
-        found["schema"] = called(who, options_schema, spec.config)
-    return found
+        who = f"reading the options of {provided.kind} {spec.name}"
+        entry["options"] = called(who, options, spec)
+        entry["schema"] = called(who, options_schema, spec.config)
+    return entry
 
 
 def options(spec: Spec[Any]) -> list[dict[str, str]]:
@@ -208,8 +217,9 @@ def _print_json(data: Any) -> None:
 
 def _row(plugin: Plugin, *, timings: bool) -> list[str]:
     kinds: dict[str, list[str]] = {}
-    for item in plugin.provides:
-        kinds.setdefault(item.kind, []).append(item.spec.name)
+    for provided in plugin.provides:
+        name = provided.spec.full_name if isinstance(provided.spec, CommandSpec) else provided.spec.name
+        kinds.setdefault(provided.kind, []).append(name)
     provides = "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
     row = [plugin.name, f"{plugin.dist_name} {plugin.version}".strip(), plugin.state, provides]
     return [*row[:3], f"{plugin.seconds * 1000:.0f} ms", row[3]] if timings else row

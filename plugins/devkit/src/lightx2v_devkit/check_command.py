@@ -8,11 +8,11 @@ from importlib import metadata
 import click
 
 from lightx2v_core.api import PluginsOptions, say, say_json
-from lightx2v_devkit.audit.distributions import GROUP
 from lightx2v_devkit.audit.findings import error
 from lightx2v_devkit.audit.import_checks import stuck
 from lightx2v_devkit.audit.report import audit
 from lightx2v_devkit.core_commands import core_commands
+from lightx2v_devkit.distributions import GROUP
 
 
 @click.command("check")

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from lightx2v_core.api import PluginSet, PluginsOptions, current_interruption, say, say_json
-from lightx2v_devkit.audit.distributions import CORE_DIST
 from lightx2v_devkit.core_commands import core_commands
+from lightx2v_devkit.distributions import CORE_DIST
 from lightx2v_devkit.scaffold.composition import Wish, composed
 from lightx2v_devkit.scaffold.creation import admitting, check_new, create
 from lightx2v_devkit.scaffold.identity import check_free, identity, kinds_from

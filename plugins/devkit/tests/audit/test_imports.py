@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lightx2v_core.testing import environment, write_dist
-from lightx2v_devkit.audit.distributions import GROUP
 from lightx2v_devkit.audit.import_checks import stuck
+from lightx2v_devkit.distributions import GROUP
 
 GOOD = """
 from lightx2v_core.api import AttentionSpec, hookimpl

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from lightx2v_core.api import PluginSet
-from lightx2v_devkit.audit.distributions import canonical, installed_twice, name_of, version_of
 from lightx2v_devkit.audit.findings import Finding
+from lightx2v_devkit.distributions import canonical, installed_twice, name_of, version_of
 
 
 def place_findings(plugins: PluginSet) -> Iterator[Finding]:

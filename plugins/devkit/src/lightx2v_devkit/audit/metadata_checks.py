@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 
 from lightx2v_core.api import Plugin
-from lightx2v_devkit.audit.distributions import (
+from lightx2v_devkit.audit.findings import Finding, error, warning
+from lightx2v_devkit.distributions import (
     CORE_DIST,
     GROUP,
     canonical,
@@ -22,7 +23,6 @@ from lightx2v_devkit.audit.distributions import (
     requirements,
     version_of,
 )
-from lightx2v_devkit.audit.findings import Finding, error, warning
 
 _PREFIX = "lightx2v-"
 _ENTRY_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from lightx2v_core.api import Plugin, PluginSet
-from lightx2v_devkit.audit.distributions import CORE
 from lightx2v_devkit.audit.duplicates import place_findings
 from lightx2v_devkit.audit.findings import Finding
 from lightx2v_devkit.audit.hook_checks import hook_findings
@@ -13,6 +12,7 @@ from lightx2v_devkit.audit.import_checks import start_findings
 from lightx2v_devkit.audit.metadata_checks import packaging_findings
 from lightx2v_devkit.audit.spec_checks import clash_findings, spec_findings
 from lightx2v_devkit.audit.suite_runs import readiness_findings, suite_findings
+from lightx2v_devkit.distributions import CORE
 
 
 def audit(

@@ -23,8 +23,8 @@ from lightx2v_core.api import (
     option_help,
 )
 from lightx2v_core.testing.options import default_options, survives_a_file
-from lightx2v_devkit.audit.distributions import CORE, canonical, name_of
 from lightx2v_devkit.audit.findings import Finding, error, warning
+from lightx2v_devkit.distributions import CORE, canonical, name_of
 
 _LONGEST_SUMMARY = 120
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lightx2v_core.api import ModelSpec, Plugin, Spec, WeightLoaderSpec
-from lightx2v_devkit.audit.distributions import CORE
+from lightx2v_devkit.distributions import CORE
 
 #: suffixes of files that the plain suite can write
 _WRITABLE = frozenset({".safetensors", ".pth", ".pt", ".bin", ".ckpt"})

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import frozen
 
 from lightx2v_core.api import KINDS, PluginError, first_party, suggestion
-from lightx2v_devkit.audit.distributions import canonical
+from lightx2v_devkit.distributions import canonical
 
 #: what all distributions of plugins begin with
 PREFIX = "lightx2v-"
