@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint.candidates import Candidate, Wish, choose_candidate, gathered, not_taken
 from lightx2v_core.checkpoint.folders import expanded, near, short
+from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.header_cache import ReadHeader, reader_of
 from lightx2v_core.checkpoint.layouts import (
     OFFICIAL_LAYOUT,
@@ -23,7 +24,7 @@ from lightx2v_core.checkpoint.places import PLACES, Place
 from lightx2v_core.checkpoint.shards import Located, check_index
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.spec.components import ComponentSpec
-from lightx2v_core.spec.tensors import Header
+from lightx2v_core.spec.tensors import Header, LayerFormat
 
 #: an explicit folder is taken as it is
 _HERE = (Place(folder=""),)
@@ -49,6 +50,11 @@ class Component:
     assets: Mapping[str, Path]
     #: other files that could have been the component
     passed_over: tuple[str, ...] = ()
+
+    @property
+    def formats(self) -> Mapping[str, LayerFormat]:
+        """How the layers are stored whose weights are not in a plain float dtype."""
+        return layer_formats(self.header)
 
 
 def locate(

@@ -9,8 +9,9 @@ from attrs import evolve
 
 from lightx2v_core.config.declared import settings
 from lightx2v_core.config.layers import Value
-from lightx2v_core.config.load import LoadedConfig, load_config
+from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.model import LoraConfig
+from lightx2v_core.config.overlay import lay_over
 from lightx2v_core.config.structure import structure
 from lightx2v_core.errors import ConfigError, RequestError, suggestion
 
@@ -35,7 +36,7 @@ def request_config(
     in_memory = {name: value for name, value in request.items() if name in INPUTS and not _is_path(value)}
     keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
     values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
-    loaded = load_config(base.to_json(), values)
+    loaded = lay_over(base, values)
     given = {value.origin for value in values}
     origins = {**base.origins, **{key: said for key, said in loaded.origins.items() if said in given}}
     loaded = evolve(

@@ -15,7 +15,8 @@ from attrs import evolve
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.hub_cache import cached, snapshot_of
 from lightx2v_core.config.layers import Value, parts_of
-from lightx2v_core.config.load import LoadedConfig, load_config
+from lightx2v_core.config.load import LoadedConfig
+from lightx2v_core.config.overlay import lay_over
 from lightx2v_core.discovery import catalog
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError
@@ -88,7 +89,7 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
         for part in parts_of(Value(path=where, value=value, origin=origin))
         if loaded.origin(*part.path) == "default"
     ]
-    laid = load_config(loaded.to_json(), brought)
+    laid = lay_over(loaded, brought)
     origins = {key: said for key, said in laid.origins.items() if said == origin} | dict(loaded.origins)
     note = f"{path} is {provided.spec.summary}, of {provided.dist.name if provided.dist else provided.plugin}"
     return evolve(loaded, config=laid.config, origins=origins), (note,)

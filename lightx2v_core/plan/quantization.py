@@ -10,7 +10,6 @@ from math import prod
 from attrs import evolve, field, frozen
 
 from lightx2v_core.checkpoint.components import Component
-from lightx2v_core.checkpoint.formats import layer_formats
 from lightx2v_core.checkpoint.verify import PLAIN_DTYPES
 from lightx2v_core.config.lightx2v.schemes import scheme_of
 from lightx2v_core.config.load import LoadedConfig
@@ -76,15 +75,15 @@ def choose_quantizers(
     installed can run them."""
     quantizations = {}
     for part in parts:
-        header, wanted = components[part.name].header, expected[part.name]
+        component, wanted = components[part.name], expected[part.name]
         stored = {
             name: layer
-            for name, layer in layer_formats(header).items()
+            for name, layer in component.formats.items()
             if _needs_decoding(layer) and (f"{name}.weight" in wanted or name in wanted)
         }
         plain = {
             name: shape
-            for name, shape in quantizable_layers(part, header).items()
+            for name, shape in quantizable_layers(part, component.header).items()
             if f"{name}.weight" in wanted
         }
         quantizations[part.name] = _component(registry, loaded, part, stored, plain, ctx, prove)

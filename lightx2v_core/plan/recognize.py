@@ -30,8 +30,14 @@ from lightx2v_core.plan.search import (
     is_incidental,
     networks_of,
 )
-from lightx2v_core.plan.selection import Implementation, component_setting, placed, structured_options
-from lightx2v_core.plan.verdicts import Verdicts, none_or_many
+from lightx2v_core.plan.selection import (
+    Implementation,
+    check_wildcard,
+    component_setting,
+    placed,
+    structured_options,
+)
+from lightx2v_core.plan.verdicts import Claim, Verdicts, none_or_many
 from lightx2v_core.plan.ways import above, that_bring
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.context import BuildContext
@@ -77,55 +83,69 @@ def recognize(
     for candidate in candidates:
         if reasons := candidate.reasons(ctx):
             verdicts.strangers[candidate.qualified] = "; ".join(reasons)
-            continue
-        try:
-            options = structured_options(
-                config.model, registry, "model", candidate, loaded=loaded, whole=False
-            )
-            networks = found_networks(candidate.spec, config, folder, read, loaded)
-            components, wrong = found_beside(candidate.spec, config, folder, read, networks)
-            answer = _ask(candidate.spec, config, folder, components, networks, options, read)
-        except (CheckpointError, PluginFault) as exc:
-            verdicts.failed(candidate.qualified, exc)
-            continue
-        if isinstance(answer, str):
-            (verdicts.declined if networks else verdicts.strangers)[candidate.qualified] = answer
-            if not networks and len(networks_of(candidate.spec)) > 1:
-                verdicts.pairs.append(
-                    " and ".join(f"components.{part.name}.path" for part in networks_of(candidate.spec))
-                )
-            continue
-        if answer.doubts and config.model.use == ("auto",):
-            verdicts.doubtful.append((candidate, answer))
-            continue
-        # what is wrong with other files is this model's to say, now that the network is its own
-        if (fault := fault_of(candidate.spec, config, answer, wrong)) is not None:
-            verdicts.failed(candidate.qualified, fault, own=True)
         else:
-            verdicts.known.append((candidate, answer, components))
+            _judge(candidate, config, registry, folder, read, loaded, verdicts)
     if len(verdicts.known) != 1:
         other = "" if verdicts.known or verdicts.own else _known_by(config, registry, folder, ctx, read)
         specs = [candidate.spec for candidate in candidates]
         raise none_or_many(verdicts, folder, specs, other)
-    rejected = verdicts.rejected
-    candidate, recognition, located = verdicts.known[0]
-    components = {
-        name: fitted(component, recognition.expected.get(name, {})) for name, component in located.items()
-    }
-    chosen = Implementation(
-        selection=Selection(
-            chosen=candidate,
-            why="recognized by its tensors" if config.model.use == ("auto",) else "asked for",
-        ),
-        config=structured_options(config.model, registry, "model", candidate, loaded=loaded),
-    )
-    absent = {
-        name: absence(component_spec(candidate.spec, name), folder, read)
-        for name in recognition.components
-        if name not in components
-    }
+    (claim,) = verdicts.known
+    check_wildcard(config.model, "model", claim.model, loaded)
+    return _match(claim, config, folder, read, verdicts.rejected)
+
+
+def _judge(
+    candidate: Provided[ModelSpec],
+    config: RunConfig,
+    registry: Registry,
+    folder: Path,
+    read: Reader,
+    loaded: LoadedConfig | None,
+    verdicts: Verdicts,
+) -> None:
+    """Ask one model whether a folder is its own, and add what it says to the ``verdicts``."""
+    spec, name = candidate.spec, candidate.qualified
+    try:
+        options = structured_options(config.model, registry, "model", candidate, loaded=loaded, whole=False)
+        networks = found_networks(spec, config, folder, read, loaded)
+        components, wrong = found_beside(spec, config, folder, read, networks)
+        answer = _ask(spec, config, folder, components, networks, options, read)
+    except (CheckpointError, PluginFault) as exc:
+        verdicts.failed(name, exc)
+        return
+    if isinstance(answer, str):
+        (verdicts.declined if networks else verdicts.strangers)[name] = answer
+        if not networks and len(networks_of(spec)) > 1:
+            verdicts.pairs.append(" and ".join(f"components.{part.name}.path" for part in networks_of(spec)))
+    elif answer.doubts and config.model.use == ("auto",):
+        verdicts.doubtful.append((candidate, answer))
+    # what is wrong with other files is this model's to say, now that the network is its own
+    elif (fault := fault_of(spec, config, answer, wrong)) is not None:
+        verdicts.failed(name, fault, own=True)
+    else:
+        claim = Claim(model=candidate, options=options, recognition=answer, components=components)
+        verdicts.known.append(claim)
+
+
+def _match(
+    claim: Claim, config: RunConfig, folder: Path, read: Reader, rejected: Mapping[str, str]
+) -> ModelMatch:
+    """Match a model with what it claims: its components in the shapes that it expects, and those that are absent."""
+    recognition = claim.recognition
+    why = "recognized by its tensors" if config.model.use == ("auto",) else "asked for"
     return ModelMatch(
-        model=chosen, recognition=recognition, components=components, rejected=rejected, absent=absent
+        model=Implementation(selection=Selection(chosen=claim.model, why=why), config=claim.options),
+        recognition=recognition,
+        components={
+            name: fitted(component, recognition.expected.get(name, {}))
+            for name, component in claim.components.items()
+        },
+        rejected=rejected,
+        absent={
+            name: absence(component_spec(claim.model.spec, name), folder, read)
+            for name in recognition.components
+            if name not in claim.components
+        },
     )
 
 

@@ -208,13 +208,8 @@ def structured_options(
         else:
             _structured(kind, candidate, options, path=f"$.{kind}.options[{name!r}]")
     known = [option.name for option in fields(chosen.spec.config)]
-    if whole and (unknown := [key for key in shared if key not in known]):
-        where = loaded.origin(kind, "options", WILDCARD, unknown[0]) if loaded is not None else "default"
-        asked = f" ({where})" if where != "default" else ""
-        raise ConfigError(
-            f"{kind} {chosen.spec.name} has no option {unknown[0]!r}{asked}{suggestion(unknown[0], known)}; "
-            f"it has {', '.join(known) or 'none'}"
-        )
+    if whole:
+        check_wildcard(section, kind, chosen, loaded)
     options = {**{key: value for key, value in shared.items() if key in known}, **own}
 
     def place(path: tuple[str | int, ...]) -> str:
@@ -223,6 +218,19 @@ def structured_options(
         return where if where != "default" else ""
 
     return _structured(kind, chosen, options, path=f"$.{kind}.options[{chosen.spec.name!r}]", place=place)
+
+
+def check_wildcard(section: Section, kind: str, chosen: Provided, loaded: LoadedConfig | None) -> None:
+    """``ConfigError`` when ``chosen`` does not have an option that is given for whichever implementation it is."""
+    known = [option.name for option in fields(chosen.spec.config)]
+    unknown = [key for key in section.options.get(WILDCARD, {}) if key not in known]
+    if unknown:
+        where = loaded.origin(kind, "options", WILDCARD, unknown[0]) if loaded is not None else "default"
+        asked = f" ({where})" if where != "default" else ""
+        raise ConfigError(
+            f"{kind} {chosen.spec.name} has no option {unknown[0]!r}{asked}{suggestion(unknown[0], known)}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
 
 
 def _structured(kind: str, candidate: Provided, options: Mapping[str, object], **said: Any) -> Any:

@@ -22,11 +22,21 @@ from lightx2v_core.spec.recognition import Recognition
 from lightx2v_core.spec.specs import ModelSpec
 
 
+@frozen(kw_only=True)
+class Claim:
+    """A model that takes a folder for its own, and what it knows of it."""
+
+    model: Provided[ModelSpec]
+    options: object
+    recognition: Recognition
+    components: Mapping[str, Component]
+
+
 @frozen
 class Verdicts:
     """What the models said of a folder, by the name of the model where it is no."""
 
-    known: list[tuple[Provided[ModelSpec], Recognition, Mapping[str, Component]]] = field(factory=list)
+    known: list[Claim] = field(factory=list)
     #: those that take it for theirs and say what speaks against it
     doubtful: list[tuple[Provided[ModelSpec], Recognition]] = field(factory=list)
     #: their network is there, and they know it to be another one
@@ -66,7 +76,7 @@ def none_or_many(
     that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none. ``other`` is
     a line on a model that was not asked for and knows it: nothing is missing then."""
     if verdicts.known:
-        choices = " or ".join(f"--model {model.qualified}" for model, _, _ in verdicts.known)
+        choices = " or ".join(f"--model {claim.model.qualified}" for claim in verdicts.known)
         return CheckpointError(f"{folder} is recognized by more than one model; say which: {choices}")
     if verdicts.own:
         return verdicts.own[0]

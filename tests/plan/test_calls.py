@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import cProfile
 import importlib.util
+import pstats
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from lightx2v_core.checkpoint import formats, layouts
 
 for plugin in ("wan21", "wan22"):
     pytest.importorskip(f"lightx2v_{plugin}", reason="plans a model of it")
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "plan_calls.py"
 #: of a second plan; those of the tree before plans were made in steps were 317,680
-MOST_CALLS = 110_000
+MOST_CALLS = 95_000
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,34 @@ def benchmark() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_second_plan_works_out_nothing_that_headers_say(benchmark: ModuleType, tmp_path: Path) -> None:
+    """The formats of layers, and their names in the model, are known from the first plan."""
+    name = "Wan2.1-T2V-1.3B"
+    benchmark.write_model(tmp_path, name)
+    time.sleep(0.1)  # a folder that is just changing is read again
+    calls = calls_of(benchmark.measure(tmp_path, "t2v")[0])
+    assert calls["layer_formats"] > 0
+    for once in (formats._looked_into, layouts._applied, layouts._all_renamed):
+        assert calls[once.__name__] == 0, once
+
+
+def test_a_configuration_is_structured_once(benchmark: ModuleType, tmp_path: Path) -> None:
+    """Beside it there are the options of plugins: once for each model that is asked, and for what is selected."""
+    benchmark.write_model(tmp_path, "Wan2.1-T2V-1.3B")
+    calls = calls_of(benchmark.measure(tmp_path, "t2v")[0])
+    assert calls["load_config"] == 1
+    assert calls["structure"] == 1 + calls["structured_options"]
+
+
+def calls_of(profile: cProfile.Profile) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    stats: Any = pstats.Stats(profile)
+    for (file, _, function), (_, count, *_) in stats.stats.items():
+        if "lightx2v_core" in file:
+            counts[function] += count
+    return counts
 
 
 def test_a_second_plan_of_a_large_model_takes_few_calls() -> None:

@@ -1,0 +1,37 @@
+"""Values over a configuration that is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import evolve, fields
+
+from lightx2v_core.config.declared import COMPONENT_SECTIONS
+from lightx2v_core.config.layers import Value
+from lightx2v_core.config.load import LoadedConfig, load_config
+from lightx2v_core.config.model import RunConfig
+from lightx2v_core.config.structure import unstructure
+from lightx2v_core.errors import ConfigError
+
+#: the keys of a configuration, and those that have a say in each other
+_KEYS = frozenset(attribute.name for attribute in fields(RunConfig))
+_TOGETHER = frozenset({"components", *COMPONENT_SECTIONS})
+
+
+def lay_over(base: LoadedConfig, values: Iterable[Value]) -> LoadedConfig:
+    """Lay values over a configuration, as ``load_config`` does over its data. Only what they change is structured: the
+    rest of it is right already."""
+    values = list(values)
+    keys = {value.path[0] for value in values}
+    if keys & _TOGETHER:
+        keys |= _TOGETHER
+    if keys <= _KEYS:
+        try:
+            laid = load_config({key: unstructure(getattr(base.config, key)) for key in keys}, values)
+        except ConfigError:
+            pass  # the message tells of the whole configuration
+        else:
+            changed: dict[str, Any] = {key: getattr(laid.config, key) for key in keys}
+            return evolve(laid, config=evolve(base.config, **changed))
+    return load_config(base.to_json(), values)
