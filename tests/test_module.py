@@ -62,3 +62,14 @@ def test_a_name_that_is_almost_right_is_named(folder: Path) -> None:
     pipeline = load(folder, device="cpu")
     with pytest.raises(RequestError, match="no network 'text_encodr'; did you mean 'text_encoder'"):
         pipeline.module("text_encodr")
+
+
+def test_the_old_name_of_a_strength_works_and_says_so(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"head.head.diff_b": torch.ones(64)}, tmp_path / "l.safetensors")
+    pipeline = load(folder, device="cpu", loras=[str(tmp_path / "l.safetensors")])
+    with pytest.warns(DeprecationWarning, match="Pipeline.weigh_lora, which is called set_lora_strength now"):
+        plan = pipeline.weigh_lora(tmp_path / "l.safetensors", 0.5)
+    assert plan == pipeline.set_lora_strength(tmp_path / "l.safetensors", 0.5)
+    assert [lora.strength for lora in pipeline.loras] == [0.5]

@@ -38,7 +38,7 @@ def official(frames: Tensor) -> Tensor:
 
 
 def pixels(path: Path) -> Tensor:
-    """[n, X, Y, 3] of an image or video file, without numpy."""
+    """[n, H, W, 3] of an image or video file, without numpy."""
     found = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):

@@ -23,7 +23,7 @@ from lightx2v_core.plan.recognize import loader_for
 from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.lora_switch import LoadedAdapters
-from lightx2v_core.runtime.quantize import Exchanged, exchange
+from lightx2v_core.runtime.quantize import LinearReplacement, replace_linears
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import (
     LoadedComponent,
@@ -37,7 +37,7 @@ from lightx2v_core.spec.tensors import Header
 
 
 @frozen(kw_only=True)
-class Loaded:
+class LoadedModel:
     """A loaded model, the networks of its components, and their offloaders."""
 
     model: VideoModel
@@ -56,17 +56,17 @@ class Loaded:
     def close(self) -> None:
         """Give back what offloaders hold. All of them, whatever one of them says."""
         with ExitStack() as closing:
-            for offloader in {id(item): item for item in self.offloaders.values()}.values():
+            for offloader in {id(held): held for held in self.offloaders.values()}.values():
                 closing.callback(offloader.close)
 
 
-def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
+def build_model(resolved: Resolution, *, emit: Emit) -> LoadedModel:
     """Load the model of a plan."""
     ctx, recognition = resolved.location.ctx, resolved.setup.match.recognition
     budgeted = {name: evolve(ctx, budget=budget) for name, budget in resolved.memory.budgets.items()}
-    offloaders = _built(resolved.memory.offloaders, budgeted)
+    offloaders = _build_shared(resolved.memory.offloaders, budgeted)
     chosen = chosen_quantizers(resolved.setup.quantization)
-    quantizers = _built(chosen, dict.fromkeys(chosen, ctx))
+    quantizers = _build_shared(chosen, dict.fromkeys(chosen, ctx))
     progress = _LoadProgress(total=load_bytes(resolved), emit=emit)
     with ExitStack() as opened, ExitStack() as failing:
         for offloader in offloaders.values():
@@ -81,7 +81,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
             opened.callback(source.close)
             if component.mapped.renamed or component.header != component.stored:
                 source = MappedSource(source, component.mapped)
-            loading = _Loading(
+            load_component = _ComponentLoader(
                 name,
                 source,
                 offloaders[name],
@@ -94,7 +94,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
             components[name] = LoadedComponent(
                 name=name,
                 source=source,
-                load=loading,
+                load=load_component,
                 assets=component.assets,
                 offloader=offloaders[name],
             )
@@ -109,7 +109,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
         model: VideoModel = resolved.setup.match.spec.build(resolved.setup.match.model.config, parts)
         failing.pop_all()
     progress.finish()
-    return Loaded(
+    return LoadedModel(
         model=model,
         modules=modules,
         offloaders=offloaders,
@@ -120,10 +120,10 @@ def build_model(resolved: Resolution, *, emit: Emit) -> Loaded:
 
 def expert_names(resolved: Resolution) -> tuple[str, ...]:
     """The components that take turns: those of a group, in the order the model lists them."""
-    found = resolved.setup.match
-    if found.recognition.experts == 1:
-        return (found.spec.components[0].name,)
-    return tuple(name for name in found.recognition.components if found.part(name).group is not None)
+    match = resolved.setup.match
+    if match.recognition.experts == 1:
+        return (match.spec.components[0].name,)
+    return tuple(name for name in match.recognition.components if match.part(name).group is not None)
 
 
 def refuse_impossible(plan: Plan) -> None:
@@ -143,10 +143,10 @@ def refuse_impossible(plan: Plan) -> None:
 
 def load_bytes(resolved: Resolution) -> int:
     """Bytes that loading the plan's components reads."""
-    found, total = resolved.setup.match, 0
-    for name in found.recognition.components:
-        header = found.components[name].header
-        names = {*found.recognition.expected[name], *accounted(header)} & set(header)
+    match, total = resolved.setup.match, 0
+    for name in match.recognition.components:
+        header = match.components[name].header
+        names = {*match.recognition.expected[name], *accounted(header)} & set(header)
         total += sum(header.tensors[tensor].nbytes for tensor in names)
     return total
 
@@ -155,8 +155,8 @@ def open_source(header: Header, registry: Registry, ctx: BuildContext) -> Weight
     """A source over the files of a header, opened by the loader of their suffix."""
     by_loader = {}
     for path in {info.file for info in header.tensors.values()}:
-        item = loader_for(registry, path)
-        by_loader[item.qualified] = item.spec
+        provided = loader_for(registry, path)
+        by_loader[provided.qualified] = provided.spec
     if len(by_loader) != 1:
         files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
         raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
@@ -164,8 +164,8 @@ def open_source(header: Header, registry: Registry, ctx: BuildContext) -> Weight
     return spec.build(default_options(spec), ctx)(header)
 
 
-class _Loading:
-    """Fills one component: quantized layers exchanged, adapters applied, weights placed by the offloader."""
+class _ComponentLoader:
+    """Fills one component: quantized layers put in, adapters applied, weights placed by the offloader."""
 
     def __init__(
         self,
@@ -183,13 +183,13 @@ class _Loading:
         self._adapters, self._modules, self._progress = adapters, modules, progress
 
     def __call__(self, module: nn.Module, blocks: Sequence[str]) -> None:
-        exchanged = Exchanged()
+        replacement = LinearReplacement()
         if self._quantizer is not None:
-            exchanged = exchange(module, self._source, self._quantized, self._quantizer)
-        source = self._adapters.merged(self._name, self._source, exchanged)
+            replacement = replace_linears(module, self._source, self._quantized, self._quantizer)
+        source = self._adapters.merged(self._name, self._source, replacement)
         weights = SourceWeights(module, source, self._progress.add)
         self._offloader.place(self._name, module, weights, blocks)
-        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, exchanged)
+        self._adapters.loaded(self._name, module, self._source, weights, self._offloader, replacement)
         self._modules[self._name] = module.eval()
 
 
@@ -214,15 +214,15 @@ class _LoadProgress:
             self._emit(Progress(phase="load", done=self.done, total=self.total, detail=name))
 
 
-def _built(
+def _build_shared(
     chosen: Mapping[str, Implementation[Any]], contexts: Mapping[str, BuildContext]
 ) -> Mapping[str, Any]:
     """Component -> built implementation; components that share a choice share the object."""
     objects: dict[tuple[str, str], Any] = {}
-    found = {}
-    for name, item in chosen.items():
-        key = (item.selection.chosen.qualified, repr(item.config))
+    by_component = {}
+    for name, implementation in chosen.items():
+        key = (implementation.selection.chosen.qualified, repr(implementation.config))
         if key not in objects:
-            objects[key] = item.spec.build(item.config, contexts[name])
-        found[name] = objects[key]
-    return found
+            objects[key] = implementation.spec.build(implementation.config, contexts[name])
+        by_component[name] = objects[key]
+    return by_component

@@ -55,7 +55,7 @@ class Guard:
             )
 
     def frames(self, chunk: Tensor) -> None:
-        """Decoded frames [3, n, X, Y]."""
+        """Decoded frames [3, n, H, W]."""
         if not is_finite(chunk):
             decoders = [part.name for part in self.plan.components if "vae" in part.name]
             raise self._error(
@@ -94,11 +94,11 @@ def _tensors(value: Any, depth: int) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item, depth - 1)
+        for entry in value.values():
+            yield from _tensors(entry, depth - 1)
     elif depth and isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item, depth - 1)
+        for entry in value:
+            yield from _tensors(entry, depth - 1)
     elif depth and attrs.has(type(value)):
         for attribute in attrs.fields(type(value)):
             yield from _tensors(getattr(value, attribute.name), depth - 1)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import torch
 from attrs import evolve
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import RunError
-from lightx2v_core.events import Emit, PhaseDone, PhaseStarted, Progress, StepDone, ignore
+from lightx2v_core.events import Emit, Event, PhaseDone, PhaseStarted, Progress, StepDone, ignore
 from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.runtime.build import expert_names
 from lightx2v_core.runtime.denoise import Leg, denoise, no_turns
@@ -56,7 +55,7 @@ class Job:
         reset_peak_memory(self._device)
 
     def frames(self) -> Iterator[Tensor]:
-        """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, in order, as they are decoded. ``RunError`` when
+        """Chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU, in order, as they are decoded. ``RunError`` when
         the device runs out of memory, or what is computed is not finite."""
         total, done = self.plan.request.frames, 0
         try:
@@ -77,7 +76,7 @@ class Job:
         reference images, of several segments one after the other."""
         return torch.cat(self._latents, dim=1)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """The run record as far as the run has come."""
         return run_record(
             self.plan,
@@ -112,17 +111,17 @@ class Job:
         """What the request was encoded to, for each stage of the denoising; stages of one size share it."""
         request, inputs = self.plan.request, self._resolved.subject.inputs
         more = {} if before is None else {"before": before}
-        found: dict[tuple[int, int], Conditions] = {}
+        by_size: dict[tuple[int, int], Conditions] = {}
         with self._clock.phase("encode", 2 if request.guided else 1, "prompts"):
             for stage in reversed(self.plan.stages):
                 size = (stage.geometry.width, stage.geometry.height)
-                if size in found:
+                if size in by_size:
                     continue
-                there = request if not found else evolve(request, width=size[0], height=size[1])
-                emit = ignore if found else self._emit
-                found[size] = self._model.encode(there, inputs, guided=request.guided, emit=emit, **more)
-                self._guard.encoded(found[size])
-        return [found[stage.geometry.width, stage.geometry.height] for stage in self.plan.stages]
+                there = request if not by_size else evolve(request, width=size[0], height=size[1])
+                emit = ignore if by_size else self._emit
+                by_size[size] = self._model.encode(there, inputs, guided=request.guided, emit=emit, **more)
+                self._guard.encoded(by_size[size])
+        return [by_size[stage.geometry.width, stage.geometry.height] for stage in self.plan.stages]
 
     @torch.inference_mode()
     def _denoise(self, encoded: list[Conditions], generator: torch.Generator) -> Tensor:
@@ -181,17 +180,17 @@ class Job:
                 self._emit(Progress(phase="decode", done=done, total=total))
                 yield chunk
 
-    def _note(self, event: Any) -> None:
+    def _note(self, event: Event) -> None:
         if isinstance(event, StepDone):
             self._steps.append(event.seconds)
         self._emit(event)
 
     def _peak_memory(self) -> dict[str, int]:
         unit = 1 if sys.platform == "darwin" else 1024
-        found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+        peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
         if (device := peak_memory(self._device)) is not None:
-            found["device"] = device
-        return found
+            peaks["device"] = device
+        return peaks
 
 
 class Clock:
@@ -212,7 +211,7 @@ class Clock:
 
 
 def decoded(model: VideoModel, latents: Tensor, request: Request, guard: Guard) -> Iterator[Tensor]:
-    """Chunks [3, n, X, Y] of float32 frames in [-1, 1] on the CPU, as a model decodes them; normal tensors, outside of
+    """Chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU, as a model decodes them; normal tensors, outside of
     inference mode. ``RunError`` when they are not finite."""
     chunks = iter(model.decode(latents, request))
     while True:

@@ -16,7 +16,7 @@ from lightx2v_core.plan.lora_fit import AdapterFit
 from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.plan.selection import Implementation
 from lightx2v_core.runtime.proof.verdict import refuse_wrong
-from lightx2v_core.runtime.quantize import Exchanged
+from lightx2v_core.runtime.quantize import LinearReplacement
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import Adapter, LoraApplier, Offloader, WeightSource
 from lightx2v_core.spec.specs import LoraApplierSpec
@@ -34,7 +34,7 @@ class _Network:
     #: what the offloader fills the module from: the base, or that with adapters merged into it
     weights: SourceWeights
     offloader: Offloader
-    exchanged: Exchanged
+    replacement: LinearReplacement
 
 
 class LoadedAdapters:
@@ -53,24 +53,24 @@ class LoadedAdapters:
         ``PluginError`` for an applier that is wrong on this machine."""
         if self._applier is None and applier is not None:
             refuse_wrong(applier.selection.chosen, applier.config, self._ctx, (KernelUse(),))
-        found: dict[str, list[Adapter]] = {}
-        for item in adapters:
-            found.setdefault(item.planned.component, []).append(self._adapter(item))
+        by_component: dict[str, list[Adapter]] = {}
+        for fit in adapters:
+            by_component.setdefault(fit.planned.component, []).append(self._adapter(fit))
         if self._applier is None and applier is not None:
             self._applier = applier.spec.build(applier.config, self._ctx)
-        self._adapters = found
+        self._adapters = by_component
 
-    def merged(self, component: str, source: WeightSource, exchanged: Exchanged) -> WeightSource:
+    def merged(self, component: str, source: WeightSource, replacement: LinearReplacement) -> WeightSource:
         """The weights to fill a component with."""
         applier, adapters = self._applier, self._adapters.get(component, ())
         if applier is None or not self._merges(source, adapters):
-            return exchanged.stored(source)
+            return replacement.stored(source)
         # adapters are added to plain weights in float32, which are quantized again afterwards, or rounded once to what
         # the module computes in
         changed = _owners(adapters, "weight")
         targets = {change.target for adapter in adapters for change in adapter.changes}
-        plain = WidenedSource(exchanged.plain(source, changed), targets)
-        return exchanged.stored(applier.merged(plain, adapters), changed)
+        plain = WidenedSource(replacement.plain(source, changed), targets)
+        return replacement.stored(applier.merged(plain, adapters), changed)
 
     def _merges(self, source: WeightSource, adapters: Sequence[Adapter]) -> bool:
         """Whether adapters become part of the weights."""
@@ -87,11 +87,11 @@ class LoadedAdapters:
         base: WeightSource,
         weights: SourceWeights,
         offloader: Offloader,
-        exchanged: Exchanged,
+        replacement: LinearReplacement,
     ) -> None:
         """A component was placed; adapters that are attached are now."""
         self._networks[component] = _Network(
-            module=module, base=base, weights=weights, offloader=offloader, exchanged=exchanged
+            module=module, base=base, weights=weights, offloader=offloader, replacement=replacement
         )
         if self._applier is not None:
             self._applier.attach(module, self._adapters.get(component, []))
@@ -117,31 +117,31 @@ class LoadedAdapters:
             if list(old) == list(new):
                 continue
             if self._merges(network.base, old) or self._merges(network.base, new):
-                source = self.merged(component, network.base, network.exchanged)
+                source = self.merged(component, network.base, network.replacement)
                 _refresh(component, network, source, {*_owners(old), *_owners(new)})
             applier.attach(network.module, new)
 
-    def _adapter(self, item: AdapterFit) -> Adapter:
+    def _adapter(self, fit: AdapterFit) -> Adapter:
         """The adapter of a file; one that was in use before, and whose file is the same, is used again."""
-        path, config = Path(item.planned.path), item.config
+        path, config = Path(fit.planned.path), fit.config
         stat = path.stat()
         key = (
-            path, stat.st_mtime_ns, stat.st_size, item.planned.component, config.strength, config.alpha,
-            config.alpha_override, tuple(item.stated.strengths.items()),
+            path, stat.st_mtime_ns, stat.st_size, fit.planned.component, config.strength, config.alpha,
+            config.alpha_override, tuple(fit.stated.strengths.items()),
         )  # fmt: skip
         if key not in self._known:
-            source = self._open(item.header)
+            source = self._open(fit.header)
             self._known[key] = Adapter(
                 source=source,
                 changes=scaled(
-                    item.coverage.changes,
+                    fit.coverage.changes,
                     source,
-                    stated=item.stated.strengths,
+                    stated=fit.stated.strengths,
                     alpha=config.alpha,
                     override=config.alpha_override,
                 ),
                 strength=config.strength,
-                target=item.planned.component,
+                target=fit.planned.component,
                 name=path.name,
             )
             source.close()

@@ -35,13 +35,14 @@ from lightx2v_core.plan.plan import Plan, PlannedOutput
 from lightx2v_core.plan.request import request_output
 from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.plan.resolve import check_ready, resolve, resolve_job, with_adapters
-from lightx2v_core.runtime.build import Loaded, build_model, expert_names, load_bytes, refuse_impossible
+from lightx2v_core.runtime.build import LoadedModel, build_model, expert_names, load_bytes, refuse_impossible
 from lightx2v_core.runtime.finite import Guard
 from lightx2v_core.runtime.job import Clock, Job, decoded
 from lightx2v_core.runtime.proof.proven import proven
 from lightx2v_core.runtime.record import dumps
 from lightx2v_core.runtime.seams import between
 from lightx2v_core.runtime.video import publication
+from lightx2v_core.spec.renamed import warn_renamed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,7 +74,7 @@ def load(
 
 @frozen(kw_only=True)
 class Video:
-    """A finished video: float32 ``frames`` [3, F, X, Y] in [-1, 1], and the ``latents`` [C, T, h, w] that they were
+    """A finished video: float32 ``frames`` [3, F, H, W] in [-1, 1], and the ``latents`` [C, T, h, w] that they were
     decoded from: of a video that was made in segments one after the other, see ``Pipeline.decode``."""
 
     frames: Tensor
@@ -93,7 +94,7 @@ class Video:
 class Pipeline:
     """A loaded model. It serves many requests, and requests never change it."""
 
-    def __init__(self, resolved: Resolution, loaded: Loaded, seconds: float) -> None:
+    def __init__(self, resolved: Resolution, loaded: LoadedModel, seconds: float) -> None:
         self._resolved = resolved
         self._loaded = loaded
         self._model = loaded.model
@@ -175,22 +176,27 @@ class Pipeline:
         """Apply the LoRA files without this one; ``RequestError`` when it is not applied."""
         return self.set_loras([lora for lora in self.loras if lora not in self._applied(path)])
 
-    def weigh_lora(self, path: str | Path, strength: float) -> Plan:
+    def set_lora_strength(self, path: str | Path, strength: float) -> Plan:
         """Give a LoRA file that is applied another strength; ``RequestError`` when it is not applied."""
         applied = self._applied(path)
         return self.set_loras(
             [evolve(lora, strength=strength) if lora in applied else lora for lora in self.loras]
         )
 
+    def weigh_lora(self, path: str | Path, strength: float) -> Plan:
+        """Call ``set_lora_strength``, which this was called in 0.1."""
+        warn_renamed("Pipeline.weigh_lora")
+        return self.set_lora_strength(path, strength)
+
     def _applied(self, path: str | Path) -> list[LoraConfig]:
-        found = [lora for lora in self.loras if lora.path == str(path)]
-        if not found:
+        applied = [lora for lora in self.loras if lora.path == str(path)]
+        if not applied:
             names = [lora.path for lora in self.loras]
             raise RequestError(
                 f"LoRA {str(path)!r} is not applied{suggestion(str(path), names)}; "
                 f"applied are: {', '.join(names) or 'none'}"
             )
-        return found
+        return applied
 
     def resolve(self, **request: Unpack[GenerateKeywords]) -> Resolution:
         """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
@@ -226,7 +232,7 @@ class Pipeline:
         return self.generate_to(resolved, output, on_event=on_event)
 
     def decode(self, latents: Tensor, *, frames: int | None = None) -> Tensor:
-        """Frames [3, F, X, Y] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
+        """Frames [3, F, H, W] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
         what ``--dump-tensors`` stored.
 
         A model that makes its video in segments decodes each for itself, and drops what it repeats of the one before.
@@ -244,14 +250,14 @@ class Pipeline:
             frames = shape.frames
         once = latents.shape[1] if shape.overlap is None else shape.latent_shape[1] - shape.lead
         guard = Guard(plan=self.plan, experts=expert_names(self._resolved))
-        found: list[Tensor] = []
+        decoded_chunks: list[Tensor] = []
         for segment in torch.split(latents, once, dim=1):
             there = segment.to(self._resolved.location.ctx.device.torch_name)
             chunks = decoded(self._model, there, self.plan.request, guard)
-            repeated = shape.overlap if found and shape.overlap else 0
-            left = None if frames is None else frames - sum(chunk.shape[1] for chunk in found)
-            found += between(chunks, repeated, left)
-        return torch.cat(found, dim=1)
+            repeated = shape.overlap if decoded_chunks and shape.overlap else 0
+            left = None if frames is None else frames - sum(chunk.shape[1] for chunk in decoded_chunks)
+            decoded_chunks += between(chunks, repeated, left)
+        return torch.cat(decoded_chunks, dim=1)
 
     def generate_to(
         self,
@@ -297,7 +303,7 @@ def write_video(
     chunks: Iterable[Tensor],
     output: PlannedOutput,
     plan: Plan,
-    record: Any,
+    record: Mapping[str, object] | Callable[[], Mapping[str, object]],
     *,
     extra: Callable[[], Mapping[Path, bytes]] = dict,
     named: Callable[[], None] = lambda: None,

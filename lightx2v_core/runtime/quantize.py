@@ -15,7 +15,7 @@ from lightx2v_core.spec.tensors import LayerFormat
 
 
 @frozen(kw_only=True)
-class Exchanged:
+class LinearReplacement:
     """How the weights of a module with quantized layers are read: files -> ``plain`` -> adapters -> ``stored``."""
 
     #: None: no layer is quantized
@@ -56,9 +56,9 @@ class Exchanged:
         return layers
 
 
-def exchange(
+def replace_linears(
     module: nn.Module, source: WeightSource, quantized: Quantization, quantizer: Quantizer
-) -> Exchanged:
+) -> LinearReplacement:
     """Let ``quantizer`` take over the linears it is to run; ``module`` lies on the meta device."""
     linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     kept = {name: layer for name, layer in quantized.kept.items() if name in linears}
@@ -71,7 +71,7 @@ def exchange(
     for name, layer in {**kept, **made}.items():
         parent, _, key = name.rpartition(".")
         setattr(module.get_submodule(parent), key, quantizer.linear(linears[name], layer))
-    return Exchanged(quantizer=quantizer, kept=kept, decoded=decoded, made=made)
+    return LinearReplacement(quantizer=quantizer, kept=kept, decoded=decoded, made=made)
 
 
 def _can_make(layer: LayerFormat, quantizer: Quantizer) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from attrs import asdict
 
@@ -23,13 +22,13 @@ FORMAT = 1
 
 def run_record(
     plan: Plan,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Any],
+    config: Mapping[str, object],
+    inputs: Mapping[str, object],
     *,
     timings: Mapping[str, float],
     steps: list[float],
     peak_memory: Mapping[str, int],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The record of one run. ``timings`` are seconds a phase, ``steps`` seconds a denoising step."""
     return {
         "lightx2v_record": FORMAT,
@@ -74,12 +73,12 @@ def run_record(
     }
 
 
-def described_loras(plan: Plan) -> list[dict[str, Any]]:
+def described_loras(plan: Plan) -> list[dict[str, object]]:
     """The LoRA files of a plan as a record holds them, in the order they are applied."""
-    return [_lora(item) for item in plan.adapters]
+    return [_lora(adapter) for adapter in plan.adapters]
 
 
-def _lora(adapter: PlannedAdapter) -> dict[str, Any]:
+def _lora(adapter: PlannedAdapter) -> dict[str, object]:
     """A LoRA file as a record holds it: matched names without the numbers of their blocks, with how many there are."""
     matched = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "N", name, count=1) for name in adapter.matched)
     return {
@@ -94,17 +93,17 @@ def _lora(adapter: PlannedAdapter) -> dict[str, Any]:
     }
 
 
-def dumps(record: Mapping[str, Any], *, indent: int | None = 2) -> str:
+def dumps(record: Mapping[str, object], *, indent: int | None = 2) -> str:
     """The record as JSON text."""
     return json.dumps(record, ensure_ascii=False, indent=indent)
 
 
-def described(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def described(inputs: Mapping[str, object]) -> dict[str, object]:
     """Inputs as a record holds them: paths as they are, what was given in memory by its type."""
     return {name: _described(value) for name, value in inputs.items()}
 
 
-def _described(value: Any) -> Any:
+def _described(value: object) -> object:
     if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
+        return [_described(entry) for entry in value]
     return str(value) if isinstance(value, str | Path) else f"<{type(value).__name__} in memory>"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def between(chunks: Iterator[Tensor], skip: int, limit: int | None) -> Iterator[Tensor]:
-    """The frames of chunks [3, n, X, Y] after the first ``skip``, and ``limit`` of them at most (None: all). No chunk
+    """The frames of chunks [3, n, H, W] after the first ``skip``, and ``limit`` of them at most (None: all). No chunk
     is asked for that is not needed for these."""
     while limit is None or limit > 0:
         chunk = next(chunks, None)

@@ -25,11 +25,11 @@ class FrameWriter(Protocol):
     """Takes frames in order."""
 
     def write(self, frames: Tensor) -> None:
-        """Append float frames [3, n, X, Y] in [-1, 1]."""
+        """Append float frames [3, n, H, W] in [-1, 1]."""
 
 
 def to_uint8(frames: Tensor) -> Tensor:
-    """[3, n, X, Y] in [-1, 1] -> [n, X, Y, 3] uint8 by the official rule: truncated, not rounded."""
+    """[3, n, H, W] in [-1, 1] -> [n, H, W, 3] uint8 by the official rule: truncated, not rounded."""
     import torch
 
     return ((frames.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
@@ -246,7 +246,7 @@ class _Pngs:
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """A [X, Y, 3] uint8 image as a PNG file."""
+    """A [H, W, 3] uint8 image as a PNG file."""
     import av
 
     height, width, _ = image.shape
@@ -257,7 +257,7 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def _rgb_frame(image: Tensor) -> Any:
-    """A PyAV frame of a [X, Y, 3] uint8 image, without numpy. Rows of a frame may be padded."""
+    """A PyAV frame of a [H, W, 3] uint8 image, without numpy. Rows of a frame may be padded."""
     import torch
     from av import VideoFrame
 

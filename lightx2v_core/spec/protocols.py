@@ -1,7 +1,7 @@
 """What built objects must do: one protocol for each kind of implementation. Nothing here imports torch.
 
-Shape legend: B batch, L tokens (query), S tokens (key), H heads, D head dim, C channels, T latent frames,
-h, w latent size, F frames, X, Y frame height and width.
+Shape legend of attention: B batch, L tokens (query), S tokens (key), H heads, D head dim. Of videos: C latent channels,
+T h w latent frames, rows and columns, F frames (n: some of them), H W frame rows and columns.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Conditions:
 
 @frozen(kw_only=True)
 class Segment:
-    """The part of a video that came before: its number from 0, and its last frames [3, n, X, Y] in [-1, 1]."""
+    """The part of a video that came before: its number from 0, and its last frames [3, n, H, W] in [-1, 1]."""
 
     index: int
     frames: Tensor
@@ -278,7 +278,7 @@ class VideoModel(Protocol):
         """The flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched), float32."""
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Chunks [3, n, X, Y] of float32 frames in [-1, 1], in order, as they are decoded."""
+        """Chunks [3, n, H, W] of float32 frames in [-1, 1], in order, as they are decoded."""
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 #: old names of the public interface, fields by their class and others by their module -> what they are called now
 ALIASES: Mapping[str, str] = {
     "ModelSpec.recognise": "recognize",
+    "Pipeline.weigh_lora": "set_lora_strength",
     "lightx2v_core.api.decode_weight": "dequantize_weight",
     "lightx2v_core.api.encode_weight": "quantize_weight",
     "lightx2v_core.api.token_codes": "quantize_tokens",

@@ -126,7 +126,7 @@ def test_add_weigh_and_remove(applier: str, model: Path, files: tuple[str, str, 
     assert pipeline.loras == ()
     pipeline.add_lora(a)
     pipeline.add_lora({"path": b, "strength": 0.25})
-    plan = pipeline.weigh_lora(a, -0.5)
+    plan = pipeline.set_lora_strength(a, -0.5)
     assert [(item.path, item.strength) for item in plan.adapters] == [(a, -0.5), (b, 0.25)]
     assert "outside of the usual 0 to 1" in plan.notes[-1]
     loras = [{"path": a, "strength": -0.5}, {"path": b, "strength": 0.25}]

@@ -130,7 +130,7 @@ def psnr(one: Tensor, other: Tensor) -> float:
 
 
 def contact_sheet(clips: Sequence[Tensor], *, columns: int = COLUMNS) -> Tensor:
-    """One row a clip, ``columns`` of its frames from the first to the last, uint8 ``[X, Y, 3]`` on white."""
+    """One row a clip, ``columns`` of its frames from the first to the last, uint8 ``[H, W, 3]`` on white."""
     rows = []
     for clip in clips:
         picked = torch.linspace(0, clip.shape[1] - 1, min(columns, clip.shape[1])).round().long()

@@ -56,8 +56,8 @@ def applier_proof(claim: Claim) -> str | None:
         applier.attach(network, adapters)
         with torch.inference_mode():
             got = network["layer"](x_LI.to(claim.device)).double().cpu()
-        if found := _wrong(got, x_LI.double(), wanted, claim.dtype):
-            return f"a linear {what} {found}"
+        if fault := _wrong(got, x_LI.double(), wanted, claim.dtype):
+            return f"a linear {what} {fault}"
     return None
 
 
@@ -80,10 +80,10 @@ def _wrong(got_LO: Tensor, x_LI: Tensor, wanted: Mapping[str, Tensor], dtype: st
 def _steps(rows: int, columns: int) -> Tensor:
     """Whole numbers [rows, columns] from -127 to 127 in no order; the first two rows are one of both throughout."""
     generator = torch.Generator().manual_seed(rows)
-    found = torch.randint(-127, 128, (rows, columns), generator=generator).float()
+    values = torch.randint(-127, 128, (rows, columns), generator=generator).float()
     if rows > 1:
-        found[0], found[1] = 127, -127
-    return found
+        values[0], values[1] = 127, -127
+    return values
 
 
 def _adapter() -> Adapter:

@@ -30,13 +30,13 @@ class Claim:
     device, dtype and use, whichever ``PluginSet`` they come from."""
 
     kind: str
-    build: Callable[..., Any]
+    build: Callable[..., object]
     options: str
     device: str
     dtype: str
     use: KernelUse
     spec: Spec[Any] = field(eq=False)
-    config: Any = field(eq=False)
+    config: object = field(eq=False)
     ctx: BuildContext = field(eq=False)
 
 

@@ -28,30 +28,31 @@ def answer(asked: Mapping[str, Any]) -> None:
         registry = Registry(load_plugins())
         for index, (kind, name) in enumerate(asked["items"]):
             out.write(json.dumps({"index": index}) + "\n")
-            found = whole_verdict(
+            whole = whole_verdict(
                 registry.find(kind, name), BuildContext(device=Device(**where), dtype=asked["dtype"])
             )
-            out.write(json.dumps({"index": index, **asdict(found)}) + "\n")
+            out.write(json.dumps({"index": index, **asdict(whole)}) + "\n")
     os._exit(0)
 
 
-def whole_verdict(item: Provided, ctx: BuildContext) -> Verdict:
+def whole_verdict(provided: Provided, ctx: BuildContext) -> Verdict:
     """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
     it is proved where a part could not be."""
-    ctx = _suited(item, ctx)
-    found = [(use, verdict(item, item.spec.config(), ctx, use)) for use in usual_uses(item.spec)]
-    for _, said in found:
+    ctx = _suited(provided, ctx)
+    spec = provided.spec
+    verdicts = [(use, verdict(provided, spec.config(), ctx, use)) for use in usual_uses(spec)]
+    for _, said in verdicts:
         if said.state == "wrong":
             return said
-    proved = [use.format for use, said in found if said.state == "proved" and use.format]
-    untold = [use.format for use, said in found if said.state == "open" and use.format]
-    if not any(said.state == "proved" for _, said in found):
-        return Verdict(state="open", text=found[0][1].text if found else "it names no formats")
+    proved = [use.format for use, said in verdicts if said.state == "proved" and use.format]
+    untold = [use.format for use, said in verdicts if said.state == "open" and use.format]
+    if not any(said.state == "proved" for _, said in verdicts):
+        return Verdict(state="open", text=verdicts[0][1].text if verdicts else "it names no formats")
     text = ", ".join(proved)
     return Verdict(state="proved", text=f"{text}; not {', '.join(untold)}" if untold else text)
 
 
-def _suited(item: Provided, ctx: BuildContext) -> BuildContext:
+def _suited(provided: Provided, ctx: BuildContext) -> BuildContext:
     """The context, in a dtype that the implementation computes in."""
-    dtypes = item.spec.dtypes if isinstance(item.spec, AttentionSpec) else {ctx.dtype}
+    dtypes = provided.spec.dtypes if isinstance(provided.spec, AttentionSpec) else {ctx.dtype}
     return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))

@@ -16,18 +16,18 @@ def proven(resolved: Resolution) -> Resolution:
     """The plan itself where every kernel that it chose is right. Where one is wrong, what the configuration leaves to
     the machine (``auto``, a list) is chosen anew among the right ones, and the plan has a warning of it; what it names
     is a ``PluginError`` with the figures. Runs kernels on small tensors; no weight is read."""
-    found = [
+    faults = [
         (kind, chosen, reasons)
         for kind, chosen, uses in _kernels(resolved)
         if (reasons := wrong(chosen.selection.chosen, chosen.config, resolved.location.ctx, uses))
     ]
-    if not found:
+    if not faults:
         return resolved
     again = with_proof(resolved, wrong)
     used = {kind: chosen.selection.chosen.qualified for kind, chosen, _ in _kernels(again)}
     warnings = tuple(
         f"{kind} {chosen.selection.chosen.qualified} is {'; '.join(reasons)}; {used[kind]} is used in its place"
-        for kind, chosen, reasons in found
+        for kind, chosen, reasons in faults
     )
     return with_warnings(again, warnings)
 

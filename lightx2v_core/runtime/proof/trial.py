@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, Queue
-from typing import IO, Any
+from typing import IO
 
 from attrs import asdict
 
@@ -41,33 +41,33 @@ def trials(
 ) -> Mapping[Provided, Verdict]:
     """What the proofs of kernels say, with the options that they have by default; of other kinds there is nothing. The
     items are those that can be used here, from ``plugins``."""
-    left = [item for item in items if item.kind in KERNELS]
-    found: dict[Provided, Verdict] = {}
+    left = [provided for provided in items if provided.kind in KERNELS]
+    verdicts: dict[Provided, Verdict] = {}
     while left:
         began, said, end = _process(plugins, left, ctx, seconds)
-        found |= {left[index]: Verdict(**answer) for index, answer in said.items()}
+        verdicts |= {left[index]: answer for index, answer in said.items()}
         if len(said) < len(left):
             failed = (
                 began if began is not None and began not in said else min(set(range(len(left))) - set(said))
             )
-            found[left[failed]] = Verdict(state="wrong", text=f"its proof {end}")
-        left = [item for item in left if item not in found]
-    return found
+            verdicts[left[failed]] = Verdict(state="wrong", text=f"its proof {end}")
+        left = [provided for provided in left if provided not in verdicts]
+    return verdicts
 
 
 def _process(
     plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, seconds: float
-) -> tuple[int | None, dict[int, Any], str]:
-    """The last item that it began with, the answers by number, and how it ended, in words."""
+) -> tuple[int | None, dict[int, Verdict], str]:
+    """The last of them that it began with, the answers by number, and how it ended, in words."""
     loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
     kept = {key: value for key, value in os.environ.items() if key != "LIGHTX2V_DISABLE_PLUGINS"}
     asked = {
         "path": sys.path,
         "device": asdict(ctx.device),
         "dtype": ctx.dtype,
-        "items": [(item.kind, item.qualified) for item in items],
+        "items": [(provided.kind, provided.qualified) for provided in items],
     }
-    said: dict[int, Any] = {}
+    said: dict[int, Verdict] = {}
     began: int | None = None
     with (
         tempfile.TemporaryFile() as errors,
@@ -82,7 +82,7 @@ def _process(
             while line := lines.get(timeout=seconds):
                 data = json.loads(line)
                 if "state" in data:
-                    said[data.pop("index")] = data
+                    said[data.pop("index")] = Verdict(**data)
                 else:
                     began = data["index"]
         except Empty:

@@ -18,15 +18,15 @@ from lightx2v_core.spec.specs import AttentionSpec, QuantizerSpec, Spec
 _HEAD_DIM = 128
 
 
-def verdict(item: Provided, config: Any, ctx: BuildContext, use: KernelUse) -> Verdict:
+def verdict(provided: Provided, config: object, ctx: BuildContext, use: KernelUse) -> Verdict:
     """What is to be said of an implementation that is used so. The proof runs the first time it is asked for; whatever
     foreign code raises in it is an answer."""
-    spec: Any = item.spec
-    if item.kind not in KERNELS:
+    spec: Any = provided.spec
+    if provided.kind not in KERNELS:
         return Verdict(state="open", text="there is nothing to prove")
     return _found(
         Claim(
-            kind=item.kind,
+            kind=provided.kind,
             build=spec.build,
             options=repr(config),
             device=ctx.device.torch_name,
@@ -39,18 +39,20 @@ def verdict(item: Provided, config: Any, ctx: BuildContext, use: KernelUse) -> V
     )
 
 
-def wrong(item: Provided, config: Any, ctx: BuildContext, uses: Sequence[KernelUse]) -> tuple[str, ...]:
+def wrong(
+    provided: Provided, config: object, ctx: BuildContext, uses: Sequence[KernelUse]
+) -> tuple[str, ...]:
     """Why an implementation must not be used so on this machine: the figures of the first use that is wrong."""
     for use in uses:
-        if (said := verdict(item, config, ctx, use)).state == "wrong":
+        if (said := verdict(provided, config, ctx, use)).state == "wrong":
             return (f"wrong on this machine: {said.text}",)
     return ()
 
 
-def refuse_wrong(item: Provided, config: Any, ctx: BuildContext, uses: Sequence[KernelUse]) -> None:
+def refuse_wrong(provided: Provided, config: object, ctx: BuildContext, uses: Sequence[KernelUse]) -> None:
     """``PluginError`` with the figures when an implementation is wrong on this machine."""
-    if reasons := wrong(item, config, ctx, uses):
-        raise PluginError(f"{item.kind} {item.qualified} cannot be used: {'; '.join(reasons)}")
+    if reasons := wrong(provided, config, ctx, uses):
+        raise PluginError(f"{provided.kind} {provided.qualified} cannot be used: {'; '.join(reasons)}")
 
 
 def usual_uses(spec: Spec[Any]) -> tuple[KernelUse, ...]:

@@ -4,7 +4,7 @@ The fit is data: the sums of the normal equations, in a file of the user's cache
 synthetic latents that the VAE decodes when a model is loaded, and every finished video adds its own latents and frames,
 so that previews get better with use and need no table of any model.
 
-Shape legend: C latent channels, T latent frames, h w latent rows and columns, F frames, X Y frame rows and columns.
+Shape legend: C latent channels, T latent frames, h w latent rows and columns, F frames, H W frame rows and columns.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Previewer:
         return png(project(latents.float().cpu(), self.sums.fit()))
 
     def learn(self, latents: Tensor, frames: Iterable[tuple[float, Tensor]]) -> None:
-        """Count a finished video: latents [C, T, h, w], and some frames [3, X, Y] in [-1, 1] with their places in it,
+        """Count a finished video: latents [C, T, h, w], and some frames [3, H, W] in [-1, 1] with their places in it,
         0 to 1."""
         latents = latents.float().cpu()
         if latents.shape[0] != self.sums.channels or not latents.isfinite().all():
@@ -161,7 +161,7 @@ def png(colours: Tensor) -> bytes:
 
 
 def thumbnail(frame: Tensor) -> bytes:
-    """A frame [3, X, Y] in [-1, 1] as a small JPEG."""
+    """A frame [3, H, W] in [-1, 1] as a small JPEG."""
     rows, columns = frame.shape[1:]
     scale = min(_SMALL / max(rows, columns), 1.0)
     small = adaptive_avg_pool2d(frame[None], (max(round(rows * scale), 1), max(round(columns * scale), 1)))
@@ -171,7 +171,7 @@ def thumbnail(frame: Tensor) -> bytes:
 
 
 def frames_of(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
-    """Some frames [3, X, Y] in [-1, 1] of a video, first to last, with their places in it; of an image itself."""
+    """Some frames [3, H, W] in [-1, 1] of a video, first to last, with their places in it; of an image itself."""
     import av
 
     with av.open(str(file)) as container:
@@ -211,7 +211,7 @@ def _pairs(latent_Chw: Tensor, frame_3XY: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _image(colours: Tensor) -> Any:
-    """Colours [3, X, Y] in [-1, 1] as an image of Pillow."""
+    """Colours [3, H, W] in [-1, 1] as an image of Pillow."""
     from PIL import Image
 
     rows, columns = colours.shape[1:]

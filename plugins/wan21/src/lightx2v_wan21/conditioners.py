@@ -39,7 +39,7 @@ class ImageEncoder:
         self._component = component
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Features [257, width] of an image [3, X, Y] in [-1, 1]."""
+        """Features [257, width] of an image [3, H, W] in [-1, 1]."""
         with self._component.offloader.active(self._component.name):
             features: Tensor = self._network(image[None])[0]
             return features

@@ -88,7 +88,7 @@ class Decoder(nn.Module):
         self.patch = nn.Linear(sizes.channels, 3 * STRIDE**2, dtype=torch.float32)
 
     def decode(self, latents_CThw: Tensor, at_once: int) -> Iterator[Tensor]:
-        """Chunks of frames [3, n, X, Y] in [-1, 1]."""
+        """Chunks of frames [3, n, H, W] in [-1, 1]."""
         for chunk in torch.split(latents_CThw, at_once, dim=1):
             y = self.patch(chunk.permute(1, 2, 3, 0)).unflatten(-1, (3, STRIDE, STRIDE))
             yield y.permute(3, 0, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3).tanh()

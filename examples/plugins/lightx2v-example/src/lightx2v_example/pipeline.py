@@ -71,6 +71,6 @@ class Pipeline:
             return [self._denoiser(latents, step.timestep, text) for text in conditions]
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Frames in chunks [3, n, X, Y]."""
+        """Frames in chunks [3, n, H, W]."""
         with self._parts.components["decoder"].offloader.active("decoder"):
             yield from self._decoder.decode(latents, self._options.decode_frames)

@@ -1,6 +1,6 @@
 """What Animate's network is given for one segment of the video, from inputs that preprocessing has made.
 
-Shape legend: F frames of the segment, X Y frame rows and columns, T h w latent frames, rows and columns.
+Shape legend: F frames of the segment, H W frame rows and columns, T h w latent frames, rows and columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightx2v_wan21.api import folded, open_image, open_video
 from lightx2v_wan22.animate.bilinear import resized_bytes
 from lightx2v_wan22.animate.variants import STRIDE, reference_images
 
-#: video [3, F, X, Y] in [-1, 1] -> latents [16, T, h, w]
+#: video [3, F, H, W] in [-1, 1] -> latents [16, T, h, w]
 Encode = Callable[[Tensor], Tensor]
 MASK_CHANNELS = 4
 
@@ -79,7 +79,7 @@ def known_channels(
     """The channels ``[20, T, h, w]`` that tell the network what of the segment is there: a mask of 4 channels (1 where
     it is), then the latents of the video in which the rest is grey.
 
-    In a replacement the background is there, where the mask leaves it. ``tail`` ``[3, overlap, X, Y]`` ends the segment
+    In a replacement the background is there, where the mask leaves it. ``tail`` ``[3, overlap, H, W]`` ends the segment
     before.
     """
     rows, columns = size
@@ -121,7 +121,7 @@ def letterboxed(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
 def _frames(
     inputs: Mapping[str, Any], name: str, span: Span, floats: tuple[float, float] = (-1.0, 1.0)
 ) -> Tensor:
-    """The frames of a segment [C, F, X, Y] in [-1, 1]; a video that is too short runs to and fro."""
+    """The frames of a segment [C, F, H, W] in [-1, 1]; a video that is too short runs to and fro."""
     wanted = range(span.start, span.start + span.frames)
     clip = open_video(
         inputs[name],
