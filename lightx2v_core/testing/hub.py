@@ -74,8 +74,8 @@ class Hub:
 
     def requests(self, repo: str, path: str) -> list[Asked]:
         """The requests for the content of one file."""
-        return [item for item in self.asked if item.method == "GET" and item.path.endswith(f"/{path}")
-                and f"/{repo}/" in item.path and not item.path.startswith("/api/")]  # fmt: skip
+        return [request for request in self.asked if request.method == "GET" and request.path.endswith(f"/{path}")
+                and f"/{repo}/" in request.path and not request.path.startswith("/api/")]  # fmt: skip
 
 
 @contextmanager
@@ -292,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _listed(path: str, content: Content) -> dict[str, Any]:
     """A file as the listing of a folder has it."""
-    found: dict[str, Any] = {"type": "file", "path": path, "size": _size(content), "oid": _blob(content)}
+    entry: dict[str, Any] = {"type": "file", "path": path, "size": _size(content), "oid": _blob(content)}
     if path.endswith(LARGE):
-        found["lfs"] = {"oid": _sha256(content), "size": _size(content), "pointerSize": 134}
-    return found
+        entry["lfs"] = {"oid": _sha256(content), "size": _size(content), "pointerSize": 134}
+    return entry

@@ -49,7 +49,7 @@ def assert_light_import(
     module: str, *, forbidden: Sequence[str] = HEAVY, env: Mapping[str, str] | None = None
 ) -> None:
     """Fail when importing ``module`` imports one of the ``forbidden`` packages."""
-    found = heavy_imports(f"import {module}", forbidden=forbidden, env=env)
-    assert not found, (
-        f"import {module} imports {', '.join(found)}: move that into the bodies of build and unusable"
+    heavy = heavy_imports(f"import {module}", forbidden=forbidden, env=env)
+    assert not heavy, (
+        f"import {module} imports {', '.join(heavy)}: move that into the bodies of build and unusable"
     )

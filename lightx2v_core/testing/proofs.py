@@ -21,9 +21,11 @@ def wrong_here(kind: str, use: str, dtypes: Iterable[str] = ("float32",)) -> str
                 pytest.skip(why)
     """
     assert kind in KERNELS, f"{kind} has no proof; these have: {', '.join(KERNELS)}"
-    item = Registry(load_plugins()).find(kind, use)
+    provided = Registry(load_plugins()).find(kind, use)
     for dtype in dtypes:
         ctx = BuildContext(dtype=dtype)
-        if reasons := item.reasons(ctx) or wrong(item, item.spec.config(), ctx, usual_uses(item.spec)):
-            return f"{item.qualified}: {'; '.join(reasons)}"
+        if reasons := provided.reasons(ctx) or wrong(
+            provided, provided.spec.config(), ctx, usual_uses(provided.spec)
+        ):
+            return f"{provided.qualified}: {'; '.join(reasons)}"
     return ""

@@ -53,7 +53,9 @@ class CheckpointContract(Contract):
 
     def test_nothing_in_it_is_broken(self, inspection: Inspection) -> None:
         assert not inspection.problems, inspection.problems
-        assert not inspection.others, f"files that no one knows: {[item.file for item in inspection.others]}"
+        assert not inspection.others, (
+            f"files that no one knows: {[other.file for other in inspection.others]}"
+        )
 
     def test_it_can_be_used(self, inspection: Inspection, spec: CheckpointSpec[Any], tmp_path: Path) -> None:
         """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
@@ -69,9 +71,9 @@ class CheckpointContract(Contract):
         """A grey picture for each that every model's task of this name needs."""
         import torch
 
-        models = [cast("ModelSpec[Any]", item.spec) for item in self.plugins().provided("model")]
+        models = [cast("ModelSpec[Any]", provided.spec) for provided in self.plugins().provided("model")]
         tasks = [model.tasks[task] for model in models if task in model.tasks]
-        needed = frozenset.intersection(*(found.required for found in tasks)) if tasks else frozenset()
+        needed = frozenset.intersection(*(task.required for task in tasks)) if tasks else frozenset()
         picture = folder / "grey.png"
         picture.write_bytes(png_bytes(torch.full((64, 64, 3), 127, dtype=torch.uint8)))
         return {name: str(picture) for name in sorted(needed & {"image", "last_image"})}

@@ -99,7 +99,7 @@ class Contract:
 
     def test_listing_it_is_light(self, provided: Provided) -> None:
         """Importing the plugin imports no heavy package: its ``build`` does."""
-        plugin = next(item for item in self.plugins().plugins if item.name == provided.plugin)
+        plugin = next(loaded for loaded in self.plugins().plugins if loaded.name == provided.plugin)
         if provided.dist is None and plugin.name != CORE:
             pytest.skip("no installed distribution brings it")
         assert_light_import(plugin.module.partition(":")[0], env=same_imports())
@@ -119,8 +119,14 @@ def signature_problems(implementation: object, protocol: type) -> list[str]:
         parameters = list(inspect.signature(expected).parameters.values())[1:]
         required = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
         for passed in (parameters, required):
-            positional = [item.name for item in passed if item.kind is not inspect.Parameter.KEYWORD_ONLY]
-            keywords = {item.name: None for item in passed if item.kind is inspect.Parameter.KEYWORD_ONLY}
+            positional = [
+                parameter.name for parameter in passed if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            ]
+            keywords = {
+                parameter.name: None
+                for parameter in passed
+                if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+            }
             try:
                 inspect.signature(method).bind(*positional, **keywords)
             except TypeError as exc:

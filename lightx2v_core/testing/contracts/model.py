@@ -164,7 +164,7 @@ class ModelContract(Contract):
         if provided.dist is None and provided.plugin != CORE:
             pytest.skip("no installed distribution brings it")
         width, height = self.size
-        found = heavy_imports(
+        heavy = heavy_imports(
             "from lightx2v_core.cli import main\nimport sys\nmain(sys.argv[1:])",
             forbidden=("torch", "numpy", "transformers"),
             env=same_imports(),
@@ -173,7 +173,7 @@ class ModelContract(Contract):
                 "--size", f"{width}x{height}", "--frames", str(self.frames), "--device", "cpu",
             ),
         )  # fmt: skip
-        assert not found, f"planning imports {', '.join(found)}"
+        assert not heavy, f"planning imports {', '.join(heavy)}"
 
     def test_other_folders_are_refused_in_words(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tmp_path: Path

@@ -105,8 +105,8 @@ class OffloaderContract(Contract):
         return [Placed(offloader, name, seed, device) for seed, name in enumerate(names)]
 
     def test_results_are_those_of_weights_that_stay(self, three: list[Placed]) -> None:
-        for item in three:
-            item.check()
+        for placed in three:
+            placed.check()
 
     def test_a_component_is_used_again_and_again(self, three: list[Placed]) -> None:
         """The networks run for every step, the encoder once for each request."""
@@ -153,8 +153,8 @@ class OffloaderContract(Contract):
             assert torch.equal(high.inside(), high.wanted()), (
                 "a use was disturbed by the end of one given up before"
             )
-        for item in (low, encoder):
-            item.check()
+        for placed in (low, encoder):
+            placed.check()
 
     def test_hints_change_nothing(self, three: list[Placed], offloader: Offloader) -> None:
         encoder, high, low = three
@@ -189,14 +189,14 @@ class OffloaderContract(Contract):
         """Whether it shows while placing or while running: the reader's own error comes through."""
         offloader = spec.build(config, context)
         try:
-            item = Placed(offloader, "dit", 0, context.device.torch_name)
-            read = list(item.source.read_names)
-            item.source.failing = {name: RunError("the file vanished") for name in item.source.names()}
+            placed = Placed(offloader, "dit", 0, context.device.torch_name)
+            read = list(placed.source.read_names)
+            placed.source.failing = {name: RunError("the file vanished") for name in placed.source.names()}
             if read:  # it holds the weights already
-                item.check()
+                placed.check()
                 return
             with pytest.raises(LightX2VError, match="the file vanished"):
-                item()
+                placed()
         finally:
             offloader.close()
 
@@ -205,8 +205,8 @@ class OffloaderContract(Contract):
     ) -> None:
         before = set(threading.enumerate())
         offloader = spec.build(config, context)
-        item = Placed(offloader, "dit", 0, context.device.torch_name)
-        item.check()
+        placed = Placed(offloader, "dit", 0, context.device.torch_name)
+        placed.check()
         offloader.close()
         offloader.close()
         limit = time.monotonic() + 2
@@ -221,8 +221,8 @@ class OffloaderContract(Contract):
         device = context.device.torch_name
         first, second = spec.build(config, context), spec.build(config, context)
         here, there = Placed(first, "dit", 1, device), Placed(second, "dit", 2, device)
-        for item in (here, there, here):
-            item.check()
+        for placed in (here, there, here):
+            placed.check()
         first.close()
         there.check()
         second.close()
@@ -241,12 +241,12 @@ class OffloaderContract(Contract):
             for name, passes in (("text_encoder", 0), ("dit", 2))
         ]
         for options in (config, *spec.settings):
-            found = spec.forecast(options, context, loads)
-            assert isinstance(found, OffloadForecast)
-            assert 2**20 <= found.weights <= 14 * 2**20
-            assert 0 <= found.activations <= 2 * 2**20 + 14 * 2**20
-            assert min(found.host, found.moved, found.scratch) >= 0
-            assert min(found.exposed, found.switching) >= 0
+            forecast = spec.forecast(options, context, loads)
+            assert isinstance(forecast, OffloadForecast)
+            assert 2**20 <= forecast.weights <= 14 * 2**20
+            assert 0 <= forecast.activations <= 2 * 2**20 + 14 * 2**20
+            assert min(forecast.host, forecast.moved, forecast.scratch) >= 0
+            assert min(forecast.exposed, forecast.switching) >= 0
 
 
 def _network(width: int) -> nn.Module:

@@ -49,8 +49,8 @@ class QuantizerContract(Contract):
     @pytest.fixture
     def samples(self, spec: QuantizerSpec[Any], quantizer: Quantizer) -> dict[str, Mapping[str, Any]]:
         """Format -> the tensors of one weight."""
-        found = {name: self.stored(quantizer, _weight(), name) for name in sorted(spec.formats)}
-        samples = {name: tensors for name, tensors in found.items() if tensors is not None}
+        by_format = {name: self.stored(quantizer, _weight(), name) for name in sorted(spec.formats)}
+        samples = {name: tensors for name, tensors in by_format.items() if tensors is not None}
         if not samples:
             pytest.fail(f"no weight can be stored in {', '.join(sorted(spec.formats))}: override stored")
         return samples
@@ -94,8 +94,8 @@ class QuantizerContract(Contract):
         tensors = quantizer.quantize(_weight(), name)
         source = MemorySource({f"layer.{suffix}": tensor for suffix, tensor in tensors.items()})
         header = Header(tensors={key: source.info(key) for key in source.names()})
-        found = {layer.name: layer.format for layer in layer_formats(header).values()}
-        assert found == {"layer": name}
+        formats = {layer.name: layer.format for layer in layer_formats(header).values()}
+        assert formats == {"layer": name}
 
     def test_unknown_formats_are_refused(self, quantizer: Quantizer) -> None:
         with pytest.raises(ValueError, match="no-such-format"):

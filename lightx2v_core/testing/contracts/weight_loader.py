@@ -97,7 +97,7 @@ class WeightLoaderContract(Contract):
         """Plans are made from headers, and start fast."""
         if provided.dist is None and provided.plugin != CORE:
             pytest.skip("no installed distribution brings it")
-        found = heavy_imports(
+        heavy = heavy_imports(
             "import sys, pathlib\n"
             "from lightx2v_core.discovery.plugins import load_plugins\n"
             "from lightx2v_core.discovery.registry import Registry\n"
@@ -107,7 +107,7 @@ class WeightLoaderContract(Contract):
             arguments=(provided.qualified, str(path)),
             env=same_imports(),
         )
-        assert not found, f"read_header imports {', '.join(found)}"
+        assert not heavy, f"read_header imports {', '.join(heavy)}"
 
     def test_tensors_are_read_bit_by_bit(
         self, spec: Any, config: Any, context: BuildContext, header: Header, written: dict[str, Any]

@@ -49,14 +49,14 @@ MASK_CHANNELS = 4
 def config_doubts(config: Mapping[str, Any], classes: str = PLAIN_CLASS) -> tuple[str, ...]:
     """What a ``config.json`` says a network is, where that is nothing of ours: ``classes`` is a regular expression of
     the classes that are. ``model_type`` is not taken at its word: a copy of VACE says ``t2v``."""
-    found = []
+    unknown = []
     for key, ours in (("_class_name", lambda text: _is_class(text, classes)), ("model_type", _is_type)):
         said = config.get(key)
         if said is not None and not (isinstance(said, str) and ours(said)):
-            found.append(f"{key} {_short(said)}")
-    if not found:
+            unknown.append(f"{key} {_short(said)}")
+    if not unknown:
         return ()
-    return (f"its config.json says {' and '.join(found)}, which is no network that is known here",)
+    return (f"its config.json says {' and '.join(unknown)}, which is no network that is known here",)
 
 
 def one_of_two(facts: CheckpointFacts) -> str:
@@ -73,11 +73,11 @@ def one_of_two(facts: CheckpointFacts) -> str:
 def method_doubts(facts: CheckpointFacts, component: str = "dit") -> tuple[str, ...]:
     """What the name of a file says that its network is given beside what ours are."""
     name = next(iter(facts.headers[component].tensors.values())).file.name
-    found = _METHOD.search(name)
-    if found is None:
+    match = _METHOD.search(name)
+    if match is None:
         return ()
     return (
-        f"the name {name!r} says {found.group()}, whose networks are given {_METHODS[found.group().lower()]}",
+        f"the name {name!r} says {match.group()}, whose networks are given {_METHODS[match.group().lower()]}",
     )
 
 
@@ -96,8 +96,8 @@ def expert_doubts(facts: CheckpointFacts) -> tuple[str, ...]:
     for key, text in said.items():
         if isinstance(text, str) and (expert := named_expert(text)):
             return (_said(f"{key} {_short(text)}", expert),)
-    if found := [key for key in _BOUNDARIES if facts.config.get(key) is not None]:
-        return (f"its config.json has {found[0]!r}, so it is one of two experts of a Wan2.2 model: {_KEYS}",)
+    if keys := [key for key in _BOUNDARIES if facts.config.get(key) is not None]:
+        return (f"its config.json has {keys[0]!r}, so it is one of two experts of a Wan2.2 model: {_KEYS}",)
     return ()
 
 

@@ -97,7 +97,7 @@ class Vace:
             if mask_source is not None:
                 clip = open_video(mask_source, "src_mask", pick=picked.again, floats=(0.0, 1.0))
                 mask = ((_fitted(clip, height, width, device)[:1] + 1) / 2).clamp(0, 1)
-        references = [image_tensor(open_image(item, "ref_images")) for item in reference_images(inputs)]
+        references = [image_tensor(open_image(image, "ref_images")) for image in reference_images(inputs)]
         context, front = vace_context(video, mask, references, self._encode)
         return Extras(vace=context, vace_scale=self._scale, references=front)
 

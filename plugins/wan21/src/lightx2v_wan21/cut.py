@@ -28,17 +28,17 @@ def clean(text: str) -> str:
 def cut_prompts(prompt: str, negative: str | None, tokenizer: Path | None, length: int) -> Sequence[str]:
     """What to say of the prompts of a request that are cut to ``length`` tokens. ``tokenizer`` is its file."""
     texts = [("the prompt", prompt), *([("the negative prompt", negative)] if negative is not None else [])]
-    found = []
+    remarks = []
     for what, text in texts:
         if tokenizer is None or _most_tokens(text) <= length:
             continue
         tokens, beyond = cut(text, tokenizer, length)
         if tokens > length:
-            found.append(
+            remarks.append(
                 f"{what} has {tokens} tokens and {length} are read: the last {tokens - length} are not seen, from "
                 f"{beyond[:_SHOWN]!r} on"
             )
-    return found
+    return remarks
 
 
 def cut(text: str, tokenizer: Path, length: int) -> tuple[int, str]:

@@ -37,11 +37,11 @@ def dit_config(config: Mapping[str, Any], shapes: Shapes) -> Mapping[str, Any]:
         ValueError: there is no configuration and the width is no multiple of 128.
     """
     if "num_attention_heads" in config:
-        found = {ours: config[theirs] for theirs, ours in _DIFFUSERS.items() if theirs in config}
+        settings = {ours: config[theirs] for theirs, ours in _DIFFUSERS.items() if theirs in config}
         heads, width = config["num_attention_heads"], config.get("attention_head_dim", HEAD_DIM)
         if isinstance(heads, int) and isinstance(width, int):
-            found["dim"] = heads * width
-        return found
+            settings["dim"] = heads * width
+        return settings
     if any(name in config for name in _FIELDS):
         return config
     return {**_inferred(shapes), **config}

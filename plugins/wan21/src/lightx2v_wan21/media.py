@@ -125,7 +125,7 @@ def open_video(
         return _read(source, name, pick)
     if isinstance(source, list | tuple):
         video_info(source, name)
-        images = [torch.from_numpy(np.array(open_image(item, name))) for item in source]
+        images = [torch.from_numpy(np.array(open_image(image, name))) for image in source]
         if len({image.shape for image in images}) > 1:
             raise RequestError(f"{name}: the images of a list must be of one size")
         frames = torch.stack(images)

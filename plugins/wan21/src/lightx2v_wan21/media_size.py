@@ -176,8 +176,8 @@ def orientation(image: Any) -> int:
     """How a PIL image is to be turned, 1..8 as in EXIF; only what stands before its pixels is read."""
     from PIL import Image
 
-    found = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+    orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _shown_size(image: Any) -> tuple[int, int]:

@@ -20,10 +20,10 @@ def count_blocks(shapes: Shapes, prefix: str) -> int:
     """How many different ``prefix.N.`` there are. ``ValueError`` for more than ``MOST_BLOCKS``: what is expected of a
     network is worked out for each of its blocks, whatever a file has of them."""
     depth = prefix.count(".") + 1
-    found = len({key.split(".", depth + 1)[depth] for key in shapes if key.startswith(f"{prefix}.")})
-    if found > MOST_BLOCKS:
-        raise ValueError(f"there are {found} different {prefix}.N; no network has more than {MOST_BLOCKS}")
-    return found
+    count = len({key.split(".", depth + 1)[depth] for key in shapes if key.startswith(f"{prefix}.")})
+    if count > MOST_BLOCKS:
+        raise ValueError(f"there are {count} different {prefix}.N; no network has more than {MOST_BLOCKS}")
+    return count
 
 
 def is_size(value: object) -> bool:

@@ -85,16 +85,16 @@ def write_tiny(folder: Path, seed: int = 0, task: str = "t2v") -> None:
 
 def random_tensors(tensors: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
     """Weights that keep activations near one: norms around 1, the rest scaled by their fan-in."""
-    found = {}
+    weights = {}
     for name, shape in tensors.items():
         noise = torch.randn(shape, generator=generator)
         if name.endswith(("gamma", "norm_q.weight", "norm_k.weight", "norm.weight")) or ".norm" in name[-14:]:
-            found[name] = 1 + 0.1 * noise if not name.endswith("bias") else 0.1 * noise
+            weights[name] = 1 + 0.1 * noise if not name.endswith("bias") else 0.1 * noise
         elif len(shape) == 1:
-            found[name] = 0.1 * noise
+            weights[name] = 0.1 * noise
         else:
-            found[name] = noise / max(prod(shape[1:]), 1) ** 0.5
-    return found
+            weights[name] = noise / max(prod(shape[1:]), 1) ** 0.5
+    return weights
 
 
 def _write_config(folder: Path, dit: DitArchitecture, task: str) -> None:

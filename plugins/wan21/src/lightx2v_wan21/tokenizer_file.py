@@ -161,11 +161,11 @@ def _check_post_processor(rule: Any) -> None:
 
 def _rules(rule: Any, inside: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
     """The rules in a sequence of rules, of each kind once at most where it could make a text longer."""
-    found = list(_flat(rule, inside, depth))
-    kinds = [item.get("type") for item in found]
-    if len(found) > MOST_RULES or kinds.count("Precompiled") > 1:
-        raise ValueError(f"it has {len(found)} {inside}; at most {MOST_RULES} are taken")
-    yield from found
+    rules = list(_flat(rule, inside, depth))
+    kinds = [entry.get("type") for entry in rules]
+    if len(rules) > MOST_RULES or kinds.count("Precompiled") > 1:
+        raise ValueError(f"it has {len(rules)} {inside}; at most {MOST_RULES} are taken")
+    yield from rules
 
 
 def _flat(rule: Any, inside: str, depth: int) -> Iterator[Mapping[str, Any]]:

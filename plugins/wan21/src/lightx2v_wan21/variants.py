@@ -204,8 +204,8 @@ def _recognition(
 ) -> Recognition:
     expected = {"dit": dit_tensors(dit)}
     architecture: dict[str, Any] = {"task": task, "dit": attrs.asdict(dit)}
-    for name, found in sizes.items():
-        expected[name], architecture[name] = _LAYOUTS[name][1](found), attrs.asdict(found)
+    for name, part in sizes.items():
+        expected[name], architecture[name] = _LAYOUTS[name][1](part), attrs.asdict(part)
     size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
     architecture["official_size"] = _official_size(facts, task, size)
     telling = distilled_name(facts, "dit") or distilled_merged(facts, ["dit"])
@@ -220,7 +220,7 @@ def _recognition(
         head_dim=dit.head_dim,
         blocks={
             "dit": dit.blocks,
-            **{name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")},
+            **{name: part.blocks for name, part in sizes.items() if hasattr(part, "blocks")},
         },
         notes=_notes(facts, task, size, telling),
         doubts=(*config_doubts(facts.config), *method_doubts(facts), *expert_doubts(facts)),

@@ -93,8 +93,8 @@ def check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, 
         "vae": ("z_dim", dit.out_dim),
         "tiny_vae": ("z_dim", dit.out_dim),
     }
-    for name, found in sizes.items():
-        width = getattr(found, wanted[name][0])
+    for name, part in sizes.items():
+        width = getattr(part, wanted[name][0])
         if width != wanted[name][1]:
             raise CheckpointError(
                 f"{facts.folder}: the network has width {wanted[name][1]} for the {name.replace('_', ' ')}, and this "
@@ -104,13 +104,13 @@ def check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, 
 
 def described(sizes: Mapping[str, Any], layouts: Layouts) -> tuple[dict[str, Any], dict[str, Any]]:
     """Expected tensors and architecture, as a ``Recognition`` holds them, of the components beside the transformer."""
-    expected = {name: layouts[name][1](found) for name, found in sizes.items()}
-    return expected, {name: attrs.asdict(found) for name, found in sizes.items()}
+    expected = {name: layouts[name][1](part) for name, part in sizes.items()}
+    return expected, {name: attrs.asdict(part) for name, part in sizes.items()}
 
 
 def encoder_blocks(sizes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Prefixes of the blocks, in running order, of the components beside the transformer that have some."""
-    return {name: found.blocks for name, found in sizes.items() if hasattr(found, "blocks")}
+    return {name: part.blocks for name, part in sizes.items() if hasattr(part, "blocks")}
 
 
 def wan_geometry(
