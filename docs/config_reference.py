@@ -62,9 +62,9 @@ Options under `"*"` are for whichever implementation is chosen and lie below its
 FLAT = """
 ## The flat vocabulary
 
-Files of the original work as they are: every key below is understood, refused with a hint, or named in a note.
-`null` says nothing, and so does `""` where a path is wanted. Where the original went on in silence, this program does
-not: a key that has no effect beside the others is named in a note, and what differs from the original in a warning.
+Files of LightX2V work as they are: every key below is understood, refused with a hint, or named in a note.
+`null` says nothing, and so does `""` where a path is wanted. Where LightX2V went on in silence, this program does
+not: a key that has no effect beside the others is named in a note, and what differs from LightX2V in a warning.
 
 ### Understood
 
@@ -72,7 +72,7 @@ not: a key that has no effect beside the others is named in a note, and what dif
 |---|---|---|---|
 """
 NOTES = """
-Notes: `sample_guide_scale` lists high noise first. Guidance is on when a scale is given; the original also wants
+Notes: `sample_guide_scale` lists high noise first. Guidance is on when a scale is given; LightX2V also wants
 `enable_cfg`. Attention kernels are wishes, since nearly every file names one: `sdpa` computes where they are not
 installed. So are the kernels of quantized weights, of which the format is what counts. `denoising_step_list` is read
 where no model class is given or a distilled one, and is the number of steps then.

@@ -20,6 +20,7 @@ from lightx2v_core.config.load import LoadedConfig
 from lightx2v_core.config.structure import is_text
 from lightx2v_core.config.textfile import read_text
 from lightx2v_core.discovery.isolation import unended
+from lightx2v_core.discovery.plugins import PluginSet
 from lightx2v_core.errors import ConfigError, LightX2VError, RequestError, RunError, first_lines, shortened
 from lightx2v_core.events import Emit, JobDone, JobStarted, PlanReady
 from lightx2v_core.plan.output import check_place, named_output, record_path
@@ -71,7 +72,7 @@ def read_jobs(path: Path, output: str | None) -> list[Line]:
 
 
 def run_batch(
-    jobs: Sequence[Line], loaded: LoadedConfig, plugins: Any, *, emit: Emit, dry_run: bool = False
+    jobs: Sequence[Line], loaded: LoadedConfig, plugins: PluginSet, *, emit: Emit, dry_run: bool = False
 ) -> None:
     """Run the jobs that are not done. ``RunError`` at the end when some failed."""
     base = resolve(loaded, plugins)
@@ -124,7 +125,7 @@ class _Plans:
 
     def __init__(self, base: Resolution, loaded: LoadedConfig) -> None:
         self._base, self._loaded = base, loaded
-        self._last: tuple[dict[str, Any], Resolution] | None = None
+        self._last: tuple[dict[str, object], Resolution] | None = None
         self._tried: set[Path] = set()
 
     def of(self, job: Line) -> tuple[Resolution, Request, PlannedOutput, bool]:
@@ -156,7 +157,7 @@ class _Plans:
         return resolved
 
 
-def _is_prompt(value: Any) -> bool:
+def _is_prompt(value: object) -> bool:
     """Whether a configuration takes a value as a prompt."""
     return isinstance(value, str) and is_text(value)
 
@@ -167,16 +168,16 @@ def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool
         return False
     record = record_path(Path(output.path), output.kind)
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
+        recorded = json.loads(record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     wanted = json.loads(json.dumps(asdict(request)))
     return (
-        isinstance(found, dict)
-        and found.get("request") == wanted
-        and found.get("inputs") == json.loads(json.dumps(described(resolved.subject.inputs)))
-        and found.get("variant") == resolved.plan.variant
-        and found.get("loras") == json.loads(json.dumps(described_loras(resolved.plan)))
+        isinstance(recorded, dict)
+        and recorded.get("request") == wanted
+        and recorded.get("inputs") == json.loads(json.dumps(described(resolved.subject.inputs)))
+        and recorded.get("variant") == resolved.plan.variant
+        and recorded.get("loras") == json.loads(json.dumps(described_loras(resolved.plan)))
     )
 
 

@@ -94,18 +94,20 @@ def untried(
 
 def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
     """Look at this machine. Imports no torch; ``trials`` have kernels prove themselves elsewhere."""
-    found, why = device.probe()
-    ctx = usual_context(found)
+    here, why = device.probe()
+    ctx = usual_context(here)
     packages = {name: version for name in PACKAGES if (version := _version(name))}
-    reasons = {item: tuple(item.reasons(ctx)) for kind in KINDS for item in plugins.provided(kind)}
-    verdicts = trials(plugins, [item for item, why_not in reasons.items() if not why_not], ctx)
+    reasons = {
+        provided: tuple(provided.reasons(ctx)) for kind in KINDS for provided in plugins.provided(kind)
+    }
+    verdicts = trials(plugins, [provided for provided, why_not in reasons.items() if not why_not], ctx)
     return Checkup(
         core=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         memory=device.host_memory(),
-        device=found,
+        device=here,
         device_why=why,
         packages=packages,
         plugins={
@@ -114,13 +116,18 @@ def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
             for plugin in plugins.plugins
         },
         implementations={
-            kind: {item.qualified: reasons[item] for item in plugins.provided(kind)} for kind in KINDS
+            kind: {provided.qualified: reasons[provided] for provided in plugins.provided(kind)}
+            for kind in KINDS
         },
         proofs={
-            kind: {item.qualified: verdicts[item] for item in plugins.provided(kind) if item in verdicts}
+            kind: {
+                provided.qualified: verdicts[provided]
+                for provided in plugins.provided(kind)
+                if provided in verdicts
+            }
             for kind in KERNELS
         },
-        problems=tuple(_problems(plugins, packages, found)),
+        problems=tuple(_problems(plugins, packages, here)),
     )
 
 
@@ -129,11 +136,11 @@ def usual_context(where: Device) -> BuildContext:
     return BuildContext(device=where, dtype="float32" if where.kind == "cpu" else "bfloat16")
 
 
-def _problems(plugins: PluginSet, packages: Mapping[str, str], found: Device) -> list[str]:
+def _problems(plugins: PluginSet, packages: Mapping[str, str], here: Device) -> list[str]:
     problems = list(plugins.warnings)
     for bad in KNOWN_BAD:
         version = packages.get(bad.package)
-        if version is not None and bad.device == found.kind and _is(version, bad.versions):
+        if version is not None and bad.device == here.kind and _is(version, bad.versions):
             problems.append(f"{bad.package} {version}: {bad.trouble}")
     return problems
 

@@ -93,7 +93,7 @@ def _check_steps(loaded: LoadedConfig, registry: Registry) -> None:
     distilled."""
     stated, _ = by_true_name(loaded, registry)
     section = loaded.config.scheduler
-    if section is None and any(item.distilled for item in stated.config.components.values()):
+    if section is None and any(component.distilled for component in stated.config.components.values()):
         section = Section(use=("distill",))
     if (
         section is None
@@ -129,16 +129,16 @@ def _check_names(
         name = name.removesuffix(OPTIONAL_SUFFIX)
         if wished and not registry.named(kind, name):
             continue
-        item = registry.find(kind, name, asked=origin != "default", origin=origin)
-        structured_options(section, registry, kind, item, loaded=loaded)
+        candidate = registry.find(kind, name, asked=origin != "default", origin=origin)
+        structured_options(section, registry, kind, candidate, loaded=loaded)
 
 
 def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedConfig) -> None:
     """The options of an implementation that is not chosen yet: one of the installed ones must take them."""
     problems = []
-    for item in registry.candidates(kind):
+    for candidate in registry.candidates(kind):
         try:
-            structured_options(section, registry, kind, item, loaded=loaded)
+            structured_options(section, registry, kind, candidate, loaded=loaded)
         except ConfigError as exc:
             problems.append(exc)
         else:
@@ -147,13 +147,13 @@ def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedCo
         raise problems[0]
 
 
-def lines(value: Any, path: tuple[str, ...], loaded: LoadedConfig) -> list[str]:
+def lines(value: object, path: tuple[str, ...], loaded: LoadedConfig) -> list[str]:
     """JSON with a ``// origin`` comment behind each value: it can be used as a configuration file."""
     indent = "  " * len(path)
     if not isinstance(value, dict) or not value:
         return [f"{json.dumps(value, ensure_ascii=False)},  // {loaded.origin(*path)}"]
     out = ["{"]
-    for key, item in value.items():
-        first, *rest = lines(item, (*path, key), loaded)
+    for key, inner in value.items():
+        first, *rest = lines(inner, (*path, key), loaded)
         out += [f"{indent}  {json.dumps(key)}: {first}", *rest]
     return [*out, f"{indent}}}" + ("," if path else "")]

@@ -25,38 +25,38 @@ def command(as_json: bool, **parameters: Any) -> None:
     Kernels that can be used compute a small product with a known answer, in a process of its own. Exit status 1 when
     there is a problem.
     """
-    found = checkup(plugins_from(parameters), trials=trials)
+    report = checkup(plugins_from(parameters), trials=trials)
     if as_json:
-        say_json(found.to_json())
+        say_json(report.to_json())
     else:
-        for line in lines(found):
+        for line in lines(report):
             say(line)
-    sys.exit(1 if found.problems else 0)
+    sys.exit(1 if report.problems else 0)
 
 
-def lines(found: Checkup) -> Iterator[str]:
+def lines(report: Checkup) -> Iterator[str]:
     """The report for people."""
-    yield f"lightx2v-core {found.core}, Python {found.python}, {found.system}"
-    memory = format_bytes(found.memory) if found.memory else "an unknown amount"
-    yield f"host      {found.processors} processors, {memory} of memory"
-    capability = ".".join(map(str, found.device.capability))
+    yield f"lightx2v-core {report.core}, Python {report.python}, {report.system}"
+    memory = format_bytes(report.memory) if report.memory else "an unknown amount"
+    yield f"host      {report.processors} processors, {memory} of memory"
+    capability = ".".join(map(str, report.device.capability))
     card = (
-        f", compute capability {capability}, {format_bytes(found.device.memory)}"
-        if found.device.kind != "cpu"
+        f", compute capability {capability}, {format_bytes(report.device.memory)}"
+        if report.device.kind != "cpu"
         else ""
     )
-    yield f"device    {found.device.name}{card} ({found.device_why})"
-    yield f"packages  {', '.join(f'{name} {version}' for name, version in found.packages.items())}"
+    yield f"device    {report.device.name}{card} ({report.device_why})"
+    yield f"packages  {', '.join(f'{name} {version}' for name, version in report.packages.items())}"
     yield "plugins"
-    yield from (f"  {name}: {state}" for name, state in found.plugins.items())
-    for kind, items in found.implementations.items():
+    yield from (f"  {name}: {state}" for name, state in report.plugins.items())
+    for kind, items in report.implementations.items():
         if items:
             yield f"{kind}"
         for name, reasons in items.items():
-            verdict = found.proofs.get(kind, {}).get(name)
+            verdict = report.proofs.get(kind, {}).get(name)
             yield f"  {name}: {'; '.join(reasons) if reasons else usable_text(verdict)}"
-    yield from (f"problem: {problem}" for problem in found.problems)
-    if not found.problems:
+    yield from (f"problem: {problem}" for problem in report.problems)
+    if not report.problems:
         yield "no problems are known"
 
 

@@ -37,8 +37,8 @@ class ForeignOptions(click.Command):
 def foreign_values() -> tuple[Value, ...]:
     """The values of such options in the command that runs."""
     ctx = click.get_current_context(silent=True)
-    found: tuple[Value, ...] = () if ctx is None else ctx.meta.get(_KEPT, ())
-    return found
+    values: tuple[Value, ...] = () if ctx is None else ctx.meta.get(_KEPT, ())
+    return values
 
 
 def divided(args: Sequence[str], own: dict[str, click.Parameter]) -> tuple[tuple[Value, ...], list[str]]:

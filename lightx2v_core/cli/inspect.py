@@ -21,8 +21,8 @@ def command(path: str, as_json: bool, **parameters: Any) -> None:
 
     Reads headers only.
     """
-    found = inspect(path, plugins_from(parameters))
+    inspection = inspect(path, plugins_from(parameters))
     if as_json:
-        say_json(found.to_json())
+        say_json(inspection.to_json())
     else:
-        click.echo(inspection_text(found), color=True)
+        click.echo(inspection_text(inspection), color=True)

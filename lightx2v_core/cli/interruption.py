@@ -135,8 +135,8 @@ def current_interruption() -> Interruption:
     """Give the interruption of the command that runs; of a command that is called without ``main`` a new one, which
     handles no signal."""
     context = click.get_current_context(silent=True)
-    found = None if context is None else context.find_object(Interruption)
-    return found if found is not None else Interruption()
+    held = None if context is None else context.find_object(Interruption)
+    return held if held is not None else Interruption()
 
 
 def _ignore(numbers: list[int]) -> None:

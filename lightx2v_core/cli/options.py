@@ -55,7 +55,9 @@ class RunOption:
 
 
 def _run_options() -> tuple[RunOption, ...]:
-    return tuple(_run_option(item) for item in sorted(settings(), key=_place) if item.knob.option is not None)
+    return tuple(
+        _run_option(setting) for setting in sorted(settings(), key=_place) if setting.knob.option is not None
+    )
 
 
 def _place(setting: Setting) -> int:

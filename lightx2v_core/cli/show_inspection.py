@@ -17,49 +17,53 @@ _LINES = 15
 _MOST = 6
 
 
-def inspection_text(found: Inspection) -> str:
+def inspection_text(inspection: Inspection) -> str:
     """The report for people."""
-    lines = [escaped(found.path)]
-    if found.components:
-        lines += table([_HEAD, *(_row(item) for item in found.components)])
-    for lora in found.loras:
+    lines = [escaped(inspection.path)]
+    if inspection.components:
+        lines += table([_HEAD, *(_row(component) for component in inspection.components)])
+    for lora in inspection.loras:
         lines += map(escaped, _lora(lora))
     lines += some(
-        [escaped(f"other: {item.file}, {format_bytes(item.bytes)}: {item.what}") for item in found.others]
+        [
+            escaped(f"other: {other.file}, {format_bytes(other.bytes)}: {other.what}")
+            for other in inspection.others
+        ]
     )
-    if not (found.components or found.loras or found.others):
+    if not (inspection.components or inspection.loras or inspection.others):
         lines.append("  no weight files")
-    lines += some([message(f"problem: {problem}") for problem in found.problems])
-    how = "as it is, it cannot run" if found.runnable else "cannot run"
-    lines += [message(f"{how}: {obstacle}") for obstacle in found.obstacles]
-    if found.runnable:
+    lines += some([message(f"problem: {problem}") for problem in inspection.problems])
+    how = "as it is, it cannot run" if inspection.runnable else "cannot run"
+    lines += [message(f"{how}: {obstacle}") for obstacle in inspection.obstacles]
+    if inspection.runnable:
         lines.append("can run")
         lines += [
             escaped(line)
-            for run in found.runnable
+            for run in inspection.runnable
             for line in (f"  {run.variant}, {run.task}:", f"    {run.command}")
         ]
     return "\n".join(lines)
 
 
-def _row(item: ComponentReport) -> tuple[str, ...]:
-    files = item.files[0] + (f" and {len(item.files) - 1} more" if len(item.files) > 1 else "")
-    precision = f"{item.precision} ({item.scheme})" if item.scheme else item.precision
-    variant = " or ".join(item.variants) or "-"
+def _row(component: ComponentReport) -> tuple[str, ...]:
+    files = component.files[0] + (f" and {len(component.files) - 1} more" if len(component.files) > 1 else "")
+    precision = f"{component.precision} ({component.scheme})" if component.scheme else component.precision
+    variant = " or ".join(component.variants) or "-"
     return (
-        item.component, files, item.layout, variant, precision, count(item.parameters), format_bytes(item.bytes),
+        component.component, files, component.layout, variant, precision, count(component.parameters),
+        format_bytes(component.bytes),
     )  # fmt: skip
 
 
-def _lora(item: LoraReport) -> Iterator[str]:
-    ranks = ", ".join(map(str, item.ranks)) or "none"
-    kinds = ", ".join(f"{number} {kind}" for kind, number in item.kinds.items())
-    expert = f", for {item.expert}" if item.expert else ""
-    yield f"LoRA: {item.file}, {format_bytes(item.bytes)}: names of {item.family}, rank {ranks}, {kinds}{expert}"
-    named = sorted(item.targets, key=lambda name: -item.targets[name])
+def _lora(lora: LoraReport) -> Iterator[str]:
+    ranks = ", ".join(map(str, lora.ranks)) or "none"
+    kinds = ", ".join(f"{number} {kind}" for kind, number in lora.kinds.items())
+    expert = f", for {lora.expert}" if lora.expert else ""
+    yield f"LoRA: {lora.file}, {format_bytes(lora.bytes)}: names of {lora.family}, rank {ranks}, {kinds}{expert}"
+    named = sorted(lora.targets, key=lambda name: -lora.targets[name])
     more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
-    yield f"  targets {', '.join(f'{name} ({item.targets[name]})' for name in named[:_MOST])}{more}"
-    for name, (fits, total) in item.coverage.items():
+    yield f"  targets {', '.join(f'{name} ({lora.targets[name]})' for name in named[:_MOST])}{more}"
+    for name, (fits, total) in lora.coverage.items():
         yield f"  {fits} of {total} tensors fit {name}"
 
 

@@ -46,13 +46,13 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(message(text), err=err, color=True)
 
 
-def say_json(data: Any, *, indent: int | None = None) -> None:
+def say_json(data: object, *, indent: int | None = None) -> None:
     """Print ``data`` as JSON, a line unless there is an ``indent``; characters that cannot be shown as JSON writes
     them, so that nothing is lost."""
     click.echo(json_text(data, indent=indent, plain=not _writes_all(sys.stdout)), color=True)
 
 
-def json_text(data: Any, *, indent: int | None = None, plain: bool = False) -> str:
+def json_text(data: object, *, indent: int | None = None, plain: bool = False) -> str:
     """``data`` as JSON that can be shown; ``plain``: in ASCII."""
     text = json.dumps(data, ensure_ascii=plain, indent=indent, default=str)
     return "\n".join(_UNSAFE.sub(_json_escape, line) for line in text.split("\n"))
@@ -124,16 +124,16 @@ def guarded(*, to_the_end: bool = False) -> Iterator[None]:
 
 def cursor_stream() -> TextIO:
     """Standard error for what moves the cursor. Only ``escaped`` text may be written to it."""
-    found: TextIO = getattr(sys.stderr, "cursor", sys.stderr)  # also of what stands before it for a while
-    return found
+    stream: TextIO = getattr(sys.stderr, "cursor", sys.stderr)  # also of what stands before it for a while
+    return stream
 
 
 def _guarded(stream: TextIO | None) -> Any:
     return stream if stream is None or isinstance(stream, Guarded) else Guarded(stream)
 
 
-def _escape(found: re.Match[str]) -> str:
-    character = found.group()
+def _escape(match: re.Match[str]) -> str:
+    character = match.group()
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is no text, as Python keeps it
         return f"\\x{code - 0xDC00:02x}"
@@ -146,8 +146,8 @@ def _newline(_found: re.Match[str]) -> str:
     return r"\n"
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    return json.dumps(found.group())[1:-1]
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match.group())[1:-1]
 
 
 def _encodable(text: str, stream: TextIO) -> str:

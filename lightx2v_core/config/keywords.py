@@ -54,10 +54,10 @@ def lora_configs(loras: Sequence[object]) -> tuple[LoraConfig, ...]:
     if isinstance(loras, str | Path | Mapping):
         raise ConfigError(f"expected a list of LoRA files, got {loras!r}; put it in a list")
     return tuple(
-        item
-        if isinstance(item, LoraConfig)
-        else structure(_entry(item), LoraConfig, path=f"$.loras[{i}]", where="loras")
-        for i, item in enumerate(loras)
+        lora
+        if isinstance(lora, LoraConfig)
+        else structure(_entry(lora), LoraConfig, path=f"$.loras[{i}]", where="loras")
+        for i, lora in enumerate(loras)
     )
 
 
@@ -78,13 +78,13 @@ def keyword_values(given: Mapping[str, object], keys: Mapping[str, tuple[str, ..
 def _plain(value: object) -> object:
     """A value as JSON holds it."""
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(part) for part in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(part) for key, part in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
 def _is_path(value: object) -> bool:
     """Whether an input is a path (or several), and not an image or tensor in memory."""
     several = value if isinstance(value, list | tuple) else [value]
-    return all(item is None or isinstance(item, str | Path) for item in several)
+    return all(part is None or isinstance(part, str | Path) for part in several)

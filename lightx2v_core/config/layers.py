@@ -41,28 +41,28 @@ class Layers:
         self.origins.update(dict.fromkeys(leaves, origin))
         self.layers.update(dict.fromkeys(leaves, 0))
 
-    def lay(self, item: Value, layer: int) -> list[str]:
+    def lay(self, new: Value, layer: int) -> list[str]:
         """Set a value and remember where it came from. Returns the keys that it says. ``ConfigError`` when a key
         above it holds no keys."""
         said: list[str] = []
-        for part in parts_of(item):
-            adds_nothing = part is not item and part.value == {} and found_at(self.data, part.path)
+        for part in parts_of(new):
+            adds_nothing = part is not new and part.value == {} and value_at(self.data, part.path)
             said += [] if adds_nothing else self._lay(part, layer)
         return said
 
-    def _lay(self, item: Value, layer: int) -> list[str]:
-        before = found_at(self.data, item.path)
-        put(self.data, item)
-        leaves = leaves_of(item.value, ".".join(item.path))
-        self._forget(item, frozenset(leaves), isinstance(before, Mapping))
-        self.origins.update(dict.fromkeys(leaves, item.origin))
+    def _lay(self, new: Value, layer: int) -> list[str]:
+        before = value_at(self.data, new.path)
+        put(self.data, new)
+        leaves = leaves_of(new.value, ".".join(new.path))
+        self._forget(new, frozenset(leaves), isinstance(before, Mapping))
+        self.origins.update(dict.fromkeys(leaves, new.origin))
         self.layers.update(dict.fromkeys(leaves, layer))
         return leaves
 
-    def _forget(self, item: Value, leaves: frozenset[str], held: bool) -> None:
+    def _forget(self, new: Value, leaves: frozenset[str], held: bool) -> None:
         """Take out what stood at the path of a value, below it where an object was ``held`` there, and warn of what
         nothing takes the place of."""
-        path = item.path
+        path = new.path
         for end in range(len(path)):  # what was said above it was null, or an empty object
             self.origins.pop(".".join(path[: end + 1]), None)
             self.layers.pop(".".join(path[: end + 1]), None)
@@ -72,16 +72,16 @@ class Layers:
         for key in below:
             del self.origins[key], self.layers[key]
         if gone:
-            self.warnings.append(f"{shortened(gone)}: not used, since {item.origin} sets {at} anew")
+            self.warnings.append(f"{shortened(gone)}: not used, since {new.origin} sets {at} anew")
 
     def beneath(self) -> frozenset[str]:
         """The options of implementations that lie in a lower layer than what says which one is used."""
-        found = []
+        overruled = []
         for path, layer in self.layers.items():
             section, options, _ = path.partition(".options.")
             if options and layer < self.layers.get(f"{section}.use", 0) and is_section(section.split(".")):
-                found.append(path)
-        return frozenset(found)
+                overruled.append(path)
+        return frozenset(overruled)
 
     def overrule(self) -> None:
         """Leave out the quantizers of components for which a later layer says which one all have: who names a kernel on
@@ -91,7 +91,7 @@ class Layers:
             *path, kind, _ = own.split(".")
             if kind != "quantizer":
                 continue
-            del found_at(self.data, path)[kind]
+            del value_at(self.data, path)[kind]
             below = f"{'.'.join(path)}.{kind}."
             gone = {key: self.origins.pop(key) for key in list(self.origins) if key.startswith(below)}
             for key in gone:
@@ -104,16 +104,16 @@ class Layers:
     def own_choices(self) -> list[tuple[str, str, Sequence[str]]]:
         """The choices of components for which a later layer makes another one for all: their key, the origin of the
         other one, and what they are."""
-        found: list[tuple[str, str, Sequence[str]]] = []
+        choices: list[tuple[str, str, Sequence[str]]] = []
         components = self.data.get("components")
         for name in components if isinstance(components, Mapping) else ():
             for kind in COMPONENT_SECTIONS:
                 own, common = f"components.{name}.{kind}.use", f"{kind}.use"
-                holds = found_at(self.data, ("components", name, kind, "use"))
+                holds = value_at(self.data, ("components", name, kind, "use"))
                 below = own in self.layers and self.layers[own] < self.layers.get(common, 0)
-                if below and isinstance(holds, list) and holds != found_at(self.data, (kind, "use")):
-                    found.append((own, self.origins[common], [str(item) for item in holds]))
-        return found
+                if below and isinstance(holds, list) and holds != value_at(self.data, (kind, "use")):
+                    choices.append((own, self.origins[common], [str(name) for name in holds]))
+        return choices
 
 
 def is_section(path: Sequence[str]) -> bool:
@@ -123,13 +123,13 @@ def is_section(path: Sequence[str]) -> bool:
     return len(path) == 3 and path[0] == "components" and path[2] in COMPONENT_SECTIONS
 
 
-def parts_of(item: Value) -> list[Value]:
+def parts_of(new: Value) -> list[Value]:
     """A value as those that are laid one by one: of a section ``use`` and each option, of anything else itself."""
-    if not is_section(item.path) or item.value is None:
-        return [item if not _holds_sections(item) else _spelt_out(item)]
-    section = section_of(item.value)
+    if not is_section(new.path) or new.value is None:
+        return [new if not _holds_sections(new) else _spelt_out(new)]
+    section = section_of(new.value)
     if not isinstance(section, Mapping) or not section:
-        return [item]
+        return [new]
     parts: dict[tuple[str, ...], object] = {}
     for key, value in section.items():
         if key != "options" or not isinstance(value, Mapping):
@@ -140,28 +140,28 @@ def parts_of(item: Value) -> list[Value]:
                 parts.update({(key, name, option): said for option, said in options.items()})
             else:
                 parts[(key, name)] = options
-    return [Value(path=(*item.path, *path), value=value, origin=item.origin) for path, value in parts.items()]
+    return [Value(path=(*new.path, *path), value=value, origin=new.origin) for path, value in parts.items()]
 
 
-def _holds_sections(item: Value) -> bool:
-    return item.path[0] == "components" and len(item.path) < 3
+def _holds_sections(new: Value) -> bool:
+    return new.path[0] == "components" and len(new.path) < 3
 
 
-def _spelt_out(item: Value) -> Value:
+def _spelt_out(new: Value) -> Value:
     """``components``, or one of them, with its sections written out."""
-    value = item.value
-    if isinstance(value, Mapping) and len(item.path) == 2:
+    value = new.value
+    if isinstance(value, Mapping) and len(new.path) == 2:
         value = component_of(value)
     elif isinstance(value, Mapping):
         value = {name: component_of(inner) for name, inner in value.items()}
-    return Value(path=item.path, value=value, origin=item.origin)
+    return Value(path=new.path, value=value, origin=new.origin)
 
 
 def component_of(value: object) -> object:
     """A component with its sections written out."""
     if not isinstance(value, Mapping):
         return value
-    return {key: section_of(item) if key in COMPONENT_SECTIONS else item for key, item in value.items()}
+    return {key: section_of(inner) if key in COMPONENT_SECTIONS else inner for key, inner in value.items()}
 
 
 def section_of(value: object) -> object:
@@ -175,7 +175,7 @@ def section_of(value: object) -> object:
     return value
 
 
-def found_at(data: object, path: Sequence[str]) -> Any:
+def value_at(data: object, path: Sequence[str]) -> Any:
     """The value at a path, None when there is none."""
     for key in path:
         if not isinstance(data, Mapping) or key not in data:
@@ -184,32 +184,32 @@ def found_at(data: object, path: Sequence[str]) -> Any:
     return data
 
 
-def put(data: dict[str, object], item: Value) -> None:
+def put(data: dict[str, object], new: Value) -> None:
     """Set a value by its path, keeping what else a section holds."""
-    *parents, last = item.path
+    *parents, last = new.path
     here: Any = data
     for depth, key in enumerate(parents):
         below = here.get(key)
-        if below is not None and is_section(item.path[: depth + 1]):
+        if below is not None and is_section(new.path[: depth + 1]):
             below = section_of(below)
         if below is None:
             below = {}
         if not isinstance(below, dict):
             at = ".".join(parents[: depth + 1])
-            raise ConfigError(f"{item.origin}: {at} is {below!r}, which holds no keys")
+            raise ConfigError(f"{new.origin}: {at} is {below!r}, which holds no keys")
         here[key] = dict(below)
         here = here[key]
-    here[last] = item.value
+    here[last] = new.value
 
 
 def leaves_of(value: object, path: str) -> list[str]:
     """The dotted keys of the values in a value; of an empty object its own."""
-    found: list[str] = []
+    leaves: list[str] = []
     waiting: list[tuple[str, object]] = [(path, value)]
     while waiting:
-        at, item = waiting.pop()
-        if isinstance(item, Mapping) and item:
-            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in reversed(list(item.items()))]
+        at, here = waiting.pop()
+        if isinstance(here, Mapping) and here:
+            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in reversed(list(here.items()))]
         else:
-            found.append(at)
-    return found
+            leaves.append(at)
+    return leaves

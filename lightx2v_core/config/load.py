@@ -20,11 +20,11 @@ from lightx2v_core.config.layers import (
     Layers,
     Value,
     component_of,
-    found_at,
     is_section,
     parts_of,
     put,
     section_of,
+    value_at,
 )
 from lightx2v_core.config.lightx2v.flag_groups import FLAG_GROUPS
 from lightx2v_core.config.lightx2v.flags import TABLE
@@ -174,7 +174,7 @@ def _lay(layers: Layers, own: Sequence[Value], translated: Sequence[TranslatedVa
                 laid.flat.discard(key)
                 laid.places.pop(key, None)
         for value in (value for value in translated if value.layer == layer):
-            if value.soft and found_at(layers.data, value.path) is None:
+            if value.soft and value_at(layers.data, value.path) is None:
                 laid.skipped.append(value)
             else:
                 keys = layers.lay(_value(value), layer)
@@ -200,10 +200,10 @@ def _without_effect(skipped: Sequence[TranslatedValue], layers: Layers) -> list[
     ]
     for value in skipped:
         *section, last = value.path
-        if len(section) != 3 or not is_section(section) or found_at(layers.data, value.path) is not None:
+        if len(section) != 3 or not is_section(section) or value_at(layers.data, value.path) is not None:
             continue
         key = f"{section[-1]}.{last}"
-        holds = found_at(layers.data, (section[-1], last)) or _DEFAULT_USE[section[-1]]
+        holds = value_at(layers.data, (section[-1], last)) or _DEFAULT_USE[section[-1]]
         if list(holds) != value.value:
             by = layers.origins.get(key, "default")
             warnings.append(f"{value.origin}: no effect, since {section[-1]} is {', '.join(holds)} ({by})")
@@ -248,7 +248,7 @@ def _check_agreement(
         other = first.setdefault((value.path, value.layer), value)
         if other is not value and other.value != value.value:
             problems.append(contradiction(other.keys[0], value.keys[0]))
-        stands = found_at(layers.data, value.path)
+        stands = value_at(layers.data, value.path)
         explicit = any(".".join(value.path[:end]) in layers.origins for end in range(1, len(value.path) + 1))
         if value.layer == 0 and explicit and stands is not None and stands != value.value:
             key = FlatKey(

@@ -13,14 +13,14 @@ import attrs
 def option_help(cls: type[attrs.AttrsInstance]) -> Mapping[str, str]:
     """Option -> its help: that of its metadata (``help``), else the comment that begins with ``#:`` above it in the
     source of the class; empty where there is neither, or no source."""
-    comments = _comments(cls)
+    above = _comments(cls)
     return {
-        field.name: field.metadata.get("help") or comments.get(field.name, "") for field in attrs.fields(cls)
+        field.name: field.metadata.get("help") or above.get(field.name, "") for field in attrs.fields(cls)
     }
 
 
 def _comments(cls: type[object]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for part in reversed(cls.__mro__[:-1]):  # an option may be declared anew
         try:
             source = textwrap.dedent(inspect.getsource(part))
@@ -28,12 +28,12 @@ def _comments(cls: type[object]) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError, ValueError):
             continue
         lines = source.splitlines()
-        for item in definition.body if isinstance(definition, ast.ClassDef) else ():
-            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+        for statement in definition.body if isinstance(definition, ast.ClassDef) else ():
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
                 above: list[str] = []
-                number = item.lineno - 2
+                number = statement.lineno - 2
                 while number >= 0 and lines[number].strip().startswith("#:"):
                     above.insert(0, lines[number].strip().removeprefix("#:").strip())
                     number -= 1
-                found[item.target.id] = " ".join(above)
-    return found
+                comments[statement.target.id] = " ".join(above)
+    return comments

@@ -79,19 +79,19 @@ def _object(cls: type[attrs.AttrsInstance], definitions: dict[str, Schema]) -> S
     properties, required = {}, []
     for field in attrs.fields(cls):
         kind = field.name if field.name in SECTIONS else None
-        found = _type(hints[field.name], definitions, kind)
+        described = _type(hints[field.name], definitions, kind)
         declared: Knob | None = field.metadata.get("knob")
         if declared is not None and (short := declared.short) is not None:
             text = {"pattern": short.pattern} if short.pattern else {}
-            found = {"anyOf": [{"type": short.kind, **text}, found]}
-        found = _ranged(found, field.validator)
+            described = {"anyOf": [{"type": short.kind, **text}, described]}
+        described = _ranged(described, field.validator)
         if help_text := said[field.name]:
-            found = {"description": help_text, **found}
+            described = {"description": help_text, **described}
         if field.default is attrs.NOTHING:
             required.append(field.name)
         elif not isinstance(field.default, attrs.Factory) and field.default not in (None, ()):  # type: ignore[arg-type]
-            found = {**found, "default": field.default}
-        properties[field.name] = found
+            described = {**described, "default": field.default}
+        properties[field.name] = described
     about = (cls.__doc__ or "").partition("\n\n")[0].strip()
     base = {"type": "object", "properties": properties, "additionalProperties": False}
     return {"description": about, **base} | ({"required": required} if required else {})
@@ -100,7 +100,7 @@ def _object(cls: type[attrs.AttrsInstance], definitions: dict[str, Schema]) -> S
 def _type(hint: object, definitions: dict[str, Schema], kind: str | None = None) -> Schema:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _any([_type(item, definitions, kind) for item in arguments])
+        return _any([_type(part, definitions, kind) for part in arguments])
     if hint is type(None):
         return {"type": "null"}
     if hint in _TYPES:
@@ -114,7 +114,7 @@ def _type(hint: object, definitions: dict[str, Schema], kind: str | None = None)
     if origin is tuple and arguments[-1] is Ellipsis:
         return {"type": "array", "items": _item(arguments[0], definitions)}
     if origin is tuple:
-        items = [_type(item, definitions) for item in arguments]
+        items = [_type(part, definitions) for part in arguments]
         return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
     if len(arguments) == 2:
         return {"type": "object", "additionalProperties": _type(arguments[1], definitions)}
@@ -122,18 +122,18 @@ def _type(hint: object, definitions: dict[str, Schema], kind: str | None = None)
 
 
 def _item(hint: object, definitions: dict[str, Schema]) -> Schema:
-    found = _type(hint, definitions)
-    return {"anyOf": [{"type": "string"}, found]} if hint is LoraConfig else found
+    plain = _type(hint, definitions)
+    return {"anyOf": [{"type": "string"}, plain]} if hint is LoraConfig else plain
 
 
-def _any(found: Sequence[Schema]) -> Schema:
+def _any(several: Sequence[Schema]) -> Schema:
     """One of several; plain types in one list."""
-    if all(set(item) == {"type"} for item in found):
-        return {"type": [item["type"] for item in found]}
-    return {"anyOf": list(found)}
+    if all(set(one) == {"type"} for one in several):
+        return {"type": [one["type"] for one in several]}
+    return {"anyOf": list(several)}
 
 
-def _ranged(found: Schema, validator: object) -> Schema:
+def _ranged(plain: Schema, validator: object) -> Schema:
     """With the limits of numbers, also of those in a list."""
     for check in getattr(validator, "_validators", (validator,)):
         if not isinstance(check, Between):
@@ -141,40 +141,44 @@ def _ranged(found: Schema, validator: object) -> Schema:
         limits = {"exclusiveMinimum" if check.above else "minimum": check.low}
         if check.high != math.inf:
             limits["maximum"] = check.high
-        found = _with_limits(found, limits)
-    return found
+        plain = _with_limits(plain, limits)
+    return plain
 
 
-def _with_limits(found: Schema, limits: Schema) -> Schema:
-    if "anyOf" in found:
-        return {**found, "anyOf": [_with_limits(item, limits) for item in found["anyOf"]]}
-    if "prefixItems" in found:
-        return {**found, "prefixItems": [_with_limits(item, limits) for item in found["prefixItems"]]}
-    if found.get("type") == "array":
-        return {**found, "items": _with_limits(found["items"], limits)}
-    named = found.get("type", [])
+def _with_limits(plain: Schema, limits: Schema) -> Schema:
+    if "anyOf" in plain:
+        return {**plain, "anyOf": [_with_limits(part, limits) for part in plain["anyOf"]]}
+    if "prefixItems" in plain:
+        return {**plain, "prefixItems": [_with_limits(part, limits) for part in plain["prefixItems"]]}
+    if plain.get("type") == "array":
+        return {**plain, "items": _with_limits(plain["items"], limits)}
+    named = plain.get("type", [])
     numeric = {"integer", "number"} & set([named] if isinstance(named, str) else named)
-    return {**found, **limits} if numeric else found
+    return {**plain, **limits} if numeric else plain
 
 
 def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
     """The names of the installed implementations of a kind, and a choice among them with the options of each."""
-    items = plugins.provided(kind)
+    implementations = plugins.provided(kind)
     names: dict[str, str] = (
         {"auto": "the core chooses"} if kind in ("model", "attention", "offloader") else {}
     )
     options: dict[str, Schema] = {}
     shared: dict[str, Schema] = {}
-    for item in items:
+    for implementation in implementations:
         try:
-            known = isolation.called(item.qualified, _object, item.spec.config, {})
+            known = isolation.called(implementation.qualified, _object, implementation.spec.config, {})
         except LightX2VError:  # `plugins check` says what is wrong with them
             known = {"type": "object", "properties": {}}
-        options[item.spec.name] = known
-        options[item.qualified] = known
+        options[implementation.spec.name] = known
+        options[implementation.qualified] = known
         shared = {**known["properties"], **shared}
-        for text in (item.spec.name, item.qualified, *getattr(item.spec, "aliases", ())):
-            names.setdefault(text, item.spec.summary)
+        for text in (
+            implementation.spec.name,
+            implementation.qualified,
+            *getattr(implementation.spec, "aliases", ()),
+        ):
+            names.setdefault(text, implementation.spec.summary)
     options[WILDCARD] = {
         "description": "for whichever is chosen", "type": "object", "properties": shared, "additionalProperties": False,
     }  # fmt: skip
@@ -202,10 +206,10 @@ def _flat(name: str, key: LegacyKey, definitions: dict[str, Schema]) -> Schema:
     text = f"{target.help}; here: {', '.join(target.to)}"
     if key.same_as:
         text = f"older name of {key.same_as}: {text}"
-    found: Schema = {
+    plain: Schema = {
         "anyOf": [*(_flat_type(name, kind, definitions) for kind in target.types), {"type": "null"}]
     }
-    return {"description": text, **found}
+    return {"description": text, **plain}
 
 
 def _flat_type(name: str, kind: str, definitions: dict[str, Schema]) -> Schema:

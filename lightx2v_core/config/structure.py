@@ -56,8 +56,10 @@ def structure(
     try:
         return _converter().structure(data, cls)
     except (ClassValidationError, IterableValidationError, ValueError, TypeError, KeyError) as exc:
-        found = transform_error(exc, path=path, format_exception=explain)
-        problems = first_lines([_placed(line, place) for line in found[:_SHOWN]] + found[_SHOWN:], _SHOWN)
+        mistakes = transform_error(exc, path=path, format_exception=explain)
+        problems = first_lines(
+            [_placed(line, place) for line in mistakes[:_SHOWN]] + mistakes[_SHOWN:], _SHOWN
+        )
         raise ConfigError(
             "\n".join([f"{where} is not valid:", *(f"  {line}" for line in problems)])
         ) from None
@@ -69,11 +71,11 @@ _KEY = re.compile(r"(?:unknown key )?'(\w+)'")
 
 def _placed(line: str, place: Place) -> str:
     """A mistake with where it was written behind it."""
-    message, _, at = line.rpartition(" @ $")
-    steps = [int(index) if index else name or quoted for name, quoted, index in _STEP.findall(at)]
+    message, _, path = line.rpartition(" @ $")
+    steps = [int(index) if index else name or quoted for name, quoted, index in _STEP.findall(path)]
     named = _KEY.match(message)  # an unknown key, or the field that a validator speaks of
-    found = place((*steps, *([named.group(1)] if named else [])))
-    return f"{line} ({found})" if found else line
+    at = place((*steps, *([named.group(1)] if named else [])))
+    return f"{line} ({at})" if at else line
 
 
 def unstructure(value: object) -> Any:
@@ -149,7 +151,7 @@ def _tuple(converter: Converter) -> Structure:
             return tuple(converter.structure(list(value), list[kinds[0]]))  # type: ignore[valid-type]
         if len(value) != len(kinds):
             raise ValueError(f"expected {len(kinds)} values, got {len(value)}")
-        return tuple(converter.structure(item, kind) for item, kind in zip(value, kinds, strict=True))
+        return tuple(converter.structure(part, kind) for part, kind in zip(value, kinds, strict=True))
 
     return build
 
@@ -160,8 +162,8 @@ def _is_literal(cls: object) -> bool:
 
 def _literal(value: object, cls: object) -> object:
     allowed = get_args(cls)
-    if value not in allowed or type(value) not in {type(item) for item in allowed}:
-        choices = ", ".join(repr(item) for item in allowed)
+    if value not in allowed or type(value) not in {type(choice) for choice in allowed}:
+        choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(
             f"{_short(value)} is not one of {choices}{suggestion(str(value), map(str, allowed))}"
         )
@@ -171,7 +173,7 @@ def _literal(value: object, cls: object) -> object:
 def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
     """One mistake in words; cattrs adds where it is."""
     if isinstance(exc, ForbiddenExtraKeysError):
-        known = [*(item.name for item in attrs.fields(exc.cl)), *more_keys]
+        known = [*(field.name for field in attrs.fields(exc.cl)), *more_keys]
         extra = sorted(exc.extra_fields)
         shown = "; ".join(f"unknown key {_short(key)}{suggestion(key, known)}" for key in extra[:_SHOWN])
         return shown if len(extra) <= _SHOWN else f"{shown}; and {len(extra) - _SHOWN} more unknown keys"

@@ -15,15 +15,15 @@ def read_text(path: Path, what: str, most: int) -> str:
     """The text of a file of at most ``most`` bytes of UTF-8. ``ConfigError`` calls it ``what`` and says why it cannot
     be read."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            kind = "Is a directory" if stat.S_ISDIR(found.st_mode) else "it is no regular file"
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "Is a directory" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
             raise ConfigError(f"{what} {str(path)!r} cannot be read: {kind}")
         with open(path, "rb") as file:
             data = file.read(most + 1)  # it may say that it is empty, as those of /proc do
-        if max(len(data), found.st_size) > most:
+        if max(len(data), status.st_size) > most:
             raise ConfigError(
-                f"{what} {str(path)!r} is too large: {max(len(data), found.st_size)} bytes, "
+                f"{what} {str(path)!r} is too large: {max(len(data), status.st_size)} bytes, "
                 f"and at most {most} ({most // _MB} MiB) are read"
             )
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")

@@ -176,7 +176,7 @@ class Registry:
         names = [candidate.spec.name for candidate in candidates]
         if kind == "model" and (what := elsewhere(name)):
             return f"{what}; installed: {', '.join(names) or 'none'}"
-        # in the original's names of models a word behind a _ makes another model, and is no slip
+        # in LightX2V's names of models a word behind a _ makes another model, and is no slip
         near = [known for known in names if kind != "model" or not name.startswith(f"{known}_")]
         text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, near)}"
         if " in " in origin:  # a key of a file, which need not say the name that is unknown here

@@ -33,7 +33,7 @@ def _guidance(reading: Reading) -> None:
     if scale is None:
         return
     scales = list(scale) if isinstance(scale, list | tuple) else [scale]
-    if len(scales) > 2 or not all(type(item) in (int, float) for item in scales):
+    if len(scales) > 2 or not all(type(value) in (int, float) for value in scales):
         reading.refuse("--sample_guide_scale", f"expected one number or two, got {scale!r}")
         return
     # Wan's pairs are (low noise, high noise)
@@ -99,7 +99,7 @@ def _loras(reading: Reading) -> None:
             reading.refuse("--lora_strength", "it needs --lora_path")
         return
     strengths = strengths or [1.0]
-    if len(strengths) not in (1, len(paths)) or not all(type(item) in (int, float) for item in strengths):
+    if len(strengths) not in (1, len(paths)) or not all(type(value) in (int, float) for value in strengths):
         reading.refuse(
             "--lora_strength",
             f"{len(strengths)} are given for {len(paths)} files; one for all, or one for each",

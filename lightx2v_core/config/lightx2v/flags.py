@@ -1,7 +1,7 @@
 """The options of other programs, as data: what becomes of those of Wan's own ``generate.py``.
 
 A key of LightX2V's files is an option of its name too (``--warmup``), and means what the key means. Wan's options are
-here, under their names with the dashes, so that no file has them; ``legacy_translation`` carries both tables out. Where
+here, under their names with the dashes, so that no file has them; ``translate`` carries both tables out. Where
 both programs have an option, it is Wan's: its pairs of guidance are for low noise first.
 
 Source: the options of ``generate.py`` in Wan-Video/Wan2.1 and Wan-Video/Wan2.2.
@@ -107,7 +107,7 @@ WAN: Mapping[str, LegacyKey] = {
     ),
     "--action_path": _refused("models that are steered by actions are none that this program runs"),
     "--prompt_ref": _refused("networks with a reference among their frames (Animate 2) are none that can be run"),
-    "--num_frames": LegacyKey(ignored="the original's Wan models do not read it; use --frames"),
+    "--num_frames": LegacyKey(ignored="LightX2V's Wan models do not read it; use --frames"),
     "--support_tasks": LegacyKey(ignored="the model's folder says what it does"),
     "--return_result_tensor": LegacyKey(ignored="--dump-tensors FILE stores the tensors"),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from lightx2v_core.config.lightx2v.translate import Group, Reading
 from lightx2v_core.errors import suggestion
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD
 
-#: the tiles of the original's tiled VAE, in pixels (runtime: tile 256, stride 192)
+#: the tiles of LightX2V's tiled VAE, in pixels (runtime: tile 256, stride 192)
 _TILE, _TILE_OVERLAP = 256, 64
 
 
@@ -47,7 +47,7 @@ def _guidance(reading: Reading) -> None:
         if enabled is None and scales != [1]:
             reading.warn(
                 "sample_guide_scale",
-                "guidance is on; the original wants enable_cfg as well, and runs without it else",
+                "guidance is on; LightX2V wants enable_cfg as well, and runs without it else",
             )
 
 
@@ -87,11 +87,11 @@ def _count_of(reading: Reading, number: int) -> None:
     if given is None or given.value == number or given.layer != reading.facts["denoising_step_list"].layer:
         return
     reading.warn("infer_steps", f"no effect, since denoising_step_list has {number} steps")
-    reading.translated = [item for item in reading.translated if item.path != ("sampling", "steps")]
+    reading.translated = [value for value in reading.translated if value.path != ("sampling", "steps")]
 
 
 def _boundary(reading: Reading) -> None:
-    """The files of distilled models often say both; the original reads the one that its scheduler needs."""
+    """The files of distilled models often say both; LightX2V reads the one that its scheduler needs."""
     index, share = "boundary_step_index", "boundary"
     used = [name for name in (index, share) if reading.value(name) is not None]
     if len(used) == 2:
@@ -279,7 +279,7 @@ def _offload_each(reading: Reading, used: str) -> None:
             names.append("t5_lazy_load")
             wanted = "disk" if reading.value("t5_lazy_load") else wanted
         for component in components:
-            if any(item in reading.facts for item in names):
+            if any(other in reading.facts for other in names):
                 path = f"components.{component}.offloader.use"
                 reading.say(path, [wanted], *names, soft=wanted == used)
 
@@ -289,7 +289,7 @@ _OTHER_CALLS = ("adapter_attn_type", "clip_attn_type")
 
 
 def _attention(reading: Reading) -> None:
-    """One kernel serves all calls here; the key for self-attention decides. Nearly every file of the original names a
+    """One kernel serves all calls here; the key for self-attention decides. Nearly every file of LightX2V names a
     kernel as a matter of habit, so the name is a wish, and ``sdpa`` computes where it cannot be had."""
     given = [name for name in _CALLS if name in reading.facts]
     others = [name for name in _OTHER_CALLS if name in reading.facts]

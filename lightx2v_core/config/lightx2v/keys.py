@@ -1,7 +1,7 @@
 """The flat vocabulary of LightX2V's configuration files, as data: what becomes of each of its keys.
 
 A key is understood (it has a place in our own vocabulary), refused unless its value switches it off, or without a
-meaning here and named in a warning. ``legacy_translation`` carries this out; the JSON Schema and docs/config.md are
+meaning here and named in a warning. ``translate`` carries this out; the JSON Schema and docs/config.md are
 made of the same table. ``null`` always means that nothing is said.
 """
 
@@ -90,7 +90,9 @@ _BY_TYPE: Mapping[object, tuple[str, ...]] = {
 _OPTION = f"model.options.{WILDCARD}."
 #: what moves at once, by the offloaders that can be had
 GRANULARITIES = tuple(catalog.values("offloader", "granularity"))
-_FIELDS: Mapping[str, LegacyKey] = {item.knob.flat: _of_field(item) for item in settings() if item.knob.flat}
+_FIELDS: Mapping[str, LegacyKey] = {
+    field.knob.flat: _of_field(field) for field in settings() if field.knob.flat
+}
 _REQUEST: Mapping[str, LegacyKey] = {
     "num_inference_steps": _older("infer_steps"),
     "target_height": _group("height in pixels; needs target_width", INTEGER, to="sampling.size"),
@@ -232,7 +234,7 @@ _IGNORED_FOR: Mapping[str, str] = {
     "it belongs to keys of other networks, which are refused where they are on":
         "log_scale use_img_emb num_blocks num_fragments num_frames frame_seq_length num_repeat "
         "causal_rope_compute_dtype cfg_scale target_fps",
-    "a switch between the original's kernels, which compute the same":
+    "a switch between LightX2V's kernels, which compute the same":
         "rope_type rope_chunk rope_chunk_size modulate_type rms_norm_type layer_norm_type tp_rms_norm_type tp_mm_type "
         "clip_precast_patch_input mxfp8_fuse_enable nvfp4_ffn_split_n_workaround",
     "nothing is compiled here, which changes the speed alone": "use_compile",
@@ -240,7 +242,7 @@ _IGNORED_FOR: Mapping[str, str] = {
         "vae_offload_cache",
     "text embeddings are always kept for the next request": "enable_reuse",
     "nothing runs ahead of the first video here, which may take longer for it": "warmup",
-    "without a server for it (sub_servers) the original leaves the prompt as it is too": "use_prompt_enhancer",
+    "without a server for it (sub_servers) LightX2V leaves the prompt as it is too": "use_prompt_enhancer",
     "frames are always decoded in chunks": "use_stream_vae",
     "the inputs decide the shape of the video": "auto_target_shape resolution",
     "sound is carried over as it is where the file can hold it": "audio_mux_prefer_copy",
@@ -251,7 +253,7 @@ _IGNORED_FOR: Mapping[str, str] = {
         "dynamic_sparse_attn_setting general_sparse_attn_setting nbhd_attn_setting rainfusion_attn_setting "
         "sol_attn_setting sparge_attn_setting spas_flash_attn4_setting spas_sage_attn2_setting spas_sage_attn3_setting "
         "draft_attn_sparsity_ratio parallel_attn_type",
-    "the original does not read it either":
+    "LightX2V does not read it either":
         "rotary_chunk rotary_chunk_size sparge sparge_ckpt convert_model_dtype use_bfloat16 strength_model "
         "warm_up_cpu_buffers t5_offload_granularity offload_ratio max_memory offload_to_disk",
 }  # fmt: skip
@@ -275,7 +277,7 @@ MM_TYPES: Mapping[str, str] = {
     "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Torchao": "fp8-torchao",
 }
 
-#: attention kernels of the original that compute (nearly) the same as ours -> our name
+#: attention kernels of LightX2V that compute (nearly) the same as ours -> our name
 ATTENTION: Mapping[str, str] = {
     "torch_sdpa": "sdpa", "flash_attn2": "flash-attn2", "flash_attn3": "flash-attn3", "flash_attn4": "flash-attn4",
     "sage_attn": "sage2", "sage_attn2": "sage2", "sage_attn3": "sage3",

@@ -38,14 +38,14 @@ SCHEMES: Mapping[str, Scheme] = {
     # T5 and CLIP: the format alone, any kernel will do
     "fp8": Scheme(format="fp8-channel", kernels=_FP8),
     "int8": Scheme(format="int8-channel", kernels=_INT8),
-    # the original's own product of this kind is torch._scaled_mm
+    # LightX2V's own product of this kind is torch._scaled_mm
     "fp8-pertensor": Scheme(format="fp8-tensor", kernels=("fp8-torch",)),
     "fp8-sgl": _vendor("fp8-channel", "the package sgl_kernel"),
     "int8-sgl": _vendor("int8-channel", "the package sgl_kernel"),
     "fp8-q8f": _vendor("fp8-channel", "the package q8_kernels"),
     "int8-q8f": _vendor("int8-channel", "the package q8_kernels"),
-    "fp8-triton": _vendor("fp8-channel", "the original's Triton kernels"),
-    "int8-triton": _vendor("int8-channel", "the original's Triton kernels"),
+    "fp8-triton": _vendor("fp8-channel", "LightX2V's Triton kernels"),
+    "int8-triton": _vendor("int8-channel", "LightX2V's Triton kernels"),
     "fp8-b128-deepgemm": _vendor("fp8-block128", "the package deep_gemm"),
     "int8-vllm-hygon-dcu": _vendor("int8-channel", "vLLM for Hygon accelerators"),
     "fp8-musa": _vendor("fp8-channel", "a Moore Threads accelerator"),
@@ -118,7 +118,7 @@ def family_of(name: str) -> str:
 
 
 def wanted(name: str) -> list[str]:
-    """What a name of the original asks for: its kernel as a wish, and any that runs the same weights where that cannot
+    """What a name of LightX2V asks for: its kernel as a wish, and any that runs the same weights where that cannot
     be had. What the weights are is not open: a name of a format that nothing else runs stays what it is."""
     otherwise = _OTHERWISE.get(format_of(name))
     return [name] if otherwise in (None, name) else [f"{name}?", str(otherwise)]

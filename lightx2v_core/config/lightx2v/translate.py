@@ -1,4 +1,5 @@
-"""Carries the table of ``legacy`` out: flat keys -> values of our own vocabulary, warnings, or one error for all."""
+"""Carries out the tables of ``keys`` and ``flags``: flat keys -> values of our own vocabulary, warnings, or one error
+for all."""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ class Reading:
     #: other keys of the same layer that say the same, by that name
     agreeing: dict[str, list[FlatKey]] = field(factory=dict)
     translated: list[TranslatedValue] = field(factory=list)
-    #: what differs from what the original makes of it; and facts: what is passed over because it changes nothing here
+    #: what differs from what LightX2V makes of it; and facts: what is passed over because it changes nothing here
     warnings: list[str] = field(factory=list)
     notes: list[str] = field(factory=list)
     errors: list[str] = field(factory=list)
@@ -135,50 +136,50 @@ class Reading:
 Group = Callable[[Reading], None]
 
 
-def translate(given: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
-    """What the given keys mean. ``ConfigError`` lists every key that is refused, contradicts another, or has a value
-    of the wrong kind; everything else that has no meaning is in ``notes``."""
+def translate(keys: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
+    """Translate flat keys into our vocabulary. ``ConfigError`` lists every key that is refused, contradicts another, or
+    has a value of the wrong kind; everything else that has no meaning is in ``notes``."""
     reading = Reading()
-    for item in given.values():
-        if item.value is not None:
-            _admit(reading, item, TABLE[item.name])
+    for given in keys.values():
+        if given.value is not None:
+            _admit(reading, given, TABLE[given.name])
     _expand_mm_config(reading)
     ignored: dict[str, list[FlatKey]] = {}
-    for name, item in list(reading.facts.items()):
+    for name, given in list(reading.facts.items()):
         key = TABLE[name]
         if key.read is not None:
             _read(reading, name, key)
-        elif key.refused and not _is_harmless(item.value, key):
-            reading.refuse(name, f"{_short(item.value)} is refused: {key.refused}")
+        elif key.refused and not _is_harmless(given.value, key):
+            reading.refuse(name, f"{_short(given.value)} is refused: {key.refused}")
         elif key.ignored:
             ignored.setdefault(key.ignored, []).extend(reading.keys(name))
     if not reading.errors:
         for group in groups:
             group(reading)
-    reading.notes += [_ignored(items, reason) for reason, items in ignored.items()]
+    reading.notes += [_ignored(given, reason) for reason, given in ignored.items()]
     if reading.errors:
         lines = [f"  {line}" for line in first_lines(reading.errors)]
         raise ConfigError("\n".join(["these keys and options of other programs cannot be taken:", *lines]))
     return reading
 
 
-def _admit(reading: Reading, item: FlatKey, key: LegacyKey) -> None:
+def _admit(reading: Reading, given: FlatKey, key: LegacyKey) -> None:
     """Check the kind of a value and file it under its newest name. Names for the same thing must agree."""
-    name = key.same_as or item.name
+    name = key.same_as or given.name
     types = TABLE[name].types
-    if types and not any(_is(item.value, kind) for kind in types):
+    if types and not any(_is(given.value, kind) for kind in types):
         wanted = " or ".join(_WORDS[kind] for kind in types)
-        reading.errors.append(f"{item.place}: {item.name}: expected {wanted}, got {_short(item.value)}")
+        reading.errors.append(f"{given.place}: {given.name}: expected {wanted}, got {_short(given.value)}")
         return
-    if item.value == "" and PATH in types:
-        return  # the scripts of the original say so when they mean "none"
+    if given.value == "" and PATH in types:
+        return  # the scripts of LightX2V say so when they mean "none"
     other = reading.facts.get(name)
-    if other is not None and other.layer == item.layer and other.value != item.value:
-        reading.errors.append(contradiction(other, item))
-    if other is None or item.layer >= other.layer:
-        agrees = other is not None and other.layer == item.layer and other.value == item.value
+    if other is not None and other.layer == given.layer and other.value != given.value:
+        reading.errors.append(contradiction(other, given))
+    if other is None or given.layer >= other.layer:
+        agrees = other is not None and other.layer == given.layer and other.value == given.value
         reading.agreeing[name] = [*reading.agreeing.get(name, ()), other] if other and agrees else []
-        reading.facts[name] = item
+        reading.facts[name] = given
 
 
 def contradiction(one: FlatKey, other: FlatKey) -> str:
@@ -239,18 +240,18 @@ def _is_harmless(value: object, key: LegacyKey) -> bool:
     return any(type(value) is type(other) and value == other for other in key.harmless)
 
 
-def _ignored(items: Sequence[FlatKey], reason: str) -> str:
-    options = [item.source for item in items if is_option(item.source)]
-    keys = [item for item in items if not is_option(item.source)]
-    names = shortened([leaf for item in keys for leaf in _leaves(item.value, item.name)], 20)
+def _ignored(given: Sequence[FlatKey], reason: str) -> str:
+    options = [key.source for key in given if is_option(key.source)]
+    keys = [key for key in given if not is_option(key.source)]
+    names = shortened([leaf for key in keys for leaf in _leaves(key.value, key.name)], 20)
     if keys:
-        names += f" ({', '.join(dict.fromkeys(item.source for item in keys))})"
+        names += f" ({', '.join(dict.fromkeys(key.source for key in keys))})"
     return f"{', '.join([*options, *([names] if keys else [])])}: passed over, {reason}"
 
 
 def _leaves(value: object, path: str) -> list[str]:
     if isinstance(value, Mapping) and value:
-        return [leaf for key, item in value.items() for leaf in _leaves(item, f"{path}.{key}")]
+        return [leaf for name, inner in value.items() for leaf in _leaves(inner, f"{path}.{name}")]
     return [path]
 
 
