@@ -1,5 +1,6 @@
 """Where each public name comes from; ``api.py`` imports it when it is asked for."""
 
+from lightx2v_core.checkpoint.derived import DerivedSource as DerivedSource
 from lightx2v_core.checkpoint.direct_io import open_uncached as open_uncached
 from lightx2v_core.checkpoint.direct_io import read_at as read_at
 from lightx2v_core.checkpoint.interruption import uninterrupted as uninterrupted

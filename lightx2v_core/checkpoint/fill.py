@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.checkpoint.derived import is_direct
 from lightx2v_core.errors import RunError
 from lightx2v_core.spec.protocols import ModuleTensor, WeightSource
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
+from lightx2v_core.checkpoint.derived import DerivedSource, is_direct
 from lightx2v_core.checkpoint.formats import LAYER_MARK, official_suffix
 from lightx2v_core.checkpoint.renames import renames_of
 from lightx2v_core.errors import CheckpointError
 from lightx2v_core.spec.components import ComponentSpec, KeyMap
-from lightx2v_core.spec.protocols import DirectSource, WeightSource
+from lightx2v_core.spec.protocols import WeightSource
 from lightx2v_core.spec.tensors import Header, TensorInfo
 
 if TYPE_CHECKING:
@@ -159,12 +160,12 @@ def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
     )
 
 
-class MappedSource:
+class MappedSource(DerivedSource):
     """A ``WeightSource`` by official names over one by stored names, which it closes. Parts that a layout stores
     apart are joined along the first axis."""
 
     def __init__(self, base: WeightSource, mapped: MappedHeader) -> None:
-        self._base = base
+        super().__init__(base, mapped.spread)
         self._mapped = mapped
 
     def names(self) -> Sequence[str]:
@@ -204,14 +205,6 @@ class MappedSource:
             rows = base.info(part).stored_shape[0]
             base.read_into(part, out[row : row + rows], cached=cached)
             row += rows
-
-    def close(self) -> None:
-        self._base.close()
-
-
-def is_direct(source: WeightSource) -> TypeGuard[DirectSource]:
-    """Whether a source can read into memory that is already there."""
-    return hasattr(source, "direct") and hasattr(source, "read_into")
 
 
 def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.checkpoint.derived import DerivedSource
 from lightx2v_core.errors import RunError
 from lightx2v_core.spec.protocols import WeightSource
 from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
@@ -19,7 +19,7 @@ Dequantize = Callable[[Mapping[str, "Tensor"], LayerFormat], "Tensor"]
 Quantize = Callable[["Tensor", str], Mapping[str, "Tensor"]]
 
 
-class DequantizedSource:
+class DequantizedSource(DerivedSource):
     """A ``WeightSource`` in which the given layers read as plain weights [out, in] in float32, without their scales.
 
     ``layers`` are by name, as ``layer_formats`` gives them; ``dequantize`` takes the stored tensors of a layer by
@@ -27,8 +27,9 @@ class DequantizedSource:
     """
 
     def __init__(self, base: WeightSource, layers: Mapping[str, LayerFormat], dequantize: Dequantize) -> None:
-        self._base, self._dequantize = base, dequantize
+        self._dequantize = dequantize
         self._layers = {_weight_name(layer): layer for layer in layers.values()}
+        super().__init__(base, self._layers)
         self._gone = {
             f"{layer.name}.{suffix}"
             for layer in layers.values()
@@ -61,20 +62,8 @@ class DequantizedSource:
         }
         return self._dequantize(stored, layer)
 
-    def direct(self, name: str) -> bool:
-        """What is dequantized on the way has to be computed again for each reading."""
-        base = self._base
-        return name not in self._layers and is_direct(base) and base.direct(name)
 
-    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        assert is_direct(self._base)
-        self._base.read_into(name, out, cached=cached)
-
-    def close(self) -> None:
-        self._base.close()
-
-
-class QuantizedSource:
+class QuantizedSource(DerivedSource):
     """A ``WeightSource`` in which plain weights of the given layers are quantized when they are read.
 
     ``layers`` are by name what each becomes, see ``quantized_layer``. ``quantize`` takes a weight [out, in] and a
@@ -89,13 +78,14 @@ class QuantizedSource:
         quantize: Quantize,
         on_quantized: Callable[[LayerFormat, Tensor, Mapping[str, Tensor]], None] | None = None,
     ) -> None:
-        self._base, self._quantize, self._on_quantized = base, quantize, on_quantized
+        self._quantize, self._on_quantized = quantize, on_quantized
         self._made = {
             f"{layer.name}.{suffix}": (layer, suffix)
             for layer in layers.values()
             for suffix in layer.tensors
             if suffix in ("weight", "weight_scale")
         }
+        super().__init__(base, self._made)
         #: tensors of the layer that was read last: its weight is asked for, then its scale
         self._ready: dict[tuple[str, str], Tensor] = {}
 
@@ -133,18 +123,9 @@ class QuantizedSource:
         self._ready = {(f"{layer.name}.{other}", device): tensor for other, tensor in tensors.items()}
         return tensor
 
-    def direct(self, name: str) -> bool:
-        """What is quantized on the way has to be computed again for each reading."""
-        base = self._base
-        return name not in self._made and is_direct(base) and base.direct(name)
-
-    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        assert is_direct(self._base)
-        self._base.read_into(name, out, cached=cached)
-
     def close(self) -> None:
         self._ready.clear()
-        self._base.close()
+        super().close()
 
 
 def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quantize) -> LayerFormat:

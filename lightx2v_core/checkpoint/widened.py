@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.checkpoint.derived import DerivedSource
 from lightx2v_core.spec.protocols import WeightSource
 from lightx2v_core.spec.tensors import DTYPE_BYTES, TensorInfo
 
@@ -15,39 +15,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class WidenedSource:
+class WidenedSource(DerivedSource):
     """A ``WeightSource`` in which the tensors called ``names`` read as float32 where they are stored as narrower
     floats."""
 
     def __init__(self, base: WeightSource, names: Collection[str]) -> None:
-        self._base = base
         there = set(base.names())
-        self._wide = {name for name in names if name in there and _is_narrow(base.info(name))}
-
-    def names(self) -> Sequence[str]:
-        return self._base.names()
+        super().__init__(base, {name for name in names if name in there and _is_narrow(base.info(name))})
 
     def info(self, name: str) -> TensorInfo:
         info = self._base.info(name)
-        return evolve(info, dtype="float32", offset=None) if name in self._wide else info
+        return evolve(info, dtype="float32", offset=None) if name in self._computed else info
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
         tensor = self._base.read(name, device)
-        return tensor.float() if name in self._wide else tensor
-
-    def direct(self, name: str) -> bool:
-        """What is widened is not what the file holds."""
-        base = self._base
-        return name not in self._wide and is_direct(base) and base.direct(name)
-
-    def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        assert is_direct(self._base)
-        self._base.read_into(name, out, cached=cached)
-
-    def close(self) -> None:
-        self._base.close()
+        return tensor.float() if name in self._computed else tensor
 
 
 def _is_narrow(info: TensorInfo) -> bool:
-    """Whether a tensor is of floats of under 32 bits; stored blocks are decoded before."""
+    """Tell whether a tensor is of floats of under 32 bits; stored blocks are decoded before."""
     return info.block is None and "float" in info.dtype and DTYPE_BYTES[info.dtype] < 4

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lightx2v_core.checkpoint.layouts import is_direct
+from lightx2v_core.checkpoint.derived import is_direct
 from lightx2v_core.discovery.plugins import CORE, Provided
 from lightx2v_core.errors import CheckpointError, LightX2VError
 from lightx2v_core.spec.context import BuildContext
