@@ -70,14 +70,16 @@ def _fields(cls: type[Any]) -> list[str]:
 
 
 def _members(value: Any) -> Any:
-    """A function's parameters; the public fields, methods and properties of a class; of anything else its type."""
+    """A function's parameters; the public fields, methods and properties of a class, inherited ones too; of anything
+    else its type."""
     if inspect.isfunction(value):
         return _signature(value)
     if not isinstance(value, type):
         return type(value).__name__
     fields = [field.name for field in attrs.fields(value)] if attrs.has(value) else []
     found = {name: "" for name in fields if not name.startswith("_")}
-    for name, member in vars(value).items():
+    ours = [base for base in reversed(value.__mro__) if base.__module__.startswith("lightx2v_")]
+    for name, member in {name: member for base in ours for name, member in vars(base).items()}.items():
         if name == "__init__" and not attrs.has(value) and inspect.isfunction(member):
             found[name] = _signature(member)
         elif not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
