@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,28 @@ def test_an_index_and_its_shards_are_one_network(checkpoints: Checkpoints, tmp_p
     assert all(torch.equal(source.read(name), tensor) for name, tensor in tensors.items())
     assert load_file(files.files[0]).keys() == {"blocks.0.fc.weight"}
     source.close()
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "weights.md"
+
+
+def test_the_page_names_everything() -> None:
+    _, _, table = PAGE.read_text(encoding="utf-8").partition("| for | names |")
+    named = set(re.findall(r"`(\w+)`", table))
+    assert set(weights.__all__) <= named
+
+
+def test_the_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightx2v_wan21.tiny", reason="needs the Wan2.1 plugin").write_tiny(
+        tmp_path / "whole"
+    )
+    (tmp_path / "model").mkdir()
+    for file in (tmp_path / "whole").glob("diffusion_pytorch_model*"):
+        file.rename(tmp_path / "model" / file.name)
+    monkeypatch.chdir(tmp_path)
+    example = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    exec(example[1], {})
+    assert re.fullmatch(r"[1-9]\d* quantized layers\n", capsys.readouterr().out)
