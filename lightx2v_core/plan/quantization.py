@@ -186,16 +186,15 @@ def _component(
                 f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
             )
         return Quantization()
-    asked = section
     with placed(loaded, *path):
         _check_scheme(section, stored)
-        section = translated(section, registry)
+        kernels = translated(section, registry)
     objections = _readers(part, stored) if stored else _makers if own else no_objections
     try:
         chosen = select(
             registry,
             QuantizerSpec,
-            section,
+            kernels,
             ctx,
             origin=loaded.origin(*path),
             objections=objections,
@@ -206,13 +205,23 @@ def _component(
         )
     except PluginError as exc:
         fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
-        others = [one.spec.name for one in fitting if not named(section, registry, QuantizerSpec, one)]
+        others = [one.spec.name for one in fitting if not named(kernels, registry, QuantizerSpec, one)]
         raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
+    quantization = _divided(chosen, stored, ctx) if stored else _made_on_load(part, chosen, plain, ctx)
+    if quantization.chosen is None:
+        return quantization
+    name = unmet(section, chosen.spec.name, registry)
+    return evolve(quantization, said=True, unmet=(name, loaded.origin(*path)) if name else None)
+
+
+def _made_on_load(
+    part: ComponentSpec,
+    chosen: Implementation[QuantizerSpec],
+    plain: Mapping[str, tuple[int, ...]],
+    ctx: BuildContext,
+) -> Quantization:
+    """Quantize the plain layers of a component while they are loaded, if a quantizer makes something of them."""
     spec = chosen.spec
-    name = unmet(asked, spec.name, registry)
-    wish = (name, loaded.origin(*path)) if name else None
-    if stored:
-        return evolve(_divided(chosen, stored, ctx), said=True, unmet=wish)
     target = None if spec.makes is None else spec.makes(chosen.config)
     if target is None:
         return Quantization(
@@ -227,7 +236,7 @@ def _component(
         if takes(chosen.config, name) and not spec.refuses(shape, ctx)
     }
     note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
-    return Quantization(chosen=chosen, said=True, made=made, target=target, unmet=wish, notes=(note,))
+    return Quantization(chosen=chosen, made=made, target=target, notes=(note,))
 
 
 def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TypeVar
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, field, frozen
 
 from lightx2v_core.checkpoint.folders import expanded, short
 from lightx2v_core.checkpoint.listing import why_not
@@ -21,7 +21,7 @@ from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.plan.selection import Implementation, check_steps, select
 from lightx2v_core.spec.components import TaskSpec
 from lightx2v_core.spec.context import BuildContext
-from lightx2v_core.spec.recognition import Geometry, Recognition, Stage, Target
+from lightx2v_core.spec.recognition import Defaults, Geometry, Recognition, Stage, Target
 from lightx2v_core.spec.request import Request
 from lightx2v_core.spec.specs import ModelSpec, SchedulerSpec
 
@@ -62,6 +62,20 @@ def task_inputs(
     return given
 
 
+@frozen(kw_only=True)
+class _Origins:
+    """Fills in what was not said, and notes where each value came from."""
+
+    loaded: LoadedConfig
+    by_model: str
+    noted: dict[str, str] = field(factory=dict)
+
+    def value(self, name: str, given: T | None, default: T, *path: str, by: str = "") -> T:
+        """Take what was given, else the default, which comes from the model if not from ``by``."""
+        self.noted[name] = self.loaded.origin(*path) if given is not None else by or self.by_model
+        return default if given is None else given
+
+
 def filled_request(
     loaded: LoadedConfig,
     registry: Registry,
@@ -70,64 +84,77 @@ def filled_request(
     task: str,
     inputs: Mapping[str, object],
 ) -> tuple[Request, Geometry, dict[str, str], Implementation[SchedulerSpec]]:
-    """Fill what was not said with the official values of the variant, task and size, and choose the scheduler."""
-    config, sampling = loaded.config, loaded.config.sampling
-    spec, recognition = match.spec, match.recognition
-    defaults = spec.defaults(recognition, task, sampling.size)
-    by_model = f"default of {recognition.variant}"
-    origins: dict[str, str] = {}
-
-    def value(name: str, given: T | None, default: T, *path: str, by: str = by_model) -> T:
-        origins[name] = loaded.origin(*path) if given is not None else by
-        return default if given is None else given
-
+    """Fill what was not said with the official values of the variant, task and size, and select the scheduler."""
+    config, sampling, recognition = loaded.config, loaded.config.sampling, match.recognition
+    defaults = match.spec.defaults(recognition, task, sampling.size)
+    origins = _Origins(loaded=loaded, by_model=f"default of {recognition.variant}")
+    value = origins.value
     width, height = value("size", sampling.size, (defaults.width, defaults.height), "sampling", "size")
     frames = value("frames", sampling.frames, defaults.frames, "sampling", "frames")
     target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
-    geometry = spec.geometry(recognition, target)
+    geometry = match.spec.geometry(recognition, target)
+    scheduler = _scheduler(origins, registry, ctx, defaults)
+    # a model with a prompt of its own takes it where none is given, and where nothing is in it
+    prompt = config.prompt if (config.prompt or "").strip() or not defaults.prompt else None
+    prompt_by, negative = "" if defaults.prompt else "not given", defaults.negative_prompt
+    request = Request(
+        task=task,
+        steps=_steps(origins, scheduler, defaults),
+        guide_scale=_guide_scale(origins, scheduler, defaults, recognition),
+        prompt=value("prompt", prompt, defaults.prompt, "prompt", by=prompt_by),
+        negative_prompt=value("negative_prompt", config.negative_prompt, negative, "negative_prompt"),
+        width=geometry.width,
+        height=geometry.height,
+        frames=geometry.frames,
+        fps=value("fps", sampling.fps, defaults.fps, "sampling", "fps"),
+        shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
+        scheduler=scheduler.selection.name,
+        **sampling.undecided,
+    )
+    origins.noted["seed"] = loaded.origin("sampling", "seed")
+    return request, geometry, origins.noted, scheduler
 
-    section = value("scheduler", config.scheduler, Section(use=(defaults.scheduler,)), "scheduler", "use")
-    scheduler = select(registry, SchedulerSpec, section, ctx, origin=origins["scheduler"], loaded=loaded)
-    by_scheduler = f"default of {scheduler.selection.name}"
-    fixed = scheduler.spec.steps(scheduler.config)
-    if fixed is not None:
-        steps = value("steps", sampling.steps, fixed, "sampling", "steps", by=by_scheduler)
-        check_steps(scheduler.spec, scheduler.config, steps, origins["steps"])
-    else:
-        steps = value("steps", sampling.steps, defaults.steps, "sampling", "steps")
-    guided, by = (defaults.guide_scale, by_model) if scheduler.spec.guided else ((1.0,), by_scheduler)
-    scales = value("guide_scale", sampling.guide_scale, guided, "sampling", "guide_scale", by=by)
+
+def _scheduler(
+    origins: _Origins, registry: Registry, ctx: BuildContext, defaults: Defaults
+) -> Implementation[SchedulerSpec]:
+    default, loaded = Section(use=(defaults.scheduler,)), origins.loaded
+    section = origins.value("scheduler", loaded.config.scheduler, default, "scheduler", "use")
+    return select(registry, SchedulerSpec, section, ctx, origin=origins.noted["scheduler"], loaded=loaded)
+
+
+def _steps(origins: _Origins, scheduler: Implementation[SchedulerSpec], defaults: Defaults) -> int:
+    """Take the steps that the scheduler fixes, else those of the model. ``RequestError`` for others than are fixed."""
+    given, fixed = origins.loaded.config.sampling.steps, scheduler.spec.steps(scheduler.config)
+    if fixed is None:
+        return origins.value("steps", given, defaults.steps, "sampling", "steps")
+    by = f"default of {scheduler.selection.name}"
+    steps = origins.value("steps", given, fixed, "sampling", "steps", by=by)
+    check_steps(scheduler.spec, scheduler.config, steps, origins.noted["steps"])
+    return steps
+
+
+def _guide_scale(
+    origins: _Origins,
+    scheduler: Implementation[SchedulerSpec],
+    defaults: Defaults,
+    recognition: Recognition,
+) -> tuple[float, ...]:
+    """Take the guidance scales, one for all networks or one for each; some schedulers run without guidance."""
+    given, default, by = origins.loaded.config.sampling.guide_scale, defaults.guide_scale, ""
+    if not scheduler.spec.guided:
+        default, by = (1.0,), f"default of {scheduler.selection.name}"
+    scales = origins.value("guide_scale", given, default, "sampling", "guide_scale", by=by)
     least = defaults.least_guide_scale
     if least is not None and any(scale < least for scale in scales):
         scales = tuple(max(scale, least) for scale in scales)
-        origins["guide_scale"] += f"; below {least:g} it acts as {least:g} here"
+        origins.noted["guide_scale"] += f"; below {least:g} it acts as {least:g} here"
     if len(scales) > recognition.experts:
         raise RequestError(
             f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
             f"{len(scales)} guidance scales are given"
         )
-    # a model with a prompt of its own takes it where none is given, and where nothing is in it
-    prompt = config.prompt if (config.prompt or "").strip() or not defaults.prompt else None
-    request = Request(
-        task=task,
-        prompt=value(
-            "prompt", prompt, defaults.prompt, "prompt", by=by_model if defaults.prompt else "not given"
-        ),
-        negative_prompt=value(
-            "negative_prompt", config.negative_prompt, defaults.negative_prompt, "negative_prompt"
-        ),
-        width=geometry.width,
-        height=geometry.height,
-        frames=geometry.frames,
-        fps=value("fps", sampling.fps, defaults.fps, "sampling", "fps"),
-        steps=steps,
-        shift=value("shift", sampling.shift, defaults.shift, "sampling", "shift"),
-        guide_scale=scales,
-        scheduler=scheduler.selection.name,
-        **sampling.undecided,
-    )
-    origins["seed"] = loaded.origin("sampling", "seed")
-    return request, geometry, origins, scheduler
+    return scales
 
 
 def planned_stages(match: ModelMatch, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
