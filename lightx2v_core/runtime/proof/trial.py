@@ -81,10 +81,11 @@ def _process(
         try:
             while line := lines.get(timeout=seconds):
                 data = json.loads(line)
-                if "state" in data:
-                    said[data.pop("index")] = Verdict(**data)
+                index = data.pop("index")
+                if data:
+                    said[index] = Verdict(**data)
                 else:
-                    began = data["index"]
+                    began = index
         except Empty:
             return began, said, f"gave no answer in {seconds:.0f} s"
         status = child.wait()
