@@ -15,8 +15,8 @@ from attrs import field, frozen
 
 from lightx2v_core.lora import naming
 from lightx2v_core.lora.recognition import (
-    LoraFile,
-    Target,
+    LoraContents,
+    LoraModule,
     dotted_names,
     flat_name,
     of_text_encoder,
@@ -66,10 +66,10 @@ class Coverage:
         return 2 * self.placed < self.pairs
 
 
-def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
+def match(lora: Header | LoraContents, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
     """Match a LoRA with a network that expects the tensors ``expected`` (name -> shape). ``layouts`` are the key maps
     of its component."""
-    file = lora if isinstance(lora, LoraFile) else parsed(lora)
+    file = lora if isinstance(lora, LoraContents) else parsed(lora)
     names = _Names(expected, layouts)
     changes: list[Change] = []
     by_target: dict[tuple[str, str, tuple[int, int] | None], str] = {}
@@ -78,7 +78,7 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
     paired = any(target.rank is not None and not of_text_encoder(target.base) for target in file.targets)
     pairs = placed = 0
     for target in file.targets:
-        matched = _match_target(target, names)
+        matched = _match_module(target, names)
         if (target.rank is not None or not paired) and not of_text_encoder(target.base):
             pairs, placed = pairs + 1, placed + bool(matched.changes)
         unmatched |= matched.unmatched
@@ -103,7 +103,7 @@ def match(lora: Header | LoraFile, expected: Shapes, layouts: Sequence[KeyMap] =
 
 
 @frozen(kw_only=True)
-class _TargetMatch:
+class _ModuleMatch:
     """The changes of one target; stored names that find no place, and those that do not fit, with reasons."""
 
     changes: list[Change] = field(factory=list)
@@ -111,9 +111,9 @@ class _TargetMatch:
     mismatched: dict[str, str] = field(factory=dict)
 
 
-def _match_target(target: Target, names: _Names) -> _TargetMatch:
+def _match_module(target: LoraModule, names: _Names) -> _ModuleMatch:
     """Find the place of each change that a target holds."""
-    match = _TargetMatch()
+    match = _ModuleMatch()
     used: set[str] = set()
     for kind in target.kinds:
         kind = "low-rank" if kind.startswith("low-rank") else kind
@@ -130,7 +130,7 @@ def _match_target(target: Target, names: _Names) -> _TargetMatch:
     return match
 
 
-def _tensors_of(target: Target, kind: str) -> dict[str, TensorInfo]:
+def _tensors_of(target: LoraModule, kind: str) -> dict[str, TensorInfo]:
     """Select the tensors that a change of a kind consists of, and then those that scale it, by role."""
     roles = _ROLES.get(kind, frozenset({kind}))
     scaling = ("alpha", "magnitude") if kind in _ROLES else ()
@@ -139,7 +139,7 @@ def _tensors_of(target: Target, kind: str) -> dict[str, TensorInfo]:
 
 
 def _add_change(
-    match: _TargetMatch, target: Target, kind: str, tensors: Mapping[str, TensorInfo], names: _Names
+    match: _ModuleMatch, target: LoraModule, kind: str, tensors: Mapping[str, TensorInfo], names: _Names
 ) -> None:
     place = names.find(target.base, naming.PARAMETERS.get(kind, "weight"))
     stored = [info.name for info in tensors.values()]
@@ -153,7 +153,7 @@ def _add_change(
         match.changes.append(_change(place, "diff" if kind.startswith("diff") else kind, tensors, rank))
 
 
-def _add_bias(match: _TargetMatch, target: Target, names: _Names) -> None:
+def _add_bias(match: _ModuleMatch, target: LoraModule, names: _Names) -> None:
     """Add the bias of the second matrix: a difference of the layer's bias, scaled like the pair."""
     info, place = target.tensors["up_bias"], names.find(target.base, "bias")
     if place is None:
@@ -181,7 +181,7 @@ def _plain(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     return {"diff" if role.startswith("diff") else role: info for role, info in tensors.items()}
 
 
-def _lacks(target: Target) -> str:
+def _lacks(target: LoraModule) -> str:
     roles = set(target.tensors)
     if roles & {"down", "up"}:
         return "down" if "down" not in roles else "up"

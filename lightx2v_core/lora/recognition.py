@@ -28,7 +28,7 @@ _LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"
 
 
 @frozen(kw_only=True)
-class Target:
+class LoraModule:
     """What a file holds for one module: its name as stored, without what says the part, and the parts by role."""
 
     base: str
@@ -62,11 +62,11 @@ class Target:
 
 
 @frozen(kw_only=True)
-class LoraFile:
+class LoraContents:
     """A header taken apart."""
 
     header: Header
-    targets: tuple[Target, ...]
+    targets: tuple[LoraModule, ...]
     #: names that are no part of a change
     unknown: tuple[str, ...]
 
@@ -108,13 +108,13 @@ def is_lora(header: Header) -> bool:
     return 2 * len(file.unknown) < len(header) and any(target.kinds for target in file.targets)
 
 
-def parsed(header: Header) -> LoraFile:
+def parsed(header: Header) -> LoraContents:
     """The changes of a file. Parts of one module belong together; those of different families are changes of their
     own, and what a module has beside them (alpha, magnitude) is part of each."""
     return header.once("changes", lambda: _parsed(header))
 
 
-def _parsed(header: Header) -> LoraFile:
+def _parsed(header: Header) -> LoraContents:
     parts: dict[tuple[str, str, str], dict[str, TensorInfo]] = {}
     shared: dict[str, dict[tuple[str, str], TensorInfo]] = {}
     unknown = []
@@ -141,10 +141,10 @@ def _parsed(header: Header) -> LoraFile:
             for (role, of), info in shared.get(base, {}).items():
                 if of in ("", adapter):
                     tensors[role] = info
-        targets.append(Target(base=base, family=family, tensors=tensors, adapter=adapter))
+        targets.append(LoraModule(base=base, family=family, tensors=tensors, adapter=adapter))
     used = {info.name for target in targets for info in target.tensors.values()}
     alone = [info.name for by_role in shared.values() for info in by_role.values() if info.name not in used]
-    return LoraFile(header=header, targets=tuple(targets), unknown=(*unknown, *alone))
+    return LoraContents(header=header, targets=tuple(targets), unknown=(*unknown, *alone))
 
 
 def describe(
@@ -278,5 +278,5 @@ def _group(base: str) -> str:
     return re.sub(r"(?<=[._])\d+(?=[._])", "N", shown(base), count=1)
 
 
-def _family(target: Target) -> str:
+def _family(target: LoraModule) -> str:
     return f"{target.family}, flat names" if flat_name(target.base) else target.family

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
 
-from lightx2v_core.lora.recognition import LoraFile, Target, dotted_names, flat_name, of_text_encoder
+from lightx2v_core.lora.recognition import LoraContents, LoraModule, dotted_names, flat_name, of_text_encoder
 
 #: the file that PEFT writes beside ``adapter_model.safetensors``
 SIDECAR = "adapter_config.json"
@@ -95,7 +95,7 @@ class Stated:
         return f"of {self.where} / {'the root of the rank' if root else 'rank'}"
 
 
-def stated(file: LoraFile, sidecar: Mapping[str, object] | None = None, doubt: str = "") -> Stated:
+def stated(file: LoraContents, sidecar: Mapping[str, object] | None = None, doubt: str = "") -> Stated:
     """What the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes. ``doubt``
     is what is wrong with the file beside it."""
     scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
@@ -117,7 +117,7 @@ def stated(file: LoraFile, sidecar: Mapping[str, object] | None = None, doubt: s
     return Stated()
 
 
-def _unread_scalar(file: LoraFile, targets: Sequence[Target]) -> str:
+def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
     """The name of a single number that is stored beside a pair, or for all of them, and has no meaning here; empty when
     there is none. An alpha without a pair is left of one that somebody took out."""
     bases = {target.base for target in targets}
@@ -148,7 +148,7 @@ def _sections(text: str) -> dict[str, dict[str, object]] | None:
     return sections
 
 
-def _is_one(said: Mapping[str, str], targets: Sequence[Target]) -> bool:
+def _is_one(said: Mapping[str, str], targets: Sequence[LoraModule]) -> bool:
     """Whether what is said comes to a scale of 1, so that it does not matter of what it is said."""
     ranks = {target.rank for target in targets}
     for key, text in said.items():
@@ -162,7 +162,10 @@ def _is_one(said: Mapping[str, str], targets: Sequence[Target]) -> bool:
 
 
 def _read(
-    targets: Sequence[Target], stored: Mapping[str, Mapping[str, object]] | None, where: str, doubt: str = ""
+    targets: Sequence[LoraModule],
+    stored: Mapping[str, Mapping[str, object]] | None,
+    where: str,
+    doubt: str = "",
 ) -> Stated:
     if stored is None:
         return Stated(where=where, doubt=doubt or f"{where} cannot be read")
@@ -202,13 +205,13 @@ class _Section:
         self._alphas, self._ranks = _Values(said.get("alpha_pattern")), _Values(said.get("rank_pattern"))
         self.problems = list(self._problems())
 
-    def strength(self, target: Target) -> Strength | None:
+    def strength(self, target: LoraModule) -> Strength | None:
         """The strength of a change; an alpha of 0 is none, as where these files come from."""
         alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
         rank = self._ranks.of(target, _number(self.said.get("r")))
         return Strength(alpha=alpha, root=self.said.get("use_rslora") is True, rank=rank) if alpha else None
 
-    def against(self, target: Target) -> str:
+    def against(self, target: LoraModule) -> str:
         """What is said against the tensors of a change; empty when nothing is."""
         rank = self._ranks.of(target, _number(self.said.get("r")))
         if rank not in (None, target.rank) and target.family != "lokr":
@@ -265,7 +268,7 @@ class _Values:
             else:
                 self.unclear = pattern
 
-    def of(self, target: Target, otherwise: float | None) -> float | None:
+    def of(self, target: LoraModule, otherwise: float | None) -> float | None:
         """The number for the module of a change."""
         if not self._ends and not self._expressions:
             return otherwise
