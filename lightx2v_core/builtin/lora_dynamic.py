@@ -44,7 +44,7 @@ class Branch:
     added: dict[str, Tensor] = field(factory=dict)
 
     def __call__(self, y: Tensor, x: Tensor) -> Tensor:
-        """The output ``y`` of a linear with the branch of its input ``x``, in the dtype of ``y``."""
+        """Add the branch of the input ``x`` of a linear to its output ``y``, in the dtype of ``y``."""
         if self.down is not None and self.gain is not None and self.up is not None:
             inner = F.linear(x.to(self.down.dtype), self.down) * self.gain
             y = y + F.linear(inner.to(self.up.dtype), self.up).to(y.dtype)
@@ -66,7 +66,7 @@ class Dynamic:
         self._attached: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """The weights stay as they are."""
+        """Leave the weights as they are."""
         return base
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
@@ -112,13 +112,13 @@ class Dynamic:
         part.__class__ = _adapted_class(plain_class(part), tuple(sorted(branch.added)), linear)  # type: ignore[arg-type]
 
     def _zeros(self, parameter: Tensor | None) -> Tensor | None:
-        """A place for what may be added to a parameter, float32, unless it is a large one."""
+        """Reserve a place for what may be added to a parameter, float32, unless it is a large one."""
         if parameter is None or not parameter.is_floating_point() or parameter.numel() > _RESERVED:
             return None
         return torch.zeros(parameter.shape, dtype=torch.float32, device=self._device)
 
     def _linear(self, branch: Branch, part: nn.Module, steps: Steps) -> None:
-        """The branch of a linear; its tensors are filled in place whenever they are large enough."""
+        """Fill the branch of a linear, in place whenever its tensors are large enough."""
         pairs = [(a, c) for a, c in steps if c.kind == "low-rank" and "mid" not in c.tensors]
         others = [(a, c) for a, c in steps if (a, c) not in pairs]
         dtype = _dtype_of(part, "weight", self._dtype)
@@ -144,7 +144,7 @@ class Dynamic:
             start = stop
 
     def _sum(self, steps: Steps, dtype: torch.dtype) -> Tensor | None:
-        """What changes add in all, strengths included; ``None`` for none."""
+        """Sum up what changes add, strengths included; ``None`` for none."""
         total: Tensor | None = None
         for adapter, change in steps:
             if total is None:
@@ -156,8 +156,8 @@ class Dynamic:
 
 @cache
 def _adapted_class(plain: type[nn.Module], names: tuple[str, ...], linear: bool) -> type[nn.Module]:
-    """A class like ``plain`` that reads the parameters ``names`` with what is attached, and if ``linear`` runs the
-    branch. Cached, since compiled graphs hold on to the class of a module."""
+    """Make a class like ``plain`` that reads the parameters ``names`` with what is attached, and if ``linear`` runs
+    the branch. Cached, since compiled graphs hold on to the class of a module."""
     members: dict[str, Any] = {name: property(_reader(name)) for name in names}
     members["lora_plain"] = plain
     members["lora_linear"] = linear
@@ -184,7 +184,7 @@ def _branched(plain: type[nn.Module]) -> Callable[..., Tensor]:
 
 
 def plain_class(part: nn.Module) -> type[nn.Module]:
-    """The class a module had before anything was attached to it."""
+    """Return the class a module had before anything was attached to it."""
     plain: type[nn.Module] = getattr(type(part), "lora_plain", type(part))
     return plain
 
@@ -196,7 +196,7 @@ def detach(part: nn.Module) -> None:
 
 
 def _is_linear(part: nn.Module, steps: dict[str, Steps]) -> bool:
-    """Whether a module is a linear, maybe a quantized one, whose input a branch can take."""
+    """Tell whether a module is a linear, maybe a quantized one, whose input a branch can take."""
     if isinstance(part, nn.Linear) or getattr(part, "lora_linear", False):
         return True
     if "weight" not in steps:
@@ -207,7 +207,7 @@ def _is_linear(part: nn.Module, steps: dict[str, Steps]) -> bool:
 
 
 def _reservable(part: nn.Module) -> bool:
-    """Whether there is something of a module that adapters may change, in plain numbers."""
+    """Tell whether there is something of a module that adapters may change, in plain numbers."""
     parameters = [parameter for parameter in part._parameters.values() if parameter is not None]
     return bool(parameters) and all(p.is_floating_point() and p.element_size() > 1 for p in parameters)
 

@@ -28,7 +28,7 @@ class Merge:
         return MergedSource(base, steps) if steps else base
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
-        """Nothing is attached."""
+        """Attach nothing."""
 
 
 class MergedSource(DerivedSource):

@@ -94,7 +94,7 @@ _DTYPES = {
 
 
 def read_index(data: bytes) -> object:
-    """The value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
+    """Read the value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
     machine = _Machine()
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(data))):
@@ -159,7 +159,7 @@ def _call(machine: _Machine) -> None:
 
 
 def _tensor(storage: object, offset: Any, shape: object, stride: object, dtype: str) -> StoredTensor:
-    """A view of a storage, which has to lie inside of it."""
+    """Make a view of a storage, which has to lie inside of it."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise Refused("a tensor in it has no storage, shape or strides")
     if len(shape) != len(stride) or len(shape) > _MAX_AXES:
@@ -234,14 +234,14 @@ def _value(machine: _Machine, argument: object) -> None:
 
 
 def _number(machine: _Machine, argument: int) -> None:
-    """A longer number can be no size, and is not hashed and compared for nothing."""
+    """Push a number. A longer one can be no size, and is not hashed and compared for nothing."""
     if argument.bit_length() > _MAX_BITS:
         raise Refused("it has a number that can be no size")
     machine.push(argument)
 
 
 def _mark(machine: _Machine) -> None:
-    """Beyond any nesting of dicts and tuples there is no use for another mark."""
+    """Set a mark. Beyond any nesting of dicts and tuples there is no use for another one."""
     if len(machine.marks) > _MAX_MARKS:
         raise Refused("its index is no list of tensors: it nests without end")
     machine.marks.append(len(machine.stack))

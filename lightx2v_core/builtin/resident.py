@@ -30,8 +30,8 @@ class Resident:
         return nullcontext()
 
     def prepare(self, component: str) -> None:
-        """Everything is there already."""
+        """Do nothing: everything is there already."""
 
     def close(self) -> None:
-        """The modules own their weights; they go with them."""
+        """Let go of the sources; the modules own their weights."""
         self._weights.clear()

@@ -30,7 +30,7 @@ _LFS_POINTER = b"version "
 
 
 def read_header(path: Path) -> Header:
-    """The tensors of one file. ``CheckpointError`` when it is no complete safetensors file."""
+    """Read the tensors of one file. ``CheckpointError`` when it is no complete safetensors file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -97,7 +97,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
 
 
 def _check_gapless(path: Path, tensors: Mapping[str, TensorInfo], start: int, size: int) -> None:
-    """The format has no holes and no overlaps; a file that has some was not written whole by one writer."""
+    """Refuse a file with holes or overlaps: it was not written whole by one writer."""
     at = start
     for begin, end, name in sorted(_span(info) for info in tensors.values()):
         if begin != at:

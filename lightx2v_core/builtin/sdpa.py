@@ -10,7 +10,7 @@ from lightx2v_core.api import Attention, Device
 
 
 def sdpa_for(device: Device) -> Attention:
-    """The best SDPA variant of a device: on Hopper (capability 9.x) cuDNN is the faster kernel, with flash and
+    """Choose the best SDPA variant of a device: on Hopper (capability 9.x) cuDNN is the faster kernel, with flash and
     the others behind it for the shapes it declines; elsewhere torch's own order is right."""
     return hopper_sdpa if device.kind == "cuda" and device.capability[0] == 9 else sdpa
 

@@ -45,7 +45,7 @@ class Sequential:
             self._present = None
 
     def prepare(self, component: str) -> None:
-        """There is no room for two."""
+        """Do nothing: there is no room for two."""
 
     def close(self) -> None:
         self.release()

@@ -43,7 +43,7 @@ class Entry:
 
 
 def read_header(path: Path) -> Header:
-    """The tensors of one file. ``CheckpointError`` when it is damaged or holds anything but tensors."""
+    """Read the tensors of one file. ``CheckpointError`` when it is damaged or holds anything but tensors."""
     return Header(
         tensors={
             name: TensorInfo(
@@ -59,7 +59,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
-    """Every tensor of a file and where it is. ``CheckpointError`` as for ``read_header``."""
+    """Read every tensor of a file and where it is. ``CheckpointError`` as for ``read_header``."""
     try:
         with path.open("rb") as file:
             if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
@@ -139,7 +139,7 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
-    """Where the bytes of a record begin: behind its own header, whose padding only that header knows."""
+    """Find where the bytes of a record begin: behind its own header, whose padding only that header knows."""
     file.seek(record.header_offset)
     head = file.read(30)
     if head[:4] != b"PK\x03\x04" or len(head) != 30:
@@ -153,7 +153,7 @@ def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
 
 
 def unwrapped(value: object) -> object:
-    """The state dict inside the wrappers that training code puts around it; a few, since a dict may hold itself."""
+    """Unwrap the state dict from what training code puts around it; a few times, since a dict may hold itself."""
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, Mapping):
             break
@@ -162,7 +162,7 @@ def unwrapped(value: object) -> object:
 
 
 def _kind(value: object) -> str:
-    """What a value of the index is, in words."""
+    """Say what a value of the index is, in words."""
     if isinstance(value, Mapping):
         return "a dict" if value else "an empty dict"
     return {StoredTensor: "a single tensor", type(None): "None"}.get(type(value), type(value).__name__)
@@ -183,18 +183,18 @@ class TorchSource:
         return self._tensors[name]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        """Read the tensor onto ``device``. ``RunError`` when its file changed or vanished since it was planned."""
         info = self._tensors[name]
         entry = self._entry(name)
         flat = self._files.read(info.file, entry.position, entry.stored.span, info.dtype, name)
         return flat.as_strided(info.shape, entry.stored.stride).contiguous().to(device)
 
     def direct(self, name: str) -> bool:
-        """Whether a tensor lies in the file without gaps and in order, as all but a few do."""
+        """Tell whether a tensor lies in the file without gaps and in order, as all but a few do."""
         return self._entry(name).stored.contiguous
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        """Read into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
         info, entry = self._tensors[name], self._entry(name)
         assert entry.stored.contiguous
         self._files.read_into(info.file, entry.position, out, name, cached=cached)
@@ -207,7 +207,7 @@ class TorchSource:
         self._files.close()
 
     def _check(self, path: Path) -> None:
-        """A file that was just opened has to be the one whose header was read."""
+        """Compare a file that was just opened with the one whose header was read. ``RunError`` when it changed."""
         try:
             now = read_entries(path)
         except CheckpointError as exc:

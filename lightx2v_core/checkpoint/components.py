@@ -64,7 +64,7 @@ def locate(
     read: ReadHeader | None = None,
     wish: Wish | None = None,
 ) -> Located | None:
-    """The files of a component and the rule that chose them, ``None`` when there are none.
+    """Find the files of a component and the rule that chose them, ``None`` when there are none.
 
     An explicit path wins and must exist; else the candidates of all places inside the model's folder are weighed, see
     ``candidates``. An index beside shards is followed. With ``read``, files that lack the spec's signature are passed
@@ -84,7 +84,7 @@ def locate(
 
 
 def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
-    """Why a folder holds no such component, in words: files that are called like one are looked into."""
+    """Say why a folder holds no such component, in words: files that are called like one are looked into."""
     reader = reader_of(read)
     for located in reader.sets(folder, spec.files[0].rpartition("/")[2], spec.summary)[0]:
         held = {name for path in located.files for name in reader(path)}
@@ -206,7 +206,7 @@ def _axes(shape: Sequence[int]) -> list[int]:
 
 
 def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
-    """Where an asset is: inside the model's folder, beside the component, or in one of the known places. Where it
+    """Find where an asset is: inside the model's folder, beside the component, or in one of the known places. Where it
     should be when it is nowhere."""
     for where in (folder, beside, *(folder / place.folder for place in PLACES[1:])):
         for path in paths:

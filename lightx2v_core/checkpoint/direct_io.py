@@ -24,8 +24,8 @@ _MOST = 1 << 26
 
 
 def open_uncached(path: Path) -> int | None:
-    """A descriptor for ``read_at``; none, and a warning that says why, where the system reads no file so, or not this
-    one. ``OSError`` when there is no such file."""
+    """Open a descriptor for ``read_at``; none, and a warning that says why, where the system reads no file so, or not
+    this one. ``OSError`` when there is no such file."""
     flag: int | None = getattr(os, "O_DIRECT", None)
     if flag is None:
         _warn(path, "it has no O_DIRECT")

@@ -17,22 +17,22 @@ _MOST_WORDS = 8
 
 
 def named_for(spec: ComponentSpec, pattern: str, file: Path, root: Path, beside: Collection[str]) -> bool:
-    """Whether a file that ``pattern`` found may be the network ``spec``: always, where the pattern itself tells its
-    network from the others; else when its folder or its own name claims it. ``root`` is the folder of the model,
-    whose name says nothing but by the whole name of an expert; ``beside`` are the ``stems`` of the files in the
-    folder."""
+    """Tell whether a file that ``pattern`` found may be the network ``spec``: always, where the pattern itself tells
+    its network from the others; else when its folder or its own name claims it. ``root`` is the folder of the model,
+    whose name says nothing but by the whole name of an expert; ``beside`` are the ``stems`` of the files in the folder.
+    """
     if not spec.experts or not _tells_nothing(pattern):
         return True
     return claimed_by(file, spec.experts, root, beside) == spec.name
 
 
 def stems(names: Iterable[str]) -> frozenset[str]:
-    """The names of files without their suffixes, in small letters."""
+    """Return the names of files without their suffixes, in small letters."""
     return frozenset(Path(name).stem.lower() for name in names)
 
 
 def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Collection[str]) -> str | None:
-    """The expert that the folders of a file below ``root``, the nearest first, or its own name claim."""
+    """Return the expert that the folders of a file below ``root``, the nearest first, or its own name claim."""
     folders = file.relative_to(root).parts[:-1] if file.is_relative_to(root) else (file.parent.name,)
     for name in reversed(folders):
         if expert := named_expert(name, experts):
@@ -43,7 +43,7 @@ def claimed_by(file: Path, experts: Sequence[str], root: Path, beside: Collectio
 
 
 def claims_other(spec: ComponentSpec, file: Path, beside: Collection[str]) -> str:
-    """What says that a file is another expert than ``spec``, in words; empty when nothing does."""
+    """Say what says that a file is another expert than ``spec``, in words; empty when nothing does."""
     for name, claimed in (
         (file.name, named_expert(file.stem, spec.experts, _partners(file.stem, spec.experts, beside))),
         (file.parent.name, named_expert(file.parent.name, spec.experts)),
@@ -69,7 +69,7 @@ def folders_for(spec: ComponentSpec, names: Sequence[str]) -> list[str]:
 
 
 def _tells_nothing(pattern: str) -> bool:
-    """Whether files of any network match a pattern."""
+    """Tell whether files of any network match a pattern."""
     return (
         re.fullmatch(r"(?:\*/)?(?:diffusion_pytorch_model|distill_model\.)?\*(?:\.\w+)?", pattern) is not None
     )

@@ -37,7 +37,7 @@ class SourceWeights:
         return done
 
     def tensors(self, prefix: str) -> list[ModuleTensor]:
-        """Every stored tensor of the module under ``prefix``."""
+        """List every stored tensor of the module under ``prefix``."""
         return [
             ModuleTensor(
                 name=name,
@@ -52,7 +52,7 @@ class SourceWeights:
         ]
 
     def direct(self, name: str) -> bool:
-        """Whether the stored bytes are those that are computed with."""
+        """Tell whether the stored bytes are those that are computed with."""
         source = self.source
         return is_direct(source) and self._stored_dtype(name) == self._dtypes[name] and source.direct(name)
 

@@ -18,7 +18,7 @@ _LISTED = 12
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder a user named; ``CheckpointError`` when it is none, or may not be looked into."""
+    """Return the folder a user named; ``CheckpointError`` when it is none, or may not be looked into."""
     folder = expanded(path)
     if reason := why_not(folder):
         hub = ""
@@ -40,7 +40,7 @@ def model_folder(path: str | Path) -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with ``~`` replaced, as it is where that cannot be done."""
+    """Return a path with ``~`` replaced, as it is where that cannot be done."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # an unknown ~user
@@ -48,7 +48,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def near(folder: Path) -> str:
-    """What else is there, for a folder that is not."""
+    """Say what else is there, for a folder that is not."""
     try:
         parent = next((p for p in folder.parents if os.path.isdir(p)), None)
         names = [] if parent is None else [name for name in listed(parent).folders if name[:1] != "."]
@@ -62,13 +62,13 @@ def near(folder: Path) -> str:
 
 
 def visible(folder: Path) -> list[str]:
-    """The names of what is in a folder, in order, without hidden entries: download caches, files of the system."""
+    """List the names of what is in a folder, in order, without hidden entries: download caches, files of the system."""
     with filesystem_errors(folder):
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def listing(folder: Path) -> str:
-    """What a folder holds, in a few words."""
+    """Say what a folder holds, in a few words."""
     names = visible(folder)
     shown = [name + ("/" if os.path.isdir(folder / name) else "") for name in names[:_LISTED]]
     return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
@@ -94,5 +94,5 @@ def first_network_config(folders: Iterable[Path]) -> dict[str, object]:
 
 
 def short(text: str) -> str:
-    """A path as it was given, quoted, with its middle left out when it is endless."""
+    """Return a path as it was given, quoted, with its middle left out when it is endless."""
     return repr(text) if len(text) <= 300 else f"{text[:300]!r}..."

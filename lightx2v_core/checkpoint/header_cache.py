@@ -38,19 +38,19 @@ class Reader:
         self._wholes: dict[tuple[Path, ...], tuple[list[Header], Header]] = {}
 
     def __call__(self, path: Path) -> Header:
-        """The header of a file."""
+        """Read the header of a file."""
         return self._headers.get(path, _state(path), lambda: self._read_header(path))
 
     def listing(self, folder: Path) -> Listing:
-        """What is in a folder, see ``listed``."""
+        """List what is in a folder, see ``listed``."""
         return self._listings.get(folder, _state(folder), lambda: listed(folder))
 
     def weight_map(self, index: Path) -> Mapping[str, str]:
-        """What an index says, see ``shards.weight_map``."""
+        """Read what an index says, see ``shards.weight_map``."""
         return self._indexes.get(index, _state(index), lambda: weight_map(index))
 
     def sets(self, folder: Path, pattern: str, summary: str) -> Sets:
-        """The sets of weight files, see ``weight_sets``."""
+        """Find the sets of weight files, see ``weight_sets``."""
         there = self.listing(folder)
         state = (_state(folder), *(_state(folder / name) for name in indexes(there, pattern)))
         return self._sets.get(
@@ -66,7 +66,7 @@ class Reader:
         )
 
     def whole(self, files: Sequence[Path]) -> Header:
-        """The headers of several files as one, see ``merged``."""
+        """Join the headers of several files, see ``merged``."""
         headers = [self(path) for path in files]
         if len(headers) == 1:
             return headers[0]
@@ -78,7 +78,7 @@ class Reader:
 
 
 def reader_of(read: ReadHeader) -> Reader:
-    """A reader that remembers: ``read`` itself, when it is one."""
+    """Return a reader that remembers: ``read`` itself, when it is one."""
     return read if isinstance(read, Reader) else Reader(read)
 
 
@@ -105,7 +105,8 @@ class _Known(Generic[T]):
 
 
 def _state(path: Path) -> object:
-    """What tells a file or folder from what it is after a change; equal to nothing else while it is just changing."""
+    """Return what tells a file or folder from what it is after a change; equal to nothing else while it is just
+    changing."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ _MOST = 200
 
 
 def hub_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the library keeps what it fetched, by its own rules."""
+    """Find where the library keeps what it fetched, by its own rules."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(variable):
             return Path(os.path.expandvars(environ[variable])).expanduser()
@@ -34,8 +34,9 @@ def hub_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def snapshot_of(folder: Path) -> Path:
-    """The files of a repository in the cache, for its folder, or that of its snapshots or blobs; any other folder as it
-    is. ``CheckpointError`` when it has several snapshots and none is that of ``main``, or when it has none."""
+    """Return the files of a repository in the cache, for its folder, or that of its snapshots or blobs; any other
+    folder as it is. ``CheckpointError`` when it has several snapshots and none is that of ``main``, or when it has
+    none."""
     repository = folder.parent if folder.name in ("snapshots", "blobs", "refs") else folder
     if not _FOLDER.fullmatch(repository.name) or not os.path.isdir(repository / "snapshots"):
         return _of_a_store(folder)
@@ -43,9 +44,9 @@ def snapshot_of(folder: Path) -> Path:
 
 
 def cached(text: str, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where the cache has what ``OWNER/NAME`` means, or ``OWNER/NAME@REVISION``, or a file or folder in it; ``None``
-    when the text names no repository, or the cache has none of this name. ``CheckpointError`` as for ``snapshot_of``,
-    and for a path that leaves the repository."""
+    """Find where the cache has what ``OWNER/NAME`` means, or ``OWNER/NAME@REVISION``, or a file or folder in it;
+    ``None`` when the text names no repository, or the cache has none of this name. ``CheckpointError`` as for
+    ``snapshot_of``, and for a path that leaves the repository."""
     match = _REPOSITORY.fullmatch(text)
     if match is None or match["owner"].strip(".") == "" or match["name"].strip(".") == "":
         return None
@@ -59,12 +60,12 @@ def cached(text: str, environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def is_repository(text: str) -> bool:
-    """Whether a text could name a repository of the hub."""
+    """Tell whether a text could name a repository of the hub."""
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text) is not None
 
 
 def _snapshot(repository: Path, revision: str) -> Path:
-    """The snapshot of a branch or commit; the only one there is, when ``main`` says nothing of it."""
+    """Return the snapshot of a branch or commit; the only one there is, when ``main`` says nothing of it."""
     there = listed(repository / "snapshots").folders
     try:
         with (repository / "refs" / revision).open("rb") as file:
@@ -85,7 +86,7 @@ def _snapshot(repository: Path, revision: str) -> Path:
 
 
 def _of_a_store(folder: Path) -> Path:
-    """The folder; ``CheckpointError`` when it is the whole cache, which holds many models."""
+    """Return the folder; ``CheckpointError`` when it is the whole cache, which holds many models."""
     try:
         names = [name for name in listed(folder).folders if _FOLDER.fullmatch(name)]
         beside = [name for name in listed(folder).files if name.endswith((".safetensors", ".pth", ".gguf"))]

@@ -58,7 +58,7 @@ def recognize_layout(spec: ComponentSpec, header: Header) -> MappedHeader | None
 
 
 def _parts(spec: ComponentSpec, header: Header) -> list[tuple[str, Header]]:
-    """What of a file has one of the prefixes of a component, without it."""
+    """Return what of a file has one of the prefixes of a component, without it."""
     if not spec.prefixes:
         return []
     return header.once(("parts", spec.prefixes), lambda: list(_made_parts(spec.prefixes, header)))
@@ -77,7 +77,7 @@ def _made_parts(prefixes: Sequence[str], header: Header) -> Iterator[tuple[str, 
 
 
 def stored_part(mapped: MappedHeader, header: Header) -> Header:
-    """What of a file belongs to a component: all of it, but for files that hold several."""
+    """Return what of a file belongs to a component: all of it, but for files that hold several."""
     if mapped.layout != ALL_IN_ONE:
         return header
     own = {name for parts in mapped.stored.values() for name in parts}
@@ -188,14 +188,14 @@ class MappedSource(DerivedSource):
         return torch.cat(parts)
 
     def direct(self, name: str) -> bool:
-        """Whether all parts are; joining is reading one behind the other."""
+        """Tell whether all parts are; joining is reading one behind the other."""
         base = self._base
         if name in self._mapped.spread:
             return False
         return is_direct(base) and all(base.direct(stored) for stored in self._mapped.stored[name])
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Into ``out``, of the stored shape and dtype."""
+        """Read into ``out``, of the stored shape and dtype."""
         base, row = self._base, 0
         assert is_direct(base)
         stored = self._mapped.stored[name]

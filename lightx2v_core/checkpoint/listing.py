@@ -69,7 +69,7 @@ def sibling_files(file: Path) -> tuple[str, ...]:
 
 
 def broken_link(path: Path) -> str:
-    """Where a link leads that leads nowhere; empty for whatever is no such link."""
+    """Find where a link leads that leads nowhere; empty for whatever is no such link."""
     try:
         if os.path.islink(path) and not os.path.lexists(os.path.realpath(path)):
             return os.readlink(path)[:_SHOWN]
@@ -79,8 +79,8 @@ def broken_link(path: Path) -> str:
 
 
 def why_not(path: Path) -> str:
-    """Why there is nothing to be had at a path: it does not exist, or the system does not let it be looked at; empty
-    when it can be."""
+    """Say why there is nothing to be had at a path: it does not exist, or the system does not let it be looked at;
+    empty when it can be."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

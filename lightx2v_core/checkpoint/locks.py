@@ -98,7 +98,7 @@ class Lock:
         os.close(self._folder)
 
     def _taken(self, file: int) -> bool:
-        """Whether it is had now; not when the file was removed meanwhile by who had it before."""
+        """Tell whether it is had now; not when the file was removed meanwhile by who had it before."""
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise FileExistsError(errno.EEXIST, f"{self._name} is there and is no file")
         try:
@@ -168,7 +168,7 @@ class Lock:
 
 
 def free(file: int, *, unknown: bool) -> bool:
-    """Whether no process has locked this open file; ``unknown`` where there are no locks."""
+    """Tell whether no process has locked this open file; ``unknown`` where there are no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -186,7 +186,7 @@ def mark(file: int) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Tell whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

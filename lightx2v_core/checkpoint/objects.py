@@ -16,8 +16,8 @@ MOST_TOKENS = 10_000_000
 
 
 def read_object(path: Path, what: str) -> dict[str, object]:
-    """The object that a file holds. ``CheckpointError`` says that the file is ``what``, such as ``is damaged``, and why
-    it cannot be read."""
+    """Read the object that a file holds. ``CheckpointError`` says that the file is ``what``, such as ``is damaged``,
+    and why it cannot be read."""
     if reason := stand_in(path):
         raise CheckpointError(f"{path} {what}: it {reason}")
     try:

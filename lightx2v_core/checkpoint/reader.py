@@ -44,7 +44,7 @@ class PositionedSource:
         return self._tensors[name]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor on ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        """Read the tensor onto ``device``. ``RunError`` when its file changed or vanished since it was planned."""
         info = self._tensors[name]
         assert info.offset is not None
         shape = info.stored_shape
@@ -52,11 +52,11 @@ class PositionedSource:
         return flat.view(shape).to(device)
 
     def direct(self, name: str) -> bool:
-        """Always: tensors lie in the file as they are in memory."""
+        """Say yes: tensors lie in the file as they are in memory."""
         return self._tensors[name].offset is not None
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        """Read into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
         info = self._tensors[name]
         assert info.offset is not None
         self._files.read_into(info.file, info.offset, out, name, cached=cached)
@@ -65,7 +65,7 @@ class PositionedSource:
         self._files.close()
 
     def _check(self, path: Path) -> None:
-        """A file that was just opened has to be the one whose header was read."""
+        """Compare a file that was just opened with the one whose header was read. ``RunError`` when it changed."""
         try:
             now = self._read_header(path).tensors
         except CheckpointError as exc:
@@ -146,7 +146,7 @@ class OpenFiles:
             raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
     def _open_uncached(self, path: Path, file: Opened) -> int | None:
-        """A descriptor of the same file that passes the cache by; none where the system refuses that."""
+        """Open a descriptor of the same file that passes the cache by; none where the system refuses that."""
         with self._lock:
             if path not in self._uncached:
                 try:

@@ -25,11 +25,11 @@ class Renames:
         self._touches = _any_of([*(pattern for pattern, _ in renames), *drops])
 
     def touches(self, name: str) -> bool:
-        """Whether any of the patterns is in a name."""
+        """Tell whether any of the patterns is in a name."""
         return any(search(name) for search in self._touches)
 
     def renamed(self, name: str) -> str | None:
-        """The official name of a stored one, with ``#part`` behind it where it is a part; ``None`` when it is
+        """Give the official name of a stored one, with ``#part`` behind it where it is a part; ``None`` when it is
         dropped."""
         if not self.touches(name):
             return name
@@ -41,7 +41,7 @@ class Renames:
 
 
 def renames_of(key_map: KeyMap) -> Renames:
-    """The compiled expressions of a key map."""
+    """Compile the expressions of a key map."""
     return _compiled(tuple(key_map.renames), tuple(key_map.drops))
 
 
@@ -51,7 +51,7 @@ def _compiled(renames: tuple[tuple[str, str], ...], drops: tuple[str, ...]) -> R
 
 
 def _any_of(patterns: Sequence[str]) -> list[Search]:
-    """Functions of which one at least finds something in a name exactly when one of the patterns does."""
+    """Return functions of which one at least finds something in a name exactly when one of the patterns does."""
     searches: list[Search] = [re.compile(p).search for p in patterns if _PARTICULAR.search(p)]
     plain = [pattern for pattern in patterns if not _PARTICULAR.search(pattern)]
     first = [pattern[1:] for pattern in plain if is_anchored(pattern)]
@@ -64,7 +64,7 @@ def _any_of(patterns: Sequence[str]) -> list[Search]:
 
 
 def is_anchored(pattern: str) -> bool:
-    """Whether a pattern can match at the start of a name only: it begins with ``^``, and no branch is without it."""
+    """Tell whether a pattern matches at the start of a name only: it begins with ``^``, and so does each branch."""
     depth = 0
     for atom in _ATOM.findall(pattern):
         depth += (atom == "(") - (atom == ")")

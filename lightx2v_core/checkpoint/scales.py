@@ -36,7 +36,7 @@ def granularity(weight: TensorInfo, scale: TensorInfo) -> tuple[str, str]:
 
 
 def packed(weight: TensorInfo, group: Mapping[str, TensorInfo]) -> tuple[str, tuple[int, ...], str]:
-    """The format of packed codes, the decoded shape, and what is wrong when it is none that is known."""
+    """Recognize the format of packed values, the shape of the weight, and what is wrong with it."""
     scale = group.get("weight_scale")
     where = f"{weight.file.name}: {weight.name}"
     if len(weight.shape) != 2:

@@ -43,16 +43,16 @@ Sets = tuple[list[Located], list[tuple[Located, str]]]
 
 
 def indexes(there: Listing, pattern: str) -> list[str]:
-    """The names of the indexes in a folder whose shards match ``pattern``."""
+    """Return the names of the indexes in a folder whose shards match ``pattern``."""
     return fnmatch.filter(there.files, pattern.removesuffix(".safetensors") + INDEX_SUFFIX)
 
 
 def weight_sets(
     there: Listing, pattern: str, summary: str, indexed_files: Callable[[Path], tuple[Path, ...]]
 ) -> Sets:
-    """The sets of files in a folder whose names match ``pattern``, and those that are not complete, with what is wrong
-    with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index. ``CheckpointError``
-    for more files than ``MOST_FILES``."""
+    """Find the sets of files in a folder whose names match ``pattern``, and those that are not complete, with what is
+    wrong with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index.
+    ``CheckpointError`` for more files than ``MOST_FILES``."""
     folder = there.folder
     complete: list[Located] = []
     broken: list[tuple[Located, str]] = []
@@ -97,7 +97,7 @@ def weight_sets(
 
 
 def _group(name: str) -> tuple[str, str]:
-    """What a file belongs together with: the stem and total of its shards, its blocks, or nothing but itself."""
+    """Return what a file belongs together with: the stem and total of its shards, its blocks, or nothing but itself."""
     if _BLOCK.fullmatch(name):
         return "", "blocks"
     shard = _SHARD.fullmatch(name)
@@ -105,7 +105,7 @@ def _group(name: str) -> tuple[str, str]:
 
 
 def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
-    """What is wrong with shards that no index names; nothing when their own numbering says that all are there."""
+    """Say what is wrong with shards that no index names; nothing when their own numbering says that all are there."""
     parts = [part for name in names if (part := _SHARD.fullmatch(name))]
     total = int(parts[0]["total"])
     there = {int(part["number"]) for part in parts}
@@ -119,7 +119,7 @@ def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
 
 
 def indexed(index: Path, said: Mapping[str, str], there: Listing) -> tuple[Path, ...]:
-    """The files an index names. None may leave the folder, all must be there, and no more than ``MOST_FILES``."""
+    """List the files an index names. None may leave the folder, all must be there, and no more than ``MOST_FILES``."""
     names = sorted(set(said.values()))
     for name in names:
         if reason := _refused(name):
@@ -141,7 +141,7 @@ def indexed(index: Path, said: Mapping[str, str], there: Listing) -> tuple[Path,
 
 
 def _refused(name: str) -> str:
-    """Why an index may not name a file so."""
+    """Say why an index may not name a file so."""
     if _PLAIN.fullmatch(name) and len(name) <= _LONGEST:
         return ""
     pure = PurePosixPath(name)
@@ -158,7 +158,7 @@ def _refused(name: str) -> str:
 
 
 def weight_map(index: Path) -> Mapping[str, str]:
-    """What an index says: tensor -> name of its file. ``CheckpointError`` when it is none."""
+    """Read what an index says: tensor -> name of its file. ``CheckpointError`` when it is none."""
     value = read_object(index, "is no index of shards").get("weight_map")
     if not isinstance(value, dict) or not value or not all(isinstance(name, str) for name in value.values()):
         raise CheckpointError(f"{index} is no index of shards: its weight_map is empty or names no files")

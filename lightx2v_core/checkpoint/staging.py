@@ -61,11 +61,11 @@ class Staging:
         self._count = 0
 
     def file(self, path: Path) -> BinaryIO:
-        """A file to write to. The first result is the one that the others belong to."""
+        """Make a file to write to. The first result is the one that the others belong to."""
         return os.fdopen(os.dup(self._stage(path, folder=False).file), "wb")
 
     def folder(self, path: Path) -> int:
-        """A folder to write to, as a descriptor. ``OutputError`` where there is a folder that is not empty."""
+        """Make a folder to write to, as a descriptor. ``OutputError`` where there is a folder that is not empty."""
         target = Path(os.path.realpath(path))  # a link to a folder cannot be replaced by one
         with unwritten(path):
             if target.is_dir() and any(target.iterdir()):
@@ -73,7 +73,7 @@ class Staging:
         return self._stage(target, folder=True).file
 
     def bytes(self, path: Path, data: bytes) -> None:
-        """A small file. One inside a folder of frames comes and goes with that folder."""
+        """Write a small file. One inside a folder of frames comes and goes with that folder."""
         folder = Path(os.path.realpath(path.parent))
         beside = next((part for part in self._parts if part.folder and part.target == folder), None)
         if beside is None:
@@ -84,7 +84,7 @@ class Staging:
             write_new(beside.file, path.name, data)
 
     def absent(self, path: Path) -> None:
-        """A file that goes when the results come, since it belongs to what they replace."""
+        """Remove a file when the results come, since it belongs to what they replace."""
         self._gone.append(
             _Part(target=path, parent=self._parent(path), name=self._free_name(path), file=-1, folder=False)
         )
@@ -116,7 +116,7 @@ class Staging:
                 os.fchmod(file, stat.S_IMODE(path.stat().st_mode))
 
     def _parent(self, path: Path) -> int:
-        """The folder of a result, made where it is missing, and freed from what dead processes left in it."""
+        """Open the folder of a result, made where it is missing, and freed from what dead processes left in it."""
         folder = path.absolute().parent
         if folder not in self._parents:
             self._made += make_parents(path)
@@ -126,7 +126,7 @@ class Staging:
         return self._parents[folder]
 
     def _free_name(self, path: Path) -> str:
-        """A name for a part: not longer than any file name may be, and apart from the others of this process."""
+        """Make a name for a part: not longer than any file name may be, and apart from the others of this process."""
         self._count += 1
         return f".{path.name[:40]}.part-{os.getpid()}-{self._count}"
 
@@ -219,7 +219,7 @@ def claim_outputs(*paths: Path) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Whether a process is writing this result, or was killed while it did."""
+    """Tell whether a process is writing this result, or was killed while it did."""
     return os.path.lexists(path.with_name(_lock(path)))
 
 
@@ -353,7 +353,7 @@ def _turn(folders: list[int]) -> Iterator[None]:
 
 
 def _waited_for(folder: int, end: float) -> bool:
-    """Whether an open folder is locked now. Whoever has it may be suspended: better in disorder than lost."""
+    """Tell whether an open folder is locked now. Whoever has it may be suspended: better in disorder than lost."""
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -367,7 +367,7 @@ def _waited_for(folder: int, end: float) -> bool:
 
 
 def _lock(path: Path) -> str:
-    """The name of a result's lock: its own name, or what stands for one that is long."""
+    """Return the name of a result's lock: its own name, or what stands for one that is long."""
     name = path.name
     if len(os.fsencode(name)) > 100:
         name = f"{name[:20]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
@@ -375,5 +375,5 @@ def _lock(path: Path) -> str:
 
 
 def _real(path: Path) -> Path:
-    """A path of which the last part may be a link to a folder, which is meant then."""
+    """Return a path of which the last part may be a link to a folder, which is meant then."""
     return Path(os.path.realpath(path)) if path.is_dir() else path.absolute()

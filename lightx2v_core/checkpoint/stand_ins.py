@@ -21,8 +21,8 @@ _SHOWN = 200
 
 
 def stand_in(path: Path) -> str:
-    """What a file is instead of what its name says, and what to do; empty when it is a file of its own, or cannot be
-    read: whoever reads it says why."""
+    """Say what a file is instead of what its name says, and what to do; empty when it is a file of its own, or cannot
+    be read: whoever reads it says why."""
     try:
         with path.open("rb") as file:
             first = file.read(64)
@@ -41,7 +41,7 @@ def stand_in(path: Path) -> str:
 
 
 def not_json(path: Path) -> str:
-    """Why a file cannot be a JSON object, by its first bytes; empty when it can be."""
+    """Say why a file cannot be a JSON object, by its first bytes; empty when it can be."""
     if reason := stand_in(path):
         return reason
     try:
@@ -53,7 +53,7 @@ def not_json(path: Path) -> str:
 
 
 def broken_links(folder: Path) -> str:
-    """The links in a model's folder that lead nowhere, in one sentence; empty when there are none."""
+    """Say which links in a model's folder lead nowhere, in one sentence; empty when there are none."""
     links = list(_dangling(folder))
     if not links:
         return ""
@@ -70,7 +70,7 @@ def broken_links(folder: Path) -> str:
 
 
 def _dangling(folder: Path) -> Iterator[tuple[str, str]]:
-    """The name below ``folder`` of each broken link, and what it leads to."""
+    """Return the name below ``folder`` of each broken link, and what it leads to."""
     waiting, seen = [("", 0)], 0
     while waiting and seen < _FOLDERS:
         (below, depth), seen = waiting.pop(0), seen + 1

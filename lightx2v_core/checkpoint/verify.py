@@ -20,7 +20,7 @@ _LEFT_BY_PROGRAMS = re.compile(
 
 
 def problems(component: str, header: Header, expected: Mapping[str, Sequence[int]], source: str) -> list[str]:
-    """What is wrong with a component, as sentences; ``source`` names what ``expected`` was derived from."""
+    """Say what is wrong with a component, as sentences; ``source`` names what ``expected`` was derived from."""
     sentences = []
     missing = [name for name in expected if name not in header.tensors]
     if missing:
@@ -42,8 +42,8 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
 
 
 def wrong_formats(component: str, stored: Header, header: Header) -> list[str]:
-    """What is wrong with quantized tensors, as sentences; ``stored`` has the names and marks of the files, ``header``
-    the official names."""
+    """Say what is wrong with quantized tensors, as sentences; ``stored`` has the names and marks of the files,
+    ``header`` the official names."""
     reasons = list(dict.fromkeys(format_problems(stored) or format_problems(header)))
     more = f" (and {len(reasons) - _SHOWN} more of this kind)" if len(reasons) > _SHOWN else ""
     return [f"{component}: {problem}" for problem in reasons[: _SHOWN - 1]] + [
@@ -52,8 +52,8 @@ def wrong_formats(component: str, stored: Header, header: Header) -> list[str]:
 
 
 def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
-    """Tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions) names and
-    the scales and marks of quantized weights."""
+    """List the tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions)
+    names and the scales and marks of quantized weights."""
     patterns = [re.compile(pattern) for pattern in spare]
     explained = accounted(header)
     extra = [name for name in header if name not in expected and name not in explained]
@@ -61,7 +61,7 @@ def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequenc
 
 
 def strangers(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
-    """The unused tensors of a network that another network would compute with: all but counters, tables that are
+    """List the unused tensors of a network that another network would compute with: all but counters, tables that are
     computed anew, and what training left."""
     return [
         name
@@ -71,7 +71,7 @@ def strangers(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequ
 
 
 def kinds(names: Sequence[str]) -> str:
-    """Names of tensors in a few words: those of one part of a network, or of its numbered blocks, are one."""
+    """Sum up names of tensors in a few words: those of one part of a network, or of its numbered blocks, are one."""
     counts: dict[str, int] = {}
     for name in names:
         first, *rest = name.split(".")

@@ -131,8 +131,8 @@ _ANSWERS: Mapping[str, Hint] = {
 
 
 def isolated(kind: str, plugin: str, spec: Spec[object]) -> Spec[object]:
-    """The spec with fields of plain values, and with functions that are called by ``isolation.called``: they give what
-    their hints say, or raise. ``TypeError`` names a field that is wrong."""
+    """Make a spec with fields of plain values, and with functions that are called by ``isolation.called``: they
+    give what their hints say, or raise. ``TypeError`` names a field that is wrong."""
     fields = [field.name for field in attrs.fields(type(spec))]
     plain: dict[str, Any] = {}
     for name in fields:
@@ -151,7 +151,7 @@ def isolated(kind: str, plugin: str, spec: Spec[object]) -> Spec[object]:
 
 
 def default_options(spec: Spec[object]) -> object:
-    """The options of an implementation that was not given any. ``PluginFault`` when its class cannot make them."""
+    """Make the options of an implementation that was not given any. ``PluginFault`` when its class cannot make them."""
     return called(f"{spec.config.__name__}() of {spec.name}", spec.config)
 
 
@@ -182,8 +182,8 @@ def _opened(opens: Callable[[object], object], header: object) -> object:
 
 
 def taken(value: object, hint: object) -> Any:
-    """A value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict for any
-    mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
+    """Take a value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict
+    for any mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -222,7 +222,7 @@ def _class_of(hint: object) -> type:
 
 
 def _plain(value: Any, hint: type) -> object:
-    """A value of a class, without the methods of a class that is derived from it."""
+    """Take a value of a class, without the methods of a class that is derived from it."""
     own = type(value)
     if hint in (str, Reason):
         if not issubclass(own, str):
@@ -268,7 +268,7 @@ def _hints(cls: type) -> Mapping[str, object]:
 
 
 def _items(value: Any, hints: Sequence[object]) -> object:
-    """A tuple of any sequence or iterator but a text."""
+    """Make a tuple of any sequence or iterator but a text."""
     if isinstance(value, (str, bytes, Mapping)):
         _wrong(value, "list")
     if type(value) is tuple and len(hints) == 2 and hints[1] is Ellipsis and _all_of(value, hints[0]):
@@ -303,13 +303,13 @@ _EXACT = frozenset({str, int, float})
 
 
 def _all_of(items: tuple[object, ...], hint: object) -> bool:
-    """Whether all items are of exactly the class that a hint names."""
+    """Tell whether all items are of exactly the class that a hint names."""
     return hint in _EXACT and {*map(type, items)} <= {hint}
 
 
 def _are_shapes(value: Mapping[Any, Any], hint: object) -> bool:
-    """Whether a mapping holds tuples of integers by name, as it should. The thousands of tensors that a model expects
-    are looked at in each plan, so none of them costs a call."""
+    """Tell whether a mapping holds tuples of integers by name, as it should. The thousands of tensors that a model
+    expects are looked at in each plan, so none of them costs a call."""
     if hint != _SHAPE or {*map(type, value)} - {str}:
         return False
     if {*map(type, value.values())} - {tuple}:

@@ -38,7 +38,7 @@ class CatalogEntry(TypedDict, total=False):
 
 
 def provider(kind: str, name: str) -> str:
-    """How to get an implementation that no installed plugin has, in words; empty when nobody is known to have it."""
+    """Say how to get an implementation that no installed plugin has; empty when nobody is known to have it."""
     entry = _catalog().get(kind, {}).get(name)
     if entry is None:
         return ""
@@ -46,7 +46,7 @@ def provider(kind: str, name: str) -> str:
 
 
 def reader(suffix: str) -> str:
-    """How to get a loader of files that end so, in words; empty when nobody is known to have one."""
+    """Say how to get a loader of files that end so, in words; empty when nobody is known to have one."""
     for entry in _catalog().get("weight_loader", {}).values():
         if suffix in entry["suffixes"]:
             return f"{entry['distribution']} reads {suffix} files: pip install {install(entry)}"
@@ -54,41 +54,42 @@ def reader(suffix: str) -> str:
 
 
 def distribution(kind: str, name: str) -> str:
-    """The first-party distribution that brings an implementation; empty when none does."""
+    """Return the first-party distribution that brings an implementation; empty when none does."""
     entry = _catalog().get(kind, {}).get(name)
     return "" if entry is None else entry["distribution"]
 
 
 def first_party(kind: str) -> dict[str, str]:
-    """What the distributions of this project bring of a kind, installed or not: name -> distribution."""
+    """Return what the distributions of this project bring of a kind, installed or not: name -> distribution."""
     return {name: str(entry["distribution"]) for name, entry in _catalog().get(kind, {}).items()}
 
 
 def tasks() -> list[str]:
-    """The tasks that models of some distribution do."""
+    """Return the tasks that models of some distribution do."""
     return list(
         dict.fromkeys(task for entry in _catalog().get("model", {}).values() for task in entry["tasks"])
     )
 
 
 def values(kind: str, option: str) -> list[str]:
-    """The values that an option with a closed set of them has, among the implementations of a kind."""
+    """Return the values that an option with a closed set of them has, among the implementations of a kind."""
     sets = [entry["options"].get(option, ()) for entry in _catalog().get(kind, {}).values()]
     return list(dict.fromkeys(value for values in sets for value in values))
 
 
 def quantizers() -> dict[str, CatalogEntry]:
-    """The quantizers that some distribution brings: name -> the ``formats`` that it takes, and how it is asked for."""
+    """Return the quantizers that some distribution brings: name -> the ``formats`` that it takes, and how it is asked
+    for."""
     return dict(_catalog().get("quantizer", {}))
 
 
 def ways(kind: str) -> list[str]:
-    """A line for each distribution that brings something of a kind: what, and how to install it."""
+    """Return a line for each distribution that brings something of a kind: what, and how to install it."""
     return missing(kind, ())
 
 
 def missing(kind: str, installed: Iterable[str]) -> list[str]:
-    """A line for each distribution that brings something of a kind that is not among the ``installed`` names."""
+    """Return a line for each distribution that brings something of a kind that is not among the ``installed`` names."""
     there = set(installed)
     return [
         f"{distribution} brings {', '.join(names)}: pip install {install(entry)}"
@@ -107,14 +108,14 @@ def _by_distribution(kind: str) -> dict[str, tuple[list[str], CatalogEntry]]:
 
 
 def commands() -> dict[str, CatalogEntry]:
-    """The subcommands that first-party plugins bring: full name, such as ``ui`` or ``plugins check`` -> distribution,
-    summary, the plugin's module, and modules that it needs besides."""
+    """Return the subcommands that first-party plugins bring: full name, such as ``ui`` or ``plugins check`` ->
+    distribution, summary, the plugin's module, and modules that it needs besides."""
     return dict(sorted(_catalog().get("command", {}).items()))
 
 
 def install(entry: CatalogEntry) -> str:
-    """What pip is asked for: in a checkout its folders of the plugin and of what goes with it, since that may be on no
-    index; else the extra of the core."""
+    """Say what pip is asked for: in a checkout its folders of the plugin and of what goes with it, since that may be on
+    no index; else the extra of the core."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     folders = _checked_out(root, entry["extra"])
     if not folders:
@@ -127,8 +128,8 @@ _REQUIREMENT = r'"lightx2v-([a-z0-9-]+)(\[[a-z0-9,-]+\])?[>=<]'
 
 
 def _checked_out(root: str, extra: str) -> list[str]:
-    """The folders that an extra of the core means in a checkout, each with its own extras, such as ``gradio[page]``:
-    what goes with a plugin and what it needs, then the plugin; empty where there is none."""
+    """Return the folders that an extra of the core means in a checkout, each with its own extras, such as
+    ``gradio[page]``: what goes with a plugin and what it needs, then the plugin; empty where there is none."""
     own, first = "", []
     for name, extras in re.findall(_REQUIREMENT, _line(os.path.join(root, "pyproject.toml"), extra)):
         if name == extra:
@@ -141,14 +142,14 @@ def _checked_out(root: str, extra: str) -> list[str]:
 
 
 def _needed(root: str, plugin: str) -> list[str]:
-    """The folders of the plugins that a plugin needs, in a checkout."""
+    """Return the folders of the plugins that a plugin needs, in a checkout."""
     needs = _read(os.path.join(root, "plugins", _folder(plugin), "pyproject.toml"))
     names = re.findall(r'^    "lightx2v-([a-z0-9-]+)[>=<]', needs, re.MULTILINE)
     return [folder for name in names if name != "core" for folder in (*_needed(root, name), _folder(name))]
 
 
 def _line(file: str, extra: str) -> str:
-    """The line of a project's file that says what an extra brings; empty where there is none."""
+    """Return the line of a project's file that says what an extra brings; empty where there is none."""
     match = re.search(rf"^{re.escape(extra)} = \[.*$", _read(file), re.MULTILINE)
     return match[0] if match else ""
 

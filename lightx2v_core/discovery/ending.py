@@ -18,7 +18,7 @@ def end_in_time(status: int) -> None:
 
 
 def held_by() -> list[str]:
-    """The threads that Python waits for at its end, by name."""
+    """Return the threads that Python waits for at its end, by name."""
     return [
         thread.name
         for thread in threading.enumerate()

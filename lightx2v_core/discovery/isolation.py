@@ -33,7 +33,8 @@ _true_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 def called(
     who: str, function: Callable[..., T], /, *arguments: object, planning: bool = True, **named: object
 ) -> T:
-    """What ``function`` of a plugin gives. ``who`` is it in words, such as ``plugin acme: geometry of model acme``.
+    """Call ``function`` of a plugin. ``who`` is it in words, such as ``plugin acme: geometry of model
+    acme``.
 
     Errors that are meant for users pass. Whatever else is raised, ``SystemExit`` and ``KeyboardInterrupt`` included, is
     a ``PluginFault``; an interruption by a signal stays one, also when the function swallows it. While ``planning``,
@@ -130,12 +131,12 @@ class Aside:
 
 
 def kind_of(value: object) -> str:
-    """The name of its class, whatever the class says of itself."""
+    """Return the name of its class, whatever the class says of itself."""
     return one_line(_true_name(type(value)))
 
 
 def one_line(text: str) -> str:
-    """A text of a plugin as one line of a bounded length."""
+    """Return a text of a plugin as one line of a bounded length."""
     plain = str.__str__(text)  # of a subclass, its characters
     words = " ".join(plain[: 4 * LONGEST].split())
     return words if len(words) <= LONGEST and len(plain) <= 4 * LONGEST else words[: LONGEST - 3] + "..."
@@ -148,13 +149,13 @@ def shown(value: object) -> str:
 
 
 def in_words(exc: BaseException) -> str:
-    """An exception in one line, so that a broken plugin costs one line."""
+    """Return an exception in one line, so that a broken plugin costs one line."""
     text = one_line(_text(str, exc) or "")
     return f"{kind_of(exc)}: {text}" if text else kind_of(exc)
 
 
 def spoken(exc: LightX2VError) -> LightX2VError:
-    """The error itself, when its message is one; else one of the same meaning whose message is."""
+    """Return the error itself, when its message is one; else one of the same meaning whose message is."""
     text = _text(str, exc)
     said = "" if text is None else _bounded(text)
     ours = type(exc).__module__ == errors.__name__
@@ -170,7 +171,7 @@ def _status_kind(exc: LightX2VError) -> str:
 
 
 def traceback_of(exc: BaseException) -> str:
-    """Where an exception came from, for ``plugins show``."""
+    """Show where an exception came from, for ``plugins show``."""
     import traceback
 
     try:

@@ -17,6 +17,6 @@ _ELSEWHERE = {
 
 
 def elsewhere(name: str) -> str:
-    """What a name of another program means that nothing here runs, in words; empty for other names."""
+    """Say what a name of another program means that nothing here runs, in words; empty for other names."""
     what = _ELSEWHERE.get(name)
     return "" if what is None else f"{name} is {what}, and none that this program runs"

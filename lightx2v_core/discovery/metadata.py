@@ -23,22 +23,22 @@ _COMPARE: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
 
 
 def canonical(name: str) -> str:
-    """A distribution name as packaging compares it."""
+    """Return a distribution name as packaging compares it."""
     return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def name_of(dist: metadata.Distribution | None) -> str:
-    """The distribution's name, or an empty string."""
+    """Return the distribution's name, or an empty string."""
     return _said(dist, "Name")
 
 
 def version_of(dist: metadata.Distribution | None) -> str:
-    """The distribution's version, or an empty string."""
+    """Return the distribution's version, or an empty string."""
     return _said(dist, "Version")
 
 
 def requirements(dist: metadata.Distribution) -> list[str]:
-    """The distribution's ``Requires-Dist`` lines; ``ValueError`` when it has no readable metadata."""
+    """Return the distribution's ``Requires-Dist`` lines; ``ValueError`` when it has no readable metadata."""
     if not name_of(dist):
         raise ValueError("the metadata of its distribution cannot be read")
     # only an egg-info has them in another file
@@ -46,7 +46,7 @@ def requirements(dist: metadata.Distribution) -> list[str]:
 
 
 def incompatible(dist: metadata.Distribution, version: str) -> str:
-    """Why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
+    """Say why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
     for text in requirements(dist):
         name, rest = _split(text)
         if canonical(name) != CORE_DIST:
@@ -62,7 +62,7 @@ def incompatible(dist: metadata.Distribution, version: str) -> str:
 
 
 def admits(specifier: str, version: str) -> bool:
-    """Whether a version specifier such as ``>=0.1,<0.2`` admits ``version``.
+    """Tell whether a version specifier such as ``>=0.1,<0.2`` admits ``version``.
 
     Plain clauses are compared here: importing packaging would take longer than all the rest of a listing.
     """
@@ -78,7 +78,7 @@ def admits(specifier: str, version: str) -> bool:
 
 
 def missing_requirements(dist: metadata.Distribution | None, extra: str | None) -> list[str]:
-    """Why the requirements of an extra are not met here, one reason each."""
+    """Say why the requirements of an extra are not met here, one reason each."""
     if dist is None or extra is None:
         return []
     lines = requirements(dist)
@@ -102,8 +102,9 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
 
 
 def as_requirement(dist: metadata.Distribution) -> str:
-    """A line of a requirements file that installs a distribution again as it is (PEP 508, PEP 610): from where it came,
-    if that is an address; what was installed from a folder is named by its version, with the folder as a comment."""
+    """Write a line of a requirements file that installs a distribution again as it is (PEP 508, PEP 610): from where
+    it came, if that is an address; what was installed from a folder is named by its version, with the folder as a
+    comment."""
     name, version = name_of(dist), version_of(dist)
     origin = origin_of(dist)
     url = str(origin.get("url", ""))
@@ -117,7 +118,7 @@ def as_requirement(dist: metadata.Distribution) -> str:
 
 
 def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
-    """Where a distribution was installed from when not from an index (PEP 610); empty when that is not known."""
+    """Find where a distribution was installed from when not from an index (PEP 610); empty when that is not known."""
     try:
         origin = json.loads(dist.read_text("direct_url.json") or "{}")
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def changed(weight: Tensor, steps: Iterable[tuple[Adapter, Change]]) -> Tensor:
-    """A tensor with changes applied one after the other, float32. ``weight`` has any float dtype and stays as it is."""
+    """Apply changes to a tensor of any float dtype, which stays as it is, one after the other. Returns float32."""
     result = weight.float()
     if result is weight:
         result = weight.clone()
@@ -30,7 +30,7 @@ def changed(weight: Tensor, steps: Iterable[tuple[Adapter, Change]]) -> Tensor:
 
 
 def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
-    """What a change adds at strength 1, alpha / rank included: float32, of the shape of its rows."""
+    """Compute what a change adds at strength 1, alpha / rank included: float32, of the shape of its rows."""
     factors = read_factors(adapter, change, device)
     if change.kind == "diff":
         made = factors["diff"]
@@ -44,7 +44,7 @@ def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
 
 
 def read_factors(adapter: Adapter, change: Change, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a change by their roles, float32, without its alpha, which is in its scale."""
+    """Read the tensors of a change by their roles, float32, without its alpha, which is in its scale."""
     return {
         role: adapter.source.read(name, device).float()
         for role, name in change.tensors.items()
@@ -83,7 +83,7 @@ def _low_rank(factors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _factor(factors: Mapping[str, Tensor], part: str, core: str) -> Tensor:
-    """A factor that is stored whole, as a product, or as a product with a core."""
+    """Compute a factor that is stored whole, as a product, or as a product with a core."""
     if part in factors:
         return factors[part]
     a, b = factors[f"{part}_a"], factors[f"{part}_b"]

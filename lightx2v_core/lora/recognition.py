@@ -103,14 +103,14 @@ class LoraDescription:
 
 
 def is_lora(header: Header) -> bool:
-    """Whether a file is a LoRA: most of its tensors are parts of changes, and one of these is complete."""
+    """Tell whether a file is a LoRA: most of its tensors are parts of changes, and one of these is complete."""
     file = parsed(header)
     return 2 * len(file.unknown) < len(header) and any(target.kinds for target in file.targets)
 
 
 def parsed(header: Header) -> LoraContents:
-    """The changes of a file. Parts of one module belong together; those of different families are changes of their
-    own, and what a module has beside them (alpha, magnitude) is part of each."""
+    """Parse the changes of a file. Parts of one module belong together; those of different families are changes of
+    their own, and what a module has beside them (alpha, magnitude) is part of each."""
     return header.once("changes", lambda: _parsed(header))
 
 
@@ -150,8 +150,8 @@ def _parsed(header: Header) -> LoraContents:
 def describe(
     header: Header, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()
 ) -> LoraDescription:
-    """What a LoRA file says of itself. ``experts`` are the names that a hint of the expert can mean, ``beside`` the
-    names of the files in its folder."""
+    """Describe a LoRA file by what it says of itself. ``experts`` are the names that a hint of the expert can mean,
+    ``beside`` the names of the files in its folder."""
     file = parsed(header)
     families = Counter(_family(target) for target in file.targets)
     kinds: Counter[str] = Counter(kind for target in file.targets for kind in target.kinds)
@@ -178,14 +178,14 @@ def describe(
 
 
 def shown(base: str) -> str:
-    """The name of a module without the prefixes in front of it."""
+    """Return the name of a module without the prefixes in front of it."""
     if flat := flat_name(base):
         return flat[-1]
     return dotted_names(base)[-1]
 
 
 def dotted_names(base: str) -> list[str]:
-    """A dotted name with ever more of its prefixes left out; the first is the name as it is."""
+    """Return a dotted name with ever more of its prefixes left out; the first is the name as it is."""
     parts = base.split(".")
     names = [base]
     while len(parts) > 1 and parts[0] in naming.PREFIXES:
@@ -195,7 +195,8 @@ def dotted_names(base: str) -> list[str]:
 
 
 def flat_name(base: str) -> list[str]:
-    """A name whose dots are underscores with ever more of its prefixes left out; empty when it is not of that kind."""
+    """Return a name whose dots are underscores with ever more of its prefixes left out; empty when it is not of that
+    kind."""
     rest = _after_prefix(base)
     if not rest:
         return []
@@ -206,14 +207,14 @@ def flat_name(base: str) -> list[str]:
 
 
 def _after_prefix(base: str) -> str:
-    """What follows the prefix of a name whose dots are underscores; empty when it has none."""
+    """Say what follows the prefix of a name whose dots are underscores; empty when it has none."""
     prefix = next((text for text in naming.FLAT_PREFIXES if base.startswith(text)), None)
     return "" if prefix is None else base.removeprefix(prefix).lstrip("_")
 
 
 def of_network(base: str) -> int | None:
-    """Which network of a pipeline that has two a name is of: 0 for the first, 1 for the second; ``None`` when it says
-    none of them."""
+    """Tell which network of a pipeline that has two a name is of: 0 for the first, 1 for the second; ``None`` when it
+    says none of them."""
     for part in base.split("."):
         if part in naming.FIRST:
             return 0
@@ -228,12 +229,12 @@ def of_network(base: str) -> int | None:
 
 
 def second(base: str) -> bool:
-    """Whether a name is of the second network of a pipeline that has two."""
+    """Tell whether a name is of the second network of a pipeline that has two."""
     return of_network(base) == 1
 
 
 def of_text_encoder(base: str) -> bool:
-    """Whether a name is of a text encoder, which no LoRA of a video network has to have."""
+    """Tell whether a name is of a text encoder, which no LoRA of a video network has to have."""
     first = next((part for part in base.split(".") if part not in naming.PREFIXES), "")
     return first in naming.TEXT_ENCODERS or bool(re.match(naming.FLAT_TEXT_ENCODERS, base))
 
@@ -241,8 +242,8 @@ def of_text_encoder(base: str) -> bool:
 def expert_hint(
     header: Header, experts: Sequence[str], beside: Collection[str] = ()
 ) -> tuple[str | None, str]:
-    """The one of several networks that a file says it is for, and what says so: its keys, else all that names say.
-    ``None`` when nothing says it, or when names contradict each other; the reason is how they do then."""
+    """Return the one of several networks that a file says it is for, and what says so: its keys, else all that names
+    say. ``None`` when nothing says it, or when names contradict each other; the reason is how they do then."""
     claims = expert_claims(header, experts, beside)
     said = set(claims.values())
     if claims and (len(said) == 1 or next(iter(claims)).startswith(_KEYS)):
@@ -252,8 +253,8 @@ def expert_hint(
 
 
 def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str] = ()) -> dict[str, str]:
-    """What says that a file is for one of several networks -> which: its keys, its metadata, its name, its folder.
-    ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
+    """Return what says that a file is for one of several networks -> which: its keys, its metadata, its name, its
+    folder. ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
     claims: dict[str, str] = {}
     if len(experts) < 2:
         return claims

@@ -59,7 +59,7 @@ class Strength:
     rank: float | None = None
 
     def over(self, rank: int | None) -> float:
-        """The scale of a change of this rank."""
+        """Return the scale of a change of this rank."""
         divisor = self.rank if rank is None else rank
         return self.alpha / (math.sqrt(divisor) if self.root else divisor) if divisor else 1.0
 
@@ -76,13 +76,13 @@ class Stated:
     doubt: str = ""
 
     def is_one(self, ranks: Mapping[str, int | None]) -> bool:
-        """Whether all scales are 1, so that it does not matter whether it is said of this file."""
+        """Tell whether all scales are 1, so that it does not matter whether it is said of this file."""
         return not self.doubt and all(
             strength.over(ranks[name]) == 1 for name, strength in self.strengths.items() if name in ranks
         )
 
     def shown(self) -> str:
-        """The alphas in words, as a plan shows them; empty when none is stated."""
+        """Return the alphas in words, as a plan shows them; empty when none is stated."""
         if not self.strengths:
             return ""
         kinds = sorted({(strength.alpha, strength.root) for strength in self.strengths.values()})
@@ -96,8 +96,8 @@ class Stated:
 
 
 def stated(file: LoraContents, sidecar: Mapping[str, object] | None = None, doubt: str = "") -> Stated:
-    """What the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes. ``doubt``
-    is what is wrong with the file beside it."""
+    """Read what the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes.
+    ``doubt`` is what is wrong with the file beside it."""
     scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
     if not scalable:
         return Stated()
@@ -118,8 +118,8 @@ def stated(file: LoraContents, sidecar: Mapping[str, object] | None = None, doub
 
 
 def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
-    """The name of a single number that is stored beside a pair, or for all of them, and has no meaning here; empty when
-    there is none. An alpha without a pair is left of one that somebody took out."""
+    """Return the name of a single number that is stored beside a pair, or for all of them, and has no meaning here;
+    empty when there is none. An alpha without a pair is left of one that somebody took out."""
     bases = {target.base for target in targets}
     for name in file.unknown:
         if file.header.tensors[name].elements != 1 or not re.search("alpha|scal", name):
@@ -131,7 +131,7 @@ def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
 
 
 def _sections(text: str) -> dict[str, dict[str, object]] | None:
-    """The configurations of several networks by their prefix; ``None`` when they cannot be read."""
+    """Read the configurations of several networks by their prefix; ``None`` when they cannot be read."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -149,7 +149,7 @@ def _sections(text: str) -> dict[str, dict[str, object]] | None:
 
 
 def _is_one(said: Mapping[str, str], targets: Sequence[LoraModule]) -> bool:
-    """Whether what is said comes to a scale of 1, so that it does not matter of what it is said."""
+    """Tell whether what is said comes to a scale of 1, so that it does not matter of what it is said."""
     ranks = {target.rank for target in targets}
     for key, text in said.items():
         value = _number(text)
@@ -189,7 +189,7 @@ def _read(
 
 
 def _general(sections: Mapping[str, _Section]) -> _Section | None:
-    """What is said of names without a prefix of their own: by the configuration that has none, or by all alike."""
+    """Choose what is said of names without a prefix: by the configuration that has none, or by all alike."""
     if "" in sections:
         return sections[""]
     of_networks = [section for prefix, section in sections.items() if not of_text_encoder(prefix)]
@@ -206,13 +206,13 @@ class _Section:
         self.problems = list(self._problems())
 
     def strength(self, target: LoraModule) -> Strength | None:
-        """The strength of a change; an alpha of 0 is none, as where these files come from."""
+        """Return the strength of a change; an alpha of 0 is none, as where these files come from."""
         alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
         rank = self._ranks.of(target, _number(self.said.get("r")))
         return Strength(alpha=alpha, root=self.said.get("use_rslora") is True, rank=rank) if alpha else None
 
     def against(self, target: LoraModule) -> str:
-        """What is said against the tensors of a change; empty when nothing is."""
+        """Say what speaks against the tensors of a change; empty when nothing is."""
         rank = self._ranks.of(target, _number(self.said.get("r")))
         if rank not in (None, target.rank) and target.family != "lokr":
             return f"rank {rank:g} of {target.base}, which has rank {target.rank}"
@@ -223,7 +223,7 @@ class _Section:
         return ""
 
     def _problems(self) -> Iterator[str]:
-        """What is said and not understood."""
+        """List what is said and not understood."""
         said = self.said
         kind = str(said.get("peft_type") or "LORA").rpartition(".")[2].upper()
         if kind not in _TYPES:
@@ -269,7 +269,7 @@ class _Values:
                 self.unclear = pattern
 
     def of(self, target: LoraModule, otherwise: float | None) -> float | None:
-        """The number for the module of a change."""
+        """Return the number for the module of a change."""
         if not self._ends and not self._expressions:
             return otherwise
         matches = []

@@ -56,27 +56,27 @@ _DISTILLED = re.compile(
 
 
 def sampling_steps(name: str) -> int | None:
-    """How many sampling steps the name of a file or folder states, 1 to 9 (``4step``, ``4-steps-lora``); ``None`` when
-    it states none: a number behind the word counts steps of training."""
+    """Count how many sampling steps the name of a file or folder states, 1 to 9 (``4step``, ``4-steps-lora``); ``None``
+    when it states none: a number behind the word counts steps of training."""
     match = _STEPS.search(_parted(name).lower())
     return int(match[1] or match[2]) if match else None
 
 
 def says_distilled(name: str) -> bool:
-    """Whether the name of a file or folder says that a network is distilled: by a number of sampling steps, or by the
-    word (``StepDistill``)."""
+    """Tell whether the name of a file or folder says that a network is distilled: by a number of sampling steps, or by
+    the word (``StepDistill``)."""
     return sampling_steps(name) is not None or bool(_DISTILLED.search(_parted(name).lower()))
 
 
 def distilled_by(metadata: Mapping[str, str]) -> str:
-    """The name that said that the network of a file is distilled, as a conversion noted it; empty when none did."""
+    """Return the name that said that a file's network is distilled, as a conversion noted it; empty when none did."""
     name = metadata.get(DISTILLED_BY, "")
     return name if says_distilled(name) else ""
 
 
 def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()) -> str | None:
-    """The one of ``experts`` (names such as ``high_noise``) that the name of a file, without its suffix, or of a folder
-    claims; ``None`` when it claims none, or several.
+    """Return the one of ``experts`` (names such as ``high_noise``) that the name of a file, without its suffix, or of a
+    folder claims; ``None`` when it claims none, or several.
 
     It does so by the expert's whole name in any spelling (``HighNoise``, ``high_noise_model``), by its initials
     (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``t2v_HIGH_bf16``,
@@ -104,7 +104,7 @@ def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection
 
 
 def _claims(text: str, expert: str, word: str) -> Iterator[int]:
-    """Where a name in words, as it is written, claims an expert."""
+    """Find where a name in words, as it is written, claims an expert."""
     parts = expert.split("_")
     if len(parts) > 1:
         spelled = " ?".join(_SPELLINGS.get(part, re.escape(part)) for part in parts)
@@ -119,12 +119,12 @@ def _claims(text: str, expert: str, word: str) -> Iterator[int]:
 
 
 def _technical(rest: str) -> bool:
-    """Whether the words at the end of a name are nothing but versions, precisions and the like."""
+    """Tell whether the words at the end of a name are nothing but versions, precisions and the like."""
     return all(_TECHNICAL.fullmatch(word) for word in rest.split())
 
 
 def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]) -> bool:
-    """Whether a name with another expert's word in place of this one's is among ``others``."""
+    """Tell whether a name with another expert's word in place of this one's is among ``others``."""
     lower = text.lower()
     return any(
         f"{lower[: match.start()]}{other}{lower[match.end() :]}" in others
@@ -135,19 +135,19 @@ def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]
 
 
 def _own_word(expert: str, experts: Sequence[str]) -> str:
-    """The word that tells an expert from the others: ``high``."""
+    """Return the word that tells an expert from the others: ``high``."""
     others = {word for other in experts if other != expert for word in other.split("_")}
     return next((word for word in expert.split("_") if word not in others), expert)
 
 
 def _parted(name: str) -> str:
-    """A name with a space between small letters and capitals: ``StepDistill`` are two words."""
+    """Return a name with a space between small letters and capitals: ``StepDistill`` are two words."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _words(name: str, experts: Sequence[str], own: Sequence[str]) -> str:
-    """The words of a name with one space between them: parted by separators, by changes of case (``t2vHighV20``: t2v,
-    High, V20), and before what tells experts apart by a digit (``v22high``)."""
+    """Return the words of a name with one space between them: parted by separators, by changes of case (``t2vHighV20``:
+    t2v, High, V20), and before what tells experts apart by a digit (``v22high``)."""
     telling = "|".join(map(re.escape, (*(expert.replace("_", "") for expert in experts), *own)))
     parted = re.sub(r"(?<=[A-Z0-9])(?=[A-Z][a-z])", " ", _parted(name))
     parted = re.sub(rf"(?i)(?<=\d)(?=(?:{telling})(?![a-z]))", " ", parted)

@@ -30,7 +30,7 @@ class WeightSource(Protocol):
         """Shape, dtype and file of a tensor, without reading it. ``KeyError`` for an unknown name."""
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor in its stored dtype, on ``device``."""
+        """Read the tensor in its stored dtype, onto ``device``."""
 
     def close(self) -> None:
         """Release files; tensors that were read stay valid, and a later ``read`` opens them again."""
@@ -41,8 +41,8 @@ class DirectSource(WeightSource, Protocol):
     new tensors, and an offloader that reads them again and again keeps a copy of them."""
 
     def direct(self, name: str) -> bool:
-        """Whether ``read_into`` takes the bytes as they are stored, so that a second time costs no more than reading.
-        ``KeyError`` for an unknown name."""
+        """Tell whether ``read_into`` takes the bytes as they are stored, so that a second time costs no more than
+        reading. ``KeyError`` for an unknown name."""
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Read into ``out``: contiguous, on the CPU, of the stored shape and dtype. Called from several threads at
@@ -64,14 +64,15 @@ class Quantizer(Protocol):
     """A linear layer for stored weight formats, and the maths of these formats."""
 
     def linear(self, plain: nn.Linear, layer: LayerFormat) -> nn.Module:
-        """A module on the meta device that computes what ``plain`` does, in the dtype of its weight, from the tensors
-        of ``layer``: parameters and buffers are named by their suffixes (``weight``, ``weight_scale``, ``bias``)."""
+        """Build a module on the meta device that computes what ``plain`` does, in the dtype of its weight, from the
+        tensors of ``layer``: parameters and buffers are named by their suffixes (``weight``, ``weight_scale``,
+        ``bias``)."""
 
     def quantize(self, weight: Tensor, format: str) -> dict[str, Tensor]:
-        """The tensors, by suffix, that store ``weight`` [out, in] in a format. ``ValueError`` when they cannot."""
+        """Quantize ``weight`` [out, in] to tensors by suffix. ``ValueError`` when the format cannot store it."""
 
     def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
-        """The float32 weight that the tensors of a layer, by suffix, stand for."""
+        """Dequantize the tensors of a layer, by suffix, to a float32 weight [out, in]."""
 
 
 @frozen(kw_only=True)
@@ -97,10 +98,10 @@ class ModuleWeights(Protocol):
         parameter was created with and assign it on ``device``. Returns the bytes read."""
 
     def tensors(self, prefix: str) -> Sequence[ModuleTensor]:
-        """Every stored tensor of the module under ``prefix`` (``""``: all)."""
+        """List every stored tensor of the module under ``prefix`` (``""``: all)."""
 
     def direct(self, name: str) -> bool:
-        """Whether ``read_into`` only reads. Otherwise it computes: a cast, a merge, a join."""
+        """Tell whether ``read_into`` only reads. Otherwise it computes: a cast, a merge, a join."""
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
         """Read one tensor into ``out``, which is contiguous, on the CPU and has the tensor's shape and dtype. Where
@@ -191,9 +192,9 @@ class LoraApplier(Protocol):
     """Merges adapters into weights, or attaches them to a loaded module. Adapters are applied in their order."""
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """A source that reads as ``base`` with the adapters added; ``base`` itself when they are attached. What they
-        change of ``base`` is in float32 or finer in a run: quantized weights are decoded before and quantized again
-        after, others are widened before and rounded once after, to what the module computes in."""
+        """Return a source that reads as ``base`` with the adapters added; ``base`` itself when they are attached. What
+        they change of ``base`` is in float32 or finer in a run: quantized weights are decoded before and quantized
+        again after, others are widened before and rounded once after, to what the module computes in."""
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
         """Attach to a module in place of what was attached to it before; nothing, when there are no adapters.
@@ -211,7 +212,7 @@ class Scheduler(Protocol):
     sigmas: Sequence[float]
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
-        """The latents after step ``index``, in float32. ``prediction`` is the flow velocity (noise - data)."""
+        """Compute the latents after step ``index``, in float32. ``prediction`` is the flow velocity (noise - data)."""
 
 
 @frozen(kw_only=True)
@@ -270,12 +271,13 @@ class VideoModel(Protocol):
         """Latents with what the request fixes written into them; called on the noise and after every step."""
 
     def expert(self, step: Step) -> int:
-        """Which network runs this step: 0, or the high-noise expert 0 and the low-noise expert 1."""
+        """Tell which network runs this step: 0, or the high-noise expert 0 and the low-noise expert 1."""
 
     def predict(
         self, latents: Tensor, step: Step, conditions: Sequence[Any], shared: Any
     ) -> Sequence[Tensor]:
-        """The flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched), float32."""
+        """Predict the flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched),
+        float32."""
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
         """Chunks [3, n, H, W] of float32 frames in [-1, 1], in order, as they are decoded."""

@@ -13,7 +13,7 @@ from lightx2v_core.spec.tensors import Header
 
 
 def repository_of(folder: Path) -> str:
-    """The name of the repository, without its owner, whose snapshot in the hub's cache a folder is
+    """Return the name of the repository, without its owner, whose snapshot in the hub's cache a folder is
     (``models--OWNER--NAME/snapshots/COMMIT``); empty for any other folder."""
     cached = folder.parent.parent.name
     is_snapshot = folder.parent.name == "snapshots" and cached.startswith("models--")

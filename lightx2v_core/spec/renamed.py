@@ -25,7 +25,7 @@ _noted: ContextVar[list[str] | None] = ContextVar("old names that a plugin uses"
 
 
 def renamed_fields(owner: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Arguments of the class ``owner`` under the names that its fields have now.
+    """Return arguments of the class ``owner`` under the names that its fields have now.
 
     A field that is given under both names is a ``TypeError``.
     """

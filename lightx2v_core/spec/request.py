@@ -26,7 +26,7 @@ class Request:
     batched_guidance: bool = False
 
     def scale(self, expert: int) -> float:
-        """The guidance scale of an expert; a single value serves all of them."""
+        """Return the guidance scale of an expert; a single value serves all of them."""
         return self.guide_scale[min(expert, len(self.guide_scale) - 1)]
 
     @property

@@ -87,7 +87,7 @@ class Header:
     _known: dict[object, Any] = field(factory=dict, init=False, eq=False, repr=False)
 
     def once(self, key: object, work: Callable[[], T]) -> T:
-        """What ``work`` finds out about this header, which never changes: it is done for the first who asks for
+        """Return what ``work`` finds out about this header, which never changes: it is done for the first who asks for
         ``key``, since a plan asks the same for every component of every model."""
         if key not in self._known:
             self._known[key] = work()
@@ -130,7 +130,7 @@ class Header:
         return max(sizes, key=lambda name: sizes[name]) if sizes else "empty"
 
     def summary(self) -> dict[str, object]:
-        """The counts that plans and records show."""
+        """Return the counts that plans and records show."""
         return {
             "tensors": len(self.tensors),
             "parameters": self.parameters,

@@ -37,8 +37,8 @@ def shifted(sigma: float, shift: float) -> float:
 
 
 def training_levels(denoising_steps: Sequence[float]) -> list[int]:
-    """The levels of training, 1..1000, that timesteps mean. ValueError unless there are some, they are from above 0 to
-    1000, and each means a level below the one before it."""
+    """Return the levels of training, 1..1000, that timesteps mean. ValueError unless there are some, they are from
+    above 0 to 1000, and each means a level below the one before it."""
     steps = list(denoising_steps)
     if not steps or not all(0 < t <= TRAIN_TIMESTEPS for t in steps):
         raise ValueError(f"denoising steps are from {TRAIN_TIMESTEPS} down to 1, got {steps}")
@@ -51,7 +51,7 @@ def training_levels(denoising_steps: Sequence[float]) -> list[int]:
 
 
 def unipc_grid(steps: int, shift: float) -> Grid:
-    """The grid of Wan's FlowUniPC: 0.999 down to 0, then shifted; timesteps are truncated to integers.
+    """Return the grid of Wan's FlowUniPC: 0.999 down to 0, then shifted; timesteps are truncated to integers.
 
     Truncation may repeat a timestep (100 steps with shift 16 start 999, 999), so steps are told apart by
     their index, never by their timestep.
@@ -64,7 +64,7 @@ def unipc_grid(steps: int, shift: float) -> Grid:
 
 
 def dpmpp_grid(steps: int, shift: float) -> Grid:
-    """The grid of Wan's DPM-Solver++: 1 down to 0, then shifted; timesteps are truncated to integers.
+    """Return the grid of Wan's DPM-Solver++: 1 down to 0, then shifted; timesteps are truncated to integers.
 
     Raises ValueError as `unipc_grid` does.
     """
@@ -73,7 +73,7 @@ def dpmpp_grid(steps: int, shift: float) -> Grid:
 
 
 def euler_grid(steps: int, shift: float) -> Grid:
-    """The grid of LightX2V's Euler scheduler: 1 down to 0, then shifted; timesteps keep their fraction.
+    """Return the grid of LightX2V's Euler scheduler: 1 down to 0, then shifted; timesteps keep their fraction.
 
     Raises ValueError as `unipc_grid` does.
     """
@@ -82,7 +82,7 @@ def euler_grid(steps: int, shift: float) -> Grid:
 
 
 def rest(grid: Grid, start: int) -> Grid:
-    """The grid from step `start` on. ValueError unless that leaves a step."""
+    """Return the grid from step `start` on. ValueError unless that leaves a step."""
     if not 0 <= start < len(grid.timesteps):
         raise ValueError(f"start must be from 0 to {len(grid.timesteps) - 1}, got {start!r}")
     return Grid(grid.timesteps[start:], grid.sigmas[start:])
