@@ -21,7 +21,7 @@ from attrs import frozen
 from lightx2v_core.api import DTYPE_BYTES
 
 
-class Refused(Exception):
+class UnsafePickle(Exception):
     """The index wants something that is no tensor."""
 
 
@@ -94,23 +94,25 @@ _DTYPES = {
 
 
 def read_index(data: bytes) -> object:
-    """Read the value of a pickle made of containers and tensors. ``Refused`` names what else it holds."""
+    """Read the value of a pickle made of containers and tensors. ``UnsafePickle`` names what else it holds."""
     machine = _Machine()
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(data))):
             if count >= _MAX_OPCODES or len(machine.stack) > _MAX_STACK:
-                raise Refused(f"its index is no list of tensors: it goes on and on at byte {position}")
+                raise UnsafePickle(f"its index is no list of tensors: it goes on and on at byte {position}")
             if opcode.name == "STOP":
                 return machine.stack.pop()
             handler = _OPCODES.get(opcode.name)
             if handler is None:
-                raise Refused(f"opcode {opcode.name} at byte {position} has no place in a file of tensors")
+                raise UnsafePickle(
+                    f"opcode {opcode.name} at byte {position} has no place in a file of tensors"
+                )
             handler(machine, argument)
-    except Refused:
+    except UnsafePickle:
         raise
     except Exception as exc:  # a damaged pickle can fail anywhere: empty stack, wrong types, bad text
-        raise Refused(f"its index is damaged ({type(exc).__name__})") from None
-    raise Refused("its index is cut off")
+        raise UnsafePickle(f"its index is damaged ({type(exc).__name__})") from None
+    raise UnsafePickle("its index is cut off")
 
 
 class _Machine:
@@ -144,7 +146,7 @@ def _call(machine: _Machine) -> None:
         machine.push({})
     elif name == "torch.Size":
         if not isinstance(arguments[0], list | tuple) or len(arguments[0]) > _MAX_AXES:
-            raise Refused("a tensor in it has an impossible shape")
+            raise UnsafePickle("a tensor in it has an impossible shape")
         machine.push(tuple(arguments[0]))
     elif name == "torch._utils._rebuild_tensor_v2":
         storage, offset, shape, stride = arguments[:4]
@@ -155,22 +157,22 @@ def _call(machine: _Machine) -> None:
     elif name == "torch._utils._rebuild_parameter" and isinstance(arguments[0], StoredTensor):
         machine.push(arguments[0])
     else:
-        raise Refused(f"it calls {name}, which is no tensor")
+        raise UnsafePickle(f"it calls {name}, which is no tensor")
 
 
 def _tensor(storage: object, offset: Any, shape: object, stride: object, dtype: str) -> StoredTensor:
     """Make a view of a storage, which has to lie inside of it."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise Refused("a tensor in it has no storage, shape or strides")
+        raise UnsafePickle("a tensor in it has no storage, shape or strides")
     if len(shape) != len(stride) or len(shape) > _MAX_AXES:
-        raise Refused("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor in it has an impossible shape")
     if not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in (offset, *shape, *stride)):
-        raise Refused("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor in it has an impossible shape")
     if prod(shape) > _MAX_NUMBER:
-        raise Refused("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor in it has an impossible shape")
     tensor = StoredTensor(storage.key, storage.nbytes, dtype, shape, stride, offset)
     if (offset + tensor.span) * DTYPE_BYTES[dtype] > storage.nbytes:
-        raise Refused("a tensor in it reaches beyond its storage")
+        raise UnsafePickle("a tensor in it reaches beyond its storage")
     return tensor
 
 
@@ -178,13 +180,13 @@ def _persistent(machine: _Machine) -> None:
     """``("storage", type, key, location, number of elements)``. Values are never printed: they may be huge."""
     (pid,) = machine.pop(1)
     if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or not isinstance(pid[1], _Global):
-        raise Refused("it refers to something outside that is no storage")
+        raise UnsafePickle("it refers to something outside that is no storage")
     dtype = _STORAGES.get(pid[1].name)
     if dtype is None:
-        raise Refused(f"it has a storage of type {pid[1].name[:_SHOWN]}")
+        raise UnsafePickle(f"it has a storage of type {pid[1].name[:_SHOWN]}")
     key, elements = pid[2], pid[4]
     if type(key) is not str or type(elements) is not int or not 0 <= elements <= _MAX_NUMBER:
-        raise Refused("it has a storage without a name or a size")
+        raise UnsafePickle("it has a storage without a name or a size")
     machine.push(_Storage(key, dtype, elements * DTYPE_BYTES[dtype]))
 
 
@@ -196,7 +198,7 @@ _CALLABLE = frozenset(
 
 def _global(machine: _Machine, name: str) -> None:
     if name not in _CALLABLE and name not in _STORAGES and name not in _DTYPES:
-        raise Refused(f"it names {name[:_SHOWN]}, which is no tensor")
+        raise UnsafePickle(f"it names {name[:_SHOWN]}, which is no tensor")
     machine.push(_Global(name))
 
 
@@ -208,9 +210,9 @@ def _stack_global(machine: _Machine) -> None:
 def _set_items(machine: _Machine, items: Sequence[object]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, dict):
-        raise Refused("it sets items of something that is no dict")
+        raise UnsafePickle("it sets items of something that is no dict")
     if not all(type(key) in (str, int) for key in items[::2]):  # hashing others may never end
-        raise Refused("it has a dict with keys that are no names")
+        raise UnsafePickle("it has a dict with keys that are no names")
     target.update(zip(items[::2], items[1::2], strict=True))
 
 
@@ -222,7 +224,7 @@ def _drop_state(machine: _Machine) -> None:
     """BUILD sets attributes, such as ``_metadata`` of a state dict: not needed, never applied."""
     machine.pop(1)
     if not isinstance(machine.stack[-1], dict):
-        raise Refused("it sets attributes of something that is no dict")
+        raise UnsafePickle("it sets attributes of something that is no dict")
 
 
 def _remember(machine: _Machine, key: int | None) -> None:
@@ -236,14 +238,14 @@ def _value(machine: _Machine, argument: object) -> None:
 def _number(machine: _Machine, argument: int) -> None:
     """Push a number. A longer one can be no size, and is not hashed and compared for nothing."""
     if argument.bit_length() > _MAX_BITS:
-        raise Refused("it has a number that can be no size")
+        raise UnsafePickle("it has a number that can be no size")
     machine.push(argument)
 
 
 def _mark(machine: _Machine) -> None:
     """Set a mark. Beyond any nesting of dicts and tuples there is no use for another one."""
     if len(machine.marks) > _MAX_MARKS:
-        raise Refused("its index is no list of tensors: it nests without end")
+        raise UnsafePickle("its index is no list of tensors: it nests without end")
     machine.marks.append(len(machine.stack))
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from attrs import frozen
 
 from lightx2v_core.api import DTYPE_BYTES, CheckpointError, Header, OpenFiles, RunError, TensorInfo
-from lightx2v_core.builtin.pickle_index import Refused, StoredTensor, read_index
+from lightx2v_core.builtin.pickle_index import StoredTensor, UnsafePickle, read_index
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         raise
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
-    except Refused as exc:
+    except UnsafePickle as exc:
         raise CheckpointError(f"{path} was refused, and nothing in it was executed: {exc}") from None
     except Exception as exc:  # zipfile fails in many ways: bad checksum, unknown compression, encryption, ...
         raise CheckpointError(

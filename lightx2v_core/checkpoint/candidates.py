@@ -15,8 +15,15 @@ from attrs import field, frozen
 from lightx2v_core.checkpoint.experts import folders_for, named_for, stems
 from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.layouts import MappedHeader, recognize_layout
-from lightx2v_core.checkpoint.places import CODED, DTYPE_NAMES, ORIGINAL, PLACES, Place, claimed_precision
-from lightx2v_core.checkpoint.shards import Located
+from lightx2v_core.checkpoint.places import (
+    CODED,
+    DTYPE_NAMES,
+    ORIGINAL,
+    SEARCH_FOLDERS,
+    SearchFolder,
+    claimed_precision,
+)
+from lightx2v_core.checkpoint.shards import FileSet
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.file_names import distilled_by, says_distilled
@@ -46,8 +53,8 @@ class Wish:
 class Candidate:
     """A set of files that could be the component."""
 
-    located: Located
-    place: Place
+    located: FileSet
+    place: SearchFolder
     #: number of the pattern that it was found by
     pattern: int
     #: None when no header was read
@@ -129,7 +136,7 @@ def gathered(
     patterns: Sequence[str],
     read: ReadHeader | None,
     wish: Wish,
-    places: Sequence[Place] = PLACES,
+    places: Sequence[SearchFolder] = SEARCH_FOLDERS,
 ) -> list[Candidate]:
     """Gather the sets of files in ``folder`` that the patterns name and whose tensors are those of the component; sets
     that cannot be read are there too, with their problem. The spec's fallbacks are used only when nothing else is as
@@ -176,7 +183,7 @@ def _tested(
     spec: ComponentSpec,
     root: Path,
     where: Path,
-    place: Place,
+    place: SearchFolder,
     number: int,
     pattern: str,
     reader: Reader,
@@ -187,7 +194,7 @@ def _tested(
     if spec.experts:
         beside = stems(reader.listing(where).files)
 
-        def meant(located: Located) -> bool:
+        def meant(located: FileSet) -> bool:
             return named_for(spec, pattern, located.files[0], root, beside)
 
         sets = [located for located in sets if meant(located)]
@@ -327,7 +334,7 @@ def _of_one_place(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _rank(candidate: Candidate, wish: Wish) -> tuple[bool, int, int]:
     """Rank what is nearest to the network first, then by the order of the patterns and of the places."""
-    place = PLACES.index(candidate.place) if candidate.place in PLACES else 0
+    place = SEARCH_FOLDERS.index(candidate.place) if candidate.place in SEARCH_FOLDERS else 0
     return candidate.folder != wish.near, candidate.pattern, place
 
 

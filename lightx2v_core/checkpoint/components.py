@@ -20,14 +20,14 @@ from lightx2v_core.checkpoint.layouts import (
     stored_part,
 )
 from lightx2v_core.checkpoint.listing import why_not
-from lightx2v_core.checkpoint.places import PLACES, Place
-from lightx2v_core.checkpoint.shards import Located, check_index
+from lightx2v_core.checkpoint.places import SEARCH_FOLDERS, SearchFolder
+from lightx2v_core.checkpoint.shards import FileSet, check_index
 from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.tensors import Header, LayerFormat
 
 #: an explicit folder is taken as it is
-_HERE = (Place(folder=""),)
+_HERE = (SearchFolder(folder=""),)
 
 
 class OfAnother(CheckpointError):
@@ -57,13 +57,13 @@ class Component:
         return layer_formats(self.header)
 
 
-def locate(
+def locate_component(
     spec: ComponentSpec,
     folder: Path,
     override: str | None,
     read: ReadHeader | None = None,
     wish: Wish | None = None,
-) -> Located | None:
+) -> FileSet | None:
     """Find the files of a component and the rule that chose them, ``None`` when there are none.
 
     An explicit path wins and must exist; else the candidates of all places inside the model's folder are weighed, see
@@ -93,11 +93,11 @@ def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
     return f"no {spec.summary} ({' or '.join(spec.files)})"
 
 
-def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish: Wish) -> Located:
+def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish: Wish) -> FileSet:
     key = f"{wish.key}.path"
     path = expanded(override)
     if os.path.isfile(path):
-        candidates = [Candidate(located=Located(files=(path,), rule=key), place=_HERE[0], pattern=0)]
+        candidates = [Candidate(located=FileSet(files=(path,), rule=key), place=_HERE[0], pattern=0)]
         if read is not None:
             mapped = recognize_layout(spec, read(path))
             if mapped is None:
@@ -118,7 +118,7 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
     return evolve(located, rule=f"{key}, {located.rule}")
 
 
-def _located(chosen: Candidate, candidates: Sequence[Candidate], pattern: str) -> Located:
+def _located(chosen: Candidate, candidates: Sequence[Candidate], pattern: str) -> FileSet:
     rule = chosen.located.rule
     return evolve(
         chosen.located,
@@ -130,7 +130,7 @@ def _located(chosen: Candidate, candidates: Sequence[Candidate], pattern: str) -
 def read_component(
     spec: ComponentSpec,
     folder: Path,
-    located: Located,
+    located: FileSet,
     read: ReadHeader,
     assets: Mapping[str, str] | None = None,
 ) -> Component:
@@ -157,7 +157,7 @@ def read_component(
     )
 
 
-def fitted(component: Component, expected: Mapping[str, Sequence[int]]) -> Component:
+def with_expected_shapes(component: Component, expected: Mapping[str, Sequence[int]]) -> Component:
     """Give ``component`` the shapes that a model expects where a layout stores other axes of length one. Where it
     stores none it stays as it is, and so does all that is known of its header."""
     tensors = component.header.tensors
@@ -208,7 +208,7 @@ def _axes(shape: Sequence[int]) -> list[int]:
 def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
     """Find where an asset is: inside the model's folder, beside the component, or in one of the known places. Where it
     should be when it is nowhere."""
-    for where in (folder, beside, *(folder / place.folder for place in PLACES[1:])):
+    for where in (folder, beside, *(folder / place.folder for place in SEARCH_FOLDERS[1:])):
         for path in paths:
             if os.path.lexists(where / path):
                 return where / path

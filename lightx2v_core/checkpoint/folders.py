@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lightx2v_core.checkpoint.hub_cache import hub_folder, is_repository
-from lightx2v_core.checkpoint.listing import broken_link, filesystem_errors, listed, why_not
+from lightx2v_core.checkpoint.listing import broken_link, filesystem_errors, list_folder, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.errors import CheckpointError, shortened, suggestion
 
@@ -51,7 +51,7 @@ def near(folder: Path) -> str:
     """Say what else is there, for a folder that is not."""
     try:
         parent = next((p for p in folder.parents if os.path.isdir(p)), None)
-        names = [] if parent is None else [name for name in listed(parent).folders if name[:1] != "."]
+        names = [] if parent is None else [name for name in list_folder(parent).folders if name[:1] != "."]
     except CheckpointError:
         return ""
     if parent is None or os.path.lexists(folder):
@@ -74,7 +74,7 @@ def listing(folder: Path) -> str:
     return f"it holds {shortened([*shown, *names[_LISTED:]], _LISTED)}" if names else "it holds nothing"
 
 
-def read_config(folder: Path) -> dict[str, object]:
+def read_network_config(folder: Path) -> dict[str, object]:
     """``config.json`` of a folder, ``{}`` when there is none."""
     path = folder / "config.json"
     if target := broken_link(path):
@@ -88,7 +88,7 @@ def first_network_config(folders: Iterable[Path]) -> dict[str, object]:
     """Read ``config.json`` of the first of some folders that has one; ``{}`` when none has. ``CheckpointError`` when
     it is damaged."""
     for folder in folders:
-        if config := read_config(folder):
+        if config := read_network_config(folder):
             return config
     return {}
 

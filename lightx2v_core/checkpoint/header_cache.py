@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
-from lightx2v_core.checkpoint.listing import Listing, listed
+from lightx2v_core.checkpoint.listing import Listing, list_folder
 from lightx2v_core.checkpoint.shards import Sets, indexed, indexes, merged, weight_map, weight_sets
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.spec.tensors import Header
@@ -42,8 +42,8 @@ class Reader:
         return self._headers.get(path, _state(path), lambda: self._read_header(path))
 
     def listing(self, folder: Path) -> Listing:
-        """List what is in a folder, see ``listed``."""
-        return self._listings.get(folder, _state(folder), lambda: listed(folder))
+        """List what is in a folder, see ``list_folder``."""
+        return self._listings.get(folder, _state(folder), lambda: list_folder(folder))
 
     def weight_map(self, index: Path) -> Mapping[str, str]:
         """Read what an index says, see ``shards.weight_map``."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightx2v_core.checkpoint.listing import listed
+from lightx2v_core.checkpoint.listing import list_folder
 from lightx2v_core.errors import CheckpointError, shortened
 
 #: a repository, and the way to a file or folder in it
@@ -66,7 +66,7 @@ def is_repository(text: str) -> bool:
 
 def _snapshot(repository: Path, revision: str) -> Path:
     """Return the snapshot of a branch or commit; the only one there is, when ``main`` says nothing of it."""
-    there = listed(repository / "snapshots").folders
+    there = list_folder(repository / "snapshots").folders
     try:
         with (repository / "refs" / revision).open("rb") as file:
             said = file.read(_MOST).decode("ascii", "replace").strip()
@@ -88,8 +88,10 @@ def _snapshot(repository: Path, revision: str) -> Path:
 def _of_a_store(folder: Path) -> Path:
     """Return the folder; ``CheckpointError`` when it is the whole cache, which holds many models."""
     try:
-        names = [name for name in listed(folder).folders if _FOLDER.fullmatch(name)]
-        beside = [name for name in listed(folder).files if name.endswith((".safetensors", ".pth", ".gguf"))]
+        names = [name for name in list_folder(folder).folders if _FOLDER.fullmatch(name)]
+        beside = [
+            name for name in list_folder(folder).files if name.endswith((".safetensors", ".pth", ".gguf"))
+        ]
     except CheckpointError:
         return folder  # which whoever looks into it says
     if not names or beside:

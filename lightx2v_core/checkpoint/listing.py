@@ -33,7 +33,7 @@ class Listing:
     unreadable: Mapping[str, str]
 
 
-def listed(folder: Path) -> Listing:
+def list_folder(folder: Path) -> Listing:
     """Look into a folder: one call of the system, and one more for each link. ``CheckpointError`` when it may not, or
     cannot, be looked into."""
     files, folders, dangling, unreadable = [], [], {}, {}
@@ -63,7 +63,7 @@ def sibling_files(file: Path) -> tuple[str, ...]:
     """List the names of the files in a file's folder, sorted, without hidden ones; none when it may not be looked
     into."""
     try:
-        return listed(file.parent).files
+        return list_folder(file.parent).files
     except CheckpointError:
         return ()
 

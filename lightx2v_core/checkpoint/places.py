@@ -13,7 +13,7 @@ from attrs import frozen
 
 
 @frozen(kw_only=True)
-class Place:
+class SearchFolder:
     """A folder inside a model's folder, and whether its network is a distilled one (None: it does not say)."""
 
     folder: str
@@ -21,31 +21,31 @@ class Place:
 
 
 #: in the order in which equals are preferred; the root comes first
-PLACES = (
-    Place(folder=""),
+SEARCH_FOLDERS = (
+    SearchFolder(folder=""),
     # a folder for each precision
-    Place(folder="original", distilled=False),
-    Place(folder="distill_models", distilled=True),
-    Place(folder="fp8", distilled=False),
-    Place(folder="int8", distilled=False),
-    Place(folder="distill_fp8", distilled=True),
-    Place(folder="distill_int8", distilled=True),
-    Place(folder="gguf"),
+    SearchFolder(folder="original", distilled=False),
+    SearchFolder(folder="distill_models", distilled=True),
+    SearchFolder(folder="fp8", distilled=False),
+    SearchFolder(folder="int8", distilled=False),
+    SearchFolder(folder="distill_fp8", distilled=True),
+    SearchFolder(folder="distill_int8", distilled=True),
+    SearchFolder(folder="gguf"),
     # diffusers
-    Place(folder="transformer"),
-    Place(folder="text_encoder"),
-    Place(folder="image_encoder"),
-    Place(folder="vae"),
+    SearchFolder(folder="transformer"),
+    SearchFolder(folder="text_encoder"),
+    SearchFolder(folder="image_encoder"),
+    SearchFolder(folder="vae"),
     # ComfyUI
-    Place(folder="diffusion_models"),
-    Place(folder="unet"),
-    Place(folder="text_encoders"),
-    Place(folder="clip"),
-    Place(folder="clip_vision"),
-    Place(folder="vae_approx"),
+    SearchFolder(folder="diffusion_models"),
+    SearchFolder(folder="unet"),
+    SearchFolder(folder="text_encoders"),
+    SearchFolder(folder="clip"),
+    SearchFolder(folder="clip_vision"),
+    SearchFolder(folder="vae_approx"),
 )
 #: folders whose name says that the network inside is distilled
-DISTILLED_FOLDERS = tuple(place.folder for place in PLACES if place.distilled)
+DISTILLED_FOLDERS = tuple(place.folder for place in SEARCH_FOLDERS if place.distilled)
 
 #: folders beside that of the network whose ``config.json`` is its own, in this order
 CONFIG_FOLDERS = (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Opened:
+class OpenFile:
     """An open file, and what it was when it was opened: size and time of its last change."""
 
     descriptor: int
@@ -80,7 +80,7 @@ class OpenFiles:
 
     def __init__(self, check: Callable[[Path], None]) -> None:
         self._check = check
-        self._files: dict[Path, Opened] = {}
+        self._files: dict[Path, OpenFile] = {}
         #: the same files, for reading past the cache; None: the system refuses that
         self._uncached: dict[Path, int | None] = {}
         self._lock = Lock()
@@ -105,7 +105,7 @@ class OpenFiles:
         if out.nbytes:
             self._read_bytes(path, offset, out, name, cached)
 
-    def open(self, path: Path) -> Opened:
+    def open(self, path: Path) -> OpenFile:
         """Open and check a file, unless that was done before."""
         with self._lock:
             if path not in self._files:
@@ -114,7 +114,7 @@ class OpenFiles:
                 except OSError as exc:
                     raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
                 try:
-                    opened = Opened(descriptor, _state(descriptor))
+                    opened = OpenFile(descriptor, _state(descriptor))
                     self._check(path)
                 except BaseException:
                     os.close(descriptor)
@@ -145,7 +145,7 @@ class OpenFiles:
         except OSError as exc:
             raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
-    def _open_uncached(self, path: Path, file: Opened) -> int | None:
+    def _open_uncached(self, path: Path, file: OpenFile) -> int | None:
         """Open a descriptor of the same file that passes the cache by; none where the system refuses that."""
         with self._lock:
             if path not in self._uncached:

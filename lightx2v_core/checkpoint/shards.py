@@ -28,7 +28,7 @@ _LONGEST, _SHOWN, _FEW = 255, 200, 8
 
 
 @frozen(kw_only=True)
-class Located:
+class FileSet:
     """The files of a component, the rule that chose them, and the index that names them."""
 
     files: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Located:
 
 
 #: sets of weight files, and those that are not complete, with what is wrong with them
-Sets = tuple[list[Located], list[tuple[Located, str]]]
+Sets = tuple[list[FileSet], list[tuple[FileSet, str]]]
 
 
 def indexes(there: Listing, pattern: str) -> list[str]:
@@ -54,8 +54,8 @@ def weight_sets(
     wrong with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index.
     ``CheckpointError`` for more files than ``MOST_FILES``."""
     folder = there.folder
-    complete: list[Located] = []
-    broken: list[tuple[Located, str]] = []
+    complete: list[FileSet] = []
+    broken: list[tuple[FileSet, str]] = []
     indexed: set[str] = set()
     named = indexes(there, pattern)
     for name in named:
@@ -63,10 +63,10 @@ def weight_sets(
         try:
             files = indexed_files(index)
         except CheckpointError as exc:
-            broken.append((Located(files=(index,), rule=rule, index=index), str(exc)))
+            broken.append((FileSet(files=(index,), rule=rule, index=index), str(exc)))
             continue
         indexed.update(path.name for path in files)
-        complete.append(Located(files=files, rule=rule, index=index))
+        complete.append(FileSet(files=files, rule=rule, index=index))
     groups: dict[tuple[str, str], list[str]] = {}
     stems = {name.removesuffix(INDEX_SUFFIX) for name in named}
     matching = fnmatch.filter(there.files, pattern)
@@ -81,18 +81,18 @@ def weight_sets(
     for (_, total), members in groups.items():
         files = tuple(folder / name for name in members)
         if total == "blocks":
-            complete.append(Located(files=files, rule="block files"))
+            complete.append(FileSet(files=files, rule="block files"))
         elif total:
-            located = Located(files=files, rule="shards")
+            located = FileSet(files=files, rule="shards")
             if problem := _shard_problem(folder, members, summary):
                 broken.append((located, problem))
             else:
                 complete.append(located)
         elif not members[0].endswith(INDEX_SUFFIX):
-            complete.append(Located(files=files, rule="file"))
+            complete.append(FileSet(files=files, rule="file"))
     for name in fnmatch.filter(there.unreadable, pattern):
         problem = f"{folder / name} cannot be looked at: {there.unreadable[name]}"
-        broken.append((Located(files=(folder / name,), rule="file"), problem))
+        broken.append((FileSet(files=(folder / name,), rule="file"), problem))
     return complete, broken
 
 

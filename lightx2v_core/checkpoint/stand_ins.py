@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightx2v_core.checkpoint.listing import listed
+from lightx2v_core.checkpoint.listing import list_folder
 from lightx2v_core.errors import CheckpointError
 
 #: AppleDouble and AppleSingle, RFC 1740
@@ -75,7 +75,7 @@ def _dangling(folder: Path) -> Iterator[tuple[str, str]]:
     while waiting and seen < _FOLDERS:
         (below, depth), seen = waiting.pop(0), seen + 1
         try:
-            there = listed(folder / below)
+            there = list_folder(folder / below)
         except CheckpointError:
             continue
         prefix = f"{below}/" if below else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from lightx2v_core.checkpoint.header_cache import Reader
-from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, Located, check_index
+from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, FileSet, check_index
 from lightx2v_core.errors import CheckpointError, PluginFault, shortened
 from lightx2v_core.spec.tensors import Header
 
@@ -23,7 +23,7 @@ FOLDERS = 10_000
 class WeightSet:
     """Files that belong together, and what their heads say."""
 
-    located: Located
+    located: FileSet
     header: Header
 
     @property
@@ -35,7 +35,7 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
     """Every set of weight files below ``root`` (or ``root`` itself, when it is a file), and the problems of those that
     cannot be read. Not more than ``FOLDERS`` folders and ``MOST_FILES`` files are looked into."""
     if root.is_file():
-        return _read([Located(files=(root,), rule="file")], reader)
+        return _read([FileSet(files=(root,), rule="file")], reader)
     weight_sets: list[WeightSet] = []
     problems: list[str] = []
     files = 0
@@ -73,8 +73,8 @@ def _folders(root: Path, reader: Reader, depth: int = DEPTH) -> Iterator[Path]:
             yield from _folders(root / name, reader, depth - 1)
 
 
-def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[Located], list[str]]:
-    located: list[Located] = []
+def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[FileSet], list[str]]:
+    located: list[FileSet] = []
     there = reader.listing(folder)
     ends = tuple(suffixes)
     problems = [
@@ -97,7 +97,7 @@ def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[L
     return located, list(dict.fromkeys(problems))
 
 
-def _read(located: Sequence[Located], reader: Reader) -> tuple[list[WeightSet], list[str]]:
+def _read(located: Sequence[FileSet], reader: Reader) -> tuple[list[WeightSet], list[str]]:
     weight_sets: list[WeightSet] = []
     problems: list[str] = []
     for one in located:

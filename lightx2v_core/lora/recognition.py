@@ -177,7 +177,7 @@ def describe(
     )
 
 
-def shown(base: str) -> str:
+def module_name(base: str) -> str:
     """Return the name of a module without the prefixes in front of it."""
     if flat := flat_name(base):
         return flat[-1]
@@ -276,7 +276,7 @@ def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str
 
 
 def _group(base: str) -> str:
-    return re.sub(r"(?<=[._])\d+(?=[._])", "N", shown(base), count=1)
+    return re.sub(r"(?<=[._])\d+(?=[._])", "N", module_name(base), count=1)
 
 
 def _family(target: LoraModule) -> str:

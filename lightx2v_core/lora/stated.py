@@ -65,7 +65,7 @@ class Strength:
 
 
 @frozen(kw_only=True)
-class Stated:
+class StatedStrengths:
     """What is said of the changes of a file."""
 
     #: name of a stored tensor -> the strength of the change that it is a part of
@@ -95,14 +95,16 @@ class Stated:
         return f"of {self.where} / {'the root of the rank' if root else 'rank'}"
 
 
-def stated(file: LoraContents, sidecar: Mapping[str, object] | None = None, doubt: str = "") -> Stated:
+def stated(
+    file: LoraContents, sidecar: Mapping[str, object] | None = None, doubt: str = ""
+) -> StatedStrengths:
     """Read what the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes.
     ``doubt`` is what is wrong with the file beside it."""
     scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
     if not scalable:
-        return Stated()
+        return StatedStrengths()
     if name := _unread_scalar(file, scalable):
-        return Stated(where="a tensor", doubt=f"its tensor {name} may be a scale, and is not known")
+        return StatedStrengths(where="a tensor", doubt=f"its tensor {name} may be a scale, and is not known")
     metadata = file.header.metadata
     for key in _METADATA:
         if key in metadata and (key == _METADATA[0] or "alpha" in metadata[key]):
@@ -113,8 +115,10 @@ def stated(file: LoraContents, sidecar: Mapping[str, object] | None = None, doub
     said = {key: metadata[key] for key in _PLAIN if key in metadata}
     if said and not alphas and not _is_one(said, scalable):
         text = ", ".join(f"{key} {value}" for key, value in said.items())
-        return Stated(where="metadata", doubt=f"its metadata say {text[:100]}, and not of which tensors")
-    return Stated()
+        return StatedStrengths(
+            where="metadata", doubt=f"its metadata say {text[:100]}, and not of which tensors"
+        )
+    return StatedStrengths()
 
 
 def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
@@ -166,9 +170,9 @@ def _read(
     stored: Mapping[str, Mapping[str, object]] | None,
     where: str,
     doubt: str = "",
-) -> Stated:
+) -> StatedStrengths:
     if stored is None:
-        return Stated(where=where, doubt=doubt or f"{where} cannot be read")
+        return StatedStrengths(where=where, doubt=doubt or f"{where} cannot be read")
     sections = {prefix: _Section(said) for prefix, said in stored.items()}
     general = _general(sections)
     strengths: dict[str, Strength] = {}
@@ -185,7 +189,7 @@ def _read(
             doubt = doubt or f"{where} says {problem}"
         elif "alpha" not in target.tensors and (strength := section.strength(target)):
             strengths |= {info.name: strength for info in target.tensors.values()}
-    return Stated(strengths={} if doubt else strengths, where=where, doubt=doubt)
+    return StatedStrengths(strengths={} if doubt else strengths, where=where, doubt=doubt)
 
 
 def _general(sections: Mapping[str, _Section]) -> _Section | None:

@@ -10,14 +10,14 @@ from pathlib import Path
 from attrs import field, frozen
 
 from lightx2v_core.checkpoint.folders import expanded, short
-from lightx2v_core.checkpoint.listing import ABSENT, listed, sibling_files, why_not
+from lightx2v_core.checkpoint.listing import ABSENT, list_folder, sibling_files, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.config.model import LoraConfig
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import CheckpointError, RequestError, suggestion
 from lightx2v_core.lora.matching import Coverage, Shapes, match
 from lightx2v_core.lora.recognition import LoraDescription, describe, expert_claims, is_lora, parsed
-from lightx2v_core.lora.stated import SIDECAR, Stated, stated
+from lightx2v_core.lora.stated import SIDECAR, StatedStrengths, stated
 from lightx2v_core.plan.bundled import place_of
 from lightx2v_core.plan.plan import PlannedAdapter
 from lightx2v_core.plan.recognize import read_header
@@ -56,7 +56,7 @@ class AdapterFit:
     #: the header of the whole file
     header: Header
     coverage: Coverage
-    stated: Stated = field(factory=Stated)
+    stated: StatedStrengths = field(factory=StatedStrengths)
 
 
 def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Header]:
@@ -77,7 +77,7 @@ def _found(given: str, folder: Path) -> Path:
     """The file as it is named, or of this name in the model's folder or its ``loras``."""
     path = expanded(given)
     if os.path.isdir(path):
-        inside = [name for name in listed(path).files if name.endswith(_WEIGHTS)]
+        inside = [name for name in list_folder(path).files if name.endswith(_WEIGHTS)]
         some = f", such as {Path(given) / inside[0]}" if inside else ""
         raise RequestError(f"LoRA {given!r} is a folder; name the file in it{some}")
     places = [path]
@@ -89,7 +89,7 @@ def _found(given: str, folder: Path) -> Path:
     near = ""
     for place in places:
         if os.path.isdir(place.parent):
-            near = near or suggestion(place.name, listed(place.parent).files[:_COMPARED])
+            near = near or suggestion(place.name, list_folder(place.parent).files[:_COMPARED])
     reasons = [reason for place in places if (reason := why_not(place)) not in ("", ABSENT)]
     where = (
         f"; it was looked for here, in {folder} and in its loras" if len(places) > 1 and not reasons else ""
@@ -183,7 +183,7 @@ def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]
     return notes, warnings
 
 
-def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
+def _stated(path: Path, part: Header, described: LoraDescription) -> StatedStrengths:
     """What is said of how strong a file is: in it, or by PEFT's file beside it."""
     file = parsed(part)
     sidecar = path.parent / SIDECAR
@@ -202,7 +202,7 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> Stated:
         return beside
     if not described.family.startswith("peft"):
         return stated(file)  # other programs write no such file
-    return Stated(
+    return StatedStrengths(
         where=SIDECAR,
         doubt=f"{sidecar.name} beside it says {_short_alpha(said)}, and other weights lie there, of which it may be",
     )
@@ -216,7 +216,7 @@ def _short_alpha(said: Mapping[str, object] | None) -> str:
     )
 
 
-def _file_alpha(described: LoraDescription, said: Stated) -> str:
+def _file_alpha(described: LoraDescription, said: StatedStrengths) -> str:
     """The alphas of a file in words, empty when it has none."""
     if not described.with_alpha:
         return said.shown()

@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from lightx2v_core.checkpoint import verify
-from lightx2v_core.checkpoint.components import Component, absence, fitted
+from lightx2v_core.checkpoint.components import Component, absence, with_expected_shapes
 from lightx2v_core.checkpoint.folders import first_network_config, listing
 from lightx2v_core.checkpoint.header_cache import Reader, ReadHeader, reader_of
 from lightx2v_core.checkpoint.listing import broken_link
@@ -137,7 +137,7 @@ def _match(
         model=Implementation(selection=Selection(chosen=claim.model, why=why), config=claim.options),
         recognition=recognition,
         components={
-            name: fitted(component, recognition.expected.get(name, {}))
+            name: with_expected_shapes(component, recognition.expected.get(name, {}))
             for name, component in claim.components.items()
         },
         rejected=rejected,

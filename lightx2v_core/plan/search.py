@@ -9,7 +9,7 @@ from pathlib import Path
 from attrs import evolve
 
 from lightx2v_core.checkpoint.candidates import Wish
-from lightx2v_core.checkpoint.components import Component, OfAnother, locate, read_component
+from lightx2v_core.checkpoint.components import Component, OfAnother, locate_component, read_component
 from lightx2v_core.checkpoint.folders import expanded
 from lightx2v_core.checkpoint.header_cache import ReadHeader
 from lightx2v_core.config.load import LoadedConfig
@@ -86,7 +86,7 @@ def _component(
         _check_group(spec, override, asked_as)
     elif override is not None:
         part = evolve(part, experts=())  # whatever it is called
-    located = locate(part, folder, override, read, wish)
+    located = locate_component(part, folder, override, read, wish)
     if located is None:
         return None
     own = config.components.get(part.name)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, PLACES, Place
+from lightx2v_core.checkpoint.places import CODED, CONFIG_FOLDERS, SEARCH_FOLDERS, SearchFolder
 from lightx2v_core.errors import PluginFault
 from lightx2v_core.spec.components import Repository, RepositoryFiles
 from lightx2v_core.spec.recognition import Recognition, repository_of
@@ -43,9 +43,9 @@ def by_name(specs: Iterable[ModelSpec], folder: Path) -> str:
 def above(folder: Path) -> str:
     """What to give instead of a folder that is called like one inside a model's folder, such as ``distill_int8``; empty
     for any other."""
-    known: Mapping[str, Place | None] = {
+    known: Mapping[str, SearchFolder | None] = {
         **{Path(name).name: None for name in CONFIG_FOLDERS if name},
-        **{place.folder: place for place in PLACES if place.folder},
+        **{place.folder: place for place in SEARCH_FOLDERS if place.folder},
     }
     path = folder.absolute()
     if path.name not in known:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
-from lightx2v_core.checkpoint.components import locate
+from lightx2v_core.checkpoint.components import locate_component
 from lightx2v_core.checkpoint.folders import expanded, near, short
 from lightx2v_core.checkpoint.header_cache import Reader
 from lightx2v_core.checkpoint.layouts import MappedHeader
 from lightx2v_core.checkpoint.listing import filesystem_errors, why_not
 from lightx2v_core.checkpoint.places import CONFIG_FOLDERS
 from lightx2v_core.checkpoint.quantized import Dequantize
-from lightx2v_core.checkpoint.shards import Located, check_index
+from lightx2v_core.checkpoint.shards import FileSet, check_index
 from lightx2v_core.config.model import LoraConfig, RunConfig
 from lightx2v_core.discovery.answers import default_options
 from lightx2v_core.discovery.plugins import PluginSet
@@ -176,7 +176,7 @@ class Checkpoints:
     def locate_component(self, component: ComponentSpec, folder: Path) -> CheckpointFiles | None:
         """Find a component in a model's folder by the rules of a run. None when it has none; ``CheckpointError`` when
         there are several, or files are broken."""
-        located = locate(component, folder, None, self._reader)
+        located = locate_component(component, folder, None, self._reader)
         return None if located is None else self._files_of(located)
 
     def recognize(self, folder: Path) -> ModelFolder:
@@ -289,7 +289,7 @@ class Checkpoints:
         spec = self._registry.find(LoraApplierSpec, "merge").spec
         return spec.build(spec.config(), _CONTEXT).merged(source, adapters)
 
-    def _files_of(self, located: Located) -> CheckpointFiles:
+    def _files_of(self, located: FileSet) -> CheckpointFiles:
         header = self._reader.whole(located.files)
         if located.index is not None:
             check_index(located.index, self._reader.weight_map(located.index), header)

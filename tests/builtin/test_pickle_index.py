@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lightx2v_core.api import CheckpointError
-from lightx2v_core.builtin.pickle_index import Refused, StoredTensor, read_index
+from lightx2v_core.builtin.pickle_index import StoredTensor, UnsafePickle, read_index
 from lightx2v_core.builtin.torch_file import read_header
 
 Archive = Callable[..., Path]
@@ -195,7 +195,7 @@ fuzz = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthC
 def read_or_refuse(data: bytes) -> None:
     try:
         value = read_index(data)
-    except Refused:
+    except UnsafePickle:
         return
     assert type(value) in (dict, list, tuple, str, int, float, bool, type(None), StoredTensor) or type(
         value

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from lightx2v_core.api import CheckpointError, ComponentSpec
 from lightx2v_core.builtin.safetensors_file import read_header
-from lightx2v_core.checkpoint.components import locate, read_component
-from lightx2v_core.checkpoint.folders import model_folder, read_config
+from lightx2v_core.checkpoint.components import locate_component, read_component
+from lightx2v_core.checkpoint.folders import model_folder, read_network_config
 
 SPEC = ComponentSpec(
     name="dit",
@@ -41,7 +41,7 @@ def put_index(folder: Path, weight_map: object, name: str = INDEX) -> None:
 
 
 def names(folder: Path, override: str | None = None) -> list[str]:
-    found = locate(SPEC, folder, override)
+    found = locate_component(SPEC, folder, override)
     assert found is not None
     component = read_component(SPEC, folder, found, read_header)
     return [path.name for path in component.files]
@@ -55,7 +55,7 @@ def refusal(folder: Path, override: str | None = None) -> str:
 
 def test_nothing_there(tmp_path: Path) -> None:
     put(tmp_path, "other.safetensors", "a")
-    assert locate(SPEC, tmp_path, None) is None
+    assert locate_component(SPEC, tmp_path, None) is None
 
 
 def test_a_single_file_and_the_order_of_patterns(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_single_file_and_the_order_of_patterns(tmp_path: Path) -> None:
 
 def test_assets_lie_in_the_model_folder(tmp_path: Path) -> None:
     put(tmp_path, "dit.safetensors", "a")
-    found = locate(SPEC, tmp_path, None)
+    found = locate_component(SPEC, tmp_path, None)
     assert found is not None
     component = read_component(SPEC, tmp_path, found, read_header)
     assert component.assets["tokenizer"] == tmp_path / "google" / "tokenizer.json"
@@ -283,10 +283,10 @@ def test_a_file_and_an_empty_folder(tmp_path: Path) -> None:
 def test_a_damaged_config_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
-        read_config(tmp_path)
+        read_network_config(tmp_path)
     assert "config.json" in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
 def test_no_config_json(tmp_path: Path) -> None:
-    assert read_config(tmp_path) == {}
+    assert read_network_config(tmp_path) == {}

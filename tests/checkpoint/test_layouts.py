@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header  # noqa: E402
-from lightx2v_core.checkpoint.components import locate, read_component  # noqa: E402
+from lightx2v_core.checkpoint.components import locate_component, read_component  # noqa: E402
 from lightx2v_core.checkpoint.layouts import MappedSource, apply_key_map, recognize_layout  # noqa: E402
 from lightx2v_core.errors import CheckpointError  # noqa: E402
 from lightx2v_core.spec.components import ComponentSpec, KeyMap  # noqa: E402
@@ -87,7 +87,7 @@ def test_parts_that_do_not_fit_are_named(tmp_path: Path) -> None:
 def test_a_file_is_found_by_what_it_holds(tmp_path: Path) -> None:
     save_file({"lora_up": torch.zeros(1)}, tmp_path / "a.safetensors")
     save_file(QKV, tmp_path / "b.safetensors")
-    found = locate(SPEC, tmp_path, None, read_header)
+    found = locate_component(SPEC, tmp_path, None, read_header)
     assert found is not None
     assert [path.name for path in found.files] == ["b.safetensors"]
     assert found.rule == "file *.safetensors"
@@ -97,7 +97,7 @@ def test_two_of_a_kind_are_listed_with_their_precision(tmp_path: Path) -> None:
     save_file(QKV, tmp_path / "b.safetensors")
     save_file({name: value.bfloat16() for name, value in QKV.items()}, tmp_path / "c.safetensors")
     with pytest.raises(CheckpointError) as caught:
-        locate(SPEC, tmp_path, None, read_header)
+        locate_component(SPEC, tmp_path, None, read_header)
     assert "b.safetensors (float32)" in str(caught.value)
     assert "c.safetensors (bfloat16)" in str(caught.value)
     assert "components.net.path" in str(caught.value)
@@ -109,7 +109,7 @@ def test_patterns_name_folders_and_come_in_order(tmp_path: Path) -> None:
     save_file({"blocks.0.to_qkv.weight": torch.zeros(6, 4)}, tmp_path / "deep" / "block_0.safetensors")
     save_file({"blocks.1.to_qkv.weight": torch.zeros(6, 4)}, tmp_path / "deep" / "block_1.safetensors")
     save_file({"head": torch.zeros(1)}, tmp_path / "deep" / "non_block.safetensors")
-    found = locate(SPEC, tmp_path, None, read_header)
+    found = locate_component(SPEC, tmp_path, None, read_header)
     assert found is not None
     assert found.rule == "block files deep/*.safetensors"
     component = read_component(SPEC, tmp_path, found, read_header)
@@ -119,4 +119,4 @@ def test_patterns_name_folders_and_come_in_order(tmp_path: Path) -> None:
 def test_an_explicit_file_must_be_what_it_is_given_for(tmp_path: Path) -> None:
     save_file({"lora_up": torch.zeros(1)}, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=r"is no network: it lacks 'blocks\.0\.to_qkv\.weight'"):
-        locate(SPEC, tmp_path, str(tmp_path / "a.safetensors"), read_header)
+        locate_component(SPEC, tmp_path, str(tmp_path / "a.safetensors"), read_header)

@@ -10,7 +10,7 @@ import pytest
 
 from lightx2v_core.checkpoint.folders import model_folder
 from lightx2v_core.checkpoint.header_cache import Reader
-from lightx2v_core.checkpoint.listing import filesystem_errors, listed, why_not
+from lightx2v_core.checkpoint.listing import filesystem_errors, list_folder, why_not
 from lightx2v_core.checkpoint.objects import read_object
 from lightx2v_core.checkpoint.renames import Renames, is_anchored
 from lightx2v_core.errors import CheckpointError
@@ -56,7 +56,7 @@ def test_links_that_cannot_be_followed(tmp_path: Path) -> None:
     (tmp_path / "circle.safetensors").symlink_to("circle.safetensors")
     (tmp_path / "nowhere.safetensors").symlink_to("gone")
     (tmp_path / "good.safetensors").touch()
-    found = listed(tmp_path)
+    found = list_folder(tmp_path)
     assert found.files == ("good.safetensors",)
     assert found.dangling == {"nowhere.safetensors": "gone"}
     assert "long.safetensors" in found.unreadable
@@ -71,7 +71,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", refused)
-    for look in (listed, model_folder):
+    for look in (list_folder, model_folder):
         with pytest.raises(CheckpointError, match="cannot be looked at: Permission denied") as caught:
             look(tmp_path)
         assert str(tmp_path) in str(caught.value)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lightx2v_core.lora.recognition import parsed
-from lightx2v_core.lora.stated import Stated, stated
+from lightx2v_core.lora.stated import StatedStrengths, stated
 from lightx2v_core.spec.tensors import Header, TensorInfo
 
 Q, K, FFN = "blocks.0.self_attn.q", "blocks.11.cross_attn.k", "blocks.1.ffn.0"
@@ -43,7 +43,7 @@ def header(*bases: str, rank: int = 4, alpha: bool = False, more: str = "", **me
     return Header(tensors=infos, metadata=metadata)
 
 
-def scales(found: Stated, head: Header) -> dict[str, float]:
+def scales(found: StatedStrengths, head: Header) -> dict[str, float]:
     """Module -> scale."""
     assert not found.doubt
     return {
@@ -54,11 +54,11 @@ def scales(found: Stated, head: Header) -> dict[str, float]:
     }
 
 
-def of_peft(head: Header, **changed: Any) -> Stated:
+def of_peft(head: Header, **changed: Any) -> StatedStrengths:
     return stated(parsed(head), PEFT | changed)
 
 
-def of_diffusers(said: Mapping[str, Any], *bases: str, **more: Any) -> tuple[Stated, Header]:
+def of_diffusers(said: Mapping[str, Any], *bases: str, **more: Any) -> tuple[StatedStrengths, Header]:
     head = header(*bases, lora_adapter_metadata=json.dumps(said), **more)
     return stated(parsed(head)), head
 
@@ -171,16 +171,16 @@ def test_metadata_that_cannot_be_read() -> None:
 
 def test_alphas_among_the_tensors_go_first() -> None:
     head = header(Q, alpha=True, lora_adapter_metadata=json.dumps({"transformer.lora_alpha": 8}))
-    assert stated(parsed(head)) == Stated(where="metadata lora_adapter_metadata")
-    assert stated(parsed(header(Q, alpha=True)), {"r": 77, "lora_alpha": 5}) == Stated()
+    assert stated(parsed(head)) == StatedStrengths(where="metadata lora_adapter_metadata")
+    assert stated(parsed(header(Q, alpha=True)), {"r": 77, "lora_alpha": 5}) == StatedStrengths()
     both = header(Q, alpha=True, lora_adapter_metadata=json.dumps({"use_rslora": True, "lora_alpha": 8}))
     assert "has an alpha of its own" in stated(parsed(both)).doubt
 
 
 def test_numbers_in_the_metadata_matter_when_the_scale_is_not_1() -> None:
-    assert stated(parsed(header(Q, lora_alpha="4"))) == Stated()
-    assert stated(parsed(header(Q, rank="4", ss_network_alpha="2"))) == Stated()
-    assert stated(parsed(header(Q, alpha=True, lora_alpha="2"))) == Stated()
+    assert stated(parsed(header(Q, lora_alpha="4"))) == StatedStrengths()
+    assert stated(parsed(header(Q, rank="4", ss_network_alpha="2"))) == StatedStrengths()
+    assert stated(parsed(header(Q, alpha=True, lora_alpha="2"))) == StatedStrengths()
     assert "lora_alpha 8" in stated(parsed(header(Q, lora_alpha="8"))).doubt
     assert "use_rslora True" in stated(parsed(header(Q, use_rslora="True"))).doubt
     assert "scale 0.5" in stated(parsed(header(Q, scale="0.5"))).doubt
@@ -197,7 +197,7 @@ def test_single_numbers_beside_a_pair_that_are_not_known(name: str) -> None:
     left = {
         f"{K}.alpha": TensorInfo(name=f"{K}.alpha", shape=(), dtype="float32", file=Path("lora.safetensors"))
     }
-    assert stated(parsed(Header(tensors={**head.tensors, **left}))) == Stated()
+    assert stated(parsed(Header(tensors={**head.tensors, **left}))) == StatedStrengths()
 
 
 def test_a_kronecker_product_of_whole_factors_has_the_rank_that_is_said() -> None:
