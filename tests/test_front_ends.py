@@ -24,7 +24,7 @@ from lightx2v_core.api import (  # noqa: E402
     plan_run,
     read_config,
 )
-from lightx2v_core.discovery.catalog import commands, known, missing  # noqa: E402
+from lightx2v_core.discovery.catalog import commands, first_party, missing  # noqa: E402
 
 SMALL: dict[str, Any] = {"size": (32, 32), "frames": 5, "steps": 3, "guide_scale": 1.0, "scheduler": "euler"}
 
@@ -184,5 +184,5 @@ def test_what_is_not_installed() -> None:
     said, _, asked = line.rpartition(": pip install ")
     assert said == "lightx2v-flash-attn brings flash-attn2, flash-attn3, sage2"
     assert asked in ("-e plugins/flash_attn", "'lightx2v-core[flash-attn]'")
-    assert missing("attention", known("attention")) == []
+    assert missing("attention", first_party("attention")) == []
     assert "ui" in commands()

@@ -31,7 +31,7 @@ def progress_listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
     if as_json:
         yield _print_json
         return
-    view: Any = _Quiet() if quiet else _Bars() if sys.stderr.isatty() else _Lines()
+    view: _Quiet = _Quiet() if quiet else _Bars() if sys.stderr.isatty() else _Lines()
     try:
         yield view
     finally:

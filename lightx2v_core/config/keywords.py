@@ -21,6 +21,10 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = {
 }
 #: what a task starts from: paths, or images and tensors
 INPUTS = tuple(setting.name for setting in settings() if setting.knob.keyword == "input")
+#: keyword of ``plan_run`` -> configuration key
+PLAN_KEYWORDS: Mapping[str, tuple[str, ...]] = {
+    setting.name: setting.path for setting in settings() if setting.knob.keyword
+}
 #: what a request may say; the rest belongs to the loaded pipeline
 PER_REQUEST = tuple(setting.name for setting in settings() if setting.knob.keyword == "request")
 
@@ -34,7 +38,7 @@ def request_config(
     if fixed:
         raise RequestError(f"{', '.join(fixed)} cannot change between requests; load another pipeline for it")
     in_memory = {name: value for name, value in request.items() if name in INPUTS and not _is_path(value)}
-    keys = {name: KEYWORDS[name] for name in PER_REQUEST} | {name: ("inputs", name) for name in INPUTS}
+    keys = {name: PLAN_KEYWORDS[name] for name in (*PER_REQUEST, *INPUTS)}
     values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
     loaded = lay_over(base, values)
     given = {value.origin for value in values}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightx2v_core.checkpoint.header_cache import Reader
 from lightx2v_core.config.keyword_types import PlanKeywords
-from lightx2v_core.config.keywords import INPUTS, KEYWORDS, keyword_values
+from lightx2v_core.config.keywords import PLAN_KEYWORDS, keyword_values
 from lightx2v_core.config.layers import Value
 from lightx2v_core.config.load import load_config
 from lightx2v_core.discovery.plugins import PluginSet, load_plugins
@@ -59,7 +59,7 @@ class Planner:
         """See ``plan_run``."""
         values = [
             Value(path=("model_path",), value=str(model_path), origin="model_path"),
-            *keyword_values(overrides, {**KEYWORDS, **{name: ("inputs", name) for name in INPUTS}}),
+            *keyword_values(overrides, PLAN_KEYWORDS),
         ]
         resolved = resolve(load_config(config, values), self._plugins, read=self._read)
         if ready:
