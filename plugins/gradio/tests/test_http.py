@@ -21,7 +21,7 @@ pytest.importorskip("gradio", reason="the page needs gradio")
 
 from attrs import evolve
 
-from lightx2v_gradio.results import free_name, output_folder, served, uploaded
+from lightx2v_gradio.results import free_name, output_folder, result_path, upload_path
 
 pytestmark = pytest.mark.load
 
@@ -361,7 +361,7 @@ def test_names_of_results_tell_what_they_are(tmp_path: Path) -> None:
     for prompt in ("狐狸", "../../x", "x" * 5000, ""):
         file = free_name(prompt, 1, one_frame=True, now=now)
         (folder / file).touch()
-        assert served(folder, file) == folder / file
+        assert result_path(folder, file) == folder / file
     assert len({free_name("same", 1, one_frame=False, now=now) for _ in range(50)}) == 50
 
 
@@ -371,9 +371,9 @@ def test_uploads_are_told_from_other_files(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.touch()
     (folder / "uploads" / "link.png").symlink_to("/etc/passwd")
-    assert uploaded(folder, str(file)) == file
+    assert upload_path(folder, str(file)) == file
     for path in (folder / "uploads" / "link.png", folder / "uploads", "fox.png", "/etc/passwd", f"{file}\0"):
-        assert uploaded(folder, str(path)) is None
+        assert upload_path(folder, str(path)) is None
 
 
 Open: TypeAlias = Callable[[str], tuple[int, str]]

@@ -89,7 +89,7 @@ def test_one_after_the_other_with_places(queue: Queue, work: Work) -> None:
     assert work.started == ["a", "b", "c"]
     view = seen(queue, first)
     assert view.made is not None
-    assert (view.made.file, view.warnings, view.looks) == ("a.mp4", ("mind the gap",), 5)
+    assert (view.made.file, view.warnings, view.preview_count) == ("a.mp4", ("mind the gap",), 5)
     assert view.preview == b"png 4"
     assert view.seconds > 0
 

@@ -14,10 +14,10 @@ pytest.importorskip("PIL", reason="previews are made with Pillow")
 from lightx2v_gradio.previews import (  # noqa: E402
     Previewer,
     Sums,
-    frames_of,
     png,
     previewer,
     project,
+    sample_frames,
     space,
     synthetic,
     thumbnail,
@@ -98,7 +98,7 @@ def test_a_model_is_fitted_once_and_learns(model: Path, tmp_path: Path) -> None:
         tmp_path / "fox.mp4", prompt="a fox", size=(64, 64), frames=9, steps=2, scheduler="euler", guide_scale=1,
         on_event=lambda event: last.append(event.clean()) if isinstance(event, StepDone) and event.clean else None,
     )  # fmt: skip
-    frames = frames_of(path)
+    frames = sample_frames(path)
     assert [place for place, _ in frames] == [0.0, 0.5, 1.0]
     assert frames[0][1].shape == (3, 64, 64)
 
@@ -140,7 +140,7 @@ def test_an_image_is_its_own_frame_and_has_a_small_picture(tmp_path: Path) -> No
     from PIL import Image
 
     Image.new("RGB", (640, 320), (255, 0, 0)).save(tmp_path / "one.png")
-    ((place, frame),) = frames_of(tmp_path / "one.png")
+    ((place, frame),) = sample_frames(tmp_path / "one.png")
     assert (place, frame.shape) == (0.0, (3, 320, 640))
     small = Image.open(io.BytesIO(thumbnail(frame)))
     assert (small.format, small.size) == ("JPEG", (160, 80))

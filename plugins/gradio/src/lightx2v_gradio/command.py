@@ -19,7 +19,7 @@ from lightx2v_core.api import (
     plan_text,
     read_config,
 )
-from lightx2v_gradio.offer import Config, Offer, Place, merged, offer
+from lightx2v_gradio.options import Config, FolderOptions, ModelSource, find_options, merge_configs
 
 
 @click.command("ui")
@@ -62,20 +62,20 @@ def command(**asked: Any) -> None:
     check_access(loopback, asked["auth"], asked["token"])
     plugins = load_plugins()
     base = base_config(asked["config"], asked["model"])
-    place = Place(
+    source = ModelSource(
         folder=asked["model_path"] or base.get("model_path") or default_folder(plugins),
         task=asked["task"] or base.get("task"),
         base={name: value for name, value in base.items() if name not in ("model_path", "task", "loras")},
         loras=(*asked["loras"], *(lora["path"] for lora in base.get("loras", ()))),
     )
-    found = offer(place, plugins)
-    check_size(found.plan, asked["model_size"])
-    click.echo(plan_text(found.plan))
+    options = find_options(source, plugins)
+    check_size(options.plan, asked["model_size"])
+    click.echo(plan_text(options.plan))
     if not asked["dry_run"]:
-        run(found, plugins, asked, loopback=loopback)
+        run(options, plugins, asked, loopback=loopback)
 
 
-def run(found: Offer, plugins: PluginSet, asked: dict[str, Any], *, loopback: bool) -> None:
+def run(options: FolderOptions, plugins: PluginSet, asked: dict[str, Any], *, loopback: bool) -> None:
     """Serve the page until it is interrupted."""
     from lightx2v_gradio import server
     from lightx2v_gradio.jobs import Queue
@@ -83,24 +83,24 @@ def run(found: Offer, plugins: PluginSet, asked: dict[str, Any], *, loopback: bo
     from lightx2v_gradio.runner import Runner
 
     output = output_folder(asked["output"])
-    listening = server.opened(asked["host"], asked["port"])
+    listening = server.listen(asked["host"], asked["port"])
     server.prepare(output)
-    from lightx2v_gradio.door import Rules, token
-    from lightx2v_gradio.looks import looks
+    from lightx2v_gradio.gateway import AccessRules, new_token
     from lightx2v_gradio.page import Page
+    from lightx2v_gradio.style import page_style
 
-    rules = Rules(
+    rules = AccessRules(
         output=output,
         loopback=loopback,
         auth=asked["auth"],
-        token=token() if asked["token"] else None,
-        upload=asked["upload_limit"] * 10**6,
+        token=new_token() if asked["token"] else None,
+        upload_limit=asked["upload_limit"] * 10**6,
     )
     runner = Runner(plugins, output, cache_folder())
     queue = Queue(runner)
     try:
-        page = Page(found, plugins, queue, output)
-        app = server.application(page.layout.blocks, rules, looks())
+        page = Page(options, plugins, queue, output)
+        app = server.application(page.layout.blocks, rules, page_style())
         where = server.address(listening, asked["host"])
         click.echo(f"open {where}{f'?token={rules.token}' if rules.token else ''}  (Ctrl-C ends it)")
         sys.stdout.flush()
@@ -125,7 +125,7 @@ def check_access(loopback: bool, auth: str | None, token: bool) -> None:
 def base_config(file: str | None, model: str | None) -> dict[str, Any]:
     """What lies below the choices of the page: a configuration file as data, and the family that was asked for."""
     said: Config = {} if file is None else read_config(file)
-    return merged(said, {} if model is None else {"model": model})
+    return merge_configs(said, {} if model is None else {"model": model})
 
 
 def check_size(plan: Plan, size: str | None) -> None:
@@ -138,13 +138,13 @@ def default_folder(plugins: PluginSet) -> str:
     """The checkpoint that the page opens with when none is named: the first by name of those that come with plugins and
     make a video of a prompt. ``RequestError`` says how to get one."""
     reasons = []
-    for name in sorted(item.spec.name for item in plugins.provided("checkpoint")):
+    for name in sorted(provided.spec.name for provided in plugins.provided("checkpoint")):
         try:
-            if not offer(Place(folder=name), plugins).required:
+            if not find_options(ModelSource(folder=name), plugins).required:
                 return name
         except LightX2VError as exc:
             reasons.append(f"  {name}: {exc}")
-    lines = missing("checkpoint", [item.spec.name for item in plugins.provided("checkpoint")])
+    lines = missing("checkpoint", [provided.spec.name for provided in plugins.provided("checkpoint")])
     how = "; ".join(lines) or "a plugin that brings one, such as lightx2v-mini, is not installed either"
     raise RequestError("\n".join([f"no model folder is given; use --model-path DIR, or: {how}", *reasons]))
 

@@ -1,4 +1,4 @@
-"""The form of the page as data: what each field shows for an offer, and what its values mean."""
+"""The form of the page as data: what each field shows for the options of a folder, and what its values mean."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.api import Plan, RequestError
-from lightx2v_gradio.offer import Offer, Option, part_label
-from lightx2v_gradio.settings import Settings, real, whole
+from lightx2v_gradio.options import FolderOptions, Option, component_label
+from lightx2v_gradio.settings import Settings, real_number, whole_number
 
 #: input -> what it is called, and whether it is an image, images or a video
 INPUTS: Mapping[str, tuple[str, str]] = {
@@ -54,40 +54,40 @@ class Field:
     placeholder: str | None = None
 
 
-def room_for(offer: Offer) -> Room:
-    """Room for all that an offer has, and for more than most folders have."""
+def room_for(options: FolderOptions) -> Room:
+    """Room for all options of a folder, and for more than most folders have."""
     least = Room()
     return Room(
-        precisions=max(least.precisions, len(offer.precisions)), loras=max(least.loras, len(offer.loras))
+        precisions=max(least.precisions, len(options.precisions)), loras=max(least.loras, len(options.loras))
     )
 
 
-def left_out(offer: Offer, room: Room) -> tuple[str, ...]:
-    """What an offer has and the form no room for, and how to get at it."""
-    loras = [file.name for file in offer.loras[room.loras :]]
-    parts = [part_label(part) for part in list(offer.precisions)[room.precisions :]]
+def left_out(options: FolderOptions, room: Room) -> tuple[str, ...]:
+    """The options that the form has no room for, and how to get at it."""
+    loras = [file.name for file in options.loras[room.loras :]]
+    components = [component_label(name) for name in list(options.precisions)[room.precisions :]]
     how = "; a page that is started with this folder has them"
     return (
         *([f"{len(loras)} more LoRA files: {', '.join(loras)}{how}"] if loras else []),
-        *([f"the precision of {', '.join(parts)}{how}"] if parts else []),
+        *([f"the precision of {', '.join(components)}{how}"] if components else []),
     )
 
 
-def fields(offer: Offer, settings: Settings, room: Room) -> dict[str, Field]:
+def fields(options: FolderOptions, settings: Settings, room: Room) -> dict[str, Field]:
     """Every field of the form, by name, with the values of ``settings`` or what happens when nothing is said."""
     return {
-        "prompt": Field(value=settings.prompt, placeholder=next(iter(offer.examples), _A_PROMPT)),
-        **_input_fields(offer, settings),
-        **_size_fields(offer, settings),
-        **_sampling_fields(offer, settings),
-        **_machine_fields(offer, settings, room.precisions),
-        **_lora_fields(offer, settings, room.loras),
+        "prompt": Field(value=settings.prompt, placeholder=next(iter(options.examples), _A_PROMPT)),
+        **_input_fields(options, settings),
+        **_size_fields(options, settings),
+        **_sampling_fields(options, settings),
+        **_machine_fields(options, settings, room.precisions),
+        **_lora_fields(options, settings, room.loras),
     }
 
 
-def read(values: Mapping[str, Any], offer: Offer) -> Settings:
+def read_settings(values: Mapping[str, Any], options: FolderOptions) -> Settings:
     """The settings that the values of the form mean. ``RequestError`` names the field that is wrong."""
-    default = offer.plan.request
+    default = options.plan.request
     scheduler = values["scheduler"] or default.scheduler
     plain = scheduler == default.scheduler
 
@@ -103,86 +103,86 @@ def read(values: Mapping[str, Any], offer: Offer) -> Settings:
         inputs={name: values[name] for name in INPUTS if values.get(name)},
         width=width,
         height=height,
-        frames=said(whole(values["frames"], "the number of frames"), default.frames),
-        fps=said(real(values["fps"], "frames a second"), default.fps),
-        steps=said(whole(values["steps"], "the number of steps"), default.steps),
-        guide_scale=said(_scales(values, offer), _both(default.guide_scale, offer)) or (),
+        frames=said(whole_number(values["frames"], "the number of frames"), default.frames),
+        fps=said(real_number(values["fps"], "frames a second"), default.fps),
+        steps=said(whole_number(values["steps"], "the number of steps"), default.steps),
+        guide_scale=said(_scales(values, options), _both(default.guide_scale, options)) or (),
         # Gradio makes a 0 of a number that starts empty, until the page has come to itself
-        shift=real(values["shift"], "the shift") or None,
+        shift=real_number(values["shift"], "the shift") or None,
         scheduler="" if plain else scheduler,
-        seed=None if values["random_seed"] else whole(values["seed"], "the seed"),
+        seed=None if values["random_seed"] else whole_number(values["seed"], "the seed"),
         precision={
-            part: values[f"precision_{slot}"] or ""
-            for slot, part in enumerate(offer.precisions)
+            component: values[f"precision_{slot}"] or ""
+            for slot, component in enumerate(options.precisions)
             if f"precision_{slot}" in values
         },
-        tiny_vae=bool(values["tiny_vae"]) and offer.tiny_vae is not None,
+        tiny_vae=bool(values["tiny_vae"]) and options.tiny_vae is not None,
         attention=values["attention"] or "",
         offloader=values["offloader"] or "",
-        vram_limit=real(values["vram_limit"], "the limit of the device's memory") or None,
-        ram_limit=real(values["ram_limit"], "the limit of the machine's memory") or None,
+        vram_limit=real_number(values["vram_limit"], "the limit of the device's memory") or None,
+        ram_limit=real_number(values["ram_limit"], "the limit of the machine's memory") or None,
         loras={
             file.path: _strength(values[f"lora_strength_{slot}"], file.name)
-            for slot, file in enumerate(offer.loras)
+            for slot, file in enumerate(options.loras)
             if values.get(f"lora_on_{slot}")
         },
     )
 
 
-def parsed_size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """``832x480`` as width and height."""
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
         raise RequestError(f"{text!r} is no size")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _size(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if values["size"] and values["size"] != FREE:
-        return parsed_size(values["size"])
-    return whole(values["width"], "the width"), whole(values["height"], "the height")
+        return parse_size(values["size"])
+    return whole_number(values["width"], "the width"), whole_number(values["height"], "the height")
 
 
-def _scales(values: Mapping[str, Any], offer: Offer) -> tuple[float, ...]:
-    scales = [real(values["guidance"], "the guidance scale")]
-    if offer.plan.experts > 1:
-        scales.append(real(values["guidance_low"], "the guidance scale of the low-noise network"))
+def _scales(values: Mapping[str, Any], options: FolderOptions) -> tuple[float, ...]:
+    scales = [real_number(values["guidance"], "the guidance scale")]
+    if options.plan.experts > 1:
+        scales.append(real_number(values["guidance_low"], "the guidance scale of the low-noise network"))
     given = [scale for scale in scales if scale is not None]
     if given and len(given) != len(scales):
         raise RequestError("give a guidance scale for both networks, or for none")
     return tuple(given)
 
 
-def _both(scales: Sequence[float], offer: Offer) -> tuple[float, ...]:
+def _both(scales: Sequence[float], options: FolderOptions) -> tuple[float, ...]:
     """A guidance for each network; one value serves both."""
-    return tuple(scales[min(index, len(scales) - 1)] for index in range(offer.plan.experts))
+    return tuple(scales[min(index, len(scales) - 1)] for index in range(options.plan.experts))
 
 
 def _strength(value: Any, name: str) -> float:
-    strength = real(value, f"the strength of {name}")
+    strength = real_number(value, f"the strength of {name}")
     return 1.0 if strength is None else strength
 
 
-def _input_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
-    found = {}
+def _input_fields(options: FolderOptions, settings: Settings) -> dict[str, Field]:
+    input_fields = {}
     for name, (label, _kind) in INPUTS.items():
-        needed = name in offer.required
-        found[name] = Field(
+        needed = name in options.required
+        input_fields[name] = Field(
             value=settings.inputs.get(name),
             label=label if needed else f"{label} (optional)",
-            visible=needed or name in offer.optional,
+            visible=needed or name in options.optional,
         )
-    return found
+    return input_fields
 
 
-def _size_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
-    plan, rules = offer.plan, offer.plan.sizes
+def _size_fields(options: FolderOptions, settings: Settings) -> dict[str, Field]:
+    plan, rules = options.plan, options.plan.sizes
     default = (plan.request.width, plan.request.height)
     presets = _presets(plan)
     now = (settings.width or default[0], settings.height or default[1])
     free = now not in presets
     shaped = [
-        INPUTS[name][0].lower() for name in rules.shaped_by if name in (*offer.required, *offer.optional)
+        INPUTS[name][0].lower() for name in rules.shaped_by if name in (*options.required, *options.optional)
     ]
     info = f"The shape is that of the {shaped[0]}; this decides how many pixels." if shaped else None
     step_x, step_y = rules.step
@@ -198,7 +198,7 @@ def _size_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
             value=settings.frames or plan.request.frames,
             minimum=rules.least_frames,
             step=rules.frame_step,
-            info=_frames_info(offer),
+            info=_frames_info(options),
         ),
     }
 
@@ -225,18 +225,18 @@ def _multiple(step: int) -> str | None:
     return f"a multiple of {step}" if step > 1 else None
 
 
-def _frames_info(offer: Offer) -> str:
-    rules, request = offer.plan.sizes, offer.plan.request
+def _frames_info(options: FolderOptions) -> str:
+    rules, request = options.plan.sizes, options.plan.request
     least, step = rules.least_frames, rules.frame_step
     numbers = f"{least}, {least + step}, {least + 2 * step} and so on; " if step > 1 else ""
     return f"{numbers}{request.frames} are {request.frames / request.fps:.1f} seconds"
 
 
-def _sampling_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
-    default = offer.plan.request
+def _sampling_fields(options: FolderOptions, settings: Settings) -> dict[str, Field]:
+    default = options.plan.request
     scales = settings.guide_scale or default.guide_scale
-    both = _both(scales, offer)
-    two = offer.plan.experts > 1
+    both = _both(scales, options)
+    two = options.plan.experts > 1
     negative = default.negative_prompt if settings.negative_prompt is None else settings.negative_prompt
     return {
         "negative_prompt": Field(value=negative),
@@ -251,59 +251,59 @@ def _sampling_fields(offer: Offer, settings: Settings) -> dict[str, Field]:
         "guidance_low": Field(value=both[-1], visible=two, minimum=0),
         "shift": Field(value=settings.shift, placeholder=f"{default.shift:g}", minimum=0,
                        info=f"empty: the model's own, {default.shift:g} here"),
-        "scheduler": Field(value=settings.scheduler or default.scheduler, choices=_choices(offer.schedulers)),
+        "scheduler": Field(value=settings.scheduler or default.scheduler, choices=_choices(options.schedulers)),
         "seed": Field(value=settings.seed if settings.seed is not None else default.seed, minimum=0, step=1),
         "random_seed": Field(value=settings.seed is None),
     }  # fmt: skip
 
 
-def _machine_fields(offer: Offer, settings: Settings, count: int) -> dict[str, Field]:
-    found: dict[str, Field] = {}
-    parts = list(offer.precisions.items())
+def _machine_fields(options: FolderOptions, settings: Settings, count: int) -> dict[str, Field]:
+    machine_fields: dict[str, Field] = {}
+    precisions = list(options.precisions.items())
     for slot in range(count):
-        if slot >= len(parts):
-            found[f"precision_{slot}"] = Field(visible=False)
+        if slot >= len(precisions):
+            machine_fields[f"precision_{slot}"] = Field(visible=False)
             continue
-        part, options = parts[slot]
-        found[f"precision_{slot}"] = Field(
-            value=settings.precision.get(part, options[0].key),
-            label=f"{part_label(part)}: precision",
-            choices=_choices(options),
+        component, choices = precisions[slot]
+        machine_fields[f"precision_{slot}"] = Field(
+            value=settings.precision.get(component, choices[0].key),
+            label=f"{component_label(component)}: precision",
+            choices=_choices(choices),
         )
-    on_card = offer.plan.device.kind != "cpu"
+    on_card = options.plan.device.kind != "cpu"
     return {
-        **found,
-        "tiny_vae": Field(value=settings.tiny_vae, visible=offer.tiny_vae is not None),
-        "attention": _dropdown(offer.attention, settings.attention),
-        "offloader": _dropdown(offer.offloaders, settings.offloader),
+        **machine_fields,
+        "tiny_vae": Field(value=settings.tiny_vae, visible=options.tiny_vae is not None),
+        "attention": _dropdown(options.attention, settings.attention),
+        "offloader": _dropdown(options.offloaders, settings.offloader),
         "vram_limit": Field(value=settings.vram_limit, visible=on_card, minimum=0),
         "ram_limit": Field(value=settings.ram_limit, minimum=0),
     }
 
 
-def _lora_fields(offer: Offer, settings: Settings, count: int) -> dict[str, Field]:
-    found: dict[str, Field] = {}
+def _lora_fields(options: FolderOptions, settings: Settings, count: int) -> dict[str, Field]:
+    lora_fields: dict[str, Field] = {}
     for slot in range(count):
-        file = offer.loras[slot] if slot < len(offer.loras) else None
+        file = options.loras[slot] if slot < len(options.loras) else None
         on = file is not None and file.path in settings.loras
-        found[f"lora_on_{slot}"] = Field(
+        lora_fields[f"lora_on_{slot}"] = Field(
             value=on,
             visible=file is not None,
             label=None if file is None else Path(file.name).stem,
             info=None if file is None else file.coverage,
         )
-        found[f"lora_strength_{slot}"] = Field(
+        lora_fields[f"lora_strength_{slot}"] = Field(
             value=settings.loras.get(file.path, 1.0) if file is not None else 1.0,
             visible=file is not None,
             label=None if file is None else f"Strength of {Path(file.name).stem}",
         )
-    return found
+    return lora_fields
 
 
-def _dropdown(options: Sequence[Option], key: str) -> Field:
-    value = key or (options[0].key if options else None)
-    return Field(value=value, choices=_choices(options), visible=len(options) > 1)
+def _dropdown(choices: Sequence[Option], key: str) -> Field:
+    value = key or (choices[0].key if choices else None)
+    return Field(value=value, choices=_choices(choices), visible=len(choices) > 1)
 
 
-def _choices(options: Sequence[Option]) -> tuple[tuple[str, str], ...]:
-    return tuple((option.label, option.key) for option in options)
+def _choices(choices: Sequence[Option]) -> tuple[tuple[str, str], ...]:
+    return tuple((option.label, option.key) for option in choices)

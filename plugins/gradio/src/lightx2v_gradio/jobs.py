@@ -48,9 +48,9 @@ class View:
     stage: Stage
     #: seconds it has worked
     seconds: float
-    #: a PNG of what it will look like, None when there is none yet; ``looks`` counts them
+    #: a PNG of what it will look like, None when there is none yet; ``preview_count`` counts them
     preview: bytes | None
-    looks: int
+    preview_count: int
     cancelling: bool
     warnings: tuple[str, ...]
     #: why it failed, in one message
@@ -76,7 +76,7 @@ class _Job:
     started: float = 0.0
     ended: float = 0.0
     preview: bytes | None = None
-    looks: int = 0
+    preview_count: int = 0
     cancelling: bool = False
     warnings: list[str] = field(factory=list)
     message: str = ""
@@ -162,7 +162,7 @@ class Queue:
             stage=job.stage,
             seconds=end - job.started if job.started else 0.0,
             preview=job.preview,
-            looks=job.looks,
+            preview_count=job.preview_count,
             cancelling=job.cancelling,
             warnings=tuple(job.warnings),
             message=job.message,
@@ -212,7 +212,7 @@ class Queue:
     def _shown(self, job: _Job) -> Callable[[bytes], None]:
         def show(png: bytes) -> None:
             with self._changed:
-                job.preview, job.looks = png, job.looks + 1
+                job.preview, job.preview_count = png, job.preview_count + 1
 
         return show
 

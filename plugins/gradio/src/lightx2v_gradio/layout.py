@@ -10,9 +10,9 @@ from attrs import frozen
 
 from lightx2v_gradio import panels
 from lightx2v_gradio.form import INPUTS, Field, Room, fields, left_out, room_for
-from lightx2v_gradio.looks import PRESSED
-from lightx2v_gradio.offer import Offer
+from lightx2v_gradio.options import FolderOptions
 from lightx2v_gradio.settings import Settings
+from lightx2v_gradio.style import PRESSED
 
 TITLE = "lightx2v-core"
 _VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
@@ -37,7 +37,7 @@ class Layout:
     """The components that listeners know."""
 
     blocks: gr.Blocks
-    place: gr.State
+    source: gr.State
     #: form fields by name, and how many there are of those that differ from folder to folder
     form: dict[str, Any]
     room: Room
@@ -55,7 +55,7 @@ class Layout:
     problem: gr.HTML
     refused: gr.HTML
     generate: gr.Button
-    again: gr.Button
+    keep_seed: gr.Button
     #: the job that a tab finds when it opens
     entered: gr.Textbox
     #: the id of the job that is shown, and what of it was shown last
@@ -74,9 +74,9 @@ class Layout:
 
     @property
     def all_outputs(self) -> list[Any]:
-        """What a new offer changes."""
+        """The components that depend on the options of a folder."""
         return [
-            *self.form.values(), self.place, self.folder, self.task, self.model, self.absent, self.lora_note,
+            *self.form.values(), self.source, self.folder, self.task, self.model, self.absent, self.lora_note,
             self.examples, self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
         ]  # fmt: skip
 
@@ -89,15 +89,15 @@ class Layout:
         ]  # fmt: skip
 
 
-def build(first: Offer) -> Layout:
-    """The page for an offer."""
+def build(first: FolderOptions) -> Layout:
+    """The page for the options of a folder."""
     room = room_for(first)
     shown = fields(first, Settings(), room)
     parts: dict[str, Any] = {"room": room}
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 7 * 86400)
     ) as blocks:
-        parts["place"] = gr.State(first.place)
+        parts["source"] = gr.State(first.source)
         parts["job"] = gr.Textbox(visible="hidden", elem_id="job", label="job")
         parts["entered"] = gr.Textbox(visible="hidden", elem_id="entered", label="entered")
         parts["seen"] = gr.State("")
@@ -111,13 +111,13 @@ def build(first: Offer) -> Layout:
     return Layout(blocks=blocks, form=form, **parts)
 
 
-def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[str, Any]:
+def _left(first: FolderOptions, shown: dict[str, Field], parts: dict[str, Any]) -> dict[str, Any]:
     """What is asked for."""
     form: dict[str, Any] = {}
     parts["model"] = gr.HTML(panels.model(first), elem_id="model", elem_classes="lx-card")
     with gr.Accordion("Another model", open=False):
         parts["folder"] = gr.Textbox(
-            first.place.folder,
+            first.source.folder,
             label="Model folder",
             info="a folder on the machine that runs this page",
             elem_id="folder",
@@ -154,7 +154,9 @@ def _left(first: Offer, shown: dict[str, Field], parts: dict[str, Any]) -> dict[
     return form
 
 
-def _advanced(form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: Offer) -> None:
+def _advanced(
+    form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: FolderOptions
+) -> None:
     with gr.Accordion("Sampling", open=False):
         form["negative_prompt"] = gr.Textbox(
             shown["negative_prompt"].value, label="Negative prompt", lines=2, max_lines=6,
@@ -221,7 +223,7 @@ def _right(parts: dict[str, Any]) -> None:
     with gr.Column(visible=False) as afterwards:
         with gr.Row():
             parts["reuse"] = gr.Button("Use these settings", elem_id="reuse")
-            parts["again"] = gr.Button("Keep this seed", elem_id="again")
+            parts["keep_seed"] = gr.Button("Keep this seed", elem_id="again")
         with gr.Accordion("Run record", open=False):
             parts["record"] = gr.JSON(None, show_label=False, elem_id="record")
     parts["afterwards"] = afterwards

@@ -13,16 +13,16 @@ from attrs import evolve
 
 from lightx2v_core.api import LightX2VError, PluginSet
 from lightx2v_gradio import panels
-from lightx2v_gradio.door import session_of
-from lightx2v_gradio.form import FREE, INPUTS, Field, fields, left_out, read
+from lightx2v_gradio.form import FREE, INPUTS, Field, fields, left_out, read_settings
+from lightx2v_gradio.gateway import session_id
 from lightx2v_gradio.jobs import Queue, View, newest
 from lightx2v_gradio.layout import Layout, build
-from lightx2v_gradio.looks import SHOW_IN_ADDRESS, THE_LATER, TO_THE_VIDEO
-from lightx2v_gradio.offer import Offer, Place
-from lightx2v_gradio.offers import Offers
+from lightx2v_gradio.options import FolderOptions, ModelSource
+from lightx2v_gradio.options_cache import OptionsCache
 from lightx2v_gradio.results import UPLOADS
 from lightx2v_gradio.runner import Order
-from lightx2v_gradio.settings import Settings, from_record, planned, random_seed
+from lightx2v_gradio.settings import Settings, from_record, plan_settings, random_seed
+from lightx2v_gradio.style import SHOW_IN_ADDRESS, THE_LATER, TO_THE_VIDEO
 
 Updates = dict[Any, Any]
 
@@ -30,9 +30,9 @@ Updates = dict[Any, Any]
 class Page:
     """What happens on the page. One object serves all tabs; what belongs to a tab goes through its components."""
 
-    def __init__(self, first: Offer, plugins: PluginSet, queue: Queue, output: Path) -> None:
+    def __init__(self, first: FolderOptions, plugins: PluginSet, queue: Queue, output: Path) -> None:
         self._first, self._plugins, self._queue, self._output = first, plugins, queue, output
-        self._offers = Offers(first, plugins)
+        self._options = OptionsCache(first, plugins)
         self.layout: Layout = build(first)
         self._wire()
 
@@ -49,17 +49,19 @@ class Page:
             gr.on(
                 [at.open.click, at.folder.submit],
                 self._open,
-                [at.place, at.folder],
+                [at.source, at.folder],
                 at.all_outputs,
                 **slow,
             )
-            at.task.input(self._change_task, [at.place, at.task], at.all_outputs, **slow)
+            at.task.input(self._change_task, [at.source, at.task], at.all_outputs, **slow)
             form["size"].change(self._free_size, [form["size"]], [form["width"], form["height"]], **quick)
-            checked = [item.change for name, item in form.items() if name not in ("prompt", "seed")]
+            plan_triggers = [
+                component.change for name, component in form.items() if name not in ("prompt", "seed")
+            ]
             gr.on(
-                checked,
+                plan_triggers,
                 self._check,
-                {at.place, *everything},
+                {at.source, *everything},
                 [at.forecast, at.problem],
                 trigger_mode="always_last",
                 **quick,
@@ -67,7 +69,7 @@ class Page:
             gr.on(
                 [at.generate.click, form["prompt"].submit],
                 self._submit,
-                {at.place, *everything},
+                {at.source, *everything},
                 [at.job, at.forecast, at.problem, at.refused, at.seen, at.timer, at.status],
                 trigger_mode="multiple",  # a click is a video, also while the one before is on its way
                 **quick,
@@ -88,14 +90,14 @@ class Page:
             at.job.change(fn=None, inputs=[at.job], js=SHOW_IN_ADDRESS, **slow)
             at.cancel.click(self._cancel, [at.job], [at.seen, at.timer, at.cancel], **quick)
             gr.on([at.gallery.click, at.jobs.click], self._pick, None, [at.job, at.seen], **quick)
-            at.again.click(self._again, [at.job], [form["seed"], form["random_seed"]], **quick)
-            at.reuse.click(self._reuse, [at.place, at.job], at.all_outputs, **quick)
+            at.keep_seed.click(self._keep_seed, [at.job], [form["seed"], form["random_seed"]], **quick)
+            at.reuse.click(self._reuse, [at.source, at.job], at.all_outputs, **quick)
 
     # what the listeners do
 
     def _enter(self, request: gr.Request) -> Updates:
         """A tab was opened or loaded again: it shows its job, or the session's newest one."""
-        session = session_of(request.headers)
+        session = session_id(request.headers)
         asked = request.query_params.get("job")
         view = self._queue.view(session, asked) or newest(self._queue.views(session))
         entered: Updates = {
@@ -106,56 +108,62 @@ class Page:
         if view is None or view.ended:
             # somebody may be using the form already; but Gradio makes a 0 of a number that starts empty
             shown = fields(self._first, Settings(), self.layout.room)
-            empty = {name: item for name, item in shown.items() if item.value is None}
-            return {**{self.layout.form[name]: updated(item) for name, item in empty.items()}, **entered}
-        return {**self._shown(self._offers.known(view.order.offer.place), view.order.settings), **entered}
+            empty = {name: field for name, field in shown.items() if field.value is None}
+            return {
+                **{self.layout.form[name]: field_update(field) for name, field in empty.items()},
+                **entered,
+            }
+        options = self._options.get_cached(view.order.options.source)
+        return {**self._form_updates(options, view.order.settings), **entered}
 
-    async def _open(self, place: Place, folder: str) -> Updates:
+    async def _open(self, source: ModelSource, folder: str) -> Updates:
         """Somebody named a folder."""
         try:
-            found = await self._offers.look(evolve(place, folder=folder.strip(), task=None))
+            options = await self._options.get(evolve(source, folder=folder.strip(), task=None))
         except LightX2VError as exc:
-            return {self.layout.refused: panels.problem(self._said(exc))}
-        return self._shown(found, Settings())
+            return {self.layout.refused: panels.problem(self._public_message(exc))}
+        return self._form_updates(options, Settings())
 
-    async def _change_task(self, place: Place, task: str) -> Updates:
+    async def _change_task(self, source: ModelSource, task: str) -> Updates:
         try:
-            found = await self._offers.look(evolve(place, task=task))
+            options = await self._options.get(evolve(source, task=task))
         except LightX2VError as exc:
-            return {self.layout.refused: panels.problem(self._said(exc))}
-        return self._shown(found, Settings())
+            return {self.layout.refused: panels.problem(self._public_message(exc))}
+        return self._form_updates(options, Settings())
 
-    def _shown(self, found: Offer, settings: Settings) -> Updates:
-        """The whole form for an offer."""
+    def _form_updates(self, options: FolderOptions, settings: Settings) -> Updates:
+        """The updates of all that depends on the options of a folder."""
         at = self.layout
-        shown, out = fields(found, settings, at.room), left_out(found, at.room)
+        shown, out = fields(options, settings, at.room), left_out(options, at.room)
         kept: Updates = {}
         if not settings.prompt:
             placeholder = shown.pop("prompt").placeholder  # what was typed stays when the folder changes
             kept = {at.form["prompt"]: gr.update(placeholder=placeholder)}
         return {
-            **{at.form[name]: updated(item) for name, item in shown.items()},
+            **{at.form[name]: field_update(field) for name, field in shown.items()},
             **kept,
-            at.examples: gr.update(choices=list(found.examples), value=None, visible=bool(found.examples)),
-            at.place: found.place,
-            at.folder: found.place.folder,
-            at.task: gr.update(
-                choices=list(found.tasks), value=found.plan.task, visible=len(found.tasks) > 1
+            at.examples: gr.update(
+                choices=list(options.examples), value=None, visible=bool(options.examples)
             ),
-            at.model: panels.model(found),
-            at.absent: panels.absent(found, out),
-            at.lora_note: panels.loras(found, out),
+            at.source: options.source,
+            at.folder: options.source.folder,
+            at.task: gr.update(
+                choices=list(options.tasks), value=options.plan.task, visible=len(options.tasks) > 1
+            ),
+            at.model: panels.model(options),
+            at.absent: panels.absent(options, out),
+            at.lora_note: panels.loras(options, out),
             at.refused: "",
-            **self._forecast(found, settings),
+            **self._forecast(options, settings),
         }
 
-    def _forecast(self, found: Offer, settings: Settings) -> Updates:
+    def _forecast(self, options: FolderOptions, settings: Settings) -> Updates:
         """What settings would do, or what is wrong with them."""
         at = self.layout
         try:
-            plan = planned(settings, found, self._plugins)
+            plan = plan_settings(settings, options, self._plugins)
         except LightX2VError as exc:
-            return {at.forecast: "", at.problem: panels.problem(self._said(exc))}
+            return {at.forecast: "", at.problem: panels.problem(self._public_message(exc))}
         return {at.forecast: panels.forecast(plan), at.problem: ""}
 
     @staticmethod
@@ -167,26 +175,26 @@ class Page:
         """Somebody chose something."""
         at = self.layout
         try:
-            found = self._offers.known(data[at.place])
-            return self._forecast(found, read(self._values(data), found))
+            options = self._options.get_cached(data[at.source])
+            return self._forecast(options, read_settings(self._values(data), options))
         except LightX2VError as exc:
-            return {at.forecast: "", at.problem: panels.problem(self._said(exc))}
+            return {at.forecast: "", at.problem: panels.problem(self._public_message(exc))}
 
     def _submit(self, data: Mapping[Any, Any], request: gr.Request) -> Updates:
         """Put a video into the queue; it is planned first, so that what is wrong is said at once."""
         at = self.layout
         try:
-            found = self._offers.known(data[at.place])
-            settings = read(self._values(data), found)
+            options = self._options.get_cached(data[at.source])
+            settings = read_settings(self._values(data), options)
             if settings.seed is None:
                 settings = evolve(settings, seed=random_seed())
-            planned(settings, found, self._plugins, ready=True)
-            job = self._queue.submit(session_of(request.headers), Order(offer=found, settings=settings))
+            plan_settings(settings, options, self._plugins, ready=True)
+            job = self._queue.submit(session_id(request.headers), Order(options=options, settings=settings))
         except LightX2VError as exc:
             form = self._check(data)
             # what is wrong with the form stands there already, below the button
-            return {**form, at.refused: "" if form[at.problem] else panels.problem(self._said(exc))}
-        view = self._queue.view(session_of(request.headers), job)
+            return {**form, at.refused: "" if form[at.problem] else panels.problem(self._public_message(exc))}
+        view = self._queue.view(session_id(request.headers), job)
         return {
             at.job: job,
             at.problem: "",
@@ -199,10 +207,10 @@ class Page:
     def _poll(self, job: str, seen: str, request: gr.Request) -> Updates:
         """The job as it is now; only what has changed is sent."""
         at = self.layout
-        session = session_of(request.headers)
+        session = session_id(request.headers)
         views = self._queue.views(session)
         view = self._queue.view(session, job)
-        made = [item for item in reversed(views) if item.made is not None]
+        made = [other for other in reversed(views) if other.made is not None]
         now = f"{job} {view.state if view else ''} {made[0].id if made else ''}"
         changes: Updates = {
             at.status: panels.status(view, time.monotonic()),
@@ -211,7 +219,7 @@ class Page:
         }
         if now != seen:
             changes.update(self._result(view, made, now))
-        if all(item.ended for item in views):
+        if all(other.ended for other in views):
             changes[at.timer] = gr.update(active=False)
         return changes
 
@@ -228,7 +236,7 @@ class Page:
         }
 
     def _cancel(self, job: str, request: gr.Request) -> tuple[Any, Any, Any]:
-        self._queue.cancel(session_of(request.headers), job)
+        self._queue.cancel(session_id(request.headers), job)
         return "", gr.update(active=True), gr.update(visible=False)
 
     @staticmethod
@@ -237,37 +245,37 @@ class Page:
         job = (event._data or {}).get("job")
         return (job, "") if isinstance(job, str) else (gr.skip(), gr.skip())
 
-    def _again(self, job: str, request: gr.Request) -> tuple[Any, Any]:
+    def _keep_seed(self, job: str, request: gr.Request) -> tuple[Any, Any]:
         """The seed of what is shown, for one more with it."""
-        view = self._queue.view(session_of(request.headers), job)
+        view = self._queue.view(session_id(request.headers), job)
         if view is None:
             return gr.skip(), gr.skip()
         return view.order.settings.seed, False
 
-    def _reuse(self, place: Place, job: str, request: gr.Request) -> Updates:
+    def _reuse(self, source: ModelSource, job: str, request: gr.Request) -> Updates:
         """The settings of what is shown, in the form."""
-        view = self._queue.view(session_of(request.headers), job)
+        view = self._queue.view(session_id(request.headers), job)
         if view is None or view.made is None:
-            return {self.layout.place: place}
+            return {self.layout.source: source}
         settings = (
             from_record(view.made.record, view.order.settings) if view.made.record else view.order.settings
         )
-        return self._shown(view.order.offer, settings)
+        return self._form_updates(view.order.options, settings)
 
     def _values(self, data: Mapping[Any, Any]) -> dict[str, Any]:
-        return {name: data[item] for name, item in self.layout.form.items()}
+        return {name: data[component] for name, component in self.layout.form.items()}
 
-    def _said(self, exc: LightX2VError) -> str:
+    def _public_message(self, exc: LightX2VError) -> str:
         """An error without the places that uploads lie in, which mean nothing to their sender."""
         return re.sub(re.escape(str(self._output / UPLOADS)) + r"/[0-9a-f]+/", "", str(exc))
 
 
-def updated(field: Field) -> Any:
-    """What a component is told of a field."""
-    said: dict[str, Any] = {"value": field.value, "visible": field.visible}
+def field_update(field: Field) -> Any:
+    """The update of a component that shows a field."""
+    update: dict[str, Any] = {"value": field.value, "visible": field.visible}
     for name in ("label", "info", "placeholder", "step"):
         if (value := getattr(field, name)) is not None:
-            said[name] = value
+            update[name] = value
     if field.choices:
-        said["choices"] = list(field.choices)
-    return gr.update(**said)
+        update["choices"] = list(field.choices)
+    return gr.update(**update)

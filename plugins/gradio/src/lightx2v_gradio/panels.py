@@ -9,7 +9,7 @@ from typing import Any
 
 from lightx2v_core.api import Plan, plan_text
 from lightx2v_gradio.jobs import View
-from lightx2v_gradio.offer import Offer
+from lightx2v_gradio.options import FolderOptions
 from lightx2v_gradio.progress import in_words
 
 _STATES = {
@@ -28,12 +28,12 @@ def text(value: Any) -> str:
     return html.escape(str(value), quote=True).translate(_TEMPLATE)
 
 
-def model(offer: Offer) -> str:
+def model(options: FolderOptions) -> str:
     """What the folder is."""
-    plan = offer.plan
+    plan = options.plan
     return (
         f'<p class="lx-model"><strong>{text(plan.variant)}</strong> · {text(plan.summary)}<br>'
-        f'<span class="lx-dim">{text(offer.place.folder)} · {text(plan.device.name)} · {text(plan.dtype)}</span></p>'
+        f'<span class="lx-dim">{text(options.source.folder)} · {text(plan.device.name)} · {text(plan.dtype)}</span></p>'
     )
 
 
@@ -64,9 +64,9 @@ def forecast(plan: Plan) -> str:
     )
 
 
-def loras(offer: Offer, out: Sequence[str]) -> str:
+def loras(options: FolderOptions, out: Sequence[str]) -> str:
     """What there is to say of the LoRA files besides them; ``out``: what the form has no room for."""
-    if not offer.loras:
+    if not options.loras:
         return (
             '<p class="lx-dim">There is none in the model\'s folder that has an effect. Start the page with '
             "--lora FILE-OR-FOLDER to offer more.</p>"
@@ -74,15 +74,15 @@ def loras(offer: Offer, out: Sequence[str]) -> str:
     return _list(line for line in out if "LoRA" in line)
 
 
-def absent(offer: Offer, out: Sequence[str]) -> str:
+def absent(options: FolderOptions, out: Sequence[str]) -> str:
     """What cannot be chosen here, and how to get what is not installed; ``out``: what the form has no room for."""
     parts = []
     if out:
         parts.append("<p>There is no room on this page for:</p>" + _list(out))
-    if offer.missing:
-        parts.append("<p>More can be installed:</p>" + _list(offer.missing))
-    if offer.unusable:
-        parts.append("<p>Not possible with this folder on this machine:</p>" + _list(offer.unusable))
+    if options.missing:
+        parts.append("<p>More can be installed:</p>" + _list(options.missing))
+    if options.unusable:
+        parts.append("<p>Not possible with this folder on this machine:</p>" + _list(options.unusable))
     return "".join(parts) or "<p>Everything that there is can be used here.</p>"
 
 
@@ -144,7 +144,8 @@ def jobs(views: Sequence[View], shown: str | None) -> str:
     if not waiting or (len(waiting) == 1 and waiting[0].id == shown):
         return ""
     lines = [
-        _button(view, shown, f"{text(title(view))}: {_STATES[view.state]}{_place(view)}") for view in waiting
+        _button(view, shown, f"{text(title(view))}: {_STATES[view.state]}{_queue_position(view)}")
+        for view in waiting
     ]
     return f'<p class="lx-head">Your queue</p><ol class="lx-queue">{"".join(lines)}</ol>'
 
@@ -206,7 +207,7 @@ def _before(count: int) -> str:
     return "one video is made before yours" if count == 1 else f"{count} videos are made before yours"
 
 
-def _place(view: View) -> str:
+def _queue_position(view: View) -> str:
     return f", {view.before} before it" if view.state == "waiting" and view.before else ""
 
 

@@ -77,18 +77,18 @@ class Sums:
         try:
             if data["format"] != _FORMAT:
                 raise ValueError(f"format {data['format']!r}")
-            found = cls(
+            sums = cls(
                 torch.tensor(data["gram"], dtype=torch.float64),
                 torch.tensor(data["target"], dtype=torch.float64),
             )
         except (KeyError, TypeError) as exc:
             raise ValueError(f"no fit of a preview: {exc}") from None
-        size = len(found.gram)
-        shapes = (tuple(found.gram.shape), tuple(found.target.shape))
-        finite = bool(found.gram.isfinite().all() and found.target.isfinite().all())
+        size = len(sums.gram)
+        shapes = (tuple(sums.gram.shape), tuple(sums.target.shape))
+        finite = bool(sums.gram.isfinite().all() and sums.target.isfinite().all())
         if shapes != ((size, size), (size, 3)) or not finite:
             raise ValueError("no fit of a preview: its sums have a wrong shape")
-        return found
+        return sums
 
 
 @frozen(kw_only=True)
@@ -122,7 +122,7 @@ def previewer(pipeline: Pipeline, cache: Path) -> Previewer:
     latents."""
     file = cache / f"{space(pipeline.plan)}.json"
     channels = pipeline.plan.geometry.latent_shape[0]
-    sums = _stored(file)
+    sums = _load(file)
     if sums is None or sums.channels != channels:
         sums = Sums.empty(channels)
         for latents in synthetic(channels):
@@ -170,7 +170,7 @@ def thumbnail(frame: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def frames_of(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
+def sample_frames(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
     """Some frames [3, H, W] in [-1, 1] of a video, first to last, with their places in it; of an image itself."""
     import av
 
@@ -192,15 +192,15 @@ def space(plan: Plan) -> str:
     """A name for the latent space of a plan's model: a hash of its VAE's files, or of all files when none is called so.
     Only their ends are read: a VAE has its sizes in front and weights behind."""
     parts = [part for part in plan.components if "vae" in part.name] or list(plan.components)
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in (Path(name) for part in parts for name in part.files):
         size = file.stat().st_size
-        found.update(size.to_bytes(8, "little"))
+        digest.update(size.to_bytes(8, "little"))
         with file.open("rb") as opened:
-            found.update(opened.read(2**18))
+            digest.update(opened.read(2**18))
             opened.seek(max(size - 2**18, 0))
-            found.update(opened.read(2**18))
-    return found.hexdigest()[:32]
+            digest.update(opened.read(2**18))
+    return digest.hexdigest()[:32]
 
 
 def _pairs(latent_Chw: Tensor, frame_3XY: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,7 +225,7 @@ def _colours(frame: Any) -> Tensor:
     return data.view(image.height, image.width, 3).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def _stored(file: Path) -> Sums | None:
+def _load(file: Path) -> Sums | None:
     """What the cache knows; a file that cannot be read is made anew."""
     try:
         return Sums.from_json(json.loads(file.read_text(encoding="utf-8")))

@@ -16,7 +16,7 @@ from typing import Any
 from lightx2v_core.api import RequestError
 
 #: what a browser may ask for by name
-_SERVED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,150}\.(mp4|png|json)")
+_RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,150}\.(mp4|png|json)")
 #: below the output folder: what users send
 UPLOADS = "uploads"
 
@@ -39,20 +39,20 @@ def free_name(prompt: str, seed: int, *, one_frame: bool, now: datetime) -> str:
     return "_".join(parts) + (".png" if one_frame else ".mp4")
 
 
-def served(folder: Path, name: str) -> Path | None:
+def result_path(folder: Path, name: str) -> Path | None:
     """The file of the output folder that a browser asks for by ``name``; None when it may not have it: another place,
     another kind of file, a link, no file."""
-    if not _SERVED.fullmatch(name):
+    if not _RESULT_NAME.fullmatch(name):
         return None
     path = folder / name
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return None
-    return path if stat.S_ISREG(found.st_mode) else None
+    return path if stat.S_ISREG(status.st_mode) else None
 
 
-def uploaded(folder: Path, path: str) -> Path | None:
+def upload_path(folder: Path, path: str) -> Path | None:
     """The file below the uploads that ``path`` (absolute, as the page itself writes it) means; None for any other
     place, also by way of links or ``..``."""
     if "\0" in path or not os.path.isabs(path) or ".." in Path(path).parts:
@@ -66,10 +66,10 @@ def uploaded(folder: Path, path: str) -> Path | None:
     return real if inside and not os.path.islink(path) else None
 
 
-def record_of(folder: Path, name: str) -> Mapping[str, Any]:
+def read_record(folder: Path, name: str) -> Mapping[str, Any]:
     """The run record beside a result; empty when there is none."""
-    path = served(folder, str(Path(name).with_suffix(".json")))
+    path = result_path(folder, str(Path(name).with_suffix(".json")))
     if path is None:
         return {}
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from lightx2v_core.api import Emit, Event, LightX2VError, Pipeline, PluginSet, StepDone, load
 from lightx2v_gradio.jobs import Made
-from lightx2v_gradio.offer import Config, Offer
-from lightx2v_gradio.previews import Previewer, frames_of, previewer, thumbnail
-from lightx2v_gradio.results import free_name, record_of
+from lightx2v_gradio.options import Config, FolderOptions
+from lightx2v_gradio.previews import Previewer, previewer, sample_frames, thumbnail
+from lightx2v_gradio.results import free_name, read_record
 from lightx2v_gradio.settings import Settings, load_config, lora_config, request
 
 #: previews of one video, at most; the last step always gives one
@@ -27,7 +27,7 @@ Show = Callable[[bytes], None]
 class Order:
     """A job of the page: what was offered, and what was chosen of it; the seed is drawn already."""
 
-    offer: Offer
+    options: FolderOptions
     settings: Settings
 
 
@@ -45,21 +45,21 @@ class Runner:
         settings = order.settings
         pipeline = self._loaded(order, emit)
         pipeline.set_loras(lora_config(settings))
-        asked = request(settings, order.offer)
+        asked = request(settings, order.options)
         assert settings.seed is not None
         name = free_name(settings.prompt, settings.seed, one_frame=settings.frames == 1, now=datetime.now())
-        looks = _Looks(emit, show, self._previewer)
+        listener = _PreviewListener(emit, show, self._previewer)
         try:
-            path = pipeline.write(self._output / name, on_event=looks, **asked)
+            path = pipeline.write(self._output / name, on_event=listener, **asked)
         except LightX2VError:
             raise
         except Exception:
             self.close()  # who knows what state it is in
             raise
-        frames = frames_of(path)
-        if self._previewer is not None and looks.last is not None:
-            self._previewer.learn(looks.last, frames)
-        record = record_of(self._output, name)
+        frames = sample_frames(path)
+        if self._previewer is not None and listener.last is not None:
+            self._previewer.learn(listener.last, frames)
+        record = read_record(self._output, name)
         return Made(
             file=name,
             record_file=Path(name).with_suffix(".json").name if record else None,
@@ -75,13 +75,13 @@ class Runner:
 
     def _loaded(self, order: Order, emit: Emit) -> Pipeline:
         """The model of an order, loaded anew unless it is loaded as the order wants it."""
-        place = order.offer.place
-        config: Config = load_config(order.settings, order.offer)
-        key = json.dumps([place.folder, order.offer.plan.task, config], sort_keys=True, default=str)
+        source = order.options.source
+        config: Config = load_config(order.settings, order.options)
+        key = json.dumps([source.folder, order.options.plan.task, config], sort_keys=True, default=str)
         if self._pipeline is None or key != self._key:
             self.close()
-            task: dict[str, Any] = {"task": order.offer.plan.task}
-            pipeline = load(place.folder, config=config, plugins=self._plugins, on_event=emit, **task)
+            task: dict[str, Any] = {"task": order.options.plan.task}
+            pipeline = load(source.folder, config=config, plugins=self._plugins, on_event=emit, **task)
             try:
                 self._previewer = previewer(pipeline, self._cache)
             except BaseException:
@@ -91,7 +91,7 @@ class Runner:
         return self._pipeline
 
 
-class _Looks:
+class _PreviewListener:
     """Listens to a run: passes its events on, and makes a preview every few steps."""
 
     def __init__(self, emit: Emit, show: Show, previewer: Previewer | None) -> None:

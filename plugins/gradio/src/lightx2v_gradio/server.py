@@ -1,4 +1,4 @@
-"""The server of the page: Gradio behind the door, on one address."""
+"""The server of the page: Gradio behind the gateway, on one address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import fastapi
 import uvicorn
 
 from lightx2v_core.api import RequestError
-from lightx2v_gradio.door import Door, Rules
+from lightx2v_gradio.gateway import AccessRules, Gateway
 from lightx2v_gradio.results import UPLOADS
 
 #: Gradio reads these when it is imported: it tells nobody that it runs, and asks nobody anything
@@ -45,9 +45,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def opened(host: str, port: int | None) -> socket.socket:
-    """A listening socket. ``RequestError`` when the address cannot be had; without a port the first free one is taken,
-    from 7860 up."""
+def listen(host: str, port: int | None) -> socket.socket:
+    """Open a listening socket; without a port on the first free one from 7860 up. ``RequestError`` when the address
+    cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     reason: OSError | None = None
     for number in _PORTS if port is None else (port,):
@@ -71,8 +71,8 @@ def address(listening: socket.socket, host: str) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def application(blocks: Any, rules: Rules, looks: dict[str, Any]) -> Door:
-    """The page behind its rules. ``looks`` are theme, styles and head of Gradio's mount."""
+def application(blocks: Any, rules: AccessRules, style: dict[str, Any]) -> Gateway:
+    """The page behind its rules. ``style`` is theme, styles and head of Gradio's mount."""
     import gradio
 
     inner = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -83,18 +83,18 @@ def application(blocks: Any, rules: Rules, looks: dict[str, Any]) -> Door:
         footer_links=[],
         run_history=False,
         show_error=True,
-        max_file_size=rules.upload,
+        max_file_size=rules.upload_limit,
         ssr_mode=False,
         mcp_server=False,
         pwa=False,
         enable_monitoring=False,
         allowed_paths=[],
-        **looks,
+        **style,
     )
-    return Door(app, rules)
+    return Gateway(app, rules)
 
 
-def serve(app: Door, listening: socket.socket) -> None:
+def serve(app: Gateway, listening: socket.socket) -> None:
     """Serve until the process is interrupted; warnings are printed, requests are not."""
     config = uvicorn.Config(
         app,

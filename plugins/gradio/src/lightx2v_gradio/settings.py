@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from lightx2v_core.api import Plan, PluginSet, RequestError, plan_run
-from lightx2v_gradio.offer import Config, Offer, choice, merged
+from lightx2v_gradio.options import Config, FolderOptions, find_option, merge_configs
 
 #: seeds that "random" draws from: short enough to be read out
 _SEEDS = 2**31
@@ -37,7 +37,7 @@ class Settings:
     shift: float | None = None
     scheduler: str = ""
     seed: int | None = None
-    #: component -> key of what the offer has for it
+    #: component -> key of one of its options
     precision: Mapping[str, str] = field(factory=dict)
     tiny_vae: bool = False
     attention: str = ""
@@ -53,21 +53,22 @@ def random_seed() -> int:
     return secrets.randbelow(_SEEDS)
 
 
-def load_config(settings: Settings, offer: Offer) -> Config:
+def load_config(settings: Settings, options: FolderOptions) -> Config:
     """What belongs to the loaded model: everything but the request and the LoRA files."""
-    parts: list[Config] = [offer.place.base]
-    for part, options in offer.precisions.items():
-        parts.append(choice(options, settings.precision.get(part, options[0].key)).config)
-    for options, key in ((offer.attention, settings.attention), (offer.offloaders, settings.offloader)):
+    layers: list[Config] = [options.source.base]
+    for component, choices in options.precisions.items():
+        key = settings.precision.get(component, choices[0].key)
+        layers.append(find_option(choices, key).config)
+    for choices, key in ((options.attention, settings.attention), (options.offloaders, settings.offloader)):
         if key:
-            parts.append(choice(options, key).config)
+            layers.append(find_option(choices, key).config)
     if settings.tiny_vae:
-        if offer.tiny_vae is None:
+        if options.tiny_vae is None:
             raise RequestError("there is no tiny VAE in this folder; switch it off")
-        parts.append(offer.tiny_vae.config)
+        layers.append(options.tiny_vae.config)
     limits = {"vram_limit": settings.vram_limit, "ram_limit": settings.ram_limit}
-    parts.append({"memory": {name: round(value * _GB) for name, value in limits.items() if value}})
-    return merged(*parts)
+    layers.append({"memory": {name: round(value * _GB) for name, value in limits.items() if value}})
+    return merge_configs(*layers)
 
 
 def lora_config(settings: Settings) -> list[dict[str, Any]]:
@@ -75,13 +76,15 @@ def lora_config(settings: Settings) -> list[dict[str, Any]]:
     return [{"path": path, "strength": strength} for path, strength in settings.loras.items()]
 
 
-def request(settings: Settings, offer: Offer) -> dict[str, Any]:
+def request(settings: Settings, options: FolderOptions) -> dict[str, Any]:
     """What one request says, by the names of ``Pipeline.generate``; what was not chosen is left out."""
     if (settings.width is None) != (settings.height is None):
         raise RequestError("width and height go together; give both or none")
     size = None if settings.width is None else (settings.width, settings.height)
     scheduler = (
-        choice(offer.schedulers, settings.scheduler).config["scheduler"] if settings.scheduler else None
+        find_option(options.schedulers, settings.scheduler).config["scheduler"]
+        if settings.scheduler
+        else None
     )
     values = {
         "prompt": settings.prompt,
@@ -95,49 +98,51 @@ def request(settings: Settings, offer: Offer) -> dict[str, Any]:
         "scheduler": scheduler,
         "seed": settings.seed,
     }
-    takes = {*offer.required, *offer.optional}
+    takes = {*options.required, *options.optional}
     inputs = {name: value for name, value in settings.inputs.items() if value and name in takes}
     return {**{name: value for name, value in values.items() if value is not None}, **inputs}
 
 
-def planned(settings: Settings, offer: Offer, plugins: PluginSet, *, ready: bool = False) -> Plan:
+def plan_settings(
+    settings: Settings, options: FolderOptions, plugins: PluginSet, *, ready: bool = False
+) -> Plan:
     """The plan of these settings. ``RequestError`` says what is wrong; ``ready`` also asks for inputs, and for a prompt
     of models that have none of their own."""
-    if ready and not settings.prompt.strip() and not offer.plan.request.prompt:
+    if ready and not settings.prompt.strip() and not options.plan.request.prompt:
         raise RequestError("there is no prompt; say what the video shows")
     return plan_run(
-        offer.place.folder,
-        config=merged(load_config(settings, offer), {"loras": lora_config(settings)}),
+        options.source.folder,
+        config=merge_configs(load_config(settings, options), {"loras": lora_config(settings)}),
         plugins=plugins,
         ready=ready,
-        task=offer.plan.task,
-        **request(settings, offer),
+        task=options.plan.task,
+        **request(settings, options),
     )
 
 
 def from_record(record: Mapping[str, Any], settings: Settings) -> Settings:
     """``settings`` with the request of a run record, which says every value that was used."""
-    said = record["request"]
+    values = record["request"]
     from attrs import evolve
 
     return evolve(
         settings,
-        prompt=said["prompt"],
-        negative_prompt=said["negative_prompt"],
-        width=said["width"],
-        height=said["height"],
-        frames=said["frames"],
-        fps=said["fps"],
-        steps=said["steps"],
-        guide_scale=tuple(said["guide_scale"]),
-        shift=said["shift"],
-        seed=said["seed"],
+        prompt=values["prompt"],
+        negative_prompt=values["negative_prompt"],
+        width=values["width"],
+        height=values["height"],
+        frames=values["frames"],
+        fps=values["fps"],
+        steps=values["steps"],
+        guide_scale=tuple(values["guide_scale"]),
+        shift=values["shift"],
+        seed=values["seed"],
     )
 
 
-def whole(value: Any, name: str) -> int | None:
+def whole_number(value: Any, name: str) -> int | None:
     """A whole number of a form, None when nothing was typed. ``RequestError`` for anything else."""
-    number = real(value, name)
+    number = real_number(value, name)
     if number is None:
         return None
     if number != int(number):
@@ -145,7 +150,7 @@ def whole(value: Any, name: str) -> int | None:
     return int(number)
 
 
-def real(value: Any, name: str) -> float | None:
+def real_number(value: Any, name: str) -> float | None:
     """A number of a form, None when nothing was typed. ``RequestError`` for anything else."""
     if value is None or value == "":
         return None

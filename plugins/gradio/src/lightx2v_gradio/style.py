@@ -1,4 +1,4 @@
-"""How the page looks: theme and styles; and the few lines of script that run in the browser."""
+"""The theme and the styles of the page, and the few lines of script that run in the browser."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ new MutationObserver(() => {
 """
 
 
-def looks() -> dict[str, Any]:
+def page_style() -> dict[str, Any]:
     """Theme and styles for ``mount_gradio_app``: no font comes from elsewhere."""
     theme = gr.themes.Default(primary_hue="indigo", font=_FONTS, font_mono=_MONO).set(
         # what explains has to be read, too

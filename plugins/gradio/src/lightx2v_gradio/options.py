@@ -1,4 +1,4 @@
-"""What the page offers for a model folder: found out by planning it, so that nothing is offered that would be refused.
+"""The options that the page has for a model folder. Each is planned, so that nothing is offered that would be refused.
 
 Everything here comes from headers; no weight is read and no torch is imported.
 """
@@ -25,9 +25,9 @@ from lightx2v_core.api import (
 Config = Mapping[str, Any]
 
 #: kinds that the page lets users choose, and whose absent implementations it names
-_KINDS = ("model", "attention", "quantizer", "offloader")
+_SELECTABLE_KINDS = ("model", "attention", "quantizer", "offloader")
 #: how a component is called on the page
-_PARTS = {"dit": "Video network", "text_encoder": "Text encoder", "image_encoder": "Image encoder"}
+_COMPONENTS = {"dit": "Video network", "text_encoder": "Text encoder", "image_encoder": "Image encoder"}
 _AUTO = "auto"
 #: a choice that leaves things as they are
 AS_IS = ""
@@ -52,8 +52,9 @@ class LoraFile:
 
 
 @frozen(kw_only=True)
-class Place:
-    """What the page was started with, or a user has asked for: a folder, and what applies to every plan of it."""
+class ModelSource:
+    """Where a model comes from: the folder that the page was started with or a user named, and what applies to every
+    plan of it."""
 
     folder: str
     task: str | None = None
@@ -64,10 +65,10 @@ class Place:
 
 
 @frozen(kw_only=True)
-class Offer:
+class FolderOptions:
     """Everything that can be asked of a folder, with the plan of what happens when nothing is."""
 
-    place: Place
+    source: ModelSource
     plan: Plan
     tasks: tuple[str, ...]
     #: inputs that the task needs, and that it takes besides
@@ -88,45 +89,47 @@ class Offer:
     missing: tuple[str, ...]
 
 
-def merged(*configs: Config) -> dict[str, Any]:
+def merge_configs(*configs: Config) -> dict[str, Any]:
     """Configurations over one another; objects are merged key by key."""
-    found: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for config in configs:
         for key, value in config.items():
-            below = found.get(key)
+            below = merged.get(key)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
-                found[key] = merged(below, value)
+                merged[key] = merge_configs(below, value)
             else:
-                found[key] = value
-    return found
+                merged[key] = value
+    return merged
 
 
-def offer(place: Place, plugins: PluginSet) -> Offer:
-    """What the page offers for a place. ``RequestError`` (and its kinds) when nothing can be run from it."""
-    if not place.folder.strip():
+def find_options(source: ModelSource, plugins: PluginSet) -> FolderOptions:
+    """Find the options of a model. ``RequestError`` (and its kinds) when nothing can be run from it."""
+    if not source.folder.strip():
         raise RequestError("no model folder is given")
-    folder = place.folder.strip()
-    found, planner = inspect(folder, plugins), Planner(plugins)
-    tasks = tuple(dict.fromkeys(run.task for run in found.runnable))
+    folder = source.folder.strip()
+    inspection, planner = inspect(folder, plugins), Planner(plugins)
+    tasks = tuple(dict.fromkeys(run.task for run in inspection.runnable))
     if not tasks:  # planning says why, in the words of the command line
-        planner.plan(folder, config=place.base, **_task(place.task))
-        raise RequestError("; ".join(found.obstacles) or f"nothing can be run from {place.folder!r}")
-    place = evolve(place, folder=folder, task=place.task or tasks[0])
-    plan = planner.plan(folder, config=place.base, **_task(place.task))
-    trial = _Trial(place, plugins, planner)
+        planner.plan(folder, config=source.base, **_task(source.task))
+        raise RequestError("; ".join(inspection.obstacles) or f"nothing can be run from {source.folder!r}")
+    source = evolve(source, folder=folder, task=source.task or tasks[0])
+    plan = planner.plan(folder, config=source.base, **_task(source.task))
+    trial = _TrialPlanner(source, plugins, planner)
     required, optional = _inputs(plan, plugins)
     precisions = {
-        part: options for part in _parts(plan, found) if len(options := _precisions(part, found, trial)) > 1
+        component: options
+        for component in _quantizable_components(plan, inspection)
+        if len(options := _precisions(component, inspection, trial)) > 1
     }
-    attention = trial.usable(_named(plugins, "attention", "attention", first=_automatic_attention(plan)))
-    schedulers = trial.usable(_named(plugins, "scheduler", "scheduler"))
-    offloaders = trial.usable(
-        _named(plugins, "offloader", "offloader", first=Option(key=_AUTO, label="automatic: the fastest that fits",
-                                                               config={"offloader": _AUTO}))
-    )  # fmt: skip
-    tiny = trial.usable([Option(key="tiny_vae", label="", config=_tiny_vae())])
-    return Offer(
-        place=place,
+    attention = trial.usable(
+        _implementations(plugins, "attention", "attention", first=_automatic_attention(plan))
+    )
+    schedulers = trial.usable(_implementations(plugins, "scheduler", "scheduler"))
+    automatic = Option(key=_AUTO, label="automatic: the fastest that fits", config={"offloader": _AUTO})
+    offloaders = trial.usable(_implementations(plugins, "offloader", "offloader", first=automatic))
+    tiny = trial.usable([Option(key="tiny_vae", label="", config=_tiny_vae_config())])
+    return FolderOptions(
+        source=source,
         plan=plan,
         tasks=tasks,
         required=required,
@@ -136,46 +139,46 @@ def offer(place: Place, plugins: PluginSet) -> Offer:
         schedulers=schedulers,
         offloaders=offloaders,
         tiny_vae=tiny[0] if tiny else None,
-        loras=tuple(_loras(place, found, trial)),
+        loras=tuple(_loras(source, inspection, trial)),
         examples=_examples(folder, plugins),
         unusable=tuple(dict.fromkeys(trial.refused)),
         missing=tuple(
             line
-            for kind in _KINDS
-            for line in missing(kind, [item.spec.name for item in plugins.provided(kind)])
+            for kind in _SELECTABLE_KINDS
+            for line in missing(kind, [provided.spec.name for provided in plugins.provided(kind)])
         ),
     )
 
 
-def part_label(part: str) -> str:
+def component_label(component: str) -> str:
     """How a component is called on the page."""
-    return _PARTS.get(part, part.replace("_", " ").capitalize())
+    return _COMPONENTS.get(component, component.replace("_", " ").capitalize())
 
 
-class _Trial:
-    """Plans a place with something chosen, and keeps why it was refused."""
+class _TrialPlanner:
+    """Plans a model with something chosen, and keeps why it was refused."""
 
-    def __init__(self, place: Place, plugins: PluginSet, planner: Planner) -> None:
-        self._place, self.plugins, self._planner = place, plugins, planner
+    def __init__(self, source: ModelSource, plugins: PluginSet, planner: Planner) -> None:
+        self._source, self.plugins, self._planner = source, plugins, planner
         self.refused: list[str] = []
 
     def plan(self, config: Config) -> Plan:
-        """The plan with ``config`` over what the place says."""
+        """The plan with ``config`` over that of the source."""
         return self._planner.plan(
-            self._place.folder, config=merged(self._place.base, config), **_task(self._place.task)
+            self._source.folder, config=merge_configs(self._source.base, config), **_task(self._source.task)
         )
 
     def usable(self, options: Iterable[Option]) -> tuple[Option, ...]:
         """The options that can be planned; why the others cannot is kept when it is of interest."""
-        found = []
+        usable = []
         for option in options:
             try:
                 self.plan(option.config)
-                found.append(option)
+                usable.append(option)
             except LightX2VError as exc:
                 if option.label:
                     self.refused.append(f"{option.label}: {_reason(exc)}")
-        return tuple(found)
+        return tuple(usable)
 
 
 def _task(task: str | None) -> dict[str, Any]:
@@ -190,44 +193,48 @@ def _reason(exc: LightX2VError) -> str:
 
 def _inputs(plan: Plan, plugins: PluginSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What the task needs, and what it takes besides, by name."""
-    spec: Any = next(item.spec for item in plugins.provided("model") if item.qualified == plan.model)
+    spec: Any = next(model.spec for model in plugins.provided("model") if model.qualified == plan.model)
     task = spec.tasks[plan.task]
     return tuple(sorted(task.required)), tuple(sorted(task.optional))
 
 
-def _parts(plan: Plan, found: Inspection) -> list[str]:
+def _quantizable_components(plan: Plan, inspection: Inspection) -> list[str]:
     """The components whose precision can be chosen: the network (experts together) and the encoders."""
-    networks = {report.component for report in found.components if report.variants}
-    encoders = [part.name for part in plan.components if part.name in _PARTS]
+    networks = {report.component for report in inspection.components if report.variants}
+    encoders = [component.name for component in plan.components if component.name in _COMPONENTS]
     return list(dict.fromkeys([*sorted(networks), *encoders]))
 
 
-def _precisions(part: str, found: Inspection, trial: _Trial) -> tuple[Option, ...]:
+def _precisions(component: str, inspection: Inspection, trial: _TrialPlanner) -> tuple[Option, ...]:
     """What a component can be computed in: as its files are, files of another precision, or quantized on load."""
-    reports = [report for report in found.components if report.component == part]
+    reports = [report for report in inspection.components if report.component == component]
     stored = {report.scheme.partition("-")[0] or "original": report for report in reports}
-    options = [Option(key=AS_IS, label="as stored" + _stored(trial.plan({}), part))]
+    options = [Option(key=AS_IS, label="as stored" + _stored_label(trial.plan({}), component))]
     if len(stored) > 1:
         for name, report in sorted(stored.items()):
-            what = f"{report.precision} file" if name == "original" else f"{name} file ({report.scheme})"
-            options.append(Option(key=name, label=what, config={"components": {part: {"precision": name}}}))
-    for item in trial.plugins.provided("quantizer"):
-        spec: Any = item.spec
-        makes = None if spec.makes is None else spec.makes(spec.config())
-        if makes is not None and "original" in stored:
+            description = (
+                f"{report.precision} file" if name == "original" else f"{name} file ({report.scheme})"
+            )
+            config = {"components": {component: {"precision": name}}}
+            options.append(Option(key=name, label=description, config=config))
+    for quantizer in trial.plugins.provided("quantizer"):
+        spec: Any = quantizer.spec
+        scheme = None if spec.makes is None else spec.makes(spec.config())
+        if scheme is not None and "original" in stored:
             plain = {"precision": "original"} if len(stored) > 1 else {}
-            setting = {**plain, "quantizer": item.qualified}
-            label = f"{makes.partition('-')[0]}, made while loading ({spec.name})"
-            options.append(Option(key=spec.name, label=label, config={"components": {part: setting}}))
+            setting = {**plain, "quantizer": quantizer.qualified}
+            label = f"{scheme.partition('-')[0]}, made while loading ({spec.name})"
+            config = {"components": {component: setting}}
+            options.append(Option(key=spec.name, label=label, config=config))
     return (options[0], *trial.usable(options[1:]))
 
 
-def _stored(plan: Plan, part: str) -> str:
+def _stored_label(plan: Plan, component: str) -> str:
     """How the files of a component are stored, in brackets."""
-    own = [item for item in plan.components if item.name == part] or [
-        item for item in plan.components if item.name not in (*_PARTS, "vae", "tiny_vae")
+    records = [part for part in plan.components if part.name == component] or [
+        part for part in plan.components if part.name not in (*_COMPONENTS, "vae", "tiny_vae")
     ]
-    return f" ({own[0].scheme or own[0].precision})" if own else ""
+    return f" ({records[0].scheme or records[0].precision})" if records else ""
 
 
 def _automatic_attention(plan: Plan) -> Option:
@@ -238,33 +245,36 @@ def _automatic_attention(plan: Plan) -> Option:
     )
 
 
-def _named(plugins: PluginSet, kind: str, key: str, first: Option | None = None) -> Iterator[Option]:
+def _implementations(
+    plugins: PluginSet, kind: str, key: str, first: Option | None = None
+) -> Iterator[Option]:
     """Every installed implementation of a kind, by its qualified name."""
     if first is not None:
         yield first
-    for item in sorted(plugins.provided(kind), key=lambda item: (-item.spec.priority, item.spec.name)):
-        label = f"{item.spec.name}: {item.spec.summary}"
-        yield Option(key=item.spec.name, label=label, config={key: item.qualified})
+    by_priority = sorted(plugins.provided(kind), key=lambda entry: (-entry.spec.priority, entry.spec.name))
+    for provided in by_priority:
+        label = f"{provided.spec.name}: {provided.spec.summary}"
+        yield Option(key=provided.spec.name, label=label, config={key: provided.qualified})
 
 
-def _tiny_vae() -> Config:
+def _tiny_vae_config() -> Config:
     return {"model": {"use": _AUTO, "options": {"*": {"tiny_vae": True}}}}
 
 
-def _loras(place: Place, found: Inspection, trial: _Trial) -> Iterator[LoraFile]:
+def _loras(source: ModelSource, inspection: Inspection, trial: _TrialPlanner) -> Iterator[LoraFile]:
     """The LoRA files of the folder and of the other places that have an effect."""
-    paths = [Path(found.path, report.file) for report in found.loras]
-    brought = [item.spec.name for item in trial.plugins.provided("checkpoint")]
-    for name in (*place.loras, *brought):
+    paths = [Path(inspection.path, report.file) for report in inspection.loras]
+    checkpoints = [provided.spec.name for provided in trial.plugins.provided("checkpoint")]
+    for name in (*source.loras, *checkpoints):
         try:
-            there = inspect(name, trial.plugins)
+            other = inspect(name, trial.plugins)
         except LightX2VError as exc:
-            if name in place.loras:
+            if name in source.loras:
                 raise  # somebody named it
             trial.refused.append(f"{name}: {_reason(exc)}")
             continue
-        root = Path(there.path)
-        paths += [root / report.file if root.is_dir() else root for report in there.loras]
+        root = Path(other.path)
+        paths += [root / report.file if root.is_dir() else root for report in other.loras]
     for path in dict.fromkeys(paths):
         try:
             plan = trial.plan({"loras": [{"path": str(path)}]})
@@ -272,11 +282,12 @@ def _loras(place: Place, found: Inspection, trial: _Trial) -> Iterator[LoraFile]
             trial.refused.append(f"LoRA file {path.name}: {_reason(exc)}")
             continue
         adapters = plan.adapters
-        matched, tensors = sum(len(item.matched) for item in adapters), sum(item.tensors for item in adapters)
+        matched = sum(len(adapter.matched) for adapter in adapters)
+        tensors = sum(adapter.tensors for adapter in adapters)
         if not matched:
             trial.refused.append(f"LoRA file {path.name}: it has no effect on this network")
             continue
-        changed = sum(item.changed for item in adapters)
+        changed = sum(adapter.changed for adapter in adapters)
         coverage = f"{matched} of {tensors} tensors of the file have an effect, on {changed} of the network"
         yield LoraFile(path=str(path), name=path.name, coverage=coverage)
 
@@ -285,15 +296,15 @@ def _examples(folder: str, plugins: PluginSet) -> tuple[str, ...]:
     """The prompts that come with a checkpoint of a plugin."""
     if Path(folder).expanduser().exists():
         return ()
-    specs: list[Any] = [item.spec for item in plugins.provided("checkpoint")]
+    specs: list[Any] = [provided.spec for provided in plugins.provided("checkpoint")]
     return next((tuple(spec.examples) for spec in specs if spec.name == folder), ())
 
 
-def choice(options: Sequence[Option], key: str) -> Option:
+def find_option(options: Sequence[Option], key: str) -> Option:
     """The option of a key. ``RequestError`` for one that is not offered."""
-    found = next((option for option in options if option.key == key), None)
-    if found is None:
+    option = next((option for option in options if option.key == key), None)
+    if option is None:
         raise RequestError(
             f"{key!r} cannot be chosen here; there is {', '.join(o.key or 'as stored' for o in options)}"
         )
-    return found
+    return option
