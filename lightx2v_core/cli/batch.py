@@ -27,7 +27,7 @@ from lightx2v_core.plan.output import check_place, named_output, record_path
 from lightx2v_core.plan.plan import PlannedOutput
 from lightx2v_core.plan.resolution import Resolution
 from lightx2v_core.plan.resolve import check_ready, resolve, resolve_job, with_adapters, with_prompt
-from lightx2v_core.runtime.record import described, described_loras
+from lightx2v_core.runtime.record import describe_inputs, describe_loras
 from lightx2v_core.spec.request import Request
 
 if TYPE_CHECKING:
@@ -175,9 +175,9 @@ def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool
     return (
         isinstance(recorded, dict)
         and recorded.get("request") == wanted
-        and recorded.get("inputs") == json.loads(json.dumps(described(resolved.subject.inputs)))
+        and recorded.get("inputs") == json.loads(json.dumps(describe_inputs(resolved.subject.inputs)))
         and recorded.get("variant") == resolved.plan.variant
-        and recorded.get("loras") == json.loads(json.dumps(described_loras(resolved.plan)))
+        and recorded.get("loras") == json.loads(json.dumps(describe_loras(resolved.plan)))
     )
 
 

@@ -37,7 +37,7 @@ def run_record(
         "variant": plan.variant,
         "task": plan.task,
         "request": asdict(plan.request),
-        "inputs": described(inputs),
+        "inputs": describe_inputs(inputs),
         "config": dict(config),
         "components": {
             part.name: {
@@ -50,7 +50,7 @@ def run_record(
         "choices": {
             choice.kind: {"use": choice.use, "options": dict(choice.options)} for choice in plan.choices
         },
-        "loras": described_loras(plan),
+        "loras": describe_loras(plan),
         "dtype": plan.dtype,
         "device": plan.device.name,
         "latent_shape": list(plan.geometry.video_latents),
@@ -73,7 +73,7 @@ def run_record(
     }
 
 
-def described_loras(plan: Plan) -> list[dict[str, object]]:
+def describe_loras(plan: Plan) -> list[dict[str, object]]:
     """The LoRA files of a plan as a record holds them, in the order they are applied."""
     return [_lora(adapter) for adapter in plan.adapters]
 
@@ -98,12 +98,12 @@ def dumps(record: Mapping[str, object], *, indent: int | None = 2) -> str:
     return json.dumps(record, ensure_ascii=False, indent=indent)
 
 
-def described(inputs: Mapping[str, object]) -> dict[str, object]:
+def describe_inputs(inputs: Mapping[str, object]) -> dict[str, object]:
     """Inputs as a record holds them: paths as they are, what was given in memory by its type."""
-    return {name: _described(value) for name, value in inputs.items()}
+    return {name: _describe_input(value) for name, value in inputs.items()}
 
 
-def _described(value: object) -> object:
+def _describe_input(value: object) -> object:
     if isinstance(value, list | tuple):
-        return [_described(entry) for entry in value]
+        return [_describe_input(entry) for entry in value]
     return str(value) if isinstance(value, str | Path) else f"<{type(value).__name__} in memory>"

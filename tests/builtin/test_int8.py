@@ -50,14 +50,14 @@ def test_layers_are_right_whatever_the_processor_can_do(isa: str) -> None:
 
 def test_a_compiler_keeps_one_graph_of_either_product() -> None:
     from lightx2v_core.api import BuildContext, quantize_weight
-    from lightx2v_core.runtime.proof.products import filled, layer_of
+    from lightx2v_core.runtime.proof.products import fill_layer, layer_of
 
     stored = quantize_weight(torch.randn(24, 40), "int8-channel")
     x, outputs = torch.randn(3, 40), []
     for product in (int_mm.int8_product, int_mm.float_product):
         layer = layer_of("int8-channel", stored, torch.zeros(24))
         plain = torch.nn.Linear(40, 24, device="meta")
-        module = filled(
+        module = fill_layer(
             int_mm.Int8Linear(plain, layer, product=product), stored, torch.zeros(24), BuildContext()
         )
         compiled = torch.compile(module, fullgraph=True, backend="aot_eager")

@@ -31,7 +31,7 @@ def applier_proof(claim: Claim) -> str | None:
     spec: LoraApplierSpec[Any] = claim.spec  # type: ignore[assignment]
     applier: LoraApplier = spec.build(claim.config, claim.ctx)
     dtype = getattr(torch, claim.dtype)
-    base = _Held({"layer.weight": _steps(_OUT, _IN), "layer.bias": _steps(1, _OUT)[0]})
+    base = _MemorySource({"layer.weight": _steps(_OUT, _IN), "layer.bias": _steps(1, _OUT)[0]})
     adapter = _adapter()
     read = {role: adapter.source.read(role).double() for role in ("up", "down", "diff")}
     changed = {
@@ -101,10 +101,10 @@ def _adapter() -> Adapter:
         ),
         Change(target="layer.bias", kind="diff", tensors={"diff": "diff"}, shape=(_OUT,)),
     )
-    return Adapter(source=_Held(tensors), changes=changes, strength=_STRENGTH, name="proof")
+    return Adapter(source=_MemorySource(tensors), changes=changes, strength=_STRENGTH, name="proof")
 
 
-class _Held:
+class _MemorySource:
     """A ``WeightSource`` of tensors in memory."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:

@@ -40,9 +40,9 @@ class Claim:
     ctx: BuildContext = field(eq=False)
 
 
-class Untold(Exception):
+class Inconclusive(Exception):
     """A proof has nothing to compute with: it cannot tell."""
 
 
-#: proves a claim: returns what is wrong, with figures, and None when nothing is; ``Untold`` when it cannot tell
+#: proves a claim: returns what is wrong, with figures, and None when nothing is; ``Inconclusive`` when it cannot tell
 Proof = Callable[[Claim], str | None]

@@ -19,17 +19,17 @@ from lightx2v_core.spec.context import BuildContext, Device
 from lightx2v_core.spec.specs import AttentionSpec
 
 
-def answer(asked: Mapping[str, Any]) -> None:
+def answer(job: Mapping[str, Any]) -> None:
     """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
     the process, whatever threads a kernel left."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
         os.dup2(2, 1)
-        where = {**asked["device"], "capability": tuple(asked["device"]["capability"])}
+        where = {**job["device"], "capability": tuple(job["device"]["capability"])}
         registry = Registry(load_plugins())
-        for index, (kind, name) in enumerate(asked["items"]):
+        for index, (kind, name) in enumerate(job["kernels"]):
             out.write(json.dumps({"index": index}) + "\n")
             whole = whole_verdict(
-                registry.find(kind, name), BuildContext(device=Device(**where), dtype=asked["dtype"])
+                registry.find(kind, name), BuildContext(device=Device(**where), dtype=job["dtype"])
             )
             out.write(json.dumps({"index": index, **asdict(whole)}) + "\n")
     os._exit(0)
@@ -38,21 +38,21 @@ def answer(asked: Mapping[str, Any]) -> None:
 def whole_verdict(provided: Provided, ctx: BuildContext) -> Verdict:
     """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
     it is proved where a part could not be."""
-    ctx = _suited(provided, ctx)
+    ctx = _with_supported_dtype(provided, ctx)
     spec = provided.spec
     verdicts = [(use, verdict(provided, spec.config(), ctx, use)) for use in usual_uses(spec)]
-    for _, said in verdicts:
-        if said.state == "wrong":
-            return said
-    proved = [use.format for use, said in verdicts if said.state == "proved" and use.format]
-    untold = [use.format for use, said in verdicts if said.state == "open" and use.format]
-    if not any(said.state == "proved" for _, said in verdicts):
+    for _, result in verdicts:
+        if result.state == "wrong":
+            return result
+    proved = [use.format for use, result in verdicts if result.state == "proved" and use.format]
+    inconclusive = [use.format for use, result in verdicts if result.state == "open" and use.format]
+    if not any(result.state == "proved" for _, result in verdicts):
         return Verdict(state="open", text=verdicts[0][1].text if verdicts else "it names no formats")
     text = ", ".join(proved)
-    return Verdict(state="proved", text=f"{text}; not {', '.join(untold)}" if untold else text)
+    return Verdict(state="proved", text=f"{text}; not {', '.join(inconclusive)}" if inconclusive else text)
 
 
-def _suited(provided: Provided, ctx: BuildContext) -> BuildContext:
+def _with_supported_dtype(provided: Provided, ctx: BuildContext) -> BuildContext:
     """The context, in a dtype that the implementation computes in."""
     dtypes = provided.spec.dtypes if isinstance(provided.spec, AttentionSpec) else {ctx.dtype}
     return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))

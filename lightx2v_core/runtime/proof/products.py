@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.quant.arithmetic import LARGEST, WEIGHT_FORMATS
-from lightx2v_core.runtime.proof.claim import Claim, Untold
+from lightx2v_core.runtime.proof.claim import Claim, Inconclusive
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.protocols import Quantizer
 from lightx2v_core.spec.specs import QuantizerSpec
@@ -45,9 +45,9 @@ def quantizer_proof(claim: Claim) -> str | None:
     quantizer: Quantizer = spec.build(claim.config, claim.ctx)
     shape = next((shape for shape in _SHAPES if spec.refuses(shape, claim.ctx) is None), None)
     if shape is None:
-        raise Untold("it refuses weights of every size that is tried")
+        raise Inconclusive("it refuses weights of every size that is tried")
     with torch.no_grad():
-        stored, weight = _stored(quantizer, claim.use, shape)
+        stored, weight = _stored_weight(quantizer, claim.use, shape)
         layer = layer_of(claim.use.format, stored, None, shape=shape, block=claim.use.block)
         decoded = quantizer.dequantize(stored, layer).double()
         if weight is None:  # a format that only the quantizer knows: it has to be true to itself
@@ -71,7 +71,7 @@ def _product_wrong(
     layer = layer_of(claim.use.format, stored, bias_O, shape=tuple(weight_OI.shape), block=claim.use.block)
     with torch.device("meta"):
         plain = nn.Linear(weight_OI.shape[1], weight_OI.shape[0], dtype=dtype)
-    module = filled(quantizer.linear(plain, layer), stored, bias_O, claim.ctx)
+    module = fill_layer(quantizer.linear(plain, layer), stored, bias_O, claim.ctx)
     wanted = x_LI.double() @ weight_OI.t() + bias_O.double()
     size = x_LI.double().abs() @ weight_OI.abs().t() + bias_O.double().abs()
     allowed = _EXACT[claim.dtype] if getattr(claim.spec, "exact", False) else _ROUNDED
@@ -111,27 +111,27 @@ def _stored_wrong(quantizer: Quantizer, format: str, weight: Tensor) -> str | No
     return _decoded_wrong(decoded, weight, _STORED, f"stores {format}, and decodes it,")
 
 
-def _stored(
+def _stored_weight(
     quantizer: Quantizer, use: KernelUse, shape: tuple[int, int]
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The tensors of a weight in a format and, where the format is a common one, the float64 weight that they are."""
     generator = torch.Generator().manual_seed(1)
     if use.format in WEIGHT_FORMATS:
-        return _coded(use.format, shape, generator)
+        return _codes_of_format(use.format, shape, generator)
     if use.block is not None:
         values, size = use.block
         if shape[1] % values:
-            raise Untold(f"rows of {shape[1]} are no whole blocks of {values}")
+            raise Inconclusive(f"rows of {shape[1]} are no whole blocks of {values}")
         # read as halves, bytes like these are numbers from 0.01 to 1
         blocks = (math.prod(shape) // values, size)
         return {"weight": torch.randint(0x20, 0x3C, blocks, generator=generator).to(torch.uint8)}, None
     try:
         return dict(quantizer.quantize(_codes(torch.int8, shape, generator).float() / 127, use.format)), None
     except ValueError as exc:
-        raise Untold(f"nothing here stores a weight in {use.format}: {exc}") from None
+        raise Inconclusive(f"nothing here stores a weight in {use.format}: {exc}") from None
 
 
-def _coded(
+def _codes_of_format(
     format: str, shape: tuple[int, int], generator: torch.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
     kind, _, grain = format.replace("fp8-e5m2", "e5m2", 1).partition("-")
@@ -209,7 +209,7 @@ def layer_of(
     return LayerFormat(name="proof", format=format, tensors=infos, shape=shape)
 
 
-def filled(
+def fill_layer(
     module: nn.Module, stored: Mapping[str, Tensor], bias: Tensor | None, ctx: BuildContext
 ) -> nn.Module:
     """A layer of a quantizer with its tensors, on the device, as a run fills it."""

@@ -29,10 +29,10 @@ from lightx2v_core.spec.context import BuildContext
 TIME = 300.0
 _PROGRAM = (
     "import json, sys\n"
-    "asked = json.load(sys.stdin)\n"
-    "sys.path[:] = asked['path']\n"
+    "job = json.load(sys.stdin)\n"
+    "sys.path[:] = job['path']\n"
     "from lightx2v_core.runtime.proof.process import answer\n"
-    "answer(asked)\n"
+    "answer(job)\n"
 )
 
 
@@ -44,12 +44,11 @@ def trials(
     left = [provided for provided in items if provided.kind in KERNELS]
     verdicts: dict[Provided, Verdict] = {}
     while left:
-        began, said, end = _process(plugins, left, ctx, seconds)
-        verdicts |= {left[index]: answer for index, answer in said.items()}
-        if len(said) < len(left):
-            failed = (
-                began if began is not None and began not in said else min(set(range(len(left))) - set(said))
-            )
+        began, answers, end = _process(plugins, left, ctx, seconds)
+        verdicts |= {left[index]: answer for index, answer in answers.items()}
+        if len(answers) < len(left):
+            unanswered = set(range(len(left))) - set(answers)
+            failed = began if began in unanswered else min(unanswered)
             verdicts[left[failed]] = Verdict(state="wrong", text=f"its proof {end}")
         left = [provided for provided in left if provided not in verdicts]
     return verdicts
@@ -61,21 +60,21 @@ def _process(
     """The last of them that it began with, the answers by number, and how it ended, in words."""
     loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
     kept = {key: value for key, value in os.environ.items() if key != "LIGHTX2V_DISABLE_PLUGINS"}
-    asked = {
+    job = {
         "path": sys.path,
         "device": asdict(ctx.device),
         "dtype": ctx.dtype,
-        "items": [(provided.kind, provided.qualified) for provided in items],
+        "kernels": [(provided.kind, provided.qualified) for provided in items],
     }
-    said: dict[int, Verdict] = {}
+    answers: dict[int, Verdict] = {}
     began: int | None = None
     with (
         tempfile.TemporaryFile() as errors,
-        _started({**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, errors) as child,
+        _proof_process({**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, errors) as child,
     ):
         assert child.stdin is not None
         with suppress(OSError):  # it may have ended before it was asked
-            child.stdin.write(json.dumps(asked).encode())
+            child.stdin.write(json.dumps(job).encode())
             child.stdin.close()
         lines = _lines(child)
         try:
@@ -83,18 +82,18 @@ def _process(
                 data = json.loads(line)
                 index = data.pop("index")
                 if data:
-                    said[index] = Verdict(**data)
+                    answers[index] = Verdict(**data)
                 else:
                     began = index
         except Empty:
-            return began, said, f"gave no answer in {seconds:.0f} s"
+            return began, answers, f"gave no answer in {seconds:.0f} s"
         status = child.wait()
         errors.seek(0)
-        return began, said, _ending(status, errors.read())
+        return began, answers, _describe_exit(status, errors.read())
 
 
 @contextmanager
-def _started(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _proof_process(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """The process that tries kernels; it ends with the use of it, whatever it is at."""
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", _PROGRAM],
@@ -129,7 +128,7 @@ def _lines(child: subprocess.Popen[bytes]) -> Queue[bytes]:
     return lines
 
 
-def _ending(status: int, errors: bytes) -> str:
+def _describe_exit(status: int, errors: bytes) -> str:
     if status < 0:
         try:
             name = signal.Signals(-status).name

@@ -10,7 +10,7 @@ from lightx2v_core.discovery.isolation import called
 from lightx2v_core.discovery.plugins import Provided
 from lightx2v_core.errors import LightX2VError, PluginError
 from lightx2v_core.plan.plan import KernelUse
-from lightx2v_core.runtime.proof.claim import KERNELS, Claim, Proof, Untold, Verdict
+from lightx2v_core.runtime.proof.claim import KERNELS, Claim, Inconclusive, Proof, Verdict
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import AttentionSpec, QuantizerSpec, Spec
 
@@ -19,12 +19,12 @@ _HEAD_DIM = 128
 
 
 def verdict(provided: Provided, config: object, ctx: BuildContext, use: KernelUse) -> Verdict:
-    """What is to be said of an implementation that is used so. The proof runs the first time it is asked for; whatever
+    """The verdict on an implementation that is used so. The proof runs the first time it is asked for; whatever
     foreign code raises in it is an answer."""
     spec: Any = provided.spec
     if provided.kind not in KERNELS:
         return Verdict(state="open", text="there is nothing to prove")
-    return _found(
+    return _cached_verdict(
         Claim(
             kind=provided.kind,
             build=spec.build,
@@ -44,8 +44,8 @@ def wrong(
 ) -> tuple[str, ...]:
     """Why an implementation must not be used so on this machine: the figures of the first use that is wrong."""
     for use in uses:
-        if (said := verdict(provided, config, ctx, use)).state == "wrong":
-            return (f"wrong on this machine: {said.text}",)
+        if (result := verdict(provided, config, ctx, use)).state == "wrong":
+            return (f"wrong on this machine: {result.text}",)
     return ()
 
 
@@ -66,19 +66,19 @@ def usual_uses(spec: Spec[Any]) -> tuple[KernelUse, ...]:
 
 
 @lru_cache(maxsize=512)
-def _found(claim: Claim) -> Verdict:
+def _cached_verdict(claim: Claim) -> Verdict:
     try:
-        return called("its proof", _said, claim)
+        return called("its proof", _prove, claim)
     except LightX2VError as exc:
         return Verdict(state="wrong", text=" ".join(str(exc).split()))
 
 
-def _said(claim: Claim) -> Verdict:
+def _prove(claim: Claim) -> Verdict:
     try:
-        said = _PROOFS[claim.kind](claim)
-    except Untold as exc:
+        fault = _PROOFS[claim.kind](claim)
+    except Inconclusive as exc:
         return Verdict(state="open", text=str(exc))
-    return Verdict(state="proved") if said is None else Verdict(state="wrong", text=said)
+    return Verdict(state="proved") if fault is None else Verdict(state="wrong", text=fault)
 
 
 def _attention(claim: Claim) -> str | None:

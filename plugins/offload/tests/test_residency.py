@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lightx2v_core.api import Budget, BuildContext, Device, Speeds, Workload
 from lightx2v_offload.forecast import cpu_forecast, disk_forecast
 from lightx2v_offload.options import CpuOptions, DiskOptions
-from lightx2v_offload.residency import residency
+from lightx2v_offload.residency import plan_residency
 
 SIZES = st.lists(st.integers(1, 1000), max_size=40)
 CUDA = Device(kind="cuda", memory=24 * 10**9)
@@ -32,8 +32,8 @@ VAE = Workload(name="vae", weights=508_000_000, activations=9_000_000_000)
 @settings(deadline=None)
 @given(SIZES, st.integers(0, 5000), st.integers(0, 50_000), st.integers(2, 4))
 def test_a_residency_keeps_its_allowance_where_that_is_possible(sizes, rest, allowance, buffers):
-    found = residency(sizes, rest, allowance, buffers)
-    least = residency(sizes, rest, None, buffers)
+    found = plan_residency(sizes, rest, allowance, buffers)
+    least = plan_residency(sizes, rest, None, buffers)
     assert found.total <= max(allowance, least.total)
     assert found.streamed + found.held == sum(sizes) + rest
     assert found.held == rest + sum(sizes[index] for index in found.stay)
@@ -48,7 +48,7 @@ def test_a_residency_keeps_its_allowance_where_that_is_possible(sizes, rest, all
 @settings(deadline=None)
 @given(st.integers(2, 60), st.integers(1, 59))
 def test_what_comes_and_goes_is_spread_evenly(count, stays):
-    found = residency([10] * count, 0, 10 * (min(stays, count - 3) + 2), 2)
+    found = plan_residency([10] * count, 0, 10 * (min(stays, count - 3) + 2), 2)
     away = [index for index in range(count) if index not in found.stay]
     gaps = [after - before for before, after in itertools.pairwise(away)]
     if gaps:

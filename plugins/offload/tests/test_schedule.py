@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lightx2v_core.api import Budget, BuildContext
 from lightx2v_offload.building import build_cpu, build_disk
-from lightx2v_offload.late import LateDevice, Point
+from lightx2v_offload.late import LateDevice, QueueEvent
 from lightx2v_offload.options import CpuOptions, DiskOptions
 
 
@@ -68,7 +68,7 @@ def test_copies_run_ahead_and_past_the_end_of_a_step(network):
 
 def test_a_broken_schedule_is_noticed(network, monkeypatch):
     offloader, device, meta, _ = placed(network, build_cpu, CpuOptions(slots=2), None, 5)
-    monkeypatch.setattr(device.__class__, "mark", lambda self: Point("computing", 0, self))
+    monkeypatch.setattr(device.__class__, "mark", lambda self: QueueEvent("computing", 0, self))
     with offloader.active("dit"), torch.no_grad():
         meta(torch.randn(1, 8))
     with pytest.raises(AssertionError, match="before the last use"):

@@ -13,6 +13,6 @@ class TestCheckpoint(CheckpointContract):
 
 def test_its_name_is_a_model_path() -> None:
     with load("pebble") as pipeline:
-        found = pipeline.generate(prompt="a fox", steps=1, frames=2, seed=1)
-    assert found.frames.shape == (3, 2, 64, 64)
-    assert torch.isfinite(found.frames).all()
+        result = pipeline.generate(prompt="a fox", steps=1, frames=2, seed=1)
+    assert result.frames.shape == (3, 2, 64, 64)
+    assert torch.isfinite(result.frames).all()

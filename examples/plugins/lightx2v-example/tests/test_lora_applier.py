@@ -8,7 +8,7 @@ from lightx2v_core.api import Adapter, Change
 from lightx2v_core.testing.contracts import LoraApplierContract
 from lightx2v_core.testing.sources import MemorySource
 
-from lightx2v_example.bounded import Bounded
+from lightx2v_example.bounded import BoundedMerge
 
 
 class TestLoraApplier(LoraApplierContract):
@@ -23,5 +23,5 @@ def test_changes_have_a_limit(limit: float | None, size: float) -> None:
     added *= 10 * weight.norm() / added.norm()
     change = Change(target="w", kind="diff", tensors={"diff": "d"}, shape=(8, 8))
     adapter = Adapter(source=MemorySource({"d": added}), changes=(change,))
-    found = Bounded(limit).merged(MemorySource({"w": weight}), [adapter]).read("w") - weight
-    torch.testing.assert_close(found, added * size / 10, atol=1e-4, rtol=1e-4)
+    change = BoundedMerge(limit).merged(MemorySource({"w": weight}), [adapter]).read("w") - weight
+    torch.testing.assert_close(change, added * size / 10, atol=1e-4, rtol=1e-4)

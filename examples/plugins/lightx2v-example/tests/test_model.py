@@ -43,5 +43,5 @@ def test_weights_may_move(folder: Path) -> None:
 def test_weights_may_be_quantized(folder: Path) -> None:
     plain = latents(folder)
     section = {"use": "dequant", "options": {"dequant": {"format": "int8-channel"}}}
-    found = latents(folder, quantizer=section)
-    assert 0 < (found - plain).norm() / plain.norm() < 0.1
+    quantized = latents(folder, quantizer=section)
+    assert 0 < (quantized - plain).norm() / plain.norm() < 0.1

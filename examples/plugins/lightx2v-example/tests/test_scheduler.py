@@ -28,6 +28,6 @@ def test_a_rule_integrates_the_polynomials_of_its_order(order: int) -> None:
         rule = weights(sigmas, index, order)
         assert len(rule) == min(order, index + 1)
         for power in range(len(rule)):
-            found = sum(weight * sigmas[index - back] ** power for back, weight in enumerate(rule))
+            integral = sum(weight * sigmas[index - back] ** power for back, weight in enumerate(rule))
             wanted = (sigmas[index + 1] ** (power + 1) - sigmas[index] ** (power + 1)) / (power + 1)
-            assert found == pytest.approx(wanted, abs=1e-9)
+            assert integral == pytest.approx(wanted, abs=1e-9)

@@ -14,7 +14,7 @@ import torch
 from lightx2v_core import load
 from safetensors.torch import load_file, save_file
 
-from lightx2v_example.kernel import Streaming
+from lightx2v_example.kernel import StreamingAttention
 from lightx2v_example.plugin import AttentionOptions
 from lightx2v_example.tiny import write_tiny
 
@@ -130,7 +130,9 @@ def test_a_lora(folder: Path, tmp_path: Path, plain: torch.Tensor, applier: str)
 def test_options_of_the_kernel(folder: Path, plain: torch.Tensor) -> None:
     section = {"use": "pebble", "options": {"pebble": {"chunk": 5}}}
     torch.testing.assert_close(latents(folder, attention=section), plain, atol=1e-4, rtol=1e-4)
-    assert Streaming(AttentionOptions().chunk)(*(torch.randn(1, 3, 2, 8) for _ in range(3))).shape == (
+    assert StreamingAttention(AttentionOptions().chunk)(
+        *(torch.randn(1, 3, 2, 8) for _ in range(3))
+    ).shape == (
         1,
         3,
         2,

@@ -20,13 +20,13 @@ def _importable(module: str, *names: str) -> Callable[[BuildContext], Sequence[s
 
     def unusable(_ctx: BuildContext) -> Sequence[str]:
         try:
-            found = import_module(module)
+            package = import_module(module)
         except Exception as exc:  # an extension built for another torch fails in many ways
             return [f"{module} cannot be imported: {exc}"]
         return [
             f"{module} has no {name}; its version is another one"
             for name in names
-            if not hasattr(found, name)
+            if not hasattr(package, name)
         ]
 
     return unusable

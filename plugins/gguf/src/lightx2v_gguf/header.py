@@ -40,7 +40,7 @@ _SHAPE = "comfy.gguf.orig_shape."
 _SKIPPED = object()
 
 
-class _Damaged(ValueError):
+class _FormatError(ValueError):
     """The bytes are no head of a GGUF file."""
 
 
@@ -57,7 +57,7 @@ def read_header(path: Path) -> Header:
             return _header(path, _Reader(file, size), size)
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
-    except _Damaged as exc:
+    except _FormatError as exc:
         raise CheckpointError(f"{path} is no GGUF file or is damaged: {exc}") from None
 
 
@@ -70,13 +70,13 @@ class _Reader:
     def bytes(self, count: int) -> bytes:
         data = self._file.read(count) if count <= self._left else b""
         if len(data) != count:
-            raise _Damaged(f"it ends where {count} more bytes are announced; copy or download it again")
+            raise _FormatError(f"it ends where {count} more bytes are announced; copy or download it again")
         self._left -= count
         return data
 
     def skip(self, count: int) -> None:
         if count > self._left:
-            raise _Damaged(f"it ends where {count} more bytes are announced; copy or download it again")
+            raise _FormatError(f"it ends where {count} more bytes are announced; copy or download it again")
         self._file.seek(count, 1)
         self._left -= count
 
@@ -84,16 +84,16 @@ class _Reader:
         return struct.unpack(form, self.bytes(struct.calcsize(form)))[0]
 
     def count(self, most: int, what: str) -> int:
-        found: int = self.number("<Q")
-        if found > most:
-            raise _Damaged(f"it announces {what} of {found}")
-        return found
+        value: int = self.number("<Q")
+        if value > most:
+            raise _FormatError(f"it announces {what} of {value}")
+        return value
 
     def text(self, most: int, what: str) -> str:
         try:
             return self.bytes(self.count(most, what)).decode("utf-8")
         except UnicodeDecodeError:
-            raise _Damaged(f"{what} is no UTF-8") from None
+            raise _FormatError(f"{what} is no UTF-8") from None
 
     @property
     def left(self) -> int:
@@ -102,7 +102,7 @@ class _Reader:
 
 def _header(path: Path, reader: _Reader, size: int) -> Header:
     if reader.bytes(min(size, len(_MAGIC))) != _MAGIC:
-        raise _Damaged("it does not start with GGUF")
+        raise _FormatError("it does not start with GGUF")
     version = reader.number("<I")
     if version not in _VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
@@ -117,15 +117,15 @@ def _header(path: Path, reader: _Reader, size: int) -> Header:
     entries = [_entry(reader) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise _Damaged(f"its alignment of {alignment!r} is no power of two")
+        raise _FormatError(f"its alignment of {alignment!r} is no power of two")
     data = -(-(size - reader.left) // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
     for name, shape, kind, offset in entries:
         if name in tensors:
-            raise _Damaged(f"{name!r} is there twice")
+            raise _FormatError(f"{name!r} is there twice")
         if offset % alignment:
-            raise _Damaged(f"{name!r} lies at {offset}, which is no multiple of {alignment}")
-        tensors[name] = _tensor(path, name, _stated(metadata, name, shape), kind, data + offset)
+            raise _FormatError(f"{name!r} lies at {offset}, which is no multiple of {alignment}")
+        tensors[name] = _tensor(path, name, _unflattened_shape(metadata, name, shape), kind, data + offset)
     _check_places(tensors, size)
     texts = {key: str(value) for key, value in metadata.items() if not isinstance(value, tuple)}
     return Header(tensors=tensors, metadata=texts)
@@ -133,16 +133,16 @@ def _header(path: Path, reader: _Reader, size: int) -> Header:
 
 def _metadata(reader: _Reader, count: int) -> dict[str, Any]:
     """Texts, numbers and the shapes of tensors; other arrays are passed over."""
-    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for _ in range(count):
         key = reader.text(_MAX_NAME, "the name of a metadata entry")
         kind = reader.number("<I")
         value = _value(reader, kind, key.startswith(_SHAPE), 0)
-        if key in found:
-            raise _Damaged(f"the metadata entry {key!r} is there twice")
+        if key in metadata:
+            raise _FormatError(f"the metadata entry {key!r} is there twice")
         if value is not _SKIPPED:
-            found[key] = value
-    return found
+            metadata[key] = value
+    return metadata
 
 
 def _value(reader: _Reader, kind: int, wanted: bool, depth: int) -> Any:
@@ -155,14 +155,14 @@ def _value(reader: _Reader, kind: int, wanted: bool, depth: int) -> Any:
             return _SKIPPED
         return reader.bytes(length).decode("utf-8", "replace")
     if kind != _ARRAY:
-        raise _Damaged(f"a metadata entry is of type {kind}, which is none")
+        raise _FormatError(f"a metadata entry is of type {kind}, which is none")
     inner, length = reader.number("<I"), reader.count(reader.left, "an array")
     if wanted:
         if inner not in _WHOLE or length > _MAX_AXES:
-            raise _Damaged("the shape of a tensor in its metadata is none")
+            raise _FormatError("the shape of a tensor in its metadata is none")
         return tuple(reader.number(_NUMBERS[inner]) for _ in range(length))
     if inner in (_TEXT, _ARRAY) and length > _MAX_ITEMS:
-        raise _Damaged(f"an array of its metadata announces {length} entries")
+        raise _FormatError(f"an array of its metadata announces {length} entries")
     if inner in _NUMBERS:
         reader.skip(length * struct.calcsize(_NUMBERS[inner]))
     elif inner == _TEXT:
@@ -172,7 +172,7 @@ def _value(reader: _Reader, kind: int, wanted: bool, depth: int) -> Any:
         for _ in range(length):
             _value(reader, inner, False, depth + 1)
     else:
-        raise _Damaged(f"an array of the metadata is of type {inner}, which is none")
+        raise _FormatError(f"an array of the metadata is of type {inner}, which is none")
     return _SKIPPED
 
 
@@ -181,18 +181,18 @@ def _entry(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:
     name = reader.text(_MAX_NAME, "the name of a tensor")
     axes = reader.number("<I")
     if axes > _MAX_AXES:
-        raise _Damaged(f"{name!r} has {axes} axes")
+        raise _FormatError(f"{name!r} has {axes} axes")
     shape = tuple(reader.count(_MAX_SIDE, f"a side of {name!r}") for _ in range(axes))
     return name, shape[::-1], reader.number("<I"), reader.number("<Q")
 
 
-def _stated(metadata: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _unflattened_shape(metadata: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of a tensor before it was flattened."""
     stated = metadata.get(_SHAPE + name)
     if stated is None:
         return shape
     if not isinstance(stated, tuple) or any(side < 0 for side in stated) or prod(stated) != prod(shape):
-        raise _Damaged(f"{name!r} has the shape {list(shape)}, and its metadata say {stated!r}")
+        raise _FormatError(f"{name!r} has the shape {list(shape)}, and its metadata say {stated!r}")
     return stated
 
 
@@ -206,7 +206,7 @@ def _tensor(path: Path, name: str, shape: tuple[int, ...], kind: int, offset: in
         )
     format, block = PACKED[kind]
     if prod(shape) % block[0]:
-        raise _Damaged(
+        raise _FormatError(
             f"{name!r} {list(shape)} is {type_name(kind)} and no whole number of blocks of {block[0]}"
         )
     return TensorInfo(name=name, shape=shape, dtype=format, file=path, offset=offset, block=block)
@@ -218,11 +218,11 @@ def _check_places(tensors: Mapping[str, TensorInfo], size: int) -> None:
     end, before = 0, ""
     for info in sorted(tensors.values(), key=place):
         if place(info) + info.nbytes > size:
-            raise _Damaged(
+            raise _FormatError(
                 f"{info.name!r} ends at byte {place(info) + info.nbytes} and the file has only {size}; copy or "
                 "download it again"
             )
         if info.nbytes and place(info) < end:
-            raise _Damaged(f"{info.name!r} lies on {before!r}")
+            raise _FormatError(f"{info.name!r} lies on {before!r}")
         if info.nbytes:
             end, before = place(info) + info.nbytes, info.name

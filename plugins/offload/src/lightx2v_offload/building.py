@@ -11,7 +11,7 @@ from lightx2v_core.api import BuildContext
 from lightx2v_offload.devices import Accelerator, CudaDevice, HostDevice
 from lightx2v_offload.offloader import BlockOffloader, Part
 from lightx2v_offload.options import CpuOptions, DiskOptions
-from lightx2v_offload.residency import Residency, allowance, residency
+from lightx2v_offload.residency import Residency, allowance, plan_residency
 from lightx2v_offload.ring import RingStore
 from lightx2v_offload.stores import HostStore
 from lightx2v_offload.streams import CopyStream, LendStream
@@ -51,8 +51,8 @@ def build_disk(options: DiskOptions, ctx: BuildContext, device: Accelerator | No
 
     def keep(part: Part) -> None:
         streamed = [unit for unit in part.units if unit not in part.stay]
-        found = residency([unit.nbytes for unit in streamed], part.rest.nbytes, host, options.ring)
-        store.keep({streamed[index] for index in found.stay})
+        residency = plan_residency([unit.nbytes for unit in streamed], part.rest.nbytes, host, options.ring)
+        store.keep({streamed[index] for index in residency.stay})
 
     if device.shared:
         limits = Limits(ctx, host, options.ring)
@@ -85,7 +85,7 @@ class Limits:
     def policy(self, component: str, sizes: Sequence[int], rest: int) -> Residency:
         """Which units of a component stay."""
         room = sum(sizes) + rest if self._whole else self.room(component)
-        return residency(sizes, rest, room, self._buffers)
+        return plan_residency(sizes, rest, room, self._buffers)
 
     def room(self, component: str) -> int | None:
         """Bytes of weights while a component is at work."""

@@ -49,7 +49,7 @@ class Accelerator(Protocol):
         """The calling thread waits until nothing is on its way. Memory may be given back then."""
 
 
-class Passed:
+class CompletedEvent:
     """An event of a device that does everything at once."""
 
     def synchronize(self) -> None:
@@ -73,13 +73,13 @@ class HostDevice:
 
     def copy(self, source: Tensor, target: Tensor, after: Event | None) -> Event:
         target.copy_(source)
-        return Passed()
+        return CompletedEvent()
 
     def wait(self, event: Event) -> None:
         """Everything has passed."""
 
     def mark(self) -> Event:
-        return Passed()
+        return CompletedEvent()
 
     def settle(self) -> None:
         """Everything has passed."""

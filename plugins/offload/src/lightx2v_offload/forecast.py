@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightx2v_core.api import BuildContext, OffloadForecast, Workload
 from lightx2v_offload.options import CpuOptions, DiskOptions
-from lightx2v_offload.residency import Residency, allowance, residency
+from lightx2v_offload.residency import Residency, allowance, plan_residency
 
 #: a block's phases are its attentions and its feed-forward net: of Wan's, the largest takes this part of the block
 _LARGEST_PHASE = 0.42
@@ -20,21 +20,25 @@ def cpu_forecast(options: CpuOptions, ctx: BuildContext, loads: Sequence[Workloa
     if limit is not None and ctx.device.kind == "cpu":
         limit = max(limit - host, 0)
     if options.granularity == "model":
-        found = {load.name: _whole(load) for load in loads}
+        residencies = {load.name: _whole_component(load) for load in loads}
     else:
-        found = {load.name: _stays(load, limit, ctx, options.granularity, options.slots) for load in loads}
+        residencies = {
+            load.name: _component_residency(load, limit, ctx, options.granularity, options.slots)
+            for load in loads
+        }
     exposed = [
-        load.passes * max(found[load.name].streamed / ctx.speeds.copy - load.seconds, 0.0) for load in loads
+        load.passes * max(residencies[load.name].streamed / ctx.speeds.copy - load.seconds, 0.0)
+        for load in loads
     ]
-    weights, activations = _peak(found, limit, ctx, loads)
+    weights, activations = _peak(residencies, limit, ctx, loads)
     return OffloadForecast(
         weights=weights,
         activations=activations,
         host=host,
-        moved=max((load.passes * found[load.name].streamed for load in loads), default=0),
+        moved=max((load.passes * residencies[load.name].streamed for load in loads), default=0),
         exposed=max(exposed, default=0.0),
-        switching=sum(item.held for item in found.values()) / ctx.speeds.copy,
-        detail=_detail("cpu", found, loads, options.granularity, "on the device"),
+        switching=sum(residency.held for residency in residencies.values()) / ctx.speeds.copy,
+        detail=_detail("cpu", residencies, loads, options.granularity, "on the device"),
     )
 
 
@@ -43,38 +47,40 @@ def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workl
     shared = ctx.device.kind == "cpu"
     limit = ctx.budget.host if shared else ctx.budget.device
     buffers = options.ring if shared else options.slots
-    found = {load.name: _stays(load, limit, ctx, options.granularity, buffers) for load in loads}
-    weights, activations = _peak(found, limit, ctx, loads)
-    read, host = found, 0
+    residencies = {
+        load.name: _component_residency(load, limit, ctx, options.granularity, buffers) for load in loads
+    }
+    weights, activations = _peak(residencies, limit, ctx, loads)
+    read, host = residencies, 0
     if not shared:
         # what stays on the device is read once, and what of the rest there is room for in host memory too
-        read = {load.name: _kept(load, found[load.name], options, ctx) for load in loads}
-        host = max((item.total for item in read.values()), default=0)
+        read = {load.name: _host_residency(load, residencies[load.name], options, ctx) for load in loads}
+        host = max((residency.total for residency in read.values()), default=0)
     exposed = []
     for load in loads:
-        copying = 0.0 if shared else found[load.name].streamed / ctx.speeds.copy
+        copying = 0.0 if shared else residencies[load.name].streamed / ctx.speeds.copy
         waiting = max(read[load.name].streamed / ctx.speeds.disk, copying)
         exposed.append(load.passes * max(waiting - load.seconds, 0.0))
     where = "in memory" if shared else "on the device"
     scratch = sum(load.weights for load in loads if not load.direct)
     # held is read once; computed weights are written once and read back
-    once = sum(item.held for item in found.values()) + scratch
+    once = sum(residency.held for residency in residencies.values()) + scratch
     return OffloadForecast(
         weights=weights,
         activations=activations,
         host=host,
-        moved=max((load.passes * found[load.name].streamed for load in loads), default=0),
+        moved=max((load.passes * residencies[load.name].streamed for load in loads), default=0),
         exposed=max(exposed, default=0.0),
         switching=once / ctx.speeds.disk,
         scratch=scratch,
-        detail=_detail("disk", found, loads, options.granularity, where),
+        detail=_detail("disk", residencies, loads, options.granularity, where),
     )
 
 
-def _kept(load: Workload, device: Residency, options: DiskOptions, ctx: BuildContext) -> Residency:
+def _host_residency(load: Workload, device: Residency, options: DiskOptions, ctx: BuildContext) -> Residency:
     """What of the units that come and go stays in host memory."""
     sizes = [size for index, size in enumerate(_sizes(load, options.granularity)) if index not in device.stay]
-    return residency(sizes, _rest(load), ctx.budget.host, options.ring)
+    return plan_residency(sizes, _rest(load), ctx.budget.host, options.ring)
 
 
 def _sizes(load: Workload, granularity: str) -> list[int]:
@@ -89,24 +95,26 @@ def _rest(load: Workload) -> int:
     return max(load.weights - sum(load.blocks), 0)
 
 
-def _whole(load: Workload) -> Residency:
+def _whole_component(load: Workload) -> Residency:
     return Residency(stay=frozenset(range(len(load.blocks))), streamed=0, buffers=0, held=load.weights)
 
 
-def _stays(load: Workload, limit: int | None, ctx: BuildContext, granularity: str, buffers: int) -> Residency:
+def _component_residency(
+    load: Workload, limit: int | None, ctx: BuildContext, granularity: str, buffers: int
+) -> Residency:
     activations = ctx.budget.activations.get(load.name, load.activations)
-    return residency(_sizes(load, granularity), _rest(load), allowance(limit, activations), buffers)
+    return plan_residency(_sizes(load, granularity), _rest(load), allowance(limit, activations), buffers)
 
 
 def _peak(
-    found: dict[str, Residency], limit: int | None, ctx: BuildContext, loads: Sequence[Workload]
+    residencies: dict[str, Residency], limit: int | None, ctx: BuildContext, loads: Sequence[Workload]
 ) -> tuple[int, int]:
     """Weights and activations at the peak. What was used before stays as long as there is room."""
-    everything = sum(item.total for item in found.values())
+    everything = sum(residency.total for residency in residencies.values())
     weights = {}
     for load in loads:
         room = allowance(limit, ctx.budget.activations.get(load.name, load.activations))
-        least = found[load.name].total
+        least = residencies[load.name].total
         weights[load.name] = least if room is None else min(max(room, least), everything)
     most = max(weights.values(), default=0)
     peak = max((weights[load.name] + load.activations for load in loads), default=0)
@@ -114,7 +122,7 @@ def _peak(
 
 
 def _detail(
-    name: str, found: dict[str, Residency], loads: Sequence[Workload], granularity: str, where: str
+    name: str, residencies: dict[str, Residency], loads: Sequence[Workload], granularity: str, where: str
 ) -> str:
     working = [load for load in loads if load.passes] or list(loads)
     if granularity == "model":
@@ -122,6 +130,6 @@ def _detail(
     if not working:
         return name
     load = working[0]
-    stays, count = len(found[load.name].stay), len(_sizes(load, granularity))
+    stays, count = len(residencies[load.name].stay), len(_sizes(load, granularity))
     unit = {"block": "blocks", "phase": "phases"}[granularity]
     return f"{name}: {stays} of {count} {unit} of {load.name} stay {where}, the others come and go"

@@ -28,7 +28,7 @@ _GARBAGE = 0xFF
 
 
 @define(eq=False)
-class Point:
+class QueueEvent:
     """A point on one of the two queues: how much was queued there before."""
 
     queue: str
@@ -111,16 +111,16 @@ class LateDevice:
                 raise RuntimeError("a copy writes to memory that is not the device's")
             waits_for = 0
             if after is not None:
-                assert isinstance(after, Point)
+                assert isinstance(after, QueueEvent)
                 assert (after.queue, after.device) == ("computing", self)
                 waits_for = after.at
             self.log.append(("copy", buffer, waits_for))
             self._queue.append((source[:], target[:]))  # of the tensors themselves, none is held
             self.copied += 1
-            return Point("copies", self.copied, self)
+            return QueueEvent("copies", self.copied, self)
 
     def wait(self, event: Event) -> None:
-        assert isinstance(event, Point)
+        assert isinstance(event, QueueEvent)
         assert (event.queue, event.device) == ("copies", self)
         with self._lock:
             # what computes runs when it is called, so what it waits for has to arrive now
@@ -128,7 +128,7 @@ class LateDevice:
             self.awaited = max(self.awaited, event.at)
 
     def mark(self) -> Event:
-        return Point("computing", self.used, self)
+        return QueueEvent("computing", self.used, self)
 
     def settle(self) -> None:
         with self._lock:
@@ -136,7 +136,7 @@ class LateDevice:
             self._arrive(self.copied)
             self._raise()
 
-    def reach(self, point: Point) -> None:
+    def reach(self, point: QueueEvent) -> None:
         """A thread waits for a point."""
         with self._lock:
             self.waits += 1

@@ -13,7 +13,7 @@ from lightx2v_core.api import ModuleWeights, RunError
 from lightx2v_offload.residency import Residency
 from lightx2v_offload.stores import Store
 from lightx2v_offload.streams import Stream
-from lightx2v_offload.units import Unit, divided
+from lightx2v_offload.units import Unit, divide
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,16 +65,16 @@ class BlockOffloader:
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
         granularity = "block" if self._granularity == "model" else self._granularity
-        rest, units = divided(module, weights, blocks, granularity)
-        found = self._policy(component, [unit.nbytes for unit in units.values()], rest.nbytes)
+        rest, units = divide(module, weights, blocks, granularity)
+        residency = self._policy(component, [unit.nbytes for unit in units.values()], rest.nbytes)
         order = list(units.values())
-        stay = frozenset(order[index] for index in found.stay)
+        stay = frozenset(order[index] for index in residency.stay)
         part = Part(
             name=component,
             rest=rest,
             units=order,
             stay=stay | {rest},
-            total=found.total,
+            total=residency.total,
             largest=max((unit.nbytes for unit in order if unit not in stay), default=0),
         )
         self._store.add(part.order, weights)
@@ -137,14 +137,14 @@ class BlockOffloader:
 
     def _switch(self, part: Part) -> None:
         """Bring ``part`` in beside as much of what was used before as fits, the latest first."""
-        others = [item for item in self._present if item is not part]
+        others = [other for other in self._present if other is not part]
         room = self._room(part.name)
-        while others and (room is None or part.total + sum(item.total for item in others) > room):
+        while others and (room is None or part.total + sum(other.total for other in others) > room):
             others.pop(0)
         self._present = [*others, part]
-        self._stream.stay({unit for item in self._present for unit in item.stay})
+        self._stream.stay({unit for present in self._present for unit in present.stay})
         self._keep(part)
-        self._stream.resize(max(item.largest for item in self._parts.values()) if part.largest else 0)
+        self._stream.resize(max(placed.largest for placed in self._parts.values()) if part.largest else 0)
 
     def _enter(self, unit: Unit, _module: Any, _inputs: Any) -> None:
         self._ran.append(unit)

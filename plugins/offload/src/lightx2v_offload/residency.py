@@ -28,7 +28,7 @@ class Residency:
         return self.buffers + self.held
 
 
-def residency(sizes: Sequence[int], rest: int, allowance: int | None, buffers: int) -> Residency:
+def plan_residency(sizes: Sequence[int], rest: int, allowance: int | None, buffers: int) -> Residency:
     """As many units as fit into ``allowance`` stay, spread evenly, so that what comes in between has time to come.
 
     Without an allowance none stays. ``buffers`` is how many units may be on their way; never more than there are. An

@@ -229,12 +229,12 @@ class RingStore:
             entry = Entry(self._device.host(unit.nbytes))
         else:
             self._grow()
-            found = next((item for item in self._entries if item.state is State.EMPTY), None)
-            if found is None:
-                found = self._victim(forced)
-            if found is None:
+            free = next((entry for entry in self._entries if entry.state is State.EMPTY), None)
+            if free is None:
+                free = self._victim(forced)
+            if free is None:
                 return False
-            entry = found
+            entry = free
         jobs = _jobs(unit)
         entry.unit, entry.state, entry.left = unit, State.READING, len(jobs)
         entry.claimed, entry.error = True, None
@@ -258,13 +258,13 @@ class RingStore:
 
     def _victim(self, forced: bool) -> Entry | None:
         """A buffer with a unit that nobody expects; when ``forced``, of any that is not in use."""
-        idle = [item for item in self._entries if item.state in (State.FULL, State.FAILED)]
-        found = next((item for item in idle if not item.claimed), None)
-        if found is None and forced:
-            found = idle[-1] if idle else None
-        if found is not None:
-            self._empty(found)
-        return found
+        idle = [entry for entry in self._entries if entry.state in (State.FULL, State.FAILED)]
+        victim = next((entry for entry in idle if not entry.claimed), None)
+        if victim is None and forced:
+            victim = idle[-1] if idle else None
+        if victim is not None:
+            self._empty(victim)
+        return victim
 
     def _empty(self, entry: Entry) -> None:
         assert entry.unit is not None

@@ -78,7 +78,7 @@ def _slots(tensor: ModuleTensor) -> dict[str, Tensor | None]:
     return owner._parameters if tensor.parameter else owner._buffers  # type: ignore[return-value]
 
 
-def divided(
+def divide(
     module: nn.Module, weights: ModuleWeights, blocks: Sequence[str], granularity: str
 ) -> tuple[Unit, dict[str, Unit]]:
     """What is used in every call, and the units that come and go, by the prefix of their module, in running order."""
@@ -88,13 +88,13 @@ def divided(
     else:
         prefixes = list(blocks)
     for prefix in prefixes:
-        units[prefix] = Unit(prefix, _moving(weights.tensors(prefix)))
+        units[prefix] = Unit(prefix, _large_tensors(weights.tensors(prefix)))
     moving = {tensor.name for unit in units.values() for tensor in unit.tensors}
     rest = [tensor for tensor in weights.tensors("") if tensor.name not in moving]
     return Unit("the rest", rest, common=True), units
 
 
-def _moving(tensors: Sequence[ModuleTensor]) -> list[ModuleTensor]:
+def _large_tensors(tensors: Sequence[ModuleTensor]) -> list[ModuleTensor]:
     """Without the smallest, the biases and norms, which stay."""
     room = sum(tensor.nbytes for tensor in tensors) * _TINY
     staying = set()

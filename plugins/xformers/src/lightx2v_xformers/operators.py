@@ -19,15 +19,15 @@ def operator(name: str) -> Any:
 
 def reasons(ctx: BuildContext) -> Sequence[str]:
     """Why no operator runs in this context; empty when one does."""
-    found = {}
+    refusals = {}
     for name in MODULES:
         try:
-            found[name] = operator_reasons(operator(name), ctx)
+            refusals[name] = operator_reasons(operator(name), ctx)
         except Exception as exc:  # an extension built for another torch fails in many ways
-            found[name] = [f"cannot be imported: {exc}"]
-        if not found[name]:
+            refusals[name] = [f"cannot be imported: {exc}"]
+        if not refusals[name]:
             return []
-    return [f"operator {name}: {'; '.join(why)}" for name, why in found.items()]
+    return [f"operator {name}: {'; '.join(why)}" for name, why in refusals.items()]
 
 
 def operator_reasons(op: Any, ctx: BuildContext) -> list[str]:
@@ -35,21 +35,21 @@ def operator_reasons(op: Any, ctx: BuildContext) -> list[str]:
     import torch
 
     where, dtype = ctx.device, getattr(torch, ctx.dtype)
-    found = []
+    refusals = []
     if where.kind not in op.SUPPORTED_DEVICES:
-        found.append(f"runs on {', '.join(sorted(op.SUPPORTED_DEVICES))}, not on {where.kind}")
+        refusals.append(f"runs on {', '.join(sorted(op.SUPPORTED_DEVICES))}, not on {where.kind}")
     if not op.is_available():
-        found.append("is not part of the installed build of xformers and torch")
+        refusals.append("is not part of the installed build of xformers and torch")
     if dtype not in op.SUPPORTED_DTYPES:
-        names = sorted(str(item).removeprefix("torch.") for item in op.SUPPORTED_DTYPES)
-        found.append(f"runs {', '.join(names)}, not {ctx.dtype}")
+        names = sorted(str(supported).removeprefix("torch.") for supported in op.SUPPORTED_DTYPES)
+        refusals.append(f"runs {', '.join(names)}, not {ctx.dtype}")
     least = op.CUDA_MINIMUM_COMPUTE_CAPABILITY
     most = getattr(op, "CUDA_MAXIMUM_COMPUTE_CAPABILITY", None)
     if where.kind == "cuda" and where.capability < tuple(least):
-        found.append(f"needs compute capability {_point(least)}, this is {_point(where.capability)}")
+        refusals.append(f"needs compute capability {_point(least)}, this is {_point(where.capability)}")
     if where.kind == "cuda" and most is not None and where.capability > tuple(most):
-        found.append(f"runs up to compute capability {_point(most)}, this is {_point(where.capability)}")
-    return found
+        refusals.append(f"runs up to compute capability {_point(most)}, this is {_point(where.capability)}")
+    return refusals
 
 
 def _point(capability: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 Steps = Sequence[tuple[Adapter, Change]]
 
 
-class Bounded:
+class BoundedMerge:
     """A ``LoraApplier``."""
 
     def __init__(self, limit: float | None) -> None:

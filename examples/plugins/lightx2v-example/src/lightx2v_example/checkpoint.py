@@ -24,7 +24,7 @@ from lightx2v_example.shapes import (
     STRIDE,
     TEXT_LENGTH,
     Sizes,
-    expected,
+    expected_tensors,
     sizes_from,
 )
 
@@ -38,7 +38,7 @@ def recognize(facts: CheckpointFacts) -> Recognition | str:
         sizes = sizes_from(facts.headers["denoiser"].shapes)
     except ValueError as exc:
         return str(exc)
-    tensors = expected(sizes)
+    tensors = expected_tensors(sizes)
     return Recognition(
         variant=f"pebble-{sizes.depth}x{sizes.width}",
         summary=f"text-to-video, {sizes.depth} blocks of width {sizes.width}",

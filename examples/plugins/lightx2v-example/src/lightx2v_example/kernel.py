@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Streaming:
+class StreamingAttention:
     """An ``Attention``. Scores, weights and sums are float32 whatever the inputs are."""
 
     def __init__(self, chunk: int) -> None:

@@ -56,7 +56,7 @@ class Denoiser(nn.Module):
         x_NW = x_NW + self.time(waves(torch.tensor([timestep], device=device)).to(dtype))
         for block in self.blocks:
             x_NW = block(x_NW)
-        y_LC = self.out(normed(x_NW[: len(x_LW)]))
+        y_LC = self.out(normalize(x_NW[: len(x_LW)]))
         out: Tensor = y_LC.T.reshape(latents_CThw.shape).float()
         return out
 
@@ -74,9 +74,9 @@ class Block(nn.Module):
 
     def forward(self, x_NW: Tensor) -> Tensor:
         """Tokens of the same shape."""
-        q, k, v = self.qkv(normed(x_NW)).unflatten(-1, (3, -1, HEAD_DIM)).unbind(1)
+        q, k, v = self.qkv(normalize(x_NW)).unflatten(-1, (3, -1, HEAD_DIM)).unbind(1)
         x_NW = x_NW + self.joined(self._attention(q[None], k[None], v[None])[0].flatten(1))
-        out: Tensor = x_NW + self.down(F.gelu(self.up(normed(x_NW))))
+        out: Tensor = x_NW + self.down(F.gelu(self.up(normalize(x_NW))))
         return out
 
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
             yield y.permute(3, 0, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3).tanh()
 
 
-def normed(x_NW: Tensor) -> Tensor:
+def normalize(x_NW: Tensor) -> Tensor:
     """Layer norm without weights, in float32."""
     return F.layer_norm(x_NW.float(), x_NW.shape[-1:]).to(x_NW.dtype)
 

@@ -94,7 +94,7 @@ def _build_quantizer(options: QuantizerOptions, _ctx: BuildContext) -> Quantizer
     return RowCodes(options.rows)
 
 
-def _made(_options: QuantizerOptions) -> str:
+def _stored_format(_options: QuantizerOptions) -> str:
     return "int8-channel"
 
 
@@ -106,7 +106,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
             summary="int8 weights that are never decoded as a whole, on any device",
             config=QuantizerOptions,
             formats=frozenset({"int8-channel"}),
-            makes=_made,
+            makes=_stored_format,
             exact=True,
             build=_build_quantizer,
         )
@@ -122,9 +122,9 @@ class AttentionOptions:
 
 
 def _build_attention(options: AttentionOptions, _ctx: BuildContext) -> Attention:
-    from lightx2v_example.kernel import Streaming
+    from lightx2v_example.kernel import StreamingAttention
 
-    return Streaming(options.chunk)
+    return StreamingAttention(options.chunk)
 
 
 @hookimpl
@@ -184,9 +184,9 @@ class LoraOptions:
 
 
 def _build_lora_applier(options: LoraOptions, _ctx: BuildContext) -> LoraApplier:
-    from lightx2v_example.bounded import Bounded
+    from lightx2v_example.bounded import BoundedMerge
 
-    return Bounded(options.limit)
+    return BoundedMerge(options.limit)
 
 
 @hookimpl

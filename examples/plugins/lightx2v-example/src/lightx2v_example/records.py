@@ -48,10 +48,10 @@ def _rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def _record(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "lightx2v_record" in found else None
+    return record if isinstance(record, dict) and "lightx2v_record" in record else None
 
 
 def _row(file: Path, record: dict[str, Any]) -> dict[str, Any]:

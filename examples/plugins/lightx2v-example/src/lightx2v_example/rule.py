@@ -39,12 +39,12 @@ def weights(sigmas: Sequence[float], index: int, order: int) -> list[float]:
     Lagrange polynomials on their noise levels."""
     nodes = [sigmas[index - back] - sigmas[index] for back in range(min(order, index + 1))]
     length = sigmas[index + 1] - sigmas[index]
-    found = []
+    integrals = []
     for node in nodes:
         polynomial = [1.0]  # coefficients, the constant first
         for other in nodes:
             if other != node:
                 pairs = zip([0.0, *polynomial], [*polynomial, 0.0], strict=True)
                 polynomial = [(low - other * high) / (node - other) for low, high in pairs]
-        found.append(sum(c * length ** (power + 1) / (power + 1) for power, c in enumerate(polynomial)))
-    return found
+        integrals.append(sum(c * length ** (power + 1) / (power + 1) for power, c in enumerate(polynomial)))
+    return integrals

@@ -53,7 +53,7 @@ def sizes_from(shapes: Shapes) -> Sizes:
     return Sizes(width=width, depth=depth, channels=channels, text_width=shapes["text.weight"][1])
 
 
-def expected(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
+def expected_tensors(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
     """Component -> its tensors with their shapes."""
     width = sizes.width
     denoiser = {

@@ -98,9 +98,9 @@ class HostStore:
 
 def _get(tensor: ModuleTensor) -> Tensor:
     owner = tensor.owner
-    found = owner._parameters[tensor.key] if tensor.parameter else owner._buffers[tensor.key]
-    assert found is not None
-    return found
+    value = owner._parameters[tensor.key] if tensor.parameter else owner._buffers[tensor.key]
+    assert value is not None
+    return value
 
 
 def _set(tensor: ModuleTensor, value: Tensor) -> None:
