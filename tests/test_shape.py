@@ -1,6 +1,6 @@
 """The house keeps its shape: the rooms that docs/architecture.md draws, small modules, few loose types, no circle.
 
-``python tools/sizes.py`` prints the figures.
+``python tools/counts.py`` prints the figures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 CORE = REPOSITORY / "lightx2v_core"
 sys.path.insert(0, str(REPOSITORY / "tools"))
-import sizes  # noqa: E402
+import counts  # noqa: E402
 
 
 def drawn() -> set[str]:
@@ -52,9 +52,9 @@ def test_no_module_is_longer_than_400_lines() -> None:
 def test_few_annotations_say_any() -> None:
     hints = [
         hint
-        for name, file in sizes.modules(REPOSITORY).items()
+        for name, file in counts.modules(REPOSITORY).items()
         if not name.startswith("lightx2v_core.testing")
-        for hint in sizes.hints_of(ast.parse(file.read_text(encoding="utf-8")))
+        for hint in counts.hints_of(ast.parse(file.read_text(encoding="utf-8")))
     ]
     loose = [hint for hint in hints if "Any" in ast.unparse(hint)]
     assert len(loose) < 0.05 * len(hints)
@@ -62,6 +62,6 @@ def test_few_annotations_say_any() -> None:
 
 def test_no_module_reaches_itself() -> None:
     """Every import counts; import-linter, which also knows the layers, may not be installed here."""
-    known = sizes.modules(REPOSITORY)
+    known = counts.modules(REPOSITORY)
     trees = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in known.items()}
-    assert sizes.circles({name: sizes.imports(name, trees[name], known) for name in known}) == []
+    assert counts.circles({name: counts.imports(name, trees[name], known) for name in known}) == []

@@ -3,6 +3,7 @@
 python tools/distributions.py write            write the lists that tools cannot make themselves
 python tools/distributions.py imports ...      run a command with all sources on the path
 python tools/distributions.py build DIR        build all distributions into a folder
+python tools/distributions.py install DIR      install what was built there, through the extras of the core
 python tools/distributions.py uninstall        uninstall all of them from this environment
 python tools/distributions.py test             run the suites of plugins that have no tox environment of their own
 
@@ -108,6 +109,14 @@ def build(target: str) -> int:
     return 0
 
 
+def install(source: str) -> int:
+    """Install every plugin through its extra; of the page the plugin alone, without the libraries that it shows."""
+    names = ",".join(extra(folder) for folder in plugins() if folder.name != "gradio")
+    wanted = ["lightx2v-gradio", f"lightx2v-core[{names}]"]
+    pip = [sys.executable, "-I", "-m", "pip", "install", "-q", "--no-compile", "--find-links", source]
+    return subprocess.call([*pip, *wanted])
+
+
 def uninstall() -> int:
     names = ["lightx2v-core", *(f"lightx2v-{extra(folder)}" for folder in plugins())]
     return subprocess.call([sys.executable, "-I", "-m", "pip", "uninstall", "-q", "-y", *names])
@@ -144,6 +153,8 @@ def main(arguments: Sequence[str]) -> int:
             return with_sources(command)
         case ["build", target]:
             return build(target)
+        case ["install", source]:
+            return install(source)
         case ["uninstall"]:
             return uninstall()
         case ["test", *options]:

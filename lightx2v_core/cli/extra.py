@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 import click
 from attrs import evolve
 
-from lightx2v_core.cli.listed import listed_commands
 from lightx2v_core.cli.terminal import say
 from lightx2v_core.discovery import catalog
 from lightx2v_core.discovery.metadata import canonical, name_of
@@ -18,26 +17,6 @@ from lightx2v_core.errors import PluginError, PluginFault, suggestion
 from lightx2v_core.plan.device import probe
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec
-
-
-class ExtensibleGroup(click.Group):
-    """A command of the core with subcommands of its own and of plugins (``CommandSpec.parent``)."""
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return super().get_command(ctx, name) or plugin_command(name, parent=self.name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None:
-            ctx.fail(missing_command(args[0], own=self.commands, parent=self.name))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_commands(ctx, formatter)
-        if brought := listed_commands(parent=self.name):
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl(list(brought.items()))
 
 
 def plugin_command(name: str, *, parent: str | None = None) -> click.Command | None:

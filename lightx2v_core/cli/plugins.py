@@ -11,7 +11,7 @@ import click
 from attrs import frozen
 
 from lightx2v_core.cli.common import PluginsOptions, common_options
-from lightx2v_core.cli.extra import ExtensibleGroup
+from lightx2v_core.cli.group import ExtensibleGroup
 from lightx2v_core.cli.terminal import escaped, say, say_json
 from lightx2v_core.discovery.isolation import called, shown
 from lightx2v_core.discovery.metadata import as_requirement, canonical

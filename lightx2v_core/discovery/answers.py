@@ -184,7 +184,9 @@ def _opened(opens: Callable[[object], object], header: object) -> object:
 def taken(value: object, hint: object) -> Any:
     """Take a value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict
     for any mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
-    origin, inner = get_origin(hint), get_args(hint)
+    if type(value) is hint and hint in _ATOMS:  # most of what the specs hold: thousands of names at every start
+        return value
+    origin, inner = _parts(hint)
     if hint is Any:
         return value
     if origin in (Union, UnionType):
@@ -204,6 +206,15 @@ def taken(value: object, hint: object) -> Any:
     if origin is not None or not isinstance(hint, type):  # Callable and what only a type checker understands
         return value
     return _plain(value, hint)
+
+
+#: classes whose own values are taken as they are
+_ATOMS = frozenset({str, int, float, bool})
+
+
+@cache
+def _parts(hint: object) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def _one_of(value: object, hints: Sequence[object]) -> object:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lightx2v_core.api import KeyMap
 from lightx2v_wan21.api import DIT_DIFFUSERS, VAE_DIFFUSERS
-from lightx2v_wan22.animate.architecture import BLUR_KERNELS
+from lightx2v_wan22.animate.tensor_names import BLUR_KERNELS
 from lightx2v_wan22.foreign_configs import animate_config, vae22_config
 
 _CONVS = "motion_encoder.enc.net_app.convs"

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from lightx2v_core.api import ComponentSpec, ModelSpec, TaskSpec, hookimpl
 from lightx2v_wan21.api import ANY_FILE, DIT, DIT_COMFYUI, IMAGE_ENCODER, TEXT_ENCODER, TINY_VAE, VAE
-from lightx2v_wan22.animate.architecture import BLUR_KERNELS
+from lightx2v_wan22.animate.tensor_names import BLUR_KERNELS
 from lightx2v_wan22.key_maps import ANIMATE_DIFFUSERS, VAE22_DIFFUSERS
 from lightx2v_wan22.options import A14bOptions, AnimateOptions, Ti2vOptions, Vae22Options
 

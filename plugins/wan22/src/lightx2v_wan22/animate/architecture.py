@@ -21,8 +21,6 @@ ADAPTER_INTERVAL = 5
 PADDING_TOKENS = 1
 #: halvings of the size of a face; eight are official, and each doubles the face that is expected
 _MOST_LEVELS = 16
-#: all the same, 1 3 3 1 along both axes: they are computed, and files may leave them out
-BLUR_KERNELS = (r"^motion_encoder\..*\.kernel$",)
 _CONVS = "motion_encoder.enc.net_app.convs"
 
 

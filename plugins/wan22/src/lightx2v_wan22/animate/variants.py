@@ -35,11 +35,11 @@ from lightx2v_wan21.api import (
     video_info,
 )
 from lightx2v_wan22.animate.architecture import (
-    BLUR_KERNELS,
     AnimateArchitecture,
     animate_from,
     animate_tensors,
 )
+from lightx2v_wan22.animate.tensor_names import BLUR_KERNELS
 from lightx2v_wan22.family import Family, Network
 from lightx2v_wan22.options import AnimateOptions
 from lightx2v_wan22.planning import (

@@ -1,7 +1,7 @@
 """Counts that tell whether the house keeps its shape: lines, entries, functions, names, annotations, imports.
 
-python tools/sizes.py                 this tree
-python tools/sizes.py REVISION ...    these revisions beside it, from git
+python tools/counts.py                 this tree
+python tools/counts.py REVISION ...    these revisions beside it, from git
 
 Code lines are lines with a token that is neither comment nor docstring. Imports are all of them, inside functions and
 for type checking too; a circle is a set of modules that reach each other.
