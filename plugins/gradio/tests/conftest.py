@@ -147,8 +147,8 @@ def server(serve: Callable[..., Server]) -> Server:
 def record() -> Callable[[Server], list[dict[str, Any]]]:
     """The run records in the output folder, oldest first."""
 
-    def found(server: Server) -> list[dict[str, Any]]:
+    def read(server: Server) -> list[dict[str, Any]]:
         files = sorted(server.output.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         return [json.loads(file.read_text()) for file in files]
 
-    return found
+    return read

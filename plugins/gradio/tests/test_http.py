@@ -48,8 +48,8 @@ def ask(
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)
         answer = connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, found, answer.read()
+        answer_headers = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, answer_headers, answer.read()
     finally:
         connection.close()
 
@@ -125,8 +125,8 @@ Tell: TypeAlias = Callable[[str, object], tuple[int, bytes]]
 def tell(server: Server) -> Tell:
     """Tells the page's form, as a tab does, what one of its inputs holds; the answer is that of its plan."""
     config = json.loads(ask(server, "/config")[2])
-    components = {item["id"]: item["props"] for item in config["components"]}
-    listener = next(item for item in config["dependencies"] if item["api_name"] == "_check")
+    components = {component["id"]: component["props"] for component in config["components"]}
+    listener = next(entry for entry in config["dependencies"] if entry["api_name"] == "_check")
 
     def told(name: str, value: object) -> tuple[int, bytes]:
         data = [
@@ -383,7 +383,7 @@ Open: TypeAlias = Callable[[str], tuple[int, str]]
 def open_folder(server: Server) -> Open:
     """Opens a folder on the page, as a tab does; the answer as text."""
     config = json.loads(ask(server, "/config")[2])
-    listener = next(item for item in config["dependencies"] if item["api_name"] == "_open")
+    listener = next(entry for entry in config["dependencies"] if entry["api_name"] == "_open")
 
     def opened(folder: str) -> tuple[int, str]:
         said = {"data": [None, folder], "fn_index": listener["id"], "session_hash": folder[-40:]}
@@ -409,9 +409,11 @@ def test_fifty_folders_at_once_are_all_answered(server: Server, open_folder: Ope
         answers = [pool.submit(open_folder, folder) for folder in folders]
         status, _, _ = ask(server, "/config")
         assert status == 200
-        found = [answer.result() for answer in answers]
-    assert {status for status, _ in found} == {200}
-    opened = [text for _, text in found if "being looked at" not in text and "was not looked at" not in text]
+        results = [answer.result() for answer in answers]
+    assert {status for status, _ in results} == {200}
+    opened = [
+        text for _, text in results if "being looked at" not in text and "was not looked at" not in text
+    ]
     assert all("wan2.1" in text for text in opened)
     assert len(opened) < 50, "some were told to come again"
     end = time.monotonic() + 300  # the machine may be busy
@@ -454,7 +456,7 @@ def test_a_folder_that_cannot_be_looked_at_is_one_message(
 def test_the_page_speaks_in_the_words_of_the_field(server: Server) -> None:
     status, _, body = ask(server, "/config")
     assert status == 200
-    labels = {item["props"].get("label") for item in json.loads(body)["components"]}
+    labels = {component["props"].get("label") for component in json.loads(body)["components"]}
     assert labels >= {
         "Prompt", "Negative prompt", "Steps", "Guidance scale", "Frames", "Resolution", "Seed", "Shift", "FPS",
         "Scheduler", "Attention", "Offload", "RAM limit, GB",

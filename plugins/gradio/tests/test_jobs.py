@@ -20,8 +20,8 @@ from lightx2v_core.api import (
     StepDone,
     Warned,
 )
-from lightx2v_gradio.jobs import Made, Queue, View, newest
-from lightx2v_gradio.progress import Stage, heard, in_words
+from lightx2v_gradio.jobs import JobResult, JobView, Queue, newest
+from lightx2v_gradio.progress import Stage, advance, format_duration
 
 pytestmark = pytest.mark.load
 
@@ -33,7 +33,7 @@ class Work:
         self.started: list[Any] = []
         self.go = threading.Semaphore(0)
 
-    def __call__(self, order: Any, emit: Emit, show: Callable[[bytes], None]) -> Made:
+    def __call__(self, order: Any, emit: Emit, show: Callable[[bytes], None]) -> JobResult:
         self.started.append(order)
         if isinstance(order, Exception):
             raise order
@@ -43,7 +43,7 @@ class Work:
             assert self.go.acquire(timeout=20)
             emit(StepDone(index=index, count=5, timestep=1.0, expert=0, seconds=0.1))
             show(b"png %d" % index)
-        return Made(file=f"{order}.mp4", record_file=None, record={"of": order})
+        return JobResult(file=f"{order}.mp4", record_file=None, record={"of": order})
 
 
 @pytest.fixture
@@ -53,24 +53,24 @@ def work() -> Work:
 
 @pytest.fixture
 def queue(work: Work) -> Iterator[Queue]:
-    found = Queue(work)
-    yield found
+    queue = Queue(work)
+    yield queue
     for _ in range(100):
         work.go.release()
-    found.close(10)
+    queue.close(10)
 
 
 def until(look: Callable[[], Any]) -> Any:
     """Wait for something to become true; what it is then."""
     end = time.monotonic() + 20
     while time.monotonic() < end:
-        if found := look():
-            return found
+        if value := look():
+            return value
         time.sleep(0.005)
     raise AssertionError("it never happened")
 
 
-def seen(queue: Queue, job: str, session: str = "me") -> View:
+def seen(queue: Queue, job: str, session: str = "me") -> JobView:
     view = queue.view(session, job)
     assert view is not None
     return view
@@ -183,19 +183,19 @@ def test_time_left_follows_from_the_steps() -> None:
     ]
     assert stage.left(0) is None
     for event in events:
-        stage = heard(stage, event, now=100.0)
+        stage = advance(stage, event, now=100.0)
     assert (stage.done, stage.fraction, stage.left(500.0)) == (2, 0.2, 24.0)
-    stage = heard(stage, PhaseDone(phase="denoise", seconds=30), 130)
+    stage = advance(stage, PhaseDone(phase="denoise", seconds=30), 130)
     assert stage.fraction == 1
 
 
 def test_time_left_follows_from_the_clock() -> None:
-    stage = heard(Stage(), PhaseStarted(phase="decode", total=20, unit="frames"), now=10)
+    stage = advance(Stage(), PhaseStarted(phase="decode", total=20, unit="frames"), now=10)
     assert stage.left(12) is None
-    stage = heard(stage, Progress(phase="decode", done=5, total=20), now=15)
+    stage = advance(stage, Progress(phase="decode", done=5, total=20), now=15)
     assert stage.left(15) == 15
     assert stage.label == "Turning it into frames"
-    stage = heard(stage, Progress(phase="load", done=1, total=2), now=20)
+    stage = advance(stage, Progress(phase="load", done=1, total=2), now=20)
     assert (stage.phase, stage.since) == ("load", 20)
 
 
@@ -203,4 +203,4 @@ def test_time_left_follows_from_the_clock() -> None:
     ("seconds", "words"), [(0.2, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_times_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert format_duration(seconds) == words

@@ -10,7 +10,16 @@ from attrs import evolve
 
 from lightx2v_core.api import CheckpointError, PluginSet, RequestError, load_plugins
 from lightx2v_gradio import panels
-from lightx2v_gradio.form import FREE, INPUTS, Room, fields, left_out, parse_size, read_settings, room_for
+from lightx2v_gradio.form import (
+    FREE,
+    INPUTS,
+    FieldCounts,
+    field_counts,
+    fields,
+    parse_size,
+    read_settings,
+    without_room,
+)
 from lightx2v_gradio.options import (
     FolderOptions,
     LoraFile,
@@ -30,7 +39,7 @@ from lightx2v_gradio.settings import (
     whole_number,
 )
 
-ROOM = Room()
+COUNTS = FieldCounts()
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +59,7 @@ def image_options(image_model: Path, plugins: PluginSet) -> FolderOptions:
 
 def values(options: FolderOptions, settings: Settings | None = None, **changed: Any) -> dict[str, Any]:
     """The values of the form as the page sends them."""
-    shown = {name: field.value for name, field in fields(options, settings or Settings(), ROOM).items()}
+    shown = {name: field.value for name, field in fields(options, settings or Settings(), COUNTS).items()}
     assert set(changed) <= set(shown)
     return {**shown, **changed}
 
@@ -101,7 +110,7 @@ def test_what_is_missing_is_named(text_options: FolderOptions, plugins: PluginSe
 
 def test_an_image_model_asks_for_an_image(image_options: FolderOptions, plugins: PluginSet) -> None:
     assert image_options.required == ("image",)
-    shown = fields(image_options, Settings(), ROOM)
+    shown = fields(image_options, Settings(), COUNTS)
     assert [name for name in INPUTS if shown[name].visible] == ["image"]
     assert shown["size"].info == "The shape is that of the image (first frame); this decides how many pixels."
     assert "image_encoder" in image_options.precisions
@@ -206,19 +215,19 @@ def test_the_defaults_of_another_scheduler_follow_from_it(
 
 
 def test_presets_say_what_they_are(text_options: FolderOptions) -> None:
-    labels = [label for label, _ in fields(text_options, Settings(), ROOM)["size"].choices]
+    labels = [label for label, _ in fields(text_options, Settings(), COUNTS)["size"].choices]
     assert labels[0] == "832 × 480, landscape"
     assert "480 × 832, portrait" in labels
     assert labels[-1] == "another size"
-    assert fields(text_options, Settings(width=64, height=64), ROOM)["size"].value == FREE
+    assert fields(text_options, Settings(width=64, height=64), COUNTS)["size"].value == FREE
 
 
 def test_a_checkpoint_with_a_size_of_its_own_is_offered_in_no_other(text_options: FolderOptions) -> None:
-    assert "832x480" in [key for _label, key in fields(text_options, Settings(), ROOM)["size"].choices]
+    assert "832x480" in [key for _label, key in fields(text_options, Settings(), COUNTS)["size"].choices]
     origins = {**text_options.plan.origins, "size": "checkpoint mini"}
     own = evolve(text_options, plan=evolve(text_options.plan, origins=origins))
     now = f"{text_options.plan.request.width}x{text_options.plan.request.height}"
-    assert [key for _label, key in fields(own, Settings(), ROOM)["size"].choices] == [now, FREE]
+    assert [key for _label, key in fields(own, Settings(), COUNTS)["size"].choices] == [now, FREE]
 
 
 def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
@@ -228,9 +237,9 @@ def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
         for index in range(40)
     )
     many = evolve(text_options, loras=files)
-    room = room_for(many)
-    assert (room.loras, left_out(many, room)) == (40, ())
-    shown = fields(many, Settings(loras={files[39].path: 0.5}), room)
+    counts = field_counts(many)
+    assert (counts.loras, without_room(many, counts)) == (40, ())
+    shown = fields(many, Settings(loras={files[39].path: 0.5}), counts)
     assert (shown["lora_on_39"].visible, shown["lora_on_39"].value, shown["lora_strength_39"].value) == (
         True,
         True,
@@ -238,7 +247,7 @@ def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
     )
     sent = {name: field.value for name, field in shown.items()}
     assert read_settings({**sent, "lora_on_0": True}, many).loras == {files[0].path: 1.0, files[39].path: 0.5}
-    (said,) = left_out(many, ROOM)
+    (said,) = without_room(many, COUNTS)
     assert said.startswith("16 more LoRA files: style24.safetensors, style25.safetensors, ")
     assert "style39.safetensors; a page that is started with this folder has them" in said
     assert said in panels.loras(many, (said,))
@@ -246,8 +255,8 @@ def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
     assert read_settings(values(many, lora_on_23=True), many).loras == {files[23].path: 1.0}
     parts = {f"part_{index}": text_options.precisions["dit"] for index in range(6)}
     more = evolve(text_options, precisions=parts)
-    assert left_out(more, room_for(more)) == ()
-    assert left_out(more, ROOM) == (
+    assert without_room(more, field_counts(more)) == ()
+    assert without_room(more, COUNTS) == (
         "the precision of Part 4, Part 5; a page that is started with this folder has them",
     )
     assert set(read_settings(values(more), more).precision) == {"part_0", "part_1", "part_2", "part_3"}
@@ -269,14 +278,14 @@ def test_two_networks_have_two_guidances(text_options: FolderOptions) -> None:
         text_options.plan, experts=2, request=evolve(text_options.plan.request, guide_scale=(4.0, 3.0))
     )
     two = evolve(text_options, plan=plan)
-    shown = fields(two, Settings(), ROOM)
+    shown = fields(two, Settings(), COUNTS)
     assert shown["guidance_low"].visible
     assert (shown["guidance"].value, shown["guidance_low"].value) == (4.0, 3.0)
     assert read_settings(values(two), two).guide_scale == ()
     assert read_settings(values(two, guidance_low=2), two).guide_scale == (4.0, 2.0)
     with pytest.raises(RequestError, match="for both networks"):
         read_settings(values(two, guidance=None), two)
-    assert not fields(text_options, Settings(), ROOM)["guidance_low"].visible
+    assert not fields(text_options, Settings(), COUNTS)["guidance_low"].visible
 
 
 def test_numbers_of_a_form() -> None:
@@ -300,11 +309,11 @@ def test_a_model_that_knows_few_words_offers_prompts(
     text_options: FolderOptions, plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert text_options.examples == (), "a model of a folder says nothing of itself"
-    assert fields(text_options, Settings(), ROOM)["prompt"].placeholder == "a red fox runs through the snow"
+    assert fields(text_options, Settings(), COUNTS)["prompt"].placeholder == "a red fox runs through the snow"
     pytest.importorskip("lightx2v_mini", reason="needs the trained model")
     mini = find_options(ModelSource(folder="mini"), plugins)
     assert "a red circle moves to the right on a blue background" in mini.examples
-    assert fields(mini, Settings(), ROOM)["prompt"].placeholder == mini.examples[0]
+    assert fields(mini, Settings(), COUNTS)["prompt"].placeholder == mini.examples[0]
     pictures = find_options(ModelSource(folder="mini-i2v"), plugins)
     assert pictures.examples
     assert pictures.examples != mini.examples

@@ -64,11 +64,11 @@ def test_what_is_no_fit_is_refused(data: object) -> None:
 
 
 def test_synthetic_latents_have_the_spread_of_latents() -> None:
-    found = list(synthetic(16))
-    assert {tuple(item.shape) for item in found} == {(16, 1, 12, 12)}
-    spread = torch.cat([item.flatten() for item in found]).std()
+    latents = list(synthetic(16))
+    assert {tuple(latent.shape) for latent in latents} == {(16, 1, 12, 12)}
+    spread = torch.cat([latent.flatten() for latent in latents]).std()
     assert 0.5 < spread < 1.5
-    assert torch.equal(found[2], list(synthetic(16))[2])
+    assert torch.equal(latents[2], list(synthetic(16))[2])
 
 
 def test_pictures() -> None:
@@ -122,18 +122,18 @@ def test_a_broken_cache_is_made_anew(model: Path, tmp_path: Path) -> None:
     with load(model, dtype="float32") as pipeline:
         file = tmp_path / f"{space(pipeline.plan)}.json"
         file.write_text('{"format": 1, "gram"')
-        found = previewer(pipeline, tmp_path)
-        assert found.sums.channels == 16
+        fitted = previewer(pipeline, tmp_path)
+        assert fitted.sums.channels == 16
         assert json.loads(file.read_text())["format"] == 1
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = Previewer(sums=Sums.empty(4), file=tmp_path / "file" / "fit.json")
-    found.learn(torch.randn(4, 1, 4, 4), [(0.0, torch.zeros(3, 32, 32))])
-    assert found.sums.gram[-1, -1] == 16
-    found.learn(torch.full((4, 1, 4, 4), float("nan")), [(0.0, torch.zeros(3, 32, 32))])
-    assert found.sums.gram.isfinite().all()
+    empty = Previewer(sums=Sums.empty(4), file=tmp_path / "file" / "fit.json")
+    empty.learn(torch.randn(4, 1, 4, 4), [(0.0, torch.zeros(3, 32, 32))])
+    assert empty.sums.gram[-1, -1] == 16
+    empty.learn(torch.full((4, 1, 4, 4), float("nan")), [(0.0, torch.zeros(3, 32, 32))])
+    assert empty.sums.gram.isfinite().all()
 
 
 def test_an_image_is_its_own_frame_and_has_a_small_picture(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _NO_OPTIONS: tuple[tuple[str, str], ...] = ()
 
 
 @frozen(kw_only=True)
-class Room:
+class FieldCounts:
     """How many fields a form has for what differs from folder to folder; a form is made once."""
 
     #: components whose precision can be chosen
@@ -54,18 +54,18 @@ class Field:
     placeholder: str | None = None
 
 
-def room_for(options: FolderOptions) -> Room:
-    """Room for all options of a folder, and for more than most folders have."""
-    least = Room()
-    return Room(
+def field_counts(options: FolderOptions) -> FieldCounts:
+    """As many fields as it takes for all options of a folder, and for more than most folders have."""
+    least = FieldCounts()
+    return FieldCounts(
         precisions=max(least.precisions, len(options.precisions)), loras=max(least.loras, len(options.loras))
     )
 
 
-def left_out(options: FolderOptions, room: Room) -> tuple[str, ...]:
+def without_room(options: FolderOptions, counts: FieldCounts) -> tuple[str, ...]:
     """The options that the form has no room for, and how to get at it."""
-    loras = [file.name for file in options.loras[room.loras :]]
-    components = [component_label(name) for name in list(options.precisions)[room.precisions :]]
+    loras = [file.name for file in options.loras[counts.loras :]]
+    components = [component_label(name) for name in list(options.precisions)[counts.precisions :]]
     how = "; a page that is started with this folder has them"
     return (
         *([f"{len(loras)} more LoRA files: {', '.join(loras)}{how}"] if loras else []),
@@ -73,15 +73,15 @@ def left_out(options: FolderOptions, room: Room) -> tuple[str, ...]:
     )
 
 
-def fields(options: FolderOptions, settings: Settings, room: Room) -> dict[str, Field]:
+def fields(options: FolderOptions, settings: Settings, counts: FieldCounts) -> dict[str, Field]:
     """Every field of the form, by name, with the values of ``settings`` or what happens when nothing is said."""
     return {
         "prompt": Field(value=settings.prompt, placeholder=next(iter(options.examples), _A_PROMPT)),
         **_input_fields(options, settings),
         **_size_fields(options, settings),
         **_sampling_fields(options, settings),
-        **_machine_fields(options, settings, room.precisions),
-        **_lora_fields(options, settings, room.loras),
+        **_machine_fields(options, settings, counts.precisions),
+        **_lora_fields(options, settings, counts.loras),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from attrs import define, field, frozen
 
 from lightx2v_core.api import Cancelled, Emit, Event, LightX2VError, RequestError, Warned
-from lightx2v_gradio.progress import Stage, heard
+from lightx2v_gradio.progress import Stage, advance
 
 State = Literal["waiting", "working", "done", "cancelled", "failed"]
 #: states that a job does not leave
@@ -25,7 +25,7 @@ _REMEMBERED = 100
 
 
 @frozen(kw_only=True)
-class Made:
+class JobResult:
     """What a job made: names of files in the output folder, and the run record."""
 
     file: str
@@ -36,7 +36,7 @@ class Made:
 
 
 @frozen(kw_only=True)
-class View:
+class JobView:
     """A job as it is now."""
 
     id: str
@@ -55,7 +55,7 @@ class View:
     warnings: tuple[str, ...]
     #: why it failed, in one message
     message: str
-    made: Made | None
+    made: JobResult | None
 
     @property
     def ended(self) -> bool:
@@ -63,7 +63,7 @@ class View:
 
 
 #: makes one job: the order, the listener of its events, and who is shown previews (PNG)
-Work = Callable[[Any, Emit, Callable[[bytes], None]], Made]
+Work = Callable[[Any, Emit, Callable[[bytes], None]], JobResult]
 
 
 @define
@@ -80,7 +80,7 @@ class _Job:
     cancelling: bool = False
     warnings: list[str] = field(factory=list)
     message: str = ""
-    made: Made | None = None
+    made: JobResult | None = None
 
 
 class Queue:
@@ -113,13 +113,13 @@ class Queue:
             self._changed.notify_all()
             return job.id
 
-    def view(self, session: str, job_id: str | None) -> View | None:
+    def view(self, session: str, job_id: str | None) -> JobView | None:
         """A job of a session; None when it has none of that id."""
         with self._changed:
             job = self._own(session, job_id)
             return None if job is None else self._view(job)
 
-    def views(self, session: str) -> list[View]:
+    def views(self, session: str) -> list[JobView]:
         """The jobs of a session, oldest first."""
         with self._changed:
             return [self._view(job) for job in self._jobs.values() if job.session == session]
@@ -149,12 +149,12 @@ class Queue:
         job = self._jobs.get(job_id or "")
         return job if job is not None and job.session == session else None
 
-    def _view(self, job: _Job) -> View:
+    def _view(self, job: _Job) -> JobView:
         before = 0
         if job.state == "waiting":
             before = self._waiting.index(job) + any(other.state == "working" for other in self._jobs.values())
         end = job.ended or self._clock()
-        return View(
+        return JobView(
             id=job.id,
             order=job.order,
             state=job.state,
@@ -186,7 +186,7 @@ class Queue:
             with self._changed:
                 job.ended, job.message, job.made, job.state = self._clock(), message, made, state
 
-    def _outcome(self, job: _Job) -> tuple[State, str, Made | None]:
+    def _outcome(self, job: _Job) -> tuple[State, str, JobResult | None]:
         try:
             return "done", "", self._work(job.order, self._listener(job), self._shown(job))
         except Cancelled:
@@ -205,7 +205,7 @@ class Queue:
                     raise Cancelled("cancelled on the page")
                 if isinstance(event, Warned):
                     job.warnings.append(event.message)
-                job.stage = heard(job.stage, event, self._clock())
+                job.stage = advance(job.stage, event, self._clock())
 
         return listen
 
@@ -217,7 +217,7 @@ class Queue:
         return show
 
 
-def newest(views: Sequence[View]) -> View | None:
+def newest(views: Sequence[JobView]) -> JobView | None:
     """The job that a page without one of its own shows: the one at work or first in line, else the last one."""
     unfinished = [view for view in views if not view.ended]
     return unfinished[0] if unfinished else (views[-1] if views else None)

@@ -9,7 +9,7 @@ import gradio as gr
 from attrs import frozen
 
 from lightx2v_gradio import panels
-from lightx2v_gradio.form import INPUTS, Field, Room, fields, left_out, room_for
+from lightx2v_gradio.form import INPUTS, Field, FieldCounts, field_counts, fields, without_room
 from lightx2v_gradio.options import FolderOptions
 from lightx2v_gradio.settings import Settings
 from lightx2v_gradio.style import PRESSED
@@ -40,7 +40,7 @@ class Layout:
     source: gr.State
     #: form fields by name, and how many there are of those that differ from folder to folder
     form: dict[str, Any]
-    room: Room
+    counts: FieldCounts
     folder: gr.Textbox
     open: gr.Button
     task: gr.Radio
@@ -91,9 +91,9 @@ class Layout:
 
 def build(first: FolderOptions) -> Layout:
     """The page for the options of a folder."""
-    room = room_for(first)
-    shown = fields(first, Settings(), room)
-    parts: dict[str, Any] = {"room": room}
+    counts = field_counts(first)
+    shown = fields(first, Settings(), counts)
+    parts: dict[str, Any] = {"counts": counts}
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 7 * 86400)
     ) as blocks:
@@ -173,7 +173,7 @@ def _advanced(
             form["fps"] = _number(shown["fps"], "FPS", "fps")
         form["scheduler"] = _dropdown(shown["scheduler"], "Scheduler", "scheduler")
     with gr.Accordion("LoRA files", open=False):
-        for slot in range(parts["room"].loras):
+        for slot in range(parts["counts"].loras):
             with gr.Row(equal_height=True, elem_classes="lx-lora"):
                 on, strength = shown[f"lora_on_{slot}"], shown[f"lora_strength_{slot}"]
                 form[f"lora_on_{slot}"] = gr.Checkbox(
@@ -187,9 +187,11 @@ def _advanced(
                     strength.value, label=strength.label or "", visible=strength.visible, step=0.1,
                     elem_id=f"lora_strength_{slot}", min_width=130,
                 )  # fmt: skip
-        parts["lora_note"] = gr.HTML(panels.loras(first, left_out(first, parts["room"])), elem_id="lora_note")
+        parts["lora_note"] = gr.HTML(
+            panels.loras(first, without_room(first, parts["counts"])), elem_id="lora_note"
+        )
     with gr.Accordion("Precision, speed and memory", open=False):
-        for slot in range(parts["room"].precisions):
+        for slot in range(parts["counts"].precisions):
             form[f"precision_{slot}"] = _dropdown(
                 shown[f"precision_{slot}"], "Precision", f"precision_{slot}"
             )
@@ -210,7 +212,9 @@ def _advanced(
             form["ram_limit"] = _number(shown["ram_limit"], "RAM limit, GB", "ram_limit",
                                         info="empty: all of it")  # fmt: skip
     with gr.Accordion("What is not here", open=False):
-        parts["absent"] = gr.HTML(panels.absent(first, left_out(first, parts["room"])), elem_id="absent")
+        parts["absent"] = gr.HTML(
+            panels.absent(first, without_room(first, parts["counts"])), elem_id="absent"
+        )
 
 
 def _right(parts: dict[str, Any]) -> None:

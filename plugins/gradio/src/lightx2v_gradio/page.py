@@ -13,9 +13,9 @@ from attrs import evolve
 
 from lightx2v_core.api import LightX2VError, PluginSet
 from lightx2v_gradio import panels
-from lightx2v_gradio.form import FREE, INPUTS, Field, fields, left_out, read_settings
+from lightx2v_gradio.form import FREE, INPUTS, Field, fields, read_settings, without_room
 from lightx2v_gradio.gateway import session_id
-from lightx2v_gradio.jobs import Queue, View, newest
+from lightx2v_gradio.jobs import JobView, Queue, newest
 from lightx2v_gradio.layout import Layout, build
 from lightx2v_gradio.options import FolderOptions, ModelSource
 from lightx2v_gradio.options_cache import OptionsCache
@@ -107,7 +107,7 @@ class Page:
         }
         if view is None or view.ended:
             # somebody may be using the form already; but Gradio makes a 0 of a number that starts empty
-            shown = fields(self._first, Settings(), self.layout.room)
+            shown = fields(self._first, Settings(), self.layout.counts)
             empty = {name: field for name, field in shown.items() if field.value is None}
             return {
                 **{self.layout.form[name]: field_update(field) for name, field in empty.items()},
@@ -134,7 +134,7 @@ class Page:
     def _form_updates(self, options: FolderOptions, settings: Settings) -> Updates:
         """The updates of all that depends on the options of a folder."""
         at = self.layout
-        shown, out = fields(options, settings, at.room), left_out(options, at.room)
+        shown, out = fields(options, settings, at.counts), without_room(options, at.counts)
         kept: Updates = {}
         if not settings.prompt:
             placeholder = shown.pop("prompt").placeholder  # what was typed stays when the folder changes
@@ -223,7 +223,7 @@ class Page:
             changes[at.timer] = gr.update(active=False)
         return changes
 
-    def _result(self, view: View | None, made: list[View], now: str) -> Updates:
+    def _result(self, view: JobView | None, made: list[JobView], now: str) -> Updates:
         at = self.layout
         is_made = view is not None and view.made is not None
         return {

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightx2v_core.api import Plan, plan_text
-from lightx2v_gradio.jobs import View
+from lightx2v_gradio.jobs import JobView
 from lightx2v_gradio.options import FolderOptions
-from lightx2v_gradio.progress import in_words
+from lightx2v_gradio.progress import format_duration
 
 _STATES = {
     "waiting": "waiting",
@@ -86,7 +86,7 @@ def absent(options: FolderOptions, out: Sequence[str]) -> str:
     return "".join(parts) or "<p>Everything that there is can be used here.</p>"
 
 
-def status(view: View | None, now: float) -> str:
+def status(view: JobView | None, now: float) -> str:
     """Where a job is."""
     if view is None:
         return '<p class="lx-dim">Nothing has been asked for yet. Write a prompt, then press Generate.</p>'
@@ -98,11 +98,11 @@ def status(view: View | None, now: float) -> str:
         return problem(view.message)
     if view.state == "cancelled":
         return '<p role="status" class="lx-state">Cancelled. Nothing was left behind.</p>'
-    done = f"Done in {in_words(view.seconds)}."
+    done = f"Done in {format_duration(view.seconds)}."
     return f'<p role="status" class="lx-state">{done}</p>' + _list(view.warnings)
 
 
-def preview(view: View | None) -> str:
+def preview(view: JobView | None) -> str:
     """The last preview of a job that is at work."""
     if view is None or view.preview is None or view.state != "working":
         return ""
@@ -113,7 +113,7 @@ def preview(view: View | None) -> str:
     )
 
 
-def result(view: View | None) -> str:
+def result(view: JobView | None) -> str:
     """A finished video or image, and where to get it."""
     if view is None or view.made is None:
         return ""
@@ -138,7 +138,7 @@ def result(view: View | None) -> str:
     return f'{shown}<p class="lx-links">{" · ".join(links)}<br><span class="lx-dim">{text(facts)}</span></p>'
 
 
-def jobs(views: Sequence[View], shown: str | None) -> str:
+def jobs(views: Sequence[JobView], shown: str | None) -> str:
     """The session's jobs that have not ended; pressing one shows it."""
     waiting = [view for view in views if not view.ended]
     if not waiting or (len(waiting) == 1 and waiting[0].id == shown):
@@ -150,7 +150,7 @@ def jobs(views: Sequence[View], shown: str | None) -> str:
     return f'<p class="lx-head">Your queue</p><ol class="lx-queue">{"".join(lines)}</ol>'
 
 
-def gallery(made: Sequence[View], shown: str | None) -> str:
+def gallery(made: Sequence[JobView], shown: str | None) -> str:
     """What the session made, with pictures; pressing one shows it."""
     if not made:
         return ""
@@ -158,26 +158,26 @@ def gallery(made: Sequence[View], shown: str | None) -> str:
     return f'<p class="lx-head">Results of this session</p><ul class="lx-gallery">{"".join(lines)}</ul>'
 
 
-def title(view: View, length: int = 48) -> str:
+def title(view: JobView, length: int = 48) -> str:
     """A job in a few words: its prompt."""
     words = " ".join(str(view.order.settings.prompt).split()) or "no prompt"
     return words if len(words) <= length else words[: length - 1] + "…"
 
 
-def entry(view: View) -> str:
+def entry(view: JobView) -> str:
     """A result in the list of results."""
     request = view.made.record.get("request", {}) if view.made is not None else {}
     seed = f" · seed {request['seed']}" if request else ""
     return f"{title(view)}{seed}"
 
 
-def _button(view: View, shown: str | None, said: str) -> str:
+def _button(view: JobView, shown: str | None, said: str) -> str:
     """A job that can be pressed; ``said`` is HTML."""
     now = ' aria-current="true"' if view.id == shown else ""
     return f'<li><button type="button" data-job="{text(view.id)}"{now}>{said}</button></li>'
 
 
-def _picture(view: View) -> str:
+def _picture(view: JobView) -> str:
     small = None if view.made is None else view.made.thumbnail
     if small is None:
         return ""
@@ -207,11 +207,11 @@ def _before(count: int) -> str:
     return "one video is made before yours" if count == 1 else f"{count} videos are made before yours"
 
 
-def _queue_position(view: View) -> str:
+def _queue_position(view: JobView) -> str:
     return f", {view.before} before it" if view.state == "waiting" and view.before else ""
 
 
-def _working(view: View, now: float) -> str:
+def _working(view: JobView, now: float) -> str:
     stage = view.stage
     percent = round(stage.fraction * 100)
     counted = ""
@@ -220,7 +220,7 @@ def _working(view: View, now: float) -> str:
     elif stage.total:
         counted = f", {stage.done / 1e9:.2f} of {stage.total / 1e9:.2f} GB"
     left = stage.left(now)
-    time = f"about {in_words(left)} left" if left is not None and stage.done < stage.total else ""
+    time = f"about {format_duration(left)} left" if left is not None and stage.done < stage.total else ""
     cancelling = " · being cancelled" if view.cancelling else ""
     said = f"{stage.label}{counted}"
     return (

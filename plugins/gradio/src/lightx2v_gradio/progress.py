@@ -46,7 +46,7 @@ class Stage:
         return (now - self.since) / self.done * (self.total - self.done)
 
 
-def heard(stage: Stage, event: Event, now: float) -> Stage:
+def advance(stage: Stage, event: Event, now: float) -> Stage:
     """The state after an event."""
     if isinstance(event, PhaseStarted):
         return Stage(phase=event.phase, total=event.total, unit=event.unit, since=now)
@@ -63,7 +63,7 @@ def heard(stage: Stage, event: Event, now: float) -> Stage:
     return stage
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time for people: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = max(round(seconds), 0)
     if whole < 60:

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from lightx2v_core.api import Emit, Event, LightX2VError, Pipeline, PluginSet, StepDone, load
-from lightx2v_gradio.jobs import Made
+from lightx2v_gradio.jobs import JobResult
 from lightx2v_gradio.options import Config, FolderOptions
 from lightx2v_gradio.previews import Previewer, previewer, sample_frames, thumbnail
 from lightx2v_gradio.results import free_name, read_record
@@ -40,7 +40,7 @@ class Runner:
         self._pipeline: Pipeline | None = None
         self._previewer: Previewer | None = None
 
-    def __call__(self, order: Order, emit: Emit, show: Show) -> Made:
+    def __call__(self, order: Order, emit: Emit, show: Show) -> JobResult:
         """Make one video. Raises what the run raises; an exception of ``emit`` ends it."""
         settings = order.settings
         pipeline = self._loaded(order, emit)
@@ -60,7 +60,7 @@ class Runner:
         if self._previewer is not None and listener.last is not None:
             self._previewer.learn(listener.last, frames)
         record = read_record(self._output, name)
-        return Made(
+        return JobResult(
             file=name,
             record_file=Path(name).with_suffix(".json").name if record else None,
             record=record,

@@ -32,11 +32,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    found = started(lambda: webdriver.Chrome(options=options, service=webdriver.ChromeService(service)))
-    found.set_page_load_timeout(240)
-    found.set_script_timeout(120)
-    yield found
-    found.quit()
+    chrome = started(lambda: webdriver.Chrome(options=options, service=webdriver.ChromeService(service)))
+    chrome.set_page_load_timeout(240)
+    chrome.set_script_timeout(120)
+    yield chrome
+    chrome.quit()
 
 
 def started(start: Callable[[], Any]) -> Any:

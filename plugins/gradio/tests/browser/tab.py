@@ -17,8 +17,8 @@ PATIENCE = 180.0
 
 #: whether anything is on its way to somewhere; what goes round and round is not
 MOVING = """
-return document.getAnimations().some((item) =>
-  item.playState === 'running' && item.effect.getComputedTiming().endTime !== Infinity);
+return document.getAnimations().some((animation) =>
+  animation.playState === 'running' && animation.effect.getComputedTiming().endTime !== Infinity);
 """
 
 
@@ -46,8 +46,8 @@ class Tab:
         last = ""
         while time.monotonic() < end:
             try:
-                if found := look():
-                    return found
+                if value := look():
+                    return value
             except WebDriverException as exc:
                 last = str(exc).partition("\n")[0]
             time.sleep(0.1)
@@ -56,19 +56,19 @@ class Tab:
 
     def find(self, selector: str) -> Any:
         """The first such element that is shown, None when there is none."""
-        return self._seen(selector, lambda item: item)
+        return self._seen(selector, lambda element: element)
 
     def text(self, selector: str) -> str:
         """The text of what is shown; empty when it is not there."""
-        return str(self._seen(selector, lambda item: item.text) or "")
+        return str(self._seen(selector, lambda element: element.text) or "")
 
     def _seen(self, selector: str, read: Callable[[Any], Any]) -> Any:
         """Something of an element; again when it was drawn anew in between, which the page does all the time."""
         for _ in range(50):
             try:
-                for item in self.driver.find_elements(By.CSS_SELECTOR, selector):
-                    if item.is_displayed():
-                        return read(item)
+                for element in self.driver.find_elements(By.CSS_SELECTOR, selector):
+                    if element.is_displayed():
+                        return read(element)
                 return None
             except StaleElementReferenceException:
                 time.sleep(0.02)
@@ -78,20 +78,20 @@ class Tab:
         """Give a file to an input for files."""
 
         def given() -> bool:
-            found = self.driver.find_elements(By.CSS_SELECTOR, f"#{name} input[type=file]")
-            if found:
-                found[0].send_keys(str(file))
-            return bool(found)
+            inputs = self.driver.find_elements(By.CSS_SELECTOR, f"#{name} input[type=file]")
+            if inputs:
+                inputs[0].send_keys(str(file))
+            return bool(inputs)
 
         self.until(given)
 
     def click(self, selector: str) -> None:
         def clicked() -> bool:
-            item = self.find(selector)
-            if item is None:
+            element = self.find(selector)
+            if element is None:
                 return False
-            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", item)
-            item.click()  # fails while something is on its way across it
+            self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()  # fails while something is on its way across it
             return True
 
         self.until(clicked)
@@ -100,11 +100,11 @@ class Tab:
         """Open a part of the form that is folded."""
 
         def opened() -> bool:
-            for item in self.driver.find_elements(By.CSS_SELECTOR, "button.label-wrap"):
-                if title in item.text:
-                    if "open" not in item.get_attribute("class").split():
-                        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", item)
-                        item.click()
+            for element in self.driver.find_elements(By.CSS_SELECTOR, "button.label-wrap"):
+                if title in element.text:
+                    if "open" not in element.get_attribute("class").split():
+                        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+                        element.click()
                     return True
             return False
 
@@ -112,11 +112,11 @@ class Tab:
 
     def write(self, selector: str, text: object) -> None:
         def written() -> bool:
-            item = self.find(selector)
-            if item is None:
+            element = self.find(selector)
+            if element is None:
                 return False
-            item.send_keys(Keys.CONTROL, "a")
-            item.send_keys(str(text), Keys.TAB)
+            element.send_keys(Keys.CONTROL, "a")
+            element.send_keys(str(text), Keys.TAB)
             return True
 
         self.until(written)
@@ -164,7 +164,7 @@ class Tab:
 
     def attribute(self, selector: str, name: str) -> str:
         """An attribute of what is shown; empty when it has none or is not there."""
-        return str(self._seen(selector, lambda item: item.get_attribute(name)) or "")
+        return str(self._seen(selector, lambda element: element.get_attribute(name)) or "")
 
     def settled(self) -> None:
         """Wait until nothing moves any more: what is folded out, what fades in."""

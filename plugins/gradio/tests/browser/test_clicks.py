@@ -45,12 +45,12 @@ def late(driver: Any, server: Server, visit: Callable[[Server], Tab]) -> Iterato
     def opened(*names: str) -> Tab:
         with urllib.request.urlopen(f"{server.url}config", timeout=60) as answer:
             listeners = json.load(answer)["dependencies"]
-        numbers = [item["id"] for item in listeners if item["api_name"] in names]
+        numbers = [listener["id"] for listener in listeners if listener["api_name"] in names]
         assert len(numbers) >= len(names)
-        found = driver.execute_cdp_cmd(
+        script = driver.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument", {"source": LATE % json.dumps(numbers)}
         )
-        scripts.append(found["identifier"])
+        scripts.append(script["identifier"])
         return visit(server)
 
     yield opened
@@ -65,7 +65,7 @@ def held(tab: Tab, count: int = 1) -> None:
 
 def made(tab: Tab, server: Server, record: Records, before: int, prompt: str) -> None:
     tab.until(lambda: prompt in tab.text("#results") and "Done in" in tab.text("#status"))
-    assert [item["request"]["prompt"] for item in record(server)[before:]] == [prompt]
+    assert [run["request"]["prompt"] for run in record(server)[before:]] == [prompt]
     assert "job=" in tab.driver.current_url
 
 
@@ -128,4 +128,4 @@ def test_while_the_click_before_is_on_its_way(
     held(tab, 2)
     tab.script(LET_GO)
     tab.until(lambda: len(record(server)) == before + 2)
-    assert [item["request"]["prompt"] for item in record(server)[before:]] == ["a fox and its twin"] * 2
+    assert [run["request"]["prompt"] for run in record(server)[before:]] == ["a fox and its twin"] * 2

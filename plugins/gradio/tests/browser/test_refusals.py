@@ -73,4 +73,4 @@ def test_a_bad_size_makes_no_video(tab: Tab, server: Server, record: Records) ->
     tab.until(lambda: not tab.text("#problem"))
     tab.generate("as wide as it can be", steps=2)
     tab.until(lambda: "as wide as it can be" in tab.text("#results") and tab.status("Done in"))
-    assert [item["request"]["prompt"] for item in record(server)[before:]] == ["as wide as it can be"]
+    assert [run["request"]["prompt"] for run in record(server)[before:]] == ["as wide as it can be"]

@@ -39,10 +39,10 @@ def test_from_a_prompt_to_a_video(tab: Tab, server: Server, record: Records) -> 
     tab.until(lambda: tab.script("return arguments[0].readyState", video) >= 2)
     assert tab.script("return [arguments[0].videoWidth, arguments[0].videoHeight]", video) == [64, 64]
     made = record(server)[before:]
-    assert [item["request"]["prompt"] for item in made] == ["a red fox <b>runs</b> ${1+1} {{x}}"]
+    assert [run["request"]["prompt"] for run in made] == ["a red fox <b>runs</b> ${1+1} {{x}}"]
     assert (made[0]["request"]["steps"], made[0]["request"]["frames"]) == (1000, 5)
     assert "a red fox <b>runs</b> ${1+1} {{x}}" in tab.text("#results")
-    links = [item.get_attribute("href") for item in tab.driver.find_elements(By.CSS_SELECTOR, "#result a")]
+    links = [link.get_attribute("href") for link in tab.driver.find_elements(By.CSS_SELECTOR, "#result a")]
     sizes = tab.driver.execute_async_script(
         "const done = arguments[1]; Promise.all(arguments[0].map((a) => fetch(a).then((r) => r.arrayBuffer())"
         ".then((b) => b.byteLength))).then(done)",
@@ -70,7 +70,7 @@ def test_a_second_is_cancelled_and_a_third_is_made(tab: Tab, server: Server, rec
     assert set(server.output.iterdir()) <= files
     tab.generate("the third", steps=3, frames=5)
     tab.status("Done in")
-    assert [item["request"]["prompt"] for item in record(server)[before:]] == ["the first", "the third"]
+    assert [run["request"]["prompt"] for run in record(server)[before:]] == ["the first", "the third"]
     tab.until(lambda: "the third" in tab.text("#results") and "the first" in tab.text("#results"))
 
 
@@ -86,7 +86,7 @@ def test_a_lora_is_switched_on_and_off(tab: Tab, server: Server, record: Records
         name = "a fox with a twist" if on else "a fox without"
         tab.until(lambda name=name: name in tab.text("#results") and tab.status("Done in"))
     first, second = record(server)[before:]
-    assert [(item["file"], item["strength"]) for item in first["loras"]] == [("swirl.safetensors", 0.5)]
+    assert [(lora["file"], lora["strength"]) for lora in first["loras"]] == [("swirl.safetensors", 0.5)]
     assert second["loras"] == []
     assert first["request"]["seed"] == second["request"]["seed"] == 42
 
@@ -176,7 +176,9 @@ def test_nothing_leaves_this_machine(tab: Tab, server: Server) -> None:
     tab.open()
     messages = [json.loads(entry["message"])["message"] for entry in tab.driver.get_log("performance")]
     asked = [
-        item["params"]["request"]["url"] for item in messages if item["method"] == "Network.requestWillBeSent"
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
     ]
     assert len(asked) > 20
     local = ("http://127.0.0.1:", "data:", "blob:", "about:", "chrome:")
