@@ -184,7 +184,8 @@ def _opened(opens: Callable[[object], object], header: object) -> object:
 def taken(value: object, hint: object) -> Any:
     """Take a value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict
     for any mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
-    if type(value) is hint and hint in _ATOMS:  # most of what the specs hold: thousands of names at every start
+    # most of what the specs hold: thousands of names at every start
+    if type(value) is hint and hint in _ATOMS:
         return value
     origin, inner = _parts(hint)
     if hint is Any:
