@@ -285,6 +285,8 @@ def _items(value: Any, hints: Sequence[object]) -> object:
         _wrong(value, "list")
     if type(value) is tuple and len(hints) == 2 and hints[1] is Ellipsis and _all_of(value, hints[0]):
         return value
+    if type(value) is tuple and len(hints) == len(value) and _are_atoms(value, hints):
+        return value
     given = value if type(value) in (tuple, list) else list(_upto(value, MOST))
     if (len(hints) == 2 and hints[1] is Ellipsis) or len(hints) == 1:
         each: Sequence[object] = [hints[0]] * len(given)
@@ -295,6 +297,10 @@ def _items(value: Any, hints: Sequence[object]) -> object:
     plain = tuple(taken(member, hint) for member, hint in zip(given, each, strict=True))
     same = type(value) is tuple and all(new is old for new, old in zip(plain, value, strict=True))
     return value if same else plain
+
+
+def _are_atoms(value: tuple[object, ...], hints: Sequence[object]) -> bool:
+    return all(type(part) is hint and hint in _ATOMS for part, hint in zip(value, hints, strict=True))
 
 
 def _mapping(value: object, hint: object, keys: object, values: object) -> object:
