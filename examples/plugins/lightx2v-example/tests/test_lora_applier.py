@@ -23,5 +23,5 @@ def test_changes_have_a_limit(limit: float | None, size: float) -> None:
     added *= 10 * weight.norm() / added.norm()
     change = Change(target="w", kind="diff", tensors={"diff": "d"}, shape=(8, 8))
     adapter = Adapter(source=MemorySource({"d": added}), changes=(change,))
-    change = BoundedMerge(limit).merged(MemorySource({"w": weight}), [adapter]).read("w") - weight
-    torch.testing.assert_close(change, added * size / 10, atol=1e-4, rtol=1e-4)
+    merged = BoundedMerge(limit).merged(MemorySource({"w": weight}), [adapter]).read("w")
+    torch.testing.assert_close(merged - weight, added * size / 10, atol=1e-4, rtol=1e-4)
