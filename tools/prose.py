@@ -79,7 +79,8 @@ VERBS = frozenset(
     restrict resume retrieve retry reuse reverse revert rewrite ring rotate round safely satisfy say scan scatter see
     send separate serialise serialize serve settle setup shard shorten shrink shut signal simplify simulate skip sleep
     smooth solve spawn specify spell squeeze standardize state stay stitch strip structure study subtract succeed
-    suggest summarise summarize supply support suppress survive swap synchronise synchronize take teach tell terminate throw
+    suggest summarise summarize supply support suppress survive swap synchronise synchronize take teach tell
+    terminate throw
     tie tile tokenize touch translate transmit transpose traverse treat trigger truncate try tune turn undo
     unflatten unify uninstall unload unpack unpatchify unregister unwrap update upgrade upload upsample validate verify
     visit want warm warn widen withdraw zero zip""".split()
