@@ -1,4 +1,4 @@
-"""Writes docs/hooks.md from the sources: hooks, the fields of their specs, and what built objects must do.
+"""Writes docs/hooks.md from the sources: hooks, the fields of their specs, and the protocols of built objects.
 
 python docs/hooks_reference.py
 """
@@ -21,7 +21,7 @@ from lightx2v_core.spec import recognition as facts
 
 TARGET = Path(__file__).with_name("hooks.md")
 MODULES = (specs, parts, facts, context, memory, request, protocols, tensors)
-#: kind -> the protocol of what ``build`` returns
+#: kind -> protocol of the object that ``build`` returns
 PROTOCOLS = {
     "weight_loader": "WeightSource",
     "quantizer": "Quantizer",
@@ -31,12 +31,13 @@ PROTOCOLS = {
     "scheduler": "Scheduler",
     "model": "VideoModel",
 }
-#: data that specs and protocols speak of
+#: data classes and protocols that specs and protocols refer to
 DATA = (
-    "BuildContext", "Device", "Budget", "Speeds", "MemoryNeed", "Workload", "OffloadForecast", "SchedulerContext",
-    "KeyMap", "ComponentSpec", "CheckpointFacts", "Recognition", "Defaults", "Geometry", "Stage", "TaskSpec", "Target",
-    "Repository", "RepositoryFiles", "ModelParts", "LoadedComponent", "ModuleWeights", "ModuleTensor", "Adapter",
-    "Change", "Step", "Conditions", "Segment", "Header", "TensorInfo", "LayerFormat",
+    "NoOptions", "QuantizerOptions", "BuildContext", "Device", "Budget", "Speeds", "MemoryNeed", "Workload",
+    "OffloadForecast", "SchedulerContext", "Request", "KeyMap", "ComponentSpec", "CheckpointFacts", "Recognition",
+    "Defaults", "Geometry", "Stage", "SizeRules", "TaskSpec", "Target", "Repository", "RepositoryFiles", "ModelParts",
+    "LoadedComponent", "ModuleWeights", "ModuleTensor", "DirectSource", "Adapter", "Change", "Step", "Conditions",
+    "Segment", "Header", "TensorInfo", "LayerFormat",
 )  # fmt: skip
 
 INTRODUCTION = """\
@@ -45,9 +46,9 @@ INTRODUCTION = """\
 <!-- written by docs/hooks_reference.py from the sources; change those -->
 
 A plugin is a module under the entry-point group `lightx2v_core.plugins`. Its functions marked with `hookimpl` return
-specs; each is called once, at load, without arguments. A spec says what an implementation is and holds the functions
-that build it; heavy packages are imported inside these functions, so that listing plugins imports none. Everything here
-is imported from `lightx2v_core.api`; [writing a plugin](writing-a-plugin.md) walks through an example.
+specs; each is called once, at load time, without arguments. A spec describes an implementation and contains the
+functions that build it. Heavy packages are imported inside these functions, so that listing plugins imports none.
+Everything here is imported from `lightx2v_core.api`; [writing a plugin](writing-a-plugin.md) walks through an example.
 """
 
 
@@ -62,14 +63,14 @@ class Field:
 
 
 def reference() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION, "## All specs\n", *described("Spec")]
     for kind, (hook, spec) in hookspecs.KINDS.items():
         function = getattr(hookspecs, hook)
-        parts += [f"## `{hook}`\n", f"{single(function.__doc__)} Returns `{spec.__name__}`s.\n"]
+        parts += [f"## `{hook}`\n", f"{single(function.__doc__).removesuffix('.')}, as `{spec.__name__}`s.\n"]
         parts += described(spec.__name__)
         if kind in PROTOCOLS:
-            parts += [f"### What is built: `{PROTOCOLS[kind]}`\n", *described(PROTOCOLS[kind])]
+            parts += [f"### Built object: `{PROTOCOLS[kind]}`\n", *described(PROTOCOLS[kind])]
     parts.append("## Data\n")
     for name in DATA:
         parts += [f"### `{name}`\n", *described(name)]
@@ -77,7 +78,7 @@ def reference() -> str:
 
 
 def described(name: str) -> Iterator[str]:
-    """The docstring of a class and its own fields and methods."""
+    """Yield the docstring of a class, the table of its own fields, and its methods."""
     node = definition(name)
     yield prose(ast.get_docstring(node) or "")
     rows = list(fields(node))
@@ -90,9 +91,10 @@ def described(name: str) -> Iterator[str]:
 
 
 def fields(node: ast.ClassDef) -> Iterator[Field]:
+    """Yield the public fields of a class with the ``#:`` comments above them."""
     lines = source_of(node).splitlines()
     for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id[0] != "_":
             comment: list[str] = []
             number = item.lineno - 2
             while number >= 0 and (match := re.match(r"\s*#: ?(.*)", lines[number])):
@@ -107,7 +109,7 @@ def fields(node: ast.ClassDef) -> Iterator[Field]:
 
 
 def default(value: ast.expr | None) -> str:
-    """The default as it is written; nothing for what has to be given."""
+    """Return the source text of a default; empty for a required field."""
     if value is None:
         return ""
     if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
@@ -117,6 +119,7 @@ def default(value: ast.expr | None) -> str:
 
 
 def methods(node: ast.ClassDef) -> Iterator[str]:
+    """Yield the public methods and properties of a class with their docstrings."""
     for item in node.body:
         public = isinstance(item, ast.FunctionDef) and (
             item.name == "__call__" or not item.name.startswith("_")
@@ -134,6 +137,7 @@ def methods(node: ast.ClassDef) -> Iterator[str]:
 
 
 def definition(name: str) -> ast.ClassDef:
+    """Find the definition of a class in ``MODULES``."""
     for module in MODULES:
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ClassDef) and node.name == name:
@@ -142,7 +146,7 @@ def definition(name: str) -> ast.ClassDef:
 
 
 def source_of(node: ast.ClassDef) -> str:
-    """The text of the module a class is in, so that line numbers are right."""
+    """Return the source of the module that defines a class, so that line numbers match."""
     for module in MODULES:
         text = inspect.getsource(module)
         if any(isinstance(item, ast.ClassDef) and item.name == node.name for item in ast.parse(text).body):

@@ -1,7 +1,7 @@
-"""What plugin authors import. Importing it imports no torch.
+"""The public API for plugin authors. Importing it imports no torch.
 
-Everything a plugin may depend on is here, in ``lightx2v_core.weights`` or in ``lightx2v_core.testing``; other modules
-may change at any time. The names stand in ``api.pyi``.
+Everything that a plugin may depend on is here, in ``lightx2v_core.weights`` or in ``lightx2v_core.testing``; other
+modules may change at any time. The names are listed in ``api.pyi``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each public name comes from; ``api.py`` imports it when it is asked for."""
+"""The origin of each public name; ``api.py`` imports it on first access."""
 
 from lightx2v_core.checkpoint.derived import DerivedSource as DerivedSource
 from lightx2v_core.checkpoint.direct_io import open_uncached as open_uncached

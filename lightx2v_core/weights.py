@@ -1,7 +1,7 @@
-"""What those import who read, change and write checkpoints. Importing it imports no torch.
+"""The public API for reading, changing and writing checkpoints. Importing it imports no torch.
 
-Headers, sources, specs and errors are in ``lightx2v_core.api``. The names stand in ``weights.pyi``; they are as stable
-as those of ``api``.
+Headers, sources, specs and errors are in ``lightx2v_core.api``. The names are listed in ``weights.pyi``; they are as
+stable as those of ``api``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each public name of checkpoints comes from; ``weights.py`` imports it when it is asked for."""
+"""The origin of each public name for checkpoints; ``weights.py`` imports it on first access."""
 
 from lightx2v_core.checkpoint.candidates import precision_of as precision_of
 from lightx2v_core.checkpoint.fingerprint import fingerprint as fingerprint

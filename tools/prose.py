@@ -42,18 +42,17 @@ _COMPILED = {name: re.compile(rf"\b{pattern}\b" if pattern[-1] != ")" else rf"\b
 
 #: as often nouns as verbs at the start of a line
 AMBIGUOUS = frozenset(
-    """access answer approximate bias block broadcast bundle cache call cap cast center change chart check chunk claim
+    """access answer approximate bias block broadcast bundle cache call cap cast center change chart chunk claim
     clip collect comment compile compound control copy cost count cover cross cut date default delay document draw drop
     end estimate exit feature file filter fix flag flow focus force form format frame function gate group guard guess
     guide hash head help hook index influence input issue key label layer layout lead level limit line link list load
     loan lock log loop map mark mask match measure mix mock move name need note number object offset open order output
     own pack pad page pair part patch path pin place plan plot point pool position present print process program prompt
-    protocol query quote range rank rate read record reference release report request reserve reset result return
+    protocol query quote range rank rate record reference report request reserve reset result
     review rule run sample save scale schedule score screen search section seed select sequence set shape share shift
     show sign size slice slot sort sound source space split stack stage start state step stop store stream stride
     stub sum switch table tag tap target task template test text thread time token total trace track train
-    transform transport trim type unit use value vary view wait walk warning watch weight work wrap write
-    yield""".split()
+    transform transport trim type unit use value vary view wait walk warning watch weight work wrap""".split()
 )
 VERBS = frozenset(
     """abort accept accumulate acquire activate add adjust advance aggregate align allocate allow annotate append apply
@@ -83,7 +82,7 @@ VERBS = frozenset(
     terminate throw
     tie tile tokenize touch translate transmit transpose traverse treat trigger truncate try tune turn undo
     unflatten unify uninstall unload unpack unpatchify unregister unwrap update upgrade upload upsample validate verify
-    visit want warm warn widen withdraw zero zip""".split()
+    visit want warm warn widen withdraw zero zip check read release return write yield""".split()
 )
 _DETERMINERS = frozenset(
     """a an the this that these those its their his her every each all any both some another one two three no more

@@ -1,4 +1,4 @@
-"""What a model is made of, as data: components, their files and layouts, tasks, and where to get it all."""
+"""The parts of a model as data: components, their files and layouts, tasks, and repositories for download."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from attrs import validators as v
 
 @frozen(kw_only=True)
 class KeyMap:
-    """How another layout names the tensors of a component.
+    """The tensor names of a component in another layout than the official one.
 
-    ``renames`` are regular expressions and replacements, applied to a stored name one after the other. A result such
-    as ``attn.to_qkv.weight#q`` is a part: the parts named in ``joins`` are put together along the first axis.
+    A stored name that ``renames`` turns into ``attn.to_qkv.weight#q`` is one part of ``attn.to_qkv.weight``: the parts
+    listed in ``joins`` are concatenated along the first axis.
     """
 
+    #: name of the layout, for plans and messages
     name: str
+    #: (regular expression, replacement), applied to a stored name in this order
     renames: tuple[tuple[str, str], ...] = ()
-    #: regular expressions of stored names that are marks and not weights
+    #: regular expressions of stored names that are markers, not weights; these are ignored
     drops: tuple[str, ...] = ()
+    #: part names behind ``#``, in the order of concatenation, such as ``("q", "k", "v")``
     joins: tuple[str, ...] = ()
-    #: regular expressions and replacements that make stored names of official ones, for writing this layout; absent:
-    #: it is only read. A name with ``#`` is written once for each of ``joins``, with that part of its rows
+    #: (regular expression, replacement) from official to stored names, for writing this layout; empty: read-only. A
+    #: name with ``#`` is written once for each of ``joins``, with that part of its rows
     reverse: tuple[tuple[str, str], ...] = ()
-    #: regular expressions of official names that are left out when this layout is written
+    #: regular expressions of official names that are omitted when writing this layout
     omits: tuple[str, ...] = ()
-    #: regular expressions of stored names that are written without their axes of length one
+    #: regular expressions of stored names that are written without axes of length one
     squeezes: tuple[str, ...] = ()
-    #: the ``config.json`` that goes with this layout, from the official one and the shapes of the official tensors
+    #: builds the ``config.json`` of this layout from the official one and the shapes of the official tensors
     config: Callable[[Mapping[str, object], Mapping[str, tuple[int, ...]]], Mapping[str, object]] | None = (
         None
     )
@@ -40,87 +43,96 @@ def _asset_paths(value: Mapping[str, str | tuple[str, ...]]) -> Mapping[str, tup
 
 @frozen(kw_only=True)
 class ComponentSpec:
-    """One part of a model and where its files are, as data."""
+    """One part of a model and the location of its files."""
 
     #: ``dit``, ``text_encoder``, ``vae``, ...
     name: str
+    #: one line for plans and listings
     summary: str
-    #: file names or globs inside the model folder, tried in order; an index file beside shards is followed
+    #: file names or globs inside the model folder, tried in order; the index file of shards is followed
     files: tuple[str, ...]
-    #: further globs, for when none of ``files`` gives what is wanted; needs a signature
+    #: further globs, tried when ``files`` match no usable file; requires ``signature``
     fallback: tuple[str, ...] = ()
-    #: official names that only a file of this component has; without them, file names alone decide
+    #: official tensor names that only files of this component contain; empty: file names alone decide
     signature: tuple[str, ...] = ()
-    #: other layouts than the official one
+    #: further layouts besides the official one
     layouts: tuple[KeyMap, ...] = ()
-    #: other files it needs: name -> where it may be inside the model's folder or beside the weights
+    #: additional files that it needs: name -> possible paths inside the model folder or next to the weights
     assets: Mapping[str, tuple[str, ...]] = field(factory=dict, converter=_asset_paths)
-    #: what to do when it is missing, such as where to get it
+    #: advice for a missing component, such as a download location
     hint: str = ""
-    #: False for files that officially hold more than the model uses
+    #: False if official files contain more tensors than the model uses
     whole: bool = True
-    #: regular expressions of tensors that a file may hold and the model does without
+    #: regular expressions of tensors that a file may contain and the model ignores
     spare: tuple[str, ...] = ()
-    #: True for a network that decides what the model is: when there are several, one has to be asked for
+    #: True for the network that determines the variant; with several candidates the user must select one
     main: bool = False
-    #: regular expressions of the layers that are quantized when a plain file is; None: every two-dimensional weight
-    #: of a numbered block that is no norm and no embedding
+    #: regular expressions of the layers to quantize in an unquantized file; None: every 2-D weight of a numbered block
+    #: except norms and embeddings
     quantize: tuple[str, ...] | None = None
-    #: a name that stands for several components in the configuration, such as ``dit`` for two experts
+    #: configuration name shared by several components, such as ``dit`` for two experts
     group: str | None = None
-    #: regular expressions of what may stand before all its names in a file that holds other components too
+    #: regular expressions of the prefix of its names in a file that also contains other components
     prefixes: tuple[str, ...] = ()
-    #: names of networks whose tensors are alike, its own among them: files and folders (``*/``) of any name are this
-    #: one's when their name claims it, in any usual spelling (``named_expert``)
+    #: names of networks with identical tensor names and shapes, including its own: files and folders (``*/``) of any
+    #: name belong to this one if their name claims it, in any usual spelling (``named_expert``)
     experts: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
 class TaskSpec:
-    """What a task takes beside the prompt: names of the configuration's ``inputs``."""
+    """Inputs of a task besides the prompt, by their names in the configuration's ``inputs``."""
 
+    #: inputs without which the task cannot run
     required: frozenset[str] = frozenset()
+    #: inputs that may be omitted
     optional: frozenset[str] = frozenset()
-    #: the input video whose sound the result carries on
+    #: the input video whose audio track is copied to the result; None: no audio
     audio: str | None = None
 
     @property
     def takes(self) -> frozenset[str]:
+        """Return the names of all inputs, required and optional."""
         return self.required | self.optional
 
 
 @frozen(kw_only=True)
 class RepositoryFiles:
-    """Files of a hub repository that make one component, or go with one (``tokenizer``, ``config``)."""
+    """Files of a hub repository that belong to one component, or that accompany it (``tokenizer``, ``config``)."""
 
+    #: name of the component, such as ``dit``; or ``tokenizer``, ``config``
     component: str
-    #: globs of paths in the repository: all that match; or, if ``single``, the one file that the first of them with any
-    #: matches
+    #: globs of paths in the repository: every match, or with ``single`` one file
     files: tuple[str, ...]
+    #: download one file only: the match of the first glob that has one
     single: bool = False
-    #: ``original``, ``fp8``, ``int8``, ...; None when it goes with every precision
+    #: ``original``, ``fp8``, ``int8``, ...; None: the same files for every precision
     precision: str | None = None
-    #: the sub-folder of the model's folder that they go into; None: where they are in the repository
+    #: target subfolder of the model folder; None: the path in the repository
     folder: str | None = None
-    #: fetched only when it is asked for
+    #: downloaded on request only
     optional: bool = False
 
 
 @frozen(kw_only=True)
 class Repository:
-    """A model, or a part of one, that can be downloaded: which files of a hub repository are what.
+    """A model, or a part of one, that can be downloaded: the roles of the files in a hub repository.
 
-    A repository that holds several models is several of these.
+    A repository with several models is described by several of these.
     """
 
-    #: what it is asked for by, such as ``acme-t2v-2b``
+    #: name on the command line, such as ``acme-t2v-2b``
     name: str = field(validator=v.matches_re(r"[a-z0-9][a-z0-9._-]*"))
     #: ``owner/name`` on the hub
     repo: str = field(validator=v.matches_re(r"[\w.-]+/[\w.-]+"))
+    #: one line for listings
     summary: str
+    #: ``official``, ``single-file``, ``structured``, ``lora`` or ``part``
     kind: str = field(validator=v.in_(("official", "single-file", "structured", "lora", "part")))
+    #: tasks that the model runs, such as ``t2v``
     tasks: tuple[str, ...]
     files: tuple[RepositoryFiles, ...]
+    #: whether the network is a step-distilled one
     distilled: bool = False
-    #: names of other ones; what this one lacks comes from the first that has it
+    #: names of other repositories; files missing from this one come from the first that has them
     companions: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
-"""What the names of files and folders claim of the network inside: which expert it is, and to how many steps it is
-distilled. One rule each, for weights and LoRA files alike.
+"""Information in the names of files and folders about the network inside: the expert, and the number of steps it is
+distilled to. One rule each, for weights and LoRA files alike.
 
-Words that mean something else in ordinary names claim nothing: ``low_light``, ``high_heels`` and ``highres`` are no
-experts, ``style-step00003000`` and ``v2-step-500`` count the steps of a training. What is not clear claims nothing
-either, so that whoever asks can ask the user.
+Words with another meaning in ordinary names do not count: ``low_light``, ``high_heels`` and ``highres`` are not
+experts, ``style-step00003000`` and ``v2-step-500`` count training steps. Ambiguous names do not count either, so that
+the caller can ask the user.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-#: the two networks of models that have two, the one for the noisy steps first
+#: the two networks of two-expert models; the one for the noisy steps comes first
 EXPERTS = ("high_noise", "low_noise")
 
-#: the key of a file's metadata that holds the name that said that the network is distilled: of a LoRA file that was
-#: merged into it, or its own before it was converted
+#: metadata key of a converted file: the file name that marked the network as distilled, either that of a LoRA file
+#: merged into it, or its own before the conversion
 DISTILLED_BY = "lightx2v_distilled_by"
 
-#: spellings of words where the whole name of an expert is written out, such as ``hi noise``
+#: spellings of the words in the full name of an expert, such as ``hi noise``
 _SPELLINGS = {"high": "(?:high|hi|h)", "low": "(?:low|lo|l)"}
-#: what may follow an expert's word at the end of a name: versions, precisions, programs, sizes, training steps
+#: words that may follow an expert's word at the end of a name: versions, precisions, programs, sizes, training steps
 _TECHNICAL = re.compile(
     r"(?:v?\d+|v\d+[a-z]{0,2}|\d+(?:k|p|bit|ep|epochs?|steps?)|\d+x\d+|[a-z]?\d+b|wan\d*|[a-z]{1,3}2v|moe"
     r"|(?:bf|fp|f|int|nf|mxfp|nvfp|q|iq|w|u)\d+\w{0,7}|e\dm\d\w{0,2}|bfloat16|float(?:8|16|32)|mixed|scaled?|tensorwise"
@@ -30,25 +30,25 @@ _TECHNICAL = re.compile(
     r"|distill(?:ed)?)",
     re.IGNORECASE,
 )
-#: words that make an ordinary expression with ``high`` or ``low`` before them
+#: words that form an ordinary expression with a preceding ``high`` or ``low``
 _ORDINARY = (
     r"(?:rank\d*|v?ram|res|resolution|poly|steps?|strength|light(?:s|ing)?|lit|angles?|heels?|keys?|contrast|details?"
     r"|detailed|definition|quality|speed|motion|shots?|fps|frames?|fashion|fantasy|end|school|tech|rise|waist(?:ed)?|cut"
     r"|tide|tower|ground|tops?|jump|kick|life|fi|fidelity|pass|budget|saturation|exposure|density|levels?|freq(?:uency)?"
     r"|tone|dynamic|bit|bitrate|rate|cfg|socks|boots|rider|fade|collar|neck)"
 )
-#: letters of a name that claims an expert: no file's has more, and a title in metadata can have any number
+#: maximum length of a name that can claim an expert: file names are shorter, titles in metadata may be any length
 _LONGEST = 500
-#: between two experts of which both are meant
+#: text between the names of two experts when both are meant
 _BETWEEN = r" (?:and |or |to |plus |with |n )?"
 
-#: a number of sampling steps: one digit before the word, and nothing but a separator behind it. ``v2-step-500`` is a
-#: version and ``2_step_500`` something else: both count steps of a training, and so does ``1000-steps``.
+#: a number of sampling steps: one digit before the word, and at most a separator after it. ``v2-step-500`` starts with
+#: a version, ``2_step_500`` with another number: both count training steps, and so does ``1000-steps``.
 _STEPS = re.compile(
     r"(?<!\d)(?<!(?<!\d)v)(?<!\d\.)(?:([1-9])steps?(?:(?=v\d)|(?![a-z0-9]))"
     r"|(?<!(?<!\d)\d[._-])([1-9])[ _-]steps?(?![a-z0-9]|[ ._-]\d+(?![a-z0-9])))"
 )
-#: what else the names of distilled networks hold; ``undistilled``, ``de-distill`` and ``distillery`` do not mean it
+#: the other marker in names of distilled networks; ``undistilled``, ``de-distill`` and ``distillery`` do not count
 _DISTILLED = re.compile(
     r"(?<!un)(?<!de)(?<!non)(?<!(?<![a-z])de[ _-])(?<!(?<![a-z])no[ _-])(?<!(?<![a-z])not[ _-])(?<!(?<![a-z])non[ _-])"
     r"distil(?:l|led|lation)?(?:v\d+)?(?![a-z])"
@@ -56,32 +56,34 @@ _DISTILLED = re.compile(
 
 
 def sampling_steps(name: str) -> int | None:
-    """Count how many sampling steps the name of a file or folder states, 1 to 9 (``4step``, ``4-steps-lora``); ``None``
-    when it states none: a number behind the word counts steps of training."""
+    """Parse the number of sampling steps in the name of a file or folder, 1 to 9 (``4step``, ``4-steps-lora``).
+
+    Returns ``None`` if there is none. A number after the word counts training steps.
+    """
     match = _STEPS.search(_parted(name).lower())
     return int(match[1] or match[2]) if match else None
 
 
 def says_distilled(name: str) -> bool:
-    """Tell whether the name of a file or folder says that a network is distilled: by a number of sampling steps, or by
+    """Return whether the name of a file or folder marks a network as distilled: by a number of sampling steps, or by
     the word (``StepDistill``)."""
     return sampling_steps(name) is not None or bool(_DISTILLED.search(_parted(name).lower()))
 
 
 def distilled_by(metadata: Mapping[str, str]) -> str:
-    """Return the name that said that a file's network is distilled, as a conversion noted it; empty when none did."""
+    """Return the file name that marked a network as distilled, as recorded by a conversion; empty if there is none."""
     name = metadata.get(DISTILLED_BY, "")
     return name if says_distilled(name) else ""
 
 
 def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()) -> str | None:
-    """Return the one of ``experts`` (names such as ``high_noise``) that the name of a file, without its suffix, or of a
-    folder claims; ``None`` when it claims none, or several.
+    """Return which of ``experts`` (names such as ``high_noise``) the name of a file (without suffix) or folder claims.
 
-    It does so by the expert's whole name in any spelling (``HighNoise``, ``high_noise_model``), by its initials
-    (``HN``), by its own word at the end, behind which only versions, precisions and the like stand (``t2v_HIGH_bf16``,
-    ``t2vHighV20``), or by that word anywhere when the same name with the other's word is among ``beside``, the names
-    of what lies in the same folder."""
+    Returns ``None`` if it claims none or several. A name claims an expert by its full name in any spelling
+    (``HighNoise``, ``high_noise_model``), by its initials (``HN``), by its distinguishing word at the end, followed by
+    nothing but versions, precisions and the like (``t2v_HIGH_bf16``, ``t2vHighV20``), or by that word anywhere if the
+    same name with the other expert's word is among ``beside``, the other names in the same folder.
+    """
     if len(name) > _LONGEST:
         return None
     own = [_own_word(expert, experts) for expert in experts]
@@ -104,7 +106,7 @@ def named_expert(name: str, experts: Sequence[str] = EXPERTS, beside: Collection
 
 
 def _claims(text: str, expert: str, word: str) -> Iterator[int]:
-    """Find where a name in words, as it is written, claims an expert."""
+    """Yield the positions at which a name, split by ``_words``, claims an expert."""
     parts = expert.split("_")
     if len(parts) > 1:
         spelled = " ?".join(_SPELLINGS.get(part, re.escape(part)) for part in parts)
@@ -119,12 +121,12 @@ def _claims(text: str, expert: str, word: str) -> Iterator[int]:
 
 
 def _technical(rest: str) -> bool:
-    """Tell whether the words at the end of a name are nothing but versions, precisions and the like."""
+    """Return whether the words at the end of a name are only versions, precisions and the like."""
     return all(_TECHNICAL.fullmatch(word) for word in rest.split())
 
 
 def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]) -> bool:
-    """Tell whether a name with another expert's word in place of this one's is among ``others``."""
+    """Return whether ``others`` contains the same name with another expert's word in place of this one's."""
     lower = text.lower()
     return any(
         f"{lower[: match.start()]}{other}{lower[match.end() :]}" in others
@@ -135,19 +137,19 @@ def _of_a_pair(text: str, word: str, own: Sequence[str], others: Collection[str]
 
 
 def _own_word(expert: str, experts: Sequence[str]) -> str:
-    """Return the word that tells an expert from the others: ``high``."""
+    """Return the word that distinguishes an expert from the others: ``high``."""
     others = {word for other in experts if other != expert for word in other.split("_")}
     return next((word for word in expert.split("_") if word not in others), expert)
 
 
 def _parted(name: str) -> str:
-    """Return a name with a space between small letters and capitals: ``StepDistill`` are two words."""
+    """Insert spaces between lower- and upper-case letters: ``StepDistill`` becomes two words."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _words(name: str, experts: Sequence[str], own: Sequence[str]) -> str:
-    """Return the words of a name with one space between them: parted by separators, by changes of case (``t2vHighV20``:
-    t2v, High, V20), and before what tells experts apart by a digit (``v22high``)."""
+    """Split a name into words, joined by single spaces: at separators, at changes of case (``t2vHighV20``: t2v, High,
+    V20), and between a digit and an expert's word (``v22high``)."""
     telling = "|".join(map(re.escape, (*(expert.replace("_", "") for expert in experts), *own)))
     parted = re.sub(r"(?<=[A-Z0-9])(?=[A-Z][a-z])", " ", _parted(name))
     parted = re.sub(rf"(?i)(?<=\d)(?=(?:{telling})(?![a-z]))", " ", parted)

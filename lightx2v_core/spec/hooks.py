@@ -1,4 +1,4 @@
-"""The nine hooks. Each is called once for every plugin, at load, without arguments, and returns specs."""
+"""The nine hooks. Each is called once per plugin, at load time, without arguments, and returns specs."""
 
 from __future__ import annotations
 
@@ -26,59 +26,59 @@ hookimpl = pluggy.HookimplMarker("lightx2v_core")
 
 @hookspec
 def lightx2v_weight_loaders() -> Iterable[WeightLoaderSpec]:
-    """Readers of weight files, chosen by file suffix."""
+    """Return readers of weight files, selected by file suffix."""
     return ()
 
 
 @hookspec
 def lightx2v_quantizers() -> Iterable[QuantizerSpec]:
-    """Quantized linear layers, chosen by ``quantizer``."""
+    """Return implementations of quantized linear layers, selected by ``quantizer``."""
     return ()
 
 
 @hookspec
 def lightx2v_attention_backends() -> Iterable[AttentionSpec]:
-    """Attention kernels, chosen by ``attention``."""
+    """Return attention kernels, selected by ``attention``."""
     return ()
 
 
 @hookspec
 def lightx2v_offloaders() -> Iterable[OffloaderSpec]:
-    """Policies for where blocks live, chosen by ``offloader``."""
+    """Return placement policies for blocks, selected by ``offloader``."""
     return ()
 
 
 @hookspec
 def lightx2v_lora_appliers() -> Iterable[LoraApplierSpec]:
-    """Ways to apply LoRA files, chosen by ``lora_applier``."""
+    """Return methods of applying LoRA files, selected by ``lora_applier``."""
     return ()
 
 
 @hookspec
 def lightx2v_schedulers() -> Iterable[SchedulerSpec]:
-    """Timesteps and update rules, chosen by ``scheduler``."""
+    """Return samplers (timesteps and update rules), selected by ``scheduler``."""
     return ()
 
 
 @hookspec
 def lightx2v_models() -> Iterable[ModelSpec]:
-    """Model families, recognized by their checkpoints or chosen by ``model``."""
+    """Return model families, recognized by their checkpoints or selected by ``model``."""
     return ()
 
 
 @hookspec
 def lightx2v_commands() -> Iterable[CommandSpec]:
-    """Subcommands of ``lightx2v-core``."""
+    """Return subcommands of ``lightx2v-core``."""
     return ()
 
 
 @hookspec
 def lightx2v_checkpoints() -> Iterable[CheckpointSpec]:
-    """Checkpoints that come with the plugin, chosen by the first part of a path."""
+    """Return checkpoints bundled with the plugin, selected by the first part of a path."""
     return ()
 
 
-#: kind of implementation -> (hook, spec class); the kind is the word that messages and listings use
+#: kind of implementation -> (hook, spec class); messages and listings use the kind as a word
 KINDS: dict[str, tuple[str, type[Any]]] = {
     "weight_loader": ("lightx2v_weight_loaders", WeightLoaderSpec),
     "quantizer": ("lightx2v_quantizers", QuantizerSpec),
@@ -94,5 +94,5 @@ _KIND_OF: dict[type[Any], str] = {spec: kind for kind, (_, spec) in KINDS.items(
 
 
 def kind_of(kind: str | type[Spec]) -> str:
-    """Name a kind that is given by its name or by the class of its specs."""
+    """Return the name of a kind, given by that name or by its spec class."""
     return kind if isinstance(kind, str) else _KIND_OF[kind]

@@ -1,11 +1,12 @@
-"""Modules whose names are imported when they are first asked for, by a stub that lists them.
+"""Modules whose names are imported on first access, as listed in a stub.
 
-A stub ``api.pyi`` beside ``api.py`` says where each name comes from, once, for type checkers and for this module::
+The stub ``api.pyi`` next to ``api.py`` is the single list of names and their origins, for type checkers and for this
+module::
 
     from package.module import Name as Name
 
-so that importing ``api`` costs nothing of what it offers. Only imports in this form are read: one name a line. Old
-names (``renamed.ALIASES``) are not in the stub: they resolve too, and warn.
+Importing ``api`` therefore imports nothing else. Only imports in this form are read: one name per line. Deprecated
+names (``renamed.ALIASES``) are not in the stub: they resolve too, with a warning.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _LINE = re.compile(r"^from ([\w.]+) import (\w+) as (\w+)$", re.MULTILINE)
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a module that has the names of its stub.
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` for a module whose names are listed in its stub.
 
-    ``module`` and ``file`` are its ``__name__`` and ``__file__``. A name that the stub lacks is an ``AttributeError``,
-    unless it is an old one.
+    ``module`` and ``file`` are its ``__name__`` and ``__file__``. ``__getattr__`` raises ``AttributeError`` for names
+    that are neither in the stub nor deprecated.
     """
     with open(f"{file.removesuffix('.py')}.pyi", encoding="utf-8") as stub:
         places = {name: (home, original) for home, original, name in _LINE.findall(stub.read())}

@@ -1,4 +1,4 @@
-"""What components take, as data: forecasts of models, what offloaders are asked, and what they answer."""
+"""Memory requirements as data: forecasts of models, and the input and output of offloader forecasts."""
 
 from __future__ import annotations
 
@@ -7,48 +7,53 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class MemoryNeed:
-    """A forecast of one component: bytes of its weights when loaded, and of activations at their peak."""
+    """The memory forecast of one component, in bytes."""
 
+    #: loaded weights
     weights: int
+    #: activations at their peak, on top of the weights
     activations: int
 
 
 @frozen(kw_only=True)
 class Workload:
-    """A component as the forecast of an offloader sees it. Sizes in bytes."""
+    """A component as seen by the forecast of an offloader. Sizes in bytes."""
 
+    #: the component, such as ``dit``
     name: str
-    #: on the device, in the dtypes that are computed in; activations at their peak come on top
+    #: weights on the device, in the compute dtypes; includes ``blocks``
     weights: int
+    #: activations at their peak, on top of ``weights``
     activations: int = 0
-    #: weights of each block, in running order; the rest of the weights is used in every call
+    #: weights of each block, in execution order; all other weights are used in every call
     blocks: tuple[int, ...] = ()
-    #: calls in each denoising step; 0 for what runs before or after them. Components with calls take turns.
+    #: calls per denoising step; 0 for components that run before or after denoising. Denoising components run in turn
     passes: int = 0
-    #: seconds of computing of one call; 0 when unknown
+    #: compute time of one call in seconds; 0 if unknown
     seconds: float = 0.0
-    #: bytes of its largest stored tensor
+    #: its largest stored tensor
     largest: int = 0
-    #: whether the weights are used as they are stored; if not, a disk has to hold a copy of what is computed from them
+    #: whether the weights are used as stored; otherwise offloading to disk needs a copy of the computed ones
     direct: bool = True
 
 
 @frozen(kw_only=True)
 class OffloadForecast:
-    """What components take under an offloader, at the peak of each. Sizes in bytes."""
+    """Peak memory use and added time of components under an offloader. Sizes in bytes."""
 
-    #: weights on the device, and the activations on top of these at the peak
+    #: weights on the device
     weights: int
+    #: activations at the peak, on top of ``weights``
     activations: int
-    #: host memory besides the device's, without what the process takes anyway
+    #: host memory, excluding device memory and the base use of the process
     host: int = 0
-    #: copied to the device or read from a disk in each denoising step
+    #: bytes copied to the device or read from disk per denoising step
     moved: int = 0
-    #: seconds of a step that moving adds to computing
+    #: seconds per step of transfers not hidden behind compute
     exposed: float = 0.0
-    #: seconds of a request that moving takes outside of its steps
+    #: seconds per request of transfers outside the denoising steps
     switching: float = 0.0
     #: disk space for computed weights
     scratch: int = 0
-    #: for people, such as ``12 of 40 blocks stay on the device``
+    #: human-readable description, such as ``12 of 40 blocks stay on the device``
     detail: str = ""

@@ -1,6 +1,6 @@
-"""What built objects must do: one protocol for each kind of implementation. Nothing here imports torch.
+"""The interfaces of built objects: one protocol per kind of implementation. Nothing here imports torch.
 
-Shape legend of attention: B batch, L tokens (query), S tokens (key), H heads, D head dim. Of videos: C latent channels,
+Shape legend for attention: B batch, L query tokens, S key tokens, H heads, D head dim. For videos: C latent channels,
 T h w latent frames, rows and columns, F frames (n: some of them), H W frame rows and columns.
 """
 
@@ -24,31 +24,38 @@ if TYPE_CHECKING:
 class WeightSource(Protocol):
     """Tensors by name, known from headers and read one at a time."""
 
-    def names(self) -> Sequence[str]: ...
+    def names(self) -> Sequence[str]:
+        """List the names of all tensors."""
 
     def info(self, name: str) -> TensorInfo:
-        """Shape, dtype and file of a tensor, without reading it. ``KeyError`` for an unknown name."""
+        """Return shape, dtype and file of a tensor without reading it. Raises ``KeyError`` for an unknown name."""
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
         """Read the tensor in its stored dtype, onto ``device``."""
 
     def close(self) -> None:
-        """Release files; tensors that were read stay valid, and a later ``read`` opens them again."""
+        """Close the files. Tensors already read stay valid, and a later ``read`` reopens the files."""
 
 
 class DirectSource(WeightSource, Protocol):
-    """A source that can also read into memory that is already there. Optional: weights of other sources are read as
-    new tensors, and an offloader that reads them again and again keeps a copy of them."""
+    """A source that can also read into existing memory.
+
+    Optional: weights of other sources are read as new tensors, and an offloader that needs them repeatedly keeps a
+    copy.
+    """
 
     def direct(self, name: str) -> bool:
-        """Tell whether ``read_into`` takes the bytes as they are stored, so that a second time costs no more than
-        reading. ``KeyError`` for an unknown name."""
+        """Return whether ``read_into`` copies the stored bytes unchanged, so that repeating it costs only the read.
+
+        Raises ``KeyError`` for an unknown name.
+        """
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read into ``out``: contiguous, on the CPU, of the stored shape and dtype. Called from several threads at
-        once. ``RunError`` when the file changed or vanished since it was opened. Without ``cached`` the system's cache
-        of files is better left alone, as far as a source can: what is read will be read again and again, and there is
-        no room for it."""
+        """Read into ``out``, which is contiguous, on the CPU and has the stored shape and dtype. Must be thread-safe.
+
+        With ``cached=False`` a source should bypass the page cache if it can: the data is read repeatedly and does not
+        fit into memory. Raises ``RunError`` if the file has changed or disappeared since it was opened.
+        """
 
 
 class Attention(Protocol):
@@ -57,158 +64,188 @@ class Attention(Protocol):
     def __call__(
         self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None
     ) -> Tensor:
-        """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``; scale defaults to ``D ** -0.5``."""
+        """Compute ``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``.
+
+        ``scale`` defaults to ``D ** -0.5``.
+        """
 
 
 class Quantizer(Protocol):
-    """A linear layer for stored weight formats, and the maths of these formats."""
+    """Linear layers for stored weight formats, and conversion to and from these formats."""
 
     def linear(self, plain: nn.Linear, layer: LayerFormat) -> nn.Module:
-        """Build a module on the meta device that computes what ``plain`` does, in the dtype of its weight, from the
-        tensors of ``layer``: parameters and buffers are named by their suffixes (``weight``, ``weight_scale``,
-        ``bias``)."""
+        """Build a module on the meta device that replaces ``plain`` and computes from the tensors of ``layer``.
+
+        It computes in the dtype of the weight of ``plain``. Its parameters and buffers are named by the suffixes of
+        the stored tensors (``weight``, ``weight_scale``, ``bias``).
+        """
 
     def quantize(self, weight: Tensor, format: str) -> dict[str, Tensor]:
-        """Quantize ``weight`` [out, in] to tensors by suffix. ``ValueError`` when the format cannot store it."""
+        """Quantize ``weight`` [out, in] to tensors by suffix. Raises ``ValueError`` if ``format`` cannot store it."""
 
     def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
-        """Dequantize the tensors of a layer, by suffix, to a float32 weight [out, in]."""
+        """Dequantize the tensors of a layer, given by suffix, to a float32 weight [out, in]."""
 
 
 @frozen(kw_only=True)
 class ModuleTensor:
-    """A parameter or buffer of a module, wherever its data lies: ``owner``'s attribute ``key``."""
+    """A parameter or buffer of a module: attribute ``key`` of ``owner``, on any device."""
 
+    #: full name within the module, such as ``blocks.0.ffn.0.weight``
     name: str
+    #: the submodule that owns it
     owner: nn.Module
+    #: its attribute name, such as ``weight``
     key: str
-    #: a parameter, else a buffer
+    #: True for a parameter, False for a buffer
     parameter: bool
     shape: tuple[int, ...]
+    #: dtype in the module, which may differ from the stored one
     dtype: torch.dtype
-    #: bytes in ``dtype``
+    #: size in bytes, in ``dtype``
     nbytes: int
 
 
 class ModuleWeights(Protocol):
-    """The stored weights of one module that still lies on the meta device. They can be read at any time, and again."""
+    """The stored weights of one module on the meta device. They can be read at any time and repeatedly."""
 
     def fill(self, prefix: str, device: str) -> int:
-        """Read every tensor under ``prefix`` (``""``: all) that lies on the meta device, cast it to the dtype its
-        parameter was created with and assign it on ``device``. Returns the bytes read."""
+        """Read the tensors under ``prefix`` (``""``: all) that are on the meta device and assign them on ``device``.
+
+        Each is cast to the dtype that its parameter was created with. Returns the number of bytes read.
+        """
 
     def tensors(self, prefix: str) -> Sequence[ModuleTensor]:
         """List every stored tensor of the module under ``prefix`` (``""``: all)."""
 
     def direct(self, name: str) -> bool:
-        """Tell whether ``read_into`` only reads. Otherwise it computes: a cast, a merge, a join."""
+        """Return whether ``read_into`` only reads. Otherwise it computes: a cast, a merge or a concatenation."""
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read one tensor into ``out``, which is contiguous, on the CPU and has the tensor's shape and dtype. Where
-        ``direct`` says so it may be called from several threads at once. ``cached`` is that of ``DirectSource``."""
+        """Read one tensor into ``out``, which is contiguous, on the CPU and has the shape and dtype of the tensor.
+
+        Thread-safe for tensors that are ``direct``. ``cached`` as in ``DirectSource``.
+        """
 
     def refill(self, names: Collection[str], device: str) -> int:
-        """Read the tensors ``names`` again, cast them, and assign them on ``device``; into the memory they had, where
-        they lay on this device. Returns the bytes read."""
+        """Read the tensors ``names`` again, cast them and assign them on ``device``.
+
+        Tensors already on ``device`` keep their memory. Returns the number of bytes read.
+        """
 
 
 class Offloader(Protocol):
-    """Decides where the blocks of a component live, and when they move. It never changes a result.
+    """Decides where the blocks of a component are kept and when they move. Never changes the result of a run.
 
-    The order of calls: ``place`` once for each component, in any order and before anything runs; then requests, each
-    of them any number of uses inside ``active``; ``close`` at the end, also after a failure. All of it comes from one
-    thread. Between two requests nothing is called: what a use left in place may stay for the next.
+    Order of calls: ``place`` once per component, in any order and before anything runs; then requests, each with any
+    number of uses inside ``active``; ``close`` at the end, also after a failure. All calls come from one thread.
+    Nothing is called between two requests: weights that one use left on the device may stay for the next.
 
     While ``active`` is open the component is called like any module, its blocks once or never, in the order given to
-    ``place``; calls in another order, or of some blocks only, may be slow and must be right. An exception that leaves
-    ``active`` ends the use wherever it was, and the next use must work. Uses do not overlap. One that is still open
-    when another begins was given up (a decoder of which not all chunks were read): it is closed at some later time,
-    even in the middle of another use, and must not disturb that one.
+    ``place``; calls in another order or of only some blocks may be slow but must be correct. An exception that leaves
+    ``active`` ends the use at that point, and the next use must work. Uses do not overlap. A use that is still open
+    when another starts was abandoned (a decoder whose chunks were not all read): it is closed at some later time,
+    possibly during another use, and must not disturb that one.
 
-    ``LightX2VError`` is the only error meant for users: a file that changed or vanished is a ``RunError``.
+    Errors for users are ``LightX2VError``; a file that has changed or disappeared is a ``RunError``.
     """
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
-        """Fill ``module`` (on the meta device), now or later. ``blocks`` are the prefixes of its blocks in running
-        order; a block is called as a module, and nothing of it is used outside of its call. Everything else is used
-        in every call. Afterwards submodules may be wrapped, such as by adapters: hold modules, not names."""
+        """Fill ``module``, which is on the meta device, now or later.
+
+        ``blocks`` are the prefixes of its blocks in execution order. A block is called as a module and not used
+        outside that call; everything else is used in every call. Submodules may be wrapped afterwards, for example by
+        adapters: keep references to modules, not names.
+        """
 
     def active(self, component: str) -> AbstractContextManager[None]:
-        """Entered around each use of a component: ``text_encoder``, ``dit``, ``vae``, ..."""
+        """Return the context manager entered around each use of a component (``text_encoder``, ``dit``, ``vae``)."""
 
     def prepare(self, component: str) -> None:
-        """A hint: after the next use of the component at work, or at once when none is, ``component`` is used.
-        Ignoring it is fine."""
+        """Prefetch ``component``: it is used after the next use of the active component, or next if none is active.
+
+        This is a hint and may be ignored.
+        """
 
     def close(self) -> None:
-        """Give back everything: memory, threads, files. May be called twice; nothing is used afterwards."""
+        """Release memory, threads and files. May be called twice; nothing is used afterwards."""
 
     def refresh(self, component: str, names: Collection[str]) -> None:
-        """The stored values of ``names`` (of the placed module) are others now, since LoRA files were switched: what is
-        held of them is read again, from the weights that ``place`` was given, now or when it is needed next. Comes
-        between two uses."""
+        """Replace held copies of the tensors ``names`` of the placed module, whose stored values have changed.
+
+        Called between two uses when LoRA files are switched. The new values come from the ``weights`` passed to
+        ``place``; read them now or on next use.
+        """
 
 
 @frozen(kw_only=True)
 class Change:
-    """What one LoRA does to one tensor of a network.
+    """The change of one tensor of a network by one LoRA.
 
-    ``tensors`` are stored names by role. Kinds: ``low-rank`` (``down`` [r, in, ...], ``up`` [out, r], for a Tucker
-    decomposition ``mid`` [r, r, ...]), ``diff`` (``diff``, added as it is), ``loha`` and ``lokr`` (the factors as in
-    LyCORIS). ``alpha`` and ``magnitude`` (of a DoRA) may stand beside them.
+    Kinds and their tensors: ``low-rank`` (``down`` [r, in, ...], ``up`` [out, r], and ``mid`` [r, r, ...] for a Tucker
+    decomposition), ``diff`` (``diff``, added unchanged), ``loha`` and ``lokr`` (factors as in LyCORIS). ``alpha`` and
+    ``magnitude`` (DoRA) are optional.
     """
 
-    #: the tensor, by its official name
+    #: official name of the changed tensor
     target: str
+    #: ``low-rank``, ``diff``, ``loha`` or ``lokr``
     kind: str
+    #: role -> name of the tensor in the LoRA file
     tensors: Mapping[str, str]
-    #: shape of that tensor
+    #: shape of the changed tensor
     shape: tuple[int, ...]
+    #: rank of the factors; None for kinds without one
     rank: int | None = None
-    #: rows of the tensor that are meant (first, behind the last), ``None`` for all of them
+    #: range of affected rows (first, end), end exclusive; None: all rows
     rows: tuple[int, int] | None = None
-    #: alpha / rank; the adapter's strength comes on top of it
+    #: alpha / rank, multiplied by the strength of the adapter
     scale: float = 1.0
 
     @property
     def part_shape(self) -> tuple[int, ...]:
-        """Shape of what is added: of the rows that are meant."""
+        """Return the shape of the affected rows, which is that of the added tensor."""
         return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
 @frozen(kw_only=True)
 class Adapter:
-    """A LoRA file and how strongly it is applied; ``target`` is a component such as ``dit`` or ``high_noise``."""
+    """A LoRA file, the tensors that it changes, and its strength."""
 
+    #: tensors of the file
     source: WeightSource
     changes: Sequence[Change]
+    #: factor of all changes; 0 disables them, negative values subtract
     strength: float = 1.0
+    #: the component that it changes, such as ``dit`` or ``high_noise``
     target: str = "dit"
     #: the file, for messages
     name: str = ""
 
 
 class LoraApplier(Protocol):
-    """Merges adapters into weights, or attaches them to a loaded module. Adapters are applied in their order."""
+    """Merges adapters into weights, or attaches them to a loaded module. Adapters are applied in the given order."""
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """Return a source that reads as ``base`` with the adapters added; ``base`` itself when they are attached. What
-        they change of ``base`` is in float32 or finer in a run: quantized weights are decoded before and quantized
-        again after, others are widened before and rounded once after, to what the module computes in."""
+        """Return a source that reads ``base`` with the adapters added; ``base`` itself if they are attached instead.
+
+        In a run the changed tensors of ``base`` are float32 or wider: quantized weights are decoded before and
+        re-quantized after, others are widened before and rounded once after, to the compute dtype of the module.
+        """
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
-        """Attach to a module in place of what was attached to it before; nothing, when there are no adapters.
+        """Attach adapters to a module, replacing those attached before; an empty sequence detaches them.
 
-        The module may lie on the meta device: an offloader fills its parameters, by their names, when it wants to.
+        The module may be on the meta device: an offloader fills its parameters, by their names, at any time.
         """
 
 
 class Scheduler(Protocol):
     """Timesteps and the update rule of one request. It may keep a history, so it serves one request only."""
 
-    #: what the network is told at each step
+    #: timestep argument of the network at each step
     timesteps: Sequence[float]
-    #: noise level before each step, and a last 0
+    #: noise level before each step, in [0, 1], and a final 0: one value more than ``timesteps``
     sigmas: Sequence[float]
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
@@ -217,42 +254,50 @@ class Scheduler(Protocol):
 
 @frozen(kw_only=True)
 class Step:
-    """Where a denoising loop is: ``index`` of ``count``, the network's timestep and the noise level."""
+    """The current step of a denoising loop."""
 
+    #: number of the step, from 0
     index: int
+    #: steps of the request
     count: int
+    #: timestep argument of the network
     timestep: float
+    #: noise level before the step, in [0, 1]
     sigma: float
 
 
 @frozen(kw_only=True)
 class Conditions:
-    """What a request was encoded to. ``positive`` and ``negative`` mean something to their model only."""
+    """An encoded request. ``positive``, ``negative`` and ``shared`` are opaque to the core."""
 
+    #: [C, T, h, w] of the latents to denoise
     latent_shape: tuple[int, ...]
+    #: conditions of the prompt, in any form that ``VideoModel.predict`` accepts
     positive: Any
-    #: None when guidance needs no second pass
+    #: conditions of the negative prompt; None if guidance needs no second pass
     negative: Any | None = None
-    #: constants of the request that both passes share
+    #: constants of the request, shared by both passes
     shared: Any | None = None
-    #: leading latent frames that are conditions and no part of the video; the plan's ``Geometry`` says the same
+    #: leading latent frames that are conditions and not part of the video; equals ``lead`` of the plan's ``Geometry``
     lead: int = 0
-    #: leading frames of the decoded segment that the segment before it already gave
+    #: leading frames of the decoded segment that repeat the end of the previous segment
     overlap: int = 0
-    #: frames of this segment's end that the next segment starts from; 0: this is the last one
+    #: final frames of this segment that the next segment starts from; 0: this is the last one
     carry: int = 0
 
 
 @frozen(kw_only=True)
 class Segment:
-    """The part of a video that came before: its number from 0, and its last frames [3, n, H, W] in [-1, 1]."""
+    """The previous segment of a video."""
 
+    #: number of the segment, from 0
     index: int
+    #: its last frames [3, n, H, W] in [-1, 1]
     frames: Tensor
 
 
 class VideoModel(Protocol):
-    """A loaded model. It serves many requests and keeps nothing of them."""
+    """A loaded model. It serves many requests and keeps no state between them."""
 
     def encode(
         self,
@@ -263,46 +308,62 @@ class VideoModel(Protocol):
         emit: Emit,
         before: Segment | None = None,
     ) -> Conditions:
-        """Encode prompts and inputs; ``guided`` asks for ``negative`` too. ``inputs`` holds paths, or images and
-        tensors given in memory, by the names of the configuration's ``inputs``. A model that makes its video in
-        segments is asked again, with the segment ``before``, as long as its conditions ``carry`` frames."""
+        """Encode prompts and inputs; with ``guided`` also the negative prompt.
+
+        ``inputs`` maps names of the configuration's ``inputs`` to paths, or to images and tensors in memory. For a
+        model that generates a video in segments this is called again, with the previous segment as ``before``, as long
+        as the conditions ``carry`` frames.
+        """
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """Latents with what the request fixes written into them; called on the noise and after every step."""
+        """Return the latents with the values fixed by the request written into them.
+
+        Called on the initial noise and after every step.
+        """
 
     def expert(self, step: Step) -> int:
-        """Tell which network runs this step: 0, or the high-noise expert 0 and the low-noise expert 1."""
+        """Return the network of this step: 0 if there is one only; else 0 for high noise and 1 for low noise."""
 
     def predict(
         self, latents: Tensor, step: Step, conditions: Sequence[Any], shared: Any
     ) -> Sequence[Tensor]:
-        """Predict the flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` (one pass, batched),
-        float32."""
+        """Predict the flow velocity of ``latents`` [C, T, h, w] under each of ``conditions`` in one batched pass.
+
+        Returns one float32 tensor per condition.
+        """
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Chunks [3, n, H, W] of float32 frames in [-1, 1], in order, as they are decoded."""
+        """Yield decoded frames in order, as float32 chunks [3, n, H, W] in [-1, 1]."""
 
 
 @frozen(kw_only=True)
 class LoadedComponent:
-    """What a model gets to build one component from."""
+    """The selected files and services for building one component."""
 
+    #: the component, such as ``dit``
     name: str
+    #: its tensors, by official names
     source: WeightSource
-    #: fills a module built on the meta device and hands it to the offloader
+    #: fills a module built on the meta device, given its block prefixes, and hands it to the offloader
     load: Callable[[nn.Module, Sequence[str]], None]
-    #: files that are no weights, such as a tokenizer folder, by the name the model gave them
+    #: files other than weights, such as a tokenizer folder: name in ``ComponentSpec.assets`` -> path
     assets: Mapping[str, Any]
+    #: the offloader that serves this component
     offloader: Offloader
 
 
 @frozen(kw_only=True)
 class ModelParts:
-    """Everything a run selected, handed to the model that uses it."""
+    """Everything that was selected for a run, passed to ``ModelSpec.build``."""
 
+    #: ``Recognition.variant``
     variant: str
+    #: ``Recognition.architecture``
     architecture: Mapping[str, Any]
+    #: name -> component
     components: Mapping[str, LoadedComponent]
     attention: Attention
+    #: torch device, such as ``cuda:0``
     device: str
+    #: compute dtype
     dtype: torch.dtype

@@ -1,5 +1,5 @@
-"""Plain data that the functions of specs take and give at plan time: what is known of a checkpoint, of a request, and
-what a run will need. No torch here."""
+"""Arguments and results of the plan-time functions of specs: facts about a checkpoint, sizes of a request, and
+requirements of a run. No torch here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from lightx2v_core.spec.tensors import Header
 
 
 def repository_of(folder: Path) -> str:
-    """Return the name of the repository, without its owner, whose snapshot in the hub's cache a folder is
-    (``models--OWNER--NAME/snapshots/COMMIT``); empty for any other folder."""
+    """Return the repository name, without owner, of a snapshot folder in the hub cache.
+
+    Such folders are ``models--OWNER--NAME/snapshots/COMMIT``; the result is empty for any other folder.
+    """
     cached = folder.parent.parent.name
     is_snapshot = folder.parent.name == "snapshots" and cached.startswith("models--")
     return cached.rpartition("--")[2] if is_snapshot else ""
@@ -22,21 +24,22 @@ def repository_of(folder: Path) -> str:
 
 @frozen(kw_only=True)
 class CheckpointFacts:
-    """What is known of a folder before any weight is read."""
+    """The facts about a checkpoint folder that are known before any weight is read."""
 
+    #: the model folder
     folder: Path
-    #: the architecture file of the main network (``config.json``), ``{}`` when there is none
+    #: content of the main network's architecture file (``config.json``); ``{}`` if there is none
     config: Mapping[str, Any]
-    #: headers of the components that were found
+    #: component -> header of its files, for the components found
     headers: Mapping[str, Header]
-    #: the model's options, which may decide what it needs
+    #: the model's options, which may affect its requirements
     options: Any = None
-    #: whether the network is a distilled one, where the configuration states it: it outweighs what names suggest
+    #: whether the network is a distilled one, as configured; overrides file names. None: not configured
     distilled: bool | None = None
 
     @property
     def name(self) -> str:
-        """What the folder is called; in the hub's cache, where folders are called by commits, the repository."""
+        """Return the name of the folder; in the hub cache, where folders are named after commits, the repository."""
         return repository_of(self.folder) or self.folder.name
 
 
@@ -44,59 +47,70 @@ class CheckpointFacts:
 class Defaults:
     """The official sampling values of a variant at one task and size."""
 
+    #: pixels
     width: int
+    #: pixels
     height: int
+    #: frames of the video
     frames: int
+    #: frames per second
     fps: float
+    #: denoising steps
     steps: int
+    #: flow shift of the noise levels
     shift: float
+    #: guidance scales: one value, or one per expert with the high-noise expert first
     guide_scale: tuple[float, ...]
+    #: name of the scheduler
     scheduler: str
     negative_prompt: str
-    #: stands in for a prompt that is left out or empty; without one of its own a model asks for a prompt
+    #: replaces a missing or empty prompt; if empty, the user must give one
     prompt: str = ""
-    #: guidance scales below this one act as this one; None: every scale is what it says
+    #: lower bound of guidance scales: smaller ones are raised to it; None: no bound
     least_guide_scale: float | None = None
 
 
 @frozen(kw_only=True)
 class SizeRules:
-    """The sizes and lengths of a task, so that a front end offers no others. ``geometry`` is what decides."""
+    """Valid sizes and lengths of a task, for front ends. ``ModelSpec.geometry`` is authoritative."""
 
-    #: official sizes (width, height), the first is the default of a front end that has no other
+    #: official sizes (width, height); front ends default to the first
     presets: tuple[tuple[int, int], ...] = ()
-    #: width and height are multiples of these
+    #: width and height are multiples of these, in pixels
     step: tuple[int, int] = (1, 1)
-    #: frames are ``least_frames`` and any multiple of ``frame_step`` more
+    #: valid frame counts are ``least_frames`` plus any multiple of ``frame_step``
     frame_step: int = 1
+    #: smallest frame count
     least_frames: int = 1
-    #: the input whose aspect the video gets: the size is only an area then
+    #: inputs that determine the aspect ratio of the video: width and height then give its area only
     shaped_by: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
 class Recognition:
-    """A checkpoint that a model plugin knows."""
+    """A recognized checkpoint: its variant and requirements."""
 
     #: such as ``acme-t2v-2b``
     variant: str
+    #: one line for plans and listings
     summary: str
+    #: tasks that this checkpoint runs, of ``ModelSpec.tasks``
     tasks: tuple[str, ...]
-    #: components each of these tasks needs
+    #: components that each of these tasks needs
     components: tuple[str, ...]
-    #: plain data that ``build`` gets back
+    #: plain data for ``build``, passed on as ``ModelParts.architecture``
     architecture: Mapping[str, Any]
-    #: per component, the tensors that must be there: name -> shape
+    #: component -> required tensors: official name -> shape
     expected: Mapping[str, Mapping[str, tuple[int, ...]]]
     #: head dim of the attention calls
     head_dim: int
-    #: networks that take turns while denoising; a request may give a guidance scale for each
+    #: networks that alternate during denoising; a request may give one guidance scale for each
     experts: int = 1
-    #: component -> prefixes of its blocks in running order: what an offloader may move one by one
+    #: component -> prefixes of its blocks in execution order: the units that an offloader moves
     blocks: Mapping[str, tuple[str, ...]] = field(factory=dict)
     #: notes for the plan
     notes: tuple[str, ...] = ()
-    #: what of the checkpoint speaks for another model, in words: it is taken only when it is asked for by name then
+    #: reasons to suspect another model; with any, this one is used only if requested by name
     doubts: tuple[str, ...] = ()
 
 
@@ -104,48 +118,57 @@ class Recognition:
 class Geometry:
     """The tensor sizes of one request."""
 
-    #: [C, T, h, w] of what is denoised at once: the whole video, or one of its segments
+    #: [C, T, h, w] denoised at once: the whole video or one segment
     latent_shape: tuple[int, ...]
     #: tokens of one forward pass
     tokens: int
+    #: of the video, in pixels
     width: int
+    #: of the video, in pixels
     height: int
+    #: frames of the video
     frames: int
-    #: leading latent frames that stand for reference images: no part of the video, and nothing for the decoder
+    #: leading latent frames that hold reference images; they are not part of the video and not decoded
     lead: int = 0
-    #: how many segments the video is made in, one after the other
+    #: number of segments, generated one after the other
     segments: int = 1
-    #: frames that a segment repeats of the one before; None: the model makes any video at once
+    #: frames that a segment repeats from the previous one; None: the model never generates in segments
     overlap: int | None = None
-    #: what the inputs made of the size and length that were asked for, in words
+    #: messages about changes of the requested size and length due to the inputs
     notes: tuple[str, ...] = field(default=(), eq=False)
 
     @property
     def video_latents(self) -> tuple[int, ...]:
-        """[C, T, h, w] of the video's latents, as the decoder gets them; of several segments one after the other."""
+        """Return the shape [C, T, h, w] of the latents passed to the decoder, with all segments concatenated."""
         channels, frames, *sides = self.latent_shape
         return (channels, self.segments * (frames - self.lead), *sides)
 
 
 @frozen(kw_only=True)
 class Stage:
-    """The denoising steps that run at one size: from ``start`` up to that of the next stage.
+    """The denoising steps that run at one size, up to the ``start`` of the next stage.
 
-    Between two stages the prediction of the clean latents is resized, and noised again with noise of its new size.
+    Between two stages the predicted clean latents are resized, and noise of the new size is added.
     """
 
+    #: index of its first step
     start: int = 0
-    #: flow shift of the noise levels from here on
+    #: flow shift of the noise levels from this step on
     shift: float
+    #: tensor sizes of these steps
     geometry: Geometry
 
 
 @frozen(kw_only=True)
 class Target:
-    """The size that is wanted, and the inputs that may decide it: paths, or images and tensors given in memory."""
+    """The requested size, and the inputs that may determine it."""
 
     task: str
+    #: pixels
     width: int
+    #: pixels
     height: int
+    #: frames of the video
     frames: int
+    #: name in the configuration's ``inputs`` -> path, or image or tensor in memory
     inputs: Mapping[str, Any] = field(factory=dict)

@@ -1,7 +1,7 @@
-"""Names that were replaced: they work until a version that is named, and say so.
+"""Deprecated names: they work until a stated version, with a warning.
 
-While a plugin is loaded, what it uses of them is noted, and becomes one warning of the program. Anywhere else Python's
-own ``DeprecationWarning`` tells of it.
+While a plugin is loaded, the deprecated names that it uses are collected into one warning of the program. Anywhere
+else they issue Python's own ``DeprecationWarning``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-#: old names of the public interface, fields by their class and others by their module -> what they are called now
+#: old name in the public API (qualified by class for fields, by module for others) -> current name
 ALIASES: Mapping[str, str] = {
     "ModelSpec.recognise": "recognize",
     "Pipeline.weigh_lora": "set_lora_strength",
@@ -19,15 +19,15 @@ ALIASES: Mapping[str, str] = {
     "lightx2v_core.api.encode_weight": "quantize_weight",
     "lightx2v_core.api.token_codes": "quantize_tokens",
 }
-#: the version in which old names go
+#: the version that removes the old names
 UNTIL = "0.3"
 _noted: ContextVar[list[str] | None] = ContextVar("old names that a plugin uses", default=None)
 
 
 def renamed_fields(owner: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Return arguments of the class ``owner`` under the names that its fields have now.
+    """Return arguments of the class ``owner`` under the current names of its fields.
 
-    A field that is given under both names is a ``TypeError``.
+    Raises ``TypeError`` for a field that is given under both names.
     """
     renamed = dict(given)
     for old in given:
@@ -41,7 +41,7 @@ def renamed_fields(owner: str, given: Mapping[str, object]) -> dict[str, object]
 
 
 def warn_renamed(old: str, *, stacklevel: int = 3) -> None:
-    """Say what ``old``, one of ``ALIASES``, is called now, and until when it works."""
+    """Warn about ``old``, one of ``ALIASES``, with its current name and the version that removes it."""
     new = ALIASES[old]
     text = f"{old}, which is called {new} now (the old name goes in lightx2v-core {UNTIL})"
     noted = _noted.get()
@@ -53,7 +53,7 @@ def warn_renamed(old: str, *, stacklevel: int = 3) -> None:
 
 @contextmanager
 def old_names_noted() -> Iterator[list[str]]:
-    """Collects what is said of old names in this context, in the place of warnings of Python."""
+    """Collect the messages about old names in this context, in place of Python warnings."""
     noted: list[str] = []
     token = _noted.set(noted)
     try:

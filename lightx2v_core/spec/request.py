@@ -7,42 +7,50 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Request:
-    """What to generate. Sizes are in pixels, ``fps`` in frames a second."""
+    """The parameters of one generation. Sizes are in pixels, ``fps`` in frames per second."""
 
     task: str
     prompt: str
     negative_prompt: str
     width: int
     height: int
+    #: frames of the video
     frames: int
     fps: float
+    #: denoising steps, >= 1
     steps: int
+    #: flow shift of the noise levels, > 0
     shift: float
-    #: one value, or one for each expert with the high-noise expert first
+    #: guidance scales: one value, or one per expert with the high-noise expert first; 1: no guidance
     guide_scale: tuple[float, ...]
+    #: name of the scheduler
     scheduler: str
+    #: seed of the initial noise
     seed: int
-    #: run the two guidance passes as one batch of two (more memory, fewer launches)
+    #: run both guidance passes as one batch of two (more memory, fewer launches)
     batched_guidance: bool = False
 
     def scale(self, expert: int) -> float:
-        """Return the guidance scale of an expert; a single value serves all of them."""
+        """Return the guidance scale of an expert; a single value applies to all of them."""
         return self.guide_scale[min(expert, len(self.guide_scale) - 1)]
 
     @property
     def guided(self) -> bool:
-        """Whether any expert needs the second, unconditional pass."""
+        """Return whether any expert needs the second, unconditional pass."""
         return any(scale != 1.0 for scale in self.guide_scale)
 
 
 @frozen(kw_only=True)
 class SchedulerContext:
-    """What a scheduler is built for: ``steps`` >= 1 and the flow ``shift`` > 0.
+    """The arguments that a scheduler is built for.
 
-    ``start`` steps of them were already made by another scheduler: what is built has the timesteps and noise levels
-    of the others alone, counts its own steps from 0, and begins without a history.
+    With ``start`` > 0 another scheduler has already taken the first steps: the new one has the timesteps and noise
+    levels of the remaining steps only, counts them from 0, and starts without a history.
     """
 
+    #: denoising steps of the request, >= 1
     steps: int
+    #: flow shift of the noise levels, > 0
     shift: float
+    #: steps already taken by another scheduler
     start: int = 0

@@ -1,4 +1,4 @@
-"""Specs: what an implementation is, described without importing it. A hook returns a list of them.
+"""Specs: descriptions of implementations that do not import them. A hook returns a list of specs.
 
 ``build`` and ``unusable`` import heavy packages inside their bodies, so listing plugins imports no torch.
 """
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
     from lightx2v_core.spec.request import Request, SchedulerContext
     from lightx2v_core.spec.tensors import Header
 
-    #: the class of the options; a spec is of some class where it is not written
+    #: the options class; ``Any`` if a spec is not parametrized
     C = TypeVar("C", default=Any)
 else:
     from typing import TypeVar
 
     C = TypeVar("C")
 
-#: the end of a name in ``use`` that is passed over where nothing is called so
+#: suffix of a name in ``use`` that is skipped if no implementation has that name
 OPTIONAL_SUFFIX = "?"
-#: the name under ``options`` that stands for whichever implementation is chosen
+#: the name under ``options`` whose values apply to the selected implementation, whichever it is
 WILDCARD = "*"
 
 
 @frozen(kw_only=True)
 class NoOptions:
-    """The configuration of an implementation that has nothing to configure."""
+    """The configuration of an implementation without options."""
 
 
 def _usable(_ctx: BuildContext) -> Sequence[str]:
@@ -67,20 +67,25 @@ def _usable(_ctx: BuildContext) -> Sequence[str]:
 
 @frozen(kw_only=True, eq=False, repr=False)
 class Spec(Generic[C]):
-    """A named implementation. Specs are equal when they are the same one, and show their name alone: attrs, which makes
-    these classes at every start of the program, then has less to write."""
+    """A named implementation. Compared by identity."""
 
+    # eq and repr are off because attrs generates these methods at every start of the program
+
+    #: name in configurations and on the command line
     name: str = field(validator=v.matches_re(r"[a-z][a-z0-9.+_-]*"))
+    #: one line for listings
     summary: str
-    #: attrs class that ``options`` of this implementation are structured into
+    #: attrs class of the configuration's ``options`` for this implementation
     config: type[C] = NoOptions  # type: ignore[assignment]
-    #: extra of the plugin's own distribution whose requirements must be installed
+    #: extra of the plugin's distribution that must be installed; None: no further requirements
     extra: str | None = None
+    #: supported device types
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    #: lowest CUDA compute capability; ignored on ``cpu``
     min_capability: tuple[int, int] = (0, 0)
-    #: reasons why this machine cannot use it; empty when it can
+    #: returns the reasons why this machine cannot use it; empty if it can
     unusable: Callable[[BuildContext], Sequence[str]] = _usable
-    #: orders ``auto`` only: 0 the core's own, 1-99 portable kernels, 100 and up with a published benchmark
+    #: rank for ``auto``, highest first: 0 for the core, 1-99 for portable kernels, 100+ with a published benchmark
     priority: int = 0
 
     def __repr__(self) -> str:
@@ -89,23 +94,26 @@ class Spec(Generic[C]):
 
 @frozen(kw_only=True, eq=False, repr=False)
 class WeightLoaderSpec(Spec[C]):
-    """Opens weight files, chosen by file suffix."""
+    """A reader of weight files, selected by file suffix."""
 
-    #: such as ``(".safetensors",)``
+    #: lower-case file suffixes, such as ``(".safetensors",)``
     suffixes: tuple[str, ...]
-    #: the tensors of one file from its head alone; ``CheckpointError`` when it is broken
+    #: reads the tensor list of one file without its data; imports no torch; ``CheckpointError`` for a damaged file
     read_header: Callable[[Path], Header]
+    #: builds the function that opens the tensors of a header; its files may be several
     build: Callable[[C, BuildContext], Callable[[Header], WeightSource]]
 
 
 @frozen(kw_only=True)
 class QuantizerOptions:
-    """Which layers a quantizer takes; the others are computed in the run's dtype. Patterns such as ``blocks.0.*`` are
-    matched against whole layer names, ``*`` stands for anything."""
+    """The layers that a quantizer applies to; all others run in the compute dtype.
 
-    #: layers that stay as they are
+    Patterns such as ``blocks.0.*`` match full layer names; ``*`` matches any characters.
+    """
+
+    #: patterns of layers to leave unquantized
     keep: tuple[str, ...] = ()
-    #: the only layers that are taken; empty: all
+    #: patterns of the only layers to quantize; empty: all
     only: tuple[str, ...] = ()
 
 
@@ -115,19 +123,23 @@ def _any_shape(_shape: tuple[int, ...], _ctx: BuildContext) -> str | None:
 
 @frozen(kw_only=True, eq=False, repr=False)
 class QuantizerSpec(Spec[C]):
-    """Linear layers for stored weight formats on one kernel. Its config is ``QuantizerOptions`` or has its fields."""
+    """Linear layers for stored weight formats on one kernel.
 
-    #: the weight formats it runs, such as ``fp8-channel``; see ``LayerFormat``
+    ``config`` is ``QuantizerOptions`` or a class with its fields.
+    """
+
+    #: supported weight formats, such as ``fp8-channel``; see ``LayerFormat``
     formats: frozenset[str]
+    #: builds the quantizer
     build: Callable[[C, BuildContext], Quantizer]
-    #: the format that it makes of plain weights while they are loaded; its options may leave them plain (None).
-    #: Absent: it cannot
+    #: returns the format to quantize plain weights to while loading, or None if its options leave them plain; None:
+    #: never quantizes plain weights
     makes: Callable[[C], str | None] | None = None
-    #: whether it computes with exactly the weights that are stored and plain activations
+    #: whether it computes with the exact stored weights and unquantized activations
     exact: bool = False
-    #: the formats that its ``quantize`` writes, which merging a LoRA takes; absent: all of ``formats``
+    #: formats that its ``quantize`` supports, as needed for merging a LoRA; None: all of ``formats``
     writes: frozenset[str] | None = None
-    #: why a weight [out, in] cannot run on it; such a layer is decoded when it is loaded
+    #: returns why a weight [out, in] is unsupported, or None; such layers are dequantized when loaded
     refuses: Callable[[tuple[int, ...], BuildContext], str | None] = _any_shape
 
 
@@ -135,9 +147,11 @@ class QuantizerSpec(Spec[C]):
 class AttentionSpec(Spec[C]):
     """An attention kernel."""
 
-    #: head dims it can run, or None for any
+    #: supported head dims, in elements; None: any
     head_dims: frozenset[int] | None = None
+    #: supported dtypes, as torch names
     dtypes: frozenset[str] = frozenset({"float32", "bfloat16", "float16"})
+    #: builds the kernel
     build: Callable[[C, BuildContext], Attention]
 
 
@@ -152,28 +166,30 @@ def _all_resident(_config: object, _ctx: BuildContext, loads: Sequence[Workload]
 
 @frozen(kw_only=True, eq=False, repr=False)
 class OffloaderSpec(Spec[C]):
-    """A policy for where blocks live and when they move. No policy changes the result of a run."""
+    """A policy for the placement and movement of blocks. No policy changes the result of a run."""
 
+    #: builds the offloader of one or several components, within the budget of the context
     build: Callable[[C, BuildContext], Offloader]
-    #: what components take that share this offloader, under the budget and with the speeds of the context. Imports no
-    #: torch. What exceeds the budget is the least that is possible.
+    #: forecasts the memory and time of the components that share this offloader, for the budget and speeds of the
+    #: context; imports no torch. If the budget is too small, the forecast is the smallest possible use
     forecast: Callable[[C, BuildContext, Sequence[Workload]], OffloadForecast] = _all_resident
-    #: options that ``auto`` may choose among; none: only what they are by default
+    #: options that ``auto`` may choose from; empty: only the defaults
     settings: tuple[C, ...] = ()
 
 
-#: what LoRA files may do: matrices of low rank, tensors that are added, products of LyCORIS, and magnitudes of DoRA
+#: types of changes in LoRA files: low-rank matrices, added tensors, LyCORIS products, and DoRA magnitudes
 LORA_KINDS = frozenset({"low-rank", "diff", "loha", "lokr", "magnitude"})
 
 
 @frozen(kw_only=True, eq=False, repr=False)
 class LoraApplierSpec(Spec[C]):
-    """A way to apply adapters."""
+    """A method of applying adapters."""
 
+    #: builds the applier
     build: Callable[[C, BuildContext], LoraApplier]
-    #: which of ``LORA_KINDS`` it can do
+    #: the supported ones of ``LORA_KINDS``
     kinds: frozenset[str] = LORA_KINDS
-    #: whether adapters stay on the device beside the weights
+    #: whether adapters stay on the device in addition to the weights
     resident: bool = False
 
 
@@ -183,43 +199,47 @@ def _any_steps(_config: object) -> int | None:
 
 @frozen(kw_only=True, eq=False, repr=False)
 class SchedulerSpec(Spec[C]):
-    """Timesteps and an update rule; built anew for each request."""
+    """Timesteps and an update rule."""
 
+    #: builds a scheduler for one request
     build: Callable[[C, SchedulerContext], Scheduler]
-    #: the number of steps that its options fix, None when any number works
+    #: returns the number of steps fixed by its options, or None if any number works
     steps: Callable[[C], int | None] = _any_steps
-    #: whether guidance is on by default; distilled models run without
+    #: whether guidance is on by default; distilled models run without it
     guided: bool = True
 
 
-#: the commands of the core that take subcommands of plugins
+#: commands of the core that accept subcommands from plugins
 COMMAND_PARENTS = frozenset({"plugins"})
 
 
 @frozen(kw_only=True, eq=False, repr=False)
 class CommandSpec(Spec[C]):
-    """A subcommand of ``lightx2v-core``, or of one of its commands; ``load`` is called when the command is used."""
+    """A subcommand of ``lightx2v-core``, or of one of its commands."""
 
+    #: imports and returns the command; called when the command is used
     load: Callable[[], click.Command]
-    #: the command that it is a subcommand of, such as ``plugins``; None: of the program itself
+    #: its parent command, such as ``plugins``; None: the program itself
     parent: str | None = None
 
     @property
     def full_name(self) -> str:
-        """What is typed behind ``lightx2v-core``, such as ``ui`` or ``plugins check``."""
+        """Return the words after ``lightx2v-core`` on the command line, such as ``ui`` or ``plugins check``."""
         return self.name if self.parent is None else f"{self.parent} {self.name}"
 
 
 @frozen(kw_only=True, eq=False, repr=False)
 class CheckpointSpec(Spec[C]):
-    """A model's folder, or a folder of LoRA files, that comes with the plugin. Paths begin with its name:
-    ``--model-path NAME``, ``--lora NAME/file.safetensors``."""
+    """A model folder, or a folder of LoRA files, bundled with the plugin.
 
-    #: where its files are; asked for when a path names it
+    Paths start with its name: ``--model-path NAME``, ``--lora NAME/file.safetensors``.
+    """
+
+    #: returns its folder; called when a path names it
     folder: Callable[[], Path]
-    #: configuration values that hold for this model's folder where nobody says otherwise, nested as in a file
+    #: default configuration values for this model folder, nested as in a configuration file
     settings: Mapping[str, Any] = field(factory=dict)
-    #: prompts that it understands, for a model that knows few; for people to begin with
+    #: example prompts for users, for a model that supports only a few
     examples: tuple[str, ...] = ()
 
 
@@ -249,44 +269,46 @@ def _any_size(_recognition: Recognition, _task: str) -> SizeRules:
 
 @frozen(kw_only=True, eq=False, repr=False)
 class ModelSpec(Spec[C]):
-    """A family of models: recognizes a checkpoint, lists its components, builds the pipeline.
+    """A family of models: recognizes checkpoints, lists their components, builds the pipeline.
 
-    Everything but ``build`` runs at plan time and imports no torch.
+    Everything except ``build`` runs at plan time and imports no torch.
     """
 
+    #: task name, such as ``t2v`` -> its inputs
     tasks: Mapping[str, TaskSpec]
+    #: all components of the family; the first is the denoising network, or one of them
     components: tuple[ComponentSpec, ...]
-    #: which variant the folder holds, or the reason why it is none of this family
+    #: recognizes the variant in a folder, or returns the reason why it does not belong to this family
     recognize: Callable[[CheckpointFacts], Recognition | str]
-    #: official values for a variant, a task and (width, height) or None for the official size
+    #: returns the official values for a variant, a task and (width, height), or None for the official size
     defaults: Callable[[Recognition, str, tuple[int, int] | None], Defaults]
-    #: tensor sizes; ``RequestError`` for sizes, frame counts and inputs that the model cannot do
+    #: computes tensor sizes; ``RequestError`` for unsupported sizes, frame counts and inputs
     geometry: Callable[[Recognition, Target], Geometry]
-    #: component -> forecast, for a compute dtype
+    #: forecasts the memory of each component, for a compute dtype
     memory: Callable[[Recognition, Geometry, str, C], Mapping[str, MemoryNeed]]
+    #: builds the pipeline from the selected components
     build: Callable[[C, ModelParts], VideoModel]
-    #: sizes that the denoising of a request goes through, the last one being that of the video; ``RequestError`` for
-    #: options that cannot be followed
+    #: returns the stages of denoising, the last one at the size of the video; ``RequestError`` for options that cannot
+    #: be satisfied
     stages: Callable[[Recognition, Request, Geometry, C], Sequence[Stage]] = _one_stage
-    #: what sizes and lengths a front end may offer for a task
+    #: returns the sizes and lengths that a front end may offer for a task
     sizes: Callable[[Recognition, str], SizeRules] = _any_size
-    #: what of the prompts of a request is not seen, in words, asked for each prompt; assets are by component and name
+    #: returns messages about parts of the prompt that the model ignores, per prompt; assets by component and name
     remarks: Callable[[Recognition, Request, Mapping[str, Mapping[str, Path]]], Sequence[str]] = (
         _nothing_to_say
     )
-    #: what LoRA files make of a network that was recognized; they are given by their names, component by component. A
-    #: distilled one brings other defaults
+    #: adjusts the recognition to the LoRA files in use (component -> file names); a distilled one changes the defaults
     with_loras: Callable[[Recognition, Mapping[str, Sequence[str]]], Recognition] = _as_it_is
-    #: other names of the family, from existing scripts and configurations -> whether they ask for a distilled network
-    #: (None: they do not say)
+    #: alternative names of the family in existing scripts and configurations -> whether they require a distilled
+    #: network (None: unspecified)
     aliases: Mapping[str, bool | None] = field(factory=dict)
-    #: where its files can be downloaded
+    #: returns the hub repositories with its files
     repositories: Callable[[], Sequence[Repository]] = tuple
-    #: writes a tiny checkpoint with random weights, for tests and demonstrations
+    #: writes a tiny checkpoint with random weights into a folder, given a seed, for tests and demonstrations
     write_tiny: Callable[[Path, int], None] | None = None
 
     if not TYPE_CHECKING:
-        # ``recognize`` was called ``recognise`` in 0.1; type checkers know the new name alone
+        # ``recognize`` was called ``recognise`` in 0.1; type checkers see only the new name
 
         def __init__(self, **fields: object) -> None:
             self.__attrs_init__(**renamed_fields("ModelSpec", fields))

@@ -1,4 +1,4 @@
-"""The version of the core, in one place that everything may import."""
+"""The version of the core, in a module that everything may import."""
 
 from __future__ import annotations
 
