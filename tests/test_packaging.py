@@ -242,15 +242,52 @@ def test_ci_runs_what_the_readme_says() -> None:
     lines = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     marked = re.search(r"<!-- test-line -->\s*```\w*\n(.+?)\n```", readme, re.DOTALL)
-    if marked is None:
-        pytest.skip("README.md has no test line yet")
+    assert marked is not None
     assert lines[-1] == marked.group(1)
     assert (REPOSITORY / ".ci" / "run").stat().st_mode & 0o100, ".ci/run must be executable"
 
 
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+@every_plugin
+def test_the_plugin_is_in_the_table_of_extras(plugin: str) -> None:
+    """Its row names its distribution, and installs what its extra brings from the folders of this repository."""
+    text = (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
+    row = re.search(rf"(?m)^\| `{extra(plugin)}` \| `(.+?)` \| \[`(.+?)`\]\((.+?)\) \|", text)
+    assert row is not None
+    line, name, page = row.groups()
+    assert name == project(plugin)["name"]
+    assert (REPOSITORY / "docs" / page).resolve() == REPOSITORY / "plugins" / plugin / "README.md"
+    folders = {re.split(r"[\[\"]", part)[0] for part in re.findall(r'-e "?plugins/(\S+)', line)}
+    assert folders == local_needs(plugin)
+
+
+def local_needs(plugin: str) -> set[str]:
+    """The folders of a plugin, of those that its extra brings, and of all that these need."""
+    needs = list(CORE["optional-dependencies"][extra(plugin)])
+    found: set[str] = set()
+    while needs:
+        match = re.match(r"lightx2v-([\w-]+)", needs.pop())
+        if match is not None and match[1] != "core":
+            folder = match[1].replace("-", "_")
+            if folder not in found:
+                found.add(folder)
+                needs += project(folder)["dependencies"]
+    return found
+
+
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/plugins/*/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/guides/*.md",
+        "plugins/*/README.md",
+        "examples/*.md",
+        "examples/plugins/*/*.md",
+    )
     for page in REPOSITORY.glob(pattern)
 )
 

@@ -19,7 +19,14 @@ from lightx2v_core.discovery import catalog
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "plugins/*/README.md", "examples/*.md", "examples/plugins/*/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/guides/*.md",
+        "plugins/*/README.md",
+        "examples/*.md",
+        "examples/plugins/*/*.md",
+    )
     for page in REPOSITORY.glob(pattern)
 )
 #: command lines of other programs, and of scripts that have options of their own

@@ -1,4 +1,4 @@
-"""Run the commands of a page and draw each video as a row of its frames, for the README.
+"""Run the commands of a page and draw each video as a row of its frames, for docs/mini.md.
 
     python tools/mini/strips.py examples/mini.md --output docs/pictures
 

@@ -17,12 +17,24 @@ pytest.importorskip("torch")
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 pytest.importorskip("lightx2v_wan22", reason="needs the Wan2.2 plugin")
 
-from lightx2v_core.testing.hub import Hub, serve_hub
+from safetensors.torch import load_file
 
+from lightx2v_core.testing import environment as variables
+from lightx2v_core.testing import write_dist
+from lightx2v_core.testing.hub import Hub, serve_hub
+from lightx2v_wan21.tiny import write_tiny
+
+from .pages import REPOSITORY, Reader, blocks, matches, mistakes
 from .wan import write_repositories
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-PAGES = ("README.md", "docs/formats.md", "docs/models.md")
+PAGES = ("docs/formats.md", "docs/models.md")
+#: pages that are executed as a whole, in order: runs are real ones of small videos
+WHOLE = (
+    "README.md",
+    "docs/commands.md",
+    "docs/install.md",
+    *sorted(str(page.relative_to(REPOSITORY)) for page in (REPOSITORY / "docs" / "guides").glob("*.md")),
+)
 #: ``lightx2v-core`` as the blocks call it; a run is planned, since tiny networks at full size take hours
 _PROGRAM = """#!/bin/sh
 if [ "$1" = run ]; then shift; set -- plan "$@"; fi
@@ -102,17 +114,18 @@ def test_there_is_something_to_execute() -> None:
     assert sum(len(section.blocks) for section in sections()) > 20
 
 
-def environment(folder: Path, hub: Hub, program: str) -> dict[str, str]:
+def environment(folder: Path, hub: Hub, program: str = "", plugins: str = "") -> dict[str, str]:
     """An environment with the program, the hub and nothing of the user's."""
     file = folder / "bin" / "lightx2v-core"
     file.parent.mkdir()
-    file.write_text(program.format(python=sys.executable))
-    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    if program:
+        file.write_text(program.format(python=sys.executable))
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))}
     path = os.pathsep.join([str(file.parent), str(Path(sys.executable).parent), kept["PATH"]])
     # other plugins that are installed here are not those of a reader
     mine = {
-        "LIGHTX2V_PLUGINS": "core,hub,wan21,wan22",
+        "LIGHTX2V_PLUGINS": f"core,hub,wan21,wan22{plugins}",
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(folder / "home"),
     }
@@ -136,6 +149,83 @@ def test_the_commands_of_a_section_work(
         assert "Traceback" not in done.stderr
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with the headers of the real sizes, of the models that a page names."""
+    sys.path.insert(0, str(REPOSITORY / "tests"))
+    from real_headers import has_no_holes, write_model
+
+    root = tmp_path_factory.mktemp("real")
+    wanted = {name for page in WHOLE for block in blocks(page) if block.mark == "real size"
+              for name in block.value.split()}  # fmt: skip
+    for name in wanted:
+        (root / name).mkdir()
+        write_model(root / name, name)
+        if has_no_holes(root / name):
+            pytest.skip("needs a file system with sparse files")
+    return {name: root / name for name in wanted}
+
+
+@pytest.mark.parametrize("page", WHOLE)
+def test_every_block_of_a_page_is_executed_or_has_a_reason(page: str) -> None:
+    assert not mistakes(page)
+    assert any(block.language == "sh" and not block.mark for block in blocks(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WHOLE)
+def test_the_blocks_of_a_page_work_in_order(
+    page: str, hub: Hub, inputs: dict[str, Path], real: dict[str, Path], tmp_path: Path
+) -> None:
+    for plugin in ("mini", "offload", "convert"):
+        pytest.importorskip(f"lightx2v_{plugin}", reason="the pages use its commands")
+    reader = Reader(
+        folder=tmp_path / "work",
+        env=environment(tmp_path, hub, plugins=",mini,offload,convert"),
+        inputs=inputs,
+        real=real,
+    )
+    reader.folder.mkdir()
+    for name in ("configs", "examples"):
+        (reader.folder / name).symlink_to(REPOSITORY / name)
+    for block in blocks(page):
+        reader.execute(block)
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_readme_computes_attention(hub: Hub, tmp_path: Path) -> None:
+    module, project = (block for block in blocks("README.md") if block.mark == "file")
+    entry = re.search(
+        r'(?m)^\[project\.entry-points\."lightx2v_core\.plugins"\]\nacme = "(\w+)"$', project.text
+    )
+    assert entry is not None
+    assert f"{entry[1]}.py" == module.value
+    assert len([line for line in module.text.splitlines() if line.strip()]) <= 10  # as its heading says
+    folder = write_dist(
+        tmp_path / "acme", "lightx2v-acme", modules={module.value: module.text}, plugins={"acme": entry[1]}
+    )
+    line = [sys.executable, "-m", "lightx2v_core", "run", "--model-path", "Wan2.1-T2V-1.3B", "--attention", "acme",
+            "--size", "64x64", "--frames", "5", "--steps", "2", "--prompt", "a fox"]  # fmt: skip
+    write_tiny(tmp_path / "Wan2.1-T2V-1.3B")
+    videos = {}
+    for name in ("acme", "sdpa"):
+        line[line.index("--attention") + 1] = name
+        done = subprocess.run(
+            [*line, "--output", f"{name}.mp4", "--dump-tensors", f"{name}.safetensors"],
+            cwd=tmp_path, env=variables(folder), capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"attention {'acme/acme' if name == 'acme' else 'core/sdpa'}" in done.stderr
+        videos[name] = load_file(tmp_path / f"{name}.safetensors")["video"]
+    assert videos["acme"].allclose(videos["sdpa"], atol=1e-4)
+
+
+def test_outputs_are_compared_line_by_line() -> None:
+    assert matches("a ... c\n...\nf", "x\na b c\nd\ne\nf\n")
+    assert not matches("a ... c\nf", "a b c\nd\nf\n")
+    assert not matches("a", "ab\n")
+
+
 def troubles() -> list[tuple[str, list[tuple[str, str]]]]:
     """Of each section of the page: its commands in order, each with the message that must come of it, if any."""
     text = (REPOSITORY / TROUBLE).read_text(encoding="utf-8")
@@ -146,13 +236,6 @@ def troubles() -> list[tuple[str, list[tuple[str, str]]]]:
             commands = [(hidden or shown, message) for hidden, shown, message in blocks]
             every.append((part.splitlines()[0].lstrip("# "), commands))
     return every
-
-
-def matches(message: str, said: str) -> bool:
-    """Whether what was said is the message of the page, line by line; ``...`` stands for anything in a line."""
-    lines = message.rstrip("\n").split("\n")
-    pattern = "\n".join(".*".join(re.escape(piece) for piece in line.split("...")) for line in lines)
-    return re.search(rf"(?m)^{pattern}$", said) is not None
 
 
 def test_every_message_of_the_page_is_checked() -> None:
