@@ -37,7 +37,7 @@ class PlanReady(Event):
 
 @frozen(kw_only=True)
 class PhaseStarted(Event):
-    """A phase begins: ``load``, ``encode``, ``denoise`` or ``decode``; ``total`` counts ``unit``s."""
+    """A phase begins: ``load``, ``encode``, ``denoise`` or ``decode``; ``total`` is counted in ``unit``."""
 
     kind: ClassVar[str] = "phase"
     phase: str

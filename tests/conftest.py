@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,10 +20,32 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 _GOLDEN_ROOTS = (_REPOSITORY.parent / "shared" / "golden", _REPOSITORY / "tests" / "golden")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `tox -e fast`."""
+    parser.addoption(
+        "--fast", action="store_true", help="skip every test that starts a process or is marked slow"
+    )
+
+
 def pytest_configure() -> None:
     from lightx2v_core.testing.signals import hear_signals
 
     hear_signals()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """With ``--fast``, keep tests from starting processes; they are skipped when they try."""
+    # the process that only distributes tests to others starts those
+    distributes = getattr(session.config.option, "numprocesses", None) and not hasattr(
+        session.config, "workerinput"
+    )
+    if session.config.option.fast and not distributes:
+        subprocess.Popen.__init__ = _skip_process  # type: ignore[method-assign]
+
+
+def _skip_process(*args: object, **kwargs: object) -> None:
+    pytest.skip("starts a process")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -31,9 +31,21 @@ def test_every_row_is_tested() -> None:
 FOREIGN = frozenset({"generate.py"})
 
 
-def test_the_architecture_names_modules_that_exist() -> None:
-    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w./-]+\.py)`", text)) - FOREIGN
+PAGES = [REPOSITORY / "docs" / "architecture.md", *sorted((REPOSITORY / "docs" / "adr").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_architecture_pages_name_modules_that_exist(page: Path) -> None:
+    named = set(re.findall(r"`([\w./-]+\.py)`", page.read_text(encoding="utf-8"))) - FOREIGN
     folders = ("lightx2v_core", "plugins", "examples", "tests", "tools", "docs")
     files = [file.as_posix() for folder in folders for file in (REPOSITORY / folder).rglob("*.py")]
     assert sorted(name for name in named if not any(file.endswith(f"/{name}") for file in files)) == []
+
+
+def test_decision_records_are_numbered_and_linked() -> None:
+    records = PAGES[1:]
+    assert [int(record.stem[:3]) for record in records] == list(range(1, len(records) + 1))
+    architecture = PAGES[0].read_text(encoding="utf-8")
+    for number, record in enumerate(records, 1):
+        assert record.read_text(encoding="utf-8").startswith(f"# {number}. ")
+        assert f"(adr/{record.name})" in architecture
