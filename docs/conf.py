@@ -4,7 +4,7 @@ tox -e docs                             builds into .tox/docs/html; every warnin
 sphinx-build -W docs OUTPUT             the same by hand, where sphinx, myst-parser and furo are installed
 
 Pages link to each other, to headings and to files of the repository with relative paths, so that they also read on a
-code host. A link that leads nowhere fails the build: MyST checks pages and headings, ``link_to_repository`` other files.
+code host. A link that leads nowhere fails the build: MyST checks pages and headings, this file checks other files.
 """
 
 from __future__ import annotations
