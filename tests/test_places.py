@@ -86,18 +86,18 @@ def test_the_file_that_macos_keeps_is_named_when_it_is_asked_for(model: Path) ->
     sidecar = model / "._Wan2.1_VAE.pth"
     sidecar.write_bytes(SIDECAR)
     message = refusal(model, components={"vae": {"path": str(sidecar)}})
-    assert "is what macOS keeps beside a file, and not the file itself; use Wan2.1_VAE.pth" in message
+    assert "is an AppleDouble file of macOS, not the file itself; use Wan2.1_VAE.pth" in message
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        (TOKENIZER, POINTER, "is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"),
+        (TOKENIZER, POINTER, "is a git-lfs pointer, not the file itself; fetch it with: git lfs pull"),
         (TOKENIZER, b"", "is empty"),
-        (TOKENIZER, b"<!DOCTYPE html><html>", "is a page that a server sent instead of the file"),
-        (TOKENIZER, b"\x80\x02}q", "holds no JSON object"),
+        (TOKENIZER, b"<!DOCTYPE html><html>", "is a web page that a server sent instead of the file"),
+        (TOKENIZER, b"\x80\x02}q", "is not a JSON object"),
         (NETWORK, POINTER, "is a git-lfs pointer"),
-        (NETWORK, b"<html>Access denied", "is a page that a server sent"),
+        (NETWORK, b"<html>Access denied", "is a web page that a server sent"),
         ("Wan2.1_VAE.pth", POINTER, "is a git-lfs pointer"),
         ("config.json", POINTER, "is a git-lfs pointer"),
         ("diffusion_pytorch_model.safetensors.index.json", POINTER, "is a git-lfs pointer"),
@@ -247,7 +247,7 @@ def test_what_the_cache_has_not_is_named_with_the_command_that_brings_it(hub: Pa
     message = refusal("Wan-AI/Wan2.1-T2V-14B")
     assert str(hub) in message
     assert "lightx2v-core download Wan-AI/Wan2.1-T2V-14B --to models/Wan2.1-T2V-14B" in message
-    assert "give one of them: Wan-AI/Wan2.1-T2V-1.3B" in refusal(hub)
+    assert "use one of them: Wan-AI/Wan2.1-T2V-1.3B" in refusal(hub)
     assert "leaves the repository" in refusal("Wan-AI/Wan2.1-T2V-1.3B/../../x")
 
 

@@ -1,1 +1,1 @@
-"""Model folders: which file is which component, what the headers say, and how weights reach a module."""
+"""Model folders: finding the files of each component, reading their headers, and loading weights into a module."""

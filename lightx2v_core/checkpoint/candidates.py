@@ -1,7 +1,8 @@
 """The sets of files that could be a component, and the choice between them.
 
-Every set that fits is a candidate. Wishes (precision, distilled or not) leave some out; then the rules of
-``choose_candidate`` decide. What they cannot decide is an error that lists the candidates: nothing is chosen silently.
+Every set that matches is a candidate. A requested precision or distillation rules some out; ``choose_candidate``
+decides between the rest. If its rules cannot decide, it raises an error that lists the candidates: nothing is chosen
+silently.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ from lightx2v_core.spec.tensors import Header
 
 
 class Ambiguous(CheckpointError):
-    """Several sets of files could be a component, and nothing says which is meant."""
+    """Several sets of files could be a component, and the configuration does not select one."""
 
 
 class Pair(Ambiguous):
-    """Two of them, which differ in nothing that a name or a tensor tells: they may be the two networks of one model."""
+    """Two candidates with the same precision and distillation: they may be the two networks of one model."""
 
 
 @frozen(kw_only=True)
 class Wish:
-    """What was asked of a component beside its path; ``key`` names the component in the configuration."""
+    """The settings of a component other than its path; ``key`` names the component in the configuration."""
 
     key: str = ""
     precision: str | None = None
     distilled: bool | None = None
-    #: the folder of the network, which equals are preferred from
+    #: the folder of the network; of equal candidates the one in it is preferred
     near: Path | None = None
 
 
@@ -55,7 +56,7 @@ class Candidate:
 
     located: FileSet
     place: SearchFolder
-    #: number of the pattern that it was found by
+    #: number of the pattern that found it
     pattern: int
     #: None when no header was read
     mapped: MappedHeader | None = None
@@ -73,7 +74,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """How it is called in messages."""
+        """Return the name that messages use."""
         path = self.located.index or self.located.files[0]
         sub = f"{self.place.folder}/" if self.place.folder else ""
         if path.parent.name != self.place.folder.rpartition("/")[2]:
@@ -83,7 +84,7 @@ class Candidate:
 
     @property
     def distilled(self) -> bool:
-        """Whether a name says that the network is distilled, or what was merged into it."""
+        """Return whether a file or folder name, or the metadata of merged LoRAs, marks the network as distilled."""
         if self.place.distilled is not None:
             return self.place.distilled
         metadata = self.mapped.header.metadata if self.mapped is not None else {}
@@ -91,11 +92,11 @@ class Candidate:
 
     @property
     def dtype(self) -> str:
-        """The dtype of most of its bytes."""
+        """Return the dtype of most of its bytes."""
         return self.mapped.header.precision if self.mapped is not None else ""
 
     def description(self) -> str:
-        """Give name, precision and layout, for a message."""
+        """Describe name, precision and layout, for a message."""
         if self.problem:
             return f"{self.name} (cannot be used: {self.problem})"
         if self.mapped is None:
@@ -107,8 +108,8 @@ class Candidate:
 
 
 def precision_of(header: Header) -> str:
-    """Read the precision off a header: ``original``, or the quantized precision most matrix bytes are in: ``fp8``,
-    ``int8``, ``packed``, or the name of a format that packs values in blocks."""
+    """Determine the precision from a header: ``original``, or the quantized precision of most matrix bytes: ``fp8``,
+    ``int8``, ``packed``, or the name of a block format."""
     return header.once("coded precision", lambda: _precision_of(header))
 
 
@@ -122,12 +123,12 @@ def _precision_of(header: Header) -> str:
 
 
 def false_claim(name: str, header: Header) -> str:
-    """Say that a file's name claims another precision than its tensors have; empty when it does not."""
+    """Return a message if a file's name states another precision than its tensors have; empty otherwise."""
     held = {CODED.get(info.dtype, info.dtype) for info in header.tensors.values() if len(info.shape) >= 2}
     claim = claimed_precision(name)
     if not claim or claim in held:
         return ""
-    return f"its name says {claim}, and its weights are {', '.join(sorted(held))}; the tensors decide"
+    return f"the file name says {claim}, but its weights are {', '.join(sorted(held))}; the tensors decide"
 
 
 def gathered(
@@ -138,9 +139,11 @@ def gathered(
     wish: Wish,
     places: Sequence[SearchFolder] = SEARCH_FOLDERS,
 ) -> list[Candidate]:
-    """Gather the sets of files in ``folder`` that the patterns name and whose tensors are those of the component; sets
-    that cannot be read are there too, with their problem. The spec's fallbacks are used only when nothing else is as
-    wished: they may match any file, and looking into each takes time."""
+    """Collect the sets of files in ``folder`` that match the patterns and have the tensors of the component.
+
+    Unreadable sets are included, with their problem. The spec's fallback patterns are tried only if no other candidate
+    meets ``wish``: they may match any file, and reading the header of each takes time.
+    """
     candidates: dict[tuple[Path | None, tuple[Path, ...]], Candidate] = {}
     reader = reader_of(read) if read is not None else Reader(_unasked)
     there = [place for place in places if os.path.isdir(folder / place.folder)]
@@ -168,11 +171,11 @@ def _as_wished(spec: ComponentSpec, candidate: Candidate, wish: Wish) -> bool:
 
 
 def _unasked(path: Path) -> Header:
-    raise AssertionError(f"{path} is found by its name alone")
+    raise AssertionError(f"{path} is matched by name only, without reading its header")
 
 
 def _folders(spec: ComponentSpec, place: Path, pattern: str, reader: Reader) -> list[Path]:
-    """List the folders that a pattern leads to."""
+    """List the folders that a pattern matches."""
     sub = pattern.rpartition("/")[0]
     if sub == "*":
         return [place / name for name in folders_for(spec, reader.listing(place).folders)]
@@ -207,7 +210,7 @@ def _tested(
             except CheckpointError as exc:
                 problem = str(exc)
             if mapped is None and not problem:
-                continue  # something else
+                continue  # another component
         yield Candidate(located=located, place=place, pattern=number, mapped=mapped, problem=problem)
     for located, problem in broken:
         yield Candidate(located=located, place=place, pattern=number, problem=problem)
@@ -216,9 +219,9 @@ def _tested(
 def choose_candidate(
     spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
 ) -> Candidate | None:
-    """Choose the candidate that is meant; ``None`` when there is none.
+    """Choose the candidate to load; ``None`` if there are no candidates.
 
-    ``CheckpointError`` when none is as wished, when the only ones are broken, or when several are meant.
+    Raises ``CheckpointError`` if none meets ``wish``, if the only ones are broken, or if several remain.
     """
     if not candidates:
         return None
@@ -228,7 +231,7 @@ def choose_candidate(
         raise CheckpointError(wished[0].problem)
     if not spec.main:
         return _choose_part(spec, folder, usable, wish)
-    # an unreadable file that only a general pattern matched may be anything
+    # an unreadable file that only a general pattern matched may be of any component
     broken = [candidate for candidate in wished if candidate.problem and candidate.pattern == 0]
     return _choose_network(spec, folder, [*usable, *broken], wish)
 
@@ -236,7 +239,7 @@ def choose_candidate(
 def _choose_network(
     spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
 ) -> Candidate:
-    """Choose the only network: which of several is run is for the user to say."""
+    """Choose the only network; of several the user has to select one."""
     left = candidates if wish.precision is not None else _of_one_place(candidates)
     if len(left) > 1:
         kinds = {(candidate.precision, candidate.distilled, candidate.problem) for candidate in left}
@@ -248,7 +251,7 @@ def _choose_network(
 
 
 def _choose_part(spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish) -> Candidate:
-    """Choose the first by ``_rank`` of those that are not quantized, or of all when each is."""
+    """Choose the first candidate by ``_rank``: of the unquantized ones, or of all if each is quantized."""
     plain = [candidate for candidate in candidates if candidate.precision in ("", ORIGINAL)]
     if not plain and wish.precision is None and len({candidate.precision for candidate in candidates}) > 1:
         raise Ambiguous(_ambiguous(spec, folder, candidates, wish))
@@ -268,7 +271,7 @@ def not_taken(candidates: Sequence[Candidate], chosen: Candidate) -> tuple[str, 
 def _wished(
     spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
 ) -> Sequence[Candidate]:
-    """Leave out those that are not as wished; broken ones, of which nothing is known, stay."""
+    """Drop the candidates that do not meet ``wish``; broken ones, whose precision is unknown, stay."""
     wished = candidates
     if wish.precision is not None:
         _check_precision(candidates, wish.precision, wish.key)
@@ -278,52 +281,52 @@ def _wished(
     if all(candidate.problem for candidate in wished) and not all(
         candidate.problem for candidate in candidates
     ):
-        asked = wish.precision or ("distilled" if wish.distilled else "not distilled")
+        requested = wish.precision or ("distilled" if wish.distilled else "not distilled")
         lines = "\n".join(f"  {candidate.description()}" for candidate in candidates)
-        raise CheckpointError(f"{wish.key}: no {spec.summary} in {folder} is {asked}; there are:\n{lines}")
+        raise CheckpointError(f"{wish.key}: no {spec.summary} in {folder} is {requested}; found:\n{lines}")
     return wished
 
 
 def _check_precision(candidates: Sequence[Candidate], precision: str, key: str) -> None:
-    """``CheckpointError`` for a precision that nothing has and that is not known."""
+    """Raise ``CheckpointError`` for an unknown precision that no candidate has."""
     known = {*DTYPE_NAMES, *CODED.values(), ORIGINAL, *(candidate.precision for candidate in candidates)} - {
         ""
     }
-    gguf = precision.partition("-")[0] == "gguf"  # a format that can be meant where no file is in it
+    gguf = precision.partition("-")[0] == "gguf"  # known even if no file has this format
     if (
         precision not in known
         and not gguf
         and not any(fits(candidate, precision) for candidate in candidates)
     ):
         raise CheckpointError(
-            f"{key}.precision: unknown precision {precision!r}{suggestion(precision, known)}; known are "
+            f"{key}.precision: unknown precision {precision!r}{suggestion(precision, known)}; choose from "
             f"{', '.join(sorted(known))}"
         )
 
 
 def _may_be_in(candidate: Candidate, precision: str) -> bool:
-    """Tell whether a candidate is in a precision, or nothing is known of it."""
+    """Return whether a candidate has a precision; True if its header was not read."""
     return candidate.mapped is None or fits(candidate, precision)
 
 
 def _of_distillation(candidates: Sequence[Candidate], distilled: bool) -> Sequence[Candidate]:
-    """Choose the distilled networks, or the others. One that nothing is said of counts as what is asked for."""
+    """Select the distilled networks, or the others. If no name says distilled, those in unmarked places count too."""
     told = [candidate for candidate in candidates if candidate.distilled == distilled]
     silent = [candidate for candidate in candidates if distilled and candidate.place.distilled is not False]
     return told or silent
 
 
 def fits(candidate: Candidate, precision: str) -> bool:
-    """Tell whether a candidate is in a precision, as a configuration names it: ``fp8``, ``bf16``, ``gguf-q8_0``, or the
-    family ``gguf``."""
+    """Return whether a candidate has a precision, as a configuration names it: ``fp8``, ``bf16``, ``gguf-q8_0``, or
+    the family ``gguf``."""
     if precision in DTYPE_NAMES:
         return candidate.precision == ORIGINAL and candidate.dtype == DTYPE_NAMES[precision]
     return candidate.precision == precision or candidate.precision.startswith(f"{precision}-")
 
 
 def _of_one_place(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Of networks in folders by precision those in the original precision, when there are any: what is quantized has
-    to be asked for. Side by side in one folder all stay, and have to be told apart."""
+    """Return the networks in the original precision, if any, where each precision has a folder of its own: a quantized
+    network has to be requested. Of networks in one folder all stay, and the user has to select one."""
     plain = [candidate for candidate in candidates if candidate.precision == ORIGINAL]
     places = {candidate.place.folder for candidate in plain}
     quantized = [candidate for candidate in candidates if candidate.precision != ORIGINAL]
@@ -333,7 +336,7 @@ def _of_one_place(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _rank(candidate: Candidate, wish: Wish) -> tuple[bool, int, int]:
-    """Rank what is nearest to the network first, then by the order of the patterns and of the places."""
+    """Build the sort key: candidates in the network's folder first, then by the order of the patterns and places."""
     place = SEARCH_FOLDERS.index(candidate.place) if candidate.place in SEARCH_FOLDERS else 0
     return candidate.folder != wish.near, candidate.pattern, place
 
@@ -348,4 +351,4 @@ def _ambiguous(spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate
         ways.append(f"{key}.precision ({', '.join(precisions)})")
     if len({candidate.distilled for candidate in usable}) > 1:
         ways.append(f"{key}.distilled (true or false)")
-    return f"{folder} holds more than one {spec.summary}; say which with {' or '.join(ways)}:\n{lines}"
+    return f"{folder} contains more than one {spec.summary}; select one with {' or '.join(ways)}:\n{lines}"

@@ -1,4 +1,4 @@
-"""Finds the files of each component by the rules of a ``ComponentSpec``, and reads their headers."""
+"""Locating the files of each component by the rules of a ``ComponentSpec``, and reading their headers."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from lightx2v_core.errors import CheckpointError, suggestion
 from lightx2v_core.spec.components import ComponentSpec
 from lightx2v_core.spec.tensors import Header, LayerFormat
 
-#: an explicit folder is taken as it is
+#: an explicit folder is searched itself, not its subfolders
 _HERE = (SearchFolder(folder=""),)
 
 
 class OfAnother(CheckpointError):
-    """What a configuration names is not what one model needs it for; it may be right for another."""
+    """A configured path that is not the component one model needs; it may be right for another model."""
 
 
 @frozen(kw_only=True)
 class Component:
-    """A component that was found: its files, the rule that chose them, and what their headers say."""
+    """A located component: its files, the rule that chose them, and their headers."""
 
     name: str
     files: tuple[Path, ...]
     rule: str
-    #: the header in official names
+    #: the header with official names
     header: Header
-    #: how the stored names become the official ones
+    #: mapping of the stored names to the official ones
     mapped: MappedHeader
-    #: the header as the files have it
+    #: the header with the names in the files
     stored: Header
     assets: Mapping[str, Path]
     #: other files that could have been the component
@@ -53,7 +53,7 @@ class Component:
 
     @property
     def formats(self) -> Mapping[str, LayerFormat]:
-        """How the layers are stored whose weights are not in a plain float dtype."""
+        """Return the storage format of each layer whose weight is not in a plain float dtype."""
         return layer_formats(self.header)
 
 
@@ -64,11 +64,11 @@ def locate_component(
     read: ReadHeader | None = None,
     wish: Wish | None = None,
 ) -> FileSet | None:
-    """Find the files of a component and the rule that chose them, ``None`` when there are none.
+    """Find the files of a component and the rule that chose them; ``None`` if there are none.
 
-    An explicit path wins and must exist; else the candidates of all places inside the model's folder are weighed, see
-    ``candidates``. An index beside shards is followed. With ``read``, files that lack the spec's signature are passed
-    over. What is ambiguous or incomplete is a ``CheckpointError``.
+    An explicit path takes precedence and must exist; otherwise ``candidates`` chooses between the matches in all places
+    inside the model's folder. An index next to shards is followed. With ``read``, files without the spec's signature
+    are skipped. Raises ``CheckpointError`` if the files are ambiguous or incomplete.
     """
     wish = wish or Wish()
     wish = evolve(wish, key=wish.key or f"components.{spec.name}")
@@ -84,7 +84,7 @@ def locate_component(
 
 
 def absence(spec: ComponentSpec, folder: Path, read: ReadHeader) -> str:
-    """Say why a folder holds no such component, in words: files that are called like one are looked into."""
+    """Explain why a folder does not contain the component; the headers of files with matching names are read."""
     reader = reader_of(read)
     for located in reader.sets(folder, spec.files[0].rpartition("/")[2], spec.summary)[0]:
         held = {name for path in located.files for name in reader(path)}
@@ -101,19 +101,21 @@ def _explicit(spec: ComponentSpec, override: str, read: ReadHeader | None, wish:
         if read is not None:
             mapped = recognize_layout(spec, read(path))
             if mapped is None:
-                raise OfAnother(f"{key} {override!r} is no {spec.summary}: it lacks {spec.signature[0]!r}")
+                raise OfAnother(
+                    f"{key} {override!r} is not a {spec.summary}: no tensor {spec.signature[0]!r}"
+                )
             candidates = [evolve(candidates[0], mapped=mapped)]
-        # of one file that is named, what is stated holds, whatever its name suggests
+        # for one explicit file the configured value of 'distilled' holds, even if its name suggests otherwise
         choose_candidate(spec, path.parent, candidates, evolve(wish, distilled=None))
         return candidates[0].located
     if not os.path.isdir(path):
-        raise CheckpointError(f"{key} {short(override)} {why_not(path) or 'is no file'}{near(path)}")
+        raise CheckpointError(f"{key} {short(override)} {why_not(path) or 'is not a file'}{near(path)}")
     names = [pattern.rpartition("/")[2] for pattern in spec.files]
     patterns = [*dict.fromkeys([*spec.files, *names, "*.safetensors", *spec.fallback])]
     candidates = gathered(spec, path, patterns, read, wish, _HERE)
     chosen = choose_candidate(spec, path, candidates, wish)
     if chosen is None:
-        raise OfAnother(f"{key} {override!r} holds no {spec.summary} ({', '.join(spec.files)})")
+        raise OfAnother(f"{key} {override!r} contains no {spec.summary} ({', '.join(spec.files)})")
     located = _located(chosen, candidates, patterns[chosen.pattern])
     return evolve(located, rule=f"{key}, {located.rule}")
 
@@ -134,8 +136,11 @@ def read_component(
     read: ReadHeader,
     assets: Mapping[str, str] | None = None,
 ) -> Component:
-    """Read the headers of located files. ``assets`` says where other files are that are not in their usual place.
-    ``CheckpointError`` for a broken or contradictory file, and for an asset that is not there or has no such name."""
+    """Read the headers of located files.
+
+    ``assets`` maps asset names to files outside their usual place. Raises ``CheckpointError`` for a broken or
+    contradictory file, and for a missing asset or an unknown asset name.
+    """
     reader = reader_of(read)
     stored = reader.whole(located.files)
     if located.index is not None:
@@ -158,8 +163,8 @@ def read_component(
 
 
 def with_expected_shapes(component: Component, expected: Mapping[str, Sequence[int]]) -> Component:
-    """Give ``component`` the shapes that a model expects where a layout stores other axes of length one. Where it
-    stores none it stays as it is, and so does all that is known of its header."""
+    """Set the expected shapes of tensors that a layout stores with other axes of length one. Returns ``component``
+    itself, with everything cached for its header, if there are none."""
     tensors = component.header.tensors
     shapes = {
         name: tuple(shape)
@@ -182,21 +187,21 @@ def _reshaped(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> Header:
 
 
 def _given_assets(spec: ComponentSpec, given: Mapping[str, str]) -> Mapping[str, Path]:
-    """Other files of a component by explicit paths, which may be the folders they are in."""
+    """Resolve the explicit paths of assets; a path may be the folder that contains the asset."""
     assets = {}
     for name, text in given.items():
         key = f"components.{spec.name}.assets.{name}"
         if name not in spec.assets:
             known = ", ".join(spec.assets) or "none"
             raise CheckpointError(
-                f"{key}: it needs no such file{suggestion(name, spec.assets)}; it needs {known}"
+                f"{key}: unknown asset{suggestion(name, spec.assets)}; this component has {known}"
             )
         path = expanded(text)
         if os.path.isdir(path):
             inside = [path / Path(usual).name for usual in spec.assets[name]]
             path = next((file for file in inside if os.path.isfile(file)), inside[0])
         if not os.path.isfile(path):
-            raise CheckpointError(f"{key} {short(text)} {why_not(path) or 'is no file'}{near(path)}")
+            raise CheckpointError(f"{key} {short(text)} {why_not(path) or 'is not a file'}{near(path)}")
         assets[name] = path
     return assets
 
@@ -206,8 +211,8 @@ def _axes(shape: Sequence[int]) -> list[int]:
 
 
 def _asset(folder: Path, beside: Path, paths: Sequence[str]) -> Path:
-    """Find where an asset is: inside the model's folder, beside the component, or in one of the known places. Where it
-    should be when it is nowhere."""
+    """Find an asset inside the model's folder, next to the component, or in one of the known places. Returns its usual
+    path if it is in none of them."""
     for where in (folder, beside, *(folder / place.folder for place in SEARCH_FOLDERS[1:])):
         for path in paths:
             if os.path.lexists(where / path):

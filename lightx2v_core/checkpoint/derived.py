@@ -1,4 +1,4 @@
-"""Sources over other sources: what they change is computed for each reading, the rest is read as before."""
+"""Weight sources on top of other sources: changed tensors are computed on each read, others pass through."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def is_direct(source: WeightSource) -> TypeGuard[DirectSource]:
-    """Tell whether a source can read into memory that is already there."""
+    """Return whether a source can read into preallocated memory."""
     return hasattr(source, "direct") and hasattr(source, "read_into")
 
 
 class DerivedSource:
-    """A ``DirectSource`` that reads as ``base``, but for the tensors called ``computed``.
+    """A ``DirectSource`` that delegates to ``base``, except for the tensors named in ``computed``.
 
-    A class derived from it reads these in ``read``, and says in ``info`` where their shape or dtype is another one.
+    Subclasses compute these in ``read``, and override ``info`` where their shape or dtype differs.
     """
 
     def __init__(self, base: WeightSource, computed: Collection[str]) -> None:
@@ -39,12 +39,12 @@ class DerivedSource:
         return self._base.read(name, device)
 
     def direct(self, name: str) -> bool:
-        """Tell whether ``read_into`` only reads: what is computed has to be computed again for each reading."""
+        """Return whether ``read_into`` can read the tensor; a computed tensor is recomputed on each ``read``."""
         base = self._base
         return name not in self._computed and is_direct(base) and base.direct(name)
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read a tensor into ``out``, of the stored shape and dtype, where ``direct`` says so."""
+        """Read a tensor for which ``direct`` is true into ``out``, which has the stored shape and dtype."""
         assert is_direct(self._base)
         self._base.read_into(name, out, cached=cached)
 

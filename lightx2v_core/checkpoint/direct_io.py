@@ -1,11 +1,10 @@
-"""Reads past the system's cache of files: the disk writes into the memory of whoever asks.
+"""Direct I/O: reads that bypass the page cache, so that the disk writes into the memory of the caller.
 
-A file that is larger than the memory and is read again and again gains nothing from that cache, and pays for it: a
-copy of every byte, and the search for pages that can be given up, take a CPU from whatever computes meanwhile. What
-the system asks for in exchange (open(2), O_DIRECT) is that position, length and memory begin and end on borders of
-the disk. Tensors do not lie like that, so the pages that hold a tensor are read as they are, moved into place inside
-its own memory, and what does not fill a page at both ends comes by way of a few pages beside it; all of that is one
-request to the disk.
+A file larger than host memory that is read repeatedly gains nothing from the page cache and pays for it: copying every
+byte and reclaiming pages occupy a CPU core that computation could use. In return, O_DIRECT (open(2)) requires that
+file offset, length and memory address are aligned to blocks of the disk. Tensors are not, so ``read_at`` reads the
+pages that contain a tensor into its own memory and moves them into place there; partial pages at both ends go through
+a few pages of scratch memory. All of that is one request to the disk.
 """
 
 from __future__ import annotations
@@ -17,24 +16,27 @@ import os
 import warnings
 from pathlib import Path
 
-#: a border for every disk: their own are 512 or 4096
+#: alignment in bytes that suits every disk: they need 512 or 4096
 PAGE = 4096
-#: bytes of one request, many of which a disk works on at once
+#: bytes of one request; a disk processes many at once
 _MOST = 1 << 26
 
 
 def open_uncached(path: Path) -> int | None:
-    """Open a descriptor for ``read_at``; none, and a warning that says why, where the system reads no file so, or not
-    this one. ``OSError`` when there is no such file."""
+    """Open a file for direct I/O by ``read_at``.
+
+    Returns ``None``, with a warning that states the reason, if the operating system or this file's file system does not
+    support it. Raises ``OSError`` if the file cannot be opened.
+    """
     flag: int | None = getattr(os, "O_DIRECT", None)
     if flag is None:
-        _warn(path, "it has no O_DIRECT")
+        _warn(path, "this operating system has no O_DIRECT")
         return None
     descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDONLY | flag)
         with mmap.mmap(-1, PAGE) as page:
-            os.preadv(descriptor, [page], 0)  # some file systems open a file, and refuse when it is read
+            os.preadv(descriptor, [page], 0)  # some file systems accept the flag and fail on the first read
     except OSError as exc:
         if descriptor >= 0:
             os.close(descriptor)
@@ -46,14 +48,16 @@ def open_uncached(path: Path) -> int | None:
 
 
 def _warn(path: Path, why: str) -> None:
-    text = f"the system does not read {path} past its cache ({why}): reading takes more time from computing"
+    text = f"direct I/O is not available for {path} ({why}): reading it takes more time from computation"
     warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def read_at(descriptor: int, uncached: int | None, offset: int, address: int, nbytes: int) -> int:
-    """Read bytes of a file that is open twice, the second time by ``open_uncached`` or not at all, from ``offset`` on
-    into the memory at ``address``. Returns how many of ``nbytes`` are there now, which may be fewer; 0 at the end of
-    the file. ``OSError`` as from the system."""
+    """Read up to ``nbytes`` bytes of a file, starting at ``offset``, into the memory at ``address``.
+
+    ``descriptor`` is an ordinary descriptor of the file, ``uncached`` one from ``open_uncached``, or ``None``. Returns
+    the number of bytes read, which may be smaller than ``nbytes``; 0 at the end of the file. Raises ``OSError``.
+    """
     nbytes = min(nbytes, _MOST)
     if uncached is None:
         return os.preadv(descriptor, [_memory(address, nbytes)], offset)
@@ -62,7 +66,7 @@ def read_at(descriptor: int, uncached: int | None, offset: int, address: int, nb
 
 def _read_pages(descriptor: int, offset: int, address: int, nbytes: int) -> int:
     start = offset - offset % PAGE
-    # pages [body, body + length) of the file go to the borders inside the memory first, and then to where they belong
+    # bytes [body, body + length) of the file, whole pages, are read to the first aligned address, then moved into place
     body, border = offset + -offset % PAGE, -address % PAGE
     length = nbytes - max(border, body - offset)
     length -= length % PAGE

@@ -1,4 +1,4 @@
-"""Fills a module that was built on the meta device, by assignment: no second copy, no key map."""
+"""Filling a module built on the meta device by assignment: no second copy, no key map."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class SourceWeights:
 
     def __init__(self, module: nn.Module, source: WeightSource, on_bytes: Callable[[int, str], None]) -> None:
         self._module = module
-        #: where tensors are read from; another one may take its place, see ``refill``
+        #: source of the tensors; may be replaced before a call to ``refill``
         self.source = source
         self._on_bytes = on_bytes
         self._dtypes = {name: slot.dtype for _, _, name, slot in slots(module)}
 
     def fill(self, prefix: str, device: str) -> int:
-        """Read, cast and assign every tensor under ``prefix`` that still lies on the meta device.
+        """Load every tensor under ``prefix`` that is still on the meta device, and assign it to the module.
 
-        Each is cast to the dtype its parameter was created with, on the device it goes to. ``RunError`` when the
-        device has no room for it.
+        Each is cast on ``device`` to the dtype of its parameter. Returns the number of stored bytes read. Raises
+        ``RunError`` if the device runs out of memory.
         """
         done = 0
         with torch.no_grad():
@@ -37,7 +37,7 @@ class SourceWeights:
         return done
 
     def tensors(self, prefix: str) -> list[ModuleTensor]:
-        """List every stored tensor of the module under ``prefix``."""
+        """List every parameter and persistent buffer of the module under ``prefix``."""
         return [
             ModuleTensor(
                 name=name,
@@ -52,12 +52,12 @@ class SourceWeights:
         ]
 
     def direct(self, name: str) -> bool:
-        """Tell whether the stored bytes are those that are computed with."""
+        """Return whether the stored bytes can be used in computation without a conversion."""
         source = self.source
         return is_direct(source) and self._stored_dtype(name) == self._dtypes[name] and source.direct(name)
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read one tensor into ``out``, cast to its dtype. ``RunError`` as ``WeightSource.read`` raises it."""
+        """Read one tensor into ``out``, cast to its dtype. Raises ``RunError`` as ``WeightSource.read`` does."""
         source = self.source
         with torch.no_grad():
             if is_direct(source) and self._stored_dtype(name) == out.dtype and source.direct(name):
@@ -71,8 +71,9 @@ class SourceWeights:
         return dtype
 
     def refill(self, names: Collection[str], device: str) -> int:
-        """Read tensors again whose stored values are others now. Whoever knows a tensor on this device sees its new
-        value. ``RunError`` as for ``fill``."""
+        """Reload the tensors in ``names``, whose stored values have changed. Tensors already on ``device`` are updated
+        in place, so that other references see the new values. Returns the number of stored bytes read. Raises
+        ``RunError`` as ``fill`` does."""
         done = 0
         with torch.no_grad():
             for owner, key, name, slot in slots(self._module):
@@ -111,12 +112,12 @@ def _assign(owner: nn.Module, key: str, slot: Tensor, tensor: Tensor) -> None:
 
 
 def _out_of_memory(exc: RuntimeError) -> bool:
-    """Torch has an exception of its own for the memory of accelerators only."""
+    """Return whether torch ran out of memory; it has an exception class for accelerator memory only."""
     return isinstance(exc, torch.OutOfMemoryError) or "can't allocate memory" in str(exc)
 
 
 def slots(module: nn.Module, prefix: str = "") -> list[tuple[nn.Module, str, str, Tensor]]:
-    """(owner, attribute, full name, tensor) of each stored tensor of a module whose name starts with ``prefix``."""
+    """Return the (owner, attribute, full name, tensor) of each tensor in a module's state below ``prefix``."""
     state = module.state_dict(keep_vars=True)
     start = f"{prefix}." if prefix else ""
     tensors = []

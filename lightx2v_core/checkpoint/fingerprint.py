@@ -1,4 +1,4 @@
-"""A fingerprint that tells two weight files apart without reading gigabytes."""
+"""Fingerprints of weight files, computed without reading all of their bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SAMPLE_BYTES = 1 << 16
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Compute ``sampled-sha256:...`` over each file's name, size and 16 evenly spaced 64 KiB samples (all of a file
-    up to 1 MiB). It recognizes a file; it is no proof against someone who forges one. ``unreadable: NAME`` for a file
-    that has gone meanwhile: a finished video is not given up for its record."""
+    up to 1 MiB). It identifies a file; it does not protect against forgery. Returns ``unreadable: NAME`` if a file
+    cannot be read any more: a missing fingerprint in the record must not discard a finished video."""
     digest = hashlib.sha256()
     for path in sorted(files):
         try:

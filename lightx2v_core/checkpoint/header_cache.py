@@ -1,7 +1,7 @@
-"""What planning reads from a disk, each thing once: names in folders, indexes of shards, heads of weight files.
+"""A cache of the reads of a plan: folder listings, shard indexes and the headers of weight files.
 
-One plan asks for the same file up to a hundred times, for each component of each model. What was read is remembered,
-and so is what was wrong with it, until the file or folder is another one.
+One plan reads the same file up to a hundred times, for each component of each model. Results and errors are cached
+until the file or folder changes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from lightx2v_core.spec.tensors import Header
 
 ReadHeader = Callable[[Path], Header]
 T = TypeVar("T")
-#: nanoseconds in which a folder may change again without a later time of its change
+#: resolution of modification times in nanoseconds: a second change within it may leave the time unchanged
 _TICK = 20_000_000
 
 
 class Reader:
-    """A ``ReadHeader`` that remembers, and knows folders and indexes as well. Errors are those of what it calls."""
+    """A caching ``ReadHeader`` that also caches folder listings and indexes. Errors are those of the functions that it
+    calls, and are cached too."""
 
     def __init__(self, read_header: ReadHeader) -> None:
         self._read_header = read_header
@@ -34,7 +35,7 @@ class Reader:
         self._indexes: _Known[Mapping[str, str]] = _Known()
         self._named: _Known[tuple[Path, ...]] = _Known()
         self._sets: _Known[Sets] = _Known()
-        #: files -> their headers, and these as one
+        #: files -> their headers, and the merged header
         self._wholes: dict[tuple[Path, ...], tuple[list[Header], Header]] = {}
 
     def __call__(self, path: Path) -> Header:
@@ -42,11 +43,11 @@ class Reader:
         return self._headers.get(path, _state(path), lambda: self._read_header(path))
 
     def listing(self, folder: Path) -> Listing:
-        """List what is in a folder, see ``list_folder``."""
+        """Read the contents of a folder, see ``list_folder``."""
         return self._listings.get(folder, _state(folder), lambda: list_folder(folder))
 
     def weight_map(self, index: Path) -> Mapping[str, str]:
-        """Read what an index says, see ``shards.weight_map``."""
+        """Read the weight map of an index, see ``shards.weight_map``."""
         return self._indexes.get(index, _state(index), lambda: weight_map(index))
 
     def sets(self, folder: Path, pattern: str, summary: str) -> Sets:
@@ -66,7 +67,7 @@ class Reader:
         )
 
     def whole(self, files: Sequence[Path]) -> Header:
-        """Join the headers of several files, see ``merged``."""
+        """Merge the headers of several files, see ``merged``."""
         headers = [self(path) for path in files]
         if len(headers) == 1:
             return headers[0]
@@ -78,13 +79,13 @@ class Reader:
 
 
 def reader_of(read: ReadHeader) -> Reader:
-    """Return a reader that remembers: ``read`` itself, when it is one."""
+    """Return a caching reader: ``read`` itself, if it is one."""
     return read if isinstance(read, Reader) else Reader(read)
 
 
 @frozen
 class _Known(Generic[T]):
-    """Answers and errors by what was asked, each good for one state of what was looked at."""
+    """Cached values and errors by key, each valid for one state of the file or folder."""
 
     answers: dict[object, tuple[object, T]] = field(factory=dict)
     errors: dict[object, tuple[object, LightX2VError]] = field(factory=dict)
@@ -93,7 +94,7 @@ class _Known(Generic[T]):
         if (answer := self.answers.get(key)) is not None and answer[0] == state:
             return answer[1]
         if (error := self.errors.get(key)) is not None and error[0] == state:
-            # a new one: each time that an exception is raised, its traceback grows
+            # a new exception: raising the same one again would extend its traceback
             raise type(error[1])(*error[1].args)
         try:
             value = work()
@@ -105,8 +106,8 @@ class _Known(Generic[T]):
 
 
 def _state(path: Path) -> object:
-    """Return what tells a file or folder from what it is after a change; equal to nothing else while it is just
-    changing."""
+    """Return a value that differs after a change of a file or folder; unequal to any other value if the last change is
+    more recent than the resolution of its modification time."""
     try:
         status = path.stat()
     except (OSError, ValueError):

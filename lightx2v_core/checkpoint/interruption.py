@@ -1,4 +1,4 @@
-"""Signals that end a process wait while results get their names, which takes a few milliseconds."""
+"""Deferring signals that end a process while results are renamed into place, which takes a few milliseconds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: what a terminal, a shell, a service manager and a closing window end a program with
+#: signals with which a terminal, a shell, a service manager or a closing window ends a program
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _NAMING = "lightx2v-naming"
 
 
 def uninterrupted(action: Callable[[], None]) -> None:
-    """Call ``action`` without an interrupt inside of it. A signal that arrives meanwhile is delivered when it has
-    ended, to whoever would have got it before.
+    """Call ``action`` with signals deferred. A signal that arrives meanwhile is delivered to its handler afterwards.
 
-    In another thread than the main one, which gets all signals, the action is done by a thread of its own that the
-    interpreter waits for before it ends, since it waits for no daemon.
+    Outside of the main thread, which receives all signals, the action runs in a new non-daemon thread: the interpreter
+    waits for it before it exits.
     """
     if threading.current_thread() is threading.main_thread():
         with _held():
@@ -40,7 +39,7 @@ def uninterrupted(action: Callable[[], None]) -> None:
 
 
 def finish_naming() -> None:
-    """Wait for other threads that are giving results their names: before a process ends without ceremony."""
+    """Join the threads that rename results into place; called before ``os._exit``."""
     for thread in threading.enumerate():
         if thread.name == _NAMING:
             thread.join()
@@ -58,10 +57,8 @@ def _held() -> Iterator[None]:
     try:
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if handler not in (
-                signal.SIG_IGN,
-                None,
-            ):  # None: not set by Python, and so not to be set back by it
+            # None: not installed by Python, which could not restore it
+            if handler not in (signal.SIG_IGN, None):
                 before[number] = handler
                 signal.signal(number, note)
         yield
@@ -70,9 +67,7 @@ def _held() -> Iterator[None]:
             while signal.getsignal(number) is note:
                 try:
                     signal.signal(number, handler)
-                except (
-                    KeyboardInterrupt
-                ) as exc:  # by a handler that is back already: the others come back too
+                except KeyboardInterrupt as exc:  # from a handler restored before; restore the others as well
                     interrupt = exc
     if interrupt is not None:
         raise interrupt

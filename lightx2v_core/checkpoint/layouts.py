@@ -1,6 +1,6 @@
-"""Other layouts of the same weights: files whose tensors have other names than the official ones.
+"""Layouts: files with the same weights under other tensor names than the official ones.
 
-A ``KeyMap`` is data of a component; here it is applied to a header, and to a source when weights are read.
+A ``KeyMap`` belongs to a component's spec; this module applies it to headers, and to sources when weights are read.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OFFICIAL_LAYOUT = KeyMap(name="official")
-#: layouts that a prefix makes: of a file with several components, and of one with this component alone
+#: layouts of files whose names have a prefix: with several components, and with this component alone
 ALL_IN_ONE, COMFYUI = "all-in-one", "comfyui"
 Renamed = dict[str, dict[str, TensorInfo]]
 
 
 @frozen(kw_only=True)
 class MappedHeader:
-    """A header by official names, and the stored names behind each of them."""
+    """A header with official names, and the stored names behind each of them."""
 
     layout: str
     header: Header
     stored: Mapping[str, tuple[str, ...]]
-    #: scales that are one number for each part of a joined weight -> the rows of these parts
+    #: scale with one number for each part of a joined weight -> the rows of these parts
     spread: Mapping[str, tuple[int, ...]] = field(factory=dict)
 
     @property
     def renamed(self) -> bool:
-        """Whether any name differs from the stored one."""
+        """Return whether any name differs from the stored one."""
         return any(parts != (name,) for name, parts in self.stored.items())
 
 
 def recognize_layout(spec: ComponentSpec, header: Header) -> MappedHeader | None:
-    """Rename the tensors of a header to the official names of a component, by the first layout that gives its
+    """Rename the tensors of a header to the official names of a component, by the first layout that matches its
     signature.
 
-    Of a file that holds several components, each under a prefix of its own, the part that is this one is taken.
-    ``None`` when the file is something else.
+    From a file with several components, each under a prefix of its own, only this component's tensors are used.
+    Returns ``None`` if the file is not of this component.
     """
     for layout, part in _parts(spec, header):
         if (mapped := _whole(spec, part)) is not None:
@@ -58,7 +58,7 @@ def recognize_layout(spec: ComponentSpec, header: Header) -> MappedHeader | None
 
 
 def _parts(spec: ComponentSpec, header: Header) -> list[tuple[str, Header]]:
-    """Return what of a file has one of the prefixes of a component, without it."""
+    """Return the parts of a file under each prefix of a component, with the prefix removed, and their layout."""
     if not spec.prefixes:
         return []
     return header.once(("parts", spec.prefixes), lambda: list(_made_parts(spec.prefixes, header)))
@@ -71,13 +71,13 @@ def _made_parts(prefixes: Sequence[str], header: Header) -> Iterator[tuple[str, 
             if match := pattern.match(name):
                 inside.setdefault(match.group(), {})[name[match.end() :]] = info
         for tensors in inside.values():
-            # a file of this component alone: a layout of it says so
+            # layout "comfyui": the file contains this component alone
             layout = ALL_IN_ONE if len(tensors) < len(header) else COMFYUI
             yield layout, Header(tensors=tensors, metadata=header.metadata)
 
 
 def stored_part(mapped: MappedHeader, header: Header) -> Header:
-    """Return what of a file belongs to a component: all of it, but for files that hold several."""
+    """Return the part of a file that belongs to a component: all of it, unless the file contains several."""
     if mapped.layout != ALL_IN_ONE:
         return header
     own = {name for parts in mapped.stored.values() for name in parts}
@@ -100,15 +100,16 @@ def _whole(spec: ComponentSpec, header: Header) -> MappedHeader | None:
 def apply_key_map(key_map: KeyMap, header: Header) -> MappedHeader | None:
     """Rename the tensors of a header by a key map.
 
-    ``None`` when two tensors would get one name, or a part is missing of what belongs together. ``CheckpointError``
-    when the shapes or dtypes of such parts do not fit together.
+    Returns ``None`` if two tensors would get the same name, or a part of a joined tensor is missing. Raises
+    ``CheckpointError`` if the shapes or dtypes of the parts do not match.
     """
-    # the key map goes with the answer, so that no other one can have its identity
+    # the cached value keeps the key map alive, so that its id is not reused
     return header.once(("layout", id(key_map)), lambda: (key_map, _applied(key_map, header)))[1]
 
 
 def _renamed(key_map: KeyMap, header: Header) -> Renamed | None:
-    """Official name -> part -> tensor; ``None`` when two tensors would get one name, or the map has no say in any."""
+    """Return a mapping official name -> part -> tensor; ``None`` if two tensors would get the same name, or the map
+    renames none."""
     return header.once(("names", id(key_map)), lambda: (key_map, _all_renamed(key_map, header)))[1]
 
 
@@ -137,15 +138,15 @@ def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
     for name, parts in renamed.items():
         ordered = [parts[part] for part in key_map.joins if part in parts] or list(parts.values())
         if len(ordered) != len(parts) or ("" not in parts and len(parts) != len(key_map.joins)):
-            return None  # a part is missing, or is none of those that belong together
+            return None  # a part is missing or unknown
         layer, _, suffix = name.rpartition(".")
         if len(ordered) > 1 and suffix == LAYER_MARK:
-            ordered = ordered[:1]  # they say the same of all parts
+            ordered = ordered[:1]  # the marks of all parts are the same
         elif len(ordered) > 1 and all(info.elements == 1 for info in ordered):
             if suffix != "weight_scale":
-                continue  # of activations, which get other scales in every call
+                continue  # scales of activations, which are computed in each call
             weights = renamed.get(f"{layer}.weight", {})
-            # a scalar has no rows; that its scales are for nothing is said with the other formats
+            # a scalar has no rows; ``format_problems`` reports its scales
             rows = tuple(sum(weights[part].shape[:1]) for part in key_map.joins if part in weights)
             tensors[name] = evolve(ordered[0], shape=(sum(rows), 1), offset=None)
             stored[name], spread[name] = tuple(info.name for info in ordered), rows
@@ -161,8 +162,8 @@ def _applied(key_map: KeyMap, header: Header) -> MappedHeader | None:
 
 
 class MappedSource(DerivedSource):
-    """A ``WeightSource`` by official names over one by stored names, which it closes. Parts that a layout stores
-    apart are joined along the first axis."""
+    """A ``WeightSource`` with official names on top of one with stored names, which it closes. Parts that a layout
+    stores separately are joined along the first axis."""
 
     def __init__(self, base: WeightSource, mapped: MappedHeader) -> None:
         super().__init__(base, mapped.spread)
@@ -188,14 +189,14 @@ class MappedSource(DerivedSource):
         return torch.cat(parts)
 
     def direct(self, name: str) -> bool:
-        """Tell whether all parts are; joining is reading one behind the other."""
+        """Return whether all parts are direct; they are joined by reading one after the other."""
         base = self._base
         if name in self._mapped.spread:
             return False
         return is_direct(base) and all(base.direct(stored) for stored in self._mapped.stored[name])
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read into ``out``, of the stored shape and dtype."""
+        """Read the tensor into ``out``, which has the stored shape and dtype."""
         base, row = self._base, 0
         assert is_direct(base)
         stored = self._mapped.stored[name]
@@ -214,6 +215,8 @@ def _joined(parts: Sequence[TensorInfo]) -> TensorInfo:
         for part in parts
     ):
         names = ", ".join(part.name for part in parts)
-        raise CheckpointError(f"{first.file}: {names} belong together and do not fit together")
+        raise CheckpointError(
+            f"{first.file}: {names} are parts of one tensor, but their shapes or dtypes differ"
+        )
     rows = sum(part.shape[0] for part in parts)
     return evolve(first, shape=(rows, *first.shape[1:]), offset=None)

@@ -1,4 +1,4 @@
-"""What is in a folder, looked at once: a file cannot be told from a folder by its name, and some can be neither."""
+"""Folder listings that tell files from folders and broken links, and the errors of paths that cannot be accessed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from attrs import frozen
 
 from lightx2v_core.errors import CheckpointError
 
-#: characters of what a link leads to that a message shows
+#: characters of a link's target that a message shows
 _SHOWN = 200
 
-#: what a path without a file behind it is; other reasons are those of the system
+#: reason for a path without a file; other reasons are those of the operating system
 ABSENT = "does not exist"
 
 
 @frozen(kw_only=True)
 class Listing:
-    """The names in a folder, in order, without hidden ones: what begins with a dot is of systems and programs, such as
-    the file that macOS keeps beside every other one on some disks. Links count as what they lead to."""
+    """The sorted names in a folder. Names that start with a dot are left out: operating systems and programs create
+    them, such as the AppleDouble files of macOS. A link counts as its target."""
 
     folder: Path
     files: tuple[str, ...]
     folders: tuple[str, ...]
-    #: links that lead nowhere -> where that is
+    #: broken link -> its target
     dangling: Mapping[str, str]
-    #: what cannot be looked at -> why
+    #: entry that cannot be accessed -> reason
     unreadable: Mapping[str, str]
 
 
 def list_folder(folder: Path) -> Listing:
-    """Look into a folder: one call of the system, and one more for each link. ``CheckpointError`` when it may not, or
-    cannot, be looked into."""
+    """List a folder with one system call, and one more for each link. Raises ``CheckpointError`` if the folder cannot
+    be accessed."""
     files, folders, dangling, unreadable = [], [], {}, {}
     with filesystem_errors(folder), os.scandir(folder) as entries:
         for entry in entries:
@@ -60,8 +60,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def sibling_files(file: Path) -> tuple[str, ...]:
-    """List the names of the files in a file's folder, sorted, without hidden ones; none when it may not be looked
-    into."""
+    """List the names of the files in a file's folder, sorted, without hidden ones; empty if it cannot be accessed."""
     try:
         return list_folder(file.parent).files
     except CheckpointError:
@@ -69,7 +68,7 @@ def sibling_files(file: Path) -> tuple[str, ...]:
 
 
 def broken_link(path: Path) -> str:
-    """Find where a link leads that leads nowhere; empty for whatever is no such link."""
+    """Return the target of a broken link, shortened; empty for any other path."""
     try:
         if os.path.islink(path) and not os.path.lexists(os.path.realpath(path)):
             return os.readlink(path)[:_SHOWN]
@@ -79,8 +78,7 @@ def broken_link(path: Path) -> str:
 
 
 def why_not(path: Path) -> str:
-    """Say why there is nothing to be had at a path: it does not exist, or the system does not let it be looked at;
-    empty when it can be."""
+    """Explain why a path cannot be accessed: it does not exist, or the operating system refuses; empty if it can be."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -88,20 +86,20 @@ def why_not(path: Path) -> str:
         return f"is a link to {target}, which does not exist" if target else ABSENT
     except OSError as exc:
         if exc.errno == errno.ENAMETOOLONG:
-            return f"{ABSENT}: no file can have so long a name"
-        return f"cannot be looked at: {exc.strerror or exc}"
+            return f"{ABSENT}: the name is too long for a file"
+        return f"cannot be accessed: {exc.strerror or exc}"
     except ValueError:  # a NUL, or half a surrogate pair
-        return f"{ABSENT}: no file can have such a name"
+        return f"{ABSENT}: invalid file name"
     return ""
 
 
 @contextmanager
 def filesystem_errors(path: Path | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the block, or of a function that this decorates, into a ``CheckpointError`` that names
-    the file or folder; ``path`` when the system names none."""
+    """Convert an ``OSError`` in the block, or in the decorated function, to a ``CheckpointError`` that names the file
+    or folder; ``path`` if the ``OSError`` names none."""
     try:
         yield
     except OSError as exc:
         name = exc.filename if isinstance(exc.filename, str) else str(path or "a file")
         name = name if len(name) <= 300 else f"{name[:300]}..."
-        raise CheckpointError(f"{name} cannot be looked at: {exc.strerror or exc}") from None
+        raise CheckpointError(f"{name} cannot be accessed: {exc.strerror or exc}") from None

@@ -1,7 +1,7 @@
-"""What one process has at a time: a lock that ends with its process, however that ends, and says who has it.
+"""Lock files: a lock that is released when its process ends, in any way, and that names its holder.
 
-It is a file that is locked (``flock``) and holds a note of its owner. Where the file system knows no locks, a second
-file that is made exclusively stands for it, and is taken over when the process in its note is dead.
+The file is locked with ``flock`` and contains a JSON note about its holder. On file systems without locks, a second
+file created exclusively takes its place; another process takes it over if the process in its note is dead.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 
 from attrs import asdict, frozen
 
-#: how flock answers where there are no locks
+#: error numbers of flock on file systems without locks
 UNKNOWN = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
-#: flags for a file that may have been put there by somebody else: no link is followed, no pipe is waited for
+#: flags for opening a file that another user may have created: follow no link, wait for no pipe
 PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LARGEST_NOTE = 1000
-#: seconds after which who has a lock has said so
+#: seconds within which the holder of a lock has written its note
 _SETTLED = 1.0
 
 
 @frozen(kw_only=True)
 class Holder:
-    """Who has a lock. ``since`` is a time in UTC; ``started`` tells a process from a later one of the same number."""
+    """The holder of a lock. ``since`` is a time in UTC; ``started`` tells a process from a later one with its PID."""
 
     pid: int
     host: str
@@ -41,14 +41,14 @@ class Holder:
 
     @property
     def dead(self) -> bool:
-        """Whether it has ended for sure. Of another machine nobody knows."""
+        """Return whether the process has certainly ended; False for a process on another machine."""
         if self.host != _host():
             return False
         return not alive(self.pid) or (self.started is not None and _started(self.pid) != self.started)
 
 
 class LockBusy(Exception):
-    """Another process has a lock: the one of its text, and ``holder`` where that is known."""
+    """Another process holds the lock: ``holder``, if known, which is also the text."""
 
     def __init__(self, holder: Holder | None) -> None:
         super().__init__(str(holder) if holder is not None else "another process")
@@ -56,21 +56,21 @@ class LockBusy(Exception):
 
 
 class Lock:
-    """A lock named ``name`` in the folder of the descriptor ``folder``, which is duplicated. It is not waited for."""
+    """A non-blocking lock named ``name`` in the folder of the descriptor ``folder``, which is duplicated."""
 
     def __init__(self, folder: int, name: str) -> None:
         self._folder, self._name, self._owner = os.dup(folder), name, f"{name}.owner"
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. ``LockBusy`` when somebody else has it, ``OSError`` when it cannot be made; nothing is changed
-        then."""
+        """Acquire the lock. Raises ``LockBusy`` if another process holds it, and ``OSError`` if its file cannot be
+        created; neither changes anything."""
         end = time.monotonic() + _SETTLED
         while self._file is None:
             try:
                 self._try()
             except LockBusy as exc:
-                # its owner is writing the note, or somebody removes what a dead one left
+                # the holder is writing its note, or another process is removing the file of a dead one
                 if time.monotonic() > end or (exc.holder is not None and not exc.holder.dead):
                     raise
                 time.sleep(0.02)
@@ -89,7 +89,7 @@ class Lock:
     def release(self) -> None:
         """Release the lock and remove its files. A lock is used once."""
         if self._file is not None:
-            # in this order: who gets the lock of a file that is gone by then sees that, and makes a new one
+            # unlink before unlocking: a process that locks the deleted file notices, and creates a new one
             for name in (self._owner, self._name):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=self._folder)
@@ -98,9 +98,10 @@ class Lock:
         os.close(self._folder)
 
     def _taken(self, file: int) -> bool:
-        """Tell whether it is had now; not when the file was removed meanwhile by who had it before."""
+        """Try to lock the open file. Returns False if its previous holder has just removed it. Raises ``LockBusy`` if
+        another process holds the lock."""
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise FileExistsError(errno.EEXIST, f"{self._name} is there and is no file")
+            raise FileExistsError(errno.EEXIST, f"{self._name} exists and is not a regular file")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -121,7 +122,7 @@ class Lock:
         return True
 
     def _own(self) -> None:
-        """Have it without locks."""
+        """Acquire the lock on a file system without locks, by creating the owner file exclusively."""
         while True:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN
             try:
@@ -136,14 +137,14 @@ class Lock:
             return
 
     def _take_over(self) -> None:
-        """Remove the file of a dead owner. By renaming, so that of several who find it one does it."""
+        """Remove the file of a dead owner, by renaming it first, so that only one of several processes does it."""
         holder = self._noted(self._owner)
         if holder is None or not holder.dead:
             raise LockBusy(holder)
         stale = f"{self._owner}.{os.getpid()}"
         with suppress(FileNotFoundError):
             os.rename(self._owner, stale, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-            if (now := self._noted(stale)) != holder:  # somebody else was quicker, and has it now
+            if (now := self._noted(stale)) != holder:  # another process has acquired it meanwhile
                 os.rename(stale, self._owner, src_dir_fd=self._folder, dst_dir_fd=self._folder)
                 raise LockBusy(now)
             os.unlink(stale, dir_fd=self._folder)
@@ -168,7 +169,7 @@ class Lock:
 
 
 def free(file: int, *, unknown: bool) -> bool:
-    """Tell whether no process has locked this open file; ``unknown`` where there are no locks."""
+    """Return whether no process has locked this open file; ``unknown`` on file systems without locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -179,14 +180,14 @@ def free(file: int, *, unknown: bool) -> bool:
 
 
 def mark(file: int) -> None:
-    """Lock an open file for as long as it is open, so that others see that its process lives; where there are no locks,
-    they go by the number of the process."""
+    """Lock an open file until it is closed, so that other processes see that this one is alive; on file systems
+    without locks they use the PID."""
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def alive(pid: int) -> bool:
-    """Tell whether this machine has a process of that number."""
+    """Return whether this machine has a process with that PID."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -207,8 +208,8 @@ def _host() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process began, in clock ticks since the machine did; ``None`` where that is not known."""
-    try:  # the 22nd field; the second one, a name in parentheses, may hold spaces
+    """Return the start time of a process in clock ticks since boot; ``None`` where it is not known."""
+    try:  # the 22nd field; the second one, a name in parentheses, may contain spaces
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None

@@ -1,4 +1,4 @@
-"""Sources that dequantize stored weights, or quantize plain ones, while they are read: one tensor at a time."""
+"""Weight sources that dequantize stored weights, or quantize plain ones, on read, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Quantize = Callable[["Tensor", str], Mapping[str, "Tensor"]]
 
 
 class DequantizedSource(DerivedSource):
-    """A ``WeightSource`` in which the given layers read as plain weights [out, in] in float32, without their scales.
+    """A ``WeightSource`` that reads the given layers as plain weights [out, in] in float32, without their scales.
 
-    ``layers`` are by name, as ``layer_formats`` gives them; ``dequantize`` takes the stored tensors of a layer by
+    ``layers`` are by name, as returned by ``layer_formats``; ``dequantize`` receives the stored tensors of a layer by
     suffix.
     """
 
@@ -64,11 +64,10 @@ class DequantizedSource(DerivedSource):
 
 
 class QuantizedSource(DerivedSource):
-    """A ``WeightSource`` in which plain weights of the given layers are quantized when they are read.
+    """A ``WeightSource`` that quantizes the plain weights of the given layers on read.
 
-    ``layers`` are by name what each becomes, see ``quantized_layer``. ``quantize`` takes a weight [out, in] and a
-    format, and gives tensors by suffix; ``on_quantized`` is called with the layer, its plain weight and these
-    tensors.
+    ``layers`` are the target formats by name, see ``quantized_layer``. ``quantize`` converts a weight [out, in] to a
+    format and returns tensors by suffix; ``on_quantized`` is called with the layer, its plain weight and these tensors.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class QuantizedSource(DerivedSource):
             if suffix in ("weight", "weight_scale")
         }
         super().__init__(base, self._made)
-        #: tensors of the layer that was read last: its weight is asked for, then its scale
+        #: remaining tensors of the layer read last: callers read its weight, then its scale
         self._ready: dict[tuple[str, str], Tensor] = {}
 
     def names(self) -> Sequence[str]:
@@ -100,7 +99,7 @@ class QuantizedSource(DerivedSource):
         return layer.tensors[suffix]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """``RunError`` for a weight that cannot be quantized."""
+        """Read a tensor, quantizing its layer if needed. Raises ``RunError`` for a weight that cannot be quantized."""
         if name not in self._made:
             return self._base.read(name, device)
         ready = self._ready.pop((name, device), None)
@@ -119,7 +118,7 @@ class QuantizedSource(DerivedSource):
         # a scale may be stored as [out] or as [out, 1]
         tensors = {key: tensor.reshape(layer.tensors[key].stored_shape) for key, tensor in tensors.items()}
         tensor = tensors.pop(suffix)
-        # replaced as a whole: of threads that read at once, one keeps what it made
+        # replaced as a whole: of concurrent threads, one keeps its tensors
         self._ready = {(f"{layer.name}.{other}", device): tensor for other, tensor in tensors.items()}
         return tensor
 
@@ -129,8 +128,8 @@ class QuantizedSource(DerivedSource):
 
 
 def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quantize) -> LayerFormat:
-    """Describe what a plain ``weight`` [out, in] becomes in a format: names, shapes and dtypes of its tensors, found
-    out on the meta device. ``ValueError`` when ``quantize`` does not know the format."""
+    """Describe a plain ``weight`` [out, in] after quantization to a format: names, shapes and dtypes of its tensors,
+    computed on the meta device. Raises ``ValueError`` if ``quantize`` does not support the format."""
     import torch
 
     made = quantize(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)

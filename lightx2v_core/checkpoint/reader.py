@@ -1,4 +1,4 @@
-"""Reads byte ranges straight into the memory of a tensor: every byte once, and nothing stays mapped."""
+"""Reading byte ranges of files directly into the memory of tensors: each byte once, and without memory mapping."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @frozen
 class OpenFile:
-    """An open file, and what it was when it was opened: size and time of its last change."""
+    """An open file, and its state when it was opened: size and modification time."""
 
     descriptor: int
     state: tuple[int, int]
 
 
 class PositionedSource:
-    """``WeightSource`` over the tensors of a header, which may lie in several files: each in one piece from its
-    ``offset`` on, as it is in memory. ``read_header`` is asked again when a file is opened, since it must not have
-    changed."""
+    """A ``WeightSource`` for the tensors of a header, which may be in several files. Each is stored contiguously at its
+    ``offset``, in the layout of memory. When a file is opened, ``read_header`` reads its header again, to check that it
+    has not changed."""
 
     def __init__(self, header: Header, read_header: Callable[[Path], Header]) -> None:
         self._tensors = header.tensors
@@ -44,7 +44,7 @@ class PositionedSource:
         return self._tensors[name]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """Read the tensor onto ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        """Read the tensor onto ``device``. Raises ``RunError`` if its file changed or vanished since planning."""
         info = self._tensors[name]
         assert info.offset is not None
         shape = info.stored_shape
@@ -52,11 +52,12 @@ class PositionedSource:
         return flat.view(shape).to(device)
 
     def direct(self, name: str) -> bool:
-        """Say yes: tensors lie in the file as they are in memory."""
+        """Return whether the tensor has an offset: the file then stores it in the layout of memory."""
         return self._tensors[name].offset is not None
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        """Read the tensor into ``out``, which has the stored shape and dtype. Raises ``RunError`` as ``read`` does;
+        thread-safe."""
         info = self._tensors[name]
         assert info.offset is not None
         self._files.read_into(info.file, info.offset, out, name, cached=cached)
@@ -65,29 +66,29 @@ class PositionedSource:
         self._files.close()
 
     def _check(self, path: Path) -> None:
-        """Compare a file that was just opened with the one whose header was read. ``RunError`` when it changed."""
+        """Compare the header of a newly opened file with the planned one. Raises ``RunError`` if it changed."""
         try:
             now = self._read_header(path).tensors
         except CheckpointError as exc:
-            raise RunError(f"{path} changed since it was planned: {exc}") from None
+            raise RunError(f"{path} changed since planning: {exc}") from None
         for name, info in self._tensors.items():
             if info.file == path and now.get(name) != info:
-                raise RunError(f"{path} changed since it was planned: {name!r} is not where it was")
+                raise RunError(f"{path} changed since planning: tensor {name!r} has moved or changed")
 
 
 class OpenFiles:
-    """Files that are opened when they are first needed; ``check`` sees each of them then. Reading is thread-safe."""
+    """Files that are opened on first use; ``check`` is called with each of them then. Reading is thread-safe."""
 
     def __init__(self, check: Callable[[Path], None]) -> None:
         self._check = check
         self._files: dict[Path, OpenFile] = {}
-        #: the same files, for reading past the cache; None: the system refuses that
+        #: descriptors of the same files for direct I/O; None: not supported
         self._uncached: dict[Path, int | None] = {}
         self._lock = Lock()
 
     def read(self, path: Path, offset: int, elements: int, dtype: str, name: str) -> Tensor:
-        """``elements`` of ``dtype`` from byte ``offset`` on, as a flat tensor. ``RunError`` names ``name`` when the
-        file changed or vanished since it was planned."""
+        """Read ``elements`` values of ``dtype`` at byte ``offset`` into a flat tensor. Raises ``RunError``, with
+        ``name``, if the file changed or vanished since planning."""
         import torch
 
         tensor = torch.empty(elements, dtype=getattr(torch, dtype))
@@ -95,10 +96,10 @@ class OpenFiles:
         return tensor
 
     def read_into(self, path: Path, offset: int, out: Tensor, name: str, *, cached: bool = True) -> None:
-        """Fill ``out`` (contiguous, on the CPU) with the bytes from ``offset`` on. Errors as for ``read``.
+        """Fill ``out`` (contiguous, on the CPU) with the bytes at ``offset``. Raises ``RunError`` as ``read`` does.
 
-        Without ``cached`` the system's cache of files is passed by. Where that cannot be, a warning says why, once for
-        each file, and it is read as always.
+        With ``cached=False`` the read bypasses the page cache. Where this is not supported, the file is read through
+        the cache, with one warning per file that states the reason.
         """
         assert out.is_contiguous()
         assert out.device.type == "cpu"
@@ -106,7 +107,7 @@ class OpenFiles:
             self._read_bytes(path, offset, out, name, cached)
 
     def open(self, path: Path) -> OpenFile:
-        """Open and check a file, unless that was done before."""
+        """Open a file and check it, unless it is open already."""
         with self._lock:
             if path not in self._files:
                 try:
@@ -138,15 +139,15 @@ class OpenFiles:
             while done < out.nbytes:
                 count = read_at(file.descriptor, descriptor, offset + done, address + done, out.nbytes - done)
                 if count == 0:
-                    raise RunError(f"{path} became shorter while it was in use: {name!r} is cut off")
+                    raise RunError(f"{path} was truncated while in use: tensor {name!r} is incomplete")
                 done += count
             if _state(file.descriptor) != file.state:
-                raise RunError(f"{path} was changed while it was in use: {name!r} may be damaged")
+                raise RunError(f"{path} changed while in use: tensor {name!r} may be damaged")
         except OSError as exc:
             raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
     def _open_uncached(self, path: Path, file: OpenFile) -> int | None:
-        """Open a descriptor of the same file that passes the cache by; none where the system refuses that."""
+        """Open a descriptor of the same file for direct I/O; ``None`` where it is not supported."""
         with self._lock:
             if path not in self._uncached:
                 try:
@@ -155,7 +156,7 @@ class OpenFiles:
                     raise RunError(f"{path} cannot be read: {exc.strerror or exc}") from None
                 if descriptor is not None and _identity(descriptor) != _identity(file.descriptor):
                     os.close(descriptor)
-                    raise RunError(f"{path} was changed while it was in use: another file took its place")
+                    raise RunError(f"{path} changed while in use: it was replaced by another file")
                 self._uncached[path] = descriptor
             return self._uncached[path]
 

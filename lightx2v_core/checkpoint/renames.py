@@ -1,5 +1,5 @@
-"""Applies the regular expressions of a key map to very many names: most names are in no pattern of most key maps, and
-one look tells that."""
+"""Applying the regular expressions of a key map to very many names. Most names match no pattern of most key maps, which
+one combined search finds out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from functools import lru_cache
 from lightx2v_core.spec.components import KeyMap
 
 Search = Callable[[str], object]
-#: what means something else inside of a larger expression: a group by its number or name, flags, a condition
+#: constructs that change their meaning inside a larger expression: a group number or name, flags, a condition
 _PARTICULAR = re.compile(r"\\[0-9]|\(\?(?!:|=|!|<=|<!)")
-#: what is passed over to see where a pattern branches: an escaped character, a class of characters
+#: one atom of a pattern, to find its branches: an escaped character, a character class, or any other character
 _ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 
 
@@ -25,12 +25,12 @@ class Renames:
         self._touches = _any_of([*(pattern for pattern, _ in renames), *drops])
 
     def touches(self, name: str) -> bool:
-        """Tell whether any of the patterns is in a name."""
+        """Return whether any of the patterns matches in a name."""
         return any(search(name) for search in self._touches)
 
     def renamed(self, name: str) -> str | None:
-        """Give the official name of a stored one, with ``#part`` behind it where it is a part; ``None`` when it is
-        dropped."""
+        """Return the official name of a stored name, followed by ``#part`` if it is a part of a joined tensor; ``None``
+        if it is dropped."""
         if not self.touches(name):
             return name
         if any(drop.search(name) for drop in self._drops):
@@ -51,12 +51,12 @@ def _compiled(renames: tuple[tuple[str, str], ...], drops: tuple[str, ...]) -> R
 
 
 def _any_of(patterns: Sequence[str]) -> list[Search]:
-    """Return functions of which one at least finds something in a name exactly when one of the patterns does."""
+    """Build few search functions, of which at least one matches a name exactly if one of the patterns does."""
     searches: list[Search] = [re.compile(p).search for p in patterns if _PARTICULAR.search(p)]
     plain = [pattern for pattern in patterns if not _PARTICULAR.search(pattern)]
     first = [pattern[1:] for pattern in plain if is_anchored(pattern)]
     rest = [pattern for pattern in plain if not is_anchored(pattern)]
-    if first:  # at the start of a name alone, which is many times faster than looking for ^ everywhere
+    if first:  # ``match`` at the start only is many times faster than searching for ^ everywhere
         searches.append(re.compile("|".join(f"(?:{pattern})" for pattern in first)).match)
     if rest:
         searches.append(re.compile("|".join(f"(?:{pattern})" for pattern in rest)).search)
@@ -64,7 +64,8 @@ def _any_of(patterns: Sequence[str]) -> list[Search]:
 
 
 def is_anchored(pattern: str) -> bool:
-    """Tell whether a pattern matches at the start of a name only: it begins with ``^``, and so does each branch."""
+    """Return whether a pattern matches at the start of a name only: it begins with ``^`` and has no other branch at the
+    top level."""
     depth = 0
     for atom in _ATOM.findall(pattern):
         depth += (atom == "(") - (atom == ")")

@@ -1,4 +1,5 @@
-"""What the shape of a scale says of the weight that it is for. Shapes: ``weight`` [out, in], or of a convolution."""
+"""Granularity and packed formats, determined from the shapes of scales. A ``weight`` is [out, in], or that of a
+convolution."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ from math import prod
 from lightx2v_core.spec.tensors import TensorInfo
 
 _FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
-#: exponents of two; some files store the bytes
+#: dtypes of power-of-two exponents; some files store them as uint8
 MX_DTYPES = frozenset({"float8_e8m0fnu"})
 _BLOCK = 128
 _MX_GROUP, _NV_GROUP = 32, 16
-#: mx formats: weight columns that hold so many inputs
+#: mx format -> (stored columns, inputs in them)
 _MX_PACKING: Mapping[str, tuple[int, int]] = {"mxfp4": (1, 2), "mxfp6": (3, 4), "mxfp8": (1, 1)}
 
 
 def granularity(weight: TensorInfo, scale: TensorInfo) -> tuple[str, str]:
-    """``tensor``, ``channel`` or ``block128``, and what is wrong when it is none of them."""
+    """Return ``tensor``, ``channel`` or ``block128`` and no problem; or an empty string and the problem."""
     where = f"{scale.file.name}: {scale.name}"
     if scale.dtype not in _FLOATS:
         return "", f"{where} is {scale.dtype}; the scale of a {weight.dtype} weight has a float dtype"
@@ -31,23 +32,27 @@ def granularity(weight: TensorInfo, scale: TensorInfo) -> tuple[str, str]:
     blocks = tuple(-(-side // _BLOCK) for side in weight.shape)
     if len(weight.shape) == 2 and scale.shape == blocks:
         return "block128", ""
-    wanted = f"[{out}, 1], [{out}], []" + (f" or {list(blocks)}" if len(weight.shape) == 2 else "")
-    return "", f"{where} is {list(scale.shape)}; for a weight {list(weight.shape)} it is {wanted}"
+    expected = f"[{out}, 1], [{out}], []" + (f" or {list(blocks)}" if len(weight.shape) == 2 else "")
+    return "", f"{where} is {list(scale.shape)}; a weight {list(weight.shape)} needs {expected}"
 
 
 def packed(weight: TensorInfo, group: Mapping[str, TensorInfo]) -> tuple[str, tuple[int, ...], str]:
-    """Recognize the format of packed values, the shape of the weight, and what is wrong with it."""
+    """Determine the format of packed values and the shape of the weight; or an empty format and the problem."""
     scale = group.get("weight_scale")
     where = f"{weight.file.name}: {weight.name}"
     if len(weight.shape) != 2:
-        return "", weight.shape, f"{where} is {weight.dtype} {list(weight.shape)}, which is no packed weight"
+        return (
+            "",
+            weight.shape,
+            f"{where} is {weight.dtype} {list(weight.shape)}, which is not a packed weight",
+        )
     if scale is None:
-        return "", weight.shape, f"{where} is {weight.dtype} and has no weight_scale"
+        return "", weight.shape, f"{where} is {weight.dtype} but has no weight_scale"
     rows, columns = weight.shape
     if scale.dtype == "float8_e4m3fn":
         shape = (rows, 2 * columns)
         if not {"weight_scale_2", "weight_global_scale", "alpha"} & set(group):
-            return "", shape, f"{where} looks like nvfp4 and has no weight_global_scale or weight_scale_2"
+            return "", shape, f"{where} looks like nvfp4 but has no weight_global_scale or weight_scale_2"
         return ("nvfp4", shape, "") if _fits(scale, shape, _NV_GROUP) else ("", shape, _misfit(scale, weight))
     if scale.dtype in MX_DTYPES or scale.dtype == "uint8":
         fitting = []
@@ -71,13 +76,14 @@ def packed(weight: TensorInfo, group: Mapping[str, TensorInfo]) -> tuple[str, tu
 
 
 def _fits(scale: TensorInfo, shape: tuple[int, int], group: int) -> bool:
-    """Scales lie in tiles of 128 x 4, rounded up; plain rows of them are the same where nothing is rounded."""
+    """Return whether a scale fits a weight: stored in tiles of 128 x 4, rounded up, or unpadded in rows. The two are
+    equal where no rounding is needed."""
     rows, groups = shape[0], -(-shape[1] // group)
     return scale.shape in {(-(-rows // 128) * 128, -(-groups // 4) * 4), (rows, groups)}
 
 
 def _misfit(scale: TensorInfo, weight: TensorInfo) -> str:
     return (
-        f"{scale.file.name}: {scale.name} is {scale.dtype} {list(scale.shape)}, which fits no format that stores "
-        f"{weight.name} as {weight.dtype} {list(weight.shape)}"
+        f"{scale.file.name}: {scale.name} is {scale.dtype} {list(scale.shape)}, which fits no known format of "
+        f"{weight.name}, {weight.dtype} {list(weight.shape)}"
     )

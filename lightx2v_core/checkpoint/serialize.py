@@ -1,4 +1,4 @@
-"""Tensors -> the bytes of a safetensors file, without numpy, which the core does without.
+"""Serialization of tensors to safetensors files, without numpy, which the core does not depend on.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -28,9 +28,9 @@ SAFETENSORS_DTYPES = {
 def serialize_safetensors(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> Iterator[bytes]:
-    """Give a safetensors file in pieces: its header, then each tensor, which is moved to the CPU when it is its turn.
+    """Yield a safetensors file in pieces: its header, then each tensor, which is moved to the CPU only then.
 
-    ``KeyError`` for a dtype that the format does not have.
+    Raises ``KeyError`` for a dtype that the format does not have.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -48,8 +48,8 @@ def serialize_safetensors(
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes], named: Callable[[], None] = lambda: None) -> None:
-    """Write a file from pieces. It appears when it is complete, and ``named`` is called then; ``OutputError`` when it
-    cannot be written, and nothing is left behind."""
+    """Write a file from pieces. It appears under its name when it is complete, and ``named`` is called then. Raises
+    ``OutputError`` if it cannot be written; nothing is left behind."""
     with staging(named) as files, unwritten(path), files.file(path) as file:
         for piece in pieces:
             file.write(piece)

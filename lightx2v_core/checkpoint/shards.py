@@ -1,4 +1,4 @@
-"""Groups the weight files of one folder: what an index names, numbered shards, block files, and single files."""
+"""Grouping the weight files of one folder: shards of an index, numbered shards, block files, and single files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lightx2v_core.errors import CheckpointError, shortened
 from lightx2v_core.spec.tensors import Header, TensorInfo
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors$")
-#: the files that a network split by its blocks consists of
+#: the files of a network that is split by its blocks
 _BLOCK = re.compile(r"(non_block|block_\d+)\.safetensors$")
-#: names of files that need no closer look
+#: names of files that need no further checks
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 INDEX_SUFFIX = ".safetensors.index.json"
-#: weight files in one folder, or of one index; the largest checkpoints have some hundred
+#: most weight files in one folder, or of one index; the largest checkpoints have some hundred
 MOST_FILES = 10_000
-#: bytes of a name on every system, and characters and names that a message shows
+#: bytes of a file name on every operating system, and characters and names that a message shows
 _LONGEST, _SHOWN, _FEW = 255, 200, 8
 
 
@@ -34,11 +34,11 @@ class FileSet:
     files: tuple[Path, ...]
     rule: str
     index: Path | None = None
-    #: what else could have been the component, in words
+    #: descriptions of the candidates that were not chosen
     passed_over: tuple[str, ...] = ()
 
 
-#: sets of weight files, and those that are not complete, with what is wrong with them
+#: complete sets of weight files, and incomplete ones with their problem
 Sets = tuple[list[FileSet], list[tuple[FileSet, str]]]
 
 
@@ -50,9 +50,9 @@ def indexes(there: Listing, pattern: str) -> list[str]:
 def weight_sets(
     there: Listing, pattern: str, summary: str, indexed_files: Callable[[Path], tuple[Path, ...]]
 ) -> Sets:
-    """Find the sets of files in a folder whose names match ``pattern``, and those that are not complete, with what is
-    wrong with them. ``summary`` names what is looked for, ``indexed_files`` gives those of an index.
-    ``CheckpointError`` for more files than ``MOST_FILES``."""
+    """Find the sets of files in a folder whose names match ``pattern``: the complete ones, and the incomplete ones with
+    their problem. ``summary`` is the component's, for messages; ``indexed_files`` returns the files of an index. Raises
+    ``CheckpointError`` for more than ``MOST_FILES`` files."""
     folder = there.folder
     complete: list[FileSet] = []
     broken: list[tuple[FileSet, str]] = []
@@ -72,8 +72,8 @@ def weight_sets(
     matching = fnmatch.filter(there.files, pattern)
     if len(matching) > MOST_FILES:
         raise CheckpointError(
-            f"{folder} holds {len(matching)} files that match {pattern!r}; {MOST_FILES} are looked into at most: "
-            "give the folder of one model, or name its files"
+            f"{folder} contains {len(matching)} files that match {pattern!r}, more than the limit of {MOST_FILES}; use "
+            "the folder of one model, or name its files"
         )
     for name in matching:
         if name not in indexed and _group(name)[0] not in stems:
@@ -91,13 +91,13 @@ def weight_sets(
         elif not members[0].endswith(INDEX_SUFFIX):
             complete.append(FileSet(files=files, rule="file"))
     for name in fnmatch.filter(there.unreadable, pattern):
-        problem = f"{folder / name} cannot be looked at: {there.unreadable[name]}"
+        problem = f"{folder / name} cannot be accessed: {there.unreadable[name]}"
         broken.append((FileSet(files=(folder / name,), rule="file"), problem))
     return complete, broken
 
 
 def _group(name: str) -> tuple[str, str]:
-    """Return what a file belongs together with: the stem and total of its shards, its blocks, or nothing but itself."""
+    """Return the key of a file's group: stem and total of its shards, the block files, or the file alone."""
     if _BLOCK.fullmatch(name):
         return "", "blocks"
     shard = _SHARD.fullmatch(name)
@@ -105,12 +105,15 @@ def _group(name: str) -> tuple[str, str]:
 
 
 def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
-    """Say what is wrong with shards that no index names; nothing when their own numbering says that all are there."""
+    """Return the problem of shards without an index, by their numbering; empty if they are complete."""
     parts = [part for name in names if (part := _SHARD.fullmatch(name))]
     total = int(parts[0]["total"])
     there = {int(part["number"]) for part in parts}
-    wanted = set(range(1, total + 1))
-    for numbers, what in ((wanted - there, "is missing"), (there - wanted, "is one too many")):
+    expected = set(range(1, total + 1))
+    for numbers, what in (
+        (expected - there, "is missing"),
+        (there - expected, "has a number above the total"),
+    ):
         if numbers:
             some = ", ".join(f"{number:05d}" for number in sorted(numbers)[:8])
             more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
@@ -119,38 +122,39 @@ def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
 
 
 def indexed(index: Path, said: Mapping[str, str], there: Listing) -> tuple[Path, ...]:
-    """List the files an index names. None may leave the folder, all must be there, and no more than ``MOST_FILES``."""
+    """List the files of an index. Raises ``CheckpointError`` if one is outside the folder or missing, or if there are
+    more than ``MOST_FILES``."""
     names = sorted(set(said.values()))
     for name in names:
         if reason := _refused(name):
             shown = repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}..."
             raise CheckpointError(f"{index} was refused: its entry {shown} {reason}")
-    # what is below the folder is looked at one by one, what is in it is known
+    # files in subfolders are checked one by one; those in the folder are listed already
     lost = sorted(
         {name for name in names if "/" in name and not os.path.isfile(index.parent / name)}
         | ({name for name in names if "/" not in name} - set(there.files))
     )
     if lost:
         raise CheckpointError(
-            f"{index.name} names {len(names)} files and {len(lost)} of them are missing in {index.parent}: "
+            f"{index.name} names {len(names)} files; {len(lost)} of them are missing in {index.parent}: "
             f"{shortened(lost, _FEW)}; download them again"
         )
     if len(names) > MOST_FILES:
-        raise CheckpointError(f"{index} names {len(names)} files; {MOST_FILES} are read at most")
+        raise CheckpointError(f"{index} names {len(names)} files, more than the limit of {MOST_FILES}")
     return tuple(index.parent / name for name in names)
 
 
 def _refused(name: str) -> str:
-    """Say why an index may not name a file so."""
+    """Return the reason to refuse a file name in an index; empty if it is valid."""
     if _PLAIN.fullmatch(name) and len(name) <= _LONGEST:
         return ""
     pure = PurePosixPath(name)
     try:
         longest = max((len(os.fsencode(part)) for part in pure.parts), default=0)
     except UnicodeError:
-        return "is no name that a file can have"
+        return "is not a valid file name"
     if "\0" in name or longest > _LONGEST:
-        return "is no name that a file can have"
+        return "is not a valid file name"
     outside = pure.is_absolute() or ".." in pure.parts or not pure.parts
     if outside or PureWindowsPath(name).drive or "\\" in name:
         return "points outside the folder"
@@ -158,16 +162,17 @@ def _refused(name: str) -> str:
 
 
 def weight_map(index: Path) -> Mapping[str, str]:
-    """Read what an index says: tensor -> name of its file. ``CheckpointError`` when it is none."""
-    value = read_object(index, "is no index of shards").get("weight_map")
+    """Read the weight map of an index: tensor -> name of its file. Raises ``CheckpointError`` if the file is not an
+    index."""
+    value = read_object(index, "is not a shard index").get("weight_map")
     if not isinstance(value, dict) or not value or not all(isinstance(name, str) for name in value.values()):
-        raise CheckpointError(f"{index} is no index of shards: its weight_map is empty or names no files")
+        raise CheckpointError(f"{index} is not a shard index: its weight_map is empty or names no files")
     return value
 
 
 def check_index(index: Path, said: Mapping[str, str], header: Header) -> None:
-    """``CheckpointError`` unless an index, of which ``said`` is the content, and the shards it names agree on what is
-    where."""
+    """Check an index with the weight map ``said`` against the headers of its shards. Raises ``CheckpointError`` if a
+    tensor is in another file, or missing from either."""
     last = {file: PurePosixPath(file).name for file in set(said.values())}
     wrong = [
         f"{name} (index: {file})"
@@ -177,13 +182,13 @@ def check_index(index: Path, said: Mapping[str, str], header: Header) -> None:
     extra = [f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in said]
     if wrong or extra:
         raise CheckpointError(
-            f"{index} does not agree with its shards: {len(wrong)} tensors are not where it says and {len(extra)} "
-            f"are not in it, such as {(wrong or extra)[0]}; download the index and the shards again"
+            f"{index} does not match its shards: {len(wrong)} tensors are not in the file it names and {len(extra)} "
+            f"are not in the index, such as {(wrong or extra)[0]}; download the index and the shards again"
         )
 
 
 def merged(headers: Sequence[Header]) -> Header:
-    """Several files as one; a tensor that is in two of them is a ``CheckpointError``."""
+    """Merge the headers of several files. Raises ``CheckpointError`` for a tensor that is in two of them."""
     if len(headers) == 1:
         return headers[0]
     tensors: dict[str, TensorInfo] = {}

@@ -1,9 +1,9 @@
-"""Results that appear together or not at all. Each is written beside its place under a name of this process
-(``.NAME.part-PID-N``), and all get their names at the end.
+"""Results that appear together or not at all. Each is written to a temporary name in its folder
+(``.NAME.part-PID-N``), and all are renamed at the end.
 
-Several names cannot be given in one step, so a kill may come in between. The order makes sure that nothing old then
-lies beside something new: what belongs to the first result (its record, its tensors) goes before that is replaced, and
-comes after it.
+Several files cannot be renamed in one atomic step, so a kill may come in between. The order ensures that an old file is
+then never combined with a new one: files that belong to the first result (its record, its tensors) are moved away
+before it is replaced, and appear after it.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from lightx2v_core.checkpoint.interruption import uninterrupted
 from lightx2v_core.checkpoint.locks import PLAIN, Lock, LockBusy, alive, free, mark
 from lightx2v_core.errors import OutputError, RequestError
 
-#: what such a folder may hold, and nothing else is ever removed from one
+#: files written into a staged folder; no other file is ever removed from one
 _OURS = re.compile(r"\d{5,}\.png|record\.json")
 _PART = re.compile(r"\..+\.part-(?:(\d+)-\d+(?:-old)?|lock)", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-#: seconds to wait for another process that gives names in the same folder, which takes milliseconds
+#: seconds to wait for another process that renames results in the same folder, which takes milliseconds
 _TURN = 30.0
 
 
 @define
 class _Part:
-    """One result in the making: ``name`` in the folder ``parent``; ``file`` is locked while it is open."""
+    """One staged result: ``name`` in the folder ``parent``; ``file`` is locked while it is open."""
 
     target: Path
     parent: int
     name: str
     file: int
     folder: bool
-    #: where what had the name before lies while names are given
+    #: temporary name of the previous file while results are renamed
     old: str | None = None
-    #: whether it has its name
+    #: True once it is renamed
     named: bool = False
 
 
 class Staging:
-    """Results in the making."""
+    """A set of staged results."""
 
     def __init__(self) -> None:
         self._parts: list[_Part] = []
@@ -61,11 +61,12 @@ class Staging:
         self._count = 0
 
     def file(self, path: Path) -> BinaryIO:
-        """Make a file to write to. The first result is the one that the others belong to."""
+        """Create a file to write to. The first result is the main one, to which the others belong."""
         return os.fdopen(os.dup(self._stage(path, folder=False).file), "wb")
 
     def folder(self, path: Path) -> int:
-        """Make a folder to write to, as a descriptor. ``OutputError`` where there is a folder that is not empty."""
+        """Create a folder to write to; returns its descriptor. Raises ``OutputError`` if ``path`` is a folder that is
+        not empty."""
         target = Path(os.path.realpath(path))  # a link to a folder cannot be replaced by one
         with unwritten(path):
             if target.is_dir() and any(target.iterdir()):
@@ -73,7 +74,7 @@ class Staging:
         return self._stage(target, folder=True).file
 
     def bytes(self, path: Path, data: bytes) -> None:
-        """Write a small file. One inside a folder of frames comes and goes with that folder."""
+        """Write a small file. One inside a staged folder of frames appears and is removed with that folder."""
         folder = Path(os.path.realpath(path.parent))
         beside = next((part for part in self._parts if part.folder and part.target == folder), None)
         if beside is None:
@@ -84,22 +85,24 @@ class Staging:
             write_new(beside.file, path.name, data)
 
     def absent(self, path: Path) -> None:
-        """Remove a file when the results come, since it belongs to what they replace."""
+        """Remove a file when the results are published, since it belongs to the results that they replace."""
         self._gone.append(
             _Part(target=path, parent=self._parent(path), name=self._free_name(path), file=-1, folder=False)
         )
 
     def publish(self, named: Callable[[], None] = lambda: None) -> None:
-        """Give all results their names; no signal interrupts that. ``named`` is called when they have them, before a
-        signal that arrived is delivered. ``OutputError`` when one cannot be had; then all is as before."""
+        """Rename all results to their final names, without interruption by signals. ``named`` is called afterwards,
+        before a deferred signal is delivered. Raises ``OutputError`` if a rename fails; all renames are undone then."""
         uninterrupted(lambda: self._name_all(named))
 
     def discard(self) -> None:
-        """Remove what has no name yet, and the folders that were made for it."""
+        """Remove the results that are not published, and the folders created for them."""
         uninterrupted(self._discard)
 
     def _stage(self, path: Path, *, folder: bool) -> _Part:
-        uninterrupted(lambda: self._add(path, folder))  # what is there is known, and so removed again
+        uninterrupted(
+            lambda: self._add(path, folder)
+        )  # uninterrupted: each file is registered, and so removed later
         return self._parts[-1]
 
     def _add(self, path: Path, folder: bool) -> None:
@@ -107,7 +110,9 @@ class Staging:
         with unwritten(path):
             while True:
                 name = self._free_name(path)
-                with suppress(FileExistsError):  # exclusively: a link that somebody put there has no effect
+                with suppress(
+                    FileExistsError
+                ):  # created exclusively: a link planted by another user has no effect
                     file = _made(name, parent, folder=folder)
                     break
             mark(file)
@@ -116,7 +121,7 @@ class Staging:
                 os.fchmod(file, stat.S_IMODE(path.stat().st_mode))
 
     def _parent(self, path: Path) -> int:
-        """Open the folder of a result, made where it is missing, and freed from what dead processes left in it."""
+        """Open the folder of a result; create it if missing, and remove the remains of dead processes in it."""
         folder = path.absolute().parent
         if folder not in self._parents:
             self._made += make_parents(path)
@@ -126,7 +131,7 @@ class Staging:
         return self._parents[folder]
 
     def _free_name(self, path: Path) -> str:
-        """Make a name for a part: not longer than any file name may be, and apart from the others of this process."""
+        """Create a temporary name that is unique in this process and short enough for any file system."""
         self._count += 1
         return f".{path.name[:40]}.part-{os.getpid()}-{self._count}"
 
@@ -149,7 +154,7 @@ class Staging:
                     os.unlink(part.old, dir_fd=part.parent)
 
     def _set_aside(self, part: _Part, undo: ExitStack) -> None:
-        """Take the name from what has it."""
+        """Rename the previous file to a temporary name."""
         try:
             there = os.stat(part.target.name, dir_fd=part.parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -161,13 +166,13 @@ class Staging:
         undo.callback(_move, part.old, part.target.name, part.parent)
 
     def _keep(self, part: _Part, undo: ExitStack) -> None:
-        """Let what has the name have another one too, so that it can come back; it is never without a name."""
+        """Give the previous file a second hard link, so that it can be restored and its name always exists."""
         old, folder = f"{part.name}-old", part.parent
         try:
             os.link(part.target.name, old, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return
-        except (OSError, NotImplementedError):  # a folder, or a file system without second names
+        except (OSError, NotImplementedError):  # a folder, or a file system without hard links
             self._set_aside(part, undo)
             return
         part.old = old
@@ -187,14 +192,14 @@ class Staging:
         for parent in self._parents.values():
             os.close(parent)
         for folder in reversed(self._made):
-            with suppress(OSError):  # something is in it
+            with suppress(OSError):  # not empty
                 folder.rmdir()
         self._parts, self._gone, self._parents, self._made = [], [], {}, []
 
 
 @contextmanager
 def staging(named: Callable[[], None] = lambda: None) -> Iterator[Staging]:
-    """What is written in the block appears when it ends without an exception; otherwise nothing is left."""
+    """Publish the results written in the block if it ends without an exception; otherwise remove them."""
     files = Staging()
     try:
         yield files
@@ -205,9 +210,10 @@ def staging(named: Callable[[], None] = lambda: None) -> Iterator[Staging]:
 
 @contextmanager
 def claim_outputs(*paths: Path) -> Iterator[None]:
-    """Be the only process that writes these results, files or folders, while the block runs.
+    """Lock these results, files or folders, against other processes while the block runs.
 
-    ``RequestError`` names the process that is writing one of them; ``OutputError`` when a folder cannot be written to.
+    Raises ``RequestError`` that names the process writing one of them, and ``OutputError`` if a folder is not
+    writable.
     """
     claims = ExitStack()
     try:
@@ -219,7 +225,7 @@ def claim_outputs(*paths: Path) -> Iterator[None]:
 
 
 def is_claimed(path: Path) -> bool:
-    """Tell whether a process is writing this result, or was killed while it did."""
+    """Return whether a process is writing this result, or was killed while writing it."""
     return os.path.lexists(path.with_name(_lock(path)))
 
 
@@ -235,13 +241,13 @@ def _claim(path: Path, claims: ExitStack) -> None:
             lock.acquire()
         except LockBusy as exc:
             raise RequestError(
-                f"output {str(path)!r} is being written by {exc}; wait for it, or name another output"
+                f"output {str(path)!r} is being written by {exc}; wait for it, or choose another output"
             ) from None
 
 
 @contextmanager
 def unwritten(path: Path) -> Iterator[None]:
-    """Turn a failing file system into an ``OutputError`` that names the output."""
+    """Convert an ``OSError`` in the block to an ``OutputError`` that names the output."""
     try:
         yield
     except OSError as exc:
@@ -250,12 +256,12 @@ def unwritten(path: Path) -> Iterator[None]:
 
 
 def make_parents(path: Path) -> list[Path]:
-    """Create the folder of a file; returns those that were made. ``OutputError`` when that fails."""
+    """Create the folder of a file and its parents; returns the folders created. Raises ``OutputError`` on failure."""
     missing = [folder for folder in path.absolute().parents if not folder.exists()]
     made: list[Path] = []
     try:
         for folder in reversed(missing):
-            with suppress(FileExistsError):  # made by somebody else meanwhile
+            with suppress(FileExistsError):  # created by another process meanwhile
                 folder.mkdir()
                 made.append(folder)
     except OSError as exc:
@@ -265,14 +271,14 @@ def make_parents(path: Path) -> list[Path]:
 
 
 def write_new(folder: int, name: str, data: bytes) -> None:
-    """Write a file that is not there yet into an open folder."""
+    """Write a new file into an open folder. Raises ``FileExistsError`` if it exists."""
     file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, 0o666, dir_fd=folder)
     with open(file, "wb") as stream:
         stream.write(data)
 
 
 def sweep(folder: int) -> None:
-    """Remove what processes that are dead left in an open folder when they were killed."""
+    """Remove the temporary files that killed processes left in an open folder."""
     try:
         names = [name for name in os.listdir(folder) if ".part-" in name]
     except OSError:
@@ -280,7 +286,7 @@ def sweep(folder: int) -> None:
     for name in names:
         match = _PART.fullmatch(name)
         if match is not None:
-            with suppress(OSError):  # somebody else removes it too
+            with suppress(OSError):  # another process may remove it too
                 _sweep(name, folder, None if match[1] is None else int(match[1]))
 
 
@@ -312,12 +318,12 @@ def _move(old: str, new: str, folder: int) -> None:
 
 def _put_back(old: str, new: str, folder: int) -> None:
     _move(old, new, folder)
-    with suppress(FileNotFoundError):  # renaming one name of a file to another one of it does nothing
+    with suppress(FileNotFoundError):  # renaming a hard link onto another link to the same file does nothing
         os.unlink(old, dir_fd=folder)
 
 
 def _remove(name: str, parent: int) -> None:
-    """Remove a part. Of a folder, only what is written into one here; what else is in it keeps it."""
+    """Remove a staged file or folder. A folder that contains any file not written here is kept."""
     try:
         folder = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
     except NotADirectoryError:
@@ -341,7 +347,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 @contextmanager
 def _turn(folders: list[int]) -> Iterator[None]:
-    """Be the only one who gives names in these open folders, as far as the file system has locks."""
+    """Lock these open folders while results in them are renamed, where the file system has locks."""
     distinct = {(os.fstat(folder).st_dev, os.fstat(folder).st_ino): folder for folder in folders}
     end = time.monotonic() + _TURN
     had = [folder for _, folder in sorted(distinct.items()) if _waited_for(folder, end)]
@@ -353,7 +359,8 @@ def _turn(folders: list[int]) -> Iterator[None]:
 
 
 def _waited_for(folder: int, end: float) -> bool:
-    """Tell whether an open folder is locked now. Whoever has it may be suspended: better in disorder than lost."""
+    """Acquire the lock of an open folder; returns False if it is not free by the time ``end``. The holder may be
+    suspended: renaming without the lock is better than losing the results."""
     while True:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -362,12 +369,12 @@ def _waited_for(folder: int, end: float) -> bool:
             if time.monotonic() >= end:
                 return False
             time.sleep(0.01)
-        except OSError:  # there are no locks here
+        except OSError:  # a file system without locks
             return False
 
 
 def _lock(path: Path) -> str:
-    """Return the name of a result's lock: its own name, or what stands for one that is long."""
+    """Return the name of a result's lock file; a long result name is shortened with a hash."""
     name = path.name
     if len(os.fsencode(name)) > 100:
         name = f"{name[:20]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
@@ -375,5 +382,5 @@ def _lock(path: Path) -> str:
 
 
 def _real(path: Path) -> Path:
-    """Return a path of which the last part may be a link to a folder, which is meant then."""
+    """Return an absolute path; if it is a link to a folder, that folder."""
     return Path(os.path.realpath(path)) if path.is_dir() else path.absolute()

@@ -1,5 +1,5 @@
-"""Files that only stand for what their name says: pointers of git-lfs, the notes that macOS keeps beside files, pages
-that a server sent instead of a file, links that lead nowhere."""
+"""Placeholders in place of files: git-lfs pointers, AppleDouble files of macOS, web pages that a server sent instead of
+a file, broken links."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from lightx2v_core.errors import CheckpointError
 _APPLE = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00")
 _POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html", b"<?xml")
-#: folders below that of a model, and folders in all, that are looked into for links
+#: depth of the folders below that of a model, and number of folders, that are searched for links
 _DEPTH, _FOLDERS = 3, 1000
-#: characters of what a link leads to that a message shows
+#: characters of a link's target that a message shows
 _SHOWN = 200
 
 
 def stand_in(path: Path) -> str:
-    """Say what a file is instead of what its name says, and what to do; empty when it is a file of its own, or cannot
-    be read: whoever reads it says why."""
+    """Describe a placeholder and what to do about it; empty for a real file, and for a file that cannot be read, which
+    the caller reports."""
     try:
         with path.open("rb") as file:
             first = file.read(64)
     except (OSError, ValueError):
         return ""
     if first.startswith(_POINTER):
-        return "is a git-lfs pointer and not the file itself; fetch it with: git lfs pull"
+        return "is a git-lfs pointer, not the file itself; fetch it with: git lfs pull"
     if first.startswith(_APPLE):
         name = path.name.removeprefix("._")
-        return f"is what macOS keeps beside a file, and not the file itself{f'; use {name}' * (name != path.name)}"
+        return f"is an AppleDouble file of macOS, not the file itself{f'; use {name}' * (name != path.name)}"
     if first.lstrip().lower().startswith(_PAGES):
-        return "is a page that a server sent instead of the file; download it again"
+        return "is a web page that a server sent instead of the file; download it again"
     if not first:
         return "is empty; download or copy it again"
     return ""
 
 
 def not_json(path: Path) -> str:
-    """Say why a file cannot be a JSON object, by its first bytes; empty when it can be."""
+    """Explain why a file cannot be a JSON object, by its first bytes; empty if it can be one."""
     if reason := stand_in(path):
         return reason
     try:
@@ -49,11 +49,11 @@ def not_json(path: Path) -> str:
             first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     except (OSError, ValueError) as exc:
         return f"cannot be read: {getattr(exc, 'strerror', None) or exc}"
-    return "" if not first or first.startswith(b"{") else "is damaged: it holds no JSON object"
+    return "" if not first or first.startswith(b"{") else "is damaged: it is not a JSON object"
 
 
 def broken_links(folder: Path) -> str:
-    """Say which links in a model's folder lead nowhere, in one sentence; empty when there are none."""
+    """Describe the broken links in a model's folder in one sentence; empty if there are none."""
     links = list(_dangling(folder))
     if not links:
         return ""
@@ -64,13 +64,13 @@ def broken_links(folder: Path) -> str:
         else f"{len(links)} of its files are links to files that do not exist"
     )
     return (
-        f"{some}, such as {name} -> {target[:_SHOWN]}; copy what they lead to as well (of a snapshot of the hub's "
-        "cache the folder 'blobs' too), or download it again"
+        f"{some}, such as {name} -> {target[:_SHOWN]}; copy the targets as well (for a snapshot of the hub cache, the "
+        "folder 'blobs' too), or download it again"
     )
 
 
 def _dangling(folder: Path) -> Iterator[tuple[str, str]]:
-    """Return the name below ``folder`` of each broken link, and what it leads to."""
+    """Yield the name below ``folder`` and the target of each broken link."""
     waiting, seen = [("", 0)], 0
     while waiting and seen < _FOLDERS:
         (below, depth), seen = waiting.pop(0), seen + 1

@@ -1,4 +1,4 @@
-"""Compares what a file holds with what the model needs, before any weight is read."""
+"""Comparing the headers of files with the tensors that the model needs, before any weight is read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lightx2v_core.checkpoint.formats import accounted, format_problems, layer_f
 from lightx2v_core.errors import shortened
 from lightx2v_core.spec.tensors import Header
 
-#: dtypes that can be cast to a compute dtype without knowing more about the layer
+#: dtypes that can be cast to a compute dtype without scales
 PLAIN_DTYPES = frozenset({"float64", "float32", "float16", "bfloat16"})
 _SHOWN = 5
-#: tables of angles and positions, buffers of training and of tokenizers: no network computes anything else without them
+#: tables of angles and positions, buffers of training and of tokenizers: without effect on the computation
 _LEFT_BY_PROGRAMS = re.compile(
     r"(?:^|[._])(?:freqs(?:_\w+)?|rope(?:\.[\w.]+)?|inv_freq|position_ids|pos_embedder\.\w+|num_batches_tracked|"
     r"_extra_state|spiece_model|accum_\w+)$"
@@ -20,7 +20,7 @@ _LEFT_BY_PROGRAMS = re.compile(
 
 
 def problems(component: str, header: Header, expected: Mapping[str, Sequence[int]], source: str) -> list[str]:
-    """Say what is wrong with a component, as sentences; ``source`` names what ``expected`` was derived from."""
+    """Return the problems of a component as sentences; ``source`` names the origin of ``expected``."""
     sentences = []
     missing = [name for name in expected if name not in header.tensors]
     if missing:
@@ -36,24 +36,24 @@ def problems(component: str, header: Header, expected: Mapping[str, Sequence[int
     ]
     if wrong:
         sentences.append(
-            f"{component}: {len(wrong)} tensors have another shape than {source} says: {_some(wrong)}"
+            f"{component}: {len(wrong)} tensors do not have the shape that {source} needs: {_some(wrong)}"
         )
     return sentences
 
 
 def wrong_formats(component: str, stored: Header, header: Header) -> list[str]:
-    """Say what is wrong with quantized tensors, as sentences; ``stored`` has the names and marks of the files,
+    """Return the problems of quantized tensors as sentences; ``stored`` has the names and marks of the files,
     ``header`` the official names."""
     reasons = list(dict.fromkeys(format_problems(stored) or format_problems(header)))
-    more = f" (and {len(reasons) - _SHOWN} more of this kind)" if len(reasons) > _SHOWN else ""
+    more = f" (and {len(reasons) - _SHOWN} more problems)" if len(reasons) > _SHOWN else ""
     return [f"{component}: {problem}" for problem in reasons[: _SHOWN - 1]] + [
         f"{component}: {problem}{more}" for problem in reasons[_SHOWN - 1 : _SHOWN]
     ]
 
 
 def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
-    """List the tensors of the file that the model has no use for, but for those that ``spare`` (regular expressions)
-    names and the scales and marks of quantized weights."""
+    """List the tensors of a file that the model does not use, except those that match ``spare`` (regular expressions)
+    and the scales and marks of quantized weights."""
     patterns = [re.compile(pattern) for pattern in spare]
     explained = accounted(header)
     extra = [name for name in header if name not in expected and name not in explained]
@@ -61,8 +61,8 @@ def unused(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequenc
 
 
 def strangers(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequence[str] = ()) -> list[str]:
-    """List the unused tensors of a network that another network would compute with: all but counters, tables that are
-    computed anew, and what training left."""
+    """List the unused tensors that may belong to another network: all but counters, tables that are recomputed, and
+    remains of training."""
     return [
         name
         for name in unused(header, expected, spare)
@@ -71,7 +71,7 @@ def strangers(header: Header, expected: Mapping[str, Sequence[int]], spare: Sequ
 
 
 def kinds(names: Sequence[str]) -> str:
-    """Sum up names of tensors in a few words: those of one part of a network, or of its numbered blocks, are one."""
+    """Summarize tensor names for a message: those of one part of a network, or of its numbered blocks, are merged."""
     counts: dict[str, int] = {}
     for name in names:
         first, *rest = name.split(".")

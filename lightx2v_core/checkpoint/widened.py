@@ -1,4 +1,4 @@
-"""A source that reads some tensors in float32, so that what is added to them is not rounded to the dtype of a file."""
+"""A source that reads some tensors in float32, so that a sum with them is not rounded to the dtype of the file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 class WidenedSource(DerivedSource):
-    """A ``WeightSource`` in which the tensors called ``names`` read as float32 where they are stored as narrower
-    floats."""
+    """A ``WeightSource`` that reads the tensors in ``names`` as float32 if they are stored as narrower floats."""
 
     def __init__(self, base: WeightSource, names: Collection[str]) -> None:
         there = set(base.names())
@@ -33,5 +32,5 @@ class WidenedSource(DerivedSource):
 
 
 def _is_narrow(info: TensorInfo) -> bool:
-    """Tell whether a tensor is of floats of under 32 bits; stored blocks are decoded before."""
+    """Return whether a tensor has a float dtype of under 32 bits; packed blocks are decoded elsewhere."""
     return info.block is None and "float" in info.dtype and DTYPE_BYTES[info.dtype] < 4

@@ -156,7 +156,7 @@ def test_a_dangling_link_is_a_missing_shard(tmp_path: Path) -> None:
     [
         ({"a": shard(1, 2), "b": shard(1, 2)}, "b (index: "),
         ({"a": shard(1, 2), "b": shard(2, 2), "c": shard(2, 2)}, "c (index: "),
-        ({"a": shard(2, 2), "b": shard(1, 2)}, "2 tensors are not where it says"),
+        ({"a": shard(2, 2), "b": shard(1, 2)}, "2 tensors are not in the file it names"),
     ],
 )
 def test_an_index_that_does_not_agree_with_its_shards(
@@ -166,7 +166,7 @@ def test_an_index_that_does_not_agree_with_its_shards(
     put(tmp_path, shard(2, 2), "b")
     put_index(tmp_path, weight_map)
     message = refusal(tmp_path)
-    assert "does not agree" in message
+    assert "does not match its shards" in message
     assert words in message
 
 
@@ -178,7 +178,7 @@ def test_shards_that_hold_more_than_their_index(tmp_path: Path) -> None:
 def test_an_index_is_checked_whatever_its_shards_are_called(tmp_path: Path) -> None:
     put(tmp_path, "one.safetensors", "a")
     put_index(tmp_path, {"a": "one.safetensors", "b": "one.safetensors"})
-    assert "does not agree" in refusal(tmp_path)
+    assert "does not match its shards" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -191,14 +191,14 @@ def test_a_damaged_index(tmp_path: Path, text: str) -> None:
     (tmp_path / INDEX).write_text(text)
     message = refusal(tmp_path)
     assert INDEX in message
-    assert "no index" in message
+    assert "is not a shard index" in message
     assert len(message) < 1000
 
 
 def test_an_index_that_is_no_text(tmp_path: Path) -> None:
     put(tmp_path, shard(1, 1), "a")
     (tmp_path / INDEX).write_bytes(b'{"weight_map": "\xff\xfe"}')
-    assert "no index" in refusal(tmp_path)
+    assert "not a shard index" in refusal(tmp_path)
 
 
 def test_two_unrelated_files_are_ambiguous(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_an_override(tmp_path: Path) -> None:
     assert names(folder, str(other / "some_name.safetensors")) == ["some_name.safetensors"]
     assert "does not exist" in refusal(folder, str(tmp_path / "nowhere"))
     (tmp_path / "void").mkdir()
-    assert "holds no diffusion transformer" in refusal(folder, str(tmp_path / "void"))
+    assert "contains no diffusion transformer" in refusal(folder, str(tmp_path / "void"))
 
 
 @pytest.mark.parametrize("path", ["~no_such_user_here/model", "x" * 5000, "a\0b"])
@@ -265,13 +265,13 @@ def test_a_missing_folder_names_the_near_ones(tmp_path: Path) -> None:
     assert "Wan2.1-T2V-1.3B" in str(caught.value)
     with pytest.raises(CheckpointError) as caught:
         model_folder(tmp_path / "quite different")
-    assert f"{str(tmp_path)!r} holds: " in str(caught.value)
+    assert f"{str(tmp_path)!r} contains: " in str(caught.value)
 
 
 def test_a_file_and_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "void").mkdir()
-    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+    with pytest.raises(CheckpointError, match="is a file; use the folder that contains the model's files"):
         model_folder(tmp_path / "file")
     with pytest.raises(CheckpointError, match="does not exist"):
         model_folder(tmp_path / "file" / "below")

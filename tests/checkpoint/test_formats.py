@@ -77,23 +77,23 @@ def test_the_shape_of_a_packed_weight_is_the_decoded_one():
 
 
 WRONG = {
-    "int8 and has no blocks.0.ffn.0.weight_scale": {"weight": ("int8", 8, 8)},
-    "is a scale, and there is no blocks.0.ffn.0.weight": {"weight_scale": ("float32", 8, 1)},
-    "is a scale, and blocks.0.ffn.0.weight is bfloat16": {
+    "int8 but has no blocks.0.ffn.0.weight_scale": {"weight": ("int8", 8, 8)},
+    "is a scale, but its weight blocks.0.ffn.0.weight is missing": {"weight_scale": ("float32", 8, 1)},
+    "is a scale, but blocks.0.ffn.0.weight is bfloat16": {
         "weight": ("bfloat16", 8, 8), "weight_scale": ("float32", 8, 1)},
-    "is [7, 1]; for a weight [8, 8]": {"weight": ("int8", 8, 8), "weight_scale": ("float32", 7, 1)},
-    "is [1, 8]; for a weight [8, 8]": {"weight": ("int8", 8, 8), "weight_scale": ("float32", 1, 8)},
+    "is [7, 1]; a weight [8, 8]": {"weight": ("int8", 8, 8), "weight_scale": ("float32", 7, 1)},
+    "is [1, 8]; a weight [8, 8]": {"weight": ("int8", 8, 8), "weight_scale": ("float32", 1, 8)},
     "is int64; the scale of a int8 weight": {"weight": ("int8", 8, 8), "weight_scale": ("int64", 8, 1)},
-    "two names of one thing": {"weight": WEIGHT, "weight_scale": ("float32",), "scale_weight": ("float32",)},
-    "though the file is one of scaled weights": {"weight": WEIGHT, "scaled_fp8": ("float8_e4m3fn", 2)},
-    "blocks.1.ffn.0.weight is float8_e4m3fn and has no": {
+    "two names of the same tensor": {"weight": WEIGHT, "weight_scale": ("float32",), "scale_weight": ("float32",)},
+    "unlike other weights of the file": {"weight": WEIGHT, "scaled_fp8": ("float8_e4m3fn", 2)},
+    "blocks.1.ffn.0.weight is float8_e4m3fn but has no": {
         "weight": WEIGHT, "weight_scale": ("float32",), "blocks__1__ffn__0__weight": WEIGHT},
-    "weight_zero_point lies beside": {
+    "weight_zero_point: unknown tensor next to a int8 weight": {
         "weight": ("int8", 8, 8), "weight_scale": ("float32", 8, 1), "weight_zero_point": ("int8", 8, 1)},
-    "modulation is int8 and has no scale": {"modulation": ("int8", 1, 6, 8)},
+    "modulation is int8 but has no scale": {"modulation": ("int8", 1, 6, 8)},
     "has no weight_scale": {"weight": ("uint8", 8, 8)},
     "too small to tell": {"weight": ("uint8", 128, 96), "weight_scale": ("float8_e8m0fnu", 128, 4)},
-    "fits no format": {"weight": ("uint8", 128, 96), "weight_scale": ("float8_e8m0fnu", 128, 400)},
+    "fits no known format": {"weight": ("uint8", 128, 96), "weight_scale": ("float8_e8m0fnu", 128, 400)},
     "has no weight_global_scale": {"weight": ("uint8", 256, 192), "weight_scale": ("float8_e4m3fn", 256, 24)},
     "which is empty": {"weight": ("int8", 0, 8), "weight_scale": ("float32", 0, 1)},
 }  # fmt: skip
@@ -138,9 +138,9 @@ def test_marks_of_comfyui_say_how_to_multiply():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({"format": "nvfp4"}, "is stored as nvfp4, and its tensors say fp8-tensor"),
+        ({"format": "nvfp4"}, "as nvfp4, but its tensors are fp8-tensor"),
         ({"format": "awq"}, "known formats are"),
-        ({"format": "float8_e4m3fn", "convrot": True}, "'convrot', which is not known here"),
+        ({"format": "float8_e4m3fn", "convrot": True}, f"unknown key in the mark of {LAYER}: 'convrot'"),
         (7, "known formats are"),
     ],
 )
@@ -152,13 +152,13 @@ def test_marks_that_contradict_the_tensors_are_refused(value, text):
 
 def test_a_mark_on_a_plain_weight_is_a_contradiction():
     (problem,) = format_problems(marked({"format": "float8_e4m3fn"}, weight=("float32", 8, 8)))
-    assert "its tensors say float32" in problem
+    assert "its tensors are float32" in problem
 
 
 def test_metadata_that_is_no_list_of_layers_is_refused():
     for text in ("7", "{", '{"layers": 1}', "[" * 100_000):
         (problem,) = format_problems(header_of({METADATA: text}, **READ["fp8-tensor"]))
-        assert "no JSON object of layers" in problem
+        assert "is not a JSON object with 'layers'" in problem
 
 
 def test_the_mark_beside_a_weight_is_read_from_the_file(tmp_path):
@@ -173,7 +173,7 @@ def test_the_mark_beside_a_weight_is_read_from_the_file(tmp_path):
     save_file(tensors, tmp_path / "a.safetensors")
     header = read_header(tmp_path / "a.safetensors")
     (problem,) = format_problems(header)
-    assert "comfy_quant says that blocks.0.ffn.0 is stored as nvfp4" in problem
+    assert "comfy_quant marks blocks.0.ffn.0 as nvfp4" in problem
     tensors[f"{LAYER}.comfy_quant"] = torch.tensor(list(b'{"format": "float8_e4m3fn"}'), dtype=torch.uint8)
     save_file(tensors, tmp_path / "b.safetensors")
     header = read_header(tmp_path / "b.safetensors")

@@ -1,4 +1,4 @@
-"""What cannot be looked at costs one message, and what was looked at is not looked at again until it is another."""
+"""What cannot be accessed costs one message, and what was looked at is not looked at again until it is another."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def aged(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("entry", "said"),
-    [("x" * 300 + ".safetensors", "no name that a file can have"), 
-     ("\ud800.safetensors", "no name that a file can have"),
-     ("a\0b.safetensors", "no name that a file can have"), ("sub/" + "y" * 256, "no name that a file can have"),
+    [("x" * 300 + ".safetensors", "not a valid file name"), 
+     ("\ud800.safetensors", "not a valid file name"),
+     ("a\0b.safetensors", "not a valid file name"), ("sub/" + "y" * 256, "not a valid file name"),
      ("../x.safetensors", "points outside"), ("/x.safetensors", "points outside"), (".", "points outside"),
      ("c:\\x.safetensors", "points outside"), ("gone.safetensors", "missing"), ("gone/x.safetensors", "missing")],
 )  # fmt: skip
@@ -46,7 +46,7 @@ def test_an_index_that_names_very_many_files(tmp_path: Path) -> None:
     said = {f"t{i}": f"f{i}.safetensors" for i in range(200_000)}
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": said}))
     ((_, problem),) = Reader(_no_header).sets(tmp_path, "*.safetensors", "model")[1]
-    assert "names 200000 files and 200000 of them are missing" in problem
+    assert "names 200000 files; 200000 of them are missing" in problem
     assert "and 199992 more" in problem
     assert len(problem) < 600
 
@@ -61,7 +61,7 @@ def test_links_that_cannot_be_followed(tmp_path: Path) -> None:
     assert found.dangling == {"nowhere.safetensors": "gone"}
     assert "long.safetensors" in found.unreadable
     problems = [problem for _, problem in Reader(_no_header).sets(tmp_path, "*.safetensors", "model")[1]]
-    assert any("long.safetensors cannot be looked at" in problem for problem in problems)
+    assert any("long.safetensors cannot be accessed" in problem for problem in problems)
 
 
 def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,13 +72,13 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "scandir", refused)
     for look in (list_folder, model_folder):
-        with pytest.raises(CheckpointError, match="cannot be looked at: Permission denied") as caught:
+        with pytest.raises(CheckpointError, match="cannot be accessed: Permission denied") as caught:
             look(tmp_path)
         assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("x" * 300, "so long a name"), ("a\0b", "such a name"), ("gone", "")]
+    ("name", "said"), [("x" * 300, "name is too long"), ("a\0b", "invalid file name"), ("gone", "")]
 )
 def test_why_there_is_nothing(tmp_path: Path, name: str, said: str) -> None:
     reason = why_not(tmp_path / name)
@@ -88,7 +88,7 @@ def test_why_there_is_nothing(tmp_path: Path, name: str, said: str) -> None:
 
 
 def test_an_error_of_the_system_without_a_name(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be looked at: Stale"), filesystem_errors(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be accessed: Stale"), filesystem_errors(tmp_path):
         raise OSError(116, "Stale file handle")
 
 

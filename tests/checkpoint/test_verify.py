@@ -39,7 +39,7 @@ def test_each_problem_is_one_sentence_with_a_few_examples() -> None:
     (quantized,) = wrong_formats("dit", stored, stored)
     assert "9 of 11 tensors are missing: lost0, lost1, lost2, lost3, lost4 and 4 more" in missing
     assert "a is [2, 3], config.json needs [3, 2]" in wrong
-    assert quantized == "dit: w.safetensors: q is int8 and has no scale, so its values are lost"
+    assert quantized == "dit: w.safetensors: q is int8 but has no scale, so its values cannot be restored"
 
 
 def test_fill_casts_and_counts(tmp_path: Path) -> None:

@@ -60,27 +60,29 @@ def test_a_missing_folder(model: Path, refused: Refused) -> None:
 def test_an_empty_folder_and_a_file(tmp_path: Path, refused: Refused, tiny: Path) -> None:
     (tmp_path / "void").mkdir()
     refused(tmp_path / "void", "is empty")
-    refused(tiny / VAE, "is a file; give the folder")
+    refused(tiny / VAE, "is a file; use the folder")
 
 
 def test_a_folder_of_other_things(tmp_path: Path, refused: Refused, tiny: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("x")
-    refused(tmp_path / "other", ("no installed model knows", "it holds notes.txt", "diffusion transformer"))
+    refused(
+        tmp_path / "other", ("no installed model knows", "it contains notes.txt", "diffusion transformer")
+    )
 
 
 def test_every_missing_component_is_named_at_once(model: Path, refused: Refused) -> None:
     for name in (TEXT, VAE):
         (model / name).unlink()
     words = ("cannot be run", "text_encoder: no umT5-XXL", TEXT, "vae: no Wan2.1 VAE", VAE, "components.vae.path",
-             "it holds config.json, ", SHARD_1)  # fmt: skip
+             "it contains config.json, ", SHARD_1)  # fmt: skip
     refused(model, words)
 
 
 def test_a_missing_network(model: Path, refused: Refused) -> None:
     for name in (SHARD_1, SHARD_2, INDEX):
         (model / name).unlink()
-    refused(model, ("no diffusion transformer", "diffusion_pytorch_model*.safetensors", "it holds"))
+    refused(model, ("no diffusion transformer", "diffusion_pytorch_model*.safetensors", "it contains"))
 
 
 def test_a_missing_tokenizer(model: Path, refused: Refused) -> None:
@@ -183,9 +185,9 @@ def test_an_index_that_points_outside(model: Path, refused: Refused, target: str
 
 def test_an_index_that_does_not_agree(model: Path, refused: Refused) -> None:
     change_json(model / INDEX, lambda index: index["weight_map"].update({"blocks.9.x": SHARD_1}))
-    refused(model, (INDEX, "does not agree", "blocks.9.x"))
+    refused(model, (INDEX, "does not match its shards", "blocks.9.x"))
     (model / INDEX).write_text("{")
-    refused(model, (INDEX, "no index"))
+    refused(model, (INDEX, "not a shard index"))
 
 
 def test_two_networks(model: Path, refused: Refused) -> None:

@@ -70,7 +70,7 @@ def test_the_name_of_the_file_does_not_matter_then(cli: Cli, model: Path, name: 
 def test_a_file_that_is_named_is_what_is_stated_of_it(cli: Cli, model: Path) -> None:
     folder = named(model, "wan_lightx2v_4step.safetensors")
     line = ("--model-path", folder, "--model", "wan2.1", "--set", "components.dit.distilled=false")
-    cli("plan", *line).failed(2, "is not distilled; there are:")  # nobody said that this one is meant
+    cli("plan", *line).failed(2, "is not distilled; found:")  # nobody said that this one is meant
     file = ("--set", f"components.dit.path={folder / 'wan_lightx2v_4step.safetensors'}")
     assert planned(cli, *line, *file)[0] == "unipc"
 
@@ -137,7 +137,7 @@ def test_a_gguf_that_is_not_there(cli: Cli, tiny: Path) -> None:
         "--set",
         "dit_quant_scheme=gguf-Q4_K_S",
     )
-    cli(*line).failed(2, "is gguf-q4_k; there are:")
+    cli(*line).failed(2, "is gguf-q4_k; found:")
     cli("plan", "--model-path", tiny, "--set", "components.dit.precision=gguff").failed(
         2, "unknown precision"
     )

@@ -37,7 +37,7 @@ FAMILIES: Mapping[str, tuple[str, str, Callable[[Path, int], None]]] = {
     "animate": ("wan2.2_animate", "animate", wan22.write_tiny_animate),
 }
 #: a file that is named is not in a tiny folder
-MISSING = re.compile(r"does not exist|it holds|there are:|(is|are) missing")
+MISSING = re.compile(r"does not exist|it contains|found:|(is|are) missing")
 PLUGINS = load_plugins()
 
 

@@ -125,7 +125,7 @@ def test_a_missing_explicit_path_names_its_key(arrange: Arrange, name: str, word
 
 def test_an_explicit_file_of_something_else_is_refused(arrange: Arrange) -> None:
     folder = arrange("official")
-    with pytest.raises(CheckpointError, match=r"components.dit.path .* is no diffusion transformer"):
+    with pytest.raises(CheckpointError, match=r"components.dit.path .* is not a diffusion transformer"):
         planned(folder, components={"dit": {"path": str(folder / f"{VAE}.pth")}})
 
 
@@ -160,7 +160,7 @@ def test_a_precision_that_is_not_there(arrange: Arrange) -> None:
     with pytest.raises(CheckpointError) as caught:
         planned(folder, components={"dit": {"precision": "fp8"}})
     assert "components.dit: no diffusion transformer" in str(caught.value)
-    assert "is fp8; there are:" in str(caught.value)
+    assert "is fp8; found:" in str(caught.value)
     assert "(float32)" in str(caught.value)
     with pytest.raises(CheckpointError, match="unknown precision 'fp88'; did you mean 'fp8'"):
         planned(folder, components={"dit": {"precision": "fp88"}})
@@ -180,4 +180,4 @@ def test_a_name_that_claims_another_precision_is_doubted(arrange: Arrange) -> No
     folder = arrange("single_ordinary")
     (folder / "my_wan.safetensors").rename(folder / "my_wan_fp8.safetensors")
     (doubt,) = planned(folder).warnings
-    assert "its name says fp8, and its weights are float32; the tensors decide" in doubt
+    assert "the file name says fp8, but its weights are float32; the tensors decide" in doubt

@@ -163,10 +163,8 @@ def test_a_component_without_linears_takes_no_quantizer(plan):
 
 BROKEN = {
     "has no blocks.1.ffn.0.weight_scale": lambda t: t.pop("blocks.1.ffn.0.weight_scale"),
-    "is a scale, and there is no blocks.1.ffn.0.weight": lambda t: t.pop("blocks.1.ffn.0.weight"),
-    "is [3, 1]; for a weight [128, 64]": lambda t: t.update(
-        {"blocks.1.ffn.0.weight_scale": torch.ones(3, 1)}
-    ),
+    "is a scale, but its weight blocks.1.ffn.0.weight is missing": lambda t: t.pop("blocks.1.ffn.0.weight"),
+    "is [3, 1]; a weight [128, 64]": lambda t: t.update({"blocks.1.ffn.0.weight_scale": torch.ones(3, 1)}),
 }
 
 

@@ -302,7 +302,7 @@ def test_of_several_files_one_is_asked_for(folders, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(folders[0], model)
     shutil.copy(model / "wan2.1-t2v-Q4_K_M.gguf", model / "wan2.1-t2v-Q5_K_M.gguf")
-    assert "holds more than one diffusion transformer" in refusal(model)
+    assert "contains more than one diffusion transformer" in refusal(model)
     (model / "wan2.1-t2v-Q5_K_M.gguf").unlink()
     shutil.copy(folders[1] / "diffusion_pytorch_model.safetensors", model)
     plain = load(model)

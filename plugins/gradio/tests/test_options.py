@@ -131,7 +131,7 @@ def test_a_broken_image_is_said_to_be_one(
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "it holds notes.txt")],
+    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "it contains notes.txt")],
 )
 def test_a_wrong_folder(folder: str, message: str, plugins: PluginSet, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
