@@ -1,1 +1,1 @@
-"""The core's own implementations. They go through the same hooks as everybody's."""
+"""The implementations of the core. They use the same hooks as third-party plugins."""

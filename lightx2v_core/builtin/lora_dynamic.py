@@ -1,9 +1,9 @@
-"""LoRA files attached beside the weights: linears get a low-rank branch, other parameters are read with what is added.
+"""LoRA files applied at run time: linears get a low-rank branch, other parameters are read with their change added.
 
-The module keeps its parameters and their names, so offloaders fill and move them as ever; it gets a class of its own
-that looks at the attached tensors (as ``torch.nn.utils.parametrize`` does). These tensors stay on the device. Their
-shapes stay when adapters are switched or weighted anew: ranks are padded, strengths are a tensor, what is no longer
-used becomes zero. So a compiled graph of the module stays valid.
+The module keeps its parameters and their names, so offloaders fill and move them as usual; its class is replaced by a
+subclass that uses the attached tensors (as ``torch.nn.utils.parametrize`` does). These tensors stay on the device.
+Their shapes do not change when adapters or strengths change: ranks are padded, strengths are a tensor, unused parts
+are zero. A compiled graph of the module therefore stays valid.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from lightx2v_core.api import BuildContext, WeightSource
 
 Steps = list[tuple[Adapter, Change]]
-#: elements of the largest parameter that a place is reserved for; tables of embeddings are larger
+#: largest parameter to reserve memory for, in elements; embedding tables are larger
 _RESERVED = 1 << 22
 
 
 @define(eq=False, slots=False)
 class Branch:
-    """What is attached to one module; shapes stay for as long as it is attached.
+    """The tensors attached to one module; their shapes are fixed while attached.
 
     ``down`` [rank, in], ``gain`` [rank] (strength * alpha / rank of each row's adapter), ``up`` [out, rank]; ``dense``
-    [out, in] and ``bias`` [out] are added to those of a linear; ``added`` holds what is added to other parameters.
+    [out, in] and ``bias`` [out] are added to those of a linear; ``added`` are the changes of other parameters.
     """
 
     down: Tensor | None = None
@@ -56,7 +56,7 @@ class Branch:
 
 
 class Dynamic:
-    """Adapters run beside the weights (``LoraApplier``)."""
+    """A ``LoraApplier`` that computes adapters at run time and leaves the weights unchanged."""
 
     def __init__(self, ctx: BuildContext, *, rank: int, reserve: bool) -> None:
         self._device = ctx.device.torch_name
@@ -66,11 +66,11 @@ class Dynamic:
         self._attached: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """Leave the weights as they are."""
+        """Return ``base`` unchanged."""
         return base
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
-        """Attach to ``module`` in place of what was attached before; modules that were adapted stay so, at zero."""
+        """Replace the adapters attached to ``module``; submodules that are no longer adapted keep a zero branch."""
         steps: dict[str, dict[str, Steps]] = {}
         for adapter in adapters:
             for change in adapter.changes:
@@ -112,13 +112,13 @@ class Dynamic:
         part.__class__ = _adapted_class(plain_class(part), tuple(sorted(branch.added)), linear)  # type: ignore[arg-type]
 
     def _zeros(self, parameter: Tensor | None) -> Tensor | None:
-        """Reserve a place for what may be added to a parameter, float32, unless it is a large one."""
+        """Allocate zeros for the change of a parameter, in float32; ``None`` for large or non-float parameters."""
         if parameter is None or not parameter.is_floating_point() or parameter.numel() > _RESERVED:
             return None
         return torch.zeros(parameter.shape, dtype=torch.float32, device=self._device)
 
     def _linear(self, branch: Branch, part: nn.Module, steps: Steps) -> None:
-        """Fill the branch of a linear, in place whenever its tensors are large enough."""
+        """Fill the branch of a linear, in place if its tensors are large enough."""
         pairs = [(a, c) for a, c in steps if c.kind == "low-rank" and "mid" not in c.tensors]
         others = [(a, c) for a, c in steps if (a, c) not in pairs]
         dtype = _dtype_of(part, "weight", self._dtype)
@@ -144,7 +144,7 @@ class Dynamic:
             start = stop
 
     def _sum(self, steps: Steps, dtype: torch.dtype) -> Tensor | None:
-        """Sum up what changes add, strengths included; ``None`` for none."""
+        """Add up changes multiplied by their strengths; ``None`` without changes."""
         total: Tensor | None = None
         for adapter, change in steps:
             if total is None:
@@ -156,8 +156,10 @@ class Dynamic:
 
 @cache
 def _adapted_class(plain: type[nn.Module], names: tuple[str, ...], linear: bool) -> type[nn.Module]:
-    """Make a class like ``plain`` that reads the parameters ``names`` with what is attached, and if ``linear`` runs
-    the branch. Cached, since compiled graphs hold on to the class of a module."""
+    """Create a subclass of ``plain`` that adds the attached changes to the parameters ``names`` on access.
+
+    With ``linear`` its ``forward`` also runs the branch. Cached, as compiled graphs depend on the class of a module.
+    """
     members: dict[str, Any] = {name: property(_reader(name)) for name in names}
     members["lora_plain"] = plain
     members["lora_linear"] = linear
@@ -184,30 +186,30 @@ def _branched(plain: type[nn.Module]) -> Callable[..., Tensor]:
 
 
 def plain_class(part: nn.Module) -> type[nn.Module]:
-    """Return the class a module had before anything was attached to it."""
+    """Return the class of a module without attached adapters."""
     plain: type[nn.Module] = getattr(type(part), "lora_plain", type(part))
     return plain
 
 
 def detach(part: nn.Module) -> None:
-    """Give a module back as it was."""
+    """Restore the class of a module and remove its branch."""
     part.__class__ = plain_class(part)
     del part.__dict__["lora_branch"]
 
 
 def _is_linear(part: nn.Module, steps: dict[str, Steps]) -> bool:
-    """Tell whether a module is a linear, maybe a quantized one, whose input a branch can take."""
+    """Return whether a module is a linear, possibly quantized, whose input a branch can use."""
     if isinstance(part, nn.Linear) or getattr(part, "lora_linear", False):
         return True
     if "weight" not in steps:
         return False
-    # what is quantized has no weight in plain numbers that could be added to
+    # a quantized weight is not a plain float tensor that a change could be added to
     weight = part._parameters.get("weight")
     return weight is None or not weight.is_floating_point() or weight.element_size() < 2
 
 
 def _reservable(part: nn.Module) -> bool:
-    """Tell whether there is something of a module that adapters may change, in plain numbers."""
+    """Return whether a module has parameters that adapters may change, all of them in plain float dtypes."""
     parameters = [parameter for parameter in part._parameters.values() if parameter is not None]
     return bool(parameters) and all(p.is_floating_point() and p.element_size() > 1 for p in parameters)
 
@@ -220,7 +222,7 @@ def _dtype_of(part: nn.Module, name: str, default: torch.dtype) -> torch.dtype:
 
 
 def _size(part: nn.Module, pairs: Steps) -> tuple[int, int]:
-    """Rows and columns of a linear."""
+    """Return rows and columns of a linear."""
     if pairs:
         rows, columns = pairs[0][1].shape
         return rows, columns
@@ -229,8 +231,10 @@ def _size(part: nn.Module, pairs: Steps) -> tuple[int, int]:
 
 
 def _kept(held: Tensor | None, value: Tensor | None) -> Tensor | None:
-    """``value`` in the memory of ``held`` where there is one: whoever knows that tensor sees the new value. No value
-    is zero."""
+    """Copy ``value`` into ``held``, so that compiled graphs see it; zero ``held`` for ``None``.
+
+    Without ``held``, returns ``value`` itself.
+    """
     if held is None:
         return value
     if value is None:

@@ -1,6 +1,6 @@
-"""LoRA files merged into the weights as these are read: one tensor at a time, in float32.
+"""LoRA files merged into the weights while reading: one tensor at a time, in float32.
 
-Quantized weights come here decoded, and are quantized again behind this.
+Quantized weights arrive here dequantized and are re-quantized afterwards.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ Steps = Sequence[tuple[Adapter, Change]]
 
 
 class Merge:
-    """Adapters become part of the weights (``LoraApplier``)."""
+    """A ``LoraApplier`` that merges adapters into the weights."""
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
+        """Return a source that merges ``adapters`` into ``base``; ``base`` itself if all strengths are 0."""
         steps: dict[str, list[tuple[Adapter, Change]]] = {}
         for adapter in adapters:
             for change in adapter.changes:
@@ -28,17 +29,18 @@ class Merge:
         return MergedSource(base, steps) if steps else base
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
-        """Attach nothing."""
+        """Do nothing: the weights are merged."""
 
 
 class MergedSource(DerivedSource):
-    """A ``WeightSource`` that reads as another one with changes applied; names, shapes and dtypes stay."""
+    """A ``WeightSource`` that applies changes to another one; names, shapes and dtypes stay the same."""
 
     def __init__(self, base: WeightSource, steps: Mapping[str, Steps]) -> None:
         super().__init__(base, steps)
         self._steps = steps
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
+        """Read a tensor and apply its changes, in the dtype of ``base``."""
         tensor = super().read(name, device)
         if name not in self._steps:
             return tensor

@@ -1,11 +1,11 @@
-"""Reads the pickled index of a torch.save file without unpickling it.
+"""A reader of the pickled index of torch.save files that does not unpickle it.
 
-A pickle is a program for a stack machine that can import and call anything. This interpreter knows only what
-torch writes for (nested) dicts of tensors: containers, numbers, strings, storages and the rebuild functions of
-tensors, all as inert data. Every other name or opcode is refused. Opcodes: Python's ``pickletools``.
+A pickle is a program for a stack machine that can import and call anything. This interpreter supports only the output
+of torch for (nested) dicts of tensors: containers, numbers, strings, storages and the rebuild functions of tensors,
+all as inert data. Every other name or opcode is rejected. Opcodes: Python's ``pickletools``.
 
-A few bytes can ask for very much work, so there are limits, each above what 150,000 tensors take: opcodes, values on
-the stack, axes of a tensor, the size of a number.
+A few bytes can cause a lot of work, so opcodes, stack depth, tensor axes and number sizes are limited; each limit is
+above the need of 150,000 tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lightx2v_core.api import DTYPE_BYTES
 
 
 class UnsafePickle(Exception):
-    """The index wants something that is no tensor."""
+    """The index contains or calls something other than tensors."""
 
 
 @frozen
@@ -38,14 +38,14 @@ class StoredTensor:
 
     @property
     def span(self) -> int:
-        """Elements from the first to the last one that belongs to it."""
+        """Return the number of elements from its first to its last one in the storage."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
 
     @property
     def contiguous(self) -> bool:
-        """Whether its elements lie one after the other; the strides of axes of length one say nothing."""
+        """Return whether its elements are adjacent and in order; strides of axes of length one do not count."""
         step = 1
         for n, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
             if n > 1 and stride != step:
@@ -66,16 +66,16 @@ class _Storage:
     nbytes: int
 
 
-#: a tensor takes 30 opcodes, and one that is a parameter 40
+#: a tensor needs 30 opcodes, a parameter 40
 _MAX_OPCODES = 6_000_000
-#: writers put at most 1000 items of a dict on the stack before they are set; others may put all of them
+#: torch pushes at most 1000 dict items before it sets them; other writers may push all of them
 _MAX_STACK = 1_000_000
-_MAX_MARKS = 1000  # what is in a dict in a dict has a mark for each; real ones are three deep
-_MAX_AXES = 64  # of torch
+_MAX_MARKS = 1000  # one per level of nesting; real files have three levels
+_MAX_AXES = 64  # torch's limit
 _MAX_BITS = 64
-#: characters of a name in a message
+#: maximum length of a name in a message, in characters
 _SHOWN = 200
-_MAX_NUMBER = 1 << 48  # sizes above it are no real ones, and torch overflows above 2 ** 63
+_MAX_NUMBER = 1 << 48  # real sizes are smaller, and torch overflows above 2 ** 63
 _STORAGES = {
     f"torch.{kind}Storage": dtype
     for kind, dtype in {
@@ -94,31 +94,31 @@ _DTYPES = {
 
 
 def read_index(data: bytes) -> object:
-    """Read the value of a pickle made of containers and tensors. ``UnsafePickle`` names what else it holds."""
+    """Read the value of a pickle of containers and tensors. Raises ``UnsafePickle`` for any other content."""
     machine = _Machine()
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(io.BytesIO(data))):
             if count >= _MAX_OPCODES or len(machine.stack) > _MAX_STACK:
-                raise UnsafePickle(f"its index is no list of tensors: it goes on and on at byte {position}")
+                raise UnsafePickle(
+                    f"its index is not a list of tensors: too many opcodes or values at byte {position}"
+                )
             if opcode.name == "STOP":
                 return machine.stack.pop()
             handler = _OPCODES.get(opcode.name)
             if handler is None:
-                raise UnsafePickle(
-                    f"opcode {opcode.name} at byte {position} has no place in a file of tensors"
-                )
+                raise UnsafePickle(f"unsupported opcode {opcode.name} at byte {position} of its index")
             handler(machine, argument)
     except UnsafePickle:
         raise
     except Exception as exc:  # a damaged pickle can fail anywhere: empty stack, wrong types, bad text
         raise UnsafePickle(f"its index is damaged ({type(exc).__name__})") from None
-    raise UnsafePickle("its index is cut off")
+    raise UnsafePickle("its index is truncated")
 
 
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        #: where on the stack there are marks
+        #: positions of marks on the stack
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
 
@@ -146,7 +146,7 @@ def _call(machine: _Machine) -> None:
         machine.push({})
     elif name == "torch.Size":
         if not isinstance(arguments[0], list | tuple) or len(arguments[0]) > _MAX_AXES:
-            raise UnsafePickle("a tensor in it has an impossible shape")
+            raise UnsafePickle("a tensor has an invalid shape")
         machine.push(tuple(arguments[0]))
     elif name == "torch._utils._rebuild_tensor_v2":
         storage, offset, shape, stride = arguments[:4]
@@ -157,36 +157,39 @@ def _call(machine: _Machine) -> None:
     elif name == "torch._utils._rebuild_parameter" and isinstance(arguments[0], StoredTensor):
         machine.push(arguments[0])
     else:
-        raise UnsafePickle(f"it calls {name}, which is no tensor")
+        raise UnsafePickle(f"it calls {name}, which is not part of a tensor")
 
 
 def _tensor(storage: object, offset: Any, shape: object, stride: object, dtype: str) -> StoredTensor:
-    """Make a view of a storage, which has to lie inside of it."""
+    """Build a view of a storage, checking that it lies within the storage."""
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
-        raise UnsafePickle("a tensor in it has no storage, shape or strides")
+        raise UnsafePickle("a tensor has no storage, shape or strides")
     if len(shape) != len(stride) or len(shape) > _MAX_AXES:
-        raise UnsafePickle("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor has an invalid shape")
     if not all(type(n) is int and 0 <= n <= _MAX_NUMBER for n in (offset, *shape, *stride)):
-        raise UnsafePickle("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor has an invalid shape")
     if prod(shape) > _MAX_NUMBER:
-        raise UnsafePickle("a tensor in it has an impossible shape")
+        raise UnsafePickle("a tensor has an invalid shape")
     tensor = StoredTensor(storage.key, storage.nbytes, dtype, shape, stride, offset)
     if (offset + tensor.span) * DTYPE_BYTES[dtype] > storage.nbytes:
-        raise UnsafePickle("a tensor in it reaches beyond its storage")
+        raise UnsafePickle("a tensor extends beyond its storage")
     return tensor
 
 
 def _persistent(machine: _Machine) -> None:
-    """``("storage", type, key, location, number of elements)``. Values are never printed: they may be huge."""
+    """Push the storage of ``("storage", type, key, location, number of elements)``.
+
+    Messages never contain its values, which may be huge.
+    """
     (pid,) = machine.pop(1)
     if not isinstance(pid, tuple) or len(pid) != 5 or pid[0] != "storage" or not isinstance(pid[1], _Global):
-        raise UnsafePickle("it refers to something outside that is no storage")
+        raise UnsafePickle("it has an external reference that is not a storage")
     dtype = _STORAGES.get(pid[1].name)
     if dtype is None:
-        raise UnsafePickle(f"it has a storage of type {pid[1].name[:_SHOWN]}")
+        raise UnsafePickle(f"unsupported storage type {pid[1].name[:_SHOWN]}")
     key, elements = pid[2], pid[4]
     if type(key) is not str or type(elements) is not int or not 0 <= elements <= _MAX_NUMBER:
-        raise UnsafePickle("it has a storage without a name or a size")
+        raise UnsafePickle("a storage has no valid name or size")
     machine.push(_Storage(key, dtype, elements * DTYPE_BYTES[dtype]))
 
 
@@ -198,7 +201,7 @@ _CALLABLE = frozenset(
 
 def _global(machine: _Machine, name: str) -> None:
     if name not in _CALLABLE and name not in _STORAGES and name not in _DTYPES:
-        raise UnsafePickle(f"it names {name[:_SHOWN]}, which is no tensor")
+        raise UnsafePickle(f"it refers to {name[:_SHOWN]}, which is not part of a tensor")
     machine.push(_Global(name))
 
 
@@ -210,9 +213,9 @@ def _stack_global(machine: _Machine) -> None:
 def _set_items(machine: _Machine, items: Sequence[object]) -> None:
     target = machine.stack[-1]
     if not isinstance(target, dict):
-        raise UnsafePickle("it sets items of something that is no dict")
-    if not all(type(key) in (str, int) for key in items[::2]):  # hashing others may never end
-        raise UnsafePickle("it has a dict with keys that are no names")
+        raise UnsafePickle("it sets items of an object that is not a dict")
+    if not all(type(key) in (str, int) for key in items[::2]):  # hashing other keys may never end
+        raise UnsafePickle("a dict has keys that are neither names nor numbers")
     target.update(zip(items[::2], items[1::2], strict=True))
 
 
@@ -221,10 +224,10 @@ def _append(machine: _Machine, items: Sequence[object]) -> None:
 
 
 def _drop_state(machine: _Machine) -> None:
-    """BUILD sets attributes, such as ``_metadata`` of a state dict: not needed, never applied."""
+    """Discard the state of BUILD, which sets attributes such as ``_metadata`` of a state dict."""
     machine.pop(1)
     if not isinstance(machine.stack[-1], dict):
-        raise UnsafePickle("it sets attributes of something that is no dict")
+        raise UnsafePickle("it sets attributes of an object that is not a dict")
 
 
 def _remember(machine: _Machine, key: int | None) -> None:
@@ -236,16 +239,16 @@ def _value(machine: _Machine, argument: object) -> None:
 
 
 def _number(machine: _Machine, argument: int) -> None:
-    """Push a number. A longer one can be no size, and is not hashed and compared for nothing."""
+    """Push a number. Longer ones cannot be sizes and are rejected before they are hashed or compared."""
     if argument.bit_length() > _MAX_BITS:
-        raise UnsafePickle("it has a number that can be no size")
+        raise UnsafePickle("a number in it is too large for a size")
     machine.push(argument)
 
 
 def _mark(machine: _Machine) -> None:
-    """Set a mark. Beyond any nesting of dicts and tuples there is no use for another one."""
+    """Set a mark, up to a limit far above the nesting of real files."""
     if len(machine.marks) > _MAX_MARKS:
-        raise UnsafePickle("its index is no list of tensors: it nests without end")
+        raise UnsafePickle("its index is not a list of tensors: it is nested too deeply")
     machine.marks.append(len(machine.stack))
 
 

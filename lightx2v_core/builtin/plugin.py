@@ -1,4 +1,4 @@
-"""The core's own hook implementations: the same rules as for third parties, so nothing heavy is imported here."""
+"""Hook implementations of the core. As in third-party plugins, nothing heavy is imported at module level."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
     return [
         WeightLoaderSpec(
             name="safetensors",
-            summary="safetensors files, one or several shards, read tensor by tensor",
+            summary="safetensors files, single or sharded, read tensor by tensor",
             suffixes=(".safetensors",),
             read_header=_safetensors_header,
             build=_safetensors,
@@ -99,10 +99,10 @@ def lightx2v_attention_backends() -> list[AttentionSpec[NoOptions]]:
     ]
 
 
-#: formats with a scale for each channel or tensor, on which a product of codes can be scaled afterwards
+#: formats with one scale per channel or tensor, whose integer product can be scaled afterwards
 _INT8 = frozenset({"int8-channel", "int8-tensor", "int8-tensor-static"})
 _FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static", "fp8-plain"})
-#: the others that are decoded as ``weight * weight_scale``
+#: other formats that are dequantized as ``weight * weight_scale``
 _DECODED = frozenset(
     {"fp8-block128"}
     | {f"fp8-e5m2-{grain}" for grain in ("channel", "tensor", "tensor-static", "block128", "plain")}
@@ -113,11 +113,11 @@ _DECODED = frozenset(
 class DequantOptions:
     """Options of the ``dequant`` quantizer."""
 
-    #: layers that stay as they are
+    #: patterns of layers to leave unquantized
     keep: tuple[str, ...] = ()
-    #: the only layers that are taken; empty: all
+    #: patterns of the only layers to quantize; empty: all
     only: tuple[str, ...] = ()
-    #: what plain weights are stored as while they are loaded; None: they stay plain
+    #: format to quantize plain weights to while loading; None: leave them unquantized
     format: Literal["int8-channel", "fp8-channel", "int8-tensor", "fp8-tensor", "fp8-block128"] | None = None
 
 
@@ -142,7 +142,7 @@ def _fp8_torch(_config: QuantizerOptions, _ctx: BuildContext) -> Quantizer:
 def _multiples_of(number: int) -> Callable[[tuple[int, ...], BuildContext], str | None]:
     def refuses(shape: tuple[int, ...], ctx: BuildContext) -> str | None:
         if ctx.device.kind == "cuda" and any(side % number for side in shape):
-            return f"its sides {list(shape)} are no multiples of {number}"
+            return f"its sides {list(shape)} are not multiples of {number}"
         return None
 
     return refuses
@@ -160,7 +160,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[Any]]:
     return [
         QuantizerSpec(
             name="dequant",
-            summary="weights stay in fp8 or int8 and are decoded when they are used: exact, on any device",
+            summary="fp8 or int8 weights, dequantized on use: exact, on any device",
             config=DequantOptions,
             formats=_INT8 | _FP8 | _DECODED,
             makes=_dequant_makes,
@@ -169,7 +169,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[Any]]:
         ),
         QuantizerSpec(
             name="fp8-torch",
-            summary="PyTorch's fp8 product (_scaled_mm), activations in fp8 with a scale for each token",
+            summary="PyTorch's fp8 matmul (_scaled_mm), activations in fp8 with one scale per token",
             config=QuantizerOptions,
             formats=_FP8,
             makes=lambda _config: "fp8-channel",
@@ -179,7 +179,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[Any]]:
         ),
         QuantizerSpec(
             name="int8-torch",
-            summary="PyTorch's int8 product (_int_mm), activations in int8 with a scale for each token",
+            summary="PyTorch's int8 matmul (_int_mm), activations in int8 with one scale per token",
             config=QuantizerOptions,
             formats=_INT8,
             makes=lambda _config: "int8-channel",
@@ -225,9 +225,9 @@ def _merge(_config: NoOptions, _ctx: BuildContext) -> LoraApplier:
 class DynamicOptions:
     """Options of the ``dynamic`` LoRA applier."""
 
-    #: ranks are padded to a multiple of this, so that files of other ranks can take a place without a new graph
+    #: ranks are padded to a multiple of this, so that files with other ranks do not need a new compiled graph
     rank: int = field(default=64, validator=[v.ge(1), v.le(4096)])
-    #: give every linear a branch from the start, so that no switch ever changes the graph; costs a little at each step
+    #: give every linear a branch from the start, so that switching never changes the graph; slightly slower per step
     reserve: bool = False
 
 
@@ -242,12 +242,12 @@ def lightx2v_lora_appliers() -> list[LoraApplierSpec[Any]]:
     return [
         LoraApplierSpec(
             name="merge",
-            summary="LoRA files become part of the weights; nothing is left to do at run time",
+            summary="LoRA files merged into the weights, without run-time cost",
             build=_merge,
         ),
         LoraApplierSpec(
             name="dynamic",
-            summary="LoRA files run beside the weights: quick to switch, and next to quantized weights without loss",
+            summary="LoRA files computed at run time: fast to switch, and lossless with quantized weights",
             config=DynamicOptions,
             build=_dynamic,
             kinds=LORA_KINDS - {"magnitude"},
@@ -262,7 +262,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
         OffloaderSpec(name="none", summary="every component stays on the device", build=_resident),
         OffloaderSpec(
             name="sequential",
-            summary="one component at a time, read from its files when it is used",
+            summary="one component at a time, read from its files on use",
             build=_sequential,
             forecast=_one_at_a_time,
         ),
@@ -275,7 +275,7 @@ class EulerOptions:
 
     grid: Literal["linear", "unipc"] = field(
         default="linear",
-        metadata={"help": "linear starts at noise level 1, unipc is the grid of the unipc scheduler"},
+        metadata={"help": "noise levels: linear starts at 1, unipc is the grid of the unipc scheduler"},
     )
 
 
@@ -313,7 +313,7 @@ class DistillOptions:
     denoising_steps: tuple[float, ...] = field(
         default=(1000, 750, 500, 250),
         validator=_denoising_steps,
-        metadata={"help": "timesteps of training to visit, falling; 937.5 means 938"},
+        metadata={"help": "training timesteps to visit, in descending order; 937.5 means 938"},
     )
 
 

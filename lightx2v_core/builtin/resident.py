@@ -1,4 +1,4 @@
-"""The offloader that does not offload: everything is loaded onto the device once and stays."""
+"""The offloader that does not offload: everything is loaded onto the device once and stays there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Resident:
-    """Fills each component on ``device`` when it is placed."""
+    """An offloader that fills each component on ``device`` when it is placed."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -30,8 +30,8 @@ class Resident:
         return nullcontext()
 
     def prepare(self, component: str) -> None:
-        """Do nothing: everything is there already."""
+        """Do nothing: everything is already on the device."""
 
     def close(self) -> None:
-        """Let go of the sources; the modules own their weights."""
+        """Release the sources; the modules own their weights."""
         self._weights.clear()

@@ -1,8 +1,8 @@
-"""safetensors: 8 bytes of header length (little endian), a JSON header, then the bytes of all tensors.
+"""safetensors files: 8 bytes of header length (little endian), a JSON header, then the bytes of all tensors.
 
-Format: https://github.com/huggingface/safetensors#format. The header is read without torch, and checked against
-the size of the file, so a truncated or foreign file is found before anything is loaded. Tensors are read by
-positioned reads straight into their memory: every byte once, and nothing stays mapped that could vanish.
+Format: https://github.com/huggingface/safetensors#format. The header is read without torch and checked against the
+file size, so that truncated or foreign files are detected before anything is loaded. Tensors are read directly into
+their memory with positioned reads: every byte once, and no file mappings that could become invalid.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _DTYPES: Mapping[str, str] = {
     "C64": "complex64",
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # the limit of the reference implementation
-_MAX_AXES = 64  # of torch
-#: brackets, braces and commas of a header: those of a million tensors, or Python would take gigabytes for its lists
+_MAX_AXES = 64  # torch's limit
+#: brackets, braces and commas in a header, enough for a million tensors; Python's lists would need gigabytes for more
 _MAX_TOKENS = 10_000_000
-_MAX_NUMBER = 1 << 48  # no file has a longer side; torch overflows above 2 ** 63
+_MAX_NUMBER = 1 << 48  # real sizes are smaller; torch overflows above 2 ** 63
 _LFS_POINTER = b"version "
 
 
 def read_header(path: Path) -> Header:
-    """Read the tensors of one file. ``CheckpointError`` when it is no complete safetensors file."""
+    """Read the header of one file. Raises ``CheckpointError`` unless it is a complete safetensors file."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -46,27 +46,27 @@ def read_header(path: Path) -> Header:
                 )
             if 8 + length > size:
                 raise CheckpointError(
-                    f"{path} is truncated: its header takes {length} bytes and the file has only {size}; "
+                    f"{path} is truncated: its header is {length} bytes long, but the file has only {size}; "
                     "copy or download it again"
                 )
-            # decoded here, since json would also take utf-16 and utf-32
+            # decoded here because json would also accept utf-16 and utf-32
             text = file.read(length)
             if sum(map(text.count, (b"[", b"{", b","))) > _MAX_TOKENS:
                 raise CheckpointError(
-                    f"{path} was refused: its header is longer than that of a million tensors"
+                    f"{path} was rejected: its header has more entries than a million tensors need"
                 )
             data = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
     except (ValueError, RecursionError) as exc:
         raise CheckpointError(
-            f"{path} is not a safetensors file or is damaged: its header is no JSON ({exc})"
+            f"{path} is not a safetensors file or is damaged: its header is not valid JSON ({exc})"
         ) from None
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a safetensors file: its header is no JSON object")
+        raise CheckpointError(f"{path} is not a safetensors file: its header is not a JSON object")
     metadata = data.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise CheckpointError(f"{path} is damaged: the metadata of its header is no object of texts")
+        raise CheckpointError(f"{path} is damaged: the metadata in its header is not an object of strings")
     start = 8 + length
     tensors = {name: _tensor(path, name, entry, start, size) for name, entry in data.items()}
     _check_gapless(path, tensors, start, size)
@@ -85,24 +85,24 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> TensorI
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits or prod(shape) * DTYPE_BYTES[dtype] != end - begin:
-        raise CheckpointError(
-            f"{path} is damaged: the header entry of {_short(name)} makes no sense: {_short(entry)}"
-        )
+        raise CheckpointError(f"{path} is damaged: invalid header entry for {_short(name)}: {_short(entry)}")
     if start + end > size:
         raise CheckpointError(
-            f"{path} is truncated: {name!r} ends at byte {start + end} and the file has only {size}; "
+            f"{path} is truncated: {name!r} ends at byte {start + end}, but the file has only {size}; "
             "copy or download it again"
         )
     return TensorInfo(name=name, shape=tuple(shape), dtype=dtype, file=path, offset=start + begin)
 
 
 def _check_gapless(path: Path, tensors: Mapping[str, TensorInfo], start: int, size: int) -> None:
-    """Refuse a file with holes or overlaps: it was not written whole by one writer."""
+    """Reject files with gaps or overlaps between tensors: they were not written completely by one writer."""
     at = start
     for begin, end, name in sorted(_span(info) for info in tensors.values()):
         if begin != at:
             what = (
-                "overlaps the tensor before it" if begin < at else f"follows {begin - at} bytes of no tensor"
+                "overlaps the tensor before it"
+                if begin < at
+                else f"follows {begin - at} bytes that belong to no tensor"
             )
             raise CheckpointError(f"{path} is damaged: {name!r} {what}")
         at = end
@@ -123,14 +123,14 @@ def _short(entry: object) -> str:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name occurs twice")
     for name in entries:
-        name.encode()  # half a surrogate pair can be neither printed nor stored
+        name.encode()  # half of a surrogate pair can be neither printed nor stored
     return entries
 
 
 class SafetensorsSource(PositionedSource):
-    """``WeightSource`` over the tensors of safetensors files."""
+    """A ``WeightSource`` for safetensors files."""
 
     def __init__(self, header: Header) -> None:
         super().__init__(header, read_header)

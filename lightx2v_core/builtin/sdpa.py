@@ -1,4 +1,4 @@
-"""PyTorch's scaled dot-product attention, with the kernel chosen for the device and never globally."""
+"""PyTorch's scaled dot-product attention, with the kernel selected per device and not globally."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from lightx2v_core.api import Attention, Device
 
 
 def sdpa_for(device: Device) -> Attention:
-    """Choose the best SDPA variant of a device: on Hopper (capability 9.x) cuDNN is the faster kernel, with flash and
-    the others behind it for the shapes it declines; elsewhere torch's own order is right."""
+    """Choose the SDPA variant of a device.
+
+    On Hopper (capability 9.x) cuDNN is the fastest kernel, with flash and the others as fallback for shapes that it
+    does not support; elsewhere torch's own order is best.
+    """
     return hopper_sdpa if device.kind == "cuda" and device.capability[0] == 9 else sdpa
 
 
 def sdpa(q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None) -> Tensor:
-    """Attention of [B, L, H, D] tensors; the result has the same layout."""
+    """Compute attention of [B, L, H, D] tensors; the result has the same layout."""
     out = scaled_dot_product_attention(
         q_BLHD.transpose(1, 2), k_BSHD.transpose(1, 2), v_BSHD.transpose(1, 2), scale=scale
     )
@@ -32,6 +35,6 @@ _HOPPER = [
 
 
 def hopper_sdpa(q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None) -> Tensor:
-    """``sdpa`` with cuDNN first, for the length of this call only."""
+    """Compute ``sdpa`` with cuDNN preferred, for this call only."""
     with sdpa_kernel(_HOPPER, set_priority=True):
         return sdpa(q_BLHD, k_BSHD, v_BSHD, scale=scale)

@@ -1,5 +1,5 @@
 """The offloader that keeps one component at a time: the text encoder while the prompt is encoded, then the network (of
-two experts the one at work), then the VAE. The others stay in their files and are read again when it is their turn."""
+two experts the active one), then the VAE. The others stay in their files and are read again for each use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Sequential:
-    """Fills a component on ``device`` when it is used, after letting go of the one before."""
+    """An offloader that fills a component on ``device`` on use, after releasing the previous one."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -33,19 +33,19 @@ class Sequential:
         if self._present != component:
             self.release()
             _, weights = self._placed[component]
-            # named first: a fill that is interrupted leaves something to let go of
+            # set first: an interrupted fill leaves weights to release
             self._present = component
             weights.fill("", self.device)
         yield
 
     def release(self) -> None:
-        """Let go of the weights that are present."""
+        """Release the weights of the component on the device."""
         if self._present is not None:
             self._placed[self._present][0].to("meta")
             self._present = None
 
     def prepare(self, component: str) -> None:
-        """Do nothing: there is no room for two."""
+        """Do nothing: there is room for one component only."""
 
     def close(self) -> None:
         self.release()

@@ -1,8 +1,8 @@
 """torch.save files (.pth): a zip archive of a pickled index and raw storages.
 
-The index is *read*, never unpickled: a small interpreter (``pickle_index``) follows its opcodes, knows the few
-names that tensors are made of and refuses every other one. The storages are plain bytes at known places, read like
-those of a safetensors file; ``torch.load`` is not needed.
+The index is *read*, never unpickled: a small interpreter (``pickle_index``) follows its opcodes, supports the few
+names used for tensors and rejects all others. The storages are plain bytes at known offsets, read like those of a
+safetensors file, without ``torch.load``.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 #: keys under which training code wraps a state dict
 WRAPPERS = ("state_dict", "model_state")
-_MAX_INDEX = 100_000_000  # as the header of a safetensors file
-_MAX_DIRECTORY = 1 << 25  # the list of records: those of 100,000 tensors take 10 MB, or 20 MB with long names
+_MAX_INDEX = 100_000_000  # as for the header of a safetensors file
+_MAX_DIRECTORY = 1 << 25  # the zip directory: 100,000 tensors need 10 MB, or 20 MB with long names
 _MAX_WRAPPERS = 8
-#: bytes at the end of an archive, before its comment; a length that stands elsewhere in large archives
+#: bytes of the end record of an archive, before its comment; marker for a length stored in the zip64 record
 _END_RECORD, _SEE_ZIP64 = 22, (1 << 32) - 1
-#: characters of a name in a message
+#: maximum length of a name in a message, in characters
 _SHOWN = 200
 _LFS_POINTER = b"version https://git-lfs"
 
 
 @frozen
 class Entry:
-    """A tensor by its name: how it lies in its storage, and where in the file its first element is."""
+    """A stored tensor: its layout in its storage, and the file offset of its first element in bytes."""
 
     stored: StoredTensor
     position: int
 
 
 def read_header(path: Path) -> Header:
-    """Read the tensors of one file. ``CheckpointError`` when it is damaged or holds anything but tensors."""
+    """Read the header of one file. Raises ``CheckpointError`` if it is damaged or contains anything but tensors."""
     return Header(
         tensors={
             name: TensorInfo(
@@ -59,7 +59,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_entries(path: Path) -> dict[str, Entry]:
-    """Read every tensor of a file and where it is. ``CheckpointError`` as for ``read_header``."""
+    """Read layout and position of every tensor in a file. Raises ``CheckpointError`` as ``read_header`` does."""
     try:
         with path.open("rb") as file:
             if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
@@ -74,17 +74,20 @@ def read_entries(path: Path) -> dict[str, Entry]:
     except OSError as exc:
         raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
     except UnsafePickle as exc:
-        raise CheckpointError(f"{path} was refused, and nothing in it was executed: {exc}") from None
+        raise CheckpointError(f"{path} was rejected, and nothing in it was executed: {exc}") from None
     except Exception as exc:  # zipfile fails in many ways: bad checksum, unknown compression, encryption, ...
         raise CheckpointError(
             f"{path} is not a torch.save file, or is truncated or damaged ({exc}); copy or download it again "
-            "(files of torch before 1.6 must be saved again)"
+            "(files saved by torch before 1.6 must be saved again)"
         ) from None
 
 
 def _check_directory(path: Path, file: BinaryIO) -> None:
-    """``CheckpointError`` for an archive of more records than tensors can be: zipfile reads the list of all of them
-    before it can be asked how many there are. What is no archive is left for it to say."""
+    """Raise ``CheckpointError`` for an archive with more records than any set of tensors needs.
+
+    zipfile reads the complete directory before it reports the number of records. Files that are not archives are
+    left to zipfile.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - _END_RECORD - (1 << 16), 0))
     tail = file.read()
@@ -94,7 +97,9 @@ def _check_directory(path: Path, file: BinaryIO) -> None:
         wide = tail.rfind(b"PK\x06\x06", 0, at)
         length = int.from_bytes(tail[wide + 40 : wide + 48], "little") if wide >= 0 else 0
     if length > _MAX_DIRECTORY:
-        raise CheckpointError(f"{path} was refused: its list of records is larger than that of any tensors")
+        raise CheckpointError(
+            f"{path} was rejected: its archive directory is larger than any set of tensors needs"
+        )
     file.seek(0)
 
 
@@ -104,22 +109,24 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
     if index is None:
         raise CheckpointError(f"{path} is not a torch.save file: the archive has no data.pkl")
     if records[index].file_size > _MAX_INDEX:
-        raise CheckpointError(f"{path} was refused: its index is larger than any list of tensors")
+        raise CheckpointError(f"{path} was rejected: its index is larger than any set of tensors needs")
     folder = index.removesuffix("data.pkl")
     record = records.get(f"{folder}byteorder")
     order = b"little" if record is None else archive.read(record) if record.file_size < 8 else b""
     if order != sys.byteorder.encode():
-        raise CheckpointError(f"{path} was written on a machine of another byte order; save it again")
+        raise CheckpointError(
+            f"{path} was written with another byte order than that of this machine; save it again"
+        )
     state = unwrapped(read_index(archive.read(index)))
     if not isinstance(state, Mapping) or not state:
-        raise CheckpointError(f"{path} holds no tensors by name, but {_kind(state)}")
+        raise CheckpointError(f"{path} contains {_kind(state)} instead of named tensors")
     size = os.fstat(file.fileno()).st_size
     starts: dict[str, int] = {}
     entries = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
             raise CheckpointError(
-                f"{path} was refused, and nothing in it was executed: {str(name)[:_SHOWN]!r} is no tensor but "
+                f"{path} was rejected, and nothing in it was executed: {str(name)[:_SHOWN]!r} is not a tensor but "
                 f"{_kind(tensor)}"
             )
         record = records.get(f"{folder}data/{tensor.storage}")
@@ -128,7 +135,9 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
                 f"{path} is damaged: the storage of {name[:_SHOWN]!r} is missing or too short"
             )
         if record.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(f"{path} is compressed, which torch cannot read; save it with torch.save")
+            raise CheckpointError(
+                f"{path} is compressed, which torch does not support; save it with torch.save"
+            )
         if tensor.storage not in starts:
             starts[tensor.storage] = _data_start(file, record)
         if starts[tensor.storage] + tensor.storage_bytes > size:
@@ -139,7 +148,7 @@ def _entries(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> dict[str, 
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
-    """Find where the bytes of a record begin: behind its own header, whose padding only that header knows."""
+    """Find the file offset of the data of a record, after its local header with padding of its own."""
     file.seek(record.header_offset)
     head = file.read(30)
     if head[:4] != b"PK\x03\x04" or len(head) != 30:
@@ -153,7 +162,7 @@ def _data_start(file: BinaryIO, record: zipfile.ZipInfo) -> int:
 
 
 def unwrapped(value: object) -> object:
-    """Unwrap the state dict from what training code puts around it; a few times, since a dict may hold itself."""
+    """Unwrap the state dict from the wrappers of training code, up to a limit because a dict may contain itself."""
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, Mapping):
             break
@@ -162,14 +171,14 @@ def unwrapped(value: object) -> object:
 
 
 def _kind(value: object) -> str:
-    """Say what a value of the index is, in words."""
+    """Describe the type of an index value, for messages."""
     if isinstance(value, Mapping):
         return "a dict" if value else "an empty dict"
     return {StoredTensor: "a single tensor", type(None): "None"}.get(type(value), type(value).__name__)
 
 
 class TorchSource:
-    """``WeightSource`` over the tensors of a header, which may lie in several files."""
+    """A ``WeightSource`` for the tensors of a header, in one or several files."""
 
     def __init__(self, header: Header) -> None:
         self._tensors = header.tensors
@@ -183,18 +192,18 @@ class TorchSource:
         return self._tensors[name]
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """Read the tensor onto ``device``. ``RunError`` when its file changed or vanished since it was planned."""
+        """Read the tensor onto ``device``. Raises ``RunError`` if its file changed or disappeared since planning."""
         info = self._tensors[name]
         entry = self._entry(name)
         flat = self._files.read(info.file, entry.position, entry.stored.span, info.dtype, name)
         return flat.as_strided(info.shape, entry.stored.stride).contiguous().to(device)
 
     def direct(self, name: str) -> bool:
-        """Tell whether a tensor lies in the file without gaps and in order, as all but a few do."""
+        """Return whether a tensor is stored contiguously and in order, as nearly all are."""
         return self._entry(name).stored.contiguous
 
     def read_into(self, name: str, out: Tensor, *, cached: bool = True) -> None:
-        """Read into ``out``, of the stored shape and dtype. ``RunError`` as for ``read``; thread-safe."""
+        """Read into ``out``, which has the stored shape and dtype. Raises as ``read`` does; thread-safe."""
         info, entry = self._tensors[name], self._entry(name)
         assert entry.stored.contiguous
         self._files.read_into(info.file, entry.position, out, name, cached=cached)
@@ -207,11 +216,11 @@ class TorchSource:
         self._files.close()
 
     def _check(self, path: Path) -> None:
-        """Compare a file that was just opened with the one whose header was read. ``RunError`` when it changed."""
+        """Compare a file that was just opened with its planned header. Raises ``RunError`` if it changed."""
         try:
             now = read_entries(path)
         except CheckpointError as exc:
-            raise RunError(f"{path} changed since it was planned: {exc}") from None
+            raise RunError(f"{path} changed since planning: {exc}") from None
         for name, info in self._tensors.items():
             if info.file != path:
                 continue
@@ -221,5 +230,5 @@ class TorchSource:
                 info.dtype,
                 info.offset,
             ):
-                raise RunError(f"{path} changed since it was planned: {name!r} is not what it was")
+                raise RunError(f"{path} changed since planning: tensor {name!r} differs")
             self._entries[name] = entry

@@ -72,7 +72,7 @@ def test_a_fraction_means_the_level_that_the_original_picks(
 
 @pytest.mark.parametrize("key", ["denoising_step_list", "scheduler.options.distill.denoising_steps"])
 def test_fractions_in_a_configuration(key: str, tmp_path: Path) -> None:
-    """Of either vocabulary; what means one level twice is told with both numbers."""
+    """Of either vocabulary; two timesteps of one level are an error with both numbers."""
     pytest.importorskip("lightx2v_wan21")
     from lightx2v_core.config.load import load_config, parse_set
     from lightx2v_core.discovery.plugins import load_plugins
@@ -94,7 +94,7 @@ def test_fractions_in_a_configuration(key: str, tmp_path: Path) -> None:
         resolved.request.scheduler.config, SchedulerContext(steps=4, shift=3.0, start=stage.start)
     ).sigmas
     assert sigmas == pytest.approx((1, 0.978442, 0.937781, 0.833333, 0), abs=1e-6)
-    with pytest.raises(ConfigError, match=r"got 937\.9 and then 937\.5: both mean level 938"):
+    with pytest.raises(ConfigError, match=r"got 937\.9 and then 937\.5: both are training level 938"):
         planned("[937.9, 937.5]")
     with pytest.raises(ConfigError, match="from 1000 down to 1"):
         planned("[1000.5, 2]")

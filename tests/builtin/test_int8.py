@@ -38,7 +38,7 @@ def test_the_product_in_float32_is_exact(inputs: int, kind: str) -> None:
 
 @pytest.mark.parametrize("isa", ["", "AVX2", "AVX512_CORE", "SSE41"])
 def test_layers_are_right_whatever_the_processor_can_do(isa: str) -> None:
-    """Without VNNI, oneDNN adds products in 16 bits; it can be told to do without."""
+    """Without VNNI, oneDNN adds products in 16 bits; ``ONEDNN_MAX_CPU_ISA`` disables VNNI."""
     env = {**os.environ, **({"ONEDNN_MAX_CPU_ISA": isa} if isa else {})}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""safetensors files: what is read equals the reference implementation, and nothing damaged gets through."""
+"""safetensors files: tensors equal those of the reference implementation, and nothing damaged gets through."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ ENTRIES = {
     "metadata is a text": {"__metadata__": "x", "a": entry([6], 0, 6)},
     "metadata is a number": {"__metadata__": 5, "a": entry([6], 0, 6)},
     "metadata holds no text": {"__metadata__": {"x": {"y": 1}}, "a": entry([6], 0, 6)},
-    "name that is no text": {"\ud800": entry([6], 0, 6)},
+    "name that is not text": {"\ud800": entry([6], 0, 6)},
 }
 
 
@@ -374,7 +374,7 @@ def test_a_shape_of_very_many_axes(tmp_path: Path, shape: list[int]) -> None:
     path = tmp_path / "made.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     before = time.process_time()
-    with pytest.raises(CheckpointError, match="makes no sense") as caught:
+    with pytest.raises(CheckpointError, match="invalid header entry") as caught:
         read_header(path)
     assert len(str(caught.value)) < 600
     assert time.process_time() - before < 10
@@ -385,5 +385,5 @@ def test_a_header_of_very_many_lists(tmp_path: Path) -> None:
     text = b'{"a": [' + b"[]," * 6_000_000 + b"1]}"
     path = tmp_path / "made.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text)
-    with pytest.raises(CheckpointError, match="longer than that of a million tensors"):
+    with pytest.raises(CheckpointError, match="more entries than a million tensors need"):
         read_header(path)

@@ -234,15 +234,15 @@ class Attack:
 def test_a_pth_that_holds_code(model: Path, refused: Refused, name: str, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     torch.save({"w": torch.ones(1), "x": Attack(f"touch {marker}")}, model / name)
-    refused(model, (name, "refused, and nothing in it was executed", "system"))
+    refused(model, (name, "rejected, and nothing in it was executed", "system"))
     assert not marker.exists()
 
 
 def test_a_pth_that_holds_something_else(model: Path, refused: Refused) -> None:
     torch.save({"w": torch.ones(1), "epoch": 5}, model / VAE)
-    refused(model, (VAE, "'epoch' is no tensor but int"))
+    refused(model, (VAE, "'epoch' is not a tensor but int"))
     torch.save([1, 2], model / VAE)
-    refused(model, (VAE, "holds no tensors by name"))
+    refused(model, (VAE, "instead of named tensors"))
     torch.save({"w": torch.ones(1)}, model / VAE)
     refused(model, (VAE, "no Wan2.1 VAE", "has no tensor 'conv1.weight'"))
 

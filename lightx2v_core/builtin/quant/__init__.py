@@ -1,1 +1,1 @@
-"""The core's own quantizers: PyTorch only."""
+"""The quantizers of the core, which need only PyTorch."""

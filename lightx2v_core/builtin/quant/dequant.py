@@ -1,6 +1,6 @@
-"""The quantizer that runs anywhere: weights stay stored as they are, and each is dequantized when its layer is called.
+"""The quantizer for any device: weights stay in their stored format and are dequantized when their layer is called.
 
-Exact: the product is that of the plain layer with the dequantized weight, rounded to the compute dtype.
+Exact: the result is that of the plain layer with the dequantized weight, rounded to the compute dtype.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lightx2v_core.api import StoredLinear, dequantize_weight
 
 
 class DecodedLinear(StoredLinear):
-    """``x W^T + b`` with ``W`` dequantized for the call."""
+    """``x W^T + b`` with ``W`` dequantized on each call."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute [..., O] from [..., I], in the dtype of the plain layer."""

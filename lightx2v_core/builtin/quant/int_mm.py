@@ -1,4 +1,4 @@
-"""int8 by ``torch._int_mm``: activations get a scale for each token in every call, the product is exact in int32.
+"""int8 with ``torch._int_mm``: activations get one scale per token on every call, the product is exact in int32.
 
 Shape legend: L rows, I input features, O output features.
 """
@@ -17,9 +17,9 @@ from lightx2v_core.api import LayerFormat, StoredLinear, quantize_tokens
 
 #: int8 [L, I] and int8 [O, I] -> their product [L, O] in int32
 Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-#: fewest rows that the kernels of CUDA take
+#: minimum number of rows of the CUDA kernels
 _ROWS = 32
-#: inputs of which products of int8 add up exactly in float32: 1024 * 128 * 128 is 2 ** 24
+#: inputs whose int8 products can be summed exactly in float32: 1024 * 128 * 128 is 2 ** 24
 _EXACT = 1024
 
 
@@ -44,10 +44,10 @@ class Int8Linear(StoredLinear):
 
 
 def linear_for(device: str) -> Callable[[nn.Linear, LayerFormat], nn.Module]:
-    """Choose the layers for a kind of device.
+    """Choose the layer class for a device type.
 
-    On a CPU whose int8 product is wrong, as those of oneDNN are where two products are added in 16 bits, they multiply
-    in float32, which gives the same.
+    On a CPU with a wrong int8 product (where oneDNN adds two products in 16 bits) the layers multiply in float32,
+    with the same result.
     """
     return partial(Int8Linear, product=int8_product if device != "cpu" or _cpu_is_right() else float_product)
 
@@ -58,7 +58,7 @@ def int8_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
 
 
 def float_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
-    """Compute ``int8_product`` in float32, of so few inputs at a time that nothing is rounded."""
+    """Compute ``int8_product`` in float32, in parts of so few inputs that nothing is rounded."""
     total_LO = x_LI.new_zeros(x_LI.shape[0], weight_OI.shape[0], dtype=torch.int32)
     for x, weight in zip(
         torch.split(x_LI, _EXACT, dim=1), torch.split(weight_OI, _EXACT, dim=1), strict=True
@@ -69,7 +69,7 @@ def float_product(x_LI: Tensor, weight_OI: Tensor) -> Tensor:
 
 @cache
 def _cpu_is_right() -> bool:
-    """Try the int8 product of this CPU with the largest values; takes about 0.1 ms, once a process."""
+    """Check the int8 product of this CPU with the largest values; takes about 0.1 ms, once per process."""
     largest = torch.full((1, 128), 127, dtype=torch.int8)
     signs = torch.tensor([[1], [-1]], dtype=torch.int8)
     product = int8_product(largest * signs, (largest * signs).repeat(8, 1))

@@ -1,4 +1,4 @@
-"""fp8 by ``torch._scaled_mm``: activations get a scale for each token in every call.
+"""fp8 with ``torch._scaled_mm``: activations get one scale per token on every call.
 
 Shape legend: L rows, I input features, O output features.
 """
@@ -17,7 +17,7 @@ class Fp8Linear(StoredLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         x_LI, scale_L1 = quantize_tokens(x.reshape(-1, self.in_features), torch.float8_e4m3fn)
-        weight_IO = self.weight.t()  # column-major, as the kernels want it
+        weight_IO = self.weight.t()  # column-major, as the kernels require
         if self.dtype == torch.bfloat16 or not x.is_cuda:
             out = torch._scaled_mm(
                 x_LI,
@@ -29,7 +29,7 @@ class Fp8Linear(StoredLinear):
                 use_fast_accum=x.is_cuda,
             )
         else:
-            # kernels of CUDA take scales of rows and columns for bfloat16 results only
+            # CUDA kernels support scales per row and column for bfloat16 results only
             one = torch.ones((), device=x.device)
             product = torch._scaled_mm(x_LI, weight_IO, scale_a=one, scale_b=one, out_dtype=torch.float32)
             out = (product * scale_L1 * self.scales()).to(self.dtype)

@@ -1,1 +1,1 @@
-"""Flow-matching schedulers: the noise grids and the solvers that walk down them."""
+"""Flow-matching schedulers: noise grids and solvers."""

@@ -1,7 +1,7 @@
-"""The schedule of step-distilled models: a few fixed timesteps, one Euler step between each.
+"""The scheduler of step-distilled models: a few fixed timesteps with one Euler step between each.
 
 Source: LightX2V's step-distill scheduler. The training grid is ``linspace(1, 0, 1001)`` without its end, shifted; the
-timestep list picks from it at ``1000 - t``, truncated (937.5 means level 938), and the network is told the fractional
+timestep list indexes it at ``1000 - t``, truncated (937.5 means level 938), and the network gets the fractional
 timestep of the shifted level. The update ``x0 = x - sigma v; x = x0 + sigma_next v`` is Euler's: no noise is added.
 """
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 
 class StepDistill:
-    """Visits ``denoising_steps`` (see ``training_levels``), but for the first ``start`` of them, with a flow ``shift``
-    > 0; ValueError for other values."""
+    """Steps through ``denoising_steps`` (see ``training_levels``), except the first ``start`` of them.
+
+    ``shift`` is the flow shift, > 0. Raises ValueError for other values.
+    """
 
     timesteps: Sequence[float]
     sigmas: Sequence[float]
@@ -42,7 +44,7 @@ class StepDistill:
         self._next = 0
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
-        """Return the latents at ``sigmas[index + 1]``. Steps are taken in order from 0; ValueError otherwise."""
+        """Return the latents at ``sigmas[index + 1]``. Raises ValueError unless steps are taken in order from 0."""
         check_turn(self, self._next, index, len(self.timesteps))
         stride = self.sigmas[index + 1] - self.sigmas[index]
         self._next += 1

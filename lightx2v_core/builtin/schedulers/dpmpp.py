@@ -5,8 +5,8 @@ move from sigma_s to sigma_t by
 
     x_t = sigma_t / sigma_s * x_s - alpha_t * expm1(-h) * (m + ...),    m = x_s - sigma_s * v = predicted x0.
 
-For flow matching ``alpha_t * expm1(-h)`` is ``sigma_t / sigma_s - 1``: nothing is left of the infinite lambda
-at sigma 1 and sigma 0, and a first-order step is Euler's.
+For flow matching ``alpha_t * expm1(-h)`` is ``sigma_t / sigma_s - 1``: the infinite lambda at sigma 1 and sigma 0
+cancels out, and a first-order step is Euler's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Weights = tuple[float, ...]
 
 
 def predictor_weights(sigmas: Sequence[float], index: int, order: int) -> Weights:
-    """Weights of the step from ``sigmas[index]`` on: sample, newest x0 and, at order 2, the x0 before it.
+    """Compute the weights of the step from ``sigmas[index]``: sample, newest x0 and, at order 2, the x0 before it.
 
     Order 2 replaces m by ``m + (m - m_before) * h / (2 * h_before)``. This is the midpoint form of
     DPM-Solver++(2M) and equally UniP-2 of UniPC with B(h) = expm1(-h).
@@ -41,7 +41,7 @@ def predictor_weights(sigmas: Sequence[float], index: int, order: int) -> Weight
 
 
 def blend(weights: Weights, sample: Tensor, *predictions: Tensor) -> Tensor:
-    """Linear combination of same-shaped tensors, a new tensor; predictions without a weight are left out."""
+    """Combine same-shaped tensors linearly into a new tensor; predictions without a weight are ignored."""
     total = sample * weights[0]
     for weight, prediction in zip(weights[1:], predictions, strict=False):
         total.add_(prediction, alpha=weight)
@@ -52,7 +52,7 @@ class FlowDPMSolverPP:
     """DPM-Solver++(2M) for flow matching: second-order multistep in its midpoint form.
 
     The first and the last step are first-order. `steps` >= 1 and `shift` > 0, else ValueError. Timesteps are
-    integers from 1000 down; the first `start` of the steps are left out. Holds the history of one request.
+    integers from 1000 down; the first `start` steps are omitted. Keeps the history of one request.
     """
 
     timesteps: Sequence[float]
@@ -69,8 +69,8 @@ class FlowDPMSolverPP:
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the latents at ``sigmas[index + 1]``, a new tensor in the shape and dtype of `latents`.
 
-        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Steps are taken in
-        order from 0; ValueError otherwise.
+        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Raises
+        ValueError unless steps are taken in order from 0.
         """
         check_turn(self, self._next, index, len(self.timesteps))
         clean = torch.add(latents, prediction.to(latents.dtype), alpha=-self.sigmas[index])

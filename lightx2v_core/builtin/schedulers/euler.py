@@ -22,8 +22,8 @@ class FlowEuler:
     update is exact wherever the predicted velocity stays constant.
 
     `steps` >= 1 and `shift` > 0, else ValueError. `grid` is "linear" (1 down to 0, fractional timesteps, as
-    LightX2V's Euler scheduler) or "unipc" (the sigmas and the integer timesteps of `FlowUniPC`). The first `start` of
-    the steps are left out.
+    LightX2V's Euler scheduler) or "unipc" (the sigmas and the integer timesteps of `FlowUniPC`). The first `start`
+    steps are omitted.
     """
 
     timesteps: Sequence[float]
@@ -40,8 +40,8 @@ class FlowEuler:
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the latents at ``sigmas[index + 1]``, a new tensor in the shape and dtype of `latents`.
 
-        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Steps are taken in
-        order from 0; ValueError otherwise.
+        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Raises
+        ValueError unless steps are taken in order from 0.
         """
         check_turn(self, self._next, index, len(self.timesteps))
         stride = self.sigmas[index + 1] - self.sigmas[index]

@@ -1,8 +1,8 @@
-"""Noise levels and timesteps of the flow-matching schedulers; plain Python, imports no torch.
+"""Noise levels and timesteps of the flow-matching schedulers, in plain Python without torch.
 
 Flow matching mixes linearly, ``x_sigma = (1 - sigma) * x0 + sigma * noise`` with sigma in [0, 1], and the
-network predicts the velocity ``v = noise - x0``. A grid of ``steps`` steps has ``steps`` timesteps (what the
-network is told, ``1000 * sigma``) and ``steps + 1`` sigmas, strictly decreasing and ending in exactly 0.
+network predicts the velocity ``v = noise - x0``. A grid of ``steps`` steps has ``steps`` timesteps (the argument of
+the network, ``1000 * sigma``) and ``steps + 1`` sigmas, strictly decreasing and ending in exactly 0.
 
 Everything is float64 and keeps the order of operations of the reference implementations: their integer
 timesteps come from truncation, where the last bit of a product decides between 874 and 875.
@@ -22,7 +22,7 @@ UNIPC_SIGMA_MAX = 0.9990000128746033
 
 
 class Grid(NamedTuple):
-    """Where a scheduler stops: one timestep per step, and one more sigma than steps."""
+    """The grid of a scheduler: one timestep per step, and one sigma more than steps."""
 
     timesteps: tuple[float, ...]
     sigmas: tuple[float, ...]
@@ -31,29 +31,32 @@ class Grid(NamedTuple):
 def shifted(sigma: float, shift: float) -> float:
     """Move `sigma` towards the noisy end: ``shift * sigma / (1 + (shift - 1) * sigma)``.
 
-    0 and 1 stay in place (1 to within rounding); shift 1 changes nothing, a smaller one moves the other way.
+    0 and 1 are fixed points (1 up to rounding); shift 1 is the identity, smaller shifts move towards the clean end.
     """
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def training_levels(denoising_steps: Sequence[float]) -> list[int]:
-    """Return the levels of training, 1..1000, that timesteps mean. ValueError unless there are some, they are from
-    above 0 to 1000, and each means a level below the one before it."""
+    """Convert timesteps to training levels, 1..1000.
+
+    Raises ValueError unless there is at least one, all are above 0 and at most 1000, and each level is below the
+    previous one.
+    """
     steps = list(denoising_steps)
     if not steps or not all(0 < t <= TRAIN_TIMESTEPS for t in steps):
-        raise ValueError(f"denoising steps are from {TRAIN_TIMESTEPS} down to 1, got {steps}")
+        raise ValueError(f"denoising steps must be from {TRAIN_TIMESTEPS} down to 1, got {steps}")
     levels = [math.ceil(t) for t in steps]  # TRAIN_TIMESTEPS - int(TRAIN_TIMESTEPS - t)
     for (before, here), (level, lower) in zip(pairwise(steps), pairwise(levels), strict=True):
         if lower >= level:
-            same = f": both mean level {level} of training" if here < before else ""
-            raise ValueError(f"denoising steps must fall, got {before:g} and then {here:g}{same}")
+            same = f": both are training level {level}" if here < before else ""
+            raise ValueError(f"denoising steps must be descending, got {before:g} and then {here:g}{same}")
     return levels
 
 
 def unipc_grid(steps: int, shift: float) -> Grid:
     """Return the grid of Wan's FlowUniPC: 0.999 down to 0, then shifted; timesteps are truncated to integers.
 
-    Truncation may repeat a timestep (100 steps with shift 16 start 999, 999), so steps are told apart by
+    Truncation may repeat a timestep (100 steps with shift 16 start 999, 999), so steps are identified by
     their index, never by their timestep.
 
     Raises ValueError for `steps` < 1, `shift` <= 0, or a shift so extreme that neighbouring sigmas coincide.
@@ -82,21 +85,21 @@ def euler_grid(steps: int, shift: float) -> Grid:
 
 
 def rest(grid: Grid, start: int) -> Grid:
-    """Return the grid from step `start` on. ValueError unless that leaves a step."""
+    """Return the grid from step `start` on. Raises ValueError unless that leaves at least one step."""
     if not 0 <= start < len(grid.timesteps):
         raise ValueError(f"start must be from 0 to {len(grid.timesteps) - 1}, got {start!r}")
     return Grid(grid.timesteps[start:], grid.sigmas[start:])
 
 
 def log_snr(sigma: float) -> float:
-    """Half the log signal-to-noise ratio, ``lambda = log(1 - sigma) - log(sigma)``: -inf at 1, +inf at 0."""
+    """Compute half the log signal-to-noise ratio, ``log(1 - sigma) - log(sigma)``: -inf at 1, +inf at 0."""
     if sigma == 0:
         return math.inf
     return math.log(1 - sigma) - math.log(sigma) if sigma < 1 else -math.inf
 
 
 def check_turn(scheduler: object, expected: int, index: int, steps: int) -> None:
-    """Raise ValueError unless `index` is the step whose turn it is."""
+    """Raise ValueError unless `index` is the next step."""
     if index == expected < steps:
         return
     turn = f"expected index {expected}" if expected < steps else f"all {steps} steps are done"
@@ -112,7 +115,7 @@ def _check(steps: int, shift: float) -> None:
 
 
 def _descending(start: float, steps: int) -> list[float]:
-    """``linspace(start, 0, steps + 1)`` without its last point, rounded as numpy rounds it."""
+    """Compute ``linspace(start, 0, steps + 1)`` without its last point, with the rounding of numpy."""
     stride = -start / steps
     return [i * stride + start for i in range(steps)]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def corrector_weights(sigmas: Sequence[float], index: int, order: int) -> Weights:
-    """Weights of the corrected sample at ``sigmas[index]``, index >= 1, from the sample one step earlier.
+    """Compute the weights of the corrected sample at ``sigmas[index]``, index >= 1, from the sample one step earlier.
 
     In order: that earlier sample, the x0 predicted here, one step ago and (order 2) two steps ago. `order` is
     the order of the prediction being corrected. UniC adds to the first-order step
@@ -43,7 +43,7 @@ class FlowUniPC:
 
     The correction reuses the network call of the step, so it costs no further call. The first and the last
     prediction are first-order. `steps` >= 1 and `shift` > 0, else ValueError. Timesteps are integers from 999
-    down; the first `start` of the steps are left out. Holds the history of one request.
+    down; the first `start` steps are omitted. Keeps the history of one request.
     """
 
     timesteps: Sequence[float]
@@ -55,7 +55,7 @@ class FlowUniPC:
         orders = [min(2, i + 1, steps - i) for i in range(steps)]
         self._predictor = [predictor_weights(self.sigmas, i, order) for i, order in enumerate(orders)]
         corrector = (corrector_weights(self.sigmas, i, order) for i, order in enumerate(orders[:-1], start=1))
-        # Nothing to correct at first: weight 1 copies the sample, for the caller may reuse its noise buffer.
+        # The first step corrects nothing: weight 1 copies the sample, as the caller may reuse its noise buffer.
         self._corrector: list[Weights] = [(1.0,), *corrector]
         self._sample: Tensor | None = None
         self._history: tuple[Tensor, ...] = ()
@@ -64,14 +64,14 @@ class FlowUniPC:
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the latents at ``sigmas[index + 1]``, a new tensor in the shape and dtype of `latents`.
 
-        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Steps are taken in
-        order from 0; ValueError otherwise.
+        `prediction` is the velocity predicted for `latents`, same shape, any float dtype. Raises
+        ValueError unless steps are taken in order from 0.
         """
         check_turn(self, self._next, index, len(self.timesteps))
         clean = torch.add(latents, prediction.to(latents.dtype), alpha=-self.sigmas[index])
         self._next += 1
         if self._next == len(self.timesteps):
-            return clean  # sigma 0: the prediction of x0 itself, whatever the corrected sample
+            return clean  # sigma 0: the prediction of x0 itself, independent of the corrected sample
         history = (clean, *self._history)
         start = latents if self._sample is None else self._sample
         self._sample = blend(self._corrector[index], start, *history)
