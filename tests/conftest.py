@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-# an example may be the first to import something, on a machine that does other things: no time of its own is too long
-settings.register_profile("any time", deadline=None)
-settings.load_profile("any time")
+from lightx2v_core.testing.profiles import register_profiles
+
+register_profiles()
 
 pytest_plugins = ["lightx2v_core.testing.fixtures"]
 

@@ -15,6 +15,7 @@ from lightx2v_core.quant.arithmetic import (  # noqa: E402
     quantize_tokens,
     quantize_weight,
 )
+from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 #: the most that a code is away from its value, relative to the largest value that shares its scale
 STEP = {"int8": 0.5 / 127, "fp8": 32 / 448 / 2, "fp8-e5m2": 1 / 8}
@@ -26,7 +27,7 @@ def weights(rows: int, columns: int, seed: int, size: float) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * size
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     format=st.sampled_from(_SCALED),
     rows=st.integers(1, 300),
@@ -75,7 +76,7 @@ def test_a_half_precision_weight_is_divided_in_float32():
             assert torch.equal(tensor.float(), quantize_weight(weight.float(), format)[name].float())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(rows=st.integers(1, 40), columns=st.integers(1, 80), seed=st.integers(0, 99))
 def test_activations_use_all_codes_of_their_row(rows, columns, seed):
     x = weights(rows, columns, seed, 3.0)

@@ -27,6 +27,7 @@ from lightx2v_core.events import Event, StepDone  # noqa: E402
 from lightx2v_core.plan.request import request_output  # noqa: E402
 from lightx2v_core.runtime.pipeline import Pipeline  # noqa: E402
 from lightx2v_core.runtime.seams import between  # noqa: E402
+from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 Folder = Callable[[str], Path]
 #: a step is enough: what is decoded need not look like anything
@@ -172,7 +173,7 @@ def test_latents_of_other_models_are_refused(folder: Folder) -> None:
             pipeline.decode(torch.zeros(shape))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(st.integers(0, 5), max_size=8), st.integers(0, 9), st.none() | st.integers(0, 30))
 def test_frames_between_two_places(lengths: list[int], skip: int, limit: int | None) -> None:
     """Whatever the chunks, the frames are those of all of them in one; none is asked for that is not needed."""

@@ -27,6 +27,7 @@ from lightx2v_core.api import (  # noqa: E402
     Target,
     TensorInfo,
 )
+from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 
 def _models() -> ModuleType:
@@ -40,7 +41,7 @@ def _models() -> ModuleType:
 
 REAL = _models()
 CASES = [(name, task) for name, model in REAL.MODELS.items() for task in model.tasks]
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=examples(20), deadline=None)
 sides, lengths = st.integers(1, 2000), st.integers(1, 200)
 
 

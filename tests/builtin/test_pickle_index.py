@@ -19,6 +19,7 @@ from torch import nn
 from lightx2v_core.api import CheckpointError
 from lightx2v_core.builtin.pickle_index import StoredTensor, UnsafePickle, read_index
 from lightx2v_core.builtin.torch_file import read_header
+from lightx2v_core.testing.profiles import examples
 
 Archive = Callable[..., Path]
 
@@ -189,7 +190,9 @@ INDEXES = [
     index_of({"a.w": torch.ones(2, 3), "b": nn.Parameter(torch.ones(2).bfloat16()), "n": {"x": 5}}, protocol)
     for protocol in (2, 4)
 ]
-fuzz = settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(1500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def read_or_refuse(data: bytes) -> None:

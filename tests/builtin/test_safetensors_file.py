@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save, save_file
 
 from lightx2v_core.api import CheckpointError, RunError
 from lightx2v_core.builtin.safetensors_file import SafetensorsSource, read_header
+from lightx2v_core.testing.profiles import examples
 
 Write = Callable[..., Path]
 
@@ -266,7 +267,9 @@ def survives(path: Path, content: bytes) -> None:
     source.close()
 
 
-fuzz = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @fuzz

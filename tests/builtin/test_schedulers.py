@@ -19,6 +19,7 @@ from lightx2v_core.builtin.schedulers.dpmpp import FlowDPMSolverPP
 from lightx2v_core.builtin.schedulers.euler import FlowEuler
 from lightx2v_core.builtin.schedulers.grids import log_snr, shifted
 from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
+from lightx2v_core.testing.profiles import examples
 
 Golden = Callable[[str], Path]
 Make = Callable[[int, float], Any]
@@ -33,7 +34,7 @@ SCHEDULERS: list[Make] = [FlowUniPC, FlowDPMSolverPP, FlowEuler, euler_on_unipc_
 SHAPE = (1, 4, 2, 3, 5)
 
 every_scheduler = pytest.mark.parametrize("make", SCHEDULERS)
-few_examples = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=examples(40), deadline=None)
 any_steps = st.integers(1, 60)
 any_shift = st.floats(0.5, 20)
 

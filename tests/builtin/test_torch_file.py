@@ -20,6 +20,7 @@ from torch import nn
 
 from lightx2v_core.api import CheckpointError, RunError
 from lightx2v_core.builtin.torch_file import TorchSource, read_header
+from lightx2v_core.testing.profiles import examples
 
 Archive = Callable[..., Path]
 
@@ -313,7 +314,9 @@ def test_another_byte_order(tmp_path: Path) -> None:
     assert "byte order" in refusal(path)
 
 
-fuzz = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzz = settings(
+    max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @fuzz

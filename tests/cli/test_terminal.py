@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from lightx2v_core.cli import main
 from lightx2v_core.cli.terminal import Guarded, cursor_stream, escaped, guarded, json_text, message, say
 from lightx2v_core.testing.dists import environment, write_dist
+from lightx2v_core.testing.profiles import examples
 
 #: what moves a cursor, turns a line around, is not seen, or is no character
 BAD = "\x00\x07\x08\t\n\r\x1b\x7f\x85\x9b\x9d\xad\u061c\u200b\u200e\u2028\u2029\u202e\u2066\ufeff\ud800\udc80\udfff"
@@ -210,7 +211,7 @@ def check(text: str, status: int, wanted: Sequence[int]) -> None:
 
 NAMES = TEXT.filter(lambda text: "/" not in text) | st.just(HOSTILE)
 QUICK = settings(
-    max_examples=15,
+    max_examples=examples(15),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

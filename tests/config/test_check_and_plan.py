@@ -25,6 +25,7 @@ from lightx2v_core.config.load import load_config  # noqa: E402
 from lightx2v_core.discovery.plugins import load_plugins  # noqa: E402
 from lightx2v_core.errors import LightX2VError  # noqa: E402
 from lightx2v_core.plan.resolve import resolve  # noqa: E402
+from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 WORDS = json.loads(Path(__file__).with_name("words_of_lightx2v.json").read_text(encoding="utf-8"))
 PAIRS: list[tuple[str, Any]] = [(key, value) for key, value in WORDS["pairs"]]
@@ -111,7 +112,7 @@ mixed = st.sampled_from(FILES).flatmap(
 
 
 @given(drawn=mixed)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=list(HealthCheck))
 def test_they_say_the_same_of_any_keys(
     folders: Mapping[str, Path], drawn: tuple[str, list[int], list[int], bool]
 ) -> None:

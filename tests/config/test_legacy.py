@@ -19,6 +19,7 @@ from lightx2v_core.config.lightx2v.schemes import wanted
 from lightx2v_core.config.lightx2v.translate import FlatKey, translate
 from lightx2v_core.config.load import LoadedConfig, load_config, parse_set
 from lightx2v_core.errors import ConfigError
+from lightx2v_core.testing.profiles import examples
 
 
 def beside(name: str) -> Any:
@@ -167,7 +168,7 @@ TWICE = {
 
 @given(data=some_keys)
 @example(data=TWICE)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_no_key_vanishes_among_others(data: dict[str, Any]) -> None:
     keys = {name: FlatKey(name=name, value=value, source="x", place="x") for name, value in data.items()}
     try:

@@ -22,6 +22,7 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError
 from lightx2v_core.plan.leftovers import without_leftovers
 from lightx2v_core.plan.selection import by_true_name
+from lightx2v_core.testing.profiles import examples
 
 REGISTRY = Registry(load_plugins(disable=[]))
 FILE = "the file"
@@ -162,7 +163,7 @@ several_options = st.lists(st.sampled_from(CHOICES), min_size=1, max_size=3, uni
 
 
 @given(keys=several_keys, options=several_options)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_several_options_over_several_keys(
     keys: list[tuple[str, Any]], options: list[tuple[str, str]]
 ) -> None:
@@ -170,7 +171,7 @@ def test_several_options_over_several_keys(
 
 
 @given(keys=several_keys, other=st.sampled_from(KEYS))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_key_of_set_over_several_keys(keys: list[tuple[str, Any]], other: tuple[str, Any]) -> None:
     name, value = other
     if name in LEGACY or not isinstance(value, str):

@@ -24,6 +24,7 @@ from lightx2v_core.errors import LightX2VError
 from lightx2v_core.inspection.inspect import inspect
 from lightx2v_core.plan.plan import Plan
 from lightx2v_core.plan.resolve import resolve
+from lightx2v_core.testing.profiles import examples
 
 Numbers = tuple[int, int]
 Mutation = Callable[[Path, Numbers], None]
@@ -124,7 +125,9 @@ def plan_or_message(folder: Path, plugins: PluginSet) -> Plan | str:
         return str(exc)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     start=st.sampled_from(STARTS),
     steps=st.lists(

@@ -24,6 +24,7 @@ from lightx2v_core.checkpoint.serialize import serialize_safetensors  # noqa: E4
 from lightx2v_core.lora.matching import match  # noqa: E402
 from lightx2v_core.lora.scale import scaled  # noqa: E402
 from lightx2v_core.spec.protocols import Adapter  # noqa: E402
+from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 D = 8
 
@@ -208,7 +209,7 @@ def near(got: Any, wanted: Any) -> None:
     assert (got - wanted).norm() <= 1e-5 * wanted.norm() + 1e-7
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stack=st.lists(loras(), min_size=1, max_size=3))
 def test_merged_attached_and_merged_offline_agree(stack: list[Lora], tmp_path_factory: Any) -> None:
     expected = {name: tensor.double() for name, tensor in BASE.items()}
@@ -234,7 +235,7 @@ def test_merged_attached_and_merged_offline_agree(stack: list[Lora], tmp_path_fa
     assert torch.equal(run(offline), wanted)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sequence=st.lists(st.lists(loras(), max_size=3), min_size=2, max_size=4),
     rank=st.sampled_from([1, 4, 64]),

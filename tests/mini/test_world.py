@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightx2v_core.testing.profiles import examples
 from prompts import plain_prompt, prompt, vocabulary
 from world import (
     COLOURS,
@@ -68,7 +69,7 @@ def test_edges_are_antialiased():
     torch.testing.assert_close(inner.sum() / 64**2, torch.tensor(3.1416 * 0.185**2), rtol=0.01, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 10**9), two=st.sampled_from([0.0, 1.0]))
 def test_no_shape_leaves_the_picture_or_meets_another(seed, two):
     scene = next(scenes(seed, two=two))

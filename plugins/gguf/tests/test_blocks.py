@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightx2v_core.testing.profiles import examples
 from lightx2v_gguf.blocks import decode, encode
 from lightx2v_gguf.types import BLOCKS, WRITTEN
 
@@ -25,7 +26,7 @@ def test_sizes_are_those_of_the_reference(format):
 
 
 @pytest.mark.parametrize("format", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(count=st.integers(1, 70), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_any_bytes_decode_to_the_numbers_of_the_reference(format, count, seed):
@@ -53,7 +54,7 @@ def test_large_weights_are_decoded_in_pieces_of_the_same_numbers(blocks, monkeyp
 
 
 @pytest.mark.parametrize("format", WRITTEN)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     rows=st.integers(1, 40), columns=st.integers(1, 4), seed=st.integers(0, 2**32 - 1), spread=st.floats(0, 4)
 )

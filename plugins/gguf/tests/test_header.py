@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import CheckpointError, PositionedSource
+from lightx2v_core.testing.profiles import examples
 from lightx2v_gguf.header import read_header
 
 gguf = pytest.importorskip("gguf")
@@ -69,7 +70,9 @@ def cut(path, data, tmp_path):
     return broken
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_damage_is_one_line_or_a_header_that_holds(file, tmp_path, data):
     """Cut anywhere, or with bytes changed in its head: an error that names the file, or tensors that lie inside."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import Budget, BuildContext
+from lightx2v_core.testing.profiles import examples
 from lightx2v_offload.building import build_cpu, build_disk
 from lightx2v_offload.late import LateDevice, QueueEvent
 from lightx2v_offload.options import CpuOptions, DiskOptions
@@ -24,7 +25,7 @@ def placed(network, build, options, limit, count):
     return offloader, device, meta, there
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     count=st.integers(1, 7),
     slots=st.integers(2, 4),
@@ -75,7 +76,7 @@ def test_a_broken_schedule_is_noticed(network, monkeypatch):
         device.check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     counts=st.lists(st.integers(1, 6), min_size=1, max_size=3),
     build=st.sampled_from([build_cpu, build_disk]),

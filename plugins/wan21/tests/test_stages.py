@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from lightx2v_core import load
 from lightx2v_core.api import Geometry, Recognition, Request, RequestError
+from lightx2v_core.testing.profiles import examples
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.stages import changing_stages
 from lightx2v_wan21.tiny import write_tiny
@@ -210,7 +211,7 @@ def stages(rates, steps, total, shape, task="t2v"):
 halves = st.integers(1, 80)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_every_legal_change_is_a_way_to_the_video(data):
     total = data.draw(st.integers(1, 60), "steps")
@@ -236,7 +237,7 @@ def test_every_legal_change_is_a_way_to_the_video(data):
         assert stage.geometry.tokens <= shape.tokens
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(1, 20), st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True))
 def test_steps_beyond_the_end_are_refused_with_the_nearest(total, ends):
     ends = sorted(ends)
@@ -256,7 +257,7 @@ def test_steps_beyond_the_end_are_refused_with_the_nearest(total, ends):
     assert nearest[-1] == total - 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(halves, halves, st.floats(0.001, 1.0))
 def test_rates_that_leave_nothing_are_refused_with_the_least(rows, columns, rate):
     shape = geometry(rows, columns)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lightx2v_core.api import CheckpointError
+from lightx2v_core.testing.profiles import examples
 from lightx2v_wan21.tokenizer import Tokenizer
 from lightx2v_wan21.tokenizer_file import END, MOST_ADDED, read_tokenizer, size
 
@@ -186,7 +187,9 @@ PLACES = ["added_tokens", "normalizer", "pre_tokenizer", "post_processor", "deco
           "model__vocab", "model__unk_id", "model__type", "model__byte_fallback"]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_any_value_in_any_place(tmp_path, place, value):
     try:

@@ -13,6 +13,7 @@ from lightx2v_core.checkpoint.layouts import recognize_layout
 from lightx2v_core.discovery.plugins import load_plugins
 from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.plan.recognize import read_header
+from lightx2v_core.testing.profiles import examples
 
 NAMES = ("wan2.1", "wan2.2-a14b", "wan2.2-ti2v", "wan2.2-animate")
 SHAPES = st.one_of(
@@ -61,7 +62,9 @@ def test_what_is_changed_is_recognized_unchanged(models):
         assert isinstance(spec.recognize(facts), Recognition), name
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_shape_and_any_configuration(models, data):
     spec, facts = models[data.draw(st.sampled_from(NAMES))]
