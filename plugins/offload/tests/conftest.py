@@ -119,7 +119,7 @@ def network() -> Callable[..., tuple[Network, Weights, Network]]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``models(variant)`` is the folder of a tiny checkpoint with several blocks, written when it is asked for."""
+    """``models(variant)`` is the folder of a tiny checkpoint with several blocks, written at the first call."""
     root = tmp_path_factory.mktemp("models")
 
     def folder(variant: str) -> Path:

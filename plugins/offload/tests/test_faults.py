@@ -59,7 +59,7 @@ def test_a_reader_that_breaks_is_told_of(disk):
         raise SystemExit(3)
 
     weights.on_read = fail
-    with pytest.raises(RunError, match="reading the weights of .* failed: SystemExit: 3"):
+    with pytest.raises(RunError, match="cannot read the weights of .*: SystemExit: 3"):
         run(offloader, meta)
 
 
@@ -70,7 +70,7 @@ def test_readers_that_are_gone_are_noticed(network, tmp_path, monkeypatch):
     monkeypatch.setattr(ring.RingStore, "_work", lambda self: None)
     meta, weights, _ = network(6)
     offloader = build_disk(DiskOptions(workers=2, ring=2, scratch=str(tmp_path)), BuildContext())
-    with pytest.raises(RunError, match="a thread that reads weights died"):
+    with pytest.raises(RunError, match="a reader thread of the offloader died"):
         offloader.place("dit", meta, weights, meta.names)
         run(offloader, meta)
     offloader.close()
@@ -128,7 +128,7 @@ def test_reading_goes_on_past_the_end_of_a_pass(disk):
     names = [f"blocks.{index}.first.weight" for index in range(2)]
     while time.monotonic() < end and min(weights.reads.count(name) for name in names) < 3:
         time.sleep(0.01)
-    # twice for the two passes, once for the one that may follow; what is used in every call was read once
+    # twice for the two passes, once for the one that may follow; tensors used in every call are read once
     assert weights.reads.count("blocks.0.first.weight") == weights.reads.count("blocks.1.first.weight") == 3
     assert weights.reads.count("blocks.2.first.weight") == 2
     assert weights.reads.count("embed.weight") == 1
@@ -237,7 +237,7 @@ def test_a_copy_that_fails_is_the_error_of_the_run_and_leaves_nothing(network, b
 
 @pytest.mark.parametrize("build", [build_cpu, build_disk])
 def test_a_device_that_is_gone_for_good_is_told_of_and_closed(network, build):
-    """Whatever it is asked, it says the same: that is what is told, and host memory is given back."""
+    """Every call of the device raises the same error: the run reports it, and host memory is released."""
     meta, weights, _ = network(4)
     device = Failing(2)
     options = CpuOptions() if build is build_cpu else DiskOptions(workers=1, ring=2)
@@ -254,12 +254,12 @@ def test_a_device_that_is_gone_for_good_is_told_of_and_closed(network, build):
 
 @pytest.mark.parametrize("number", range(4))
 def test_memory_that_cannot_be_locked_is_an_error_and_the_rest_is_given_back(network, number):
-    """The first of the ring, the second, what is used in every call."""
+    """The first buffer of the ring, the second, the tensors used in every call."""
     meta, weights, there = network(4)
     device = Scarce(number)
     offloader = build_disk(DiskOptions(workers=1, ring=3), BuildContext(), device)
     offloader.place("dit", meta, weights, meta.names)
-    with pytest.raises(RunError, match="could not be locked"):
+    with pytest.raises(RunError, match="^cannot pin host memory$"):
         run(offloader, meta)
     assert torch.equal(run(offloader, meta), there(X))
     offloader.close()
@@ -267,7 +267,7 @@ def test_memory_that_cannot_be_locked_is_an_error_and_the_rest_is_given_back(net
 
 
 class Scarce(LateDevice):
-    """A device that locks no memory for call ``number``."""
+    """A device that fails to pin memory in call ``number``."""
 
     def __init__(self, number):
         super().__init__()
@@ -276,12 +276,12 @@ class Scarce(LateDevice):
     def host(self, nbytes):
         self.number -= 1
         if self.number == -1:
-            raise RunError("host memory could not be locked")
+            raise RunError("cannot pin host memory")
         return super().host(nbytes)
 
 
 class Failing(LateDevice):
-    """A device that fails at copy ``number``; ``for_good``: at whatever is asked from then on."""
+    """A device that fails at copy ``number``; ``for_good``: at every call from then on."""
 
     def __init__(self, number):
         super().__init__()

@@ -17,7 +17,7 @@ def device():
 def test_a_copy_ends_when_somebody_waits_and_no_sooner(device):
     source, target = device.host(16), device.memory(16)
     event = device.copy(source.fill_(1), target, device.mark())
-    source.fill_(2)  # whoever does this without waiting spoils what is on its way
+    source.fill_(2)  # writing without waiting corrupts the copy in flight
     assert set(target.tolist()) == {0xFF}
     device.wait(event)
     assert set(target.tolist()) == {2}
@@ -37,14 +37,18 @@ def test_copies_end_in_their_order_and_no_more_of_them_than_are_waited_for(devic
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        (lambda d: d.host(32), lambda d: d.memory(16), "32 bytes are copied to 16"),
-        (lambda d: d.host(1), lambda d: d.memory(16), "1 bytes are copied to 16"),
-        (lambda d: torch.zeros(16, dtype=torch.uint8), lambda d: d.memory(16), "not locked"),
-        (lambda d: d.memory(16), lambda d: d.memory(16), "not locked"),
-        (lambda d: d.host(16), lambda d: d.host(16), "not the device's"),
-        (lambda d: d.host(32)[::2], lambda d: d.memory(16), "source of a copy is not a row of bytes"),
-        (lambda d: d.host(16), lambda d: d.memory(16).view(4, 4), "target of a copy is not a row of bytes"),
-        (lambda d: d.host(16).view(torch.float32), lambda d: d.memory(16), "is not a row of bytes"),
+        (lambda d: d.host(32), lambda d: d.memory(16), "source of 32 bytes and a target of 16"),
+        (lambda d: d.host(1), lambda d: d.memory(16), "source of 1 bytes and a target of 16"),
+        (lambda d: torch.zeros(16, dtype=torch.uint8), lambda d: d.memory(16), "not pinned"),
+        (lambda d: d.memory(16), lambda d: d.memory(16), "not pinned"),
+        (lambda d: d.host(16), lambda d: d.host(16), "outside the device"),
+        (lambda d: d.host(32)[::2], lambda d: d.memory(16), "source of a copy is not a 1-D tensor of bytes"),
+        (
+            lambda d: d.host(16),
+            lambda d: d.memory(16).view(4, 4),
+            "target of a copy is not a 1-D tensor of bytes",
+        ),
+        (lambda d: d.host(16).view(torch.float32), lambda d: d.memory(16), "is not a 1-D tensor of bytes"),
     ],
 )
 def test_what_a_gpu_refuses_is_refused(device, source, target, said):
@@ -55,11 +59,11 @@ def test_what_a_gpu_refuses_is_refused(device, source, target, said):
 def test_memory_on_its_way_stays_where_it_is(device):
     source, target = device.host(16), device.memory(16)
     device.copy(source, target, None)
-    with pytest.raises(RuntimeError, match="unlocked while a copy is on its way"):
+    with pytest.raises(RuntimeError, match="unpinned while a copy from it is in flight"):
         device.free(source)
     device.settle()
     device.free(source)
-    with pytest.raises(RuntimeError, match="was not locked"):
+    with pytest.raises(RuntimeError, match="was not pinned"):
         device.free(source)
 
 
@@ -68,7 +72,7 @@ def test_memory_of_the_device_that_goes_too_early_is_noticed(device):
     device.copy(source, target, None)
     del target
     gc.collect()
-    with pytest.raises(RuntimeError, match="given back while a copy was on its way to it"):
+    with pytest.raises(RuntimeError, match="released while a copy to it was in flight"):
         device.settle()
 
 
@@ -83,5 +87,5 @@ def test_what_computes_reads_memory_of_the_device_at_even_addresses(device):
         if right:
             device.use(layer, ())
         else:
-            with pytest.raises(RuntimeError, match="odd address"):
+            with pytest.raises(RuntimeError, match="unaligned address"):
                 device.use(layer, ())

@@ -1,4 +1,4 @@
-"""What is read in every step, and how."""
+"""Reads in every step: which tensors, and through which cache."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What stays where, and what is told about it at plan time."""
+"""Residency of units, and its forecast at plan time."""
 
 import itertools
 
@@ -38,7 +38,7 @@ def test_a_residency_keeps_its_allowance_where_that_is_possible(sizes, rest, all
     assert found.streamed + found.held == sum(sizes) + rest
     assert found.held == rest + sum(sizes[index] for index in found.stay)
     assert least.stay == frozenset()
-    # what is left is less than any unit that comes and goes
+    # the rest of the allowance is smaller than any streamed unit
     if found.streamed and found.total <= allowance:
         assert (
             min(size for index, size in enumerate(sizes) if index not in found.stay) > allowance - found.total

@@ -1,5 +1,5 @@
-"""The schedule of copies, on a device that is as late and as strict as a GPU: what is queued, in which order, after
-which events."""
+"""The schedule of copies, on a device that is as late and as strict as a GPU: which copies are queued, in which
+order, after which events."""
 
 import pytest
 import torch
@@ -90,7 +90,7 @@ def test_a_broken_schedule_is_noticed(network, monkeypatch):
 def test_components_of_other_sizes_take_turns(
     network, counts, build, slots, workers, granularity, room, host, data
 ):
-    """An encoder and networks, whose blocks are all of other sizes: what is streamed goes through the same buffers."""
+    """An encoder and networks, whose blocks all have other sizes: streamed units share the same buffers."""
     device = LateDevice()
     context = BuildContext(budget=Budget(device=room, host=host))
     if build is build_cpu:

@@ -1,1 +1,1 @@
-"""CPU and disk offload for lightx2v-core. Importing this package imports nothing."""
+"""CPU and disk offload for lightx2v-core. Importing this package loads no submodules."""

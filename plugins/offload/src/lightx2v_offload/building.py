@@ -1,4 +1,4 @@
-"""Options and budgets -> an offloader that works."""
+"""Builders of the offloaders, from options and budgets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightx2v_offload.streams import CopyStream, LendStream
 
 
 def build_cpu(options: CpuOptions, ctx: BuildContext, device: Accelerator | None = None) -> BlockOffloader:
-    """The ``cpu`` offloader. ``device`` stands for that of the context."""
+    """Build the ``cpu`` offloader. ``device`` replaces the device of the context."""
     if device is None:
         on_cpu = ctx.device.kind == "cpu"
         device = HostDevice(shared=False) if on_cpu else CudaDevice(ctx.device.torch_name, pin=options.pin)
@@ -35,7 +35,7 @@ def build_cpu(options: CpuOptions, ctx: BuildContext, device: Accelerator | None
 
 
 def build_disk(options: DiskOptions, ctx: BuildContext, device: Accelerator | None = None) -> BlockOffloader:
-    """The ``disk`` offloader."""
+    """Build the ``disk`` offloader. ``device`` replaces the device of the context."""
     shared, host = ctx.device.kind == "cpu", host_budget(ctx)
     if device is None:
         device = HostDevice(shared=True) if shared else CudaDevice(ctx.device.torch_name, pin=options.pin)
@@ -76,31 +76,31 @@ def build_disk(options: DiskOptions, ctx: BuildContext, device: Accelerator | No
 
 
 class Limits:
-    """What a limit of bytes means for each component: its activations come off it."""
+    """A limit in bytes, applied to each component after subtracting its activations."""
 
     def __init__(self, ctx: BuildContext, limit: int | None, buffers: int, *, whole: bool = False) -> None:
         self._activations = ctx.budget.activations
         self._limit, self._buffers, self._whole = limit, buffers, whole
 
     def policy(self, component: str, sizes: Sequence[int], rest: int) -> Residency:
-        """Which units of a component stay."""
+        """Plan the resident units of a component from the sizes of its units and of the rest, in bytes."""
         room = sum(sizes) + rest if self._whole else self.room(component)
         return plan_residency(sizes, rest, room, self._buffers)
 
     def room(self, component: str) -> int | None:
-        """Bytes of weights while a component is at work."""
+        """Return the bytes for weights while a component runs; ``None`` without a limit."""
         return allowance(self._limit, self._activations.get(component, 0))
 
 
 def host_budget(ctx: BuildContext) -> int | None:
-    """The budget of host memory, with what the process really takes in place of what was planned for it."""
+    """Return the budget of host memory, corrected by the measured instead of the planned memory of the process."""
     if ctx.budget.host is None:
         return None
     return max(ctx.budget.host + ctx.budget.process - (process_memory() or ctx.budget.process), 0)
 
 
 def process_memory() -> int:
-    """Bytes of memory that this process takes now; 0 where the system does not tell."""
+    """Return the resident memory of this process, in bytes; 0 where the operating system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,5 +1,7 @@
-"""The few things an offloader does with a device. A schedule that speaks to this interface can be proven without one:
-``late`` has a device for tests that is as strict as a GPU."""
+"""Device operations of an offloader: allocation, copies and events.
+
+Schedules are tested without a GPU against this interface: ``late`` has a test device that is as strict as a GPU.
+"""
 
 from __future__ import annotations
 
@@ -14,50 +16,52 @@ from lightx2v_core.api import RunError
 
 
 class Event(Protocol):
-    """A point in the work of a device."""
+    """A point in a queue of a device."""
 
     def synchronize(self) -> None:
-        """The calling thread waits until the device has come there."""
+        """Block the calling thread until the device has reached this point."""
 
 
 class Accelerator(Protocol):
-    """A device with memory of its own, an order of computing, and an order of copies beside it."""
+    """A device with its own memory, a queue of computations and a queue of copies."""
 
-    #: computing reads host memory itself: nothing is copied
+    #: whether the device computes from host memory, so that nothing is copied
     shared: bool
 
     def host(self, nbytes: int) -> Tensor:
-        """Host memory, uint8, from which copies are fast."""
+        """Allocate host memory, uint8 [nbytes], from which copies are fast."""
 
     def free(self, memory: Tensor) -> None:
-        """Host memory is about to be given back; nothing on its way uses it."""
+        """Prepare host memory for deallocation; no copy in flight uses it."""
 
     def memory(self, nbytes: int) -> Tensor:
-        """Device memory, uint8."""
+        """Allocate device memory, uint8 [nbytes]."""
 
     def copy(self, source: Tensor, target: Tensor, after: Event | None) -> Event:
-        """Queue a copy of ``source`` [n] to ``target`` [n], to start when ``after`` has passed; the event is its end.
-        Returns at once."""
+        """Queue a copy of ``source`` [n] to ``target`` [n] that starts after ``after``; return the event of its end.
+
+        Does not block.
+        """
 
     def wait(self, event: Event) -> None:
-        """What is computed from now on comes after ``event``. Returns at once."""
+        """Order all later computations after ``event``. Does not block."""
 
     def mark(self) -> Event:
-        """The end of what was given to compute so far. Returns at once."""
+        """Record an event after the computations queued so far. Does not block."""
 
     def settle(self) -> None:
-        """The calling thread waits until nothing is on its way. Memory may be given back then."""
+        """Block until both queues are empty. Memory may be released afterwards."""
 
 
 class CompletedEvent:
-    """An event of a device that does everything at once."""
+    """An event of a synchronous device."""
 
     def synchronize(self) -> None:
-        """It has passed."""
+        """Return at once: the event has passed."""
 
 
 class HostDevice:
-    """The CPU. With ``shared`` off, "device" memory is ordinary memory that weights are copied to."""
+    """The CPU. Without ``shared``, "device" memory is ordinary memory that weights are copied to."""
 
     def __init__(self, *, shared: bool) -> None:
         self.shared = shared
@@ -66,7 +70,7 @@ class HostDevice:
         return _pages(nbytes)
 
     def free(self, memory: Tensor) -> None:
-        """It goes when the last reference does."""
+        """Do nothing: the memory is freed with its last reference."""
 
     def memory(self, nbytes: int) -> Tensor:
         return _empty(nbytes, "cpu")
@@ -76,17 +80,17 @@ class HostDevice:
         return CompletedEvent()
 
     def wait(self, event: Event) -> None:
-        """Everything has passed."""
+        """Do nothing: every event has passed."""
 
     def mark(self) -> Event:
         return CompletedEvent()
 
     def settle(self) -> None:
-        """Everything has passed."""
+        """Do nothing: every operation has ended."""
 
 
 class CudaDevice:
-    """A GPU. Copies have a stream of their own; events order it and the stream that computes."""
+    """A GPU. Copies run on their own stream; events order it against the compute stream."""
 
     shared = False
 
@@ -96,20 +100,23 @@ class CudaDevice:
         self._copies = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def host(self, nbytes: int) -> Tensor:
-        """Locked in place rather than taken from torch's pool of locked memory, which rounds sizes up to powers of
-        two. ``RunError`` when the system allows no more of it."""
+        """Allocate host memory and pin it in place.
+
+        Torch's own allocator of pinned memory rounds sizes up to powers of two. Raises ``RunError`` when the operating
+        system refuses to pin more.
+        """
         memory = _pages(nbytes)
         if self._pin and nbytes:
-            memory.zero_()  # pages that are there are locked much faster
+            memory.zero_()  # pages that are already mapped are pinned much faster
             status = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), nbytes, 0)  # type: ignore[no-untyped-call]
             if int(status) != 0:
-                # CUDA keeps the error for whoever asks next, which a kernel that is started does; who goes on to use
-                # the device would be told of it then
+                # CUDA reports the error again at the next call that checks for it, such as a kernel launch; an
+                # operation here clears it, so that later uses of the device do not raise it
                 with suppress(RuntimeError):
                     torch.ones(1, device=self._device)
                 raise RunError(
-                    f"{nbytes / 2**30:.1f} GiB of host memory could not be locked (CUDA error {int(status)}); set "
-                    "the offloader's option pin to false, or allow more locked memory (ulimit -l)"
+                    f"cannot pin {nbytes / 2**30:.1f} GiB of host memory (CUDA error {int(status)}); set "
+                    "the offloader's option pin to false, or raise the limit of locked memory (ulimit -l)"
                 )
         return memory
 
@@ -126,7 +133,7 @@ class CudaDevice:
                 assert isinstance(after, torch.cuda.Event)
                 self._copies.wait_event(after)
             target.copy_(source, non_blocking=True)
-            # threads wait for it: one that spins takes a core from what computes
+            # threads wait for this event: spinning would take a core from the computation
             event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             event.record(self._copies)
         return event
@@ -145,19 +152,21 @@ class CudaDevice:
 
 
 def _pages(nbytes: int) -> Tensor:
-    """Memory in whole pages, large ones where the system has them: a disk that writes into it, and a network that
-    reads it, have fewer to look up."""
+    """Allocate whole pages, huge ones where the operating system has them.
+
+    With fewer pages, direct reads into the memory and networks that compute from it need fewer address lookups.
+    """
     if not nbytes:
         return _empty(0, "cpu")
     pages = mmap.mmap(-1, nbytes)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # of a system that was built without them
+        with suppress(OSError):  # a kernel built without huge pages
             pages.madvise(mmap.MADV_HUGEPAGE)
     with torch.inference_mode(False):
         return torch.frombuffer(pages, dtype=torch.uint8)
 
 
 def _empty(nbytes: int, device: str | torch.device) -> Tensor:
-    """An ordinary tensor, also when it is made in inference mode: it is written again outside of it."""
+    """Create an ordinary tensor, even in inference mode: it is written to outside of it."""
     with torch.inference_mode(False):
         return torch.empty(nbytes, dtype=torch.uint8, device=device)

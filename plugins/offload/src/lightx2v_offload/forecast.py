@@ -1,4 +1,4 @@
-"""What a run takes under an offloader, told from sizes alone. No torch here."""
+"""Forecasts of memory and time under an offloader, from sizes alone. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from lightx2v_core.api import BuildContext, OffloadForecast, Workload
 from lightx2v_offload.options import CpuOptions, DiskOptions
 from lightx2v_offload.residency import Residency, allowance, plan_residency
 
-#: a block's phases are its attentions and its feed-forward net: of Wan's, the largest takes this part of the block
+#: fraction of a block in its largest phase; Wan's phases are two attentions and the feed-forward network
 _LARGEST_PHASE = 0.42
 _PHASES = 3
 
 
 def cpu_forecast(options: CpuOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
-    """All weights lie in host memory; what is used is copied to the device."""
+    """Forecast the ``cpu`` offloader: all weights in host memory, copied to the device for use."""
     host = sum(load.weights for load in loads)
     limit = ctx.budget.device
     if limit is not None and ctx.device.kind == "cpu":
@@ -43,7 +43,7 @@ def cpu_forecast(options: CpuOptions, ctx: BuildContext, loads: Sequence[Workloa
 
 
 def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
-    """Weights lie in their files; host memory has a ring of buffers, and the blocks there is room for."""
+    """Forecast the ``disk`` offloader: weights in files, a ring of buffers and as many blocks as fit in host memory."""
     shared = ctx.device.kind == "cpu"
     limit = ctx.budget.host if shared else ctx.budget.device
     buffers = options.ring if shared else options.slots
@@ -53,7 +53,7 @@ def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workl
     weights, activations = _peak(residencies, limit, ctx, loads)
     read, host = residencies, 0
     if not shared:
-        # what stays on the device is read once, and what of the rest there is room for in host memory too
+        # units that stay on the device are read once, and so are those of the rest that fit into host memory
         read = {load.name: _host_residency(load, residencies[load.name], options, ctx) for load in loads}
         host = max((residency.total for residency in read.values()), default=0)
     exposed = []
@@ -63,7 +63,7 @@ def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workl
         exposed.append(load.passes * max(waiting - load.seconds, 0.0))
     where = "in memory" if shared else "on the device"
     scratch = sum(load.weights for load in loads if not load.direct)
-    # held is read once; computed weights are written once and read back
+    # held weights are read once; computed weights are written once and read back
     once = sum(residency.held for residency in residencies.values()) + scratch
     return OffloadForecast(
         weights=weights,
@@ -78,7 +78,7 @@ def disk_forecast(options: DiskOptions, ctx: BuildContext, loads: Sequence[Workl
 
 
 def _host_residency(load: Workload, device: Residency, options: DiskOptions, ctx: BuildContext) -> Residency:
-    """What of the units that come and go stays in host memory."""
+    """Plan the residency in host memory of the units streamed to the device."""
     sizes = [size for index, size in enumerate(_sizes(load, options.granularity)) if index not in device.stay]
     return plan_residency(sizes, _rest(load), ctx.budget.host, options.ring)
 
@@ -109,7 +109,7 @@ def _component_residency(
 def _peak(
     residencies: dict[str, Residency], limit: int | None, ctx: BuildContext, loads: Sequence[Workload]
 ) -> tuple[int, int]:
-    """Weights and activations at the peak. What was used before stays as long as there is room."""
+    """Return the bytes of weights and activations at the peak, with earlier components resident while they fit."""
     everything = sum(residency.total for residency in residencies.values())
     weights = {}
     for load in loads:
@@ -132,4 +132,4 @@ def _detail(
     load = working[0]
     stays, count = len(residencies[load.name].stay), len(_sizes(load, granularity))
     unit = {"block": "blocks", "phase": "phases"}[granularity]
-    return f"{name}: {stays} of {count} {unit} of {load.name} stay {where}, the others come and go"
+    return f"{name}: {stays} of {count} {unit} of {load.name} stay {where}, the others are streamed"

@@ -1,9 +1,9 @@
-"""A device for tests: it does everything as late as its events allow, and refuses what CUDA refuses.
+"""A test device that runs every copy as late as its events allow, and rejects the calls that CUDA rejects.
 
-A GPU does what is queued at some time between the call and the event that somebody waits for, so a schedule has to be
-right at both ends. What is copied here is copied at the last moment: until then whoever reads the target finds what was
-there before, and whoever writes to the source changes what arrives. That nothing may start too early is read from the
-events: ``check`` compares what every use and every copy was told to wait for.
+A GPU runs a queued operation at any time between the call and the event that a caller waits for, so a schedule must be
+correct at both extremes. This device copies at the last moment: until then, reads of the target return its old
+contents, and writes to the source change the copied bytes. The other extreme, operations that start too early, follows
+from the events: ``check`` compares the events that every use and every copy waits for.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor
 
 from lightx2v_offload.devices import Event
 
-#: bytes, of memory that a GPU gives
+#: alignment of memory allocated on a GPU, in bytes
 _ALIGNMENT = 512
-#: bytes that one instruction of a GPU loads
+#: bytes loaded by one instruction of a GPU
 _VECTOR = 16
-#: what is in memory that nothing was written to: not a number, in every floating type
+#: value of every byte of uninitialized memory: NaN, in every floating type
 _GARBAGE = 0xFF
 
 
 @define(eq=False)
 class QueueEvent:
-    """A point on one of the two queues: how much was queued there before."""
+    """A point on one of the two queues, as the number of operations queued before it."""
 
     queue: str
     at: int
@@ -41,32 +41,32 @@ class QueueEvent:
 
 @define(eq=False)
 class LateDevice:
-    """An ``Accelerator`` with two queues, of copies and of computing. ``log`` holds what the host queued, in its order.
+    """An ``Accelerator`` with two queues, of copies and of computations. ``log`` lists the queued operations in order.
 
-    ``RuntimeError`` for what a GPU would refuse or spoil: copies between unequal sizes or from memory that is not
-    locked, memory that is given back while a copy is on its way, weights that lie in host memory.
+    Raises ``RuntimeError`` for operations that a GPU would reject or corrupt: copies between unequal sizes or from
+    memory that is not pinned, memory released while a copy is in flight, weights in host memory.
     """
 
     shared = False
-    #: ("copy", buffer, uses that it waits for) or ("use", buffer, copies that it waits for)
+    #: ("copy", buffer, number of uses it waits for) or ("use", buffer, number of copies it waits for)
     log: list[tuple[str, int, int]] = field(factory=list)
-    #: copies that were queued
+    #: number of queued copies
     copied: int = 0
-    #: uses that were queued
+    #: number of queued uses
     used: int = 0
-    #: copies that computing has been told to wait for
+    #: number of copies that later computations wait for
     awaited: int = 0
-    #: how often a thread waited
+    #: number of waits of a thread
     waits: int = 0
-    #: bytes of locked host memory
+    #: bytes of pinned host memory
     taken: int = 0
     _arrived: int = 0
     _queue: deque[tuple[Tensor, Tensor]] = field(factory=deque)
     _host: dict[int, int] = field(factory=dict)
     _device: dict[int, int] = field(factory=dict)
-    #: what is found out where nothing can be raised
+    #: errors found in finalizers, raised at the next operation
     _faults: list[str] = field(factory=list)
-    #: readers wait for events in threads of their own
+    #: readers wait for events in their own threads
     _lock: RLock = field(factory=RLock)
 
     def host(self, nbytes: int) -> Tensor:
@@ -80,9 +80,9 @@ class LateDevice:
         with self._lock:
             address = memory.data_ptr()
             if self._host.get(address) != memory.nbytes:
-                raise RuntimeError("host memory is unlocked that was not locked")
+                raise RuntimeError("host memory is unpinned that was not pinned")
             if any(address <= source.data_ptr() < address + memory.nbytes for source, _ in self._queue):
-                raise RuntimeError("host memory is unlocked while a copy is on its way from it")
+                raise RuntimeError("host memory is unpinned while a copy from it is in flight")
             del self._host[address]
             self.taken -= memory.nbytes
             memory.fill_(_GARBAGE)
@@ -98,24 +98,26 @@ class LateDevice:
         for name, memory in (("source", source), ("target", target)):
             if memory.dtype != torch.uint8 or memory.dim() != 1 or not memory.is_contiguous():
                 raise RuntimeError(
-                    f"the {name} of a copy is not a row of bytes: {memory.dtype} {memory.shape}"
+                    f"the {name} of a copy is not a 1-D tensor of bytes: {memory.dtype} {memory.shape}"
                 )
         if source.nbytes != target.nbytes:
-            raise RuntimeError(f"{source.nbytes} bytes are copied to {target.nbytes}")
+            raise RuntimeError(
+                f"a copy has a source of {source.nbytes} bytes and a target of {target.nbytes}"
+            )
         with self._lock:
             self._raise()
             if source.nbytes and not _inside(source, self._host):
-                raise RuntimeError("a copy reads memory that is not locked")
+                raise RuntimeError("a copy reads memory that is not pinned")
             buffer = _inside(target, self._device) if target.nbytes else 0
             if buffer is None:
-                raise RuntimeError("a copy writes to memory that is not the device's")
+                raise RuntimeError("a copy writes to memory outside the device")
             waits_for = 0
             if after is not None:
                 assert isinstance(after, QueueEvent)
                 assert (after.queue, after.device) == ("computing", self)
                 waits_for = after.at
             self.log.append(("copy", buffer, waits_for))
-            self._queue.append((source[:], target[:]))  # of the tensors themselves, none is held
+            self._queue.append((source[:], target[:]))  # views, so that the tensors themselves can be freed
             self.copied += 1
             return QueueEvent("copies", self.copied, self)
 
@@ -123,7 +125,7 @@ class LateDevice:
         assert isinstance(event, QueueEvent)
         assert (event.queue, event.device) == ("copies", self)
         with self._lock:
-            # what computes runs when it is called, so what it waits for has to arrive now
+            # computations run when they are called, so the copies they wait for must end now
             self._arrive(event.at)
             self.awaited = max(self.awaited, event.at)
 
@@ -137,14 +139,14 @@ class LateDevice:
             self._raise()
 
     def reach(self, point: QueueEvent) -> None:
-        """A thread waits for a point."""
+        """Block a thread until ``point`` is reached."""
         with self._lock:
             self.waits += 1
             if point.queue == "copies":
                 self._arrive(point.at)
 
     def use(self, module: torch.nn.Module, _inputs: Any) -> None:
-        """A hook for modules: their weights are read now."""
+        """Record the use of a module's weights; a forward pre-hook."""
         with self._lock:
             buffers = set()
             for parameter in module.parameters(recurse=False):
@@ -152,15 +154,17 @@ class LateDevice:
                 if buffer is None:
                     raise RuntimeError(f"{module} computes with weights that are not on the device")
                 if parameter.data_ptr() % _VECTOR:
-                    raise RuntimeError(f"{module} computes with weights at an odd address")
+                    raise RuntimeError(f"{module} computes with weights at an unaligned address")
                 buffers.add(buffer)
             for buffer in sorted(buffers):
                 self.used += 1
                 self.log.append(("use", buffer, self.awaited))
 
     def check(self) -> None:
-        """Whatever the device does first where events leave it free, no copy starts before the last use of its buffer
-        has ended, and no use before the last copy into its buffer has."""
+        """Check that the events alone rule out races, in any order of execution that they allow.
+
+        No copy starts before the last use of its buffer has ended, and no use before the last copy to its buffer has.
+        """
         self._raise()
         uses: dict[int, int] = {}
         copies: dict[int, int] = {}
@@ -176,17 +180,17 @@ class LateDevice:
                 assert waits_for >= uses.get(buffer, 0), "a copy may start before the last use has ended"
 
     def _arrive(self, count: int) -> None:
-        """The first ``count`` copies end."""
+        """Run the copies up to number ``count``."""
         while self._arrived < count:
             source, target = self._queue.popleft()
             target.copy_(source)
             self._arrived += 1
 
     def _gone(self, address: int, nbytes: int) -> None:
-        """Memory of the device was given back: somebody else may have it from now on."""
+        """Record the release of device memory, which another allocation may reuse from now on."""
         with self._lock:
             if any(address <= target.data_ptr() < address + nbytes for _, target in self._queue):
-                self._faults.append("memory of the device was given back while a copy was on its way to it")
+                self._faults.append("device memory was released while a copy to it was in flight")
             del self._device[address]
 
     def _raise(self) -> None:
@@ -195,7 +199,7 @@ class LateDevice:
 
 
 def _garbage(nbytes: int) -> Tensor:
-    """Bytes at an address as a GPU gives them; room for one more byte, so that no two have the same address."""
+    """Allocate bytes at an address aligned as on a GPU; one spare byte keeps addresses of empty tensors distinct."""
     with torch.inference_mode(False):
         whole = torch.full((nbytes + 1 + _ALIGNMENT,), _GARBAGE, dtype=torch.uint8)
         start = -whole.data_ptr() % _ALIGNMENT
@@ -203,6 +207,6 @@ def _garbage(nbytes: int) -> Tensor:
 
 
 def _inside(memory: Tensor, known: dict[int, int]) -> int | None:
-    """Where what ``memory`` lies in begins; ``None`` when all of it lies in nothing of ``known``."""
+    """Return the start of the allocation of ``known`` that contains all of ``memory``, or ``None``."""
     start, end = memory.data_ptr(), memory.data_ptr() + memory.nbytes
     return next((base for base, size in known.items() if base <= start and end <= base + size), None)

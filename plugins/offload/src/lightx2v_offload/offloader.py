@@ -1,4 +1,4 @@
-"""The offloader that both policies share: it divides components into units, and has a stream bring them in."""
+"""The offloader behind ``cpu`` and ``disk``: splits components into units and streams these."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from lightx2v_offload.units import Unit, divide
 if TYPE_CHECKING:
     from torch import nn
 
-#: name of a component, bytes of its units in running order, bytes of the rest -> what stays
+#: name of a component, bytes of its units in running order, bytes of the rest -> residency
 Policy = Callable[[str, Sequence[int], int], Residency]
-#: name of a component -> bytes that it and what stays of others may take beside it; None: nothing else stays
+#: name of a component -> limit in bytes for it and the resident units of others; None: only its own stay
 Room = Callable[[str], int | None]
 
 
 @define(eq=False)
 class Part:
-    """A component that was placed."""
+    """A component after ``place``."""
 
     name: str
     rest: Unit
-    #: in the order in which they ran last
+    #: in the order of the last complete pass
     units: list[Unit]
     stay: frozenset[Unit]
     total: int
-    #: bytes of the largest unit that comes and goes
+    #: bytes of the largest streamed unit
     largest: int
     hooks: list[Any] = field(factory=list)
 
     @property
     def order(self) -> list[Unit]:
+        """Return all units in running order, the rest first."""
         return [self.rest, *self.units]
 
 
@@ -47,8 +48,11 @@ Keep = Callable[[Part], None]
 
 
 class BlockOffloader:
-    """``Offloader``: what the policy says stays where it computes while a component is at work; the other blocks come
-    and go through a few buffers. When another component's turn comes, what does not fit beside it is given back."""
+    """An ``Offloader`` with resident and streamed units.
+
+    While a component runs, the units that the policy selects are resident; the others are streamed through a few
+    buffers. When another component starts, the resident units that no longer fit are released.
+    """
 
     def __init__(
         self, stream: Stream, store: Store, *, granularity: str, policy: Policy, room: Room, keep: Keep
@@ -56,11 +60,11 @@ class BlockOffloader:
         self._stream, self._store = stream, store
         self._granularity, self._policy, self._room, self._keep = granularity, policy, room, keep
         self._parts: dict[str, Part] = {}
-        #: the components with something in place, the one used last at the end
+        #: components with resident units, the most recently used last
         self._present: list[Part] = []
         self._following: str | None = None
         self._ran: list[Unit] = []
-        #: the use that is open; one that was left open and forgotten has nothing to say when it is closed at last
+        #: the current use; closing an older one that was left open, such as a generator's, has no effect
         self._use: object | None = None
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
@@ -105,7 +109,7 @@ class BlockOffloader:
 
     def refresh(self, component: str, names: Collection[str]) -> None:
         part = self._parts[component]
-        # what is on the device, or on its way there, is out of date; all of it comes again with the next use
+        # weights on the device or in transfer are out of date; the next use transfers all of them again
         self._stream.stay(())
         self._stream.resize(0)
         self._present.clear()
@@ -118,7 +122,7 @@ class BlockOffloader:
         for hook in hooks:
             hook.remove()
         try:
-            # readers that are gone finish nothing that could be waited for; the store gives back what they were reading
+            # dead readers never finish, so there is nothing to wait for; the store releases their buffers
             with suppress(RunError):
                 self._stream.close()
         finally:
@@ -128,7 +132,7 @@ class BlockOffloader:
         if self._present[-1:] != [part]:
             self._switch(part)
         following = self._parts.get(self._following or "", part)
-        # of another component: only what comes and goes, since it has no room for more yet
+        # of another component, only streamed units: its resident ones have no room yet
         after = part.order if following is part else [u for u in following.units if u not in following.stay]
         self._following = None
         self._ran = []
@@ -136,7 +140,7 @@ class BlockOffloader:
         self._stream.enter(part.rest)
 
     def _switch(self, part: Part) -> None:
-        """Bring ``part`` in beside as much of what was used before as fits, the latest first."""
+        """Make ``part`` resident with as many earlier components as fit, the most recently used first."""
         others = [other for other in self._present if other is not part]
         room = self._room(part.name)
         while others and (room is None or part.total + sum(other.total for other in others) > room):

@@ -1,4 +1,4 @@
-"""The options of both offloaders."""
+"""Options of the two offloaders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from attrs import field, frozen
 from attrs import validators as v
 
-#: ``model``: a component as a whole; ``block``: its blocks one by one; ``phase``: their parts one by one
+#: ``model``: whole components; ``block``: single blocks; ``phase``: parts of a block
 Granularity = Literal["model", "block", "phase"]
 
 
@@ -15,11 +15,11 @@ Granularity = Literal["model", "block", "phase"]
 class CpuOptions:
     """Options of the ``cpu`` offloader."""
 
-    #: what moves at once: ``model``, a whole component; ``block``; or ``phase``, a part of a block
+    #: unit of transfer: ``model``, a whole component; ``block``; or ``phase``, a part of a block
     granularity: Granularity = "block"
-    #: blocks (or phases) on the device at once, beside those that stay there
+    #: buffers on the device for blocks (or phases), in addition to the resident ones
     slots: int = field(default=2, validator=[v.ge(2), v.le(64)])
-    #: lock the weights in memory: copies are fast and run beside computing; off where the system allows too little
+    #: pin the weights in host memory: fast copies that overlap with computation; false where the system pins too little
     pin: bool = True
 
 
@@ -27,19 +27,19 @@ class CpuOptions:
 class DiskOptions:
     """Options of the ``disk`` offloader."""
 
-    #: what moves at once: ``block``, or ``phase``, a part of one
+    #: unit of transfer: ``block``, or ``phase``, a part of a block
     granularity: Literal["block", "phase"] = "block"
-    #: blocks (or phases) on the device at once, beside those that stay there
+    #: buffers on the device for blocks (or phases), in addition to the resident ones
     slots: int = field(default=2, validator=[v.ge(2), v.le(64)])
-    #: threads that read
+    #: reader threads
     workers: int = field(default=4, validator=[v.ge(1), v.le(64)])
-    #: blocks (or phases) in host memory at once, beside those that ``ram_limit`` has room for
+    #: blocks (or phases) in the ring of host memory, in addition to those that fit into ``ram_limit``
     ring: int = field(default=3, validator=[v.ge(2), v.le(64)])
-    #: read through the system's cache of files: faster where they fit into it and stay there; else past it
+    #: read through the page cache: faster where the files fit into it and stay there; false: direct I/O
     cached: bool = False
-    #: lock the ring in memory: copies are fast and run beside computing; off where the system allows too little
+    #: pin the ring in host memory: fast copies that overlap with computation; false where the system pins too little
     pin: bool = True
-    #: folder for weights that had to be computed, such as merged ones; absent: the system's folder for such files
+    #: folder for computed weights, such as merged ones; absent: the system's folder for temporary files
     scratch: str | None = None
-    #: leave the scratch files there, as safetensors files; they are not read by another run
+    #: keep the scratch files, as safetensors files; later runs do not read them
     keep_scratch: bool = False

@@ -1,4 +1,4 @@
-"""What lightx2v-core is told about this plugin. Nothing heavy is imported here."""
+"""Specs of the offloaders. Builders and forecasts import torch only when called."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
     return [
         OffloaderSpec(
             name="cpu",
-            summary="weights in host memory, copied to the device block by block while it computes",
+            summary="weights in host memory, copied to the device block by block during computation",
             config=CpuOptions,
             build=_cpu,
             forecast=_cpu_forecast,
@@ -54,7 +54,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[Any]]:
         ),
         OffloaderSpec(
             name="disk",
-            summary="weights in their files, read block by block while the device computes",
+            summary="weights in their files, read block by block during computation",
             config=DiskOptions,
             build=_disk,
             forecast=_disk_forecast,

@@ -1,4 +1,4 @@
-"""What stays where: arithmetic on sizes in bytes, the same for a forecast and for a run. No torch here."""
+"""Residency of units: arithmetic on sizes in bytes, shared by forecasts and runs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ _GOLDEN = (sqrt(5) - 1) / 2
 
 @frozen(kw_only=True)
 class Residency:
-    """Which units of a component stay in a memory while it is at work, and what that takes."""
+    """The units of a component that stay in a memory while it runs, and the bytes this takes."""
 
-    #: numbers of the units that stay
+    #: indices of the resident units
     stay: frozenset[int]
-    #: bytes that come and go
+    #: bytes transferred in every pass
     streamed: int
-    #: bytes of the buffers these go through
+    #: bytes of the buffers for streamed units
     buffers: int
-    #: bytes that stay: units, and what is used in every call
+    #: resident bytes: units, and the tensors used in every call
     held: int
 
     @property
     def total(self) -> int:
+        """Return the bytes of buffers and resident weights."""
         return self.buffers + self.held
 
 
 def plan_residency(sizes: Sequence[int], rest: int, allowance: int | None, buffers: int) -> Residency:
-    """As many units as fit into ``allowance`` stay, spread evenly, so that what comes in between has time to come.
+    """Keep as many units resident as fit into ``allowance`` bytes, spread evenly over the running order.
 
-    Without an allowance none stays. ``buffers`` is how many units may be on their way; never more than there are. An
-    allowance that is too small for that is exceeded: this is the least that is possible.
+    Even spacing leaves time to transfer the streamed units between resident ones. Without an allowance all units are
+    streamed. ``buffers`` is the number of units in transfer, capped at the number of units. An allowance smaller than
+    ``rest`` and the buffers is exceeded: they are the minimum.
     """
     total = sum(sizes)
     if allowance is not None and rest + total <= allowance:
@@ -48,5 +50,5 @@ def plan_residency(sizes: Sequence[int], rest: int, allowance: int | None, buffe
 
 
 def allowance(limit: int | None, activations: int) -> int | None:
-    """What a limit leaves for weights."""
+    """Return the bytes that a limit leaves for weights; ``None`` without a limit."""
     return None if limit is None else max(limit - activations, 0)

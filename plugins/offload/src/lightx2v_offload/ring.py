@@ -1,4 +1,4 @@
-"""Weights in their files: threads read the units that come next into a ring of buffers, ahead of computing."""
+"""Store of weights in files: threads read the next units into a ring of buffers, ahead of the computation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lightx2v_offload.devices import Accelerator, Event
 from lightx2v_offload.scratch import Scratch
 from lightx2v_offload.units import Unit
 
-#: tensors up to this size share a job: a read of a few kilobytes is not worth a hand-over
+#: bytes; smaller tensors share a job: reading a few kilobytes costs less than the hand-over to a thread
 _JOB = 1 << 22
-#: seconds between two looks at whether the readers are still there
+#: seconds between two checks that the readers are alive
 _LOOK = 1.0
 
 Read = Callable[[str, Tensor], None]
@@ -34,27 +34,27 @@ class State(Enum):
 
 @define(eq=False)
 class Entry:
-    """Host memory for one unit."""
+    """A buffer in host memory for one unit."""
 
     memory: Tensor
     unit: Unit | None = None
     state: State = State.EMPTY
-    #: it is expected already; the same unit expected once more has to be read again
+    #: whether an expected use is already assigned; a second use of the unit in the plan needs another read
     claimed: bool = False
-    #: jobs that are not done
+    #: number of unfinished jobs
     left: int = 0
-    #: the end of the last use of what was in it
+    #: the end of the last use of its contents
     after: Event | None = None
     error: BaseException | None = None
 
 
 @define(eq=False)
 class Component:
-    """Where the tensors of a component come from."""
+    """Source of the tensors of a component: its files, and a scratch file for computed tensors."""
 
     weights: ModuleWeights
     computed: frozenset[str]
-    #: through the system's cache of files
+    #: whether reads go through the page cache
     cached: bool
     scratch: Scratch | None = field(default=None)
 
@@ -67,8 +67,10 @@ class Component:
 
 
 class RingStore:
-    """Reads units when they are about to be needed. Units that are kept have memory of their own, the others share a
-    ring of ``entries`` buffers."""
+    """A store that reads units shortly before their use.
+
+    Kept units have memory of their own; the others share a ring of ``entries`` buffers.
+    """
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class RingStore:
         self._from.update(dict.fromkeys(units, self._component(units, weights)))
 
     def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
-        """Of a component, what has to be computed is computed anew: other tensors may have to be than before."""
+        """Recompute the computed tensors of a component; the set of tensors that need computing may change."""
         if not units:
             return
         before = self._from[units[0]]
@@ -114,7 +116,7 @@ class RingStore:
             before.scratch.close()
 
     def _drop(self, unit: Unit) -> None:
-        """Forget what was read of a unit."""
+        """Drop the bytes read for a unit."""
         while (entry := self._where.get(unit)) is not None and entry.state is State.READING:
             self._wait()
         if entry is None:
@@ -171,7 +173,7 @@ class RingStore:
                 elif entry.state is State.FAILED:
                     raise self._failure(entry)
                 else:
-                    assert entry.state is State.READING, "what is asked for is lent already"
+                    assert entry.state is State.READING, "the unit is lent already"
                 if self._where.get(unit) is None or self._where[unit].state is State.READING:
                     self._wait()
 
@@ -183,7 +185,7 @@ class RingStore:
                 self._empty(entry)
             elif unit not in self._kept:
                 if after is not None:
-                    after.synchronize()  # of what is used in every call: once for a component, not for a block
+                    after.synchronize()  # a unit used in every call: a wait per component, not per block
                 self._device.free(entry.memory)
                 del self._where[unit]
             self._advance()
@@ -197,7 +199,7 @@ class RingStore:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
-        # whatever a broken device says to one of them, the others are given back
+        # if a broken device fails to release one of them, the others are still released
         with ExitStack() as closing:
             for component in self._from.values():
                 if component.scratch is not None:
@@ -211,7 +213,7 @@ class RingStore:
             self._from.clear()
 
     def _advance(self) -> None:
-        """Start reading what comes next, as far as there is room."""
+        """Start reading the next units of the plan while there are free buffers."""
         while self._plan and not self._stopped:
             unit = self._plan[0]
             entry = self._where.get(unit)
@@ -224,7 +226,7 @@ class RingStore:
             self._plan.popleft()
 
     def _start(self, unit: Unit, *, forced: bool) -> bool:
-        """Have a unit read, if there is a buffer for it; ``forced`` takes one from a unit that is needed later."""
+        """Hand a unit to the readers. Returns ``False`` without a free buffer; ``forced`` evicts a later unit then."""
         if unit in self._kept or unit.common:
             entry = Entry(self._device.host(unit.nbytes))
         else:
@@ -250,14 +252,14 @@ class RingStore:
         return True
 
     def _grow(self) -> None:
-        """The ring, with room for the largest unit. It is made when it is first used."""
-        # one by one: those that there is room for are known, and given back
+        """Allocate the ring at its first use, with buffers for the largest unit."""
+        # one by one: if one allocation fails, the earlier ones are recorded and released later
         while len(self._entries) < self._count:
             size = max(unit.nbytes for unit in self._from if not unit.common)
             self._entries.append(Entry(self._device.host(size)))
 
     def _victim(self, forced: bool) -> Entry | None:
-        """A buffer with a unit that nobody expects; when ``forced``, of any that is not in use."""
+        """Evict a unit that is not expected, or with ``forced`` any that is not in use, and return its buffer."""
         idle = [entry for entry in self._entries if entry.state in (State.FULL, State.FAILED)]
         victim = next((entry for entry in idle if not entry.claimed), None)
         if victim is None and forced:
@@ -272,7 +274,7 @@ class RingStore:
         entry.unit, entry.state = None, State.EMPTY
 
     def _failure(self, entry: Entry) -> LightX2VError:
-        """The error of a unit, which may be read again by the next request."""
+        """Return the read error of a unit and reset its buffer, so that the next request reads again."""
         error, unit = entry.error, entry.unit
         if entry in self._entries:
             self._empty(entry)
@@ -282,18 +284,18 @@ class RingStore:
             del self._where[unit]
         if isinstance(error, LightX2VError):
             return error
-        return RunError(f"reading the weights of {unit} failed: {type(error).__name__}: {error}")
+        return RunError(f"cannot read the weights of {unit}: {type(error).__name__}: {error}")
 
     def _wait(self) -> None:
-        """Until something changes. ``RunError`` when nothing will."""
+        """Wait for a change. Raises ``RunError`` when the store is closed or a reader has died."""
         if self._stopped:
-            raise RunError("weights were asked for after everything was given back")
+            raise RunError("weights requested after the offloader was closed")
         self._change.wait(_LOOK)
         if self._threads and not all(thread.is_alive() for thread in self._threads):
-            raise RunError("a thread that reads weights died; run again")
+            raise RunError("a reader thread of the offloader died; run again")
 
     def _work(self) -> None:
-        """A reader: one job after the other."""
+        """Run the loop of a reader thread, one job after the other."""
         while True:
             with self._change:
                 while not self._jobs and not self._stopped:
@@ -319,7 +321,7 @@ class RingStore:
 
 
 def _jobs(unit: Unit) -> list[range]:
-    """The tensors of a unit, in pieces for several readers."""
+    """Split the tensors of a unit, by index, into jobs for several readers."""
     jobs, start, size = [], 0, 0
     for index, tensor in enumerate(unit.tensors):
         size += tensor.nbytes

@@ -1,7 +1,7 @@
-"""A file for weights that had to be computed: merged, cast or joined once, then read again and again.
+"""Scratch files of computed weights: merged, cast or joined once, then read in every pass.
 
-It is a safetensors file (https://github.com/huggingface/safetensors#format), so one that is kept can be used like any
-other. One that is not kept has no name: whatever happens to the process, nothing is left behind.
+The format is safetensors (https://github.com/huggingface/safetensors#format), so a kept file can be used like any
+other. A file that is not kept has no name: nothing remains on disk, even after a crash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES = {
 }  # fmt: skip
 _CHUNK = 1 << 28
 _PREFIX = "lightx2v-scratch-"
-#: seconds
+#: seconds that a partial file is exempt from removal
 _NEW = 60.0
 
 
@@ -45,23 +45,23 @@ class Scratch:
         *,
         cached: bool,
     ) -> None:
-        """Compute each of ``tensors`` and store it. ``keep`` is the name of a file that is to stay, or empty; without
-        ``cached`` it is read past the system's cache of files.
+        """Compute each of ``tensors`` and write it to the file.
 
-        ``RunError`` when the disk has no room: the size of the file is known, and taken before anything is computed.
+        ``keep`` is the name of a file to keep, or empty. Without ``cached`` the file is read with direct I/O. Raises
+        ``RunError`` when the disk is too full: the file's size is reserved before the first tensor is computed.
         """
         self.folder = Path(folder or tempfile.gettempdir())
         self._offsets: dict[str, int] = {}
         head = self._header(tensors)
         self.nbytes = len(head) + sum(tensor.nbytes for tensor in tensors)
         self._file = -1
-        #: the same file, for reading past the system's cache
+        #: the same file, opened for direct I/O
         self._uncached: int | None = None
         self.path = self.folder / keep if keep else None
         try:
             _sweep(self.folder)
             self._file, name = tempfile.mkstemp(".part", _PREFIX, self.folder)
-            with suppress(OSError):  # for as long as it is open: the file of a process that lives
+            with suppress(OSError):  # held while the file is open: marks it as in use by a live process
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 if not cached:
@@ -83,25 +83,24 @@ class Scratch:
                 raise
         except OSError as exc:
             raise RunError(
-                f"the scratch file of {self.nbytes / 1e9:.2f} GB for computed weights cannot be written in "
-                f"{self.folder}: {exc.strerror or exc}; set the offloader's option scratch to a folder with more room"
+                f"cannot write the scratch file of {self.nbytes / 1e9:.2f} GB for computed weights in {self.folder}: "
+                f"{exc.strerror or exc}; set the offloader's option scratch to a folder with more room"
             ) from None
 
     def read_into(self, name: str, out: Tensor) -> None:
-        """Read a tensor back. ``RunError`` when the file cannot be read."""
+        """Read the tensor ``name`` into ``out``. Raises ``RunError`` when the file cannot be read."""
         offset, address, done = self._offsets[name], out.data_ptr(), 0
         try:
             while done < out.nbytes:
                 count = read_at(self._file, self._uncached, offset + done, address + done, out.nbytes - done)
                 if count == 0:
-                    raise RunError(f"the scratch file in {self.folder} became shorter while it was in use")
+                    raise RunError(f"the scratch file in {self.folder} was truncated while in use")
                 done += count
         except OSError as exc:
-            raise RunError(
-                f"the scratch file in {self.folder} cannot be read: {exc.strerror or exc}"
-            ) from None
+            raise RunError(f"cannot read the scratch file in {self.folder}: {exc.strerror or exc}") from None
 
     def close(self) -> None:
+        """Close the file, which deletes it unless it is kept."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -125,7 +124,7 @@ class Scratch:
         return len(text).to_bytes(8, "little") + text
 
     def _reserve(self) -> None:
-        """Take the space now, where the file system can."""
+        """Allocate the space on disk now, where the file system supports it."""
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(self._file, 0, self.nbytes)
@@ -140,14 +139,14 @@ class Scratch:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove files that were to be kept, of processes that were killed while they wrote them."""
+    """Remove partial files of kept scratch files whose processes were killed."""
     for path in folder.glob(f"{_PREFIX}*.part"):
-        with suppress(OSError):  # somebody else's, or gone
+        with suppress(OSError):  # another user's, in use or already removed
             file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 about = os.fstat(file)
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # a new one is locked in a moment
+                # its process may not have locked a new file yet
                 if about.st_uid == os.geteuid() and time.time() - about.st_mtime > _NEW:
                     os.unlink(path)
             finally:
@@ -155,7 +154,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor."""
+    """View the memory of a contiguous tensor as bytes."""
     if not tensor.nbytes:
         return memoryview(b"")
     return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")

@@ -1,4 +1,4 @@
-"""Where the weights of units lie in host memory, as what moves them to a device sees it."""
+"""Stores of unit weights in host memory, the sources of copies to a device."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from lightx2v_offload.units import Unit
 
 
 class Store(Protocol):
-    """Gives the bytes of a unit in host memory, and is told when they are no longer used."""
+    """Provider of the bytes of units in host memory, from ``acquire`` to ``release``."""
 
     def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
-        """Take over the units of a component. ``RunError`` when there is no room for them."""
+        """Add the units of a component. Raises ``RunError`` when they do not fit."""
 
     def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
-        """The stored values of ``names``, which are in ``units`` of one component, are others now. Nothing of it may be
-        in use or on its way. ``RunError`` when they cannot be read."""
+        """Reload the tensors ``names``, in ``units`` of one component, after their stored values have changed.
+
+        None of them may be in use or in transfer. Raises ``RunError`` when they cannot be read.
+        """
 
     def expect(self, units: Sequence[Unit]) -> None:
-        """The units that are asked for next, in this order."""
+        """Announce the units that are acquired next, in this order."""
 
     def keep(self, units: Collection[Unit]) -> None:
-        """The units whose bytes stay once they are there; those of all others go. Nothing may be on its way."""
+        """Keep the bytes of ``units`` once loaded, and drop those of all others. No unit may be in transfer."""
 
     def ready(self, unit: Unit) -> bool:
-        """Whether ``acquire`` returns at once."""
+        """Return whether ``acquire`` returns at once."""
 
     def acquire(self, unit: Unit) -> Tensor:
-        """The bytes of a unit, uint8. ``RunError`` when they cannot be read."""
+        """Return the bytes of a unit, uint8. Raises ``RunError`` when they cannot be read."""
 
     def release(self, unit: Unit, after: Event | None) -> None:
-        """The bytes are no longer used once ``after`` has passed."""
+        """Release the bytes of a unit, which are in use until ``after`` has passed."""
 
     def close(self) -> None:
-        """Give back everything."""
+        """Release all memory and files."""
 
 
 class HostStore:
-    """All weights, in host memory from the start."""
+    """A store that loads all weights into host memory at the start."""
 
     def __init__(self, device: Accelerator) -> None:
         self._device = device
@@ -63,10 +65,10 @@ class HostStore:
                     self._weights[unit].read_into(tensor.name, unit.view(index, self._memory[unit]))
 
     def expect(self, units: Sequence[Unit]) -> None:
-        """Everything is there already."""
+        """Do nothing: all weights are loaded."""
 
     def keep(self, units: Collection[Unit]) -> None:
-        """Everything stays."""
+        """Do nothing: all weights stay."""
 
     def ready(self, unit: Unit) -> bool:
         return True
@@ -75,7 +77,7 @@ class HostStore:
         return self._memory[unit]
 
     def release(self, unit: Unit, after: Event | None) -> None:
-        """It stays."""
+        """Do nothing: the bytes stay."""
 
     def close(self) -> None:
         while self._memory:

@@ -1,9 +1,8 @@
-"""The order in which units come to the device and go, while a component computes.
+"""Streams of units to the device while a component computes.
 
-A unit either stays (it has a buffer of its own) or takes one of a few slots. Copies are queued in the order in which
-units will run, as far ahead as there are slots; a slot is filled again when what computed with it is done. All of that
-is said to the device with events, so that the calling thread never waits: it only waits for bytes that a disk has not
-given yet.
+A unit either is resident, in a buffer of its own, or occupies one of a few slots. Copies are queued in running order,
+as far ahead as there are slots; a slot is refilled when the computation with its unit has ended. Events express this
+order on the device, so the calling thread never waits for the device, only for bytes still being read from disk.
 """
 
 from __future__ import annotations
@@ -21,46 +20,46 @@ from lightx2v_offload.units import Unit
 
 
 class Stream(Protocol):
-    """Brings the units of one component after another to where they compute."""
+    """Transfer of units to the memory they compute from, one component at a time."""
 
     def begin(self, units: Sequence[Unit], following: Sequence[Unit]) -> None:
-        """A pass begins that runs ``units`` in this order; then comes one that runs ``following``."""
+        """Start a pass that runs ``units`` in this order and is followed by one that runs ``following``."""
 
     def enter(self, unit: Unit) -> None:
-        """The module of a unit is called."""
+        """Bind a unit whose module is being called."""
 
     def leave(self, unit: Unit) -> None:
-        """The call is over."""
+        """Unbind a unit after the call of its module."""
 
     def end(self) -> None:
-        """The pass is over, whether or not it came to its end."""
+        """End the pass, complete or not."""
 
     def stay(self, units: Collection[Unit]) -> None:
-        """The units that stay on the device once they are there; what others hold is given back."""
+        """Keep ``units`` resident once loaded, and release the memory of other resident units."""
 
     def resize(self, nbytes: int) -> None:
-        """The largest unit that comes and goes; 0: none does."""
+        """Set the size of the largest streamed unit, in bytes; 0: none is streamed."""
 
     def close(self) -> None:
-        """Give back everything."""
+        """Release all memory."""
 
 
 class Buffer:
-    """Device memory with the unit that is in it, or on its way into it."""
+    """Device memory and the unit that is in it or being copied to it."""
 
     def __init__(self, memory: Tensor, free: Event) -> None:
         self.memory = memory
         self.unit: Unit | None = None
-        #: the end of the copy into it
+        #: the end of the copy to it
         self.ready: Event | None = None
         #: the end of its last use
         self.free: Event = free
-        #: nobody waits for what is in it
+        #: whether its contents may be overwritten: no upcoming call needs them
         self.spare = True
 
 
 class CopyStream:
-    """Units are copied from a store to the device."""
+    """A stream that copies units from a store to the device."""
 
     def __init__(self, device: Accelerator, store: Store, slots: int) -> None:
         self._device = device
@@ -112,7 +111,7 @@ class CopyStream:
         self._forget()
 
     def resize(self, nbytes: int) -> None:
-        """Have slots of this size; 0: none. What is in slots of another size is given back."""
+        """Reallocate the slots if their size is not ``nbytes``; 0: have none. Contents of the old slots are dropped."""
         if nbytes == (self._slots[0].memory.nbytes if self._slots else 0):
             return
         self._device.settle()
@@ -140,20 +139,20 @@ class CopyStream:
         present, coming = set(self._where), []
         for unit in self._upcoming:
             if unit in present:
-                present -= {unit} - self._stay  # what is in a slot will be needed anew
+                present -= {unit} - self._stay  # a slot may be reused before the next call
             else:
                 coming.append(unit)
         self._store.expect(coming)
 
     def _come_to(self, unit: Unit) -> None:
-        """Units that were expected before this one are not coming; when it was not expected, it comes in between."""
+        """Drop the units expected before this one; insert this one first if it was not expected."""
         if self._upcoming[:1] == [unit]:
             return
         later = self._upcoming[self._upcoming.index(unit) :] if unit in self._upcoming else []
         self._expect(later or [unit, *self._upcoming])
 
     def _pump(self) -> None:
-        """Queue copies in running order, until no slot is free or a disk has not given the bytes yet."""
+        """Queue copies in running order until no slot is free or the next unit is still being read from disk."""
         while self._next < len(self._upcoming):
             unit = self._upcoming[self._next]
             if unit in self._where:
@@ -168,7 +167,7 @@ class CopyStream:
             self._next += 1
 
     def _buffer(self, unit: Unit) -> Buffer | None:
-        """Where a unit may go now."""
+        """Return a buffer for a unit: a new one if it stays, else a free slot, or ``None``."""
         if unit in self._stay:
             return Buffer(self._device.memory(unit.nbytes), self._device.mark())
         return next((slot for slot in self._slots if slot.unit is None), None) or next(
@@ -176,24 +175,28 @@ class CopyStream:
         )
 
     def _evicted(self) -> Buffer:
-        """The slot whose unit is needed last, for one that came unexpectedly."""
+        """Return the slot whose unit is needed last, to make way for an unexpected unit."""
         places = {unit: index for index, unit in reversed(list(enumerate(self._upcoming)))}
         free = [slot for slot in self._slots if slot.unit not in self._entered]
         assert free, "no more units are entered at once than there are slots"
         return max(free, key=lambda slot: places.get(slot.unit, len(places)))  # type: ignore[arg-type]
 
     def _fetch(self, unit: Unit, buffer: Buffer) -> None:
-        """Queue the copy of a unit. What goes wrong leaves the buffer empty and the unit where it is: only what is on
-        its way is known to be."""
+        """Queue the copy of a unit to ``buffer``.
+
+        A failure leaves the buffer empty and the unit in the store; only a queued copy is recorded.
+        """
         source = self._store.acquire(unit)
         if buffer.unit is not None:
             del self._where[buffer.unit]
             buffer.unit, buffer.spare = None, True
         try:
-            # both may be larger: they have room for any unit
+            # both may be larger than this unit: they fit any
             ready = self._device.copy(source[: unit.nbytes], buffer.memory[: unit.nbytes], buffer.free)
         except BaseException:
-            with suppress(RunError):  # of what the store reads next; this is what is told
+            with suppress(
+                RunError
+            ):  # an error of the store's next read; the error of the copy is the one to raise
                 self._store.release(unit, None)
             raise
         buffer.unit, buffer.spare, buffer.ready = unit, False, ready
@@ -203,7 +206,7 @@ class CopyStream:
         self._store.release(unit, ready)
 
     def _forget(self) -> None:
-        """Let go of the memory that modules were bound to; what is there is bound again when it is used."""
+        """Release the memory that modules were bound to; resident units are bound again at their next call."""
         while self._bound:
             self._bound.pop().forget()
 
@@ -215,7 +218,7 @@ class CopyStream:
 
 
 class LendStream:
-    """Units compute from the memory of the store: a device that shares it needs no copy."""
+    """A stream that binds units to the memory of the store, for a device that computes from host memory."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -251,7 +254,7 @@ class LendStream:
         self._store.keep(units)
 
     def resize(self, nbytes: int) -> None:
-        """The store has its own buffers."""
+        """Do nothing: the store has its own buffers."""
 
     def close(self) -> None:
         self.end()

@@ -1,4 +1,4 @@
-"""What moves as one: the tensors of a block, or of a part of one, side by side in one piece of memory."""
+"""Units of transfer: the tensors of a block, or of a part of one, in one contiguous buffer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from lightx2v_core.api import ModuleTensor, ModuleWeights
 
-#: GPUs read vectors of 16 bytes and more, and copy lines of 128
+#: bytes; GPUs load vectors of 16 bytes and more, and copy cache lines of 128
 ALIGNMENT = 256
-#: children of a block that take less than this part of it stay with the component
+#: children of a block that are smaller than this fraction of it stay with the component
 _SMALL = 1 / 16
-#: the smallest tensors of a unit that take less than this part of it together stay as well: a disk takes nearly as long
-#: for a bias as for a megabyte
+#: the smallest tensors of a unit, up to this fraction of it in total, stay as well: a disk takes nearly as long for a
+#: bias as for a megabyte
 _TINY = 1 / 256
 
 
 class Unit:
-    """Tensors of a module that are laid out in one buffer and given to the module together."""
+    """Tensors of a module that share one buffer and are bound to the module together."""
 
     def __init__(self, name: str, tensors: Sequence[ModuleTensor], *, common: bool = False) -> None:
         self.name = name
-        #: used in every call of its component
+        #: whether every call of the component uses it
         self.common = common
         self.tensors = tuple(tensors)
         self.offsets: list[int] = []
@@ -35,18 +35,18 @@ class Unit:
         self._present: dict[int, list[Tensor]] = {}
 
     def holds(self, names: Collection[str]) -> bool:
-        """Whether any of these tensors is in it."""
+        """Return whether the unit has any of the tensors ``names``."""
         return any(tensor.name in names for tensor in self.tensors)
 
     def view(self, index: int, memory: Tensor) -> Tensor:
-        """The tensor number ``index`` inside a buffer."""
+        """Return a view of ``memory`` as tensor number ``index``."""
         tensor, start = self.tensors[index], self.offsets[index]
         with torch.inference_mode(False):
             flat = memory[start : start + tensor.nbytes].view(tensor.dtype)
             return flat.view(tensor.shape)
 
     def bind(self, memory: Tensor) -> None:
-        """The module computes with what lies, or is about to lie, in ``memory``."""
+        """Point the module's tensors into ``memory``, whose contents may still be in transfer."""
         address = memory.data_ptr()
         if address not in self._present:
             with torch.inference_mode(False):
@@ -60,12 +60,12 @@ class Unit:
             _slots(tensor)[tensor.key] = value
 
     def unbind(self) -> None:
-        """The module has nothing to compute with: whoever tries is told so by torch, and gets no stale weights."""
+        """Restore the placeholder tensors: a call raises an error in torch and never computes with stale weights."""
         for tensor, value in zip(self.tensors, self._absent, strict=True):
             _slots(tensor)[tensor.key] = value
 
     def forget(self) -> None:
-        """Let go of all memory this was bound to."""
+        """Release all memory that the unit was bound to."""
         self.unbind()
         self._present.clear()
 
@@ -81,7 +81,7 @@ def _slots(tensor: ModuleTensor) -> dict[str, Tensor | None]:
 def divide(
     module: nn.Module, weights: ModuleWeights, blocks: Sequence[str], granularity: str
 ) -> tuple[Unit, dict[str, Unit]]:
-    """What is used in every call, and the units that come and go, by the prefix of their module, in running order."""
+    """Split a component into the tensors used in every call and its units, by module prefix, in running order."""
     units: dict[str, Unit] = {}
     if granularity == "phase":
         prefixes = [part for block in blocks for part in _phases(module, weights, block)]
@@ -95,7 +95,7 @@ def divide(
 
 
 def _large_tensors(tensors: Sequence[ModuleTensor]) -> list[ModuleTensor]:
-    """Without the smallest, the biases and norms, which stay."""
+    """Drop the smallest tensors, such as biases and norms, which stay on the device."""
     room = sum(tensor.nbytes for tensor in tensors) * _TINY
     staying = set()
     for tensor in sorted(tensors, key=lambda tensor: tensor.nbytes):
@@ -107,7 +107,7 @@ def _large_tensors(tensors: Sequence[ModuleTensor]) -> list[ModuleTensor]:
 
 
 def _phases(module: nn.Module, weights: ModuleWeights, block: str) -> list[str]:
-    """The larger children of a block. What is left stays with the component: norms and modulation."""
+    """List the larger children of a block. The others, norms and modulation, stay with the component."""
     sizes = {
         f"{block}.{name}": sum(tensor.nbytes for tensor in weights.tensors(f"{block}.{name}"))
         for name, _ in module.get_submodule(block).named_children()
