@@ -243,7 +243,7 @@ def test_flash3_is_for_hopper_only(monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn_interface", module)
     assert not SPECS["flash-attn3"].unusable(BuildContext(device=HOPPER))
     (reason,) = SPECS["flash-attn3"].unusable(BuildContext(device=evolve(HOPPER, capability=(10, 0))))
-    assert "made for Hopper" in reason
+    assert "requires Hopper" in reason
 
 
 def test_the_machine_never_chooses_them():

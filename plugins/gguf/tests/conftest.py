@@ -66,7 +66,7 @@ def write_gguf(
     metadata: Callable[[Any], None] = lambda writer: None,
 ) -> None:
     """Write torch tensors; those of ``kinds`` packed (``q8_0``: quantized; others: the tensor is packed already, uint8
-    [blocks, bytes], and ``kinds`` says ``type:shape``). Rows that are no whole blocks are flattened as ComfyUI's
+    [blocks, bytes], and ``kinds`` says ``type:shape``). Rows that do not divide into blocks are flattened as ComfyUI's
     converter does, with ``shapes`` their shape beside them."""
     import numpy as np
 

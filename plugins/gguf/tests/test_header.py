@@ -1,4 +1,4 @@
-"""Heads of GGUF files: what the reference package wrote, and what is broken."""
+"""Headers of GGUF files: those of the reference package, and broken ones."""
 
 from __future__ import annotations
 
@@ -116,32 +116,38 @@ def tensor(name="a.weight", shape=(32,), kind=8, offset=0, axes=None):
         (b"", "does not start with GGUF"),
         (head(magic=b"GGML"), "does not start with GGUF"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
-        (head(version=1), "GGUF file of version 1"),
-        (head(version=3 << 24), "other byte order"),
-        (head(tensors=1 << 60), "announces a number of tensors of"),
-        (head(count=1 << 60), "announces a number of metadata entries of"),
-        (head(count=1, entries=text("key") + struct.pack("<I", 77)), "of type 77"),
-        (head(count=1, entries=struct.pack("<Q", 1 << 62)), "the name of a metadata entry of"),
-        (head(count=1, entries=text("k") + struct.pack("<IQ", 8, 1 << 40)), "announces a text of"),
-        (head(count=1, entries=text("k") + struct.pack("<IIQ", 9, 4, 1 << 40)), "announces an array of"),
+        (head(version=1), "is a version 1 GGUF file; supported are versions 2 and 3"),
+        (head(version=3 << 24), "is a big-endian GGUF file"),
+        (head(tensors=1 << 60), "the number of tensors is 1152921504606846976, above the limit of 1048576"),
+        (head(count=1 << 60), "the number of metadata entries is 1152921504606846976, above the limit"),
+        (head(count=1, entries=text("key") + struct.pack("<I", 77)), "unknown type 77 of a metadata entry"),
+        (head(count=1, entries=struct.pack("<Q", 1 << 62)), "the length of a metadata key is"),
+        (head(count=1, entries=text("k") + struct.pack("<IQ", 8, 1 << 40)), "the length of a string is"),
+        (head(count=1, entries=text("k") + struct.pack("<IIQ", 9, 4, 1 << 40)), "the length of an array is"),
         (
             head(count=1, entries=text("k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 20),
-            "is of type",
+            "too deeply nested array type 9",
         ),
-        (head(count=2, entries=(text("k") + struct.pack("<II", 4, 1)) * 2), "is there twice"),
+        (head(count=2, entries=(text("k") + struct.pack("<II", 4, 1)) * 2), "duplicate metadata key 'k'"),
         (head(tensors=1) + tensor(axes=3), "ends where"),
         (head(tensors=1) + tensor(shape=(1,) * 9), "has 9 axes"),
-        (head(tensors=1) + tensor(shape=(1 << 60,)), "a side of 'a.weight'"),
-        (head(tensors=1) + tensor(shape=(33,)), "no whole number of blocks of 32"),
-        (head(tensors=1) + tensor(kind=23), "'a.weight' in IQ4_XS, which is not read here; read are Q2_K, "),
-        (head(tensors=1) + tensor(kind=99), "'a.weight' in number 99"),
-        (head(tensors=1) + tensor(offset=8), "no multiple of 32"),
-        (head(tensors=1) + tensor(offset=1 << 50), "the file has only"),
-        (head(tensors=1) + tensor(), "the file has only"),
-        (head(tensors=2) + tensor() * 2 + bytes(200), "'a.weight' is there twice"),
-        (head(tensors=2) + tensor() + tensor("b") + bytes(200), "lies on"),
-        (head(count=1, entries=text("general.alignment") + struct.pack("<II", 4, 48)), "alignment of 48"),
-        (head(count=1, entries=text("split.count") + struct.pack("<IH", 2, 3)), "one of 3 parts"),
+        (head(tensors=1) + tensor(shape=(1 << 60,)), "a side of 'a.weight' is"),
+        (head(tensors=1) + tensor(shape=(33,)), "does not divide into blocks of 32"),
+        (head(tensors=1) + tensor(kind=23), "unsupported type IQ4_XS of 'a.weight'; supported are Q2_K, "),
+        (head(tensors=1) + tensor(kind=99), "unsupported type number 99 of 'a.weight'"),
+        (head(tensors=1) + tensor(offset=8), "offset 8 of 'a.weight' is not a multiple of 32"),
+        (head(tensors=1) + tensor(offset=1 << 50), "of a file of"),
+        (head(tensors=1) + tensor(), "of a file of"),
+        (head(tensors=2) + tensor() * 2 + bytes(200), "duplicate tensor 'a.weight'"),
+        (head(tensors=2) + tensor() + tensor("b") + bytes(200), "overlaps '"),
+        (
+            head(count=1, entries=text("general.alignment") + struct.pack("<II", 4, 48)),
+            "alignment 48 is not a power of two",
+        ),
+        (
+            head(count=1, entries=text("split.count") + struct.pack("<IH", 2, 3)),
+            "one of 3 parts of a split file",
+        ),
         (
             head(
                 tensors=1,
@@ -150,7 +156,7 @@ def tensor(name="a.weight", shape=(32,), kind=8, offset=0, axes=None):
             )
             + tensor()
             + bytes(200),
-            "has the shape [32], and its metadata say (4, 9)",
+            "has shape [32], but the metadata record (4, 9)",
         ),
     ],
 )

@@ -152,7 +152,7 @@ def test_another_torchao_is_reported(monkeypatch):
 
     kernels.check()
     monkeypatch.setitem(kernels._USED, kernels.int8_tensor.Int8Tensor, ("qdata", "acme"))
-    with pytest.raises(PluginError, match="Int8Tensor of the installed torchao takes no acme"):
+    with pytest.raises(PluginError, match="Int8Tensor of the installed torchao has no parameter acme"):
         kernels.check()
 
 
@@ -175,7 +175,7 @@ def test_a_model_runs_quantized_by_file_and_on_load(kind, tmp_path, right):
         pipeline = load(tmp_path / "model", config=config)
         assert type(pipeline.module("dit").blocks[0].ffn[0]).__name__ == f"{kind.title()}TorchaoLinear"
         results.append(pipeline.generate(**SMALL).latents)
-    assert torch.equal(*results), "what is quantized on load is what the converter writes"
+    assert torch.equal(*results), "quantization on load gives the weights that the converter writes"
     assert 0 < (results[0] - plain).norm() / plain.norm() < (0.1 if kind == "int8" else 0.3)
 
 

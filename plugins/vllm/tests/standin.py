@@ -1,7 +1,7 @@
-"""What is called of ``vllm._custom_ops``, in PyTorch: the signatures of vLLM 0.32.0 and what they compute.
+"""The functions of ``vllm._custom_ops`` that the plugin calls, in PyTorch, with the signatures of vLLM 0.32.0.
 
 They refuse what the functions and kernels of vLLM refuse, in the order in which these look: dtypes, shapes, strides,
-tensors that are no views, multiples of 16, and architectures. The checks are those of ``_custom_ops.py``,
+tensors that are not views, multiples of 16, and architectures. The checks are those of ``_custom_ops.py``,
 ``scaled_mm_entry.cu`` and ``c3x/scaled_mm_helper.hpp`` of vLLM.
 """
 
@@ -30,7 +30,7 @@ def scaled_fp8_quant(
     group_shape: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     assert input.ndim == 2
-    assert scale is None, "only what is called stands in"
+    assert scale is None, "the stand-in computes scales itself"
     assert use_per_token_if_dynamic
     assert num_token_padding is None
     assert output is None
@@ -50,7 +50,7 @@ def scaled_int8_quant(
     azp: torch.Tensor | None = None,
     symmetric: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    assert scale is None, "only what is called stands in"
+    assert scale is None, "the stand-in computes scales itself"
     assert azp is None
     assert symmetric
     _check(input.dtype in (torch.float32, *_HALVES), f"not implemented for {input.dtype}")

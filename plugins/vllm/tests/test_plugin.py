@@ -110,7 +110,7 @@ def test_linears_compute_the_product_of_the_codes(format, bias, dtype, linears):
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 @pytest.mark.parametrize("kind", ["fp8", "int8"])
 def test_one_scale_of_all_is_given_as_it_is_stored(kind, shape, linears):
-    """In whatever shape a file has it; a view that repeats it is refused by the kernels."""
+    """In any shape that a file may have; the kernels refuse an expanded view of it."""
     weight = torch.randn(48, 32)
     _, _, stored = layer_of(weight, f"{kind}-tensor", True, torch.bfloat16)
     stored["weight_scale"] = stored["weight_scale"].reshape(shape)
@@ -156,7 +156,7 @@ def test_the_stand_in_refuses_what_the_kernels_refuse(standin):
 @pytest.mark.parametrize("capability", [(7, 5), (8, 9), (9, 0), (10, 0), (12, 0)])
 @pytest.mark.parametrize("name", ["fp8-vllm", "int8-vllm"])
 def test_what_the_plan_admits_the_kernels_run(name, capability, linears, standin, monkeypatch):
-    """On every architecture, the stand-in refuses no product that nothing is said against."""
+    """On every architecture, the stand-in runs exactly the products that the plan admits."""
     monkeypatch.setattr(metadata, "version", lambda _name: "0.32.0")
     monkeypatch.setattr(standin, "CAPABILITY", capability)
     spec = SPECS[name]
@@ -191,5 +191,5 @@ def test_functions_that_changed_are_reported(linears, standin):
     with pytest.raises(PluginError, match="has no scaled_fp8_quant"):
         kernels.check(kernels.CALLED, old)
     old.scaled_fp8_quant = lambda input, scale: None  # type: ignore[attr-defined]
-    with pytest.raises(PluginError, match="takes no use_per_token_if_dynamic"):
+    with pytest.raises(PluginError, match="has no parameter use_per_token_if_dynamic"):
         kernels.check(kernels.CALLED, old)

@@ -48,7 +48,7 @@ def memory_efficient_attention(
     return out.transpose(1, 2).to(output_dtype or query.dtype)
 
 
-#: names of the operators that were asked for
+#: names of the requested operators
 CALLS: list[str] = []
 
 

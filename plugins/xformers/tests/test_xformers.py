@@ -74,18 +74,18 @@ def test_the_operator_is_the_one_asked_for(monkeypatch):
     ("op", "device", "dtype", "message"),
     [
         ("flash", HOPPER, "bfloat16", "not part of the installed build"),
-        ("triton", HOPPER, "float32", "runs bfloat16, float16, not float32"),
+        ("triton", HOPPER, "float32", "supports bfloat16, float16, not float32"),
         (
             "triton",
             evolve(HOPPER, capability=(7, 5)),
             "float16",
-            r"needs compute capability 8\.0, this is 7\.5",
+            r"requires compute capability 8\.0; the device has 7\.5",
         ),
         (
             "flash3",
             evolve(HOPPER, capability=(12, 0)),
             "float16",
-            r"up to compute capability 9\.0, this is 12\.0",
+            r"capability up to 9\.0; the device has 12\.0",
         ),
     ],
 )

@@ -1,5 +1,4 @@
-"""What the contract of attention has to be told. Imported by tests, and by
-``lightx2v-core plugins check flash-attn --strict``."""
+"""Parameters of the contract tests. Imported by tests and by ``lightx2v-core plugins check flash-attn --strict``."""
 
 from __future__ import annotations
 
@@ -10,21 +9,21 @@ from lightx2v_core.testing.contracts import AttentionContract
 
 
 class Flash2Contract(AttentionContract):
-    """FlashAttention 2 computes in half precision only."""
+    """Contract of ``flash-attn2``, which computes in half precision only."""
 
     use = "flash-attn2"
     dtype = "bfloat16"
 
 
 class Flash3Contract(AttentionContract):
-    """FlashAttention 3, too."""
+    """Contract of ``flash-attn3``, which computes in half precision only."""
 
     use = "flash-attn3"
     dtype = "bfloat16"
 
 
 class Sage2Contract(AttentionContract):
-    """SageAttention rounds queries and keys to 8 bits."""
+    """Contract of ``sage2``, which rounds queries and keys to 8 bits."""
 
     use = "sage2"
     dtype = "bfloat16"

@@ -1,4 +1,4 @@
-"""The kernel packages as backends. Each has our layout, so nothing is moved.
+"""Attention backends on the kernel packages. All have the same layout, so tensors are not transposed.
 
 Shape legend: B batch, L tokens (query), S tokens (key), H heads, D head dim.
 """
@@ -15,23 +15,25 @@ from lightx2v_core.api import Attention
 
 
 def flash2() -> Attention:
-    """``flash_attn_func`` of flash_attn 2."""
+    """Build FlashAttention 2 on ``flash_attn_func`` of flash_attn."""
     return _Flash(import_module("flash_attn").flash_attn_func)
 
 
 def flash3() -> Attention:
-    """``flash_attn_func`` of flash_attn_interface, which is FlashAttention 3."""
+    """Build FlashAttention 3 on ``flash_attn_func`` of flash_attn_interface."""
     return _Flash(import_module("flash_attn_interface").flash_attn_func)
 
 
 def sage2() -> Attention:
-    """``sageattn`` of sageattention 2, which chooses the kernel of the device."""
+    """Build SageAttention 2 on ``sageattn``, which selects the kernel for the device."""
     return _Sage(import_module("sageattention").sageattn)
 
 
 class _Flash:
-    """FlashAttention (``Attention``). Builds of version 3 from before its release return the logarithms of the sums
-    beside the result; these are left out."""
+    """An ``Attention`` on FlashAttention.
+
+    Pre-release builds of version 3 also return the log-sum-exp, which is dropped.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -39,14 +41,14 @@ class _Flash:
     def __call__(
         self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None
     ) -> Tensor:
-        """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``."""
+        """Compute ``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``."""
         out = self._function(q_BLHD, k_BSHD, v_BSHD, softmax_scale=scale, causal=False)
         result: Tensor = out[0] if isinstance(out, tuple) else out
         return result
 
 
 class _Sage:
-    """SageAttention (``Attention``): about as exact as 8 bits are."""
+    """An ``Attention`` on SageAttention, about as accurate as 8-bit arithmetic."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self._function = function
@@ -54,5 +56,5 @@ class _Sage:
     def __call__(
         self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None
     ) -> Tensor:
-        """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``, rounded on the way."""
+        """Compute ``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``, with rounded intermediates."""
         return self._function(q_BLHD, k_BSHD, v_BSHD, tensor_layout="NHD", is_causal=False, sm_scale=scale)

@@ -1,4 +1,4 @@
-"""The hook implementation. Imported at discovery, so no kernel package and no torch are imported here."""
+"""Hook implementation. Imported at discovery, so kernel packages and torch are only imported when needed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lightx2v_core.api import AttentionSpec, BuildContext, NoOptions, hookimpl
 if TYPE_CHECKING:
     from lightx2v_core.api import Attention
 
-#: what these kernels compute in
+#: dtypes supported by the kernels
 DTYPES = frozenset({"float16", "bfloat16"})
 
 
 def _importable(module: str, *names: str) -> Callable[[BuildContext], Sequence[str]]:
-    """A check that a kernel package can be imported and has these functions: one built for another torch cannot."""
+    """Build a check that ``module`` imports, which a build for another torch does not, and has ``names``."""
 
     def unusable(_ctx: BuildContext) -> Sequence[str]:
         try:
@@ -24,7 +24,7 @@ def _importable(module: str, *names: str) -> Callable[[BuildContext], Sequence[s
         except Exception as exc:  # an extension built for another torch fails in many ways
             return [f"{module} cannot be imported: {exc}"]
         return [
-            f"{module} has no {name}; its version is another one"
+            f"{module} has no {name}; its version is not supported"
             for name in names
             if not hasattr(package, name)
         ]
@@ -34,7 +34,9 @@ def _importable(module: str, *names: str) -> Callable[[BuildContext], Sequence[s
 
 def _hopper(ctx: BuildContext) -> Sequence[str]:
     if ctx.device.kind == "cuda" and ctx.device.capability[0] != 9:
-        return [f"FlashAttention 3 is made for Hopper (compute capability 9.x), {ctx.device.name} is none"]
+        return [
+            f"FlashAttention 3 requires Hopper (compute capability 9.x); {ctx.device.name} is another architecture"
+        ]
     return _importable("flash_attn_interface", "flash_attn_func")(ctx)
 
 
@@ -58,7 +60,7 @@ def _sage2(_options: NoOptions, _ctx: BuildContext) -> Attention:
 
 @hookimpl
 def lightx2v_attention_backends() -> list[AttentionSpec[NoOptions]]:
-    # none was measured against PyTorch's own kernels here, and one of them rounds: used by name only
+    # not benchmarked against PyTorch's kernels, and one of them rounds: used by name only
     return [
         AttentionSpec(
             name="flash-attn2",

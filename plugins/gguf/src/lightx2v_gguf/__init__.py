@@ -1,1 +1,1 @@
-"""GGUF files for lightx2v-core. Importing this package imports nothing."""
+"""GGUF files for lightx2v-core. Importing this package loads no submodules."""

@@ -1,8 +1,7 @@
-"""The block formats of GGML as tensor operations: packed bytes to float32 and, for the simple ones, back.
+"""GGML's block formats as tensor operations: packed bytes to float32 and, for the simple formats, back.
 
-Shape legend: N blocks, B bytes and V values of a block; G groups of a block that share a scale, W their width. Layouts
-and order of operations are those of ggml (``ggml-common.h``, ``ggml-quants.c``), so that the results are the same
-numbers.
+Shape legend: N blocks, B bytes and V values per block; G groups of a block with one scale each, W values per group.
+Layouts and order of operations follow ggml (``ggml-common.h``, ``ggml-quants.c``), so results are bit-identical.
 """
 
 from __future__ import annotations
@@ -14,13 +13,15 @@ from torch import Tensor
 
 from lightx2v_gguf.types import BLOCKS, WRITTEN
 
-#: values that are decoded or packed at once
+#: values decoded or packed at once, to bound temporary memory
 _PIECE = 1 << 22
 
 
 def decode(packed_NB: Tensor, format: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The values [N * V] that packed blocks (uint8) stand for, computed in float32 and cast to ``dtype``. Works through
-    some megabytes at a time."""
+    """Decode packed blocks (uint8) to values [N * V], computed in float32 and cast to ``dtype``.
+
+    Blocks are processed in chunks of some megabytes.
+    """
     rule, (values, _) = _DECODERS[format], BLOCKS[format]
     out = torch.empty(packed_NB.shape[0], values, dtype=dtype, device=packed_NB.device)
     each = max(_PIECE // values, 1)
@@ -30,15 +31,18 @@ def decode(packed_NB: Tensor, format: str, dtype: torch.dtype = torch.float32) -
 
 
 def encode(values: Tensor, format: str) -> Tensor:
-    """Values, a whole number of blocks in their order, packed [N, B] (uint8). ``ValueError`` for a format that is not
-    written here, for values that fill no whole blocks, and for those that are not finite or too large."""
+    """Pack the values, in order, into blocks [N, B] (uint8).
+
+    Raises ``ValueError`` for a format that cannot be written, for a number of values that does not divide into blocks,
+    and for values that are not finite or too large.
+    """
     if format not in WRITTEN:
-        raise ValueError(f"weights are not written as {format} here, but as {', '.join(WRITTEN)}")
+        raise ValueError(f"cannot write weights as {format}; supported are {', '.join(WRITTEN)}")
     size, bytes = BLOCKS[format]
     if values.numel() % size:
-        raise ValueError(f"{list(values.shape)} is no whole number of blocks of {size}")
+        raise ValueError(f"{list(values.shape)} does not divide into blocks of {size}")
     if not values.is_meta and not bool(torch.isfinite(values).all()):
-        raise ValueError("it has values that are not finite")
+        raise ValueError("its values are not finite")
     x_NV = values.reshape(-1, size)
     out = torch.empty(x_NV.shape[0], bytes, dtype=torch.uint8, device=values.device)
     each = max(_PIECE // size, 1)
@@ -48,23 +52,23 @@ def encode(values: Tensor, format: str) -> Tensor:
 
 
 def _half(blocks_NB: Tensor, start: int) -> Tensor:
-    """The float16 number at a byte of each block, in float32 [N, 1]."""
+    """Read the float16 number at byte ``start`` of each block, as float32 [N, 1]."""
     return blocks_NB[:, start : start + 2].contiguous().view(torch.float16).float()
 
 
 def _shifted(bytes: Tensor, shifts: tuple[int, ...], mask: int) -> Tensor:
-    """Parts of each byte: [..., n] to [..., len(shifts), n]."""
+    """Extract the bit fields of each byte: [..., n] to [..., len(shifts), n]."""
     by = torch.tensor(shifts, dtype=torch.uint8, device=bytes.device).view(-1, 1)
     return (bytes.unsqueeze(-2) >> by) & mask
 
 
 def _nibbles(bytes_N16: Tensor) -> Tensor:
-    """32 values of 4 bits: the low halves of all bytes, then the high ones."""
+    """Extract 32 values of 4 bits: the low halves of all bytes, then the high halves."""
     return _shifted(bytes_N16, (0, 4), 0x0F).flatten(1)
 
 
 def _bits(bytes_N4: Tensor) -> Tensor:
-    """32 bits in their order [N, 32]."""
+    """Extract 32 bits in order, as [N, 32]."""
     return _shifted(bytes_N4, tuple(range(8)), 1).transpose(1, 2).flatten(1)
 
 
@@ -91,7 +95,7 @@ def _q8_0(b: Tensor) -> Tensor:
 
 
 def _q2_k(b: Tensor) -> Tensor:
-    """16 groups of 16, each with 4 bits of scale and 4 of least value."""
+    """Decode 16 groups of 16 values, each with a scale and a minimum of 4 bits."""
     scales_NG, codes = b[:, :16], b[:, 16:80]
     d, least = _half(b, 80), _half(b, 82)
     q_NGW = _shifted(codes.reshape(-1, 2, 32), (0, 2, 4, 6), 3).reshape(-1, 16, 16)
@@ -100,7 +104,7 @@ def _q2_k(b: Tensor) -> Tensor:
 
 
 def _q3_k(b: Tensor) -> Tensor:
-    """16 groups of 16 with scales of 6 bits; the third bit of a value stands apart: without it 4 is taken off."""
+    """Decode 16 groups of 16 with 6-bit scales; the third bit of a value is stored apart: 4 is subtracted if unset."""
     high, codes, packed, d = b[:, :32], b[:, 32:96], b[:, 96:108], _half(b, 108)
     low = _shifted(packed[:, :8], (0, 4), 0x0F).flatten(1)
     top = _shifted(packed[:, 8:], (0, 2, 4, 6), 3).flatten(1)
@@ -111,8 +115,11 @@ def _q3_k(b: Tensor) -> Tensor:
 
 
 def _scales_and_least(packed_N12: Tensor) -> tuple[Tensor, Tensor]:
-    """Eight scales and eight least values of 6 bits [N, 8]: of the first four each whole in a byte, of the others the
-    low bits in one byte and the top ones in the two bits that the first four leave."""
+    """Extract eight scales and eight minima of 6 bits, each [N, 8].
+
+    Each of the first four is in the low bits of its own byte. The others have their low bits in a shared byte and their
+    top bits in the two unused bits of the first four.
+    """
     first, second, mixed = packed_N12[:, :4], packed_N12[:, 4:8], packed_N12[:, 8:]
     scales = torch.cat([first & 0x3F, (mixed & 0x0F) | ((first >> 6) << 4)], dim=1)
     least = torch.cat([second & 0x3F, (mixed >> 4) | ((second >> 6) << 4)], dim=1)
@@ -120,7 +127,7 @@ def _scales_and_least(packed_N12: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _in_eight_groups(b: Tensor, codes_NGW: Tensor) -> Tensor:
-    """Values of formats with eight groups of 32: scale times code, and the least value taken off."""
+    """Decode formats with eight groups of 32 values: scale times code minus minimum."""
     scales, least = _scales_and_least(b[:, 4:16])
     return (_half(b, 0) * scales).unsqueeze(-1) * codes_NGW.float() - (_half(b, 2) * least).unsqueeze(-1)
 
@@ -135,7 +142,7 @@ def _q5_k(b: Tensor) -> Tensor:
 
 
 def _q6_k(b: Tensor) -> Tensor:
-    """16 groups of 16 with whole scales; of the 6 bits of a value four lie in one place and two in another."""
+    """Decode 16 groups of 16 with int8 scales; four bits of a value are stored apart from the other two."""
     low = _shifted(b[:, :128].reshape(-1, 2, 64), (0, 4), 0x0F).reshape(-1, 16, 16)
     high = _shifted(b[:, 128:192].reshape(-1, 2, 32), (0, 2, 4, 6), 3).reshape(-1, 16, 16)
     scale = _half(b, 208) * b[:, 192:208].contiguous().view(torch.int8).float()
@@ -149,12 +156,12 @@ _DECODERS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def _inverse(scale: Tensor) -> Tensor:
-    """1 / scale, and 0 for 0."""
+    """Compute 1 / scale, and 0 for 0."""
     return torch.where(scale == 0, 0.0, 1 / scale)
 
 
 def _as_bytes(*numbers_N1: Tensor) -> Tensor:
-    """Numbers as float16, by their bytes. ``ValueError`` for those that it cannot hold."""
+    """Convert numbers to the bytes of float16. Raises ``ValueError`` for those out of range."""
     halves = torch.cat([number.to(torch.float16) for number in numbers_N1], dim=1)
     if not halves.is_meta and not bool(torch.isfinite(halves).all()):
         raise ValueError("its values are too large for scales in float16")
@@ -162,18 +169,18 @@ def _as_bytes(*numbers_N1: Tensor) -> Tensor:
 
 
 def _halves(codes_N32: Tensor) -> Tensor:
-    """Values of 4 bits as bytes: the first sixteen in the low halves."""
+    """Pack the 4-bit codes of 32 values into 16 bytes: the first sixteen in the low halves."""
     return (codes_N32[:, :16] & 0x0F) | (codes_N32[:, 16:] << 4)
 
 
 def _top_bits(codes_N32: Tensor) -> Tensor:
-    """The fifth bits of 32 values, as four bytes."""
+    """Pack the fifth bits of 32 values into four bytes."""
     weights = 1 << torch.arange(8, device=codes_N32.device)
     return ((codes_N32 >> 4).view(-1, 4, 8) * weights).sum(-1).to(torch.uint8)
 
 
 def _symmetric(x_NV: Tensor, zero: int) -> tuple[Tensor, Tensor]:
-    """Scale [N, 1] and codes around ``zero``, of which the value farthest from 0 gets the code 0."""
+    """Compute scale [N, 1] and codes around ``zero``; the value farthest from 0 gets code 0."""
     farthest = x_NV.gather(1, x_NV.abs().argmax(dim=1, keepdim=True))
     scale = farthest / -zero
     codes = (x_NV * _inverse(scale) + (zero + 0.5)).trunc().clamp(0, 2 * zero - 1)
@@ -181,7 +188,7 @@ def _symmetric(x_NV: Tensor, zero: int) -> tuple[Tensor, Tensor]:
 
 
 def _from_least(x_NV: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, least value [N, 1] and codes from 0 to ``most``."""
+    """Compute scale [N, 1], minimum [N, 1] and codes from 0 to ``most``."""
     least = x_NV.amin(dim=1, keepdim=True)
     scale = (x_NV.amax(dim=1, keepdim=True) - least) / most
     codes = ((x_NV - least) * _inverse(scale) + 0.5).trunc().clamp(0, most)

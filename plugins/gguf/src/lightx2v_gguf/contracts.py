@@ -1,4 +1,4 @@
-"""What the contracts have to be told. Imported by ``lightx2v-core plugins check gguf --strict``."""
+"""Parameters of the contract tests. Imported by ``lightx2v-core plugins check gguf --strict``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class FilesContract(WeightLoaderContract):
-    """Files that the reference package wrote; skipped where it is not installed (extra ``test``)."""
+    """Contract of the loader, on files from the reference package; skipped without that package (extra ``test``)."""
 
     use = "gguf"
 
     def write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Plain tensors; numpy has no bfloat16, so its bytes are written."""
+        """Write the tensors unpacked; bfloat16 as bytes, since numpy has no such dtype."""
         import torch
 
         gguf = pytest.importorskip("gguf", reason="the reference package is not installed")
@@ -37,12 +37,12 @@ class FilesContract(WeightLoaderContract):
         writer.close()
 
     def tensors(self) -> dict[str, Tensor]:
-        """The format has no scalars."""
+        """Return the tensors of the contract without scalars, which the format does not have."""
         return {name: tensor for name, tensor in super().tensors().items() if tensor.dim()}
 
 
 class PackedContract(QuantizerContract):
-    """Blocks of 5 bits round a little more than those of 8."""
+    """Contract of the quantizer, with bounds for the rounding of 8-bit and 5-bit blocks."""
 
     use = "gguf"
     rounding: ClassVar[Mapping[str, float]] = {

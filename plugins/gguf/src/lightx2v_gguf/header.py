@@ -1,11 +1,11 @@
-"""Heads of GGUF files, read with the standard library alone and checked against the size of the file.
+"""Headers of GGUF files, read with the standard library only and checked against the file size.
 
-A file is: ``GGUF``, version, number of tensors, number of metadata entries; the entries; name, shape (the fastest axis
-first), type and offset of each tensor; then, at a multiple of the alignment, the data. Everything is little-endian.
-Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+A file consists of ``GGUF``, the version, the number of tensors and the number of metadata entries; the entries; name,
+shape (fastest axis first), type and offset of each tensor; then, at a multiple of the alignment, the data. All values
+are little-endian. Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-Of shapes: files hold at most four axes, so tools flatten tensors that have more, or whose rows are no whole blocks, and
-put the shape into the metadata, as ``comfy.gguf.orig_shape.<tensor>``.
+Files support at most four axes, so tools flatten tensors with more axes, or with rows that do not divide into blocks,
+and record the shape in the metadata, as ``comfy.gguf.orig_shape.<tensor>``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from lightx2v_gguf.types import BLOCKS, PACKED, PLAIN, type_name
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _LFS_POINTER = b"version https://git-lfs"
-#: no file has more entries, tensors, axes, or longer names and sides; a damaged one may claim to
+#: sanity limits that only damaged files exceed; names in bytes, sides in elements
 _MAX_ENTRIES, _MAX_TENSORS, _MAX_AXES, _MAX_NAME, _MAX_SIDE = 1 << 20, 1 << 20, 8, 1 << 16, 1 << 48
-#: arrays in arrays
+#: depth of nested arrays
 _MAX_DEPTH = 8
-#: texts or arrays in one array; vocabularies have some hundred thousand
+#: strings or arrays in one array; vocabularies have some hundred thousand
 _MAX_ITEMS = 1 << 24
-#: texts of the metadata that are kept; others, such as vocabularies, are passed over
+#: bytes; longer strings of the metadata are skipped
 _MAX_TEXT = 1 << 16
 _NUMBERS: Mapping[int, str] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
@@ -36,16 +36,19 @@ _NUMBERS: Mapping[int, str] = {
 _TEXT, _ARRAY = 8, 9
 _WHOLE = frozenset({0, 1, 2, 3, 4, 5, 10, 11})
 _SHAPE = "comfy.gguf.orig_shape."
-#: an array of the metadata that nobody asks for
+#: value of a metadata entry that is not kept
 _SKIPPED = object()
 
 
 class _FormatError(ValueError):
-    """The bytes are no head of a GGUF file."""
+    """The bytes are not a valid GGUF header."""
 
 
 def read_header(path: Path) -> Header:
-    """The tensors of one file. ``CheckpointError`` when it is no complete GGUF file, or holds types not read here."""
+    """Read the header of one file.
+
+    Raises ``CheckpointError`` when the file is not a complete GGUF file or has tensors of unsupported types.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -56,13 +59,13 @@ def read_header(path: Path) -> Header:
             file.seek(0)
             return _header(path, _Reader(file, size), size)
     except OSError as exc:
-        raise CheckpointError(f"{path} cannot be read: {exc.strerror or exc}") from None
+        raise CheckpointError(f"cannot read {path}: {exc.strerror or exc}") from None
     except _FormatError as exc:
-        raise CheckpointError(f"{path} is no GGUF file or is damaged: {exc}") from None
+        raise CheckpointError(f"{path} is not a GGUF file or is damaged: {exc}") from None
 
 
 class _Reader:
-    """Reads on, and no further than the file goes."""
+    """Sequential reader that checks every length against the end of the file."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left = file, size
@@ -70,13 +73,13 @@ class _Reader:
     def bytes(self, count: int) -> bytes:
         data = self._file.read(count) if count <= self._left else b""
         if len(data) != count:
-            raise _FormatError(f"it ends where {count} more bytes are announced; copy or download it again")
+            raise _FormatError(f"it ends where {count} more bytes are expected; copy or download it again")
         self._left -= count
         return data
 
     def skip(self, count: int) -> None:
         if count > self._left:
-            raise _FormatError(f"it ends where {count} more bytes are announced; copy or download it again")
+            raise _FormatError(f"it ends where {count} more bytes are expected; copy or download it again")
         self._file.seek(count, 1)
         self._left -= count
 
@@ -86,14 +89,14 @@ class _Reader:
     def count(self, most: int, what: str) -> int:
         value: int = self.number("<Q")
         if value > most:
-            raise _FormatError(f"it announces {what} of {value}")
+            raise _FormatError(f"{what} is {value}, above the limit of {most}")
         return value
 
     def text(self, most: int, what: str) -> str:
         try:
-            return self.bytes(self.count(most, what)).decode("utf-8")
+            return self.bytes(self.count(most, f"the length of {what}")).decode("utf-8")
         except UnicodeDecodeError:
-            raise _FormatError(f"{what} is no UTF-8") from None
+            raise _FormatError(f"{what} is not UTF-8") from None
 
     @property
     def left(self) -> int:
@@ -106,25 +109,25 @@ def _header(path: Path, reader: _Reader, size: int) -> Header:
     version = reader.number("<I")
     if version not in _VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
-        told = "of a machine with the other byte order" if swapped in _VERSIONS else f"of version {version}"
-        raise CheckpointError(f"{path} is a GGUF file {told}; read are versions 2 and 3, little-endian")
-    tensor_count = reader.count(_MAX_TENSORS, "a number of tensors")
-    metadata = _metadata(reader, reader.count(_MAX_ENTRIES, "a number of metadata entries"))
+        found = "big-endian" if swapped in _VERSIONS else f"version {version}"
+        raise CheckpointError(f"{path} is a {found} GGUF file; supported are versions 2 and 3, little-endian")
+    tensor_count = reader.count(_MAX_TENSORS, "the number of tensors")
+    metadata = _metadata(reader, reader.count(_MAX_ENTRIES, "the number of metadata entries"))
     if isinstance(parts := metadata.get("split.count"), int) and parts > 1:
         raise CheckpointError(
-            f"{path} is one of {parts} parts; join them with llama.cpp's tool: llama-gguf-split --merge"
+            f"{path} is one of {parts} parts of a split file; join them with llama.cpp: llama-gguf-split --merge"
         )
     entries = [_entry(reader) for _ in range(tensor_count)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise _FormatError(f"its alignment of {alignment!r} is no power of two")
+        raise _FormatError(f"alignment {alignment!r} is not a power of two up to {1 << 20}")
     data = -(-(size - reader.left) // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
     for name, shape, kind, offset in entries:
         if name in tensors:
-            raise _FormatError(f"{name!r} is there twice")
+            raise _FormatError(f"duplicate tensor {name!r}")
         if offset % alignment:
-            raise _FormatError(f"{name!r} lies at {offset}, which is no multiple of {alignment}")
+            raise _FormatError(f"offset {offset} of {name!r} is not a multiple of {alignment}")
         tensors[name] = _tensor(path, name, _unflattened_shape(metadata, name, shape), kind, data + offset)
     _check_places(tensors, size)
     texts = {key: str(value) for key, value in metadata.items() if not isinstance(value, tuple)}
@@ -132,14 +135,14 @@ def _header(path: Path, reader: _Reader, size: int) -> Header:
 
 
 def _metadata(reader: _Reader, count: int) -> dict[str, Any]:
-    """Texts, numbers and the shapes of tensors; other arrays are passed over."""
+    """Read the strings, numbers and tensor shapes of the metadata; skip other arrays and long strings."""
     metadata: dict[str, Any] = {}
     for _ in range(count):
-        key = reader.text(_MAX_NAME, "the name of a metadata entry")
+        key = reader.text(_MAX_NAME, "a metadata key")
         kind = reader.number("<I")
         value = _value(reader, kind, key.startswith(_SHAPE), 0)
         if key in metadata:
-            raise _FormatError(f"the metadata entry {key!r} is there twice")
+            raise _FormatError(f"duplicate metadata key {key!r}")
         if value is not _SKIPPED:
             metadata[key] = value
     return metadata
@@ -149,50 +152,50 @@ def _value(reader: _Reader, kind: int, wanted: bool, depth: int) -> Any:
     if kind in _NUMBERS:
         return reader.number(_NUMBERS[kind])
     if kind == _TEXT:
-        length = reader.count(reader.left, "a text")
+        length = reader.count(reader.left, "the length of a string")
         if length > _MAX_TEXT:
             reader.skip(length)
             return _SKIPPED
         return reader.bytes(length).decode("utf-8", "replace")
     if kind != _ARRAY:
-        raise _FormatError(f"a metadata entry is of type {kind}, which is none")
-    inner, length = reader.number("<I"), reader.count(reader.left, "an array")
+        raise _FormatError(f"unknown type {kind} of a metadata entry")
+    inner, length = reader.number("<I"), reader.count(reader.left, "the length of an array")
     if wanted:
         if inner not in _WHOLE or length > _MAX_AXES:
-            raise _FormatError("the shape of a tensor in its metadata is none")
+            raise _FormatError(f"the metadata has an invalid tensor shape: {length} values of type {inner}")
         return tuple(reader.number(_NUMBERS[inner]) for _ in range(length))
     if inner in (_TEXT, _ARRAY) and length > _MAX_ITEMS:
-        raise _FormatError(f"an array of its metadata announces {length} entries")
+        raise _FormatError(f"the length of an array is {length}, above the limit of {_MAX_ITEMS}")
     if inner in _NUMBERS:
         reader.skip(length * struct.calcsize(_NUMBERS[inner]))
     elif inner == _TEXT:
         for _ in range(length):
-            reader.skip(reader.count(reader.left, "a text"))
+            reader.skip(reader.count(reader.left, "the length of a string"))
     elif inner == _ARRAY and depth < _MAX_DEPTH:
         for _ in range(length):
             _value(reader, inner, False, depth + 1)
     else:
-        raise _FormatError(f"an array of the metadata is of type {inner}, which is none")
+        raise _FormatError(f"unknown or too deeply nested array type {inner} in the metadata")
     return _SKIPPED
 
 
 def _entry(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:
-    """Name, shape, type and offset of a tensor."""
-    name = reader.text(_MAX_NAME, "the name of a tensor")
+    """Read the name, shape, type and offset of a tensor."""
+    name = reader.text(_MAX_NAME, "a tensor name")
     axes = reader.number("<I")
     if axes > _MAX_AXES:
-        raise _FormatError(f"{name!r} has {axes} axes")
+        raise _FormatError(f"{name!r} has {axes} axes, above the limit of {_MAX_AXES}")
     shape = tuple(reader.count(_MAX_SIDE, f"a side of {name!r}") for _ in range(axes))
     return name, shape[::-1], reader.number("<I"), reader.number("<Q")
 
 
 def _unflattened_shape(metadata: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of a tensor before it was flattened."""
+    """Return the shape of a tensor before it was flattened, as recorded in the metadata."""
     stated = metadata.get(_SHAPE + name)
     if stated is None:
         return shape
     if not isinstance(stated, tuple) or any(side < 0 for side in stated) or prod(stated) != prod(shape):
-        raise _FormatError(f"{name!r} has the shape {list(shape)}, and its metadata say {stated!r}")
+        raise _FormatError(f"{name!r} has shape {list(shape)}, but the metadata record {stated!r}")
     return stated
 
 
@@ -202,27 +205,27 @@ def _tensor(path: Path, name: str, shape: tuple[int, ...], kind: int, offset: in
     if kind not in PACKED:
         known = ", ".join(sorted(format.removeprefix("gguf-").upper() for format in BLOCKS))
         raise CheckpointError(
-            f"{path} holds {name!r} in {type_name(kind)}, which is not read here; read are {known}, F32, F16 and BF16"
+            f"{path}: unsupported type {type_name(kind)} of {name!r}; supported are {known}, F32, F16 and BF16"
         )
     format, block = PACKED[kind]
     if prod(shape) % block[0]:
         raise _FormatError(
-            f"{name!r} {list(shape)} is {type_name(kind)} and no whole number of blocks of {block[0]}"
+            f"{name!r} {list(shape)} in {type_name(kind)} does not divide into blocks of {block[0]}"
         )
     return TensorInfo(name=name, shape=shape, dtype=format, file=path, offset=offset, block=block)
 
 
 def _check_places(tensors: Mapping[str, TensorInfo], size: int) -> None:
-    """Every tensor lies in the file, and no two share bytes."""
+    """Ensure that all tensors are inside the file and do not overlap."""
     place: Callable[[TensorInfo], int] = lambda info: info.offset or 0  # noqa: E731
     end, before = 0, ""
     for info in sorted(tensors.values(), key=place):
         if place(info) + info.nbytes > size:
             raise _FormatError(
-                f"{info.name!r} ends at byte {place(info) + info.nbytes} and the file has only {size}; copy or "
+                f"{info.name!r} ends at byte {place(info) + info.nbytes} of a file of {size} bytes; copy or "
                 "download it again"
             )
         if info.nbytes and place(info) < end:
-            raise _FormatError(f"{info.name!r} lies on {before!r}")
+            raise _FormatError(f"{info.name!r} overlaps {before!r}")
         if info.nbytes:
             end, before = place(info) + info.nbytes, info.name

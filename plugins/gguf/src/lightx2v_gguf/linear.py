@@ -1,4 +1,4 @@
-"""Linears whose weights stay packed in memory, decoded when they are called."""
+"""Linear layers with packed weights, decoded in every call."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from lightx2v_gguf.blocks import decode, encode
 
 
 class PackedLinear(StoredLinear):
-    """``x W^T + b`` with ``W`` [O, I] decoded for the call; ``weight`` is uint8 [blocks, bytes of a block]."""
+    """``x W^T + b`` with ``W`` [O, I] decoded for the call; ``weight`` is uint8 [blocks, bytes per block]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         weight = decode(self.weight, self.format, self.dtype)
         return F.linear(x, weight.view(self.out_features, self.in_features), self.bias)
 
 
 class PackedQuantizer:
-    """``Quantizer`` of the block formats."""
+    """A ``Quantizer`` for the block formats."""
 
     def linear(self, plain: nn.Linear, layer: LayerFormat) -> nn.Module:
         return PackedLinear(plain, layer)
@@ -30,6 +30,6 @@ class PackedQuantizer:
         return {"weight": encode(weight, format)}
 
     def dequantize(self, stored: Mapping[str, Tensor], layer: LayerFormat) -> Tensor:
-        """The float32 weight; ``stored`` has one tensor, the weight or, of what is no layer's weight, the tensor."""
+        """Decode the float32 weight from the one tensor of ``stored``: a layer's weight, or a tensor of no layer."""
         (packed,) = (tensor for suffix, tensor in stored.items() if suffix in ("weight", ""))
         return decode(packed, layer.format).view(layer.shape)

@@ -1,4 +1,4 @@
-"""The hook implementations. Imported at discovery, so torch is not imported here."""
+"""Hook implementations. Imported at discovery, so torch is only imported when a builder is called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightx2v_gguf.types import BLOCKS, WRITTEN
 if TYPE_CHECKING:
     from lightx2v_core.api import Header, Quantizer, WeightSource
 
-#: values of a block of the formats that are written
+#: values per block of the formats that can be written
 _BLOCK = 32
 
 
@@ -22,11 +22,11 @@ _BLOCK = 32
 class GgufOptions:
     """Options of the ``gguf`` quantizer."""
 
-    #: layers that stay as they are
+    #: patterns of layers to leave unquantized
     keep: tuple[str, ...] = ()
-    #: the only layers that are taken; empty: all
+    #: patterns of the only layers to quantize; empty: all
     only: tuple[str, ...] = ()
-    #: what plain weights are packed as while they are loaded; None: they stay plain
+    #: format to pack plain weights in on load; None: they stay plain
     format: Literal["gguf-q8_0", "gguf-q5_1", "gguf-q5_0", "gguf-q4_1", "gguf-q4_0"] | None = None
 
 
@@ -50,7 +50,7 @@ def _quantizer(_config: GgufOptions, _ctx: BuildContext) -> Quantizer:
 
 def _refuses(shape: tuple[int, ...], _ctx: BuildContext) -> str | None:
     if shape[-1] % _BLOCK:
-        return f"its rows of {shape[-1]} values are no whole blocks of {_BLOCK}"
+        return f"rows of {shape[-1]} values do not divide into blocks of {_BLOCK}"
     return None
 
 
@@ -59,7 +59,7 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
     return [
         WeightLoaderSpec(
             name="gguf",
-            summary="GGUF files, read tensor by tensor, packed as they are",
+            summary="GGUF files, read tensor by tensor and kept packed",
             suffixes=(".gguf",),
             read_header=_read_header,
             build=_source,
@@ -72,7 +72,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[GgufOptions]]:
     return [
         QuantizerSpec(
             name="gguf",
-            summary="weights stay in the blocks of GGUF files and are decoded when they are used: exact, on any device",
+            summary="weights packed in GGUF blocks, decoded at each use: exact, on any device",
             config=GgufOptions,
             formats=frozenset(BLOCKS),
             makes=lambda options: options.format,

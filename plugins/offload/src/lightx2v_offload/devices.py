@@ -38,7 +38,7 @@ class Accelerator(Protocol):
         """Allocate device memory, uint8 [nbytes]."""
 
     def copy(self, source: Tensor, target: Tensor, after: Event | None) -> Event:
-        """Queue a copy of ``source`` [n] to ``target`` [n] that starts after ``after``; return the event of its end.
+        """Enqueue a copy of ``source`` [n] to ``target`` [n] that starts after ``after``; return the event of its end.
 
         Does not block.
         """
@@ -50,14 +50,14 @@ class Accelerator(Protocol):
         """Record an event after the computations queued so far. Does not block."""
 
     def settle(self) -> None:
-        """Block until both queues are empty. Memory may be released afterwards."""
+        """Wait until both queues are empty. Memory may be released afterwards."""
 
 
 class CompletedEvent:
     """An event of a synchronous device."""
 
     def synchronize(self) -> None:
-        """Return at once: the event has passed."""
+        """Return immediately: the event has passed."""
 
 
 class HostDevice:

@@ -139,7 +139,7 @@ class LateDevice:
             self._raise()
 
     def reach(self, point: QueueEvent) -> None:
-        """Block a thread until ``point`` is reached."""
+        """Block the calling thread until ``point`` is reached."""
         with self._lock:
             self.waits += 1
             if point.queue == "copies":
@@ -161,7 +161,7 @@ class LateDevice:
                 self.log.append(("use", buffer, self.awaited))
 
     def check(self) -> None:
-        """Check that the events alone rule out races, in any order of execution that they allow.
+        """Verify that the events rule out races, in every order of execution that they allow.
 
         No copy starts before the last use of its buffer has ended, and no use before the last copy to its buffer has.
         """

@@ -213,7 +213,7 @@ class RingStore:
             self._from.clear()
 
     def _advance(self) -> None:
-        """Start reading the next units of the plan while there are free buffers."""
+        """Begin to read the next units of the plan, while there are free buffers."""
         while self._plan and not self._stopped:
             unit = self._plan[0]
             entry = self._where.get(unit)
@@ -287,7 +287,7 @@ class RingStore:
         return RunError(f"cannot read the weights of {unit}: {type(error).__name__}: {error}")
 
     def _wait(self) -> None:
-        """Wait for a change. Raises ``RunError`` when the store is closed or a reader has died."""
+        """Wait until a change is signalled. Raises ``RunError`` when the store is closed or a reader has died."""
         if self._stopped:
             raise RunError("weights requested after the offloader was closed")
         self._change.wait(_LOOK)

@@ -111,7 +111,7 @@ class CopyStream:
         self._forget()
 
     def resize(self, nbytes: int) -> None:
-        """Reallocate the slots if their size is not ``nbytes``; 0: have none. Contents of the old slots are dropped."""
+        """Resize the slots if their size is not ``nbytes``; 0: have none. Contents of the old slots are dropped."""
         if nbytes == (self._slots[0].memory.nbytes if self._slots else 0):
             return
         self._device.settle()
@@ -152,7 +152,7 @@ class CopyStream:
         self._expect(later or [unit, *self._upcoming])
 
     def _pump(self) -> None:
-        """Queue copies in running order until no slot is free or the next unit is still being read from disk."""
+        """Enqueue copies in running order until no slot is free or the next unit is still being read from disk."""
         while self._next < len(self._upcoming):
             unit = self._upcoming[self._next]
             if unit in self._where:
@@ -182,7 +182,7 @@ class CopyStream:
         return max(free, key=lambda slot: places.get(slot.unit, len(places)))  # type: ignore[arg-type]
 
     def _fetch(self, unit: Unit, buffer: Buffer) -> None:
-        """Queue the copy of a unit to ``buffer``.
+        """Enqueue the copy of a unit to ``buffer``.
 
         A failure leaves the buffer empty and the unit in the store; only a queued copy is recorded.
         """

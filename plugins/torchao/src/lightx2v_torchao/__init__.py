@@ -1,1 +1,1 @@
-"""torchao's int8 and fp8 products for lightx2v-core. Importing this package imports nothing."""
+"""torchao's int8 and fp8 matmuls for lightx2v-core. Importing this package loads no submodules."""

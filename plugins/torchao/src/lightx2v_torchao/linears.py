@@ -1,4 +1,4 @@
-"""Quantized linears that call torchao's products."""
+"""Quantized linear layers on torchao's matmuls."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 
 class Int8TorchaoLinear(StoredLinear):
-    """int8 weights."""
+    """Linear layer with int8 weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
         out: Tensor = kernels.int8_linear(rows, self.weight, self.scales(), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
 class Fp8TorchaoLinear(StoredLinear):
-    """fp8 weights."""
+    """Linear layer with fp8 weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
         out: Tensor = kernels.fp8_linear(rows, self.weight, self.scales(), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
 def int8_quantizer() -> Quantizer:
-    """``PluginError`` when the installed torchao has other tensors."""
+    """Build the int8 quantizer. Raises ``PluginError`` when the installed torchao is not compatible."""
     kernels.check()
     return CodeQuantizer(Int8TorchaoLinear)
 
 
 def fp8_quantizer() -> Quantizer:
-    """``PluginError`` when the installed torchao has other tensors."""
+    """Build the fp8 quantizer. Raises ``PluginError`` when the installed torchao is not compatible."""
     kernels.check()
     return CodeQuantizer(Fp8TorchaoLinear)

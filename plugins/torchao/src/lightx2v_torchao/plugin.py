@@ -1,4 +1,4 @@
-"""The hook implementations. Imported at discovery, so neither torch nor torchao is imported here."""
+"""Hook implementations. Imported at discovery, so torch and torchao are only imported when a builder is called."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 _INT8 = frozenset({"int8-channel", "int8-tensor", "int8-tensor-static"})
 _FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static"})
-#: the oldest torchao that has the tensors that are used here
+#: the oldest torchao with the tensor subclasses used here
 OLDEST = (0, 18)
-#: sides of weights that the kernels of CUDA take
+#: the CUDA kernels require dimensions of weights that are multiples of this
 _MULTIPLE = 16
 
 
 def _unusable(_ctx: BuildContext) -> Sequence[str]:
-    """From the installed distribution alone: importing torchao takes seconds."""
+    """Check the version of the installed distribution, without importing torchao, which takes seconds."""
     try:
         version = metadata.version("torchao")
     except metadata.PackageNotFoundError:
@@ -35,14 +35,14 @@ def _unusable_fp8(ctx: BuildContext) -> Sequence[str]:
     reasons = list(_unusable(ctx))
     if ctx.device.kind == "cuda" and ctx.dtype != "bfloat16":
         reasons.append(
-            f"its product with a scale for each token is bfloat16, and the run computes in {ctx.dtype}"
+            f"torchao's fp8 matmul with per-token scales requires bfloat16; the run computes in {ctx.dtype}"
         )
     return reasons
 
 
 def _refuses(shape: tuple[int, ...], ctx: BuildContext) -> str | None:
     if ctx.device.kind == "cuda" and any(side % _MULTIPLE for side in shape):
-        return f"its sides {list(shape)} are no multiples of {_MULTIPLE}"
+        return f"dimensions {list(shape)} are not multiples of {_MULTIPLE}"
     return None
 
 
@@ -63,7 +63,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
     return [
         QuantizerSpec(
             name="int8-torchao",
-            summary="torchao's int8 product, activations in int8 with a scale for each token",
+            summary="torchao's int8 matmul, int8 activations with per-token scales",
             config=QuantizerOptions,
             formats=_INT8,
             makes=lambda _options: "int8-channel",
@@ -76,7 +76,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
         ),
         QuantizerSpec(
             name="fp8-torchao",
-            summary="torchao's fp8 product, activations in fp8 with a scale for each token",
+            summary="torchao's fp8 matmul, fp8 activations with per-token scales",
             config=QuantizerOptions,
             formats=_FP8,
             makes=lambda _options: "fp8-channel",

@@ -1,1 +1,1 @@
-"""vLLM's fp8 and int8 kernels for lightx2v-core. Importing this package imports nothing."""
+"""vLLM's fp8 and int8 kernels for lightx2v-core. Importing this package loads no submodules."""

@@ -1,4 +1,4 @@
-"""Quantized linears that call vLLM's kernels."""
+"""Quantized linear layers on vLLM's kernels."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 class Fp8VllmLinear(StoredLinear):
-    """fp8 weights on CUDA."""
+    """Linear layer with fp8 weights on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
         out: Tensor = kernels.fp8_linear(rows, self.weight, own_scales(self), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
 class Int8VllmLinear(StoredLinear):
-    """int8 weights on CUDA."""
+    """Linear layer with int8 weights on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         rows = x.reshape(-1, self.in_features).to(self.dtype)
         out: Tensor = kernels.int8_linear(rows, self.weight, own_scales(self), self.bias)
         return out.view(*x.shape[:-1], self.out_features)
 
 
 class Int8VllmCpuLinear(StoredLinear):
-    """int8 weights on a CPU."""
+    """Linear layer with int8 weights on a CPU."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -44,9 +44,9 @@ class Int8VllmCpuLinear(StoredLinear):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] to [..., O], in the dtype of the plain layer."""
+        """Compute [..., O] from [..., I], in the dtype of the plain layer."""
         scales = self.scales()
-        # an offloader or another LoRA file may have put other weights here
+        # an offloader or a change of LoRA may have replaced the weights
         now = (self.weight.data_ptr(), self.weight._version, scales.data_ptr())
         if self._product is None or self._packed != now:
             self._product = kernels.OneDnnProduct(self.weight, scales, self.dtype)
@@ -56,20 +56,22 @@ class Int8VllmCpuLinear(StoredLinear):
 
 
 def own_scales(layer: StoredLinear) -> Tensor:
-    """The scales of a layer as they are stored, [O] or [1]: the kernels of CUDA take both, and no view that repeats one
-    value, since they ask for scales that lie one behind the other."""
+    """Return the stored scales of a layer, [O] or [1].
+
+    The CUDA kernels accept both, but require contiguous scales, so not an expanded view of one value.
+    """
     scale = layer.weight_scale
     return layer.scales().contiguous() if scale is None else scale.reshape(-1)
 
 
 def fp8_quantizer() -> Quantizer:
-    """fp8 on CUDA. ``PluginError`` when the installed vLLM has other functions."""
+    """Build the fp8 quantizer for CUDA. Raises ``PluginError`` when the installed vLLM is not compatible."""
     kernels.check(kernels.CALLED)
     return CodeQuantizer(Fp8VllmLinear)
 
 
 def int8_quantizer(device: str) -> Quantizer:
-    """int8 on CUDA or a CPU. ``PluginError`` when the installed vLLM has other functions."""
+    """Build the int8 quantizer for CUDA or a CPU. Raises ``PluginError`` when the installed vLLM is not compatible."""
     if device == "cpu":
         kernels.check(kernels.CALLED_CPU)
         return CodeQuantizer(Int8VllmCpuLinear)

