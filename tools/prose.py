@@ -79,15 +79,15 @@ VERBS = frozenset(
     send separate serialise serialize serve settle setup shard shorten shrink shut signal simplify simulate skip sleep
     smooth solve spawn specify spell squeeze standardize state stay stitch strip structure study subtract succeed
     suggest summarise summarize supply support suppress survive swap synchronise synchronize take teach tell
-    terminate throw
-    tie tile tokenize touch translate transmit transpose traverse treat trigger truncate try tune turn undo
+    terminate throw announce enqueue
+    tie tile tokenize touch translate transmit transpose traverse treat trigger truncate try tune turn unbind undo
     unflatten unify uninstall unload unpack unpatchify unregister unwrap update upgrade upload upsample validate verify
     visit want warm warn widen withdraw zero zip check read release return write yield""".split()
 )
 _DETERMINERS = frozenset(
     """a an the this that these those its their his her every each all any both some another one two three no more
     most many several only either neither what which whether how where when if as it them us you to up out in
-    back down away over together""".split()
+    back down away over together until""".split()
 ) - {"in", "as", "to", "which", "that"}
 
 

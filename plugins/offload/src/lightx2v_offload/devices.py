@@ -57,7 +57,7 @@ class CompletedEvent:
     """An event of a synchronous device."""
 
     def synchronize(self) -> None:
-        """Return immediately: the event has passed."""
+        """Do nothing: the event has passed."""
 
 
 class HostDevice:
