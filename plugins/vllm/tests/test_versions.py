@@ -95,7 +95,9 @@ def test_what_is_missing_is_reported(version, kernels):
                 kernels.check(called, module)
             left = {key: value for key, value in RECORDED[version][name].items() if key != given[-1]}
             setattr(module, name, function(left))
-            with pytest.raises(PluginError, match=f"{name} of the installed vLLM has no parameter {given[-1]}"):
+            with pytest.raises(
+                PluginError, match=f"{name} of the installed vLLM has no parameter {given[-1]}"
+            ):
                 kernels.check(called, module)
 
 
