@@ -221,7 +221,7 @@ def test_a_command_that_is_missing_says_what_to_install(command: str, extra: str
         [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, env=env
     )
     assert result.returncode == 2
-    assert (f"not loaded: {extra} (disabled: switched off by name)" in result.stderr) == bool(off)
+    assert (f"not loaded: {extra} (disabled: excluded by name)" in result.stderr) == bool(off)
     assert f"command {command!r} is provided by lightx2v-{extra}: pip install {asked(extra)}" in result.stderr
 
 

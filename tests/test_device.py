@@ -76,7 +76,7 @@ def test_unknown_names(name: str) -> None:
 
 def test_cpu() -> None:
     found, why = probe("cpu")
-    assert (found.kind, found.capability, found.torch_name, why) == ("cpu", (0, 0), "cpu", "asked for")
+    assert (found.kind, found.capability, found.torch_name, why) == ("cpu", (0, 0), "cpu", "requested")
     assert 64 << 20 < found.memory <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -125,8 +125,8 @@ def test_no_device(driver: Any) -> None:
 def test_devices_by_number(driver: Any) -> None:
     driver(FakeDriver(H100, T4))
     first = Device(kind="cuda", index=0, name="NVIDIA H100", capability=(9, 0), memory=80 << 30)
-    assert probe("auto") == (first, "auto: a CUDA device is there")
-    assert probe("cuda") == (first, "asked for")
+    assert probe("auto") == (first, "auto: a CUDA device is available")
+    assert probe("cuda") == (first, "requested")
     second, _ = probe("cuda:1")
     assert (second.name, second.capability, second.memory) == T4
     assert second.torch_name == "cuda:1"

@@ -127,7 +127,7 @@ def test_writing_is_what_generating_gives(pipeline: Pipeline, tmp_path: Path) ->
     assert not (tmp_path / "one.json").exists()
     with pytest.raises(RequestError, match="no prompt"):
         pipeline.write(tmp_path / "no.mp4", **SMALL)
-    with pytest.raises(RequestError, match="one image and the request has 5 frames"):
+    with pytest.raises(RequestError, match="single image, but the request has 5 frames"):
         pipeline.write(tmp_path / "five.png", prompt="a fox", **SMALL)
 
 
@@ -145,7 +145,7 @@ def test_a_plan_from_python(folder: Path) -> None:
     assert plan.sizes.step == (16, 16)
     with pytest.raises(RequestError, match="no prompt given"):
         plan_run(folder, ready=True)
-    with pytest.raises(RequestError, match="does not take image"):
+    with pytest.raises(RequestError, match="does not accept image"):
         plan_run(folder, image="fox.png")
     with pytest.raises(RequestError, match="unknown argument 'step'; did you mean 'steps'"):
         plan_run(folder, step=3)

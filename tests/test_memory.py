@@ -118,14 +118,14 @@ def test_when_nothing_fits_it_is_said_what_would(tiny: Path) -> None:
     text = str(caught.value)
     assert text.startswith("no offloader fits 0.00 GB of host memory:")
     assert "none: 0.48 GB of host memory" in text
-    assert "raise --ram-limit to what one of them takes" in text
+    assert "raise --ram-limit to one of the values above" in text
 
 
 def test_a_limit_that_a_named_offloader_exceeds_is_a_warning_of_the_plan_and_refused(tiny: Path) -> None:
     from lightx2v_core.runtime.build import refuse_impossible
 
     found = plan(tiny, ram_limit="100MB")
-    assert "the forecast of host memory is 0.48 GB and --ram-limit is 0.10 GB" in found.warnings[0]
+    assert "forecast host memory of 0.48 GB exceeds --ram-limit 0.10 GB" in found.warnings[0]
     with pytest.raises(RequestError, match="use --offloader auto"):
         refuse_impossible(found)
 

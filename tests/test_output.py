@@ -55,10 +55,10 @@ def test_kinds(tmp_path: Path) -> None:
     [
         ("a", "has no suffix"),
         (".mp4", "has no suffix"),
-        ("a.avi", "unknown kind '.avi'"),
-        ("a.mp4.txt", "unknown kind '.txt'"),
-        ("a.png", "is one image and the request has 5 frames"),
-        ("a." + "x" * 400, "unknown kind"),
+        ("a.avi", "unknown suffix '.avi'"),
+        ("a.mp4.txt", "unknown suffix '.txt'"),
+        ("a.png", "is a single image, but the request has 5 frames"),
+        ("a." + "x" * 400, "unknown suffix"),
         ("x" * 400 + ".mp4", "too long"),
         ("ä" * 130 + ".mp4", "too long"),
         ("/".join(["x" * 200] * 30) + "/a.mp4", "cannot be written"),
@@ -83,7 +83,7 @@ def test_an_even_size_for_video_and_any_size_for_images(tmp_path: Path) -> None:
 
 
 def test_a_frame_rate_that_no_video_has(tmp_path: Path) -> None:
-    assert "0.0001 frames a second" in refusal(tmp_path / "a.mp4", request(fps=0.0001))
+    assert "0.0001 frames per second" in refusal(tmp_path / "a.mp4", request(fps=0.0001))
     assert kind(tmp_path / "a.mp4", request(fps=0.001)) == "mp4"
     assert kind(f"{tmp_path}/f/", request(fps=0.0001)) == "frames"
 
@@ -95,9 +95,9 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     assert "is not a folder" in refusal(tmp_path / "file" / "a.mp4")
     assert "is not a folder" in refusal(tmp_path / "file" / "b" / "a.mp4")
     assert "is not a folder" in refusal(tmp_path / "nowhere" / "a.mp4")
-    assert "is a file where a folder is wanted" in refusal(f"{tmp_path}/file/")
+    assert "is a file; a folder is required" in refusal(f"{tmp_path}/file/")
     assert kind(tmp_path / "folder.mp4") == "frames"
-    with pytest.raises(RequestError, match="is a folder where a file is wanted"):
+    with pytest.raises(RequestError, match="is a folder; a file is required"):
         check_writable(tmp_path / "folder.mp4")
 
 
@@ -109,15 +109,17 @@ def test_a_folder_that_holds_frames(tmp_path: Path) -> None:
     assert kind(tmp_path / "link") == "frames"
     (tmp_path / "deep" / "notes.txt").write_text("x")
     for name in ("deep", "link"):
-        assert "already holds 'notes.txt'; name an empty or a new folder, such as" in refusal(tmp_path / name)
+        assert "already contains 'notes.txt'; choose an empty or a new folder, such as" in refusal(
+            tmp_path / name
+        )
     (tmp_path / "deep" / "00003.png").write_text("x")
-    assert "already holds frames" in refusal(tmp_path / "deep")
+    assert "already contains frames" in refusal(tmp_path / "deep")
 
 
 def test_a_folder_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, Path("."), Path("./")):
-        assert "cannot be replaced by one with frames" in refusal(path)
+        assert "cannot be replaced: it is a mount point or the working directory" in refusal(path)
     (tmp_path / "frames").mkdir()
     assert kind(Path("frames")) == "frames"
 
@@ -135,7 +137,7 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/proc/a.mp4", "/proc/self/a.mp4", "/proc/new/a.mp4", "/proc/new/"])
 def test_a_place_where_nobody_can_write(path: str) -> None:
     message = refusal(path)
-    assert "no file can be made in '/proc" in message or "no permission" in message
+    assert "no file can be created in '/proc" in message or "no permission" in message
 
 
 def test_a_record_never_replaces_another_file(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_all_that_is_missing_comes_with_one_command(model: Path) -> None:
     (model / "Wan2.1_VAE.pth").unlink()
     message = refusal(model)
     command = f"lightx2v-core download wan2.1-t2v-1.3b {TOKENIZER} Wan2.1_VAE.pth --to {model}"
-    assert f"what is missing comes with: {command}" in message
+    assert f"download the missing files with: {command}" in message
 
 
 def test_a_command_names_the_model_that_the_folder_is_called_after(model: Path) -> None:
@@ -297,5 +297,5 @@ def test_a_folder_of_a_model_is_not_the_model(model: Path, name: str, words: str
     for file in [*model.glob("diffusion_pytorch_model*"), model / "config.json"]:
         file.rename(inside / file.name)
     message = refusal(inside)
-    assert f"give the one above, --model-path {model}" in message
+    assert f"use the one above, --model-path {model}" in message
     assert words in message

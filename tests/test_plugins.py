@@ -61,8 +61,8 @@ def test_a_good_plugin_is_loaded(fake_dist: FakeDist) -> None:
         ("raise SystemExit", "SystemExit"),
         ("def f(:", "SyntaxError: "),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
-        ("x = 1", "TypeError: 'acme_plugin' implements no hook of lightx2v-core"),
-        (HEAD + "def lightx2v_schedulers(): return []", "implements no hook"),
+        ("x = 1", "TypeError: 'acme_plugin' implements no lightx2v-core hook"),
+        (HEAD + "def lightx2v_schedulers(): return []", "implements no lightx2v-core hook"),
         (
             HEAD + "@hookimpl\ndef lightx2v_attention_backend(): return []",
             "unknown hook 'lightx2v_attention_backend'; did you mean 'lightx2v_attention_backends'?",
@@ -73,11 +73,11 @@ def test_a_good_plugin_is_loaded(fake_dist: FakeDist) -> None:
         ),
         (
             HEAD + "@hookimpl\ndef lightx2v_schedulers(device): return []",
-            "a hook takes no arguments",
+            "hooks have no arguments",
         ),
         (
             HEAD + "@hookimpl\ndef lightx2v_schedulers(): return [1]",
-            "lightx2v_schedulers gave 1, which is not a SchedulerSpec",
+            "lightx2v_schedulers returned 1, not a SchedulerSpec",
         ),
         (
             attention("a").replace("lightx2v_attention_backends", "lightx2v_schedulers"),
@@ -85,16 +85,16 @@ def test_a_good_plugin_is_loaded(fake_dist: FakeDist) -> None:
         ),
         (
             HEAD + "@hookimpl\ndef lightx2v_schedulers(): pass",
-            "lightx2v_schedulers gave None, which is not a list of SchedulerSpec",
+            "lightx2v_schedulers returned None, not a list of SchedulerSpec",
         ),
         (
             HEAD + "@hookimpl\ndef lightx2v_schedulers(): return 'unipc'",
-            "lightx2v_schedulers gave 'unipc', which is not a list of SchedulerSpec",
+            "lightx2v_schedulers returned 'unipc', not a list of SchedulerSpec",
         ),
         (HEAD + "@hookimpl\ndef lightx2v_schedulers(): raise OSError('boom')", "OSError: boom"),
         (HEAD + "@hookimpl\ndef lightx2v_schedulers(): raise SystemExit(1)", "SystemExit: 1"),
-        (HEAD + "@hookimpl(wrapper=True)\ndef lightx2v_schedulers(): return (yield)", "is a wrapper"),
-        (attention("same", "same"), "lightx2v_attention_backends gave two specs called 'same'"),
+        (HEAD + "@hookimpl(wrapper=True)\ndef lightx2v_schedulers(): return (yield)", "is a hook wrapper"),
+        (attention("same", "same"), "lightx2v_attention_backends returned two specs named 'same'"),
         (attention("Upper"), "'name' must match regex"),
         (attention("a/b"), "'name' must match regex"),
         (attention("auto"), "gave 'auto' with a wrong name: 'auto'"),
@@ -224,7 +224,7 @@ def test_two_distributions_with_one_plugin_name(fake_dist: FakeDist) -> None:
         ("first", "loaded"),
         ("second", "broken"),
     ]
-    assert plugins["second"].reason == "ValueError: another plugin is already called 'acme'"
+    assert plugins["second"].reason == "ValueError: the plugin name 'acme' is already in use"
     assert [item.qualified for item in plugins.provided("attention")].count("acme/one") == 1
     assert "acme/two" not in [item.qualified for item in plugins.provided("attention")]
 
@@ -319,15 +319,15 @@ def test_switching_plugins_off(options: dict[str, Any], environ: dict[str, str],
         (
             {"disable": ["acme-c"]},
             {},
-            r"--disable-plugin names unknown plugins: acme-c; .*did you mean 'acme-",
+            r"--disable-plugin: unknown plugins: acme-c; .*did you mean 'acme-",
         ),
         ({"disable": ["othr"]}, {}, "did you mean 'other'"),
         ({"disable": ["acme-kernel"]}, {}, "did you mean 'acme-kernels'"),
-        ({"only": ["othre", "acme-a"]}, {}, "--only-plugins names unknown plugins: othre; .*'other'"),
-        ({}, {"LIGHTX2V_PLUGINS": "othr"}, "LIGHTX2V_PLUGINS names unknown plugins: othr"),
-        ({}, {"LIGHTX2V_DISABLE_PLUGINS": "othr"}, "LIGHTX2V_DISABLE_PLUGINS names unknown plugins: othr"),
-        ({"disable": ["core"]}, {}, "the core itself cannot be switched off"),
-        ({"disable": ["lightx2v_core"]}, {}, "the core itself cannot be switched off"),
+        ({"only": ["othre", "acme-a"]}, {}, "--only-plugins: unknown plugins: othre; .*'other'"),
+        ({}, {"LIGHTX2V_PLUGINS": "othr"}, "LIGHTX2V_PLUGINS: unknown plugins: othr"),
+        ({}, {"LIGHTX2V_DISABLE_PLUGINS": "othr"}, "LIGHTX2V_DISABLE_PLUGINS: unknown plugins: othr"),
+        ({"disable": ["core"]}, {}, "implementations of the core cannot be disabled"),
+        ({"disable": ["lightx2v_core"]}, {}, "implementations of the core cannot be disabled"),
     ],
 )
 def test_unknown_names_are_errors(options: dict[str, Any], environ: dict[str, str], message: str) -> None:

@@ -77,7 +77,7 @@ def test_auto_takes_the_best_usable_one() -> None:
     )
     chosen = registry.select("attention", "auto", CPU)
     assert chosen.name == "good"
-    assert chosen.why == "auto: the usable one of highest priority"
+    assert chosen.why == "auto: highest priority among usable ones"
     assert chosen.to_json() == {
         "use": "given/good",
         "why": chosen.why,
@@ -89,7 +89,7 @@ def test_auto_takes_the_best_usable_one() -> None:
     "kind", ["scheduler", "quantizer", "offloader", "lora_applier", "model", "weight_loader"]
 )
 def test_auto_is_for_attention_only(kind: str) -> None:
-    with pytest.raises(PluginError, match=f"{kind} cannot be 'auto', since its choice changes the result"):
+    with pytest.raises(PluginError, match=f"{kind} cannot be 'auto', since the choice changes the result"):
         Registry(plugin_set(scheduler("mine", 100))).select(kind, "auto", CPU)
 
 
@@ -120,7 +120,7 @@ def test_a_list_must_name_something_known() -> None:
     registry = Registry(plugin_set(attention("fast")))
     with pytest.raises(PluginError, match="unknown attention 'sdpaa'.*did you mean 'sdpa'"):
         registry.select("attention", ["fast", "sdpaa"], CPU)
-    with pytest.raises(PluginError, match="names no implementation"):
+    with pytest.raises(PluginError, match="no implementation given"):
         registry.select("attention", [], CPU)
 
 
@@ -143,7 +143,7 @@ def test_a_named_choice_names_plugins_that_did_not_load(fake_dist: FakeDist) -> 
     assert "unknown attention 'lost-kernel', installed: " in text
     assert "  not loaded: lost (broken: ModuleNotFoundError: No module named 'no_such_lib')" in text
     assert "  not loaded: old (incompatible: needs lightx2v-core>=99, found " in text
-    assert "  not loaded: off (disabled: switched off by name)" in text
+    assert "  not loaded: off (disabled: excluded by name)" in text
     with pytest.raises(PluginError, match="not loaded: lost"):
         registry.select("attention", "sdpa", CPU, limits=lambda _item: ["not today"])
 
@@ -151,7 +151,7 @@ def test_a_named_choice_names_plugins_that_did_not_load(fake_dist: FakeDist) -> 
 def test_a_name_of_two_plugins_needs_its_plugin() -> None:
     registry = Registry(plugin_set(acme=attention("fast"), other=attention("fast"), third=attention("lone")))
     with pytest.raises(
-        PluginError, match="'fast' comes from more than one plugin: ask for acme/fast or other/fast"
+        PluginError, match="'fast' is provided by more than one plugin: use acme/fast or other/fast"
     ):
         registry.select("attention", "fast", CPU)
     assert registry.select("attention", "other/fast", CPU).chosen.plugin == "other"

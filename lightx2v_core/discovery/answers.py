@@ -1,7 +1,7 @@
-"""What plugins may say: values of the right types, made of plain ones.
+"""Validation of the values that plugins return, and conversion to plain types.
 
-A function of a spec can give anything: ``None``, an iterator without end, a text whose methods raise. What it gives is
-looked at once, here, so that nothing else has to expect such things.
+A function of a spec can return anything: ``None``, an endless iterator, a string whose methods raise. Its result is
+checked once, here, so that no other code has to expect such values.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import attrs
 from lightx2v_core.discovery.isolation import called, kind_of, one_line, shown
 from lightx2v_core.spec.specs import Spec
 
-#: items of an iterator, and keys of a mapping that is no dict: what gives more is said to have no end
+#: most items of an iterator, and keys of a mapping that is not a dict; more count as endless
 MOST, MOST_KEYS = 10_000, 1_000_000
 
 
 class Reason:
-    """The hint of a text for people, which is taken as one line of a bounded length."""
+    """The hint for a text that users read, converted to one line of bounded length."""
 
 
 class Built:
-    """The hint of an object that was built: anything but None."""
+    """The hint for a built object: anything but None."""
 
 
 class Function:
-    """The hint of something that can be called."""
+    """The hint for a callable."""
 
 
 Hint = Callable[[], object]
@@ -79,10 +79,10 @@ def _fact(name: str, among: Callable[[object], object] = lambda fact: fact) -> H
     return hint
 
 
-#: for hints whose classes are known when they are made
+#: for hints whose classes are only known at run time
 _MAPPING: Any = Mapping
 _SEQUENCE: Any = Sequence
-#: field of a spec -> what it holds. Hints are made when they are needed: listing plugins needs few of these classes
+#: field of a spec -> its type. Built lazily: listing plugins needs few of these classes
 _FIELDS: Mapping[str, Hint] = {
     "name": lambda: str,
     "summary": lambda: str,
@@ -106,7 +106,7 @@ _FIELDS: Mapping[str, Hint] = {
     "makes": lambda: Function | None,
     "write_tiny": lambda: Function | None,
 }
-#: function of a spec -> what it gives
+#: function of a spec -> its return type
 _ANSWERS: Mapping[str, Hint] = {
     "unusable": lambda: Reason | Sequence[Reason],
     "read_header": _header,
@@ -131,8 +131,10 @@ _ANSWERS: Mapping[str, Hint] = {
 
 
 def isolated(kind: str, plugin: str, spec: Spec[object]) -> Spec[object]:
-    """Make a spec with fields of plain values, and with functions that are called by ``isolation.called``: they
-    give what their hints say, or raise. ``TypeError`` names a field that is wrong."""
+    """Convert the fields of a spec to plain values, and wrap its functions in ``isolation.called``.
+
+    The wrapped functions return values that match their hints, or raise. Raises ``TypeError`` that names a wrong field.
+    """
     fields = [field.name for field in attrs.fields(type(spec))]
     plain: dict[str, Any] = {}
     for name in fields:
@@ -151,12 +153,12 @@ def isolated(kind: str, plugin: str, spec: Spec[object]) -> Spec[object]:
 
 
 def default_options(spec: Spec[object]) -> object:
-    """Make the options of an implementation that was not given any. ``PluginFault`` when its class cannot make them."""
+    """Create the default options of an implementation. Raises ``PluginFault`` if its config class fails."""
     return called(f"{spec.config.__name__}() of {spec.name}", spec.config)
 
 
 class _Isolated:
-    """A function of a spec that costs one line when it fails. What ``build`` does is no planning any more."""
+    """A function of a spec whose failure becomes a one-line error. ``build`` does not count as planning."""
 
     def __init__(self, who: str, function: Callable[..., object], name: str, kind: str) -> None:
         self._who, self._name, self._kind = who, name, kind
@@ -169,9 +171,9 @@ class _Isolated:
     def _answer(self, *arguments: object, **named: object) -> object:
         hint, given = _ANSWERS[self._name](), self.__wrapped__(*arguments, **named)
         if type(given) is hint and any(given is argument for argument in arguments):
-            return given  # what the core gave was looked at before
+            return given  # an argument from the core needs no check
         answer = taken(given, hint)
-        if self._name == "build" and self._kind == "weight_loader":  # what opens files is a function again
+        if self._name == "build" and self._kind == "weight_loader":  # its opener is a function too
             opens = taken(answer, Function)
             return lambda header: called(self._who, _opened, opens, header, planning=False)
         return taken(answer, Function) if self._name == "build" and self._kind == "attention" else answer
@@ -182,9 +184,12 @@ def _opened(opens: Callable[[object], object], header: object) -> object:
 
 
 def taken(value: object, hint: object) -> Any:
-    """Take a value as a type hint says, made of plain values: itself, where it is; a tuple for any sequence, a dict
-    for any mapping. ``TypeError`` says what it is instead, and so does whatever its methods raise."""
-    # most of what the specs hold: thousands of names at every start
+    """Check a value against a type hint, and convert it to plain types.
+
+    Plain values are returned as they are, any sequence as a tuple, any mapping as a dict. Raises ``TypeError`` that
+    shows the value if it does not match; exceptions of its methods pass.
+    """
+    # fast path for most values of specs: thousands of names at every start
     if type(value) is hint and hint in _ATOMS:
         return value
     origin, inner = _parts(hint)
@@ -204,12 +209,14 @@ def taken(value: object, hint: object) -> Any:
         return frozenset(taken(member, inner[0]) for member in _upto(value, MOST))
     if origin is Mapping or origin is dict:
         return _mapping(value, hint, *inner)
-    if origin is not None or not isinstance(hint, type):  # Callable and what only a type checker understands
+    if origin is not None or not isinstance(
+        hint, type
+    ):  # Callable, and hints that only type checkers understand
         return value
     return _plain(value, hint)
 
 
-#: classes whose own values are taken as they are
+#: classes whose direct instances need no conversion
 _ATOMS = frozenset({str, int, float, bool})
 
 
@@ -234,7 +241,7 @@ def _class_of(hint: object) -> type:
 
 
 def _plain(value: Any, hint: type) -> object:
-    """Take a value of a class, without the methods of a class that is derived from it."""
+    """Convert a value to an instance of exactly ``hint``, without the methods of a subclass."""
     own = type(value)
     if hint in (str, Reason):
         if not issubclass(own, str):
@@ -270,7 +277,7 @@ def _plain(value: Any, hint: type) -> object:
 
 
 _SHAPE = tuple[int, ...]
-#: classes whose fields are not looked at: a head may name a hundred thousand tensors
+#: classes whose fields are not checked: a header may have a hundred thousand tensors
 _WHOLE = frozenset({"Header"})
 
 
@@ -280,7 +287,7 @@ def _hints(cls: type) -> Mapping[str, object]:
 
 
 def _items(value: Any, hints: Sequence[object]) -> object:
-    """Make a tuple of any sequence or iterator but a text."""
+    """Convert any iterable to a tuple, except strings, bytes and mappings."""
     if isinstance(value, (str, bytes, Mapping)):
         _wrong(value, "list")
     if type(value) is tuple and len(hints) == 2 and hints[1] is Ellipsis and _all_of(value, hints[0]):
@@ -293,7 +300,7 @@ def _items(value: Any, hints: Sequence[object]) -> object:
     elif len(hints) == len(given):
         each = hints
     else:
-        raise TypeError(f"it has {len(given)} items, not {len(hints)}")
+        raise TypeError(f"returned {len(given)} items, not {len(hints)}")
     plain = tuple(taken(member, hint) for member, hint in zip(given, each, strict=True))
     same = type(value) is tuple and all(new is old for new, old in zip(plain, value, strict=True))
     return value if same else plain
@@ -316,18 +323,20 @@ def _mapping(value: object, hint: object, keys: object, values: object) -> objec
 
 
 _HASHED = (str, int)
-#: classes whose values are plain when they are of exactly this class
+#: classes whose direct instances are plain
 _EXACT = frozenset({str, int, float})
 
 
 def _all_of(items: tuple[object, ...], hint: object) -> bool:
-    """Tell whether all items are of exactly the class that a hint names."""
+    """Return True if every item is an instance of exactly the class ``hint``."""
     return hint in _EXACT and {*map(type, items)} <= {hint}
 
 
 def _are_shapes(value: Mapping[Any, Any], hint: object) -> bool:
-    """Tell whether a mapping holds tuples of integers by name, as it should. The thousands of tensors that a model
-    expects are looked at in each plan, so none of them costs a call."""
+    """Return True if a mapping is from strings to tuples of integers, as the hint requires.
+
+    Every plan checks the shapes of thousands of tensors, so this avoids a call for each.
+    """
     if hint != _SHAPE or {*map(type, value)} - {str}:
         return False
     if {*map(type, value.values())} - {tuple}:
@@ -339,9 +348,9 @@ def _upto(items: Iterable[T], most: int) -> Iterable[T]:
     given = iter(items)
     yield from islice(given, most)
     for _ in given:
-        raise TypeError(f"it has no end: {most} items and more")
+        raise TypeError(f"endless: more than {most} items")
 
 
 def _wrong(value: object, hint: object) -> NoReturn:
-    said = getattr(hint, "__name__", None) or str(hint)
-    raise TypeError(f"it gave {shown(value)} ({kind_of(value)}), not {said}")
+    name = getattr(hint, "__name__", None) or str(hint)
+    raise TypeError(f"returned {shown(value)} ({kind_of(value)}), not {name}")

@@ -1,7 +1,6 @@
-"""What first-party distributions bring, whether they are installed or not: for messages about what is missing.
+"""The catalog of first-party distributions, installed or not, for messages about missing implementations.
 
-``catalog.json`` is written from the plugins themselves (``python tests/test_catalog.py``); nothing here knows any
-of them.
+``catalog.json`` is generated from the plugins (``python tests/test_catalog.py``); this module knows none of them.
 """
 
 from __future__ import annotations
@@ -16,29 +15,29 @@ from typing import TypedDict
 
 
 class CatalogEntry(TypedDict, total=False):
-    """What the catalog says of an implementation."""
+    """The catalog entry of an implementation."""
 
     distribution: str
-    #: of the core
+    #: extra of the core
     extra: str
-    #: the implementation's own name, for an entry under another name of it
+    #: name of the implementation, which differs from the key for aliases
     name: str
-    #: of weight files
+    #: weight loaders: suffixes of files
     suffixes: list[str]
-    #: of a quantizer
+    #: quantizers: formats
     formats: list[str]
-    #: of a model
+    #: models: tasks
     tasks: list[str]
-    #: option -> its values, where these are a closed set
+    #: option -> its values, for options with a closed set of values
     options: dict[str, list[str]]
-    #: of a command; ``needs`` are the modules that it needs beside the plugin's own
+    #: commands; ``needs`` lists required modules besides the plugin's own
     summary: str
     module: str
     needs: list[str]
 
 
 def provider(kind: str, name: str) -> str:
-    """Say how to get an implementation that no installed plugin has; empty when nobody is known to have it."""
+    """Return a message with the ``pip install`` command for an implementation; empty if no distribution has it."""
     entry = _catalog().get(kind, {}).get(name)
     if entry is None:
         return ""
@@ -46,7 +45,7 @@ def provider(kind: str, name: str) -> str:
 
 
 def reader(suffix: str) -> str:
-    """Say how to get a loader of files that end so, in words; empty when nobody is known to have one."""
+    """Return a message with the ``pip install`` command for a loader of a suffix; empty if no distribution has one."""
     for entry in _catalog().get("weight_loader", {}).values():
         if suffix in entry["suffixes"]:
             return f"{entry['distribution']} reads {suffix} files: pip install {install(entry)}"
@@ -54,52 +53,51 @@ def reader(suffix: str) -> str:
 
 
 def distribution(kind: str, name: str) -> str:
-    """Return the first-party distribution that brings an implementation; empty when none does."""
+    """Return the first-party distribution of an implementation; empty if none has it."""
     entry = _catalog().get(kind, {}).get(name)
     return "" if entry is None else entry["distribution"]
 
 
 def first_party(kind: str) -> dict[str, str]:
-    """Return what the distributions of this project bring of a kind, installed or not: name -> distribution."""
+    """Map the first-party implementations of a kind, installed or not, to their distributions."""
     return {name: str(entry["distribution"]) for name, entry in _catalog().get(kind, {}).items()}
 
 
 def tasks() -> list[str]:
-    """Return the tasks that models of some distribution do."""
+    """Return the tasks of all first-party models."""
     return list(
         dict.fromkeys(task for entry in _catalog().get("model", {}).values() for task in entry["tasks"])
     )
 
 
 def values(kind: str, option: str) -> list[str]:
-    """Return the values that an option with a closed set of them has, among the implementations of a kind."""
+    """Return all values of an option with a closed set of values, among the implementations of a kind."""
     sets = [entry["options"].get(option, ()) for entry in _catalog().get(kind, {}).values()]
     return list(dict.fromkeys(value for values in sets for value in values))
 
 
 def quantizers() -> dict[str, CatalogEntry]:
-    """Return the quantizers that some distribution brings: name -> the ``formats`` that it takes, and how it is asked
-    for."""
+    """Return the entries of all first-party quantizers by name, with their ``formats`` and distributions."""
     return dict(_catalog().get("quantizer", {}))
 
 
 def ways(kind: str) -> list[str]:
-    """Return a line for each distribution that brings something of a kind: what, and how to install it."""
+    """Return a line for each distribution with implementations of a kind: their names, and how to install it."""
     return missing(kind, ())
 
 
 def missing(kind: str, installed: Iterable[str]) -> list[str]:
-    """Return a line for each distribution that brings something of a kind that is not among the ``installed`` names."""
+    """Return a line for each distribution with implementations of a kind, none of which is in ``installed``."""
     there = set(installed)
     return [
-        f"{distribution} brings {', '.join(names)}: pip install {install(entry)}"
+        f"{distribution} provides {', '.join(names)}: pip install {install(entry)}"
         for distribution, (names, entry) in _by_distribution(kind).items()
         if not there & set(names)
     ]
 
 
 def _by_distribution(kind: str) -> dict[str, tuple[list[str], CatalogEntry]]:
-    """Distribution -> what it brings of a kind, and how it is asked for."""
+    """Group the implementations of a kind by distribution: their names, and one of the entries."""
     brought: dict[str, tuple[list[str], CatalogEntry]] = {}
     for name, entry in sorted(_catalog().get(kind, {}).items()):
         if name == entry["name"]:
@@ -108,14 +106,19 @@ def _by_distribution(kind: str) -> dict[str, tuple[list[str], CatalogEntry]]:
 
 
 def commands() -> dict[str, CatalogEntry]:
-    """Return the subcommands that first-party plugins bring: full name, such as ``ui`` or ``plugins check`` ->
-    distribution, summary, the plugin's module, and modules that it needs besides."""
+    """Return the entries of first-party subcommands by full name, such as ``ui`` or ``plugins check``.
+
+    Each has the distribution, the summary, the module of the plugin, and other modules that it needs.
+    """
     return dict(sorted(_catalog().get("command", {}).items()))
 
 
 def install(entry: CatalogEntry) -> str:
-    """Say what pip is asked for: in a checkout its folders of the plugin and of what goes with it, since that may be on
-    no index; else the extra of the core."""
+    """Return the arguments of ``pip install`` for an entry.
+
+    In a checkout these are the folders of the plugin and its companions, which may not be on an index; otherwise the
+    extra of the core.
+    """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     folders = _checked_out(root, entry["extra"])
     if not folders:
@@ -128,8 +131,10 @@ _REQUIREMENT = r'"lightx2v-([a-z0-9-]+)(\[[a-z0-9,-]+\])?[>=<]'
 
 
 def _checked_out(root: str, extra: str) -> list[str]:
-    """Return the folders that an extra of the core means in a checkout, each with its own extras, such as
-    ``gradio[page]``: what goes with a plugin and what it needs, then the plugin; empty where there is none."""
+    """Return the folders in a checkout for an extra of the core, each with its own extras, such as ``gradio[page]``.
+
+    Companions and requirements come first, then the plugin. Empty outside a checkout.
+    """
     own, first = "", []
     for name, extras in re.findall(_REQUIREMENT, _line(os.path.join(root, "pyproject.toml"), extra)):
         if name == extra:
@@ -149,7 +154,7 @@ def _needed(root: str, plugin: str) -> list[str]:
 
 
 def _line(file: str, extra: str) -> str:
-    """Return the line of a project's file that says what an extra brings; empty where there is none."""
+    """Return the line of a ``pyproject.toml`` that defines an extra; empty if there is none."""
     match = re.search(rf"^{re.escape(extra)} = \[.*$", _read(file), re.MULTILINE)
     return match[0] if match else ""
 
@@ -168,7 +173,7 @@ def _folder(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _catalog() -> Mapping[str, Mapping[str, CatalogEntry]]:
-    # importlib.resources would cost a start of the program a fifth of what click does
+    # importlib.resources would add a fifth of click's import time to every start
     with open(os.path.join(os.path.dirname(__file__), "catalog.json"), encoding="utf-8") as file:
         kinds: Mapping[str, Mapping[str, CatalogEntry]] = json.load(file)
     return kinds

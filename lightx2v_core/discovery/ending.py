@@ -1,4 +1,4 @@
-"""The end of the process: in time, whatever plugins left running."""
+"""Timely termination of the process, even if a plugin left threads running."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import sys
 import threading
 import time
 
-#: seconds that threads and functions registered with ``atexit`` have, once everything is done and written
+#: seconds that threads and ``atexit`` functions get after all work is done and all files are written
 GRACE = 5.0
 
 
 def end_in_time(status: int) -> None:
-    """End the process with ``status``, should something keep it alive for longer than ``GRACE`` after its work. To be
-    called last: what a command makes has its name by then, and only what was left running is cut off."""
+    """Exit with ``status`` if something keeps the process alive for more than ``GRACE`` seconds from now.
+
+    Call it last: all output files are complete then, so only leftover threads are cut off.
+    """
     threading.Thread(target=_end, args=(status,), name="lightx2v-ending", daemon=True).start()
 
 
 def held_by() -> list[str]:
-    """Return the threads that Python waits for at its end, by name."""
+    """Return the names of the threads that Python waits for at exit."""
     return [
         thread.name
         for thread in threading.enumerate()
@@ -29,7 +31,7 @@ def held_by() -> list[str]:
 def _end(status: int) -> None:
     time.sleep(GRACE)
     threads = held_by()
-    what = f"the thread {', '.join(threads)}" if threads else "a function that was registered with atexit"
+    what = f"thread {', '.join(threads)}" if threads else "an atexit function"
     for stream, text in ((sys.stdout, ""), (sys.stderr, _LINE.format(seconds=GRACE, what=what))):
         try:
             stream.write(text)
@@ -39,4 +41,6 @@ def _end(status: int) -> None:
     os._exit(status)
 
 
-_LINE = "warning: {what} of a plugin went on for {seconds:.0f} s after the end and was cut off; see plugins check\n"
+_LINE = (
+    "warning: {what} of a plugin still ran {seconds:.0f} s after the end and was stopped; see plugins check\n"
+)

@@ -1,7 +1,7 @@
-"""Code of plugins, called so that whatever it raises or answers costs one line.
+"""Isolation of plugin code: any exception or wrong result becomes a one-line error.
 
-Every function of a spec, every hook and every import of a plugin goes through ``called``. A plugin is trusted code:
-this keeps its mistakes from becoming those of the program, and is no defence against one that means harm.
+Every function of a spec, every hook and every import of a plugin is called through ``called``. Plugins are trusted
+code: this contains their bugs and is not a defense against malicious ones.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lightx2v_core.errors import LightX2VError, PluginFault, RunError
 
 T = TypeVar("T")
 
-#: characters of one line of a plugin's text
+#: most characters of a one-line text from a plugin
 LONGEST = 500
-#: lines of a message that a plugin wrote for users, and characters of each: paths may be long
+#: most lines of a plugin's error message for users, and most characters of each line: paths may be long
 _LINES, _WIDTH = 20, 4000
 #: signals whose handlers raise
 _SIGNALS = tuple(
@@ -33,21 +33,20 @@ _true_name: Callable[[type], str] = type.__dict__["__name__"].__get__
 def called(
     who: str, function: Callable[..., T], /, *arguments: object, planning: bool = True, **named: object
 ) -> T:
-    """Call ``function`` of a plugin. ``who`` is it in words, such as ``plugin acme: geometry of model
-    acme``.
+    """Call ``function`` of a plugin. ``who`` describes it, such as ``plugin acme: geometry of model acme``.
 
-    Errors that are meant for users pass. Whatever else is raised, ``SystemExit`` and ``KeyboardInterrupt`` included, is
-    a ``PluginFault``; an interruption by a signal stays one, also when the function swallows it. While ``planning``,
-    what is printed goes to the standard error stream: the output of a command may be read by a program.
+    Errors for users pass. Any other exception, including ``SystemExit`` and ``KeyboardInterrupt``, is raised as a
+    ``PluginFault``. An exception from a signal handler passes, even if the function catches it. While ``planning``,
+    printed text goes to the standard error stream, since a program may parse the output of the command.
     """
     foreign = Foreign(aside=planning)
     try:
         with foreign:
             return function(*arguments, **named)
     except LightX2VError as exc:
-        if exc is foreign.interruption or (said := spoken(exc)) is exc:
+        if exc is foreign.interruption or (safe := spoken(exc)) is exc:
             raise
-        raise said from exc
+        raise safe from exc
     except BaseException as exc:
         if exc is foreign.interruption:
             raise
@@ -56,20 +55,22 @@ def called(
 
 @contextmanager
 def unended() -> Iterator[None]:
-    """Around the work of a command with objects that plugins built: what asks the process to exit ends no run as if it
-    were done. ``RunError`` instead of ``SystemExit``."""
+    """Convert ``SystemExit`` from objects that plugins built to ``RunError``, so that it does not look like success."""
     try:
         yield
     except SystemExit as exc:
-        raise RunError(f"the run failed: {in_words(exc)}; --debug shows what asked for it") from exc
+        raise RunError(f"the run failed: {in_words(exc)}; --debug shows where it was raised") from exc
 
 
 class Foreign:
-    """Entered around code of a plugin: tells what it raises from what signals raise meanwhile, and keeps their handlers
-    and, with ``aside``, the standard streams. All of them belong to the main thread, and are left alone in others."""
+    """A context manager around plugin code that tells its exceptions from those of signal handlers.
+
+    Restores the signal handlers and, with ``aside``, the standard streams. Only in the main thread; does nothing in
+    others.
+    """
 
     def __init__(self, *, aside: bool) -> None:
-        #: what the handler of a signal raised
+        #: exception that a signal handler raised
         self.interruption: BaseException | None = None
         self._main = threading.current_thread() is threading.main_thread()
         self._aside = aside and self._main
@@ -103,67 +104,67 @@ class Foreign:
 
 
 class Aside:
-    """The standard error stream in place of both, which stays open whatever becomes of this one."""
+    """A stand-in for both standard streams that writes to standard error, and never closes it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write to the stream, where there is one."""
+        """Write to the stream, if there is one."""
         if self._stream is not None:
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush the stream, where there is one."""
+        """Flush the stream, if there is one."""
         if self._stream is not None:
             self._stream.flush()
 
     def close(self) -> None:
-        """Leave it open: it is not the plugin's."""
+        """Do nothing: the stream does not belong to the plugin."""
 
     def detach(self) -> NoReturn:
-        """Refuse to give the stream away."""
-        raise OSError("this stream is not the plugin's to take apart")
+        """Raise ``OSError``: the stream does not belong to the plugin."""
+        raise OSError("a plugin cannot detach the standard streams")
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
 
 def kind_of(value: object) -> str:
-    """Return the name of its class, whatever the class says of itself."""
+    """Return the real name of the class of a value, even if the class overrides it."""
     return one_line(_true_name(type(value)))
 
 
 def one_line(text: str) -> str:
-    """Return a text of a plugin as one line of a bounded length."""
-    plain = str.__str__(text)  # of a subclass, its characters
+    """Convert a text from a plugin to one line of bounded length."""
+    plain = str.__str__(text)  # the characters, also of a subclass
     words = " ".join(plain[: 4 * LONGEST].split())
     return words if len(words) <= LONGEST and len(plain) <= 4 * LONGEST else words[: LONGEST - 3] + "..."
 
 
 def shown(value: object) -> str:
-    """``repr`` of a value, in one line; its class alone when it has none."""
+    """Return the ``repr`` of a value in one line, or only its class if that fails."""
     text = _text(repr, value)
     return f"<{kind_of(value)}>" if text is None else one_line(text)
 
 
 def in_words(exc: BaseException) -> str:
-    """Return an exception in one line, so that a broken plugin costs one line."""
+    """Format an exception of a plugin in one line."""
     text = one_line(_text(str, exc) or "")
     return f"{kind_of(exc)}: {text}" if text else kind_of(exc)
 
 
 def spoken(exc: LightX2VError) -> LightX2VError:
-    """Return the error itself, when its message is one; else one of the same meaning whose message is."""
+    """Return the error itself if its message is a bounded text, else an error of the same base class with one."""
     text = _text(str, exc)
-    said = "" if text is None else _bounded(text)
+    bounded = "" if text is None else _bounded(text)
     ours = type(exc).__module__ == errors.__name__
-    if text is not None and text == said and (ours or _text(_status_kind, exc) == "int"):
+    if text is not None and text == bounded and (ours or _text(_status_kind, exc) == "int"):
         return exc
     kinds = (kind for kind in type(exc).__mro__ if kind.__dict__.get("__module__") == errors.__name__)
     kind: type[LightX2VError] = next(kinds)
-    return kind(said or f"{kind_of(exc)}, without a message")
+    return kind(bounded or f"{kind_of(exc)}, without a message")
 
 
 def _status_kind(exc: LightX2VError) -> str:
@@ -171,17 +172,17 @@ def _status_kind(exc: LightX2VError) -> str:
 
 
 def traceback_of(exc: BaseException) -> str:
-    """Show where an exception came from, for ``plugins show``."""
+    """Format the traceback of an exception, for ``plugins show``."""
     import traceback
 
     try:
         return "".join(traceback.format_exception(exc))[-100 * LONGEST :]
-    except BaseException:  # its own methods are asked for what is shown
-        return f"{kind_of(exc)}, of which no traceback can be made\n"
+    except BaseException:  # formatting calls methods of the exception
+        return f"{kind_of(exc)}, without a readable traceback\n"
 
 
 def _text(make: Callable[[T], str], value: T) -> str | None:
-    """``str`` or ``repr`` of something of a plugin; None when that fails. An interruption passes."""
+    """Apply ``str`` or ``repr`` to an object of a plugin; None if that fails. Exceptions of signal handlers pass."""
     foreign = Foreign(aside=True)
     try:
         with foreign:

@@ -1,22 +1,22 @@
-"""Model classes of LightX2V that nothing here runs, as data: a message says what they are."""
+"""Unsupported model classes of LightX2V, with descriptions for error messages."""
 
 from __future__ import annotations
 
-#: model classes of LightX2V that no distribution brings -> what they are
+#: model class of LightX2V that no distribution provides -> description
 _ELSEWHERE = {
-    "wan2.1_mean_flow_distill": "a mean-flow network, which is told two timesteps",
-    "wan2.1_causvid": "a network that attends to the frames before alone, block by block (CausVid)",
-    "wan2.1_sf": "a network that attends to the frames before alone, block by block (self forcing)",
-    "wan2.1_sf_mtxg2": "a network that is steered by actions",
+    "wan2.1_mean_flow_distill": "a mean-flow network with two timesteps",
+    "wan2.1_causvid": "a causal network with block-wise attention (CausVid)",
+    "wan2.1_sf": "a causal network with block-wise attention (self forcing)",
+    "wan2.1_sf_mtxg2": "a network controlled by actions",
     "wan2.2_moe_vace": "VACE with two experts",
-    "wan22_animate2_distilled": "Animate 2, which takes a reference among its frames",
-    "wan2.2_matrix_game3": "a network that is steered by actions",
-    "wan2.2_audio": "a model driven by sound", "wan2.2_moe_audio": "a model driven by sound",
-    "seko_talk": "a model driven by sound", "wan2.2_s2v": "a model driven by sound",
+    "wan22_animate2_distilled": "Animate 2, which has a reference image among its frames",
+    "wan2.2_matrix_game3": "a network controlled by actions",
+    "wan2.2_audio": "an audio-driven model", "wan2.2_moe_audio": "an audio-driven model",
+    "seko_talk": "an audio-driven model", "wan2.2_s2v": "an audio-driven model",
 }  # fmt: skip
 
 
 def elsewhere(name: str) -> str:
-    """Say what a name of another program means that nothing here runs, in words; empty for other names."""
-    what = _ELSEWHERE.get(name)
-    return "" if what is None else f"{name} is {what}, and none that this program runs"
+    """Describe a model class of LightX2V that is not supported; empty for other names."""
+    description = _ELSEWHERE.get(name)
+    return "" if description is None else f"{name} is not supported: it is {description}"

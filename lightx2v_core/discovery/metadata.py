@@ -1,6 +1,6 @@
-"""What installed distributions say about themselves, read from their metadata. Nothing of them is imported.
+"""Metadata of installed distributions, read without importing them.
 
-A distribution whose metadata is damaged or gone has an empty name and version; it never stops the others.
+A distribution with damaged or missing metadata has an empty name and version, and never affects others.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ _COMPARE: Mapping[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
 
 
 def canonical(name: str) -> str:
-    """Return a distribution name as packaging compares it."""
+    """Normalize a distribution name for comparison, as packaging does."""
     return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
 
 
 def name_of(dist: metadata.Distribution | None) -> str:
     """Return the distribution's name, or an empty string."""
-    return _said(dist, "Name")
+    return _field(dist, "Name")
 
 
 def version_of(dist: metadata.Distribution | None) -> str:
     """Return the distribution's version, or an empty string."""
-    return _said(dist, "Version")
+    return _field(dist, "Version")
 
 
 def requirements(dist: metadata.Distribution) -> list[str]:
-    """Return the distribution's ``Requires-Dist`` lines; ``ValueError`` when it has no readable metadata."""
+    """Return the distribution's ``Requires-Dist`` lines. Raises ``ValueError`` if its metadata cannot be read."""
     if not name_of(dist):
         raise ValueError("the metadata of its distribution cannot be read")
-    # only an egg-info has them in another file
+    # an egg-info has them in a different file
     return list(_metadata(dist).get_all("Requires-Dist") or dist.requires or ())
 
 
 def incompatible(dist: metadata.Distribution, version: str) -> str:
-    """Say why the distribution's own requirement does not admit the core of ``version``, or an empty string."""
+    """Return the reason if the distribution does not support this ``version`` of the core, else an empty string."""
     for text in requirements(dist):
         name, rest = _split(text)
         if canonical(name) != CORE_DIST:
@@ -62,9 +62,9 @@ def incompatible(dist: metadata.Distribution, version: str) -> str:
 
 
 def admits(specifier: str, version: str) -> bool:
-    """Tell whether a version specifier such as ``>=0.1,<0.2`` admits ``version``.
+    """Return True if a version specifier such as ``>=0.1,<0.2`` contains ``version``.
 
-    Plain clauses are compared here: importing packaging would take longer than all the rest of a listing.
+    Plain clauses are compared here: importing packaging would take longer than the rest of a listing.
     """
     if not specifier:
         return True
@@ -78,7 +78,7 @@ def admits(specifier: str, version: str) -> bool:
 
 
 def missing_requirements(dist: metadata.Distribution | None, extra: str | None) -> list[str]:
-    """Say why the requirements of an extra are not met here, one reason each."""
+    """List the requirements of an extra that are not met in this environment, with one reason each."""
     if dist is None or extra is None:
         return []
     lines = requirements(dist)
@@ -102,9 +102,11 @@ def missing_requirements(dist: metadata.Distribution | None, extra: str | None) 
 
 
 def as_requirement(dist: metadata.Distribution) -> str:
-    """Write a line of a requirements file that installs a distribution again as it is (PEP 508, PEP 610): from where
-    it came, if that is an address; what was installed from a folder is named by its version, with the folder as a
-    comment."""
+    """Format a line of a requirements file that reinstalls a distribution as it is (PEP 508, PEP 610).
+
+    The line has the URL that it was installed from, if any. For an install from a folder it has the version, and the
+    folder in a comment.
+    """
     name, version = name_of(dist), version_of(dist)
     origin = origin_of(dist)
     url = str(origin.get("url", ""))
@@ -118,7 +120,7 @@ def as_requirement(dist: metadata.Distribution) -> str:
 
 
 def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
-    """Find where a distribution was installed from when not from an index (PEP 610); empty when that is not known."""
+    """Read the source of a distribution that was not installed from an index (PEP 610); empty if unknown."""
     try:
         origin = json.loads(dist.read_text("direct_url.json") or "{}")
     except (OSError, ValueError):
@@ -126,18 +128,20 @@ def origin_of(dist: metadata.Distribution) -> Mapping[str, Any]:
     return origin if isinstance(origin, dict) else {}
 
 
-def _said(dist: metadata.Distribution | None, key: str) -> str:
+def _field(dist: metadata.Distribution | None, key: str) -> str:
     if dist is None:
         return ""
     try:
         return str(_metadata(dist)[key] or "")
-    except Exception:  # the file is gone or is no text; which error that is differs between Python versions
+    except (
+        Exception
+    ):  # the file is missing or not text; the type of the error differs between Python versions
         return ""
 
 
 @lru_cache(maxsize=64)
 def _metadata(dist: metadata.Distribution) -> metadata.PackageMetadata:
-    """``dist.metadata`` parses the file, README included, each time it is asked for."""
+    """Cache ``dist.metadata``, which parses the file, README included, on every access."""
     return dist.metadata
 
 
@@ -155,7 +159,7 @@ def _requirement(text: str) -> Requirement:
 
 
 def _split(requirement: str) -> tuple[str, str]:
-    """``name[extra]>=1; marker`` as the name and what follows its extras."""
+    """Split ``name[extra]>=1; marker`` into the name and the text after its extras."""
     text = requirement.strip()
     end = next((i for i, char in enumerate(text) if not (char.isalnum() or char in "._-")), len(text))
     rest = text[end:].strip()
@@ -163,14 +167,14 @@ def _split(requirement: str) -> tuple[str, str]:
 
 
 def _clause(text: str) -> tuple[str, tuple[int, ...]] | None:
-    """``>=1.2`` as its operator and release; None when it is not as plain as that."""
+    """Parse a clause such as ``>=1.2`` into operator and release; None for more complex clauses."""
     number = text.strip().lstrip("<>=!~")
     sign, release = text.strip().removesuffix(number), _release(number.strip())
     return (sign, release) if sign in _COMPARE and release else None
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """``0.2.0`` and ``0.2`` are the same release (0, 2); empty when it is more than numbers."""
+    """Parse a release without trailing zeros: (0, 2) for ``0.2.0`` and ``0.2``; empty if it is not only numbers."""
     parts = version.split(".")
     if not (version.isascii() and all(part.isdigit() for part in parts)):
         return ()

@@ -1,7 +1,7 @@
-"""Entry points -> ``PluginSet``. The only module that touches pluggy's manager.
+"""Loading of plugins from entry points. The only module that uses pluggy's manager.
 
-pluggy's own loader stops at the first broken entry point, so this one imports each plugin in a ``try`` of its
-own: a broken plugin costs one warning line and nothing else.
+pluggy's own loader stops at the first broken entry point, so this module imports each plugin in a separate ``try``: a
+broken plugin causes one warning line and nothing else.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lightx2v_core.spec.version import __version__
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    #: the class of a spec; of any one where it is not written
+    #: class of a spec; any by default
     S_co = TypeVar("S_co", bound=Spec, covariant=True, default=Spec)
 else:
     from typing import TypeVar
@@ -45,7 +45,7 @@ else:
 S = TypeVar("S", bound=Spec)
 
 GROUP = "lightx2v_core.plugins"
-#: the entry-point name under which the core's own implementations are listed
+#: plugin name of the core's own implementations
 CORE = "core"
 
 State = Literal["loaded", "disabled", "incompatible", "broken"]
@@ -53,7 +53,7 @@ State = Literal["loaded", "disabled", "incompatible", "broken"]
 
 @frozen(kw_only=True, eq=False)
 class Provided(Generic[S_co]):
-    """A spec, and the plugin and distribution it came from."""
+    """A spec with the plugin and distribution that provide it."""
 
     kind: str
     plugin: str
@@ -65,7 +65,7 @@ class Provided(Generic[S_co]):
         return f"{self.plugin}/{self.spec.name}"
 
     def reasons(self, ctx: BuildContext) -> tuple[str, ...]:
-        """Why this machine cannot use it; the cheap checks first, the plugin's own last."""
+        """Return the reasons why this machine cannot use it: cheap checks first, then the plugin's own."""
         spec, device = self.spec, ctx.device
         try:
             reasons = missing_requirements(self.dist, spec.extra)
@@ -78,8 +78,8 @@ class Provided(Generic[S_co]):
                 )
             if reasons:
                 return tuple(reasons)
-            said = spec.unusable(ctx)
-            return (said,) if isinstance(said, str) else tuple(said)
+            unusable = spec.unusable(ctx)
+            return (unusable,) if isinstance(unusable, str) else tuple(unusable)
         except Exception as exc:
             why = exc.why if isinstance(exc, PluginFault) else in_words(exc)
             return (f"its check failed: {why}",)
@@ -87,18 +87,18 @@ class Provided(Generic[S_co]):
 
 @frozen(kw_only=True, eq=False)
 class Plugin:
-    """One entry point: what it is, whether it loaded, and why not."""
+    """One entry point and its state, with the reason if it did not load."""
 
     name: str
     module: str
     state: State
     reason: str = ""
     traceback: str = ""
-    #: seconds its import took
+    #: seconds that its import took
     seconds: float = 0.0
     dist: metadata.Distribution | None = None
     provides: tuple[Provided, ...] = ()
-    #: names of the interface that it uses and that have others now, in words
+    #: descriptions of the deprecated names of the interface that it uses
     old_names: tuple[str, ...] = ()
 
     @property
@@ -112,13 +112,13 @@ class Plugin:
 
 @frozen(kw_only=True, eq=False)
 class PluginSet:
-    """The plugins of this process, in name order. Passed on explicitly; there is no global one."""
+    """The plugins of this process, in name order. Passed explicitly; there is no global set."""
 
     plugins: tuple[Plugin, ...]
     warnings: tuple[str, ...] = field(default=())
 
     def __getitem__(self, name: str) -> Plugin:
-        """A plugin by its name, else by that of its distribution. ``PluginError`` when there is none."""
+        """Return a plugin by its name, else by that of its distribution. Raises ``PluginError`` if there is none."""
         by_name = [plugin for plugin in self.plugins if plugin.name == name]
         by_dist = [plugin for plugin in self.plugins if canonical(plugin.dist_name) == canonical(name)]
         for plugin in by_name + by_dist:
@@ -131,8 +131,10 @@ class PluginSet:
     @overload
     def provided(self, kind: str) -> tuple[Provided, ...]: ...
     def provided(self, kind: str | type[Spec]) -> tuple[Provided[Any], ...]:
-        """List all implementations of a kind, in plugin name order. The kind is the class of their specs, such as
-        ``ModelSpec``, or its name: ``"model"``."""
+        """List all implementations of a kind, in plugin name order.
+
+        The kind is a class of specs, such as ``ModelSpec``, or a name, such as ``"model"``.
+        """
         name = hookspecs.kind_of(kind)
         return tuple(one for plugin in self.plugins for one in plugin.provides if one.kind == name)
 
@@ -149,10 +151,10 @@ def load_plugins(
 ) -> PluginSet:
     """Find, check and import the installed plugins.
 
-    ``disable`` and ``only`` take entry-point or distribution names; ``LIGHTX2V_DISABLE_PLUGINS`` and
+    ``disable`` and ``only`` contain entry-point or distribution names; ``LIGHTX2V_DISABLE_PLUGINS`` and
     ``LIGHTX2V_PLUGINS`` (comma separated) do the same for a whole environment. An empty ``only`` or
-    ``LIGHTX2V_PLUGINS`` admits none. A name that matches nothing is a ``PluginError``; with ``strict`` so is
-    a plugin that does not load. The core's own implementations are always there.
+    ``LIGHTX2V_PLUGINS`` loads none. The core's own implementations are always available. Raises ``PluginError`` for
+    an unknown name and, with ``strict``, for a plugin that does not load.
     """
     environ = os.environ if environ is None else environ
     entries = discover()
@@ -169,7 +171,7 @@ def load_plugins(
     for entry in entries:
         if entry in off:
             plugins.append(Plugin(name=entry.name, module=entry.value, state="disabled", dist=entry.dist,
-                                  reason="switched off by name"))  # fmt: skip
+                                  reason="excluded by name"))  # fmt: skip
         else:
             plugins.append(_load(manager, entry))
     warnings = tuple(_warning(plugin) for plugin in plugins if plugin.state in ("broken", "incompatible"))
@@ -180,7 +182,7 @@ def load_plugins(
 
 
 def collected(modules: Mapping[str, Any]) -> PluginSet:
-    """The core and the given modules, by plugin name. Nothing is discovered, and a broken module raises."""
+    """Build a set of the core and the given modules, by plugin name, without discovery. A broken module raises."""
     manager = _manager()
     plugins = [_core(manager)]
     for name, module in modules.items():
@@ -190,10 +192,10 @@ def collected(modules: Mapping[str, Any]) -> PluginSet:
 
 
 def discover() -> list[metadata.EntryPoint]:
-    """The entry points of the group, once each, sorted by name; nothing is imported.
+    """Find the entry points of the group, sorted by name, without duplicates. Imports nothing.
 
-    A distribution can be listed twice (two folders of one environment on the path); two distributions that
-    take the same plugin name stay two, and the second is reported as broken.
+    A distribution can be found twice (two folders of one environment on the path). Two distributions with the same
+    plugin name are both kept; the second is reported as broken.
     """
     unique = {
         (entry.name, entry.value, canonical(name_of(entry.dist))): entry
@@ -220,7 +222,7 @@ def _core(manager: pluggy.PluginManager) -> Plugin:
 
 
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
-    """Check an entry point's distribution against this core, import it and collect its specs."""
+    """Check that an entry point's distribution supports this core, import it and collect its specs."""
     dist = entry.dist
     plugin = Plugin(name=entry.name, module=entry.value, state="loaded", dist=dist)
     start = time.perf_counter()
@@ -229,7 +231,7 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
         if reason:
             return attrs.evolve(plugin, state="incompatible", reason=reason)
         if manager.has_plugin(entry.name):
-            raise ValueError(f"another plugin is already called {entry.name!r}")
+            raise ValueError(f"the plugin name {entry.name!r} is already in use")
         with old_names_noted() as old_names:
             provides = called(entry.name, lambda: _collect(manager, entry.load(), entry.name, dist))
     except Exception as exc:
@@ -244,14 +246,14 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> Plugin:
 def _collect(
     manager: pluggy.PluginManager, module: object, name: str, dist: metadata.Distribution | None
 ) -> tuple[Provided, ...]:
-    """Register a plugin and return its specs; on failure the manager is as it was before."""
+    """Register a plugin and return its specs. On failure the plugin is unregistered again."""
     if module is None:
-        raise TypeError("its entry point gives None, not a module")
+        raise TypeError("its entry point is None, not a module")
     try:
         try:
             manager.register(module, name)
         except pluggy.PluginValidationError as exc:
-            raise TypeError(f"a hook takes no arguments: {exc}") from None
+            raise TypeError(f"hooks have no arguments: {exc}") from None
         _check_hooks(manager, module)
         provides: list[Provided] = []
         for kind, (hook, spec_type) in hookspecs.KINDS.items():
@@ -260,26 +262,26 @@ def _collect(
                     spec = _checked(hook, kind, name, given, spec_type)
                     full_name = _full_name(spec)
                     if any(kind == other.kind and full_name == _full_name(other.spec) for other in provides):
-                        raise ValueError(f"{hook} gave two specs called {full_name!r}")
+                        raise ValueError(f"{hook} returned two specs named {full_name!r}")
                     provides.append(Provided(kind=kind, plugin=name, spec=spec, dist=dist))
         return tuple(provides)
     except BaseException:
-        # not has_plugin(): when the module is there under another name, that plugin stays
+        # not has_plugin(): a plugin with the same module under another name stays registered
         if manager.get_plugin(name) is module:
             manager.unregister(name=name)
         raise
 
 
 def _full_name(spec: Spec) -> str:
-    """What a spec is called among those of its kind: subcommands of different parents may share a name."""
+    """Return the unique name of a spec within its kind: subcommands of different parents may share a name."""
     return spec.full_name if isinstance(spec, CommandSpec) else spec.name
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
-    """A plugin must implement a hook, and no hook that this core does not know (unless marked optional)."""
+    """Raise ``TypeError`` if a plugin implements no hook, or an unknown one that is not marked optional."""
     callers = manager.get_hookcallers(module)
     if not callers:
-        raise TypeError(f"{getattr(module, '__name__', module)!r} implements no hook of lightx2v-core")
+        raise TypeError(f"{getattr(module, '__name__', module)!r} implements no lightx2v-core hook")
     known = [hook for hook, _ in hookspecs.KINDS.values()]
     for caller in callers:
         required = [i for i in caller.get_hookimpls() if i.plugin is module and not i.optionalhook]
@@ -288,20 +290,20 @@ def _check_hooks(manager: pluggy.PluginManager, module: object) -> None:
 
 
 def _called(hook: str, impl: Any, spec_type: type[Any]) -> Sequence[object]:
-    """What one implementation of a hook returns. Called alone, so that no plugin can wrap or stop another."""
+    """Call one implementation of a hook. It is called alone, so that no plugin can wrap or stop another."""
     if impl.wrapper or impl.hookwrapper:
-        raise TypeError(f"{hook} is a wrapper, which lightx2v-core does not have")
+        raise TypeError(f"{hook} is a hook wrapper, which lightx2v-core does not support")
     given = impl.function()
     if isinstance(given, str) or not hasattr(given, "__iter__"):
-        raise TypeError(f"{hook} gave {shown(given)}, which is not a list of {spec_type.__name__}")
+        raise TypeError(f"{hook} returned {shown(given)}, not a list of {spec_type.__name__}")
     specs: Sequence[object] = taken(given, Iterable[Any])
     return specs
 
 
 def _checked(hook: str, kind: str, plugin: str, spec: Any, spec_type: type[Any]) -> Spec:
-    """The spec as the core relies on it before it builds anything; a wrong field would otherwise stop a later run."""
+    """Check the fields of a spec, and isolate its functions. An unchecked field could make a later run fail."""
     if not issubclass(type(spec), spec_type):
-        raise TypeError(f"{hook} gave {shown(spec)}, which is not a {spec_type.__name__}")
+        raise TypeError(f"{hook} returned {shown(spec)}, not a {spec_type.__name__}")
     wants = {
         "name": isinstance(spec.name, str) and spec.name != "auto",
         "config": isinstance(spec.config, type) and attrs.has(spec.config),
@@ -310,15 +312,15 @@ def _checked(hook: str, kind: str, plugin: str, spec: Any, spec_type: type[Any])
     for field_name, right in wants.items():
         if not right:
             value = getattr(spec, field_name)
-            raise TypeError(f"{hook} gave {shown(spec.name)} with a wrong {field_name}: {shown(value)}")
+            raise TypeError(f"{hook} returned {shown(spec.name)} with a wrong {field_name}: {shown(value)}")
     try:
         return isolated(kind, plugin, spec)
     except TypeError as exc:
-        raise TypeError(f"{hook} gave {shown(spec.name)} with a {exc}") from None
+        raise TypeError(f"{hook} returned {shown(spec.name)} with a {exc}") from None
 
 
 def _warning(plugin: Plugin) -> str:
-    return f"{_who(plugin)} is {plugin.state} and was left out: {plugin.reason}"
+    return f"{_who(plugin)} is {plugin.state} and was skipped: {plugin.reason}"
 
 
 def _who(plugin: Plugin) -> str:
@@ -332,7 +334,10 @@ def _listed(text: str | None) -> Sequence[str]:
 def _matching(
     wanted: Iterable[str], entries: Sequence[metadata.EntryPoint], where: str, *, core: bool = False
 ) -> set[metadata.EntryPoint]:
-    """The entry points that names mean. A name that matches none is an error; with ``core`` its own is none."""
+    """Return the entry points that match plugin or distribution names.
+
+    Raises ``PluginError`` for unknown names, and for the name of the core unless ``core``.
+    """
     wanted = list(wanted)
     if not wanted:
         return set()
@@ -348,11 +353,9 @@ def _matching(
         elif canonical(name) not in (CORE, CORE_DIST):
             unknown.append(name)
         elif not core:
-            raise PluginError(f"{where}: the implementations of the core itself cannot be switched off")
+            raise PluginError(f"{where}: the implementations of the core cannot be disabled")
     if unknown:
         installed = ", ".join(sorted(names)) or "none"
         hint = suggestion(unknown[0], names | dists)
-        raise PluginError(
-            f"{where} names unknown plugins: {', '.join(unknown)}; installed: {installed}{hint}"
-        )
+        raise PluginError(f"{where}: unknown plugins: {', '.join(unknown)}; installed: {installed}{hint}")
     return matching

@@ -1,4 +1,4 @@
-"""The candidates of each kind, and the choice between them, with reasons."""
+"""Lookup of implementations by kind and name, and selection among candidates, with reasons."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.hooks import kind_of
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, Spec
 
-#: the class of the specs of a kind, or the name of the kind
+#: class of specs, or name of a kind
 Kind = str | type[Spec]
 
-#: kinds whose implementations all compute the same function, so that the machine may choose
+#: kinds whose implementations all compute the same function, so that ``auto`` is allowed
 AUTOMATIC = frozenset({"attention"})
 
 
 @frozen(kw_only=True)
 class Rejection:
-    """A candidate that was not taken, and why."""
+    """A candidate that was not selected, with reasons."""
 
     name: str
     reasons: tuple[str, ...]
@@ -32,7 +32,7 @@ class Rejection:
 
 @frozen(kw_only=True)
 class Selection(Generic[S_co]):
-    """The implementation a configuration means."""
+    """The implementation selected for a configuration."""
 
     chosen: Provided[S_co]
     why: str
@@ -52,7 +52,7 @@ class Selection(Generic[S_co]):
 
 @frozen
 class Registry:
-    """Looks implementations up by name in one ``PluginSet``."""
+    """A lookup of implementations by name in one ``PluginSet``."""
 
     plugins: PluginSet
 
@@ -61,7 +61,7 @@ class Registry:
     @overload
     def candidates(self, kind: Kind) -> tuple[Provided, ...]: ...
     def candidates(self, kind: Kind) -> tuple[Provided, ...]:
-        """List all implementations of a kind, best first: by falling priority, then by name."""
+        """List all implementations of a kind, best first: by descending priority, then by name."""
         return tuple(
             sorted(
                 self.plugins.provided(kind_of(kind)),
@@ -74,10 +74,11 @@ class Registry:
     @overload
     def find(self, kind: Kind, name: str, *, asked: bool = True, origin: str = "") -> Provided: ...
     def find(self, kind: Kind, name: str, *, asked: bool = True, origin: str = "") -> Provided:
-        """The implementation called ``name`` or ``plugin/name``, or that has it among its aliases.
+        """Return the implementation with a ``name``, ``plugin/name`` or alias.
 
-        ``PluginError`` when nothing or more than one thing is called so; a default, which nobody ``asked`` for,
-        then means the core's own, so that no plugin can break runs that do not name it. ``origin`` says who asked.
+        Raises ``PluginError`` if none or more than one matches. For a default (not ``asked``), the core's own wins
+        over others, so that no plugin can break runs that do not name it. ``origin`` is the place of the name in a
+        configuration.
         """
         kind = kind_of(kind)
         matches = list(self.named(kind, name))
@@ -87,7 +88,7 @@ class Registry:
             return matches[0]
         if matches:
             choices = " or ".join(match.qualified for match in matches)
-            raise PluginError(f"{kind} {name!r} comes from more than one plugin: ask for {choices}")
+            raise PluginError(f"{kind} {name!r} is provided by more than one plugin: use {choices}")
         raise PluginError(self._unknown(kind, name, self.candidates(kind), origin))
 
     @overload
@@ -95,7 +96,7 @@ class Registry:
     @overload
     def named(self, kind: Kind, name: str) -> tuple[Provided, ...]: ...
     def named(self, kind: Kind, name: str) -> tuple[Provided, ...]:
-        """Everything called ``name`` or ``plugin/name``; what has it among its aliases when there is none."""
+        """Return all implementations with a ``name`` or ``plugin/name``, else those with it as an alias."""
         candidates = self.candidates(kind)
         return tuple(one for one in candidates if name in (one.spec.name, one.qualified)) or tuple(
             one for one in candidates if name in getattr(one.spec, "aliases", ())
@@ -108,7 +109,7 @@ class Registry:
         want: str | Sequence[str],
         ctx: BuildContext,
         *,
-        origin: str = "asked for",
+        origin: str = "requested",
         limits: Callable[[Provided[S]], Sequence[str]] = ...,
     ) -> Selection[S]: ...
     @overload
@@ -118,7 +119,7 @@ class Registry:
         want: str | Sequence[str],
         ctx: BuildContext,
         *,
-        origin: str = "asked for",
+        origin: str = "requested",
         limits: Callable[[Provided], Sequence[str]] = ...,
     ) -> Selection[Spec]: ...
     def select(
@@ -127,29 +128,30 @@ class Registry:
         want: str | Sequence[str],
         ctx: BuildContext,
         *,
-        origin: str = "asked for",
+        origin: str = "requested",
         limits: Callable[[Provided[Any]], Sequence[str]] = lambda _candidate: (),
     ) -> Selection[Spec]:
-        """The usable implementation that ``want`` means. ``origin`` says who named it (``default ...``: nobody),
-        ``limits`` gives further reasons against a candidate.
+        """Select a usable implementation.
 
-        ``"auto"`` takes the best usable one (attention only); a name takes it or fails; a list is tried in
-        order. A named choice that is unusable never falls back: ``PluginError`` with every reason. Only a name that
-        ends in ``?`` is passed over where nothing is called so.
+        ``want`` is ``"auto"`` for the best usable one (attention only), a name, or a list of names that is tried in
+        order. There is no fallback from unusable named implementations, except that a name that ends in ``?`` is
+        skipped if it is not installed. ``origin`` is the place of ``want`` in a configuration (``default ...``: not
+        configured); ``limits`` returns further reasons against a candidate. Raises ``PluginError`` with every reason
+        if no candidate is usable.
         """
         kind = kind_of(kind)
         if want == "auto":
             if kind not in AUTOMATIC:
                 known = ", ".join(one.spec.name for one in self.candidates(kind)) or "none installed"
                 raise PluginError(
-                    f"{kind} cannot be 'auto', since its choice changes the result; name one of: {known}"
+                    f"{kind} cannot be 'auto', since the choice changes the result; use one of: {known}"
                 )
             candidates, absent = list(self.candidates(kind)), []
-            why = "auto: the usable one of highest priority"
+            why = "auto: highest priority among usable ones"
         else:
             names = [want] if isinstance(want, str) else list(want)
             if not names:
-                raise PluginError(f"{kind} names no implementation; give a name or a list of names")
+                raise PluginError(f"{kind}: no implementation given; use a name or a list of names")
             asked = not origin.startswith("default")
             candidates = [
                 self.find(kind, name.removesuffix(OPTIONAL_SUFFIX), asked=asked, origin=origin)
@@ -169,24 +171,24 @@ class Registry:
         raise PluginError("\n".join([f"no usable {kind} among {among}:", *lines, *self._absent()]))
 
     def _is_unmet(self, kind: str, name: str) -> bool:
-        """Whether a name is a wish (``name?``) for what is not installed."""
+        """Return True if a name is optional (``name?``) and not installed."""
         return name.endswith(OPTIONAL_SUFFIX) and not self.named(kind, name.removesuffix(OPTIONAL_SUFFIX))
 
     def _unknown(self, kind: str, name: str, candidates: Sequence[Provided], origin: str) -> str:
         names = [candidate.spec.name for candidate in candidates]
         if kind == "model" and (what := elsewhere(name)):
             return f"{what}; installed: {', '.join(names) or 'none'}"
-        # in LightX2V's names of models a word behind a _ makes another model, and is no slip
+        # in LightX2V's model names, a suffix after _ denotes another model, so it is not a typo
         near = [known for known in names if kind != "model" or not name.startswith(f"{known}_")]
         text = f"unknown {kind} {name!r}, installed: {', '.join(names) or 'none'}{suggestion(name, near)}"
-        if " in " in origin:  # a key of a file, which need not say the name that is unknown here
+        if " in " in origin:  # a key of a file, which may have another name than the unknown one
             text += f" ({origin})"
         if brought := catalog.provider(kind, name):
             text += f"\n  {brought}"
         return "\n".join([text, *self._absent()])
 
     def _absent(self) -> list[str]:
-        """Plugins that might have had it, and did not load."""
+        """List plugins that did not load, as they might provide it."""
         return [
             f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
             for plugin in self.plugins.not_loaded()

@@ -1,4 +1,4 @@
-"""What a folder or file holds: its components, adapters and problems, and what can be run from it.
+"""Inspection of a folder or file: components, adapters, problems, and possible runs.
 
-Reads headers only; no weight is read and nothing is written.
+Reads headers only: reads no weights and writes nothing.
 """

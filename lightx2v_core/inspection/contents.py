@@ -1,4 +1,4 @@
-"""What a set of weight files is: a component of an installed model, a LoRA, or something else."""
+"""Classification of a set of weight files as a component of an installed model, a LoRA, or something else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Match = tuple[ModelSpec, ComponentSpec, MappedHeader]
 
 @frozen(kw_only=True)
 class Network:
-    """A main network: the tensors its model expects, for adapters to be matched with."""
+    """A main network, with the tensors that its model expects, for matching with adapters."""
 
     name: str
     expected: Shapes
@@ -37,7 +37,7 @@ class Network:
 
 @frozen(kw_only=True)
 class Contents:
-    """A component that was recognized, and what is wrong with it."""
+    """A recognized component and its problems."""
 
     report: ComponentReport
     networks: tuple[Network, ...] = ()
@@ -45,8 +45,10 @@ class Contents:
 
 
 def contents(files: WeightSet, models: Sequence[ModelSpec], root: Path) -> list[Contents]:
-    """The component that a set of files is, or the several ones that a whole checkpoint holds; none when no model knows
-    it."""
+    """Recognize the component in a set of files, or all components of an all-in-one checkpoint.
+
+    Empty if no model recognizes it.
+    """
     matches = list(_matches(files, models))
     if not any(mapped.layout == ALL_IN_ONE for _, _, mapped in matches):
         return [_content(files, matches, root)] if matches else []
@@ -74,7 +76,7 @@ def _content(files: WeightSet, matches: Sequence[_Match], root: Path) -> Content
         if isinstance(answer, str):
             reasons[spec.name] = answer
         elif answer is not None and answer.doubts:
-            reasons[spec.name] = f"would take it for {answer.variant}, but {'; '.join(answer.doubts)}"
+            reasons[spec.name] = f"would run it as {answer.variant}, but {'; '.join(answer.doubts)}"
         elif answer is not None and answer.variant not in variants:
             variants.append(answer.variant)
             expected = answer.expected[own.name]
@@ -83,8 +85,8 @@ def _content(files: WeightSet, matches: Sequence[_Match], root: Path) -> Content
     if not variants:
         problems += doubts
         if reasons and not doubts:
-            said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-            problems.append(f"{shown(files, root)} is a network that no model knows: {said}")
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            problems.append(f"{shown(files, root)} is a network that no model recognizes: {why}")
     problems += [f"{shown(files, root)}: {problem}" for problem in format_problems(mapped.header)]
     header = mapped.header
     if doubt := false_claim(files.located.files[0].name, header):
@@ -106,7 +108,7 @@ def _content(files: WeightSet, matches: Sequence[_Match], root: Path) -> Content
 
 
 def _matches(files: WeightSet, models: Iterable[ModelSpec]) -> Iterable[_Match]:
-    """Each model and component whose signature the files have. One mapping serves all specs that share the data."""
+    """Yield each model and component whose signature the files match. Specs with equal data share one mapping."""
     known: dict[tuple[object, ...], MappedHeader | None] = {}
     for spec in models:
         for part in spec.components:
@@ -123,8 +125,11 @@ def _matches(files: WeightSet, models: Iterable[ModelSpec]) -> Iterable[_Match]:
 def _variant(
     spec: ModelSpec, files: WeightSet, part: ComponentSpec, mapped: MappedHeader, root: Path
 ) -> Recognition | str | None:
-    """What a model says of a network alone; the others of its group are taken to be like it. None: it recognizes its
-    checkpoints by another component."""
+    """Return a model's recognition of a network alone, or the reason why it does not recognize it.
+
+    The other experts of its group are assumed to be equal. None if the model recognizes its checkpoints by another
+    component.
+    """
     members = [own.name for own in spec.components if own is part or (part.group and own.group == part.group)]
     if spec.components[0].name not in members:
         return None
@@ -158,10 +163,10 @@ def _long(shape: Sequence[int]) -> list[int]:
 
 
 def shown(files: WeightSet, root: Path) -> str:
-    """How a set is called in messages."""
+    """Return the name of a set in messages."""
     return relative(files.located.index or files.located.files[0], root)
 
 
 def relative(path: Path, root: Path) -> str:
-    """A path as seen from what was asked about."""
+    """Return a path relative to the inspected folder."""
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name

@@ -1,4 +1,4 @@
-"""The weight files below a folder, grouped into sets, and what is wrong with them."""
+"""The weight files below a folder, grouped into sets, and problems with them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lightx2v_core.checkpoint.shards import INDEX_SUFFIX, MOST_FILES, FileSet, c
 from lightx2v_core.errors import CheckpointError, PluginFault, shortened
 from lightx2v_core.spec.tensors import Header
 
-#: folders below the one that was asked about; models lie flatter than this
+#: most levels of folders below the inspected one; models have fewer
 DEPTH = 4
-#: as many folders are looked into
+#: most folders that are searched
 FOLDERS = 10_000
 
 
 @frozen(kw_only=True)
 class WeightSet:
-    """Files that belong together, and what their heads say."""
+    """Files that belong together, and their combined header."""
 
     located: FileSet
     header: Header
@@ -32,8 +32,10 @@ class WeightSet:
 
 
 def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[WeightSet], list[str]]:
-    """Every set of weight files below ``root`` (or ``root`` itself, when it is a file), and the problems of those that
-    cannot be read. Not more than ``FOLDERS`` folders and ``MOST_FILES`` files are looked into."""
+    """Find every set of weight files below ``root``, or ``root`` itself if it is a file.
+
+    Returns the sets, and problems of unreadable files. Searches at most ``FOLDERS`` folders and ``MOST_FILES`` files.
+    """
     if root.is_file():
         return _read([FileSet(files=(root,), rule="file")], reader)
     weight_sets: list[WeightSet] = []
@@ -48,8 +50,8 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
         files += sum(len(one.files) for one in located)
         if number >= FOLDERS or files > MOST_FILES:
             problems.append(
-                f"{root} holds more than {FOLDERS} folders or {MOST_FILES} weight files; {folder} and those behind it "
-                "were not looked into: give the folder of one model"
+                f"{root} contains more than {FOLDERS} folders or {MOST_FILES} weight files; {folder} and later ones "
+                "were not searched: give the folder of one model"
             )
             break
         sets, unreadable = _read(located, reader)
@@ -59,15 +61,17 @@ def weight_files(root: Path, suffixes: Sequence[str], reader: Reader) -> tuple[l
 
 
 def _folders(root: Path, reader: Reader, depth: int = DEPTH) -> Iterator[Path]:
-    """``root`` and the folders below, in order; hidden ones, which tools keep things in, are left out, so are links,
-    which may lead in a circle."""
+    """Yield ``root`` and the folders below it, in order.
+
+    Skips hidden folders, which belong to tools, and links, which may form a cycle.
+    """
     yield root
     if not depth:
         return
     try:
         names = reader.listing(root).folders
     except CheckpointError:
-        return  # which whoever looks into it says
+        return  # reported when the folder itself is searched
     for name in names:
         if not name.startswith(".") and not os.path.islink(root / name):
             yield from _folders(root / name, reader, depth - 1)
@@ -78,7 +82,7 @@ def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[F
     there = reader.listing(folder)
     ends = tuple(suffixes)
     problems = [
-        f"{folder / name} cannot be looked at: {reason}"
+        f"{folder / name} cannot be read: {reason}"
         for name, reason in there.unreadable.items()
         if name.lower().endswith(ends)
     ]
@@ -93,7 +97,7 @@ def _sets(folder: Path, suffixes: Sequence[str], reader: Reader) -> tuple[list[F
         loose = [name for name in names if name not in used]
         if loose and sets:
             indexes = ", ".join(one.index.name for one in sets if one.index is not None)
-            problems.append(f"{folder}: {shortened(loose)} is in no set: {indexes} does not name it")
+            problems.append(f"{folder}: {shortened(loose)} is not part of a set: {indexes} does not list it")
     return located, list(dict.fromkeys(problems))
 
 

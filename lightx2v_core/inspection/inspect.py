@@ -1,4 +1,4 @@
-"""A folder or file -> ``Inspection``."""
+"""Inspection of a folder or file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lightx2v_core.spec.specs import ModelSpec, WeightLoaderSpec
 
 @filesystem_errors()
 def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
-    """Look into a folder or a file. ``RequestError`` when there is none; what is wrong inside is in the report."""
+    """Inspect a folder or a file. The report lists its problems. Raises ``RequestError`` if it does not exist."""
     registry = Registry(plugins)
     place = place_of(path, registry)
     root, named = expanded(place), str(path) if place != str(path) else ""
@@ -35,7 +35,7 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
         {suffix for loader in registry.candidates(WeightLoaderSpec) for suffix in loader.spec.suffixes}
     )
     if root.is_file() and root.suffix.lower() not in suffixes:
-        raise RequestError(f"{root} is no weight file; known are {', '.join(suffixes)}")
+        raise RequestError(f"{root} is not a weight file; supported suffixes: {', '.join(suffixes)}")
     models = [files.spec for files in registry.candidates(ModelSpec)]
     sets, problems = weight_files(root, suffixes, read)
     known: list[Contents] = []
@@ -58,7 +58,7 @@ def inspect(path: str | Path, plugins: PluginSet) -> Inspection:
     if links and not any(links in text for text in obstacles):
         problems.append(f"{root}: {links}")
     if not models:
-        obstacles = ["no model plugin is installed, so no file can be recognized"]
+        obstacles = ["no model plugin is installed, so no file is recognized"]
     components = sorted((part.report for part in known), key=lambda report: not report.variants)
     return Inspection(
         path=str(root),
@@ -95,6 +95,6 @@ def _lora(files: WeightSet, root: Path, networks: dict[str, Network]) -> LoraRep
 
 def _other(files: WeightSet, root: Path, models: bool) -> OtherFile:
     names = list(files.header)
-    first = f"its first tensor is {names[0]!r}" if names else "it holds no tensors"
-    what = f"no installed model knows it ({first})" if models else first
+    first = f"its first tensor is {names[0]!r}" if names else "it contains no tensors"
+    what = f"no installed model recognizes it ({first})" if models else first
     return OtherFile(file=relative(files.located.files[0], root), what=what, bytes=files.header.nbytes)

@@ -1,4 +1,4 @@
-"""What is found out about a folder or a file: plain data, which can be printed and stored."""
+"""The report on a folder or a file: plain data that can be printed and stored."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attrs import asdict, frozen
 
 @frozen(kw_only=True)
 class ComponentReport:
-    """A set of files that is a component of a model that is installed."""
+    """A set of files that is a component of an installed model."""
 
     #: ``dit`` (an expert too), ``text_encoder``, ``vae``, ...
     component: str
     summary: str
-    #: relative to what was asked about
+    #: paths relative to the inspected folder
     files: tuple[str, ...]
     layout: str
-    #: models that have such a component
+    #: models with this component
     models: tuple[str, ...]
-    #: what a network may be, several where they look alike; empty for other components
+    #: possible variants of a network, several where their tensors are alike; empty for other components
     variants: tuple[str, ...]
     #: dtype of most bytes
     precision: str
@@ -39,13 +39,13 @@ class LoraReport:
     family: str
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
-    #: kind of change -> how many
+    #: type of change -> count
     kinds: Mapping[str, int]
-    #: module without its block's number -> how many changes
+    #: module without its block number -> number of changes
     targets: Mapping[str, int]
-    #: the expert that it says it is for
+    #: expert that the file names
     expert: str | None
-    #: network -> tensors that have a place in it, of all
+    #: network -> number of matched tensors and of all tensors
     coverage: Mapping[str, tuple[int, int]]
     bytes: int
 
@@ -55,14 +55,14 @@ class OtherFile:
     """A weight file that no installed model has a use for."""
 
     file: str
-    #: why, or what it looks like
+    #: reason, or a description
     what: str
     bytes: int
 
 
 @frozen(kw_only=True)
 class Runnable:
-    """A run that is possible with what is there."""
+    """A run that is possible with the files of the folder."""
 
     model: str
     variant: str
@@ -72,7 +72,7 @@ class Runnable:
 
 @frozen(kw_only=True)
 class Inspection:
-    """The whole report."""
+    """The complete report."""
 
     path: str
     components: tuple[ComponentReport, ...]
@@ -80,9 +80,9 @@ class Inspection:
     others: tuple[OtherFile, ...]
     problems: tuple[str, ...]
     runnable: tuple[Runnable, ...]
-    #: why nothing, or not everything, can be run
+    #: reasons why nothing, or not everything, can be run
     obstacles: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for ``json.dumps``."""
+        """Convert to plain data for ``json.dumps``."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""What can be run from a folder, and the command line for it: found by planning it."""
+"""Possible runs from a folder, with their command lines, determined by planning them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightx2v_core.plan.bundled import with_bundled
 from lightx2v_core.plan.recognize import ModelMatch
 from lightx2v_core.plan.resolve import runnable
 
-#: more alternatives than this are not tried; the folder is a store of models then, not a model
+#: most alternatives that are tried; a folder with more is a collection of models
 _MOST = 24
 #: inputs whose option has another name
 _OPTION: Mapping[str, str] = {"ref_images": "ref_image"}
@@ -27,8 +27,10 @@ _OPTION: Mapping[str, str] = {"ref_images": "ref_image"}
 def possible_runs(
     folder: Path, networks: Sequence[ComponentReport], plugins: PluginSet, read: ReadHeader, named: str = ""
 ) -> tuple[list[Runnable], list[str]]:
-    """The runs that are possible, and why others are not. ``named`` is the name of a checkpoint that comes with a
-    plugin and whose folder it is: what the checkpoint brings holds then."""
+    """Find the possible runs, and the reasons why others are not possible.
+
+    ``named`` is the name of the checkpoint, if the folder is one that a plugin provides; its settings apply then.
+    """
     asked, registry = named or str(folder), Registry(plugins)
     runs: list[Runnable] = []
     obstacles: list[str] = []
@@ -49,14 +51,14 @@ def possible_runs(
             continue
         seen.add(files)
         runs += _runs(asked, match, settings)
-    # the first is that of the folder as it is, when it does not run without a word; those of alternatives repeat it
+    # the obstacle without any settings; those of the alternatives only repeat it
     return runs, asked_for if runs else obstacles[:1]
 
 
 def _alternatives(
     folder: Path, networks: Sequence[ComponentReport]
 ) -> Iterable[Mapping[tuple[str, ...], object]]:
-    """The folder as it is, then what tells several networks apart: precision, distilled or not, and their paths."""
+    """Yield settings to try: none, then those that select one of several networks: precision, distilled, and path."""
     yield {}
     if len(networks) < 2:
         return

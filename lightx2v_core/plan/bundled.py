@@ -1,7 +1,7 @@
-"""Checkpoints that come with plugins: paths that begin with the name of one, and the settings it brings.
+"""Checkpoints that plugins provide: paths that start with the name of one, and its default settings.
 
-``--model-path NAME`` and ``--lora NAME/file`` mean files of an installed distribution. A file or folder that is there
-under the same name wins, so that no plugin can change what a path means.
+``--model-path NAME`` and ``--lora NAME/file`` refer to files of an installed distribution. An existing file or folder
+of the same name takes precedence, so that no plugin can change the meaning of a path.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ KIND = "checkpoint"
 
 
 def place_of(path: str | Path, registry: Registry) -> str:
-    """Where the files are that a path means; unchanged when it names no installed checkpoint.
+    """Resolve a path that may start with the name of a checkpoint. Returns other paths unchanged.
 
-    The folder of a repository in the hub's cache means its snapshot, and so does ``OWNER/NAME`` when it is there.
-    ``CheckpointError`` when a path leaves the checkpoint's folder, or the checkpoint that is named can be installed and
-    is not.
+    The folder of a repository in the hub cache resolves to its snapshot, as does ``OWNER/NAME`` of a cached repository.
+    Raises ``CheckpointError`` if a path leaves the checkpoint's folder, or names a checkpoint that can be installed
+    but is not.
     """
     text = str(path)
     local = expanded(text)
@@ -54,8 +54,10 @@ def place_of(path: str | Path, registry: Registry) -> str:
 
 
 def with_bundled(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
-    """The configuration with the paths of installed checkpoints in place of their names, and with the settings that the
-    model's checkpoint brings where nobody said otherwise; and notes of both."""
+    """Replace names of installed checkpoints by their paths, and apply the settings of the model's checkpoint.
+
+    These settings are defaults: any configured value wins. Returns the configuration, and notes on the checkpoint.
+    """
     loaded, notes = _with_settings(loaded, registry)
     config = loaded.config
     if config.model_path is None:
@@ -78,7 +80,7 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
     if path is None or (place := place_of(path, registry)) == path:
         return loaded, ()
     if repository_of(Path(place)):
-        return loaded, (f"{path} is {place}, of the hub's cache",)
+        return loaded, (f"{path} is {place}, in the hub cache",)
     if len(PurePosixPath(path).parts) > 1:
         return loaded, ()
     provided = registry.find(CheckpointSpec, path)
@@ -90,8 +92,10 @@ def _with_settings(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConf
         if loaded.origin(*part.path) == "default"
     ]
     laid = lay_over(loaded, brought)
-    origins = {key: said for key, said in laid.origins.items() if said == origin} | dict(loaded.origins)
-    note = f"{path} is {provided.spec.summary}, of {provided.dist.name if provided.dist else provided.plugin}"
+    origins = {key: text for key, text in laid.origins.items() if text == origin} | dict(loaded.origins)
+    note = (
+        f"{path} is {provided.spec.summary}, from {provided.dist.name if provided.dist else provided.plugin}"
+    )
     return evolve(loaded, config=laid.config, origins=origins), (note,)
 
 

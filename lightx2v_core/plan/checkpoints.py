@@ -1,4 +1,4 @@
-"""What a plan says of the checkpoint it found: its components one by one, and what is doubtful about them."""
+"""The components of a checkpoint as a plan lists them, and warnings about them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lightx2v_core.spec.memory import Workload
 
 
 def planned_component(match: ModelMatch, name: str, need: Workload, loaded: LoadedConfig) -> PlannedComponent:
-    """What a plan says of one component: its files, why these, and what they hold."""
+    """Describe one component: its files, the rule that chose them, and their contents."""
     component, header = match.components[name], match.components[name].header
     used = {*match.recognition.expected[name], *accounted(header)}
     return PlannedComponent(
         name=name,
         summary=match.part(name).summary,
         files=tuple(str(path) for path in component.files),
-        rule=_said(component.rule, loaded),
+        rule=_origin_of(component.rule, loaded),
         layout=component.mapped.layout,
         tensors=len(header),
         parameters=header.parameters,
@@ -29,15 +29,15 @@ def planned_component(match: ModelMatch, name: str, need: Workload, loaded: Load
         precision=header.precision,
         scheme=main_format(header),
         passed_over=component.passed_over,
-        # of thousands of tensors nearly all are read
+        # nearly all of the thousands of tensors are read, so it is cheaper to subtract the others
         read=header.nbytes - sum(header.tensors[tensor].nbytes for tensor in header.tensors.keys() - used),
         weights=need.weights,
         activations=need.activations,
     )
 
 
-def _said(rule: str, loaded: LoadedConfig) -> str:
-    """The rule that chose a file; where a key did, the one that the user wrote, and where."""
+def _origin_of(rule: str, loaded: LoadedConfig) -> str:
+    """Return the rule that chose a file. A configuration key is given as the user wrote it, with its place."""
     key, comma, rest = rule.partition(", ")
     if not key.startswith("components."):
         return rule
@@ -48,9 +48,9 @@ def _said(rule: str, loaded: LoadedConfig) -> str:
 
 
 def checkpoint_warnings(match: ModelMatch, needed: MemoryForecast) -> list[str]:
-    """What of a checkpoint and of the memory for it a user should know before the run."""
+    """Collect the warnings about a checkpoint and its memory use."""
     recognition = match.recognition
-    warnings = [f"run as {recognition.variant} as asked for, but {doubt}" for doubt in recognition.doubts]
+    warnings = [f"running as {recognition.variant} as requested, but {doubt}" for doubt in recognition.doubts]
     for name in recognition.components:
         part, component = match.part(name), match.components[name]
         if doubt := false_claim(component.files[0].name, component.header):
@@ -59,22 +59,22 @@ def checkpoint_warnings(match: ModelMatch, needed: MemoryForecast) -> list[str]:
         if part.experts and (
             says := claims_other(part, file := component.files[0], stems(sibling_files(file)))
         ):
-            warnings.append(f"{file} is used as {name}, and {says}")
-        told = recognition.doubts and part.main  # with the doubts
-        if extra and part.whole and not told:
+            warnings.append(f"{file} is used as {name}, but {says}")
+        reported = recognition.doubts and part.main  # the doubts name these tensors
+        if extra and part.whole and not reported:
             warnings.append(
-                f"{name}: {len(extra)} tensors of the file have no place in the model, such as {', '.join(extra[:3])}"
+                f"{name}: {len(extra)} tensors of the file are not part of the model, such as {', '.join(extra[:3])}"
             )
     if needed.excess:
         warnings.append(f"{needed.excess}: this run will be refused")
     if needed.impossible:
         warnings.append(
-            f"the weights take {needed.device_weights / 2**30:.1f} GiB and the device has "
-            f"{needed.device_total / 2**30:.1f} GiB: this will not fit without offloading or a smaller dtype"
+            f"the weights need {needed.device_weights / 2**30:.1f} GiB and the device has "
+            f"{needed.device_total / 2**30:.1f} GiB: use offloading or a smaller dtype"
         )
     elif 0 < needed.device_total < needed.device_peak:
         warnings.append(
-            f"the forecast peak of {needed.device_peak / 2**30:.1f} GiB is more than the device has "
-            f"({needed.device_total / 2**30:.1f} GiB): it may run out of memory"
+            f"the forecast peak of {needed.device_peak / 2**30:.1f} GiB exceeds the memory of the device "
+            f"({needed.device_total / 2**30:.1f} GiB): the run may run out of memory"
         )
     return warnings

@@ -1,6 +1,6 @@
-"""The accelerator, probed once and without importing torch: planning must answer in a fraction of a second.
+"""Detection of the device without importing torch: a plan must take a fraction of a second.
 
-The CUDA driver is asked through its C library; whether torch was built for CUDA is read from its version file.
+The CUDA driver is queried through its C library. A file of torch's installation tells whether it is a CUDA build.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from lightx2v_core.spec.context import Device
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
 _NO_DEVICE = 100
-#: where a container's memory limit is written, cgroup v2 and v1
+#: files with a container's memory limit, cgroup v2 and v1
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def probe(want: str = "auto") -> tuple[Device, str]:
-    """The device that ``want`` (``auto``, ``cpu``, ``cuda`` or ``cuda:N``) means, and why.
+    """Return the device that ``want`` (``auto``, ``cpu``, ``cuda`` or ``cuda:N``) selects, and the reason.
 
-    ``RequestError`` when a device is asked for that is not there.
+    Raises ``RequestError`` if a requested device is not available.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", want)
     if match is None:
         raise RequestError(f"unknown device {want!r}; use auto, cpu, cuda or cuda:N")
     if want == "cpu":
-        return _cpu(), "asked for"
+        return _cpu(), "requested"
     index = int(match.group(1) or 0)
     cuda = cuda_device(index)
     if isinstance(cuda, Device):
-        return cuda, "asked for" if want != "auto" else "auto: a CUDA device is there"
+        return cuda, "requested" if want != "auto" else "auto: a CUDA device is available"
     if want == "auto":
         return _cpu(), f"auto: {cuda}"
     raise RequestError(f"device {want!r} cannot be used: {cuda}; use --device cpu or auto")
 
 
 def compute_dtype(want: str, where: Device) -> tuple[str, str]:
-    """Choose the dtype that ``want`` (``auto`` or a name) means on a device, and say why."""
+    """Return the compute dtype that ``want`` (``auto`` or a name) selects on a device, and the reason."""
     if want != "auto":
-        return want, "asked for"
+        return want, "requested"
     if where.kind == "cpu":
-        return "float32", "auto: the fast and exact dtype of CPUs"
+        return "float32", "auto: fast and exact on CPUs"
     if where.capability >= (8, 0):
         return "bfloat16", "auto: the dtype the models were trained in"
     return "float16", f"auto: {where.name} computes bfloat16 slowly"
 
 
 def cuda_device(index: int) -> Device | str:
-    """CUDA device ``index``, or the reason why it cannot be used."""
+    """Query CUDA device ``index`` from the driver. Returns a text with the reason if it cannot be used."""
     if not torch_has_cuda():
         try:
             return f"the installed torch {metadata.version('torch')} is built without CUDA"
@@ -88,7 +88,7 @@ def cuda_device(index: int) -> Device | str:
 
 
 def torch_has_cuda() -> bool:
-    """Whether the installed torch is a CUDA build, read from its version file."""
+    """Return True if the installed torch is a CUDA build. Reads torch's ``version.py`` instead of importing it."""
     spec = util.find_spec("torch")
     if spec is None or spec.origin is None:
         return False
@@ -100,7 +100,7 @@ def torch_has_cuda() -> bool:
 
 
 def host_memory() -> int:
-    """Bytes of memory of this machine, 0 when unknown; a container's limit counts."""
+    """Return the memory of this machine in bytes, within a container's limit; 0 if unknown."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -1,7 +1,8 @@
-"""Options that lie below a choice of another implementation, and mean nothing to it: each is named in a warning.
+"""Removal of options that a later choice of another implementation makes meaningless, with a warning for each.
 
-A file says ``scheduler: distill`` and how many steps it takes, and the command line says ``--scheduler euler``. The
-steps are no mistake of the file, so they are passed over; options in the layer of the choice itself are refused.
+Example: a file sets ``scheduler: distill`` with its timesteps, and the command line has ``--scheduler euler``. The
+timesteps are not an error in the file, so they are ignored. Unknown options in the layer of the choice itself are
+errors.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD
 
 
 def without_leftovers(loaded: LoadedConfig, registry: Registry) -> LoadedConfig:
-    """The configuration without options that a later choice left without a meaning; they are in its warnings."""
+    """Remove options that a later choice made meaningless from the configuration, and add a warning for each."""
     if not loaded.beneath:
         return loaded
     warnings: list[str] = []
@@ -49,7 +50,7 @@ def without_leftovers(loaded: LoadedConfig, registry: Registry) -> LoadedConfig:
 def _kept(
     section: Section, registry: Registry, kind: str, path: tuple[str, ...], loaded: LoadedConfig
 ) -> tuple[dict[str, Mapping[str, object]], list[str]]:
-    """The options of a section that mean something, and warnings of the others."""
+    """Return the options of a section that still apply, and warnings about the others."""
     chosen = _chosen(section, registry, kind)
     kept: dict[str, Mapping[str, object]] = {}
     warnings = []
@@ -65,14 +66,14 @@ def _kept(
             kept[name] = rest
         for key in gone:
             warnings.append(
-                f"{loaded.origin(*path, 'options', name, key)}: {'.'.join((*path, 'options', name, key))} is not used, "
+                f"{loaded.origin(*path, 'options', name, key)}: {'.'.join((*path, 'options', name, key))} is ignored, "
                 f"since {'.'.join(path)} is {', '.join(section.use)} ({loaded.origin(*path, 'use')})"
             )
     return kept, warnings
 
 
 def _chosen(section: Section, registry: Registry, kind: str) -> list[Provided]:
-    """What the names in ``use`` stand for, as far as it is installed."""
+    """Return the installed implementations that the names in ``use`` select."""
     if kind == "quantizer" and section.use in UNQUANTIZED:
         return []
     use = translated(section, registry).use if kind == "quantizer" else section.use
@@ -89,7 +90,10 @@ def _lies_beneath(loaded: LoadedConfig, path: tuple[str, ...]) -> bool:
 def _means_something(
     section: Section, registry: Registry, kind: str, chosen: list[Provided], name: str, key: str
 ) -> bool:
-    """Whether what is chosen has an option; one of ``*`` that nothing at all has stays, to be refused."""
+    """Return whether a chosen implementation has an option.
+
+    An option of ``*`` that no implementation has is kept, so that a later check reports it.
+    """
     if name == WILDCARD:
         others = [candidate for candidate in registry.candidates(kind) if candidate not in chosen]
         return bool(chosen) and (_has(chosen, key) or not _has(others, key))

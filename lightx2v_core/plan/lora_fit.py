@@ -1,5 +1,5 @@
-"""A LoRA file fitted to one network: found, read by its header, compared, and refused when it is for another one or its
-scale is not clear. Runs and conversions do this alike."""
+"""Fitting a LoRA file to one network: find it, read its header, match its tensors, and reject files for other models or
+with an unclear scale. Used by runs and conversions."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from lightx2v_core.spec.components import KeyMap
 from lightx2v_core.spec.tensors import Header
 
 _SHOWN = 3
-#: names that a wrong one is compared with: comparing is slow
+#: most file names that a misspelled one is compared with, as comparing is slow
 _COMPARED = 1000
-#: how files of weights end, beside which a file of PEFT's may be of another one
+#: suffixes of weight files; with several in a folder, PEFT's sidecar may belong to another one
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-#: the name that PEFT gives a file
+#: stem of the files that PEFT writes
 _OF_PEFT = "adapter_model"
 
 
 @frozen(kw_only=True)
 class Network:
-    """What LoRA files are fitted to."""
+    """A network that LoRA files are fitted to."""
 
     component: str
-    #: its tensors: name -> shape
+    #: tensor name -> shape
     expected: Shapes
     layouts: Sequence[KeyMap] = ()
-    #: what it is called in messages, the name of a variant or of a file
+    #: name in messages: a variant or a file
     title: str
-    #: the networks of which a file may say which it is for; this is one of them
+    #: names of all experts, including this one; a file may name the one it is for
     experts: tuple[str, ...] = ()
 
 
@@ -60,26 +60,28 @@ class AdapterFit:
 
 
 def lora_file(given: str, folder: Path, registry: Registry) -> tuple[Path, Header]:
-    """A LoRA file by its path, or by its name in a model's folder, and its header. ``RequestError`` when it is not
-    there, broken, or no LoRA."""
-    path = _found(place_of(given, registry), folder)
+    """Find a LoRA file by its path, or by its name in a model's folder, and read its header.
+
+    Raises ``RequestError`` if it is missing, broken or not a LoRA.
+    """
+    path = _located(place_of(given, registry), folder)
     header = read_header(registry, path)
     if not is_lora(header):
         some = ", ".join(list(header)[:_SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{path} is no LoRA file: it holds {some}; a LoRA holds pairs such as "
+            f"{path} is not a LoRA file: it contains {some}; a LoRA contains pairs such as "
             "blocks.0.attn.q.lora_A.weight and blocks.0.attn.q.lora_B.weight"
         )
     return path, header
 
 
-def _found(given: str, folder: Path) -> Path:
-    """The file as it is named, or of this name in the model's folder or its ``loras``."""
+def _located(given: str, folder: Path) -> Path:
+    """Return the path of a file as given, or in the model's folder or its ``loras``."""
     path = expanded(given)
     if os.path.isdir(path):
         inside = [name for name in list_folder(path).files if name.endswith(_WEIGHTS)]
         some = f", such as {Path(given) / inside[0]}" if inside else ""
-        raise RequestError(f"LoRA {given!r} is a folder; name the file in it{some}")
+        raise RequestError(f"LoRA {given!r} is a folder; give a file in it{some}")
     places = [path]
     if not path.is_absolute() and ".." not in path.parts:
         places += [folder / path, folder / "loras" / path]
@@ -91,16 +93,14 @@ def _found(given: str, folder: Path) -> Path:
         if os.path.isdir(place.parent):
             near = near or suggestion(place.name, list_folder(place.parent).files[:_COMPARED])
     reasons = [reason for place in places if (reason := why_not(place)) not in ("", ABSENT)]
-    where = (
-        f"; it was looked for here, in {folder} and in its loras" if len(places) > 1 and not reasons else ""
-    )
+    where = f"; searched here, in {folder} and in its loras" if len(places) > 1 and not reasons else ""
     raise RequestError(f"LoRA file {short(given)} {(reasons or [ABSENT])[0]}{where}{near}")
 
 
 def fitted(
     config: LoraConfig, path: Path, header: Header, part: Header, network: Network, why: str
 ) -> AdapterFit:
-    """What a file does to a network. ``part`` is what of its header is for it, ``why`` says why it is the one."""
+    """Match a file with a network. ``part`` is the section of its header for it, ``why`` the reason."""
     coverage = match(part, network.expected, network.layouts)
     described = describe(part, network.experts, sibling_files(path))
     said = _stated(path, part, described)
@@ -131,52 +131,54 @@ def fitted(
 
 
 def check_fit(fit: AdapterFit, network: Network, *, strict: bool) -> None:
-    """``RequestError`` for a file that changes nothing here, is for another model, or does not say how strong it is;
-    with ``strict``, also when part of it has no effect."""
+    """Raise ``RequestError`` for a file that has no effect, is for another model, or has an unclear scale.
+
+    With ``strict``, also if part of it has no effect.
+    """
     planned, coverage = fit.planned, fit.coverage
     where = f"{planned.component} of {network.title}"
     if not coverage.changes:
         raise RequestError(
-            f"LoRA {planned.path} changes nothing in {where}: {_partial(fit)}. The network has tensors such as "
-            f"{next(iter(network.expected))}; this file is for another model"
+            f"LoRA {planned.path} is for another model: it changes nothing in {where}; {_partial(fit)}. "
+            f"The network has tensors such as {next(iter(network.expected))}"
         )
     if coverage.foreign:
         raise RequestError(
-            f"LoRA {planned.path} is for another model: only {coverage.placed} of its {coverage.pairs} pairs have a "
-            f"place in {where}; {_partial(fit)}"
+            f"LoRA {planned.path} is for another model: only {coverage.placed} of its {coverage.pairs} pairs fit "
+            f"{where}; {_partial(fit)}"
         )
     if strict and not coverage.whole:
         raise RequestError(f"LoRA {planned.path} does not fit {network.title}: {_partial(fit)}")
     if fit.stated.doubt and fit.config.alpha is None:
         ranks = ", ".join(map(str, planned.ranks[:_SHOWN]))
         raise RequestError(
-            f"how strong LoRA {planned.path} is meant to be is not clear: {fit.stated.doubt}. Say which alpha is "
-            f"divided by the rank ({ranks}; the same number is a scale of 1): "
-            f'--set \'loras=[{{"path": "{fit.config.path}", "alpha": {planned.ranks[0]}}}]\', of convert --lora_alpha'
+            f"the scale of LoRA {planned.path} is unclear: {fit.stated.doubt}. Set the alpha, which is "
+            f"divided by the rank ({ranks}; alpha = rank is a scale of 1), with convert --lora_alpha or "
+            f'--set \'loras=[{{"path": "{fit.config.path}", "alpha": {planned.ranks[0]}}}]\''
         )
 
 
 def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]:
-    """What the plan notes, and what it warns of."""
+    """Return notes and warnings about LoRA files."""
     notes: list[str] = []
     warnings: list[str] = []
     for fit in adapters:
         planned, config = fit.planned, fit.config
         name = f"LoRA {Path(planned.path).name}"
         if not 0 <= planned.strength <= 1:
-            notes.append(f"{name} has a strength of {planned.strength:g}, outside of the usual 0 to 1")
+            notes.append(f"{name} has strength {planned.strength:g}, outside the usual 0 to 1")
         if config.alpha is not None and not config.alpha_override and planned.file_alpha:
             notes.append(
-                f"{name}: the alpha of {config.alpha:g} in the configuration is not used, since the file has alphas of "
-                f"its own ({planned.file_alpha}); alpha_override: true makes it win"
+                f"{name}: the configured alpha of {config.alpha:g} is ignored, since the file has its own "
+                f"({planned.file_alpha}); set alpha_override: true to override it"
             )
         if config.alpha is not None and fit.stated.doubt:
             notes.append(
-                f"{name}: the alpha of {config.alpha:g} in the configuration is used, since {fit.stated.doubt}"
+                f"{name}: the configured alpha of {config.alpha:g} is used, since {fit.stated.doubt}"
             )
         if planned.hint and planned.hint != planned.component:
             warnings.append(
-                f"{name} is applied to {planned.component}, and {planned.hint_why} says {planned.hint}"
+                f"{name} is applied to {planned.component}, but {planned.hint_why} says {planned.hint}"
             )
         if not fit.coverage.whole:
             warnings.append(f"{name}: {_partial(fit)}")
@@ -184,16 +186,16 @@ def adapter_notes(adapters: Sequence[AdapterFit]) -> tuple[list[str], list[str]]
 
 
 def _stated(path: Path, part: Header, described: LoraDescription) -> StatedStrengths:
-    """What is said of how strong a file is: in it, or by PEFT's file beside it."""
+    """Read the strengths that a file states, or PEFT's ``adapter_config.json`` next to it."""
     file = parsed(part)
     sidecar = path.parent / SIDECAR
     if not os.path.isfile(sidecar):
         return stated(file)
     try:
-        said: Mapping[str, object] | None = read_object(sidecar, "cannot be read")
+        settings: Mapping[str, object] | None = read_object(sidecar, "cannot be read")
     except CheckpointError as exc:
         return stated(file, None, str(exc))
-    beside = stated(file, said)
+    beside = stated(file, settings)
     own = path.stem == _OF_PEFT or [name for name in sibling_files(path) if name.endswith(_WEIGHTS)] == [
         path.name
     ]
@@ -204,30 +206,30 @@ def _stated(path: Path, part: Header, described: LoraDescription) -> StatedStren
         return stated(file)  # other programs write no such file
     return StatedStrengths(
         where=SIDECAR,
-        doubt=f"{sidecar.name} beside it says {_short_alpha(said)}, and other weights lie there, of which it may be",
+        doubt=f"{sidecar.name} next to it has {_short_alpha(settings)}, but may belong to other weights in that folder",
     )
 
 
-def _short_alpha(said: Mapping[str, object] | None) -> str:
+def _short_alpha(settings: Mapping[str, object] | None) -> str:
     return ", ".join(
-        f"{key} {str((said or {})[key])[:40]}"
+        f"{key} {str((settings or {})[key])[:40]}"
         for key in ("lora_alpha", "r", "use_rslora")
-        if key in (said or {})
+        if key in (settings or {})
     )
 
 
 def _file_alpha(described: LoraDescription, said: StatedStrengths) -> str:
-    """The alphas of a file in words, empty when it has none."""
+    """Format the alphas of a file; empty when it has none."""
     if not described.with_alpha:
         return said.shown()
     alphas, count = described.alphas, described.with_alpha
     shown = ", ".join(f"{alpha:g}" for alpha in alphas[:_SHOWN]) + (", ..." if len(alphas) > _SHOWN else "")
     some = f" for {count} of {described.scalable}" if count < described.scalable else ""
-    return (shown or "read when it is loaded") + some
+    return (shown or "read on load") + some
 
 
 def _partial(fit: AdapterFit) -> str:
-    """What of a file has no effect, and why."""
+    """Describe the tensors of a file that have no effect, with reasons."""
     planned = fit.planned
     lost: Mapping[str, str] = {**planned.mismatched, **planned.unmatched}
     some = "; ".join(f"{name}: {why}" for name, why in list(lost.items())[:_SHOWN])

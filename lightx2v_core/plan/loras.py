@@ -1,5 +1,5 @@
-"""The LoRA files of a configuration, resolved at plan time: found, read by their headers, and matched with the networks
-they are for. Everything that can be wrong with them is said here, before any weight is read."""
+"""The LoRA files of a configuration at plan time: found, read by header, and matched with their networks. Every error
+in them is reported here, before any weight is read."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import LoraApplierSpec
 from lightx2v_core.spec.tensors import Header
 
-#: what stands for all networks of a model, beside the name of their group
+#: name for all networks of a model, besides the name of their group
 BOTH = "both"
 
 
 def resolve_adapters(
     loras: Sequence[LoraConfig], model: ModelMatch, registry: Registry, folder: Path, *, strict: bool = False
 ) -> tuple[AdapterFit, ...]:
-    """Every LoRA of a configuration, in order; one that is for several networks once for each. ``RequestError`` for a
-    file that is missing, broken or no LoRA, does not say which network it is for, or is for another model; with
-    ``strict``, also when part of it has no effect."""
+    """Resolve every LoRA of a configuration, in order; one for several networks appears once for each.
+
+    Raises ``RequestError`` for a file that is missing, broken, not a LoRA, for another model, or for an unknown one of
+    several networks; with ``strict``, also if part of it has no effect.
+    """
     return tuple(fit for config in loras for fit in _resolved(config, model, registry, folder, strict=strict))
 
 
 def adapted_model(plain: ModelMatch, adapters: Sequence[AdapterFit]) -> ModelMatch:
-    """Recognize the model with its LoRA files, which may bring other defaults."""
+    """Update the recognition of a model for its LoRA files, which may change defaults."""
     names: dict[str, list[str]] = {}
     for adapter in adapters:
         if adapter.planned.strength > 0:
@@ -54,7 +56,10 @@ def select_applier(
     quantized: Mapping[str, Quantization],
     prove: Prove = unproved,
 ) -> Implementation[LoraApplierSpec] | None:
-    """Select what applies LoRA files, when there are some or somebody named it. ``RequestError`` when it cannot."""
+    """Select the LoRA applier; None without LoRA files, unless one is configured.
+
+    Raises ``RequestError`` if it cannot apply the files.
+    """
     origin = loaded.origin("lora_applier", "use")
     if not adapters and origin == "default":
         return None
@@ -70,7 +75,7 @@ def check_applier(
     applier: Implementation[LoraApplierSpec],
     quantized: Mapping[str, Quantization],
 ) -> None:
-    """``RequestError`` when an applier cannot do what a file holds, or cannot do it to the weights of its component."""
+    """Raise ``RequestError`` if an applier does not support the changes of a file, or the weights of its component."""
     for fit in adapters:
         if not applier.spec.resident:
             _check_writable(fit, quantized[fit.planned.component])
@@ -78,14 +83,14 @@ def check_applier(
         kinds |= {"magnitude" for change in fit.coverage.changes if "magnitude" in change.tensors}
         if unable := sorted(kinds - applier.spec.kinds):
             raise RequestError(
-                f"lora_applier {applier.selection.name} cannot apply {', '.join(unable)}, which "
-                f"{fit.planned.path} holds; it applies {', '.join(sorted(applier.spec.kinds))}. "
+                f"lora_applier {applier.selection.name} cannot apply {', '.join(unable)} in {fit.planned.path}; "
+                f"it supports {', '.join(sorted(applier.spec.kinds))}. "
                 "Use --set lora_applier=merge"
             )
 
 
 def _check_writable(fit: AdapterFit, quantized: Quantization) -> None:
-    """Quantized weights that are merged into have to be quantized again."""
+    """Raise ``RequestError`` if a merge would need to re-quantize weights and the quantizer cannot."""
     if quantized.chosen is None:
         return
     spec = quantized.chosen.spec
@@ -112,7 +117,7 @@ def _resolved(
                 network,
             )
         )
-    # of a file with keys for both networks, those for one may be nothing but a text encoder's
+    # in a file with keys for both networks, the keys for one may all belong to a text encoder
     able = [(fit, network) for fit, network in made if fit.coverage.changes] or made[:1]
     for fit, network in able:
         check_fit(fit, network, strict=strict)
@@ -136,7 +141,7 @@ def _network(model: ModelMatch, component: str) -> Network:
 
 
 def _components(config: LoraConfig, model: ModelMatch, header: Header, path: Path) -> list[tuple[str, str]]:
-    """The components that a LoRA is for, each with the reason."""
+    """Return the components that a LoRA is for, each with the reason."""
     main = model.spec.components[0]
     networks = [
         part.name
@@ -156,7 +161,7 @@ def _components(config: LoraConfig, model: ModelMatch, header: Header, path: Pat
             )
         return [(name, f"name {config.name}")]
     if len(networks) == 1:
-        return [(networks[0], "the one network")]
+        return [(networks[0], "the only network")]
     if len(sections_of(header)) == 2 and len(networks) == 2:
         return [(network, "the file has keys for both networks") for network in networks]
     hint, why = expert_hint(header, networks, sibling_files(path))
@@ -164,20 +169,20 @@ def _components(config: LoraConfig, model: ModelMatch, header: Header, path: Pat
         return [(hint, why)]
     words = [network.partition("_")[0] for network in networks]
     ways = " or ".join(f"--lora {word}:{config.path}" for word in (*words, BOTH))
-    doubt = f"of LoRA {str(path)!r} {why}" if why else f"nothing says which of them LoRA {str(path)!r} is for"
+    doubt = f"for LoRA {str(path)!r} {why}" if why else f"LoRA {str(path)!r} does not name one"
     raise RequestError(
-        f"{model.recognition.variant} has {len(networks)} networks, and {doubt}: use {ways} "
+        f"{model.recognition.variant} has {len(networks)} networks, and {doubt}; use {ways} "
         f"(name {', '.join(f'{network}_model' for network in networks)} or {BOTH} in a configuration)"
     )
 
 
 def sections_of(header: Header) -> set[bool]:
-    """Whether a file has keys for the second of two networks, for the first, or for both."""
+    """Return which of two networks a file has keys for: True for the second, False for the first."""
     return {second(name) for name in header if not of_text_encoder(name)}
 
 
 def section_of(header: Header, component: str, experts: Sequence[str]) -> Header:
-    """The part of a file that is for one of two networks, when the file has keys for both."""
+    """Return the section of a file for one of two networks, or the whole header if it has keys for only one."""
     if len(experts) < 2 or len(sections_of(header)) < 2:
         return header
     first = component == experts[0]

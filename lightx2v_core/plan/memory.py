@@ -1,4 +1,4 @@
-"""How much memory a run takes, and which offloader keeps it within the limits. No weight is read, no torch imported."""
+"""Memory forecasts, and the choice of an offloader that stays within the limits. Reads no weights, imports no torch."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from lightx2v_core.spec.context import Budget, BuildContext, Device, Speeds
 from lightx2v_core.spec.memory import OffloadForecast, Workload
 from lightx2v_core.spec.specs import OffloaderSpec
 
-#: host memory of a process that has run a tiny model: interpreter, torch, kernels (`lightx2v-core run` on Linux, CPU)
+#: host memory of a process that ran a tiny model: interpreter, torch, kernels (`lightx2v-core run` on Linux, CPU)
 PROCESS = 450 * 2**20
-#: device memory that CUDA takes for itself and its libraries; an estimate
+#: device memory of the CUDA context and libraries; an estimate
 CONTEXT = 600 * 2**20
-#: part of a device's memory that ``auto`` plans with when no limit is given
+#: fraction of the memory that ``auto`` plans with when no limit is given
 USABLE = 0.95
-#: operations a second that linear layers reach on a GPU, by compute capability; an estimate, and see `memory`
+#: operations per second of linear layers on a GPU, by compute capability; estimates, which `memory` overrides
 _COMPUTE = {(9, 0): 4e14, (10, 0): 8e14, (12, 0): 1.5e14, (8, 9): 1.2e14, (8, 0): 2e14}
 _OLDER_GPU, _CPU = 5e13, 1e11
-#: bytes a second of a memory copy on the host, of PCIe 4.0 x16, and of an NVMe disk of the same generation
+#: bytes per second of a memory copy on the host, of PCIe 4.0 x16, and of an NVMe disk of the same generation
 _HOST_COPY, _DEVICE_COPY, _DISK = 5e9, 25e9, 3e9
 
 
 @frozen(kw_only=True)
 class MemoryLimits:
-    """Bytes that a run may take; None: as much as there is. A CPU has one memory, so one limit."""
+    """Memory limits of a run, in bytes; None: no limit. A CPU has one memory, so only ``host`` is set."""
 
     device: int | None
     host: int | None
 
 
 def limits(config: MemoryConfig, where: Device) -> MemoryLimits:
-    """What the configuration allows."""
+    """Return the configured limits. On a CPU the lower of the two applies."""
     if where.kind != "cpu":
         return MemoryLimits(device=config.vram_limit, host=config.ram_limit)
     given = [limit for limit in (config.vram_limit, config.ram_limit) if limit is not None]
@@ -49,7 +49,7 @@ def limits(config: MemoryConfig, where: Device) -> MemoryLimits:
 
 
 def speeds(config: MemoryConfig, where: Device) -> Speeds:
-    """Given speeds, else typical ones of such a device."""
+    """Return the configured speeds; missing ones are typical for the device."""
     on_cpu = where.kind == "cpu"
     compute = _CPU if on_cpu else _COMPUTE.get(where.capability, _OLDER_GPU)
     return Speeds(
@@ -68,9 +68,10 @@ def choose_offloaders(
     ctx: BuildContext,
     steps: int,
 ) -> Mapping[str, Implementation[OffloaderSpec]]:
-    """``chosen`` holds the components whose offloader is named; the others get the least costly one that fits.
+    """Choose the least costly offloader that fits for the components that ``chosen`` lacks.
 
-    ``RequestError`` when none fits, with what each would take.
+    ``chosen`` contains the components whose offloader is configured by name. Raises ``RequestError`` that lists the
+    memory use of each candidate if none fits.
     """
     config = loaded.config
     rest = [name for name in loads if name not in chosen]
@@ -97,8 +98,8 @@ def choose_offloaders(
         raise RequestError("\n".join([f"no offloader fits {_words(within)}:", *lines, _advice(ctx.device)]))
     _, _, best, result = min(
         fitting, key=lambda entry: entry[:2]
-    )  # of equal cost: the one of higher priority
-    why = f"auto: the least costly that fits {_words(within)}; it takes {_takes(result, ctx.device)}"
+    )  # at equal cost, the one of higher priority
+    why = f"auto: the least costly that fits {_words(within)}; needs {_takes(result, ctx.device)}"
     selection = evolve(
         best.selection,
         why=why,
@@ -108,7 +109,7 @@ def choose_offloaders(
 
 
 def named(loaded: LoadedConfig, match: ModelMatch) -> frozenset[str]:
-    """The components whose offloader is named, and not ``auto``."""
+    """Return the components whose offloader is configured by name, not ``auto``."""
     config = loaded.config
     return frozenset(
         name for name in match.recognition.components if _section(config, match, name).use != ("auto",)
@@ -128,7 +129,10 @@ def _candidates(
     ctx: BuildContext,
     rejected: dict[str, str],
 ) -> Iterator[Implementation[OffloaderSpec]]:
-    """Every usable offloader with each of the options it may have; those that are given, when some are."""
+    """Yield every usable offloader with each set of options it offers, or with the configured options only.
+
+    Adds the reasons against unusable ones to ``rejected``.
+    """
     section = _section(config, match, rest[0])
     for candidate in registry.candidates(OffloaderSpec):
         if reasons := candidate.reasons(ctx):
@@ -141,7 +145,7 @@ def _candidates(
 
 
 def allowed(loaded: LoadedConfig, match: ModelMatch, where: Device) -> MemoryLimits:
-    """The limits that are given; for ``auto``, which needs some, else what the machine has."""
+    """Return the configured limits. ``auto`` needs limits, so missing ones follow from the memory of the machine."""
     given = limits(loaded.config.memory, where)
     if named(loaded, match) == set(match.recognition.components):
         return given
@@ -158,14 +162,14 @@ def forecast(
     within: MemoryLimits,
     shares: Mapping[str, Budget],
 ) -> MemoryForecast:
-    """Add up what the components of each offloader need together, within the ``shares`` of ``budgets``."""
+    """Add up the forecasts of all offloaders, each for its components within the ``shares`` of ``budgets``."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
     answers = [_ask(offloaders, group, loads, evolve(ctx, budget=shares[group[0]])) for group in groups]
     weights = sum(answer.weights for answer in answers)
     peak = weights + max((answer.activations for answer in answers), default=0)
     host = PROCESS + sum(answer.host for answer in answers)
     if not on_cpu:
-        host += max(load.largest for load in loads.values())  # on its way to the device
+        host += max(load.largest for load in loads.values())  # the tensor in transfer to the device
     steps = [load.passes * load.seconds for load in loads.values()]
     return MemoryForecast(
         device_weights=weights,
@@ -189,7 +193,7 @@ def budgets(
     ctx: BuildContext,
     within: MemoryLimits,
 ) -> Mapping[str, Budget]:
-    """Component -> what its offloader may take: the limits, less the least that the other offloaders take."""
+    """Return the budget of each component's offloader: the limits minus the minimum use of the other offloaders."""
     groups, on_cpu = grouped(offloaders), ctx.device.kind == "cpu"
     least = [_ask(offloaders, group, loads, ctx) for group in groups]
     shares = {}
@@ -199,9 +203,9 @@ def budgets(
             sum(answer.weights for answer in others),
             PROCESS + sum(answer.host for answer in others),
         )
-        passing = max(load.largest for load in loads.values())  # on its way to the device
+        passing = max(load.largest for load in loads.values())  # the tensor in transfer to the device
         taken, host = (weights + host, weights + host) if on_cpu else (weights + CONTEXT, host + passing)
-        # what others hold and compute meanwhile is there beside what this one keeps in place
+        # weights that this offloader keeps in place coexist with the activations of other components
         beside = max((answer.activations for answer in others), default=0)
         share = Budget(
             device=_less(within.host if on_cpu else within.device, taken),
@@ -214,7 +218,7 @@ def budgets(
 
 
 def grouped(offloaders: Mapping[str, Implementation[OffloaderSpec]]) -> list[list[str]]:
-    """Components that share an offloader: one object will serve them."""
+    """Group the components that share an offloader and its options: one object serves each group."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, offloader in offloaders.items():
         groups.setdefault((offloader.selection.chosen.qualified, repr(offloader.config)), []).append(name)
@@ -251,7 +255,7 @@ def _words(within: MemoryLimits) -> str:
 
 def _advice(where: Device) -> str:
     what = "--ram-limit" if where.kind == "cpu" else "--vram-limit or --ram-limit"
-    return f"  raise {what} to what one of them takes, or make less at once: a smaller --size, fewer --frames"
+    return f"  raise {what} to one of the values above, or reduce --size or --frames"
 
 
 def _options(offloader: Implementation[OffloaderSpec]) -> str:

@@ -1,4 +1,4 @@
-"""The plan of a run from Python: what ``lightx2v-core plan`` answers, without reading a weight or importing torch."""
+"""The Python API of ``lightx2v-core plan``. Reads no weights and does not import torch."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ if TYPE_CHECKING:
 
 
 def read_config(file: str | Path) -> dict[str, Any]:
-    """What a configuration file says, in either vocabulary, as nested data: what ``plan_run`` and ``load`` take as
-    ``config``, with changes on top."""
+    """Read a configuration file, in either vocabulary, as nested data for the ``config`` of ``plan_run`` and ``load``.
+
+    Contains only the keys that are set.
+    """
     loaded = load_config(file, ())
-    return _said(loaded.to_json(), frozenset(loaded.origins), "")
+    return _explicit(loaded.to_json(), frozenset(loaded.origins), "")
 
 
-def _said(data: Mapping[str, Any], origins: frozenset[str], above: str) -> dict[str, Any]:
-    """The part of a configuration that somebody set."""
-    said = {}
+def _explicit(data: Mapping[str, Any], origins: frozenset[str], above: str) -> dict[str, Any]:
+    """Return the keys of a configuration that are set explicitly."""
+    explicit = {}
     for key, value in data.items():
         name = f"{above}{key}"
         if name in origins:
-            said[key] = value
+            explicit[key] = value
         elif isinstance(value, Mapping) and any(origin.startswith(f"{name}.") for origin in origins):
-            said[key] = _said(value, origins, f"{name}.")
-    return said
+            explicit[key] = _explicit(value, origins, f"{name}.")
+    return explicit
 
 
 class Planner:
-    """Plans runs one after the other, and reads the headers of each file once: for whoever asks what is possible."""
+    """A planner for many runs, such as those of a user interface. Reads the headers of each file once."""
 
     def __init__(self, plugins: PluginSet | None = None) -> None:
         self._plugins = plugins or load_plugins()
@@ -56,7 +58,7 @@ class Planner:
         ready: bool = False,
         **overrides: Unpack[PlanKeywords],
     ) -> Plan:
-        """See ``plan_run``."""
+        """Plan a run; see ``plan_run``."""
         values = [
             Value(path=("model_path",), value=str(model_path), origin="model_path"),
             *keyword_values(overrides, PLAN_KEYWORDS),
@@ -75,10 +77,10 @@ def plan_run(
     ready: bool = False,
     **overrides: Unpack[PlanKeywords],
 ) -> Plan:
-    """What loading a model and running a request would do. ``config`` is a file or plain data; ``overrides`` are those
-    of ``load``, and the paths of inputs: ``image``, ``src_video``, ...
+    """Plan loading a model and running a request, without doing either.
 
-    Raises ``RequestError`` (and its kinds) for everything that is wrong with it; what a plan can do without, a prompt
-    and the inputs of the task, only when it has to be ``ready`` to run.
+    ``config`` is a file or plain data. ``overrides`` are those of ``load``, and the paths of inputs: ``image``,
+    ``src_video``, ... Raises ``RequestError`` (or a subclass) for every error in the request. A missing prompt or task
+    input is an error only with ``ready``.
     """
     return Planner(plugins).plan(model_path, config=config, ready=ready, **overrides)

@@ -1,4 +1,4 @@
-"""Which quantizer runs which layers of a component: decided from headers and the configuration, without torch."""
+"""Assignment of quantizers to the layers of each component, from headers and the configuration, without torch."""
 
 from __future__ import annotations
 
@@ -36,27 +36,28 @@ from lightx2v_core.spec.memory import MemoryNeed
 from lightx2v_core.spec.specs import QuantizerSpec
 from lightx2v_core.spec.tensors import DTYPE_BYTES, Header, LayerFormat
 
-#: a layer inside a numbered block, and what is no linear
+#: layers inside a numbered block
 _NUMBERED = re.compile(r"(^|\.)\d+\.")
+#: layers with a 2-D weight that are not linear
 _NO_LINEAR = re.compile(r"norm|embed")
 
 
 @frozen(kw_only=True)
 class Quantization:
-    """What becomes of the quantized layers of one component, and of those that are quantized on load."""
+    """The treatment of the quantized layers of one component, and of those that are quantized on load."""
 
-    #: None: nothing is quantized and nothing will be
+    #: None: no layer is quantized, in the file or on load
     chosen: Implementation[QuantizerSpec] | None = None
-    #: whether a quantizer that was asked for has a say here
+    #: whether a configured quantizer applies to this component
     said: bool = False
-    #: layers that the quantizer runs as they are stored
+    #: layers that the quantizer computes in the stored format
     kept: Mapping[str, LayerFormat] = field(factory=dict)
-    #: stored layers that are decoded when they are loaded
+    #: stored layers that are decoded on load
     decoded: Mapping[str, LayerFormat] = field(factory=dict)
-    #: plain layers that are quantized when they are loaded, with their shapes, and the format that they get
+    #: plain layers that are quantized on load, with their shapes, and the target format
     made: Mapping[str, tuple[int, ...]] = field(factory=dict)
     target: str = ""
-    #: the kernel that was wished for and is not the chosen one, and where it was
+    #: the preferred (``name?``) kernel that could not be used, and where it is configured
     unmet: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
 
@@ -70,9 +71,11 @@ def choose_quantizers(
     ctx: BuildContext,
     prove: Prove = unproved,
 ) -> Mapping[str, Quantization]:
-    """Component -> what is quantized in it. ``PluginError`` when the quantizer that is asked for cannot run what the
-    files hold, or is wrong on this machine as far as ``prove`` tells; ``CheckpointError`` when nothing that is
-    installed can run them."""
+    """Choose the quantizer of each component. Returns component -> quantization.
+
+    Raises ``PluginError`` if the configured quantizer cannot run the formats of the files, or fails ``prove`` on this
+    machine; ``CheckpointError`` if no installed quantizer can run them.
+    """
     quantizations = {}
     for part in parts:
         component, wanted = components[part.name], expected[part.name]
@@ -94,36 +97,35 @@ def choose_quantizers(
         and not any(one.said for one in quantizations.values())
     ):
         raise PluginError(
-            f"quantizer {', '.join(section.use)} is asked for ({loaded.origin('quantizer', 'use')}), and there is "
-            "nothing for it: no file is quantized, and it quantizes none itself; leave it out or give quantized files"
+            f"quantizer {', '.join(section.use)} ({loaded.origin('quantizer', 'use')}) has nothing to do: no file is "
+            "quantized, and it does not quantize on load; omit it or use quantized files"
         )
     return _with_note(quantizations)
 
 
 def _with_note(quantizations: Mapping[str, Quantization]) -> Mapping[str, Quantization]:
-    """With one note of all wishes for kernels that others meet, at the first component that has one."""
+    """Add one note about all preferred kernels that others replace, to the first component that has one."""
     wishes = dict.fromkeys(one.unmet for one in quantizations.values() if one.unmet is not None)
     if not wishes:
         return quantizations
-    said = "; ".join(f"{name!r} ({origin}) {why_unmet(name)}" for name, origin in wishes)
+    unavailable = "; ".join(f"{name!r} ({origin}) {why_unmet(name)}" for name, origin in wishes)
     runs: dict[str, list[str]] = {}
     for name, one in quantizations.items():
         if one.unmet is not None and one.chosen is not None:
             runs.setdefault(one.chosen.selection.name, []).append(name)
     instead = ", ".join(f"{kernel} ({', '.join(names)})" for kernel, names in runs.items())
-    note = f"quantizer {said}: the same weights run on {instead}"
+    note = f"quantizer {unavailable}; using {instead} for the same weights"
     first = next(name for name, one in quantizations.items() if one.unmet is not None)
     return {**quantizations, first: evolve(quantizations[first], notes=(note, *quantizations[first].notes))}
 
 
 def chosen_quantizers(quantized: Mapping[str, Quantization]) -> Mapping[str, Implementation[QuantizerSpec]]:
-    """The choices that were made, by component."""
+    """Return the selected quantizers, by component."""
     return {name: one.chosen for name, one in quantized.items() if one.chosen is not None}
 
 
 def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[int, ...]]:
-    """List the layers of a file that are quantized when it is: name -> shape [out, in] of plain two-dimensional
-    weights."""
+    """Find the layers of a file that can be quantized: name -> shape [out, in] of plain 2-D weights."""
     patterns = None if part.quantize is None else [re.compile(pattern) for pattern in part.quantize]
     layers: dict[str, tuple[int, ...]] = {}
     for name, info in header.tensors.items():
@@ -140,15 +142,17 @@ def quantizable_layers(part: ComponentSpec, header: Header) -> dict[str, tuple[i
 
 
 def takes(options: object, layer: str) -> bool:
-    """Whether the ``only`` and ``keep`` of a quantizer's options let it have a layer."""
+    """Return True if the ``only`` and ``keep`` patterns of a quantizer's options select a layer."""
     only, keep = getattr(options, "only", ()), getattr(options, "keep", ())
     wanted = not only or any(fnmatchcase(layer, pattern) for pattern in only)
     return wanted and not any(fnmatchcase(layer, pattern) for pattern in keep)
 
 
 def needs_of(quantized: Quantization, need: MemoryNeed, dtype: str) -> MemoryNeed:
-    """The forecast of a component with quantized layers as they are, from the one that counts all in ``dtype``. An
-    exact quantizer also decodes a layer at a time."""
+    """Adjust a memory forecast that counts all layers in ``dtype`` for the quantized layers of a component.
+
+    An exact quantizer also decodes one layer at a time.
+    """
     unit = DTYPE_BYTES[dtype]
     layers = {name: layer.weight.nbytes + _scale_bytes(layer) for name, layer in quantized.kept.items()}
     shapes = {name: layer.shape for name, layer in quantized.kept.items()} | dict(quantized.made)
@@ -182,9 +186,7 @@ def _component(
         return _unsaid(registry, part, stored, ctx, prove) if stored else Quantization()
     if not stored and not plain:
         if own:
-            raise PluginError(
-                f"components.{key}.quantizer: the {part.summary} has no layers that can be quantized"
-            )
+            raise PluginError(f"components.{key}.quantizer: no layer of the {part.summary} can be quantized")
         return Quantization()
     with placed(loaded, *path):
         _check_scheme(section, stored)
@@ -220,14 +222,14 @@ def _made_on_load(
     plain: Mapping[str, tuple[int, ...]],
     ctx: BuildContext,
 ) -> Quantization:
-    """Quantize the plain layers of a component while they are loaded, if a quantizer makes something of them."""
+    """Plan quantization of the plain layers of a component on load, if the quantizer has a target format."""
     spec = chosen.spec
     target = None if spec.makes is None else spec.makes(chosen.config)
     if target is None:
         return Quantization(
             said=spec.makes is not None,
             notes=(
-                f"{part.name}: {spec.name} has nothing to do: its file is not quantized, and no format is asked for",
+                f"{part.name}: {spec.name} has nothing to do: the file is not quantized and no target format is set",
             ),
         )
     made = {
@@ -235,13 +237,15 @@ def _made_on_load(
         for name, shape in plain.items()
         if takes(chosen.config, name) and not spec.refuses(shape, ctx)
     }
-    note = f"{part.name}: {len(made)} layers are quantized to {target} while they are loaded"
+    note = f"{part.name}: {len(made)} layers are quantized to {target} on load"
     return Quantization(chosen=chosen, made=made, target=target, notes=(note,))
 
 
 def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
-    """``PluginError`` for a scheme that names a type of blocks of which a file has none. Kernels refuse what else is
-    stored in another way; one that decodes blocks takes them all."""
+    """Raise ``PluginError`` if a scheme names a GGUF block format that the file does not contain.
+
+    Other mismatches are left to the kernels; a kernel that decodes blocks accepts all block formats.
+    """
     schemes = [(name, known) for name in section.use if (known := scheme_of(name)) is not None]
     for name, scheme in schemes:
         packed = [layer for layer in stored.values() if layer.weight.block is not None]
@@ -250,18 +254,18 @@ def _check_scheme(section: Section, stored: Mapping[str, LayerFormat]) -> None:
         if not any(layer.format.startswith(scheme.format) for layer in packed):
             kinds = ", ".join(sorted({layer.format for layer in packed}))
             raise PluginError(
-                f"quantizer {name!r} is for weights in {scheme.format}, and {packed[0].weight.file.name} holds "
-                f"{packed[0].weight.name} in {packed[0].format} (in all: {kinds}); leave it out or give the other file"
+                f"quantizer {name!r} is for weights in {scheme.format}, but {packed[0].weight.file.name} has "
+                f"{packed[0].weight.name} in {packed[0].format} (all formats: {kinds}); omit it or use another file"
             )
 
 
 def family(format: str) -> str:
-    """The kind of format that a format is of: ``fp8``, ``int8``, ``gguf``."""
+    """Return the family of a format: ``fp8``, ``int8``, ``gguf``."""
     return format.partition("-")[0]
 
 
 def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: object) -> tuple[KernelUse, ...]:
-    """What layers ask of a quantizer: the formats that they are stored in or, when none is, the one that it makes."""
+    """List the formats that a quantizer has to run: those of the stored layers, else its target format."""
     if stored:
         return tuple(
             KernelUse(format=format, block=block)
@@ -276,7 +280,7 @@ def uses_of(stored: Mapping[str, LayerFormat], spec: QuantizerSpec, options: obj
 def _wrong(
     candidate: Provided[QuantizerSpec], stored: Mapping[str, LayerFormat], ctx: BuildContext, prove: Prove
 ) -> Sequence[str]:
-    """What speaks against a quantizer, with the options that it has by default, for what is stored."""
+    """Prove a quantizer with its default options on the stored formats. Returns reasons against it."""
     if prove is unproved:
         return ()
     options = candidate.spec.config()
@@ -290,7 +294,10 @@ def _unsaid(
     ctx: BuildContext,
     prove: Prove,
 ) -> Quantization:
-    """Nobody named a quantizer: the exact one, since it does not change the result; faster ones are named."""
+    """Choose a quantizer where none is configured: an exact one, as it does not change the result.
+
+    A note names the faster ones.
+    """
     fitting = _fitting(registry, _readers(part, stored), ctx)
     exact = sorted((one for one in fitting if one.spec.exact), key=lambda one: one.plugin != CORE)
     faster = [one.spec.name for one in fitting if not one.spec.exact]
@@ -299,17 +306,17 @@ def _unsaid(
         some = next(iter(stored.values()))
         kinds = ", ".join(sorted({layer.format for layer in stored.values()}))
         raise CheckpointError(
-            f"{part.name}: {some.weight.file.name} is stored in {kinds} (such as {some.weight.name}), which no usable "
-            f"quantizer reads{instead(some.format, registry)}"
+            f"{part.name}: no usable quantizer reads {some.weight.file.name}, which is stored in {kinds} (such as "
+            f"{some.weight.name}){instead(some.format, registry)}"
         )
     use = right.qualified
-    why = "default: the file is quantized" + (", and this computes exactly what it holds" if exact else "")
+    why = "default: the file is quantized" + (", and this quantizer is exact" if exact else "")
     chosen = select(registry, QuantizerSpec, Section(use=(use,)), ctx, origin=why)
     divided = _divided(chosen, stored, ctx)
     if exact and faster:
         note = (
-            f"{part.name}: its quantized weights are decoded when they are used; "
-            f"{' or '.join(faster)} multiplies with them as they are, rounding activations too: "
+            f"{part.name}: quantized weights are decoded on use; "
+            f"{' or '.join(faster)} is faster without decoding, but also rounds activations: "
             f"--set components.{part.name}.quantizer={faster[0]}"
         )
         divided = evolve(divided, notes=(*divided.notes, note))
@@ -319,7 +326,7 @@ def _unsaid(
 def _fitting(
     registry: Registry, objections: Objections[QuantizerSpec], ctx: BuildContext
 ) -> list[Provided[QuantizerSpec]]:
-    """List the quantizers that this machine can use and nothing speaks against, best first."""
+    """List the quantizers that are usable on this machine and raise no objections, best first."""
     return [one for one in registry.candidates(QuantizerSpec) if not one.reasons(ctx) and not objections(one)]
 
 
@@ -328,7 +335,7 @@ def _divided(
 ) -> Quantization:
     kept, decoded, reasons = {}, {}, {}
     for name, layer in stored.items():
-        reason = chosen.spec.refuses(layer.shape, ctx) if len(layer.shape) == 2 else "it is no matrix"
+        reason = chosen.spec.refuses(layer.shape, ctx) if len(layer.shape) == 2 else "not a 2-D weight"
         if reason is None and takes(chosen.config, name):
             kept[name] = layer
         else:
@@ -339,18 +346,19 @@ def _divided(
     if reasons:
         name, reason = next(iter(reasons.items()))
         notes = (
-            f"{len(reasons)} layers cannot run on {chosen.spec.name} and are decoded on load, such as {name}: {reason}",
+            f"{len(reasons)} layers that {chosen.spec.name} does not support are decoded on load, such as {name}: "
+            f"{reason}",
         )
     return Quantization(chosen=chosen, kept=kept, decoded=decoded, notes=notes)
 
 
 def _needs_decoding(layer: LayerFormat) -> bool:
-    """Whether a layer is more than a tensor in a small float dtype, which is cast when it is loaded."""
+    """Return False for a tensor in a small float dtype that is only cast on load, True for quantized layers."""
     return not layer.format.endswith("-plain") or ("weight" in layer.tensors and len(layer.shape) == 2)
 
 
 def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Objections[QuantizerSpec]:
-    """Refuse quantizers that do not read every layer's format."""
+    """Build a function that rejects quantizers without support for every layer's format."""
 
     def objections(candidate: Provided[QuantizerSpec]) -> Sequence[str]:
         formats = candidate.spec.formats
@@ -359,13 +367,17 @@ def _readers(part: ComponentSpec, stored: Mapping[str, LayerFormat]) -> Objectio
             return ()
         weight = wrong[0].weight
         return (
-            f"reads {', '.join(sorted(formats))}, and {weight.file.name} holds {weight.name} in {wrong[0].format} "
-            f"({len(wrong)} of {len(stored)} quantized layers); components.{part.name}.quantizer may name another",
+            f"reads {', '.join(sorted(formats))}, but {weight.file.name} has {weight.name} in {wrong[0].format} "
+            f"({len(wrong)} of {len(stored)} quantized layers); set components.{part.name}.quantizer to use another",
         )
 
     return objections
 
 
 def _makers(candidate: Provided[QuantizerSpec]) -> Sequence[str]:
-    """Refuse quantizers that cannot quantize a plain file."""
-    return () if candidate.spec.makes is not None else ("it cannot quantize a file that is not quantized",)
+    """Reject quantizers that cannot quantize on load."""
+    return (
+        ()
+        if candidate.spec.makes is not None
+        else ("cannot quantize on load, and the file is not quantized",)
+    )

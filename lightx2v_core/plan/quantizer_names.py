@@ -1,5 +1,5 @@
-"""The names of quantizers in a configuration: schemes of other programs stand for several kernels, and a name that ends
-in ``?`` is a wish, which another kernel meets where it cannot be had."""
+"""Names of quantizers in a configuration. A scheme of LightX2V stands for several kernels; a name that ends in ``?`` is
+a preference, which another kernel replaces where it is unavailable."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import PluginError
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, QuantizerSpec
 
-#: what says that nothing is asked for; the second in existing configurations
+#: values of ``use`` for no quantizer; the second occurs in LightX2V configurations
 UNQUANTIZED = (("none",), ("Default",))
 
 
 def translated(section: Section, registry: Registry) -> Section:
-    """A section with the names of schemes replaced by the quantizers that they stand for. ``PluginError`` for a scheme
-    whose kernel is not to be had, with those that run the same weights."""
+    """Replace the scheme names of a section by the quantizers that they stand for.
+
+    Raises ``PluginError`` for a scheme without an available kernel; the message names quantizers for the same weights.
+    """
     use: list[str] = []
     options: dict[str, Mapping[str, object]] = {}
     for name in section.use:
@@ -34,7 +36,7 @@ def translated(section: Section, registry: Registry) -> Section:
 
 
 def unmet(section: Section, chosen: str, registry: Registry) -> str:
-    """The first wish of a section when another quantizer than it stands for was ``chosen``; empty otherwise."""
+    """Return the preference (``name?``) of a section if the ``chosen`` quantizer is not one of its kernels, else ''."""
     first = section.use[0]
     if not first.endswith(OPTIONAL_SUFFIX):
         return ""
@@ -43,14 +45,16 @@ def unmet(section: Section, chosen: str, registry: Registry) -> str:
 
 
 def why_unmet(name: str) -> str:
-    """Why a wish cannot be met, as far as its name says."""
+    """Explain why a preferred quantizer is unavailable, as far as its name tells."""
     scheme = SCHEMES.get(MM_TYPES.get(name, name))
     return f"needs {scheme.needs}" if scheme is not None and scheme.needs else "cannot be used here"
 
 
 def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
-    """The installed quantizers that a scheme's name stands for; the name itself when it is none, or is a wish that
-    cannot be met."""
+    """Return the installed quantizers that the name of a scheme stands for.
+
+    Other names, and preferences without an installed kernel, are returned as they are.
+    """
     if name.endswith(OPTIONAL_SUFFIX):
         plain = name.removesuffix(OPTIONAL_SUFFIX)
         try:
@@ -63,22 +67,22 @@ def _kernels(name: str, registry: Registry) -> tuple[str, ...]:
     if name in installed or any(name == candidate.qualified for candidate in candidates):
         return (name,)
     scheme_name = MM_TYPES.get(name, name)
-    said = f"quantizer {name!r}" + (f" ({scheme_name})" if scheme_name != name else "")
+    label = f"quantizer {name!r}" + (f" ({scheme_name})" if scheme_name != name else "")
     scheme = SCHEMES.get(scheme_name)
     if scheme is not None and scheme.needs:
-        text = f"{said} needs {scheme.needs}, which is not supported here"
+        text = f"{label} needs {scheme.needs}, which is not supported"
         raise PluginError(text + instead(scheme.format, registry))
     if scheme is None and scheme_name not in quantizers():
-        return (name,)  # unknown, which the registry says with a suggestion
+        return (name,)  # unknown; the registry reports it with a suggestion
     wanted = (scheme_name,) if scheme is None else scheme.kernels
     if kernels := tuple(kernel for kernel in wanted if kernel in installed):
         return kernels
     format = quantizers()[scheme_name]["formats"][0].partition("-")[0] if scheme is None else scheme.format
-    raise PluginError(f"{said} is not installed{instead(format, registry)}")
+    raise PluginError(f"{label} is not installed{instead(format, registry)}")
 
 
 def instead(format: str, registry: Registry) -> str:
-    """Which quantizers run weights of a format, and how to ask for one or get another."""
+    """Describe which quantizers run weights of a format, and how to select or install one."""
     candidates = [one.spec for one in registry.candidates(QuantizerSpec)]
     here = [spec.name for spec in candidates if any(known.startswith(format) for known in spec.formats)]
     installed = {spec.name for spec in candidates}
@@ -87,12 +91,11 @@ def instead(format: str, registry: Registry) -> str:
         for name, entry in quantizers().items()
         if name not in installed and any(known.startswith(format) for known in entry["formats"] if format)
     ]
-    text = f"; its weights are {format}"
-    if here:
-        text += f', which {", ".join(here)} can run: ask for one of them in its place, such as "{here[0]}"'
-    if absent:
-        text += f"{'; or' if here else ', which'} install {' or '.join(absent)}"
-        text += "" if here else " can run"
     if not here and not absent:
-        text += ", which nothing here can run: use fp8, int8 or original weights"
+        return f"; no quantizer runs {format} weights: use fp8, int8 or original weights"
+    text = f"; for {format} weights, "
+    if here:
+        text += f"use {'one of ' * (len(here) > 1)}{', '.join(here)} instead"
+    if absent:
+        text += f"{', or ' if here else ''}install {' or '.join(absent)}"
     return text

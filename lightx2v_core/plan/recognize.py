@@ -1,4 +1,4 @@
-"""Asks the model plugins whose checkpoint a folder is, and checks that everything it needs is there."""
+"""Recognition of the model in a folder by the model plugins, and the check that the checkpoint is complete."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ from lightx2v_core.spec.tensors import Header
 
 @frozen(kw_only=True)
 class ModelMatch:
-    """The model a folder holds, its components, and the models it is not, with reasons."""
+    """The recognized model of a folder, its components, and the rejected models with reasons."""
 
     model: Implementation[ModelSpec]
     recognition: Recognition
     components: Mapping[str, Component]
     rejected: Mapping[str, str]
-    #: needed component that was not found -> why
+    #: missing required component -> reason
     absent: Mapping[str, str]
 
     @property
@@ -62,7 +62,7 @@ class ModelMatch:
         return self.model.spec
 
     def part(self, name: str) -> ComponentSpec:
-        """What the model says of one of its components."""
+        """Return the spec of a component."""
         return component_spec(self.spec, name)
 
 
@@ -74,8 +74,11 @@ def recognize(
     read: ReadHeader | None = None,
     loaded: LoadedConfig | None = None,
 ) -> ModelMatch:
-    """The one model that knows ``folder``. ``CheckpointError`` when there is none or more than one. ``read`` remembers
-    headers from one call to the next; ``loaded`` says where the options of the model came from."""
+    """Find the one model that recognizes ``folder``.
+
+    ``read`` caches headers between calls; ``loaded`` gives the origins of the model's options, for messages. Raises
+    ``CheckpointError`` if no model or more than one recognizes it.
+    """
     read = reader_of(read) if read is not None else Reader(lambda path: read_header(registry, path))
     verdicts = Verdicts()
     with placed(loaded, "model", "use"):
@@ -103,7 +106,7 @@ def _judge(
     loaded: LoadedConfig | None,
     verdicts: Verdicts,
 ) -> None:
-    """Ask one model whether a folder is its own, and add what it says to the ``verdicts``."""
+    """Let one model recognize a folder, and add the result to ``verdicts``."""
     spec, name = candidate.spec, candidate.qualified
     try:
         options = structured_options(config.model, registry, "model", candidate, loaded=loaded, whole=False)
@@ -119,7 +122,7 @@ def _judge(
             verdicts.pairs.append(" and ".join(f"components.{part.name}.path" for part in networks_of(spec)))
     elif answer.doubts and config.model.use == ("auto",):
         verdicts.doubtful.append((candidate, answer))
-    # what is wrong with other files is this model's to say, now that the network is its own
+    # the network is this model's, so errors in its other files are reported
     elif (fault := fault_of(spec, config, answer, wrong)) is not None:
         verdicts.failed(name, fault, own=True)
     else:
@@ -130,9 +133,9 @@ def _judge(
 def _match(
     claim: Claim, config: RunConfig, folder: Path, read: Reader, rejected: Mapping[str, str]
 ) -> ModelMatch:
-    """Match a model with what it claims: its components in the shapes that it expects, and those that are absent."""
+    """Convert a claim to a match: components in the expected shapes, and reasons for the missing ones."""
     recognition = claim.recognition
-    why = "recognized by its tensors" if config.model.use == ("auto",) else "asked for"
+    why = "recognized by its tensors" if config.model.use == ("auto",) else "requested"
     return ModelMatch(
         model=Implementation(selection=Selection(chosen=claim.model, why=why), config=claim.options),
         recognition=recognition,
@@ -152,7 +155,7 @@ def _match(
 def _known_by(
     config: RunConfig, registry: Registry, folder: Path, ctx: BuildContext, read: ReadHeader
 ) -> str:
-    """Which model knows what those that were asked for do not, in words; empty when none does, or all were asked."""
+    """Suggest the model that recognizes a folder if the requested one does not; empty if none does, or for ``auto``."""
     if config.model.use == ("auto",):
         return ""
     try:
@@ -160,11 +163,16 @@ def _known_by(
     except LightX2VError:
         return ""
     name = match.spec.name
-    return f"\n  it is of {name} ({match.recognition.variant}): leave out --model, or say --model {name}"
+    return (
+        f"\n  it is recognized as {name} ({match.recognition.variant}): omit --model, or use --model {name}"
+    )
 
 
 def check_complete(match: ModelMatch, folder: Path) -> None:
-    """Everything the variant needs must be there, with the right tensors; all problems in one ``CheckpointError``."""
+    """Check that all required components and assets exist and have the right tensors.
+
+    Raises one ``CheckpointError`` that lists every problem.
+    """
     problems: list[str] = []
     lacking: list[str] = []
     for name in match.recognition.components:
@@ -180,9 +188,7 @@ def check_complete(match: ModelMatch, folder: Path) -> None:
         for asset, path in component.assets.items():
             lacking += [] if os.path.exists(path) else [asset]
             if target := broken_link(path):
-                problems.append(
-                    f"{name}: {asset} is a link to a file that does not exist: {path} -> {target}"
-                )
+                problems.append(f"{name}: {asset} is a broken link: {path} -> {target}")
             elif not os.path.exists(path):
                 problems.append(f"{name}: {asset} is missing: {path}; {part.hint or 'add it to the folder'}")
             elif path.suffix == ".json" and (reason := not_json(path)):
@@ -195,7 +201,7 @@ def check_complete(match: ModelMatch, folder: Path) -> None:
         if hint := above(folder) if lacking else "":
             problems.append(hint)
         elif commands := that_bring(match.spec, match.recognition, lacking, folder):
-            problems.append(f"what is missing comes with: {' && '.join(commands)}")
+            problems.append(f"download the missing files with: {' && '.join(commands)}")
         lines = "\n".join(f"  {line}" for line in problems)
         raise CheckpointError(
             f"{folder} ({match.recognition.variant}) cannot be run:\n{lines}\n  ({listing(folder)})"
@@ -203,7 +209,10 @@ def check_complete(match: ModelMatch, folder: Path) -> None:
 
 
 def loader_for(registry: Registry, path: Path) -> Provided[WeightLoaderSpec]:
-    """The weight loader of a file, by its suffix: the usable one of highest priority."""
+    """Return the usable weight loader of highest priority for the suffix of a file.
+
+    Raises ``CheckpointError`` if none is usable.
+    """
     suffixes: set[str] = set()
     unusable: list[str] = []
     for loader in registry.candidates(WeightLoaderSpec):
@@ -216,13 +225,13 @@ def loader_for(registry: Registry, path: Path) -> Provided[WeightLoaderSpec]:
         raise CheckpointError(f"no usable weight loader for {path.name}: {' | '.join(unusable)}")
     brought = catalog.reader(path.suffix.lower())
     raise CheckpointError(
-        f"no weight loader is installed for {path.name}; known are {', '.join(sorted(suffixes))}"
+        f"no weight loader is installed for {path.name}; supported suffixes: {', '.join(sorted(suffixes))}"
         f"{'; ' if brought else ''}{brought}"
     )
 
 
 def loader_notes(registry: Registry, match: ModelMatch) -> list[str]:
-    """Note who reads the files, where it is not the core."""
+    """Return notes on weight loaders that are not part of the core."""
     notes = []
     for suffix, path in {c.files[0].suffix: c.files[0] for c in match.components.values()}.items():
         loader = loader_for(registry, path)
@@ -232,18 +241,23 @@ def loader_notes(registry: Registry, match: ModelMatch) -> list[str]:
 
 
 def read_header(registry: Registry, path: Path) -> Header:
-    """The header of a file, by the loader of its suffix. ``CheckpointError`` for what only has the name of one."""
+    """Read the header of a file with the loader for its suffix.
+
+    Raises ``CheckpointError`` for stand-ins of a weight file, such as a Git LFS pointer.
+    """
     if reason := stand_in(path):
         raise CheckpointError(f"{path} {reason}")
     return loader_for(registry, path).spec.read_header(path)
 
 
 def passed_over(loaded: LoadedConfig, spec: ModelSpec) -> tuple[str, ...]:
-    """Notes of what flat keys say of components that the model does not have. The files of the original say it of
-    all their models, so it is no mistake."""
+    """Return notes on flat keys for components that the model does not have.
+
+    LightX2V's files set them for all models alike, so they are not errors.
+    """
     names = [name for name in loaded.config.components if name not in component_names(spec)]
     return tuple(
-        f"{', '.join(_origins(loaded, name))}: passed over, {spec.name} has no {name.replace('_', ' ')}"
+        f"{', '.join(_origins(loaded, name))}: ignored, {spec.name} has no {name.replace('_', ' ')}"
         for name in names
         if is_incidental(loaded, name)
     )
@@ -283,8 +297,8 @@ def _ask(
         if not networks:
             return why
         other = next(iter(networks.values()))
-        what = component_spec(spec, other.name).summary
-        return f"{why}, and {other.files[0].name} is the {what}; give components.{main.name}.path"
+        summary = component_spec(spec, other.name).summary
+        return f"{why}, and {other.files[0].name} is the {summary}; set components.{main.name}.path"
     here = components[main.name].files[0].parent
     facts = CheckpointFacts(
         folder=folder,
@@ -297,8 +311,11 @@ def _ask(
 
 
 def asked(spec: ModelSpec, facts: CheckpointFacts) -> Recognition | str:
-    """What a model says of a checkpoint. The tensors of a file can have any shape and a ``config.json`` any values, so
-    a model that fails at them is one that does not know them: the others go on, and its failure is the reason."""
+    """Return a model's recognition of a checkpoint, or the reason why it does not recognize it.
+
+    Tensors can have any shape and ``config.json`` any values. A model whose ``recognize`` fails on them counts as one
+    that does not recognize the checkpoint, with the error as the reason.
+    """
     try:
         answer = spec.recognize(facts)
         _check_answer(spec, facts, answer)
@@ -310,7 +327,7 @@ def asked(spec: ModelSpec, facts: CheckpointFacts) -> Recognition | str:
 
 
 def _left_over(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition) -> list[str]:
-    """The weights of networks that a model would not compute with: another one would."""
+    """Describe tensors of the networks that the model would not use, which indicate another model."""
     lines: list[str] = []
     for part in networks_of(spec):
         header = facts.headers.get(part.name)
@@ -323,18 +340,18 @@ def _left_over(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition) -> 
 
 
 def _check_answer(spec: ModelSpec, facts: CheckpointFacts, answer: Recognition | str) -> None:
-    """``PluginFault`` when a model recognizes what it does not have itself: tasks, components, or their tensors."""
+    """Raise ``PluginFault`` if a recognition names tasks or components that the model itself does not have."""
     if isinstance(answer, str):
         return
     parts = {part.name for part in spec.components}
-    said = {
+    checks = {
         "tasks": (answer.tasks, set(spec.tasks)),
-        # of a component that is not there nothing can be expected yet
+        # a missing component needs no expected tensors yet
         "components": (answer.components, parts - (set(facts.headers) - set(answer.expected))),
     }
-    for what, (names, known) in said.items():
+    for what, (names, known) in checks.items():
         if not names or not known.issuperset(names):
             raise PluginFault(
-                f"model {spec.name} recognized {answer.variant} with {what} {', '.join(names) or '(none)'}, and has "
-                f"{', '.join(sorted(known)) or 'none'}: this is a mistake of its plugin"
+                f"model {spec.name} recognized {answer.variant} with {what} {', '.join(names) or '(none)'}, but has "
+                f"{', '.join(sorted(known)) or 'none'}: this is a bug in its plugin"
             )

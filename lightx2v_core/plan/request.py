@@ -1,5 +1,4 @@
-"""What a request asks of a recognized model: its task, inputs, values, stages and output, with what was not said filled
-in by the model's official values."""
+"""The request of a plan: task, inputs, values, stages and output. Missing values come from the model's defaults."""
 
 from __future__ import annotations
 
@@ -29,15 +28,15 @@ T = TypeVar("T")
 
 
 def chosen_task(config: RunConfig, recognition: Recognition) -> str:
-    """The task that is asked for, or the only one. ``RequestError`` when the model does not do it."""
+    """Return the configured task, else the only one. Raises ``RequestError`` if the model does not support it."""
     tasks = recognition.tasks
     if config.task is None and len(tasks) == 1:
         return tasks[0]
     if config.task is None:
-        raise RequestError(f"{recognition.variant} does {', '.join(tasks)}; say which with --task")
+        raise RequestError(f"{recognition.variant} supports {', '.join(tasks)}; choose one with --task")
     if config.task not in tasks:
         raise RequestError(
-            f"{recognition.variant} does {', '.join(tasks)}, not {config.task!r}"
+            f"{recognition.variant} supports {', '.join(tasks)}, not {config.task!r}"
             f"{suggestion(config.task, tasks)}"
         )
     return config.task
@@ -46,7 +45,11 @@ def chosen_task(config: RunConfig, recognition: Recognition) -> str:
 def task_inputs(
     config: RunConfig, spec: ModelSpec, task: str, in_memory: Mapping[str, object]
 ) -> Mapping[str, object]:
-    """What the task starts from. Inputs that it does not take are refused; ignoring one would be a silent mistake."""
+    """Collect the inputs of the task.
+
+    Raises ``RequestError`` for files that do not exist, and for inputs that the task does not accept: ignoring one
+    would hide a mistake.
+    """
     given: dict[str, object] = {
         name: value for name, value in asdict(config.inputs).items() if value is not None
     }
@@ -54,24 +57,26 @@ def task_inputs(
     takes = spec.tasks.get(task, TaskSpec()).takes
     if wrong := sorted(set(given) - takes):
         what = ", ".join(sorted(takes)) if takes else "a prompt only"
-        raise RequestError(f"task {task} of {spec.name} does not take {', '.join(wrong)}; it takes {what}")
+        raise RequestError(
+            f"task {task} of {spec.name} does not accept {', '.join(wrong)}; it accepts {what}"
+        )
     for name, value in given.items():
         for path in value if isinstance(value, tuple) else (value,):
             if isinstance(path, str) and not os.path.isfile(expanded(path)):
-                raise RequestError(f"{name} {short(path)} {why_not(expanded(path)) or 'is no file'}")
+                raise RequestError(f"{name} {short(path)} {why_not(expanded(path)) or 'is not a file'}")
     return given
 
 
 @frozen(kw_only=True)
 class _Origins:
-    """Fills in what was not said, and notes where each value came from."""
+    """A collector of values and their origins, which fills in missing values."""
 
     loaded: LoadedConfig
     by_model: str
     noted: dict[str, str] = field(factory=dict)
 
     def value(self, name: str, given: T | None, default: T, *path: str, by: str = "") -> T:
-        """Take what was given, else the default, which comes from the model if not from ``by``."""
+        """Return ``given``, else ``default``. Records the origin: ``by`` or the model, for a default."""
         self.noted[name] = self.loaded.origin(*path) if given is not None else by or self.by_model
         return default if given is None else given
 
@@ -84,7 +89,7 @@ def filled_request(
     task: str,
     inputs: Mapping[str, object],
 ) -> tuple[Request, Geometry, dict[str, str], Implementation[SchedulerSpec]]:
-    """Fill what was not said with the official values of the variant, task and size, and select the scheduler."""
+    """Fill in missing values with the official ones of the variant, task and size, and select the scheduler."""
     config, sampling, recognition = loaded.config, loaded.config.sampling, match.recognition
     defaults = match.spec.defaults(recognition, task, sampling.size)
     origins = _Origins(loaded=loaded, by_model=f"default of {recognition.variant}")
@@ -94,7 +99,7 @@ def filled_request(
     target = Target(task=task, width=width, height=height, frames=frames, inputs=inputs)
     geometry = match.spec.geometry(recognition, target)
     scheduler = _scheduler(origins, registry, ctx, defaults)
-    # a model with a prompt of its own takes it where none is given, and where nothing is in it
+    # a model with a default prompt uses it if none is given, or an empty one
     prompt = config.prompt if (config.prompt or "").strip() or not defaults.prompt else None
     prompt_by, negative = "" if defaults.prompt else "not given", defaults.negative_prompt
     request = Request(
@@ -124,7 +129,10 @@ def _scheduler(
 
 
 def _steps(origins: _Origins, scheduler: Implementation[SchedulerSpec], defaults: Defaults) -> int:
-    """Take the steps that the scheduler fixes, else those of the model. ``RequestError`` for others than are fixed."""
+    """Return the number of steps: fixed by the scheduler, else configured, else the model's default.
+
+    Raises ``RequestError`` if the configured number differs from a fixed one.
+    """
     given, fixed = origins.loaded.config.sampling.steps, scheduler.spec.steps(scheduler.config)
     if fixed is None:
         return origins.value("steps", given, defaults.steps, "sampling", "steps")
@@ -140,7 +148,7 @@ def _guide_scale(
     defaults: Defaults,
     recognition: Recognition,
 ) -> tuple[float, ...]:
-    """Take the guidance scales, one for all networks or one for each; some schedulers run without guidance."""
+    """Return the guidance scales: one for all networks or one for each. 1 for schedulers without guidance."""
     given, default, by = origins.loaded.config.sampling.guide_scale, defaults.guide_scale, ""
     if not scheduler.spec.guided:
         default, by = (1.0,), f"default of {scheduler.selection.name}"
@@ -148,24 +156,28 @@ def _guide_scale(
     least = defaults.least_guide_scale
     if least is not None and any(scale < least for scale in scales):
         scales = tuple(max(scale, least) for scale in scales)
-        origins.noted["guide_scale"] += f"; below {least:g} it acts as {least:g} here"
+        origins.noted["guide_scale"] += f"; raised to the minimum of {least:g}"
     if len(scales) > recognition.experts:
         raise RequestError(
-            f"{recognition.variant} has {recognition.experts} network{'s' * (recognition.experts > 1)} and "
-            f"{len(scales)} guidance scales are given"
+            f"{len(scales)} guidance scales given; {recognition.variant} has {recognition.experts} "
+            f"network{'s' * (recognition.experts > 1)}"
         )
     return scales
 
 
 def planned_stages(match: ModelMatch, request: Request, geometry: Geometry) -> tuple[Stage, ...]:
-    """The sizes that the model goes through for a request. ``PluginError`` when they are no way to the video."""
+    """Return the denoising stages of a request.
+
+    Raises ``PluginError`` if their first steps do not rise from 0, or if the last stage does not have the size of the
+    video.
+    """
     stages = tuple(match.spec.stages(match.recognition, request, geometry, match.model.config))
     starts = [stage.start for stage in stages]
     rising = starts[:1] == [0] and starts == sorted(set(starts)) and starts[-1] < request.steps
     if not rising or stages[-1].geometry != geometry:
         raise PluginError(
-            f"model {match.spec.name} plans stages that begin at steps {starts} of {request.steps}; they must begin at "
-            "0, rise, and end with the size of the video: this is a mistake of its plugin"
+            f"model {match.spec.name} plans stages that start at steps {starts} of {request.steps}; they must start at "
+            "0, rise, and end with the size of the video: this is a bug in its plugin"
         )
     return stages
 
@@ -173,7 +185,7 @@ def planned_stages(match: ModelMatch, request: Request, geometry: Geometry) -> t
 def request_output(
     config: RunConfig, match: ModelMatch, request: Request, inputs: Mapping[str, object]
 ) -> PlannedOutput:
-    """Where the result goes, with the sound of the input that gives it."""
+    """Plan the output, with the sound track of the task's audio input."""
     output = planned_output(config.output, match.recognition.variant, request)
     sound = inputs.get(match.spec.tasks[request.task].audio or "")
     return evolve(output, audio=sound) if isinstance(sound, str) and output.kind == "mp4" else output

@@ -1,6 +1,6 @@
-"""The steps from a configuration to a plan, as values: each holds what its step found out, and none is changed later.
+"""Immutable results of the steps from a configuration to a plan.
 
-``resolve`` computes them in this order; who asks for another request or other LoRA files starts again at a later one.
+``resolve`` computes them in this order. Another request or other LoRA files repeat only the later steps.
 """
 
 from __future__ import annotations
@@ -26,64 +26,64 @@ from lightx2v_core.spec.specs import AttentionSpec, LoraApplierSpec, OffloaderSp
 
 @frozen(kw_only=True)
 class Location:
-    """Where a run takes place: a configuration whose paths and names are files and plugins of this machine."""
+    """The environment of a run: a configuration with paths and names resolved on this machine, and the device."""
 
     loaded: LoadedConfig
     registry: Registry
-    #: the folder of the model
+    #: model folder
     folder: Path
     ctx: BuildContext
     device_why: str
     dtype_why: str
-    #: of checkpoints that plugins bring, and of other names of models
+    #: notes on checkpoints that plugins provide, and on model aliases
     notes: tuple[str, ...]
-    #: distribution -> version, of the core and the plugins
+    #: distribution -> version, for the core and the plugins
     versions: Mapping[str, str]
 
 
 @frozen(kw_only=True)
 class Subject:
-    """The model of the folder, complete, and what it is asked to do."""
+    """The recognized, complete model of the folder, with the task and its inputs."""
 
     match: ModelMatch
     task: str
-    #: what the task starts from: paths, or images and tensors given in memory
+    #: input name -> a path, or an image or tensor in memory
     inputs: Mapping[str, object]
-    #: of settings that mean another model
+    #: notes on settings of other models
     notes: tuple[str, ...]
 
 
 @frozen(kw_only=True)
 class Adaptation:
-    """LoRA files on a model, and what applies them."""
+    """LoRA files on a model, and their applier."""
 
-    #: the model with them, which may bring other defaults
+    #: the model with its LoRA files, which may change defaults
     match: ModelMatch
     adapters: tuple[AdapterFit, ...]
-    #: None when there is nothing to apply, and nobody asked for one
+    #: None if there are no LoRA files and no applier is configured
     applier: Implementation[LoraApplierSpec] | None
 
 
 @frozen(kw_only=True)
 class Setup:
-    """What stays while a model is loaded: the model with its LoRA files, and the kernels that compute it."""
+    """The choices that hold while a model is loaded: the model with its LoRA files, and its kernels."""
 
     task: str
     adaptation: Adaptation
     attention: Implementation[AttentionSpec]
-    #: component -> what becomes of its layers
+    #: component -> quantization of its layers
     quantization: Mapping[str, Quantization]
     notes: tuple[str, ...]
 
     @property
     def match(self) -> ModelMatch:
-        """The model with its LoRA files."""
+        """Return the model with its LoRA files."""
         return self.adaptation.match
 
 
 @frozen(kw_only=True)
 class RequestPlan:
-    """One request with every value filled in, and where each came from."""
+    """One request with every value filled in, and the origin of each value."""
 
     request: Request
     geometry: Geometry
@@ -93,7 +93,7 @@ class RequestPlan:
 
 @frozen(kw_only=True)
 class MemoryPlan:
-    """Where the weights of each component live, and what that takes."""
+    """The offloader of each component, and the memory forecast."""
 
     workloads: Mapping[str, Workload]
     offloaders: Mapping[str, Implementation[OffloaderSpec]]
@@ -103,7 +103,7 @@ class MemoryPlan:
 
 @frozen(kw_only=True)
 class Resolution:
-    """A plan, and the steps that led to it: what carrying it out in this process needs."""
+    """A plan, and the results of the steps that led to it, which a run in this process needs."""
 
     location: Location
     subject: Subject

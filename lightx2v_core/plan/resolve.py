@@ -1,6 +1,6 @@
-"""Config + installed plugins + checkpoint headers + device -> ``Plan``, in six steps.
+"""Resolution of configuration, installed plugins, checkpoint headers and device into a ``Plan``, in six steps.
 
-Pure: nothing is written and no weight is read. Everything that can be wrong with a request is said here.
+Resolution has no side effects: it writes nothing and reads no weights. Every error in a request is reported here.
 """
 
 from __future__ import annotations
@@ -59,8 +59,11 @@ def resolve(
     read: ReadHeader | None = None,
     prove: Prove = unproved,
 ) -> Resolution:
-    """Resolve a configuration into a plan. ``RequestError`` says what is wrong, all of it where possible. ``read``
-    remembers headers from one call to the next; kernels that ``prove`` finds wrong on this machine are not selected."""
+    """Resolve a configuration into a plan.
+
+    ``read`` caches headers between calls. Kernels that fail ``prove`` on this machine are not selected. Raises
+    ``RequestError`` that lists every problem where possible.
+    """
     location = locate(loaded, Registry(plugins))
     subject = identify(location, read)
     setup = set_up(location, subject, prove)
@@ -75,7 +78,7 @@ def _from_request(
     with_output: bool = False,
     placement: MemoryPlan | None = None,
 ) -> Resolution:
-    """Take the steps that each request takes. A model that is loaded stays where it is."""
+    """Run the steps that depend on the request. ``placement`` is the memory plan of a model that is already loaded."""
     request = fill_request(location, subject, setup)
     allotted = allot_memory(location, setup, request, placement)
     plan = write_plan(location, subject, setup, request, allotted, with_output=with_output)
@@ -85,7 +88,7 @@ def _from_request(
 
 
 def locate(loaded: LoadedConfig, registry: Registry) -> Location:
-    """Put files of this machine in the place of names, and find the folder and the device."""
+    """Replace names by local files, and determine the model folder and the device."""
     loaded, bundled_notes = with_bundled(loaded, registry)
     loaded, alias_notes = by_true_name(loaded, registry)
     loaded = without_leftovers(loaded, registry)
@@ -107,7 +110,7 @@ def locate(loaded: LoadedConfig, registry: Registry) -> Location:
 
 
 def identify(location: Location, read: ReadHeader | None = None) -> Subject:
-    """Recognize the model, and check that it is complete and does the task."""
+    """Recognize the model, and check that it is complete and supports the task."""
     loaded, config = location.loaded, location.loaded.config
     match = recognize(config, location.registry, location.folder, location.ctx, read, loaded)
     task = chosen_task(config, match.recognition)
@@ -117,7 +120,7 @@ def identify(location: Location, read: ReadHeader | None = None) -> Subject:
 
 
 def set_up(location: Location, subject: Subject, prove: Prove = unproved) -> Setup:
-    """Select what computes: quantizers, LoRA files and what applies them, attention."""
+    """Select quantizers, LoRA files with their applier, and the attention kernel."""
     loaded, registry, ctx, match = location.loaded, location.registry, location.ctx, subject.match
     parts = [match.part(name) for name in match.recognition.components]
     quantization = choose_quantizers(
@@ -148,7 +151,7 @@ def set_up(location: Location, subject: Subject, prove: Prove = unproved) -> Set
 def adapt(
     location: Location, match: ModelMatch, quantization: Mapping[str, Quantization], prove: Prove = unproved
 ) -> Adaptation:
-    """Fit LoRA files to a model, and select what applies them."""
+    """Fit LoRA files to a model, and select the applier."""
     loaded, registry, config = location.loaded, location.registry, location.loaded.config
     adapters = resolve_adapters(config.loras, match, registry, location.folder, strict=config.strict_lora)
     adapted = adapted_model(match, adapters)
@@ -157,7 +160,7 @@ def adapt(
 
 
 def fill_request(location: Location, subject: Subject, setup: Setup) -> RequestPlan:
-    """Fill in what a request leaves open, and select the scheduler."""
+    """Fill in the values that a request leaves open, and select the scheduler."""
     request, geometry, origins, scheduler = filled_request(
         location.loaded, location.registry, setup.match, location.ctx, setup.task, subject.inputs
     )
@@ -167,7 +170,7 @@ def fill_request(location: Location, subject: Subject, setup: Setup) -> RequestP
 def allot_memory(
     location: Location, setup: Setup, request: RequestPlan, placement: MemoryPlan | None = None
 ) -> MemoryPlan:
-    """Select where weights live, those that are loaded apart, and forecast what that takes."""
+    """Select the offloader of each component, and forecast memory use."""
     loaded, registry, ctx, match = location.loaded, location.registry, location.ctx, setup.match
     if placement is None:
         names = memory.named(loaded, match)
@@ -186,7 +189,7 @@ def allot_memory(
 
 
 def with_request(resolution: Resolution, loaded: LoadedConfig, in_memory: Mapping[str, object]) -> Resolution:
-    """Resolve another request of the same loaded model. ``in_memory`` holds inputs that are no paths."""
+    """Resolve another request for the same loaded model. ``in_memory`` holds inputs given as objects, not as paths."""
     location = evolve(resolution.location, loaded=without_leftovers(loaded, resolution.location.registry))
     subject = resolution.subject
     inputs = task_inputs(location.loaded.config, subject.match.spec, subject.task, in_memory)
@@ -196,12 +199,12 @@ def with_request(resolution: Resolution, loaded: LoadedConfig, in_memory: Mappin
 
 
 def with_adapters(resolution: Resolution, loras: Sequence[LoraConfig]) -> Resolution:
-    """Resolve other LoRA files for the same loaded model, with the defaults that these bring."""
+    """Resolve other LoRA files for the same loaded model, with the defaults that they bring."""
     loaded, setup, subject = resolution.location.loaded, resolution.setup, resolution.subject
     loaded = evolve(loaded, config=evolve(loaded.config, loras=tuple(loras)))
     location = evolve(resolution.location, loaded=loaded)
     adaptation = adapt(location, subject.match, setup.quantization)
-    if adaptation.applier is None:  # what is applied is taken back by what applied it
+    if adaptation.applier is None:  # the applier that merged the files also removes them
         adaptation = evolve(adaptation, applier=setup.adaptation.applier)
     notes = _setup_notes(location.registry, adaptation, setup.quantization)
     setup = evolve(setup, adaptation=adaptation, notes=notes)
@@ -209,14 +212,14 @@ def with_adapters(resolution: Resolution, loras: Sequence[LoraConfig]) -> Resolu
 
 
 def with_proof(resolution: Resolution, prove: Prove) -> Resolution:
-    """Select again what computes, without what ``prove`` finds wrong on this machine."""
+    """Repeat the selection of kernels without those that fail ``prove`` on this machine."""
     location, subject = resolution.location, resolution.subject
     setup = set_up(location, subject, prove)
     return _from_request(location, subject, setup, with_output=resolution.plan.output is not None)
 
 
 def with_warnings(resolution: Resolution, warnings: Sequence[str]) -> Resolution:
-    """Warn of something, in this plan and in those of other requests."""
+    """Add warnings to this plan and to those of later requests."""
     location, plan = resolution.location, resolution.plan
     loaded = evolve(location.loaded, warnings=(*location.loaded.warnings, *warnings))
     plan = evolve(plan, warnings=(*plan.warnings, *warnings))
@@ -241,16 +244,17 @@ def with_prompt(resolution: Resolution, prompt: str) -> Resolution:
 
 
 def resolve_job(resolution: Resolution, request: Mapping[str, object]) -> Resolution:
-    """Resolve the values of one request, named as in Python (``prompt``, ``size``, ``seed``), for the same loaded
-    model."""
+    """Resolve the values of one request for the same loaded model; keys as in Python, such as ``prompt``."""
     loaded, in_memory = request_config(resolution.location.loaded, request)
     return with_request(resolution, loaded, in_memory)
 
 
 @filesystem_errors()
 def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> ModelMatch:
-    """Recognize the model of a folder, complete, whatever task is asked of it. ``LightX2VError`` says why there is
-    none. ``read`` remembers headers from one call to the next."""
+    """Recognize the model of a folder, and check that it is complete, for any task.
+
+    ``read`` caches headers between calls. Raises ``LightX2VError`` when no complete model is found.
+    """
     config, registry = loaded.config, Registry(plugins)
     ctx = BuildContext(device=device.probe(config.device)[0])
     assert config.model_path is not None
@@ -261,7 +265,7 @@ def runnable(loaded: LoadedConfig, plugins: PluginSet, read: ReadHeader) -> Mode
 
 
 def check_ready(resolution: Resolution) -> None:
-    """``RequestError`` when the request lacks a prompt or an input of its task: fine for a plan, not for a run."""
+    """Raise ``RequestError`` if the request lacks a prompt or an input of its task: fine for a plan, not for a run."""
     loaded, subject = resolution.location.loaded, resolution.subject
     task = subject.match.spec.tasks[subject.task]
     if missing := sorted(task.required - set(subject.inputs)):

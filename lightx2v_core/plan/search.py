@@ -1,4 +1,4 @@
-"""The components of a model in a folder: its networks first, which say whether it is that model, then the others."""
+"""Search for the components of a model in a folder: first the networks, which identify the model, then the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lightx2v_core.spec.specs import ModelSpec
 
 
 def networks_of(spec: ModelSpec) -> list[ComponentSpec]:
-    """What a model knows a checkpoint by: its main component, else its first one, and the others of its group."""
+    """Return the components that identify a model: the main one, else the first, and the others of its group."""
     main = next((part for part in spec.components if part.main), spec.components[0])
     return [part for part in spec.components if part is main or (part.group and part.group == main.group)]
 
@@ -34,8 +34,11 @@ def found_networks(
     read: ReadHeader,
     loaded: LoadedConfig | None,
 ) -> dict[str, Component]:
-    """The networks that are there. Where there is none it is another model's folder, and what the configuration says is
-    not meant for this one."""
+    """Find the networks of a model in a folder.
+
+    Checks the component names of the configuration only if there is one: otherwise the folder, and so the
+    configuration, is for another model.
+    """
     components: dict[str, Component] = {}
     for part in networks_of(spec):
         if (component := _component(spec, config, folder, read, part, components)) is not None:
@@ -48,7 +51,7 @@ def found_networks(
 def found_beside(
     spec: ModelSpec, config: RunConfig, folder: Path, read: ReadHeader, networks: Mapping[str, Component]
 ) -> tuple[dict[str, Component], dict[str, CheckpointError]]:
-    """The networks and all other components that are there, and what is wrong with those that cannot be read."""
+    """Find the other components of a model. Returns them with the networks, and the errors of unreadable ones."""
     components, wrong = dict(networks), dict[str, CheckpointError]()
     for part in [part for part in spec.components if part not in networks_of(spec)] if networks else ():
         try:
@@ -62,7 +65,7 @@ def found_beside(
 def fault_of(
     spec: ModelSpec, config: RunConfig, answer: Recognition, wrong: Mapping[str, CheckpointError]
 ) -> CheckpointError | None:
-    """What is wrong with a component that is needed, or named in the configuration. Nobody asked for others."""
+    """Return the error of a component that is required or configured, if any. Errors of others do not matter."""
     for name, exc in wrong.items():
         override, _ = component_setting(config, component_spec(spec, name), "path")
         if name in answer.components or override is not None or name in config.components:
@@ -78,14 +81,14 @@ def _component(
     part: ComponentSpec,
     networks: Mapping[str, Component],
 ) -> Component | None:
-    """A component, where it is there; of other files than networks those near the network come first."""
+    """Find and read one component; None if it is missing. Files near the network are preferred."""
     main = networks.get(networks_of(spec)[0].name)
     wish = _wish(config, part, main.files[0].parent if main is not None else None)
     override, asked_as = component_setting(config, part, "path")
     if override is not None and asked_as != part.name:
         _check_group(spec, override, asked_as)
     elif override is not None:
-        part = evolve(part, experts=())  # whatever it is called
+        part = evolve(part, experts=())  # an explicit path may have any name
     located = locate_component(part, folder, override, read, wish)
     if located is None:
         return None
@@ -94,7 +97,7 @@ def _component(
 
 
 def _check_names(spec: ModelSpec, config: RunConfig, loaded: LoadedConfig | None) -> None:
-    """``CheckpointError`` when the configuration names a component that the model does not have."""
+    """Raise ``CheckpointError`` if the configuration names a component that the model does not have."""
     names = component_names(spec)
     for name in config.components:
         if name not in names and not (loaded is not None and is_incidental(loaded, name)):
@@ -105,7 +108,7 @@ def _check_names(spec: ModelSpec, config: RunConfig, loaded: LoadedConfig | None
 
 
 def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
-    """What the configuration asks of a component beside its path."""
+    """Build the search criteria that the configuration sets for a component besides its path."""
     precision, key = component_setting(config, part, "precision")
     distilled, other = component_setting(config, part, "distilled")
     key = key if precision is not None else other
@@ -113,27 +116,27 @@ def _wish(config: RunConfig, part: ComponentSpec, near: Path | None) -> Wish:
 
 
 def _check_group(spec: ModelSpec, path: str, group: str) -> None:
-    """``OfAnother`` when one file is given for all of a group: it cannot be several networks."""
+    """Raise ``OfAnother`` if one file is configured for a group of several networks."""
     members = [part.name for part in spec.components if part.group == group]
     if len(members) > 1 and os.path.isfile(expanded(path)):
         ways = " and ".join(f"components.{name}.path" for name in members)
         raise OfAnother(
-            f"components.{group}.path {path!r} is one file, and {spec.name} has {len(members)} networks; use {ways}"
+            f"components.{group}.path {path!r} is one file, but {spec.name} has {len(members)} networks; set {ways}"
         )
 
 
 def component_spec(spec: ModelSpec, name: str) -> ComponentSpec:
-    """The component of a model by its name."""
+    """Return a component of a model by name."""
     return next(part for part in spec.components if part.name == name)
 
 
 def component_names(spec: ModelSpec) -> list[str]:
-    """What a configuration may call the components of a model, groups included."""
+    """List the names of a model's components and groups, for use in a configuration."""
     groups = {part.group for part in spec.components if part.group is not None}
     return [*(part.name for part in spec.components), *sorted(groups)]
 
 
 def is_incidental(loaded: LoadedConfig, name: str) -> bool:
-    """Whether only flat keys speak of a component, and none names a file of it."""
-    said = [path for path in loaded.origins if path.startswith(f"components.{name}.")]
-    return bool(said) and loaded.flat.issuperset(said) and loaded.config.components[name].path is None
+    """Return True if only flat keys configure a component, and none of them names a file."""
+    paths = [path for path in loaded.origins if path.startswith(f"components.{name}.")]
+    return bool(paths) and loaded.flat.issuperset(paths) and loaded.config.components[name].path is None

@@ -1,4 +1,4 @@
-"""Sections of the configuration -> selected implementations with structured options."""
+"""Selection of implementations from sections of the configuration, with structured options."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from lightx2v_core.spec.hooks import kind_of
 from lightx2v_core.spec.recognition import Recognition
 from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, WILDCARD, AttentionSpec, ModelSpec, SchedulerSpec
 
-#: reasons of a run against a candidate, beyond what it says itself
+#: reasons against a candidate in this run, in addition to its own
 Objections = Callable[[Provided[S]], Sequence[str]]
-#: why an implementation with these options computes wrongly on this machine, for uses of it; empty when it is right
+#: reasons why an implementation with these options computes wrong results on this machine; empty when it is correct
 Prove = Callable[[Provided, object, BuildContext, Sequence[KernelUse]], Sequence[str]]
 
 
 def no_objections(_candidate: Provided) -> Sequence[str]:
-    """Nothing speaks against a candidate beyond what it says itself."""
+    """Return no objections."""
     return ()
 
 
 def unproved(
     _candidate: Provided, _config: object, _ctx: BuildContext, _uses: Sequence[KernelUse]
 ) -> Sequence[str]:
-    """Nothing is proved: a plan computes nothing."""
+    """Prove nothing, since a plan computes nothing. Returns no reasons."""
     return ()
 
 
@@ -52,7 +52,7 @@ class Implementation(Generic[S_co]):
         return self.selection.chosen.spec
 
     def as_choice(self, kind: str) -> Choice:
-        """This choice as plain data for the plan."""
+        """Convert to plain data for the plan."""
         return Choice(
             kind=kind,
             use=self.selection.chosen.qualified,
@@ -75,9 +75,12 @@ def select(
     uses: Callable[[S, Any], Sequence[KernelUse]] = lambda _spec, _config: (KernelUse(),),
     at: tuple[str, ...] | None = None,
 ) -> Implementation[S]:
-    """The implementation a section means. ``PluginError`` with reasons, ``ConfigError`` for its options. What
-    ``prove`` finds wrong, in the ``uses`` that a candidate with its options has here, cannot be used. When a file
-    says which one (``at`` a key; ``None``: the kind's own), the error names file, line and key."""
+    """Select the implementation of a section and structure its options.
+
+    A candidate that fails ``prove`` for one of its ``uses`` is rejected. ``at`` is the key of the section (``None``:
+    the kind's own); errors name the file and line where it is set. Raises ``PluginError`` with all reasons if no
+    candidate is usable, ``ConfigError`` for wrong options.
+    """
     kind = kind_of(of)
 
     def against(candidate: Provided[S]) -> Sequence[str]:
@@ -92,9 +95,9 @@ def select(
     except PluginError as exc:
         if (
             prove is unproved or kind == "quantizer"
-        ):  # of which not all read a file, so its caller says which do
+        ):  # not every quantizer reads a file: its caller lists those
             raise
-        # they are not tried: a kernel that nobody asked for might end the process
+        # others are not tried: a kernel that the user did not select might crash the process
         others = [one for one in registry.candidates(of) if not one.reasons(ctx) and not objections(one)]
         names = [one.spec.name for one in others if not named(section, registry, kind, one)]
         raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
@@ -104,7 +107,7 @@ def select(
 
 @contextmanager
 def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
-    """What is refused inside is said of the file, line and key that say the value of ``path``, where a file does."""
+    """Add file, line and key of the value at ``path`` to a ``PluginError`` raised inside, if a file sets it."""
     try:
         yield
     except PluginError as exc:
@@ -115,13 +118,15 @@ def placed(loaded: LoadedConfig | None, *path: str) -> Iterator[None]:
 
 
 def named(section: Section, registry: Registry, kind: Kind, candidate: Provided) -> bool:
-    """Whether a section names an implementation."""
+    """Return True if a section names an implementation."""
     return any(candidate in registry.named(kind, name.removesuffix(OPTIONAL_SUFFIX)) for name in section.use)
 
 
 def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig, tuple[str, ...]]:
-    """The configuration with models called by their own names, and notes of what their aliases mean. An alias may say
-    that the network is a distilled one; ``ConfigError`` when the configuration says otherwise."""
+    """Replace model aliases in the configuration by the real names. Returns notes on the aliases too.
+
+    An alias may imply a distilled network. Raises ``ConfigError`` if the configuration contradicts that.
+    """
     config, origins, notes = loaded.config, dict(loaded.origins), []
     use = list(config.model.use)
     for index, name in enumerate(use):
@@ -140,7 +145,7 @@ def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig
         if setting.distilled not in (None, distilled):
             raise ConfigError(
                 f"components.{part}.distilled ({loaded.origin('components', part, 'distilled')}) contradicts the model "
-                f"{name!r} ({where}); give one of the two"
+                f"{name!r} ({where}); set only one of the two"
             )
         components = {**config.components, part: evolve(setting, distilled=distilled)}
         config = evolve(config, components=components)
@@ -150,8 +155,10 @@ def by_true_name(loaded: LoadedConfig, registry: Registry) -> tuple[LoadedConfig
 
 
 def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple[Any, str]:
-    """What ``components`` says of one component, and under which name: its own, or that of its group. ``None`` and
-    the component's own name when it says nothing."""
+    """Return the setting of a component in ``components``, and the name it is set under: its own or its group's.
+
+    ``None`` and the component's own name if it is not set.
+    """
     for name in (part.name, part.group):
         value = getattr(config.components.get(name or "", ComponentConfig()), key)
         if name is not None and value is not None:
@@ -162,7 +169,7 @@ def component_setting(config: RunConfig, part: ComponentSpec, key: str) -> tuple
 def select_each(
     registry: Registry, of: type[S], loaded: LoadedConfig, parts: Sequence[ComponentSpec], ctx: BuildContext
 ) -> Mapping[str, Implementation[S]]:
-    """Select for each component: by its own section, else the one for all; components with neither are left out."""
+    """Select an implementation for each component, by its own section or the common one. Omits those with neither."""
     kind = kind_of(of)
     selected = {}
     for part in parts:
@@ -185,9 +192,11 @@ def structured_options(
     loaded: LoadedConfig | None = None,
     whole: bool = True,
 ) -> Any:
-    """The options of ``chosen`` as its config class: its own over those of ``*``. Options of every named alternative
-    are checked too. Unless ``whole``, options of ``*`` that ``chosen`` does not have are left out: in the end another
-    one may be chosen."""
+    """Structure the options of ``chosen`` as its config class. Its own options override those of ``*``.
+
+    The options of every named alternative are checked too. Unless ``whole``, unknown options of ``*`` are ignored,
+    since another candidate may be selected in the end.
+    """
     shared = section.options.get(WILDCARD, {})
     own: Mapping[str, object] = {}
     used = [name.removesuffix(OPTIONAL_SUFFIX) for name in section.use]
@@ -196,7 +205,7 @@ def structured_options(
         if name == WILDCARD:
             continue
         if name in used and not registry.named(kind, name):
-            continue  # of a wish that is not installed
+            continue  # optional, and not installed
         candidate = registry.find(kind, name)
         if section.use != ("auto",) and candidate.qualified not in named:
             raise ConfigError(
@@ -221,7 +230,7 @@ def structured_options(
 
 
 def check_wildcard(section: Section, kind: str, chosen: Provided, loaded: LoadedConfig | None) -> None:
-    """``ConfigError`` when ``chosen`` does not have an option that is given for whichever implementation it is."""
+    """Raise ``ConfigError`` if ``chosen`` lacks an option that is set for ``*``, any implementation."""
     known = [option.name for option in fields(chosen.spec.config)]
     unknown = [key for key in section.options.get(WILDCARD, {}) if key not in known]
     if unknown:
@@ -239,26 +248,26 @@ def _structured(kind: str, candidate: Provided, options: Mapping[str, object], *
 
 
 def check_steps(spec: SchedulerSpec, options: object, steps: int | None, origin: str) -> None:
-    """``RequestError`` when the options of a scheduler fix another number of steps than is asked for."""
+    """Raise ``RequestError`` if the options of a scheduler fix a number of steps other than the configured one."""
     fixed = spec.steps(options)
     if steps is not None and fixed is not None and steps != fixed:
         raise RequestError(
-            f"scheduler {spec.name} with its options takes {fixed} steps, and {steps} are asked for "
-            f"({origin}); leave the steps out, or change the scheduler's options"
+            f"scheduler {spec.name} has a fixed number of {fixed} steps, but {steps} were requested "
+            f"({origin}); omit the steps, or change the scheduler's options"
         )
 
 
 def attention_objections(recognition: Recognition, ctx: BuildContext) -> Objections[AttentionSpec]:
-    """Refuse kernels that cannot run the head dim and dtype of this model."""
+    """Build a function that rejects kernels without support for the head size and dtype of this model."""
 
     def objections(candidate: Provided[AttentionSpec]) -> Sequence[str]:
         dims, reasons = candidate.spec.head_dims, []
         if dims is not None and recognition.head_dim not in dims:
             reasons.append(
-                f"runs head dims {', '.join(map(str, sorted(dims)))}, the model has {recognition.head_dim}"
+                f"supports head sizes {', '.join(map(str, sorted(dims)))}; the model has {recognition.head_dim}"
             )
         if ctx.dtype not in candidate.spec.dtypes:
-            reasons.append(f"runs {', '.join(sorted(candidate.spec.dtypes))}, not {ctx.dtype}")
+            reasons.append(f"supports {', '.join(sorted(candidate.spec.dtypes))}, not {ctx.dtype}")
         return reasons
 
     return objections

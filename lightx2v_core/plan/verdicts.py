@@ -1,7 +1,7 @@
-"""What the models say of a folder, and what a user is told when not one of them knows it for certain.
+"""Results of recognition by all models, and the error message when no single model recognizes a folder for certain.
 
-Whatever was not understood makes an answer uncertain, and an uncertain answer asks: it names the candidates, what
-speaks against each, and the option that decides.
+Anything that a model does not understand makes its result doubtful. The message then names the candidates, the doubts
+about each, and the option that selects it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lightx2v_core.spec.specs import ModelSpec
 
 @frozen(kw_only=True)
 class Claim:
-    """A model that takes a folder for its own, and what it knows of it."""
+    """A model that recognizes a folder, with its recognition and components."""
 
     model: Provided[ModelSpec]
     options: object
@@ -34,26 +34,26 @@ class Claim:
 
 @frozen
 class Verdicts:
-    """What the models said of a folder, by the name of the model where it is no."""
+    """The results of all models for a folder; negative results by the name of the model."""
 
     known: list[Claim] = field(factory=list)
-    #: those that take it for theirs and say what speaks against it
+    #: models that recognize it with doubts
     doubtful: list[tuple[Provided[ModelSpec], Recognition]] = field(factory=list)
-    #: their network is there, and they know it to be another one
+    #: models whose network exists but is a different one -> reason
     declined: dict[str, str] = field(factory=dict)
-    #: nothing that is there could be their network
+    #: models without any candidate for their network -> reason
     strangers: dict[str, str] = field(factory=dict)
-    #: what is wrong with files of theirs, or with what the configuration says of them
+    #: models with broken files or wrong configuration -> error
     broken: dict[str, CheckpointError] = field(factory=dict)
-    #: what the configuration names is nothing that they have a use for
+    #: errors of configured files that a model has no use for
     misnamed: list[CheckpointError] = field(factory=list)
-    #: what names the networks of those that have several and did not find them, in words
+    #: keys that set the networks of models with several, none of which was found
     pairs: list[str] = field(factory=list)
-    #: it is theirs, but for what is wrong with it
+    #: errors in the files of a model that recognizes the folder
     own: list[CheckpointError] = field(factory=list)
 
     def failed(self, name: str, exc: CheckpointError | PluginFault, *, own: bool = False) -> None:
-        """Keep what went wrong. That a file is not what a model would need it for says nothing about the file."""
+        """Record an error. ``own``: the folder is the model's. ``OfAnother`` does not mean that the file is broken."""
         if isinstance(exc, OfAnother):
             self.misnamed.append(exc)
         elif isinstance(exc, CheckpointError) and own:
@@ -64,7 +64,7 @@ class Verdicts:
 
     @property
     def rejected(self) -> dict[str, str]:
-        """Every model that it is not, and why."""
+        """Return the reason against each rejected model."""
         doubts = {model.qualified: "; ".join(answer.doubts) for model, answer in self.doubtful}
         return {**doubts, **self.declined, **self.strangers}
 
@@ -72,27 +72,30 @@ class Verdicts:
 def none_or_many(
     verdicts: Verdicts, folder: Path, specs: Sequence[ModelSpec], other: str = ""
 ) -> CheckpointError:
-    """What to say when there is not one model that knows a folder for certain: what is wrong with files of a model
-    that it is, what makes it uncertain, what is wrong with files that were meant, and why else it is none. ``other`` is
-    a line on a model that was not asked for and knows it: nothing is missing then."""
+    """Build the error for a folder that is not recognized by exactly one model.
+
+    In this order it reports several matches, errors in the files of a model that recognizes it, doubts, errors in
+    other files, and the reason of each model. ``other`` is a line on a model that recognizes it but was not requested;
+    downloads are not suggested then.
+    """
     if verdicts.known:
         choices = " or ".join(f"--model {claim.model.qualified}" for claim in verdicts.known)
-        return CheckpointError(f"{folder} is recognized by more than one model; say which: {choices}")
+        return CheckpointError(f"{folder} is recognized by more than one model; choose {choices}")
     if verdicts.own:
         return verdicts.own[0]
     if verdicts.doubtful:
         lines, ways = [], []
         for model, answer in verdicts.doubtful:
-            lines.append(f"  {model.qualified} would take it for {answer.variant}, but:")
+            lines.append(f"  {model.qualified} would run it as {answer.variant}, but:")
             lines += [f"    {doubt}" for doubt in answer.doubts]
             ways.append(f"--model {model.qualified}")
         text = "\n".join(lines)
         return CheckpointError(
-            f"{folder} holds a network that no installed model knows for certain:\n{text}\n"
-            f"  It seems to be of another model. {' or '.join(ways)} runs what is known of it all the same{other}"
+            f"no installed model recognizes {folder} for certain:\n{text}\n"
+            f"  It seems to be a different model; {' or '.join(ways)} runs it anyway{other}"
         )
     brings = by_name(specs, folder)
-    way = f"\n  what is missing comes with: {brings}" if brings and not other else other
+    way = f"\n  download the missing files with: {brings}" if brings and not other else other
     links = broken_links(folder)
     if links and not verdicts.declined:
         return CheckpointError(f"{folder}: {links}{f': {brings}' if brings else ''}{other}")
@@ -100,8 +103,8 @@ def none_or_many(
     if not verdicts.declined and (wrong := [*verdicts.broken.values(), *verdicts.misnamed]):
         text = str(wrong[0])
         if isinstance(wrong[0], Pair) and verdicts.pairs:
-            text += f"\n  if they are the two networks of one model, give {' or '.join(verdicts.pairs)}"
-        # a file that is damaged is for whoever keeps it to replace
+            text += f"\n  if they are the two networks of one model, set {' or '.join(verdicts.pairs)}"
+        # for damaged files no download is suggested: users replace their own files
         return CheckpointError(text + (way if "missing" in text else other))
     damaged = {name: str(exc) for name, exc in verdicts.broken.items()}
     reasons = {**verdicts.declined, **damaged} if verdicts.declined else verdicts.strangers
@@ -112,5 +115,5 @@ def none_or_many(
     if verdicts.declined:
         way = f"{other}\n  {hint}" if hint else other
     elif not way:
-        way = f"\n  a model's files come with: lightx2v-core download NAME --to {folder} (--list shows the names)"
-    return CheckpointError(f"no installed model knows {folder} ({listing(folder)}):{why}{way}")
+        way = f"\n  download a model with: lightx2v-core download NAME --to {folder} (names: download --list)"
+    return CheckpointError(f"no installed model recognizes {folder} ({listing(folder)}):{why}{way}")

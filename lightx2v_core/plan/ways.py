@@ -1,4 +1,4 @@
-"""What to do about what a model's folder lacks: the commands that bring it, or the folder that was meant."""
+"""Remedies for an incomplete model folder: download commands, or the folder that the user probably meant."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _DOWNLOAD = "lightx2v-core download"
 
 
 def that_bring(spec: ModelSpec, recognition: Recognition, lacking: Sequence[str], folder: Path) -> list[str]:
-    """The commands that fetch the components and other files (``tokenizer``) that a folder lacks, and nothing else;
-    none for what no repository of the model has."""
+    """List the commands that download the components and other files (``tokenizer``) that a folder lacks, and no more.
+
+    Files that no repository of the model has are left out.
+    """
     wanted: dict[str, list[str]] = {}
     known = _nearest(spec, recognition, folder)
     for name in dict.fromkeys(lacking):
@@ -31,7 +33,7 @@ def that_bring(spec: ModelSpec, recognition: Recognition, lacking: Sequence[str]
 
 
 def by_name(specs: Iterable[ModelSpec], folder: Path) -> str:
-    """The command that fetches the model that a folder is called after; empty when it is called after none."""
+    """Return the command that downloads the model that a folder is named after; empty for other names."""
     called = (repository_of(folder) or folder.name).lower()
     for spec in specs:
         for repository in _repositories(spec):
@@ -41,8 +43,7 @@ def by_name(specs: Iterable[ModelSpec], folder: Path) -> str:
 
 
 def above(folder: Path) -> str:
-    """What to give instead of a folder that is called like one inside a model's folder, such as ``distill_int8``; empty
-    for any other."""
+    """Suggest the parent of a folder named like a subfolder of a model, such as ``distill_int8``; empty for others."""
     known: Mapping[str, SearchFolder | None] = {
         **{Path(name).name: None for name in CONFIG_FOLDERS if name},
         **{place.folder: place for place in SEARCH_FOLDERS if place.folder},
@@ -57,13 +58,13 @@ def above(folder: Path) -> str:
         keys.append("--set components.dit.distilled=true")
     chosen = f", with {' '.join(keys)}" if keys else ""
     return (
-        f"{path.name} is called like a folder inside a model's folder: give the one above, --model-path {path.parent}"
+        f"{path.name} is the name of a folder inside a model folder: use the one above, --model-path {path.parent}"
         f"{chosen}"
     )
 
 
 def _nearest(spec: ModelSpec, recognition: Recognition, folder: Path) -> list[Repository]:
-    """The repositories of a model, those first that are of the variant, then of its task."""
+    """Sort the repositories of a model: those of the variant first, then those for its tasks."""
     variant = recognition.variant.removesuffix("-distill")
     called = (repository_of(folder) or folder.name).lower()
 
@@ -79,7 +80,7 @@ def _nearest(spec: ModelSpec, recognition: Recognition, folder: Path) -> list[Re
 
 
 def _files(repository: Repository, name: str) -> RepositoryFiles | None:
-    """The files that are a component in its original precision."""
+    """Return the files of a component in its original precision."""
     matching = [files for files in repository.files if files.component == name and files.folder is None]
     return next((files for files in matching if files.precision in (None, "original")), None)
 

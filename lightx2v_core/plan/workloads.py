@@ -1,4 +1,4 @@
-"""What each component does in a run, as forecasts of memory see it."""
+"""The workload of each component in a run, for memory forecasts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightx2v_core.spec.memory import MemoryNeed, Workload
 
 
 def workloads(setup: Setup, request: RequestPlan, ctx: BuildContext) -> dict[str, Workload]:
-    """Work out the load of each component. Adapters that stay on the device are there whatever is at work."""
+    """Compute the workload of each component. Adapters that stay on the device count for every component."""
     needs, changed = _needs(setup, request, ctx), _changed(setup)
     beside = _resident_bytes(setup.adaptation)
     loads = {name: _workload(name, setup.match, need, request, ctx) for name, need in needs.items()}
@@ -31,12 +31,12 @@ def workloads(setup: Setup, request: RequestPlan, ctx: BuildContext) -> dict[str
 
 
 def _needs(setup: Setup, request: RequestPlan, ctx: BuildContext) -> dict[str, MemoryNeed]:
-    """Ask the model what its components take, with quantized layers as they are."""
+    """Query the model's memory forecast, and adjust it for quantized layers."""
     match = setup.match
     plain = match.spec.memory(match.recognition, request.geometry, ctx.dtype, match.model.config)
     if lacking := sorted(set(match.recognition.components) - set(plain)):
         raise PluginFault(
-            f"model {match.spec.name} forecasts no memory for {', '.join(lacking)}: this is a mistake of its plugin"
+            f"model {match.spec.name} has no memory forecast for {', '.join(lacking)}: this is a bug in its plugin"
         )
     return {
         name: needs_of(setup.quantization[name], plain[name], ctx.dtype)
@@ -45,7 +45,7 @@ def _needs(setup: Setup, request: RequestPlan, ctx: BuildContext) -> dict[str, M
 
 
 def _changed(setup: Setup) -> frozenset[str]:
-    """Name the components whose weights are computed from what is stored: merged, or quantized on load."""
+    """Return the components whose weights differ from the stored ones: merged with a LoRA, or quantized on load."""
     adaptation = setup.adaptation
     merges = adaptation.applier is not None and not adaptation.applier.spec.resident
     merged = {adapter.planned.component for adapter in adaptation.adapters} if merges else set()

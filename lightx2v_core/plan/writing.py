@@ -1,4 +1,4 @@
-"""The steps that led to a plan -> ``Plan``: plain data, ready to be shown."""
+"""Conversion of the results of the planning steps into a ``Plan``: plain data for display."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_plan(
     *,
     with_output: bool,
 ) -> Plan:
-    """Write down what a run will do. ``RequestError`` when its output cannot be where it is to be."""
+    """Build the plan. Raises ``RequestError`` if the output cannot be written to its path."""
     match, request, config = setup.match, filled.request, location.loaded.config
     recognition, loads = match.recognition, memory.workloads
     components = [
@@ -70,7 +70,7 @@ def write_plan(
 
 
 def versions(plugins: PluginSet) -> dict[str, str]:
-    """List the versions of the core and of the plugins that are loaded, by distribution."""
+    """Return the versions of the core and the loaded plugins, by distribution."""
     loaded = [plugin for plugin in plugins.plugins if plugin.state == "loaded" and plugin.dist is not None]
     return {"lightx2v-core": __version__, **{plugin.dist_name: plugin.version for plugin in loaded}}
 
@@ -85,7 +85,7 @@ def _choices(setup: Setup, filled: RequestPlan, memory: MemoryPlan) -> tuple[Cho
 
 
 def _per_component(kind: str, implementations: Mapping[str, Implementation[S]]) -> list[Choice]:
-    """Write one line when all components share a choice, else one for each."""
+    """Return one choice if all components share it, else one for each."""
     choices = {name: implementation.as_choice(kind) for name, implementation in implementations.items()}
     if len({(choice.use, str(choice.options)) for choice in choices.values()}) <= 1:
         return list(choices.values())[:1]
@@ -103,6 +103,6 @@ def _warnings(location: Location, setup: Setup, filled: RequestPlan, memory: Mem
 
 
 def _remarks(match: ModelMatch, request: Request) -> tuple[str, ...]:
-    """Ask the model what of the prompts is not seen."""
+    """Collect the model's remarks on the prompts, such as text that the encoder truncates."""
     assets = {name: match.components[name].assets for name in match.recognition.components}
     return tuple(match.spec.remarks(match.recognition, request, assets))

@@ -140,7 +140,7 @@ def test_a_lora_file_is_fitted_and_merged(
     lora = checkpoints.read_lora(config.path, tmp_path)
     assert not lora.for_two_networks
     fit = checkpoints.fit_lora(
-        config, lora, component="network", shapes=header.shapes, title="base", reason="the one network"
+        config, lora, component="network", shapes=header.shapes, title="base", reason="the only network"
     )
     assert weights.lora_notes([fit]) == ([], [])
     adapter, source = checkpoints.open_adapter(fit), checkpoints.open(header)

@@ -82,7 +82,7 @@ def test_frames_are_done_before_too(checkpoint: Path, tmp_path: Path) -> None:
     status, events, errors = run(checkpoint, "--prompt-file", jobs, "--output", f"{out}/")
     assert status == 1
     assert [event["state"] for event in events if event["event"] == "job_done"] == ["failed", "done before"]
-    assert "already holds frames" in errors
+    assert "already contains frames" in errors
 
 
 def test_a_dry_run_loads_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_commands_of_plugins(cli: Any) -> None:
     )
     assert cli("acme-odd")[::2] == (
         2,
-        "error: command 'acme-odd' cannot be loaded: TypeError: it gave 'acme-odd' (str), not Command\n",
+        "error: command 'acme-odd' cannot be loaded: TypeError: returned 'acme-odd' (str), not Command\n",
     )
     status, _, err = cli("acme-gpu")
     assert status == 2
@@ -241,7 +241,7 @@ def test_commands_of_plugins(cli: Any) -> None:
 def test_a_command_costs_one_warning_for_each_plugin_left_out(cli: Any) -> None:
     status, out, err = cli("acme-ui")
     assert (status, out) == (0, "acme-ui ran\n")
-    assert err.count("warning: plugin bad (bad-dist 1.0) is broken and was left out") == err.count("\n") == 1
+    assert err.count("warning: plugin bad (bad-dist 1.0) is broken and was skipped") == err.count("\n") == 1
 
 
 def test_the_core_keeps_its_own_commands(cli: Any, fake_dist: FakeDist) -> None:

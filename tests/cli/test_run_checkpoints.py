@@ -67,7 +67,8 @@ def test_a_folder_of_other_things(tmp_path: Path, refused: Refused, tiny: Path) 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("x")
     refused(
-        tmp_path / "other", ("no installed model knows", "it contains notes.txt", "diffusion transformer")
+        tmp_path / "other",
+        ("no installed model recognizes", "it contains notes.txt", "diffusion transformer"),
     )
 
 
@@ -167,7 +168,7 @@ def test_a_lora_as_weights(model: Path, refused: Refused) -> None:
         (model / name).unlink()
     state = {f"diffusion_model.blocks.0.self_attn.q.lora_{part}.weight": torch.zeros(4, 4) for part in "AB"}
     save_file(state, model / "diffusion_pytorch_model.safetensors")
-    refused(model, ("no installed model knows", "patch_embedding.weight"))
+    refused(model, ("no installed model recognizes", "patch_embedding.weight"))
 
 
 def test_a_shard_is_missing(model: Path, refused: Refused) -> None:

@@ -37,7 +37,7 @@ VAE = "Wan2.1_VAE.pth"
         (["--fps", "0"], ("fps",)),
         (["--fps", "nan"], ("fps",)),
         (["--fps", "inf"], ("fps",)),
-        (["--fps", "0.0001"], ("frames a second",)),
+        (["--fps", "0.0001"], ("frames per second",)),
         (["--shift", "0"], ("shift",)),
         (["--shift", "-1"], ("shift",)),
         (["--guide-scale", "-1"], ("guide_scale",)),
@@ -56,8 +56,8 @@ VAE = "Wan2.1_VAE.pth"
         (["--disable-plugin", "nothing"], ("nothing",)),
         (["--only-plugins", "core"], ("no model plugin is installed",)),
         (["--lora", "a.safetensors"], ("a.safetensors",)),
-        (["--image", "a.png"], ("task t2v", "does not take image", "a prompt only")),
-        (["--task", "i2v"], ("does t2v, not 'i2v'",)),
+        (["--image", "a.png"], ("task t2v", "does not accept image", "a prompt only")),
+        (["--task", "i2v"], ("supports t2v, not 'i2v'",)),
         (["--task", "t3v"], ("not 't3v'", "did you mean 't2v'?")),
         (["--prompt", "a\udcff"], ("prompt", "not valid text")),
         (["--set", "sampling.step=3"], ("unknown key 'step'", "did you mean 'steps'?")),
@@ -74,7 +74,7 @@ VAE = "Wan2.1_VAE.pth"
         (["a fox runs"], ("file 'a fox runs' does not exist", "what the video shows with --prompt")),
         (["mini"], ("file 'mini' does not exist", "a model goes with --model-path")),
         (["/"], ("file '/' is a folder", "a model goes with --model-path")),
-        (["--model", "wan2.2_moe"], ("no installed model knows", "it is of wan2.1 (wan2.1-t2v-", "leave out --model")),
+        (["--model", "wan2.2_moe"], ("no installed model recognizes", "as wan2.1 (wan2.1-t2v-", "omit --model")),
         (["--config_json", "a.json", "b.json"], ("given twice",)),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
@@ -141,9 +141,9 @@ def test_options_of_click(cli: Callable[..., Any], out: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("a.avi", "unknown kind '.avi'"),
+        ("a.avi", "unknown suffix '.avi'"),
         ("a", "has no suffix"),
-        ("a.png", "is one image and the request has 5 frames"),
+        ("a.png", "is a single image, but the request has 5 frames"),
         ("~no_such_user_here/a.mp4", "no such user"),
         ("x" * 400 + ".mp4", "too long"),
     ],
@@ -157,7 +157,7 @@ def test_outputs_in_the_way(tiny: Path, refused: Refused, tmp_path: Path) -> Non
     refused(tiny, "is not a folder", "--output", tmp_path / "file" / "a.mp4")
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "00000.png").write_text("x")
-    refused(tiny, "already holds frames", "--output", tmp_path / "frames")
+    refused(tiny, "already contains frames", "--output", tmp_path / "frames")
     (tmp_path / "fox.json").write_text('{"prompt": "mine"}')
     refused(tiny, ("would replace", "--no-record"), tmp_path / "fox.json", "--output", tmp_path / "fox.mp4")
     assert (tmp_path / "fox.json").read_text() == '{"prompt": "mine"}'
@@ -165,10 +165,10 @@ def test_outputs_in_the_way(tiny: Path, refused: Refused, tmp_path: Path) -> Non
 
 def test_dumps_in_the_way(tiny: Path, refused: Refused, tmp_path: Path, out: Path) -> None:
     (tmp_path / "d.safetensors").mkdir()
-    refused(tiny, "is a folder where a file is wanted", "--dump-tensors", tmp_path / "d.safetensors")
+    refused(tiny, "is a folder; a file is required", "--dump-tensors", tmp_path / "d.safetensors")
     refused(tiny, "is not a folder", "--dump-tensors", tiny / VAE / "x.safetensors")
     for name in ("o.mp4", "o.json", "o"):  # the first two are the video itself and its record
-        refused(tiny, "has to end in .safetensors", "--dump-tensors", out / name)
+        refused(tiny, "must end in .safetensors", "--dump-tensors", out / name)
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")

@@ -33,14 +33,14 @@ def write(path: Path, *bases: str, rank: int = 2, alpha: float | None = None, **
 def test_files_that_are_none(tiny: Path, refused: Refused, tmp_path: Path) -> None:
     path = tmp_path / "lora.safetensors"
     refused(tiny, ("'nowhere.safetensors' does not exist",), "--lora", "nowhere.safetensors")
-    refused(tiny, ("is a folder", "name the file"), "--lora", tmp_path)
+    refused(tiny, ("is a folder", "give a file in it"), "--lora", tmp_path)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(500))
     refused(tiny, (path.name, "not a safetensors file"), "--lora", path)
     write(path, Q)
     path.write_bytes(path.read_bytes()[:-100])
     refused(tiny, (path.name, "truncated"), "--lora", path)
     save_file({f"blocks.0.{part}.weight": torch.zeros(4, 4) for part in "abc"}, path)
-    refused(tiny, ("is no LoRA file", "it holds blocks.0.a.weight", "lora_A.weight"), "--lora", path)
+    refused(tiny, ("is not a LoRA file", "it contains blocks.0.a.weight", "lora_A.weight"), "--lora", path)
     write(path, Q)
     refused(tiny, ("did you mean 'lora.safetensors'?",), "--lora", tmp_path / "lora.safetensor")
 
@@ -58,9 +58,7 @@ def test_a_file_of_which_less_than_half_fits_is_for_another_model(
 ) -> None:
     foreign = [f"blocks.{number}.self_attn.q" for number in range(7, 17)]
     path = write(tmp_path / "fox_4step.safetensors", Q, *foreign)
-    words = (
-        "fox_4step.safetensors is for another model: only 1 of its 11 pairs have a place in dit of wan2.1-t2v",
-    )
+    words = ("fox_4step.safetensors is for another model: only 1 of its 11 pairs fit dit of wan2.1-t2v",)
     refused(tiny, words, "--lora", path)
     # what a text encoder has is no sign of another model, and differences tell where there are no pairs
     encoder = [f"lora_te_layers_{number}_q" for number in range(9)] + ["text_encoder.layers.0.q"]
@@ -98,19 +96,16 @@ def test_what_is_stated_beside_the_tensors_decides_the_scale(
     root = beside(tmp_path / "root" / "renamed.safetensors", use_rslora=True)
     assert "scale alpha 8 of adapter_config.json / the root of the rank" in plan(root)
     asks = beside(tmp_path / "asks" / "adapter_model.safetensors", use_some_trick=True)
-    refused(tiny, ("not clear: adapter_config.json says use_some_trick True", '"alpha": 2'), "--lora", asks)
+    refused(tiny, ("unclear: adapter_config.json says use_some_trick True", '"alpha": 2'), "--lora", asks)
     entry = json.dumps([{"path": str(asks), "alpha": 2}])
     found = cli("plan", "--model-path", tiny, "--set", f"loras={entry}")
     found.succeeded()
     assert "scale alpha 2 of the configuration / rank" in found.unfolded
-    assert (
-        "note: LoRA adapter_model.safetensors: the alpha of 2 in the configuration is used, since"
-        in found.unfolded
-    )
+    assert "note: LoRA adapter_model.safetensors: the configured alpha of 2 is used, since" in found.unfolded
     # beside other weights it may be of these, which matters when it says another scale than 1
     lost = beside(tmp_path / "lost" / "fox.safetensors")
     write(tmp_path / "lost" / "other.safetensors", Q)
-    refused(tiny, ("adapter_config.json beside it says lora_alpha 8, r 2",), "--lora", lost)
+    refused(tiny, ("adapter_config.json next to it has lora_alpha 8, r 2",), "--lora", lost)
     assert "scale 1 (no alpha)" in plan(tmp_path / "lost" / "other.safetensors")
     beside(lost, lora_alpha=2)
     plan(lost)
@@ -168,17 +163,17 @@ def test_strength_alpha_and_scale_in_the_plan(tiny: Path, cli: Cli, tmp_path: Pa
         found.succeeded()
         return found.unfolded
 
-    assert "strength 1 on dit (the one network)" in plan(with_alpha)
+    assert "strength 1 on dit (the only network)" in plan(with_alpha)
     assert "scale alpha 4 of the file / rank" in plan(with_alpha)
     assert "scale 1 (no alpha)" in plan(without)
     assert "scale alpha 8 of the configuration / rank" in plan(without, alpha=8)
     both = plan(with_alpha, alpha=8)
     assert "scale alpha 4 of the file / rank" in both
-    assert "note: LoRA with.safetensors: the alpha of 8 in the configuration is not used" in both
+    assert "note: LoRA with.safetensors: the configured alpha of 8 is ignored" in both
     wins = plan(with_alpha, alpha=8, alpha_override=True)
     assert "scale alpha 8 of the configuration / rank" in wins
     assert "is not used" not in wins
-    assert "note: LoRA with.safetensors has a strength of -0.5, outside" in plan(with_alpha, strength=-0.5)
+    assert "note: LoRA with.safetensors has strength -0.5, outside" in plan(with_alpha, strength=-0.5)
 
 
 def test_a_file_is_found_in_the_models_folder(model: Path, cli: Cli) -> None:
@@ -241,13 +236,13 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     named = write(tmp_path / "fox_low_noise.safetensors", Q)
     assert "on low_noise (file fox_low_noise.safetensors)" in plan("--lora", named)
     against = plan("--lora", f"high:{named}")
-    assert "is applied to high_noise, and file fox_low_noise.safetensors says low_noise" in against
+    assert "is applied to high_noise, but file fox_low_noise.safetensors says low_noise" in against
     other = write(tmp_path / "fox_HighNoise.safetensors", Q)
     swapped = plan("--lora", f"high:{named}", "--lora", f"low:{other}")
-    assert "is applied to high_noise, and file fox_low_noise.safetensors says low_noise" in swapped
-    assert "is applied to low_noise, and file fox_HighNoise.safetensors says high_noise" in swapped
+    assert "is applied to high_noise, but file fox_low_noise.safetensors says low_noise" in swapped
+    assert "is applied to low_noise, but file fox_HighNoise.safetensors says high_noise" in swapped
     keyed = write(tmp_path / "keyed_high.safetensors", f"diffusion_model.transformer_2.{Q}")
-    assert "is applied to low_noise, and file keyed_high.safetensors says high_noise" in plan("--lora", keyed)
+    assert "is applied to low_noise, but file keyed_high.safetensors says high_noise" in plan("--lora", keyed)
     (tmp_path / "high_noise_model").mkdir()
     lost = write(tmp_path / "high_noise_model" / "fox_LOW.safetensors", Q)
     contradiction = "file fox_LOW.safetensors says low_noise and folder high_noise_model says high_noise: use"

@@ -48,14 +48,14 @@ def test_what_is_there_is_told_and_replaced_or_refused(tiny: Path, cli: Any, out
     assert "o.mp4 and o.json, which are there, will be replaced" in cli("plan", *line).unfolded
     for command in ("run", "plan"):
         cli(command, *line, "--seed", 3, "--no-overwrite").failed(
-            2, "o.mp4' is there already", "--no-overwrite"
+            2, "o.mp4' already exists", "--no-overwrite"
         )
-    cli("run", *line, "--seed", 3, "--set", "output.overwrite=false").failed(2, "is there already")
+    cli("run", *line, "--seed", 3, "--set", "output.overwrite=false").failed(2, "already exists")
     assert (out / "o.mp4").read_bytes() == before
     cli("run", *line, "--seed", 3).succeeded()
     assert (out / "o.mp4").read_bytes() != before
     (out / "o.mp4").unlink()  # its record alone is somebody's, too
-    cli("run", *line, "--no-overwrite").failed(2, "o.json' is there already")
+    cli("run", *line, "--no-overwrite").failed(2, "o.json' already exists")
     cli("run", *line, "--no-overwrite", "--no-record").succeeded()
 
 
@@ -63,7 +63,7 @@ def test_tensors_that_are_there(tiny: Path, cli: Any, out: Path) -> None:
     dump = out / "d.safetensors"
     dump.write_bytes(b"mine")
     line = ("--model-path", tiny, *SMALL, "--output", out / "o.mp4", "--dump-tensors", dump)
-    cli("run", *line, "--no-overwrite").failed(2, "d.safetensors' is there already")
+    cli("run", *line, "--no-overwrite").failed(2, "d.safetensors' already exists")
     assert dump.read_bytes() == b"mine"
 
 
@@ -84,7 +84,7 @@ def test_jobs_that_are_done_are_no_obstacle(tiny: Path, cli: Any, out: Path, tmp
     cli(*line).succeeded()
     cli(*line).succeeded()
     prompts.write_text("a fox\na dog\n", encoding="utf-8")
-    cli(*line).failed(1, "1 of 2 jobs failed", "line 2", "is there already")
+    cli(*line).failed(1, "1 of 2 jobs failed", "line 2", "already exists")
     assert json.loads((out / "00002.json").read_text(encoding="utf-8"))["request"]["prompt"] == "a cat"
 
 

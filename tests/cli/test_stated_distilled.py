@@ -100,7 +100,7 @@ def test_without_a_class_the_list_counts(cli: Cli, tiny: Path, out: Path) -> Non
     assert planned(cli, out / "c.json", "--model-path", tiny)[:2] == ("distill", 4)
     # what the command line says of the steps of a file's list is a contradiction, not a habit
     cli("plan", out / "c.json", "--model-path", tiny, "--set", "infer_steps=8").failed(
-        2, "takes 4 steps, and 8"
+        2, "fixed number of 4 steps, but 8"
     )
 
 
@@ -112,19 +112,19 @@ def test_without_a_class_the_list_counts(cli: Cli, tiny: Path, out: Path) -> Non
 )  # fmt: skip
 def test_check_and_plan_say_the_same_of_steps(cli: Cli, tiny: Path, out: Path, data: dict[str, Any]) -> None:
     (out / "c.json").write_text(json.dumps(data))
-    cli("config", "check", out / "c.json").failed(2, "takes ", "steps, and")
+    cli("config", "check", out / "c.json").failed(2, "has a fixed number of ", "steps, but")
     cli("plan", out / "c.json", "--model-path", tiny, "--model", "wan2.1_distill").failed(
-        2, "takes ", "steps, and"
+        2, "has a fixed number of ", "steps, but"
     )
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("wan2.1_causvid", "frames before alone"), ("wan2.2_moe_vace", "VACE with two experts"),
-     ("wan2.1_mean_flow_distill", "mean-flow"), ("wan2.2_s2v", "driven by sound")],
+    [("wan2.1_causvid", "block-wise attention (CausVid)"), ("wan2.2_moe_vace", "VACE with two experts"),
+     ("wan2.1_mean_flow_distill", "mean-flow"), ("wan2.2_s2v", "audio-driven")],
 )  # fmt: skip
 def test_a_class_that_nothing_runs_is_told_what_it_is(cli: Cli, tiny: Path, name: str, words: str) -> None:
-    cli("plan", "--model-path", tiny, "--model_cls", name).failed(2, words, "none that this program runs")
+    cli("plan", "--model-path", tiny, "--model_cls", name).failed(2, words, "is not supported: it is")
 
 
 def test_a_gguf_that_is_not_there(cli: Cli, tiny: Path) -> None:

@@ -228,7 +228,7 @@ def test_another_scheduler_for_one_request() -> None:
     loaded, _ = request_config(base, {"scheduler": "euler"})
     (warning,) = settled(loaded).warnings
     assert (
-        "scheduler.options.distill.denoising_steps is not used, since scheduler is euler (scheduler=)"
+        "scheduler.options.distill.denoising_steps is ignored, since scheduler is euler (scheduler=)"
         in warning
     )
     assert base.warnings == ()

@@ -128,7 +128,7 @@ def test_add_weigh_and_remove(applier: str, model: Path, files: tuple[str, str, 
     pipeline.add_lora({"path": b, "strength": 0.25})
     plan = pipeline.set_lora_strength(a, -0.5)
     assert [(item.path, item.strength) for item in plan.adapters] == [(a, -0.5), (b, 0.25)]
-    assert "outside of the usual 0 to 1" in plan.notes[-1]
+    assert "outside the usual 0 to 1" in plan.notes[-1]
     loras = [{"path": a, "strength": -0.5}, {"path": b, "strength": 0.25}]
     fresh = load(model, device="cpu", lora_applier=applier, loras=loras).generate(**SMALL).latents
     video = pipeline.generate(**SMALL)

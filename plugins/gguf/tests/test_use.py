@@ -90,7 +90,7 @@ def test_a_plan_says_what_runs_it_and_imports_nothing_heavy(folders):
     said = json.loads(cli("plan", "--model-path", folders[0], "--json"))["plan"]
     (choice,) = [item for item in said["choices"] if item["kind"].startswith("quantizer")]
     assert (choice["use"], choice["why"]) == (
-        "gguf/gguf", "default: the file is quantized, and this computes exactly what it holds",
+        "gguf/gguf", "default: the file is quantized, and this quantizer is exact",
     )  # fmt: skip
     (dit,) = [item for item in said["components"] if item["name"] == "dit"]
     assert dit["files"] == [str(folders[0] / "wan2.1-t2v-Q4_K_M.gguf")]

@@ -122,4 +122,4 @@ def test_auto_takes_the_least_costly_that_fits(models):
     assert "no offloader fits 0.10 GB of host memory:" in low
     for name in ("none", "sequential", "disk", "cpu (granularity=model)"):
         assert f"  {name}: 0." in low
-    assert "raise --ram-limit to what one of them takes" in low
+    assert "raise --ram-limit to one of the values above" in low

@@ -63,7 +63,7 @@ def test_guidance_up_to_one_is_none(scale, animate):
     assert torch.equal(video.latents, plain.latents)
     assert video.plan.request.guide_scale == (1.0,)
     assert not video.plan.request.guided
-    assert video.plan.origins["guide_scale"].endswith("below 1 it acts as 1 here")
+    assert video.plan.origins["guide_scale"].endswith("raised to the minimum of 1")
     assert "acts as" not in plain.plan.origins["guide_scale"]
 
 

@@ -74,7 +74,7 @@ def test_check_with_problems(cli: Any, fake_dist: FakeDist) -> None:
     status, out, _ = cli(*some, "check")
     assert status == 1
     lines = [line for line in out.splitlines()[:-1] if not line.startswith("warning: ")]
-    assert lines[0].startswith("plugin bad (bad-dist 1.0) is broken and was left out: ModuleNotFoundError")
+    assert lines[0].startswith("plugin bad (bad-dist 1.0) is broken and was skipped: ModuleNotFoundError")
     assert (
         "attention 'acme' comes from more than one plugin: acme/acme, two/acme; each needs its qualified name"
         in lines
@@ -96,7 +96,7 @@ def test_it_is_there_whatever_the_environment_lists_for_runs(
     status, _, err = cli("plugins", "check", "acme")
     assert status == 2
     assert "command 'plugins check' is provided by lightx2v-devkit: pip install " in err
-    assert "not loaded: devkit (disabled: switched off by name)" in err
+    assert "not loaded: devkit (disabled: excluded by name)" in err
 
 
 @pytest.mark.parametrize(
