@@ -166,7 +166,7 @@ def test_the_command_line_says_what_to_install() -> None:
     result = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True)
     assert result.returncode == 2
     assert "no model plugin is installed" in result.stderr
-    assert f"lightx2v-wan21 brings wan2.1: pip install {asked('wan21')}" in result.stderr
+    assert f"lightx2v-wan21 provides wan2.1: pip install {asked('wan21')}" in result.stderr
     result = subprocess.run(
         [sys.executable, "-c", code, where, "--model", "wan2.1"], capture_output=True, text=True
     )

@@ -182,7 +182,7 @@ def test_what_is_not_installed() -> None:
     lines = missing("attention", ["sdpa", "xformers"])
     (line,) = lines
     said, _, asked = line.rpartition(": pip install ")
-    assert said == "lightx2v-flash-attn brings flash-attn2, flash-attn3, sage2"
+    assert said == "lightx2v-flash-attn provides flash-attn2, flash-attn3, sage2"
     assert asked in ("-e plugins/flash_attn", "'lightx2v-core[flash-attn]'")
     assert missing("attention", first_party("attention")) == []
     assert "ui" in commands()

@@ -81,7 +81,7 @@ def test_a_good_plugin_is_loaded(fake_dist: FakeDist) -> None:
         ),
         (
             attention("a").replace("lightx2v_attention_backends", "lightx2v_schedulers"),
-            "which is not a SchedulerSpec",
+            "not a SchedulerSpec",
         ),
         (
             HEAD + "@hookimpl\ndef lightx2v_schedulers(): pass",
@@ -97,10 +97,10 @@ def test_a_good_plugin_is_loaded(fake_dist: FakeDist) -> None:
         (attention("same", "same"), "lightx2v_attention_backends returned two specs named 'same'"),
         (attention("Upper"), "'name' must match regex"),
         (attention("a/b"), "'name' must match regex"),
-        (attention("auto"), "gave 'auto' with a wrong name: 'auto'"),
-        (attention("a", priority="'high'"), "gave 'a' with a wrong priority: 'high'"),
+        (attention("auto"), "returned 'auto' with a wrong name: 'auto'"),
+        (attention("a", priority="'high'"), "returned 'a' with a wrong priority: 'high'"),
         (attention("a", priority="1.5"), "wrong priority"),
-        (attention("a", devices="'cuda'"), "gave 'a' with a wrong devices: 'cuda'"),
+        (attention("a", devices="'cuda'"), "returned 'a' with a wrong devices: 'cuda'"),
         (attention("a", min_capability="8"), "wrong min_capability"),
         (attention("a", config="dict"), "wrong config"),
         (attention("a", unusable="[]"), "wrong unusable"),
@@ -122,7 +122,7 @@ def test_entry_point_that_leads_nowhere(fake_dist: FakeDist) -> None:
     fake_dist("c-dist", modules={"c_plugin.py": ""}, plugins={"c": "c_plugin:missing"})
     plugins = load()
     assert [plugins[name].state for name in "abc"] == ["broken"] * 3
-    assert "gives None" in plugins["a"].reason
+    assert "is None, not a module" in plugins["a"].reason
     assert "b_plugin" in plugins["b"].reason
     assert "missing" in plugins["c"].reason
 

@@ -162,7 +162,7 @@ def test_a_name_of_two_plugins_needs_its_plugin() -> None:
 
 def test_a_plugin_does_not_replace_what_the_core_has() -> None:
     registry = Registry(plugin_set(acme=attention("sdpa", 100)))
-    with pytest.raises(PluginError, match="ask for acme/sdpa or core/sdpa"):
+    with pytest.raises(PluginError, match="use acme/sdpa or core/sdpa"):
         registry.select("attention", "sdpa", CPU)
     assert registry.select("attention", "core/sdpa", CPU).chosen.plugin == "core"
     assert [item.qualified for item in registry.candidates("attention")] == ["acme/sdpa", "core/sdpa"]
@@ -174,9 +174,9 @@ def test_a_plugin_does_not_break_defaults_by_taking_their_name() -> None:
     )
     for origin in ("default", "default of wan2.1-t2v-1.3b"):
         assert registry.select("scheduler", "unipc", CPU, origin=origin).chosen.qualified == "core/unipc"
-    with pytest.raises(PluginError, match="ask for acme/unipc or core/unipc"):
+    with pytest.raises(PluginError, match="use acme/unipc or core/unipc"):
         registry.select("scheduler", "unipc", CPU, origin="--scheduler")
-    with pytest.raises(PluginError, match="ask for acme/unipc or core/unipc"):
+    with pytest.raises(PluginError, match="use acme/unipc or core/unipc"):
         registry.find("scheduler", "unipc")
     with pytest.raises(PluginError, match="ask for other/mine or third/mine"):
         registry.select("scheduler", "mine", CPU, origin="default")
