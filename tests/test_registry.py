@@ -178,7 +178,7 @@ def test_a_plugin_does_not_break_defaults_by_taking_their_name() -> None:
         registry.select("scheduler", "unipc", CPU, origin="--scheduler")
     with pytest.raises(PluginError, match="use acme/unipc or core/unipc"):
         registry.find("scheduler", "unipc")
-    with pytest.raises(PluginError, match="ask for other/mine or third/mine"):
+    with pytest.raises(PluginError, match="use other/mine or third/mine"):
         registry.select("scheduler", "mine", CPU, origin="default")
 
 

@@ -103,7 +103,9 @@ def test_loras_are_offered_with_what_they_do(text_options: FolderOptions) -> Non
 def test_what_is_missing_is_named(text_options: FolderOptions, plugins: PluginSet) -> None:
     installed = {provided.plugin for plugin in plugins.plugins for provided in plugin.provides}
     if "offload" not in installed:
-        assert any("lightx2v-offload provides cpu, disk: pip install " in line for line in text_options.missing)
+        assert any(
+            "lightx2v-offload provides cpu, disk: pip install " in line for line in text_options.missing
+        )
     if "xformers" not in installed:
         assert any(line.startswith("lightx2v-xformers provides xformers") for line in text_options.missing)
 
