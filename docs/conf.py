@@ -38,7 +38,6 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"lightx2v-core {release}"
 html_show_sphinx = False
-pygments_style = "sphinx"
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block"]
 # JSON with comments has no lexer of its own
@@ -46,7 +45,8 @@ highlight_language = "text"
 suppress_warnings = ["misc.highlighting_failure"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False, "undoc-members": False}
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
 #: where the sources are read; relative links to files that are not pages of this site lead there
 repository = "https://github.com/lightx2v/lightx2v-core/blob/main"
 
@@ -123,7 +123,10 @@ def write_reference(app: Sphinx) -> None:
 
 
 def link_to_repository(app: Sphinx, page: str, content: list[str]) -> None:
-    """Point links to files outside of ``docs/`` to the repository, and warn of files that do not exist."""
+    """Point links to files outside of ``docs/`` to the repository, and warn of files that do not exist.
+
+    The page ``changelog`` is CHANGELOG.md, whose links start one folder higher.
+    """
     source = Path(app.env.doc2path(page)).resolve()
 
     def replaced(match: re.Match[str]) -> str:
@@ -134,6 +137,9 @@ def link_to_repository(app: Sphinx, page: str, content: list[str]) -> None:
             logger.warning("no such file: %s", match["path"], location=page)
         return f"]({repository}/{path.relative_to(ROOT).as_posix()}{match['anchor'] or ''})"
 
+    if page == "changelog":
+        text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        content[0] = re.sub(r"\]\((?!https?:)", "](../", text).replace("](../docs/", "](")
     content[0] = re.sub(r"\]\((?P<path>\.\./[^)#\s]+)(?P<anchor>#[^)\s]*)?\)", replaced, content[0])
 
 
