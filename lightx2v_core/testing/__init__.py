@@ -1,6 +1,6 @@
-"""What plugin authors test with. Nothing of it is loaded unless it is asked for.
+"""Test utilities for plugin authors. Nothing here is imported by a run.
 
-``pytest_plugins = ["lightx2v_core.testing.fixtures"]`` in a ``conftest.py`` brings the fixture ``fake_dist``.
+``pytest_plugins = ["lightx2v_core.testing.fixtures"]`` in a ``conftest.py`` provides the fixture ``fake_dist``.
 """
 
 from __future__ import annotations

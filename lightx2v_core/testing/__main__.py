@@ -1,4 +1,4 @@
-"""``python -m lightx2v_core.testing tiny FOLDER``: a tiny checkpoint with random weights, to try things out."""
+"""``python -m lightx2v_core.testing tiny FOLDER``: writes a tiny checkpoint with random weights for experiments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lightx2v_core.discovery.registry import Registry
 from lightx2v_core.errors import LightX2VError, PluginError
 from lightx2v_core.spec.specs import ModelSpec
 
-#: a file that says that a folder was written by ``tiny`` and may be written again
+#: marker file of a folder written by ``tiny``, which may be overwritten
 MARKER = "TINY"
 
 
 @click.group()
 def cli() -> None:
-    """Tools for trying out and testing plugins."""
+    """Try out and test plugins."""
 
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--model", metavar="NAME", help="Model family to write; not needed when there is one.")
+@click.option("--model", metavar="NAME", help="Model family to write; not needed if only one is installed.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the random weights.")
 def tiny(folder: Path, model: str | None, seed: int) -> None:
     """Write a tiny checkpoint of a model family into FOLDER, in its own layout, with random weights."""
@@ -33,7 +33,7 @@ def tiny(folder: Path, model: str | None, seed: int) -> None:
         if spec.write_tiny is None:
             raise PluginError(f"model {model!r} cannot write a tiny checkpoint")
         if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).is_file():
-            raise PluginError(f"{str(folder)!r} is not empty and holds no tiny checkpoint; name a new folder")
+            raise PluginError(f"{str(folder)!r} is not empty and not a tiny checkpoint; choose a new folder")
     except LightX2VError as exc:
         raise click.ClickException(str(exc)) from None
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,13 +45,13 @@ def tiny(folder: Path, model: str | None, seed: int) -> None:
 
 
 def _only(registry: Registry) -> str:
-    """The one installed model that writes tiny checkpoints."""
+    """Return the only installed model that writes tiny checkpoints. Raises ``PluginError`` for none or several."""
     names = [model.spec.name for model in registry.candidates(ModelSpec) if model.spec.write_tiny is not None]
     if not names:
         raise PluginError("no installed model writes tiny checkpoints; install a model plugin")
     if len(names) > 1:
         raise PluginError(
-            f"several installed models write tiny checkpoints; say which: --model {' or '.join(names)}"
+            f"several installed models write tiny checkpoints; choose one: --model {' or '.join(names)}"
         )
     return names[0]
 

@@ -1,4 +1,4 @@
-"""Installed distributions made on the spot: a real ``.dist-info`` beside real modules, without pip."""
+"""Installed distributions created for a test: a real ``.dist-info`` next to real modules, without pip."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ def write_dist(
     extras: Sequence[str] = (),
     about: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Write a distribution into ``folder`` and return the folder: put it on ``sys.path`` and it is installed.
+    """Write a distribution into ``folder`` and return ``folder``; adding it to ``sys.path`` installs the distribution.
 
-    ``modules`` are file names with their source, ``plugins`` entry-point names with the module that each means,
-    ``requires`` the ``Requires-Dist`` lines, such as ``lightx2v-core>=0.1,<0.2``, ``about`` other lines of the
-    metadata, such as its ``Summary``.
+    ``modules`` maps file names to sources, ``plugins`` entry-point names to modules. ``requires`` are the
+    ``Requires-Dist`` lines, such as ``lightx2v-core>=0.1,<0.2``, ``about`` other metadata lines, such as ``Summary``.
     """
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -45,8 +44,10 @@ def write_dist(
 
 
 def environment(*folders: Path, **variables: str) -> dict[str, str]:
-    """The environment of a subprocess that sees the distributions in ``folders``, and no ``LIGHTX2V_*`` variable
-    but those in ``variables``."""
+    """Return the environment for a subprocess that finds the distributions in ``folders``.
+
+    ``LIGHTX2V_*`` variables are removed, except for those in ``variables``.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTX2V_")}
     path = [str(folder) for folder in folders]
     path += [part for part in kept.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -13,16 +13,16 @@ from lightx2v_core.testing.dists import write_dist
 
 
 class FakeDist(Protocol):
-    """``write_dist`` into a folder of its own, which is put in front of ``sys.path`` for the test."""
+    """``write_dist`` into a new folder, which is prepended to ``sys.path`` for the test."""
 
     def __call__(self, name: str, **parts: Any) -> Path: ...
 
 
 @pytest.fixture
 def fake_dist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDist]:
-    """Install distributions for the length of a test; takes the arguments of ``write_dist`` but the folder.
+    """Install distributions for the duration of a test, with the arguments of ``write_dist`` except the folder.
 
-    Returns the folder, so that a subprocess can get it too: ``env=environment(folder)``.
+    The returned function returns the folder, for use in a subprocess: ``env=environment(folder)``.
     """
     before = set(sys.modules)
     folders: list[Path] = []

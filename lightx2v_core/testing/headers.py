@@ -1,4 +1,4 @@
-"""Writes checkpoint files with real headers and no data: sparse files of full size, for tests of what is planned.
+"""Checkpoint files with real headers and no data: sparse files of full size, for tests of planning.
 
 Only the standard library is used; the pickled index of a ``.pth`` file is written without torch.
 """
@@ -23,8 +23,10 @@ def write_sparse_safetensors(
     dtypes: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """A safetensors file whose header is real and whose data is a hole of the right size. ``dtypes`` names those of
-    tensors that are not in ``dtype``, by the format's names (``F8_E4M3``, ``I8``)."""
+    """Write a safetensors file with a real header and a hole of the right size in place of the data.
+
+    ``dtypes`` gives the dtypes of tensors that are not in ``dtype``, by safetensors names (``F8_E4M3``, ``I8``).
+    """
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, shape in tensors.items():
@@ -40,7 +42,7 @@ def write_sparse_safetensors(
 def write_sparse_shards(
     folder: Path, tensors: Mapping[str, tuple[int, ...]], count: int, dtype: str = "F32"
 ) -> None:
-    """An index and ``count`` sparse shards, named as officially."""
+    """Write an index and ``count`` sparse shards with their official names."""
     names = list(tensors)
     weight_map = {}
     for number in range(count):
@@ -55,7 +57,7 @@ def write_sparse_shards(
 def write_sparse_pth(
     path: Path, tensors: Mapping[str, tuple[int, ...]], storage: str = "BFloat16Storage"
 ) -> None:
-    """A torch.save archive, written without torch: a real index, and storages that are holes of the right size."""
+    """Write a torch.save archive without torch: a real index, with holes of the right size as storages."""
     unit = {"BFloat16Storage": 2, "FloatStorage": 4}[storage]
     stem = path.stem
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -85,7 +87,7 @@ def _hole(archive: zipfile.ZipFile, name: str, size: int) -> None:
 
 
 def _index(tensors: Mapping[str, tuple[int, ...]], storage: str) -> bytes:
-    """The pickle (protocol 2) that torch.save writes for a dict of contiguous tensors."""
+    """Build the pickle (protocol 2) that torch.save writes for a dict of contiguous tensors."""
 
     def text(value: str) -> bytes:
         data = value.encode()

@@ -1,11 +1,11 @@
-"""A model hub on this machine: what ``huggingface_hub`` asks a hub for, answered from given files.
+"""A local model hub that answers the requests of ``huggingface_hub`` from given files.
 
     with serve_hub({"owner/name": {"config.json": b"{}", "model.safetensors": path}}) as hub:
         subprocess.run([...], env={**os.environ, "HF_ENDPOINT": hub.url})
         assert hub.sent["owner/name/config.json"] == 2
 
-It speaks the API of listings (in pages), answers HEAD and GET of files with ETag, commit and size, resumes (``Range``),
-and sends weight files by a redirect to other addresses, as the real one does. Its faults are switched on by fields.
+It implements the listing API (with pages), answers HEAD and GET of files with ETag, commit and size, resumes
+(``Range``), and redirects weight files to other addresses, as the real hub does. Fields of ``Hub`` enable faults.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from attrs import define, field, frozen
 
-#: files that a hub keeps outside git, known by their SHA-256
+#: suffixes of files that a hub keeps outside git, identified by SHA-256
 LARGE = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".gguf")
 _PAGE = 50
 _PIECE = 1 << 16
@@ -35,7 +35,7 @@ Content = bytes | Path
 
 @frozen(kw_only=True)
 class Asked:
-    """A request that came: ``GET`` or ``HEAD``, its path, the first byte of its range, and its token."""
+    """A received request: ``GET`` or ``HEAD``, its path, the first byte of its range, and its token."""
 
     method: str
     path: str
@@ -45,42 +45,43 @@ class Asked:
 
 @define
 class Hub:
-    """A running hub. Change the fields between requests: the next one sees it."""
+    """A running hub. Changes of its fields apply to the next request."""
 
     url: str
     repos: dict[str, dict[str, Content]]
-    #: repository -> token it wants; other tokens, and none, are refused as of a gated repository
+    #: gated repository -> required token; requests with other tokens or none are rejected
     gated: dict[str, str] = field(factory=dict)
-    #: ``repo/path`` (or a repository) -> HTTP status it answers with
+    #: ``repo/path`` or repository -> HTTP status of its responses
     broken: dict[str, int] = field(factory=dict)
-    #: ``repo/path`` -> bytes after which the connection is closed; one entry a request, and none: nothing is closed
+    #: ``repo/path`` -> bytes after which the connection is closed, one entry per request; complete after the last entry
     dropped: dict[str, list[int]] = field(factory=dict)
-    #: ``repo/path`` -> content that is sent instead of the listed one
+    #: ``repo/path`` -> content sent in place of the listed one
     forged: dict[str, bytes] = field(factory=dict)
-    #: seconds of sleep after each piece of 64 KiB
+    #: seconds to sleep after each chunk of 64 KiB
     pause: float = 0.0
-    #: whether ranges are honoured; without, everything is always sent
+    #: whether range requests are supported; otherwise files are always sent from the start
     ranges: bool = True
-    #: a page in HTML for every question, as the login page of a network
+    #: answer every request with an HTML page, like the login page of a network
     login_page: bool = False
+    #: all requests received so far
     asked: list[Asked] = field(factory=list)
-    #: ``repo/path`` -> bytes of content that were sent
+    #: ``repo/path`` -> bytes of content sent
     sent: dict[str, int] = field(factory=lambda: defaultdict(int))
 
     def commit(self, repo: str) -> str:
-        """The commit of the newest state: it changes with the files."""
+        """Return the current commit, which changes with the files."""
         state = [(path, _etag(path, content)) for path, content in sorted(self.repos[repo].items())]
         return hashlib.sha1(json.dumps(state).encode()).hexdigest()
 
     def requests(self, repo: str, path: str) -> list[Asked]:
-        """The requests for the content of one file."""
+        """List the GET requests for the content of one file."""
         return [request for request in self.asked if request.method == "GET" and request.path.endswith(f"/{path}")
                 and f"/{repo}/" in request.path and not request.path.startswith("/api/")]  # fmt: skip
 
 
 @contextmanager
 def serve_hub(repos: Mapping[str, Mapping[str, Content]]) -> Iterator[Hub]:
-    """Serve repositories (name -> path -> content, or the file that holds it) at ``hub.url`` until the block ends."""
+    """Serve repositories (name -> path -> content or file) at ``hub.url`` until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
     hub = Hub(
@@ -98,7 +99,7 @@ def serve_hub(repos: Mapping[str, Mapping[str, Content]]) -> Iterator[Hub]:
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder as a repository: path inside it -> file."""
+    """List the files of a folder as a repository: path inside it -> file."""
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -136,7 +137,7 @@ def _etag(path: str, content: Content) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request. The names of its methods are the standard library's."""
+    """The handler of one request. Method names are those of the standard library."""
 
     protocol_version = "HTTP/1.1"
 
@@ -146,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         return hub
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The requests are in ``hub.asked``."""
+        """Do nothing: requests are recorded in ``hub.asked``."""
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -177,11 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
         return int(match[1]) if match and self.hub.ranges else 0
 
     def _named(self, repo: str) -> str | None:
-        """A repository by its name in any case, as the real hub finds it."""
+        """Find a repository by name, ignoring case, as the real hub does."""
         return next((name for name in self.hub.repos if name.casefold() == repo.casefold()), None)
 
     def _allowed(self, repo: str, revision: str, token: str | None, body: bool) -> str | None:
-        """The repository that may be read; ``None`` when the request was refused."""
+        """Return the repository if it may be read; otherwise send an error and return ``None``."""
         name = self._named(repo)
         if name is None:
             self._refuse(404 if token else 401, "RepoNotFound", body)
@@ -198,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(
         self, repo: str, what: str, revision: str, token: str | None, query: dict[str, list[str]], body: bool
     ) -> None:
-        # as the real hub: what a gated repository lists may be read by anybody
+        # as on the real hub, anybody may list the files of a gated repository
         name = self._allowed(repo, revision, self.hub.gated.get(repo, token), body)
         if name is None:
             return
@@ -232,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
             **self._about(name),
             "X-Linked-Etag": f'"{_sha256(content)}"',
             "X-Linked-Size": str(_size(content)),
-            # another host by its name: a client must not send its token there
+            # a different host name: clients must not send their token there
             "Location": f"{self.hub.url.replace('127.0.0.1', 'localhost')}/stored/{name}/{quote(path)}",
         }
         self._send(302, b"", headers, body)
@@ -256,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             sending = piece if limit is None else piece[:limit]
             try:
                 self.wfile.write(sending)
-            except OSError:  # the client has gone
+            except OSError:  # the client has disconnected
                 self.close_connection = True
                 return
             self.hub.sent[key] += len(sending)
@@ -291,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _listed(path: str, content: Content) -> dict[str, Any]:
-    """A file as the listing of a folder has it."""
+    """Build the entry of a file in a listing."""
     entry: dict[str, Any] = {"type": "file", "path": path, "size": _size(content), "oid": _blob(content)}
     if path.endswith(LARGE):
         entry["lfs"] = {"oid": _sha256(content), "size": _size(content), "pointerSize": 134}

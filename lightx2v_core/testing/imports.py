@@ -1,4 +1,4 @@
-"""The rule that a plugin's entry module imports nothing heavy, checked in a fresh interpreter."""
+"""Checks in a fresh interpreter that the entry module of a plugin imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-#: packages that may be imported inside ``build`` and ``unusable`` only
+#: packages that may only be imported inside ``build`` and ``unusable``
 HEAVY = (
     "torch", "transformers", "numpy", "xformers", "vllm", "PIL", "av", "tokenizers", "cattrs", "diffusers", "triton",
     "jax", "tensorflow", "scipy", "pandas", "cv2", "gradio", "matplotlib", "accelerate", "onnxruntime", "flash_attn",
@@ -23,11 +23,11 @@ def heavy_imports(
     env: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
 ) -> list[str]:
-    """Which of the ``forbidden`` packages running ``code`` in a fresh interpreter imports.
+    """List the ``forbidden`` packages that ``code`` imports in a fresh interpreter.
 
-    ``AssertionError`` when the code fails; a ``SystemExit(0)`` is no failure.
+    Raises ``AssertionError`` if the code fails; ``SystemExit(0)`` counts as success.
     """
-    # the interpreter's own start-up (a .pth file, a coverage hook) is not the code's doing
+    # imports during interpreter start-up (a .pth file, a coverage hook) do not count
     program = (
         "import atexit, sys\n"
         f"_before, _wanted = set(sys.modules), {tuple(forbidden)!r}\n"
@@ -48,8 +48,8 @@ def heavy_imports(
 def assert_light_import(
     module: str, *, forbidden: Sequence[str] = HEAVY, env: Mapping[str, str] | None = None
 ) -> None:
-    """Fail when importing ``module`` imports one of the ``forbidden`` packages."""
+    """Fail if importing ``module`` imports one of the ``forbidden`` packages."""
     heavy = heavy_imports(f"import {module}", forbidden=forbidden, env=env)
     assert not heavy, (
-        f"import {module} imports {', '.join(heavy)}: move that into the bodies of build and unusable"
+        f"import {module} imports {', '.join(heavy)}; import it inside build and unusable instead"
     )

@@ -1,4 +1,4 @@
-"""Options of implementations, as a configuration makes them of what somebody writes."""
+"""Options of implementations, built as a configuration builds them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ C = TypeVar("C")
 
 
 def default_options(config: type[C]) -> C:
-    """Make the options of an implementation that is asked for by its name alone.
+    """Build the default options of an implementation.
 
-    ``ConfigError`` or another error for users passes; ``PluginFault`` says what else the class raised.
+    Errors for users, such as ``ConfigError``, pass through. Raises ``PluginFault`` for other exceptions of the class.
     """
     return called(config.__name__, config)
 
 
 def survives_a_file(options: Any) -> bool:
-    """Write options into a configuration and read them again; whether they are the same. Makes their JSON Schema too.
+    """Return whether options stay equal when written to a configuration and read back. Also builds their JSON Schema.
 
-    ``ConfigError`` when what was written is refused, ``PluginFault`` when the class cannot be read from a file at all.
+    Raises ``ConfigError`` if the written options are invalid, ``PluginFault`` if the class cannot be read from files.
     """
     config = type(options)
     same = called(config.__name__, lambda: bool(structure(unstructure(options), config) == options))

@@ -1,4 +1,4 @@
-"""Whether a kernel of another package is right on this machine: its tests are skipped where it is not."""
+"""Self-checks of kernels from other packages, to skip their tests on machines with wrong results."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from lightx2v_core.spec.context import BuildContext
 
 
 def wrong_here(kind: str, use: str, dtypes: Iterable[str] = ("float32",)) -> str:
-    """Why the tests of an installed kernel (``name`` or ``plugin/name``) say nothing on this machine: it cannot be used
-    or, computing a small product with a known answer, it is wrong, with the figures. Empty when it is right::
+    """Return why an installed kernel (``name`` or ``plugin/name``) cannot be tested on this machine; empty if it can.
+
+    Either the kernel is unusable, or its result for a small known problem is wrong; the text contains the figures::
 
         @pytest.fixture(autouse=True)
         def _right() -> None:
             if why := wrong_here("quantizer", "acme/acme-int8"):
                 pytest.skip(why)
     """
-    assert kind in KERNELS, f"{kind} has no proof; these have: {', '.join(KERNELS)}"
+    assert kind in KERNELS, f"{kind} has no self-check; available for {', '.join(KERNELS)}"
     provided = Registry(load_plugins()).find(kind, use)
     for dtype in dtypes:
         ctx = BuildContext(dtype=dtype)

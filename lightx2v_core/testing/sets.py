@@ -1,4 +1,4 @@
-"""Plugin sets made of given specs and modules, for tests that must not depend on what is installed."""
+"""Plugin sets of given specs and modules, for tests that must not depend on installed plugins."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lightx2v_core.spec.specs import Spec
 
 
 def plugin_set(*specs: Spec[Any], name: str = "given", **plugins: ModuleType | Spec[Any]) -> PluginSet:
-    """The core's own implementations and the given ones; what is installed is not looked at.
+    """Build a set of the core's implementations and the given ones, ignoring installed plugins.
 
-    ``specs`` come from one plugin called ``name``; each keyword is a plugin with its module or its only spec. They
-    are checked as at discovery, and what is wrong raises.
+    ``specs`` belong to one plugin called ``name``; each keyword is a plugin with its module or its only spec. They are
+    checked as at discovery; problems raise.
     """
     modules = {name: _module(name, specs)} if specs else {}
     for plugin, given in plugins.items():
@@ -24,7 +24,7 @@ def plugin_set(*specs: Spec[Any], name: str = "given", **plugins: ModuleType | S
 
 
 def _module(name: str, specs: tuple[Spec[Any], ...]) -> ModuleType:
-    """A plugin module whose hooks return ``specs``."""
+    """Create a plugin module whose hooks return ``specs``."""
     module = ModuleType(name)
     for hook, spec_type in KINDS.values():
         mine = [spec for spec in specs if isinstance(spec, spec_type)]

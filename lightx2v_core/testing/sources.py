@@ -1,4 +1,4 @@
-"""Weights in memory where files would be: for tests of what reads, moves, changes or quantizes them."""
+"""Weights in memory in place of files, for tests of code that reads, moves, changes or quantizes them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class MemorySource:
-    """A ``WeightSource`` of given tensors, which can be read straight into memory (``DirectSource``).
+    """A ``WeightSource`` of given tensors that can also read into existing memory (``DirectSource``).
 
-    ``tensors`` may be changed while it is used: that is what switching LoRA files does. ``read_names`` holds what was
-    read, in order. A tensor named in ``failing`` raises that exception.
+    ``tensors`` may be changed during use, as when LoRA files are switched. ``read_names`` records the names of tensors
+    read, in order. Reading a tensor in ``failing`` raises the exception given there.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], *, file: str = "memory.safetensors") -> None:
@@ -47,4 +47,4 @@ class MemorySource:
         out.copy_(self.read(name))
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""

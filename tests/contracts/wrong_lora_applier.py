@@ -85,7 +85,7 @@ class TestLastOnly(Wrong):
 
 
 class AllRows(Spoilt):
-    """Puts what is meant for some rows onto the first ones."""
+    """Applies changes of some rows to the first rows."""
 
     def instead(self, adapters: Sequence[Adapter]) -> Sequence[Adapter]:
         return [
@@ -106,7 +106,7 @@ class TestAllRows(Wrong):
 
 
 class LeavesARest(Spoilt):
-    """Goes on with what it had when nothing is asked for any more."""
+    """Keeps the previous adapters when none are requested."""
 
     before: Sequence[Adapter] = ()
 

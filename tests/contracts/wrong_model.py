@@ -111,7 +111,7 @@ class TestTakesAnySize(Wrong):
 
 
 class TestForgetsItsReferences(Wrong):
-    """Its plan speaks of latent frames in front that are no video, and there are none."""
+    """Its plan has leading latent frames that are not video, but its latents have none."""
 
     caught_by = "test_it_makes_the_video_of_its_plan"
     more: ClassVar = {"geometry": lambda *given: evolve(SPEC.geometry(*given), lead=1)}

@@ -213,7 +213,7 @@ class TestLocksUses(Wrong):
 
 
 class HintsAreOrders(Blockwise):
-    """Lets go of what is at work when it hears of something else."""
+    """Releases the active component on a hint for another one."""
 
     def prepare(self, component: str) -> None:
         self.bring(component)

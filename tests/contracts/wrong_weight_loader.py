@@ -163,7 +163,7 @@ class TestFillsUp(Wrong):
 
 
 class TestPatient(Wrong):
-    """Takes what is there of a file for all of it."""
+    """Treats a truncated file as complete."""
 
     caught_by = "test_cut_files_are_refused"
 

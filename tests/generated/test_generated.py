@@ -135,7 +135,7 @@ def combinations() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def test_style_of_every_combination(tmp_path: Path) -> None:
-    """Whatever the kinds, and however long the name."""
+    """Any combination of kinds, with short and long names."""
     for number, (name, kinds) in enumerate(combinations()):
         wish = Wish(identity=Identity(name=name), kinds=kinds, year=2026, admits=admitting(__version__))
         create(tmp_path / f"d{number}", composed(wish))

@@ -72,7 +72,7 @@ def run(python: Path, *words: object, status: int = 0, cwd: Path | None = None) 
 
 
 def check_contracts(python: Path, plugin: str) -> None:
-    """What an author is told of the plugin: nothing but that everything it brings keeps its contract."""
+    """The plugin check reports only passed contracts."""
     out = run(python, "-m", "lightx2v_core", "plugins", "check", plugin.replace("_", "-"), "--strict")
     assert "checks of its contract passed" in out
     assert out.endswith(", no problems, no warnings\n")

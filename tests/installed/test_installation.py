@@ -243,7 +243,7 @@ def brought_by(name: str) -> dict[str, set[str]]:
 
 
 def test_the_core_alone_brings_no_library_of_the_hub() -> None:
-    """What downloads models comes with ``lightx2v-hub``. PyTorch alone asks for filelock, whatever we do."""
+    """Only ``lightx2v-hub`` brings the download library. Only PyTorch requires filelock."""
     asking = brought_by("lightx2v-core")
     assert "torch" in asking
     assert "huggingface-hub" not in asking

@@ -1,4 +1,4 @@
-"""What every implementation of a kind must do, as test suites to inherit. They need pytest.
+"""Contracts of every kind of implementation, as test suites to inherit from. They need pytest.
 
 from lightx2v_core.testing.contracts import AttentionContract
 

@@ -21,10 +21,10 @@ HEAD_DIMS = (8, 64, 128)
 
 
 class AttentionContract(Contract):
-    """``softmax(q k^T * scale) v``, for the head dims and dtypes that the spec names."""
+    """``softmax(q k^T * scale) v``, for the head dims and dtypes of the spec."""
 
     kind = "attention"
-    #: largest difference to the exact result of inputs of unit variance, by dtype
+    #: dtype -> largest absolute error for inputs of unit variance
     tolerance: ClassVar[Mapping[str, float]] = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
     @pytest.fixture
@@ -43,11 +43,11 @@ class AttentionContract(Contract):
 
     @pytest.fixture
     def inputs(self, head_dims: tuple[int, ...], dtypes: tuple[str, ...], context: BuildContext) -> Any:
-        """q, k and v of one ordinary call."""
+        """Return q, k and v of one ordinary call."""
         return _inputs((2, 9, 12, 3), head_dims[0], dtypes[0], context)
 
     def test_it_names_dtypes_and_head_dims(self, spec: AttentionSpec[Any]) -> None:
-        assert spec.dtypes, "it computes in no dtype"
+        assert spec.dtypes, "AttentionSpec.dtypes is empty"
         assert spec.dtypes <= {"float32", "float16", "bfloat16"}, f"unknown dtypes: {sorted(spec.dtypes)}"
         assert spec.head_dims is None or (spec.head_dims and min(spec.head_dims) > 0)
 
@@ -81,10 +81,10 @@ class AttentionContract(Contract):
     ) -> None:
         q, k, v = inputs
         out = attention(q * 30, k * 30, v)
-        assert out.isfinite().all(), "softmax must be taken of scores minus their maximum"
+        assert out.isfinite().all(), "softmax overflows; subtract the maximum from the scores first"
 
     def test_it_takes_views(self, attention: Attention, inputs: Any, dtypes: tuple[str, ...]) -> None:
-        """Heads may lie in front of tokens in memory, and the three may be parts of one tensor."""
+        """Accept heads before tokens in memory, and q, k and v as views of one tensor."""
         import torch
 
         q, k, v = inputs
@@ -101,7 +101,7 @@ class AttentionContract(Contract):
 
         before = [x.clone() for x in inputs]
         attention(*inputs)
-        assert all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True)), "an input was written to"
+        assert all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True)), "an input was modified"
 
     def test_the_same_call_gives_the_same_bits(self, attention: Attention, inputs: Any) -> None:
         import torch
@@ -120,13 +120,13 @@ class AttentionContract(Contract):
         wanted = exact(q, k, v, scale)
         difference = (out.double().cpu() - wanted).abs().max().item()
         assert difference <= self.tolerance[dtype], (
-            f"{dtype}, q {list(q.shape)}, k {list(k.shape)}, scale {scale:g}: off by {difference:.2g}, and "
-            f"{self.tolerance[dtype]:g} is allowed"
+            f"{dtype}, q {list(q.shape)}, k {list(k.shape)}, scale {scale:g}: error {difference:.2g} exceeds "
+            f"{self.tolerance[dtype]:g}"
         )
 
 
 def exact(q: Any, k: Any, v: Any, scale: float) -> Any:
-    """Attention in float64 on the CPU, [B, L, H, D]."""
+    """Compute attention in float64 on the CPU, [B, L, H, D]."""
     import torch
 
     q, k, v = (x.detach().cpu().double() for x in (q, k, v))

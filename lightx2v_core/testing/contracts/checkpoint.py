@@ -1,4 +1,4 @@
-"""The contract of checkpoints that come with plugins."""
+"""The contract of checkpoints bundled with plugins."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lightx2v_core.testing.contracts.common import Contract
 
 
 class CheckpointContract(Contract):
-    """A folder that is there, holds what runs, and brings settings that fit it."""
+    """An existing folder with a checkpoint that runs, and settings that fit it."""
 
     kind = "checkpoint"
-    #: what its task needs beside a prompt: names of ``inputs`` -> paths. A task that the settings name and that needs
-    #: pictures is given some.
+    #: inputs that its task needs besides a prompt: names of ``inputs`` -> paths. Images required by the task in the
+    #: settings are generated.
     inputs: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture
@@ -37,28 +37,28 @@ class CheckpointContract(Contract):
         return inspect(folder, plugins)
 
     def test_its_folder_is_there(self, spec: CheckpointSpec[Any]) -> None:
-        folder = spec.folder()  # raises when that is no path
-        assert folder.is_absolute(), f"{folder} depends on the current folder"
-        assert folder.is_dir(), f"{folder} is no folder"
+        folder = spec.folder()  # raises if it is not a path
+        assert folder.is_absolute(), (
+            f"{folder} is relative; CheckpointSpec.folder must return an absolute path"
+        )
+        assert folder.is_dir(), f"{folder} is not a folder"
         assert any(folder.iterdir()), f"{folder} is empty"
 
     def test_its_name_begins_a_path(self, spec: CheckpointSpec[Any]) -> None:
-        assert "/" not in spec.name, "the name is the first part of a path"
+        assert "/" not in spec.name, "the name must be a single path component"
 
     def test_its_settings_are_those_of_a_configuration(self, spec: CheckpointSpec[Any]) -> None:
         loaded = load_config(spec.settings)
         assert not loaded.warnings, loaded.warnings
         asked = {"model_path", "prompt", "output", "inputs", "device"} & set(spec.settings)
-        assert not asked, f"who runs it says these, not the checkpoint: {sorted(asked)}"
+        assert not asked, f"settings reserved for the user: {sorted(asked)}"
 
     def test_nothing_in_it_is_broken(self, inspection: Inspection) -> None:
         assert not inspection.problems, inspection.problems
-        assert not inspection.others, (
-            f"files that no one knows: {[other.file for other in inspection.others]}"
-        )
+        assert not inspection.others, f"unrecognized files: {[other.file for other in inspection.others]}"
 
     def test_it_can_be_used(self, inspection: Inspection, spec: CheckpointSpec[Any], tmp_path: Path) -> None:
-        """As a model's folder, or as a folder of LoRA files; its settings are those that a run of it shows."""
+        """Plan a run with the folder and check that its settings take effect; folders of LoRA files are exempt."""
         if inspection.loras and not inspection.components:
             return
         inputs = {**self._pictures(spec.settings.get("task", ""), tmp_path), **self.inputs}
@@ -68,7 +68,7 @@ class CheckpointContract(Contract):
             assert plan.origins[key] == f"checkpoint {spec.name}", f"{key}: {plan.origins[key]}"
 
     def _pictures(self, task: str, folder: Path) -> dict[str, str]:
-        """A grey picture for each that every model's task of this name needs."""
+        """Write a grey image for each image input that all models require for this task; returns input name -> path."""
         import torch
 
         models = [cast("ModelSpec[Any]", provided.spec) for provided in self.plugins().provided("model")]

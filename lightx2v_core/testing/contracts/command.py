@@ -15,10 +15,10 @@ from lightx2v_core.testing.contracts.common import Contract
 
 
 class CommandContract(Contract):
-    """A click command that explains itself."""
+    """A click command with a help text."""
 
     kind = "command"
-    #: the command that ``use`` is a subcommand of, such as ``plugins``
+    #: parent command of ``use``, such as ``plugins``; None: the program itself
     parent: ClassVar[str | None] = None
 
     @pytest.fixture
@@ -29,12 +29,12 @@ class CommandContract(Contract):
             if isinstance(given.spec, CommandSpec) and given.spec.parent == self.parent
         ]
         asked = self.use if self.parent is None else f"{self.parent} {self.use}"
-        assert len(wanted) == 1, f"{len(wanted)} plugins have a command {asked!r}"
+        assert len(wanted) == 1, f"expected one plugin with the command {asked!r}, found {len(wanted)}"
         return wanted[0]
 
     def test_its_parent_takes_subcommands(self, spec: CommandSpec[Any]) -> None:
         assert spec.parent is None or spec.parent in COMMAND_PARENTS, (
-            f"{spec.parent!r} takes no subcommands of plugins; {', '.join(sorted(COMMAND_PARENTS))} does"
+            f"{spec.parent!r} accepts no subcommands from plugins; use {', '.join(sorted(COMMAND_PARENTS))}"
         )
 
     @pytest.fixture
@@ -43,14 +43,14 @@ class CommandContract(Contract):
 
     def test_it_loads_a_click_command(self, command: click.Command) -> None:
         assert isinstance(command, click.Command), (
-            f"load gives a {type(command).__name__}, not a click.Command"
+            f"load returned a {type(command).__name__}, not a click.Command"
         )
 
     def test_it_explains_itself(self, spec: CommandSpec[Any], command: click.Command) -> None:
         done = CliRunner().invoke(command, ["--help"], prog_name=f"lightx2v-core {spec.full_name}")
         assert done.exit_code == 0, done.output
         assert f"Usage: lightx2v-core {spec.full_name}" in done.output
-        assert (command.help or "").strip(), "a command says in its help what it does"
+        assert (command.help or "").strip(), "the command has no help text"
 
     def test_unknown_options_are_usage_errors(self, command: click.Command) -> None:
         done = CliRunner().invoke(command, ["--no-such-option"])

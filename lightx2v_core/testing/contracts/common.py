@@ -1,4 +1,4 @@
-"""What is asked of every implementation, of whatever kind."""
+"""The part of the contract that is common to all kinds of implementations."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ from lightx2v_core.testing.imports import assert_light_import
 
 
 class Contract:
-    """Inherit the suite of a kind, say which implementation is meant, and a test file is complete::
+    """Base of the suites. Inherit from the suite of a kind and name the implementation::
 
         class TestMine(AttentionContract):
             use = "mine"
 
-    Checks of behavior are skipped, with the reasons, where the machine cannot use the implementation.
+    Checks of behavior are skipped, with the reasons, if the machine cannot use the implementation.
     """
 
-    #: old names of the interface work until a version that is named, so they are told and fail no suite
+    #: deprecated names of the API still work, so their warnings are shown but do not fail a suite
     pytestmark = pytest.mark.filterwarnings("default:this uses .* \\(the old name goes in:DeprecationWarning")
+    #: kind of implementation, as in ``SUITES``
     kind: ClassVar[str]
     #: the name of the implementation, or ``plugin/name``
     use: ClassVar[str]
@@ -40,12 +41,12 @@ class Contract:
     options: ClassVar[Mapping[str, Any]] = {}
     #: compute dtype of the checks
     dtype: ClassVar[str] = "float32"
-    #: whether its arithmetic is another package's: where that is wrong on this machine, as its proof tells with
-    #: figures, the checks of behavior are skipped, since a run refuses it too. Your own kernel is to be right anywhere
+    #: whether another package does the arithmetic: if its self-check finds wrong results on this machine, the checks of
+    #: behavior are skipped with these figures, as a run rejects it too. Leave it False for kernels of your own
     foreign: ClassVar[bool] = False
 
     def plugins(self) -> PluginSet:
-        """Where ``use`` is looked up; what is installed, unless a test says otherwise."""
+        """Return the plugins in which ``use`` is looked up: the installed ones. Override it to use others."""
         return load_plugins()
 
     @pytest.fixture
@@ -62,13 +63,13 @@ class Contract:
 
     @pytest.fixture
     def context(self, spec: Spec[Any]) -> BuildContext:
-        """The CPU where that will do, else the accelerator of this machine."""
+        """Return a context for the CPU if the spec supports it, else for the accelerator of this machine."""
         where = Device() if "cpu" in spec.devices else device.probe("auto")[0]
         return BuildContext(device=where, dtype=self.dtype)
 
     @pytest.fixture
     def usable(self, provided: Provided, config: Any, context: BuildContext) -> None:
-        """Skips, with the reasons, what this machine cannot do."""
+        """Skip the test, with the reasons, if this machine cannot use the implementation."""
         reasons = provided.reasons(context)
         if not reasons and self.foreign:
             reasons = wrong(provided, config, context, usual_uses(provided.spec))
@@ -76,29 +77,31 @@ class Contract:
             pytest.skip(f"{provided.qualified}: {'; '.join(reasons)}")
 
     def test_it_says_what_it_is(self, spec: Spec[Any]) -> None:
-        assert spec.summary.strip(), "a spec needs a summary: it is what listings show"
-        assert "\n" not in spec.summary, "the summary is one line"
-        assert len(spec.summary) <= 120, "the summary fits into a line of 120 characters"
+        assert spec.summary.strip(), "the summary is empty; listings show it"
+        assert "\n" not in spec.summary, "the summary must be one line"
+        assert len(spec.summary) <= 120, f"the summary has {len(spec.summary)} characters; the limit is 120"
         assert spec.devices <= {"cpu", "cuda"}, f"unknown devices: {sorted(spec.devices - {'cpu', 'cuda'})}"
-        assert spec.devices, "it runs on no device at all"
+        assert spec.devices, "Spec.devices is empty"
 
     def test_its_options_have_defaults_and_survive_a_file(self, spec: Spec[Any]) -> None:
         default = spec.config()
-        assert structure(unstructure(default), spec.config) == default, "what is written is not what is read"
+        assert structure(unstructure(default), spec.config) == default, (
+            "default options change when written to a file and read back"
+        )
 
     def test_reasons_are_sentences(self, provided: Provided, context: BuildContext) -> None:
-        """Whatever the machine, ``unusable`` answers and does not raise."""
+        """Check that ``unusable`` returns reasons and does not raise, on any device."""
         elsewhere = Device(kind="cuda", name="a device", capability=(7, 0), memory=2**34)
         newest = evolve(elsewhere, capability=(12, 0))
         for where in (context.device, Device(), elsewhere, newest):
             for dtype in ("float32", "float16", "bfloat16"):
                 said = provided.spec.unusable(BuildContext(device=where, dtype=dtype))
-                assert isinstance(said, Sequence), "unusable returns a sequence of reasons"
-                assert not isinstance(said, str), "unusable returns a sequence of reasons, not one string"
+                assert isinstance(said, Sequence), "unusable must return a sequence of reasons"
+                assert not isinstance(said, str), "unusable must return a sequence of reasons, not one string"
                 assert all(isinstance(reason, str) and reason.strip() for reason in said), said
 
     def test_listing_it_is_light(self, provided: Provided) -> None:
-        """Importing the plugin imports no heavy package: its ``build`` does."""
+        """Check that importing the plugin imports no heavy package; those belong into ``build``."""
         plugin = next(loaded for loaded in self.plugins().plugins if loaded.name == provided.plugin)
         if provided.dist is None and plugin.name != CORE:
             pytest.skip("no installed distribution brings it")
@@ -106,15 +109,18 @@ class Contract:
 
 
 def signature_problems(implementation: object, protocol: type) -> list[str]:
-    """Return the methods of ``protocol`` that ``implementation`` cannot be called by: with every parameter, and with
-    those alone that have no default. Type checkers see the same, where they see the types."""
+    """List the methods of ``protocol`` that ``implementation`` lacks or that cannot be called as declared.
+
+    Each is tried with all parameters, and with the required ones only. Type checkers report the same where they see
+    the types.
+    """
     problems = []
     for name, expected in vars(protocol).items():
         if not inspect.isfunction(expected) or (name.startswith("_") and name != "__call__"):
             continue
         method = getattr(implementation, name, None)
         if not callable(method):
-            problems.append(f"there is no method {name!r}")
+            problems.append(f"method {name!r} is missing")
             continue
         parameters = list(inspect.signature(expected).parameters.values())[1:]
         required = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
@@ -137,5 +143,5 @@ def signature_problems(implementation: object, protocol: type) -> list[str]:
 
 
 def same_imports() -> dict[str, str]:
-    """The environment of a subprocess that finds the modules that this process finds."""
+    """Return the environment for a subprocess with the import path of this process."""
     return environment(*(Path(folder) for folder in sys.path if folder))

@@ -1,5 +1,5 @@
 """The contract of LoRA appliers: merged or attached, a network computes with ``W + strength * scale * (up @ down)``,
-and without adapters it is the network it was."""
+and without adapters it is the unchanged network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WIDTH, RANK = 16, 4
 
 
 class LoraApplierContract(Contract):
-    """Low-rank changes and added tensors, which every applier knows; one, several, in part, switched and undone."""
+    """Low-rank changes and added tensors, which every applier supports: one, several, partial, switched and removed."""
 
     kind = "lora_applier"
-    #: largest difference of an output to that of weights that were changed by hand
+    #: largest absolute error of outputs, compared with weights changed directly
     tolerance: ClassVar[float] = 2e-5
 
     @pytest.fixture
@@ -44,7 +44,9 @@ class LoraApplierContract(Contract):
 
     def test_it_names_kinds(self, spec: LoraApplierSpec[Any]) -> None:
         assert spec.kinds <= LORA_KINDS, f"unknown kinds: {sorted(spec.kinds - LORA_KINDS)}"
-        assert {"low-rank", "diff"} <= spec.kinds, "every applier can do low-rank changes and added tensors"
+        assert {"low-rank", "diff"} <= spec.kinds, (
+            "every applier must support low-rank changes and added tensors (low-rank, diff)"
+        )
 
     def test_an_adapter_changes_the_network(
         self, applier: LoraApplier, base: MemorySource, context: BuildContext
@@ -62,12 +64,14 @@ class LoraApplierContract(Contract):
 
         run = _Run(applier, base, context)
         run.apply([_adapter(1, 0.0)])
-        assert torch.equal(run.output(), _output(base.tensors, context)), "nothing was to be changed"
+        assert torch.equal(run.output(), _output(base.tensors, context)), (
+            "an adapter of strength 0 changes the output"
+        )
 
     def test_switching_leaves_nothing_behind(
         self, applier: LoraApplier, base: MemorySource, context: BuildContext
     ) -> None:
-        """One adapter, another one, none, and the first again: the last is the first, none is the network alone."""
+        """Apply one adapter, another one, none, and the first again, and compare the outputs."""
         import torch
 
         run = _Run(applier, base, context)
@@ -76,7 +80,7 @@ class LoraApplierContract(Contract):
         run.apply([_adapter(2, 0.5)])
         run.apply([])
         assert torch.equal(run.output(), _output(base.tensors, context)), (
-            "taken back, it is not the network it was"
+            "without adapters the output differs from that of the plain network"
         )
         run.apply([_adapter(1, 0.8)])
         torch.testing.assert_close(run.output(), first, atol=1e-6, rtol=1e-6)
@@ -84,7 +88,7 @@ class LoraApplierContract(Contract):
     def test_it_is_attached_before_weights_are_there(
         self, applier: LoraApplier, base: MemorySource, context: BuildContext
     ) -> None:
-        """An offloader fills the module when it wants to: parameters keep their names and shapes."""
+        """Check that parameters keep names and shapes, as an offloader may fill the module at any time."""
         import torch
 
         run = _Run(applier, base, context, filled=False)
@@ -93,7 +97,7 @@ class LoraApplierContract(Contract):
         run.apply(adapters)
         run.fill()
         stored = {name: x.shape for name, x in run.module.state_dict().items() if name in names}
-        assert stored == names, "parameters changed their names or shapes"
+        assert stored == names, "names or shapes of parameters changed"
         wanted = _output(_changed(base, adapters), context)
         torch.testing.assert_close(run.output(), wanted, atol=self.tolerance, rtol=self.tolerance)
 
@@ -121,7 +125,7 @@ class LoraApplierContract(Contract):
         for name in half.names():
             tensor = merged.read(name)
             assert merged.info(name).dtype == "bfloat16"
-            assert tensor.dtype == torch.bfloat16, f"{name} is read as {tensor.dtype}"
+            assert tensor.dtype == torch.bfloat16, f"{name} is read as {tensor.dtype}, not as bfloat16"
             assert tensor.shape == half.tensors[name].shape
 
     def test_without_adapters_nothing_is_between(self, applier: LoraApplier, base: MemorySource) -> None:
@@ -133,7 +137,9 @@ class LoraApplierContract(Contract):
         run = _Run(applier, base, context)
         run.apply(adapters)
         off = (run.output() - _output(_changed(base, adapters), context)).abs().max().item()
-        assert off <= self.tolerance, f"strengths {[a.strength for a in adapters]}: off by {off:.2g}"
+        assert off <= self.tolerance, (
+            f"strengths {[a.strength for a in adapters]}: error {off:.2g} exceeds {self.tolerance:g}"
+        )
 
 
 class _Run:
@@ -156,7 +162,7 @@ class _Run:
         self._filled = True
 
     def apply(self, adapters: Sequence[Adapter]) -> None:
-        """Read merged weights again, and attach."""
+        """Read the merged weights again and attach the adapters."""
         self._weights.source = self._applier.merged(self._base, adapters)
         if self._filled:
             self._weights.refill(list(self._base.names()), self._context.device.torch_name)
@@ -186,7 +192,7 @@ def _network() -> Any:
 
 
 def _adapter(seed: int, strength: float) -> Adapter:
-    """Low-rank changes of both linears, one of them of some of its rows, and tensors added to a bias and a norm."""
+    """Create low-rank changes of both linears, one of them for some rows, and tensors added to a bias and a norm."""
     import torch
 
     generator = torch.Generator().manual_seed(100 + seed)
@@ -215,7 +221,7 @@ def _adapter(seed: int, strength: float) -> Adapter:
 
 
 def _changed(base: MemorySource, adapters: Sequence[Adapter]) -> dict[str, Any]:
-    """The weights that the adapters mean, in float64."""
+    """Compute the changed weights, in float64."""
     tensors = {name: tensor.double() for name, tensor in base.tensors.items()}
     for adapter in adapters:
         for change in adapter.changes:

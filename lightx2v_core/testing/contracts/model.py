@@ -1,4 +1,4 @@
-"""The contract of models, on the tiny checkpoint that a model can write of itself."""
+"""The contract of models, tested with the tiny checkpoint that a model can write."""
 
 from __future__ import annotations
 
@@ -26,29 +26,33 @@ from lightx2v_core.testing.imports import heavy_imports
 
 
 class ModelContract(Contract):
-    """Recognize, plan, build and run. ``inputs`` are what the tasks of the tiny checkpoint need beside a prompt."""
+    """Recognizing, planning, building and running. ``inputs`` are those of the tiny checkpoint's tasks."""
 
     kind = "model"
-    #: a small legal size and length
+    #: a small valid size (width, height), in pixels
     size: ClassVar[tuple[int, int]] = (64, 64)
+    #: a small valid frame count
     frames: ClassVar[int] = 5
+    #: denoising steps of the runs
     steps: ClassVar[int] = 2
-    #: task -> its inputs: paths, images or tensors, or functions without arguments that make them
+    #: task -> input name -> path, image or tensor, or a function without arguments that returns one
     inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @pytest.fixture
     def folder(self, spec: ModelSpec[Any], usable: None, tmp_path: Path) -> Path:
         if spec.write_tiny is None:
-            pytest.fail("ModelSpec.write_tiny is what this suite, demonstrations and tests of others run on")
+            pytest.fail(
+                "ModelSpec.write_tiny is missing; this suite, demonstrations and other tests run on it"
+            )
         spec.write_tiny(tmp_path / "tiny", 0)
         return tmp_path / "tiny"
 
     @pytest.fixture
     def tasks(self, folder: Path, provided: Provided, spec: ModelSpec[Any]) -> tuple[str, ...]:
-        """What the tiny checkpoint does."""
+        """Return the tasks of the tiny checkpoint."""
         try:
             return self.resolved(folder, provided, None).setup.match.recognition.tasks
-        except RequestError:  # it does several
+        except RequestError:  # there are several
             for task in sorted(spec.tasks):
                 try:
                     return self.resolved(folder, provided, task).setup.match.recognition.tasks
@@ -79,15 +83,17 @@ class ModelContract(Contract):
 
     def test_its_tasks_and_components_fit_together(self, spec: ModelSpec[Any]) -> None:
         names = [part.name for part in spec.components]
-        assert spec.tasks, "a model does something"
-        assert names, "a model has components"
-        assert len(names) == len(set(names)), "each component has a name of its own"
+        assert spec.tasks, "ModelSpec.tasks is empty"
+        assert names, "ModelSpec.components is empty"
+        assert len(names) == len(set(names)), "component names are not unique"
         for part in spec.components:
-            assert part.files, f"{part.name}: say which files it lies in"
-            assert part.summary, f"{part.name}: say what it is"
+            assert part.files, f"{part.name}: ComponentSpec.files is empty"
+            assert part.summary, f"{part.name}: ComponentSpec.summary is empty"
         for task, what in spec.tasks.items():
-            assert not what.required & what.optional, f"{task}: an input is required and optional at once"
-            assert what.audio is None or what.audio in what.takes, f"{task}: no such input: {what.audio}"
+            assert not what.required & what.optional, f"{task}: an input is both required and optional"
+            assert what.audio is None or what.audio in what.takes, (
+                f"{task}: audio names an unknown input: {what.audio}"
+            )
 
     def test_the_tiny_checkpoint_is_the_same_for_the_same_seed(
         self, spec: ModelSpec[Any], folder: Path
@@ -98,22 +104,22 @@ class ModelContract(Contract):
         files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
         assert {path.relative_to(again) for path in again.rglob("*") if path.is_file()} == set(files)
         for name, path in files.items():
-            if path.suffix != ".pth":  # their archives hold times
+            if path.suffix != ".pth":  # their archives contain times
                 assert path.read_bytes() == (again / name).read_bytes(), f"{name} differs"
 
     def test_a_plan_is_complete_data(self, folder: Path, provided: Provided, tasks: tuple[str, ...]) -> None:
         for task in tasks:
             plan = self.resolved(folder, provided, task, **self.small()).plan
-            assert json.loads(json.dumps(plan.to_json())), "a plan is JSON"
+            assert json.loads(json.dumps(plan.to_json())), "the plan is not JSON"
             assert plan.model == provided.qualified
             assert plan.geometry.tokens > 0
             assert all(size > 0 for size in plan.geometry.latent_shape)
             for part in plan.components:
-                assert part.weights > 0, f"{part.name}: the forecast says it weighs nothing"
+                assert part.weights > 0, f"{part.name}: the memory forecast has no weights"
                 assert part.activations >= 0
 
     def test_its_defaults_are_legal(self, folder: Path, provided: Provided, tasks: tuple[str, ...]) -> None:
-        """What a user gets who says nothing can be planned."""
+        """Plan every task with default values only."""
         for task in tasks:
             plan = self.resolved(folder, provided, task).plan
             request = plan.request
@@ -125,17 +131,17 @@ class ModelContract(Contract):
     def test_the_sizes_that_it_offers_are_legal(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
-        """Every preset, the smallest size, and the lengths after the shortest can be planned, and what lies between
-        cannot."""
+        """Plan every preset, the smallest size and the two shortest lengths, and check that sizes and lengths in
+        between are rejected."""
         for task in tasks:
             rules = self.resolved(folder, provided, task).plan.sizes
             inputs = spec.tasks[task]
-            assert set(rules.shaped_by) <= inputs.takes, f"{task}: shaped_by names no input of it"
+            assert set(rules.shaped_by) <= inputs.takes, f"{task}: shaped_by names an unknown input"
             assert rules.frame_step >= 1
             assert rules.least_frames >= 1
             for size in (*rules.presets, rules.step):
                 if rules.step == (1, 1) and size == rules.step:
-                    continue  # nothing is said of sizes
+                    continue  # sizes are not restricted
                 for frames in (rules.least_frames, rules.least_frames + rules.frame_step):
                     plan = self.resolved(folder, provided, task, size=size, frames=frames).plan
                     assert (plan.geometry.width, plan.geometry.height, plan.geometry.frames) == (
@@ -152,12 +158,12 @@ class ModelContract(Contract):
     def test_architecture_is_plain_data(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
-        """It is handed to ``build``, and may travel."""
+        """Check that the architecture is JSON, and that all components list their tensors."""
         recognition = self.resolved(folder, provided, tasks[0]).setup.match.recognition
         assert json.dumps(dict(recognition.architecture))
         assert set(recognition.tasks) <= set(spec.tasks)
         assert set(recognition.expected) == set(recognition.components), (
-            "each component says which tensors it needs"
+            "Recognition.expected must list the tensors of each component"
         )
 
     def test_planning_needs_no_torch(self, folder: Path, provided: Provided, tasks: tuple[str, ...]) -> None:
@@ -178,7 +184,7 @@ class ModelContract(Contract):
     def test_other_folders_are_refused_in_words(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tmp_path: Path
     ) -> None:
-        """An empty folder, one with a foreign network, and one whose files are rubbish: errors meant for users."""
+        """Check for user-readable errors: an empty folder, a foreign network, and damaged files."""
         import torch
         from safetensors.torch import save_file
 
@@ -199,20 +205,24 @@ class ModelContract(Contract):
         for place in (empty, foreign, rubbish):
             with pytest.raises(RequestError) as refused:
                 self.resolved(place, provided, None)
-            assert len(str(refused.value)) > 20, "say what is wrong with the folder"
-            assert "recognition failed" not in str(refused.value), f"refuse it in words: {refused.value}"
+            assert len(str(refused.value)) > 20, (
+                f"the message does not explain the problem with the folder: {refused.value}"
+            )
+            assert "recognition failed" not in str(refused.value), (
+                f"recognize raised; return the reason as a string instead: {refused.value}"
+            )
 
     def test_impossible_sizes_are_refused_in_words(
         self, folder: Path, provided: Provided, tasks: tuple[str, ...]
     ) -> None:
-        """A pixel is no video. Whatever else is said, it is said before weights are read."""
+        """Check that a size of one pixel is rejected before weights are read."""
         with pytest.raises(RequestError):
             self.resolved(folder, provided, tasks[0], size=(1, 1), frames=self.frames)
 
     def test_its_methods_take_what_a_run_passes(
         self, folder: Path, provided: Provided, tasks: tuple[str, ...]
     ) -> None:
-        """Every method of ``VideoModel``, with every parameter: those of tasks that it does not have are passed too."""
+        """Check the methods of ``VideoModel`` with all parameters, including those for tasks of other models."""
         resolved = self.resolved(folder, provided, tasks[0], **self.small())
         problems = signature_problems(build_model(resolved, emit=ignore).model, VideoModel)
         assert not problems, f"it is not a VideoModel: {'; '.join(problems)}"
@@ -220,7 +230,7 @@ class ModelContract(Contract):
     def test_it_makes_the_video_of_its_plan(
         self, folder: Path, provided: Provided, spec: ModelSpec[Any], tasks: tuple[str, ...]
     ) -> None:
-        """Frames of the planned size in [-1, 1], the same for a seed, others for another; requests keep nothing."""
+        """Generate videos: planned size, range [-1, 1], equal for equal seeds, different for others."""
         import torch
 
         ran = []
@@ -245,14 +255,18 @@ class ModelContract(Contract):
             again = pipeline.generate(prompt="a red fox", seed=1, **given)
             request = first.plan.request
             assert first.frames.shape == (3, request.frames, request.height, request.width)
-            assert first.frames.isfinite().all(), f"{task}: frames that are no numbers"
+            assert first.frames.isfinite().all(), f"{task}: frames contain nan or infinity"
             assert first.frames.abs().max() <= 1
-            assert torch.equal(first.frames, again.frames), f"{task}: the same seed gives another video"
-            assert not torch.equal(first.latents, other.latents), f"{task}: another seed gives the same video"
+            assert torch.equal(first.frames, again.frames), f"{task}: the same seed gives a different video"
+            assert not torch.equal(first.latents, other.latents), (
+                f"{task}: different seeds give the same video"
+            )
             assert tuple(first.latents.shape) == first.plan.geometry.video_latents, (
-                f"{task}: 'lead' and the segments of Geometry are not those of Conditions"
+                f"{task}: lead or segments of Geometry and Conditions differ"
             )
             decoded = pipeline.decode(first.latents, frames=request.frames)
-            assert torch.equal(decoded, first.frames), f"{task}: its latents decode to other frames"
+            assert torch.equal(decoded, first.frames), (
+                f"{task}: decoding the returned latents gives different frames"
+            )
             ran.append(task)
-        assert ran, f"give inputs for one of {', '.join(tasks)}, so that it can run"
+        assert ran, f"no task was run: set inputs for one of {', '.join(tasks)}"

@@ -1,4 +1,4 @@
-"""The contract of offloaders: wherever weights live, results are those of weights that stay."""
+"""The contract of offloaders: results equal those of resident weights, independent of where weights are kept."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BLOCKS = 6
-#: of the components, by their number
+#: width of each component, by its number
 WIDTHS = (24, 40, 16)
 
 
 class Placed:
-    """A component under the offloader, and the same one with weights that stay."""
+    """A component under the offloader, and a copy with resident weights."""
 
     def __init__(self, offloader: Offloader, name: str, seed: int, device: str) -> None:
         import torch
@@ -51,7 +51,7 @@ class Placed:
         self._input = torch.randn(2, width, generator=generator).to(device)
 
     def refill(self) -> None:
-        """Let the copy that stays have the values of the source."""
+        """Copy the values of the source into the resident copy."""
         self._stays.load_state_dict(
             {name: tensor.to(self._device) for name, tensor in self.source.tensors.items()}, assign=True
         )
@@ -59,12 +59,12 @@ class Placed:
     def __call__(
         self, order: Sequence[int] = tuple(range(BLOCKS)), *, stop: Exception | None = None
     ) -> Tensor:
-        """One use. ``stop`` is raised in the middle of it."""
+        """Run one use; with ``stop`` raise it in the middle."""
         with self._offloader.active(self.name):
             return self.inside(order, stop=stop)
 
     def inside(self, order: Sequence[int] = tuple(range(BLOCKS)), *, stop: Exception | None = None) -> Tensor:
-        """A use that is open already."""
+        """Run the component within a use that is already open."""
         import torch
 
         with torch.inference_mode():
@@ -72,6 +72,7 @@ class Placed:
             return out.clone()
 
     def wanted(self, order: Sequence[int] = tuple(range(BLOCKS))) -> Tensor:
+        """Compute the result of the resident copy."""
         import torch
 
         with torch.inference_mode():
@@ -79,13 +80,16 @@ class Placed:
             return out
 
     def check(self, order: Sequence[int] = tuple(range(BLOCKS))) -> None:
+        """Compare the result of one use with that of the resident copy."""
         import torch
 
-        assert torch.equal(self(order), self.wanted(order)), f"{self.name} with blocks {list(order)} is wrong"
+        assert torch.equal(self(order), self.wanted(order)), (
+            f"{self.name}: wrong result with blocks {list(order)}"
+        )
 
 
 class OffloaderContract(Contract):
-    """``place``, ``active``, ``prepare``, ``refresh`` and ``close``, in every order that a run may bring."""
+    """``place``, ``active``, ``prepare``, ``refresh`` and ``close``, in every order possible in a run."""
 
     kind = "offloader"
 
@@ -99,7 +103,7 @@ class OffloaderContract(Contract):
 
     @pytest.fixture
     def three(self, offloader: Offloader, context: BuildContext) -> list[Placed]:
-        """Three components, as of a model: an encoder and two networks that take turns."""
+        """Place three components: a text encoder and two alternating networks."""
         names = ("text_encoder", "high_noise", "low_noise")
         device = context.device.torch_name
         return [Placed(offloader, name, seed, device) for seed, name in enumerate(names)]
@@ -109,7 +113,7 @@ class OffloaderContract(Contract):
             placed.check()
 
     def test_a_component_is_used_again_and_again(self, three: list[Placed]) -> None:
-        """The networks run for every step, the encoder once for each request."""
+        """Run the encoder once per request and a network in every step, for several requests."""
         encoder, high, low = three
         for _request in range(3):
             encoder.check()
@@ -130,7 +134,7 @@ class OffloaderContract(Contract):
             network.check(order)
 
     def test_a_use_that_fails_is_no_end(self, three: list[Placed]) -> None:
-        """The exception comes through as it is, and what comes next is right."""
+        """Check that the exception passes through unchanged and the next use is correct."""
         _, high, low = three
         stop = KeyError("stopped in the middle")
         for other in (high, low):
@@ -139,7 +143,7 @@ class OffloaderContract(Contract):
             other.check()
 
     def test_a_use_may_be_given_up(self, three: list[Placed], offloader: Offloader) -> None:
-        """A decoder of which not all chunks were read stays open, and is closed in the middle of another use."""
+        """Close an abandoned use during another one, like that of a decoder whose chunks were not all read."""
         import torch
 
         encoder, high, low = three
@@ -151,7 +155,7 @@ class OffloaderContract(Contract):
             high.inside()
             given_up.__exit__(None, None, None)
             assert torch.equal(high.inside(), high.wanted()), (
-                "a use was disturbed by the end of one given up before"
+                "closing an abandoned use disturbed the current one"
             )
         for placed in (low, encoder):
             placed.check()
@@ -166,7 +170,7 @@ class OffloaderContract(Contract):
         encoder.check()
 
     def test_switched_values_are_read_again(self, three: list[Placed], offloader: Offloader) -> None:
-        """``refresh`` comes between two uses; other components keep what they have."""
+        """Call ``refresh`` between two uses, and check that other components keep their values."""
         _, high, low = three
         high.check()
         names = ["blocks.0.first.weight", f"blocks.{BLOCKS - 1}.second.bias", "head.weight"]
@@ -179,23 +183,23 @@ class OffloaderContract(Contract):
             low.check()
         low.source.tensors["head.weight"] = low.source.tensors["head.weight"] + 1
         low.refill()
-        offloader.refresh(low.name, ["head.weight"])  # of one that is not at work
+        offloader.refresh(low.name, ["head.weight"])  # of a component that is not active
         high.check()
         low.check()
 
     def test_an_unreadable_file_is_a_clear_error(
         self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
     ) -> None:
-        """Whether it shows while placing or while running: the reader's own error comes through."""
+        """Check that the error of the reader passes through, whether placing or running raises it."""
         offloader = spec.build(config, context)
         try:
             placed = Placed(offloader, "dit", 0, context.device.torch_name)
             read = list(placed.source.read_names)
-            placed.source.failing = {name: RunError("the file vanished") for name in placed.source.names()}
-            if read:  # it holds the weights already
+            placed.source.failing = {name: RunError("the file disappeared") for name in placed.source.names()}
+            if read:  # the weights are already loaded
                 placed.check()
                 return
-            with pytest.raises(LightX2VError, match="the file vanished"):
+            with pytest.raises(LightX2VError, match="the file disappeared"):
                 placed()
         finally:
             offloader.close()
@@ -212,12 +216,12 @@ class OffloaderContract(Contract):
         limit = time.monotonic() + 2
         while (left := set(threading.enumerate()) - before) and time.monotonic() < limit:
             time.sleep(0.01)
-        assert not left, f"threads are left behind: {[thread.name for thread in left]}"
+        assert not left, f"close left threads running: {[thread.name for thread in left]}"
 
     def test_two_of_them_do_not_meet(
         self, spec: OffloaderSpec[Any], config: Any, context: BuildContext, usable: None
     ) -> None:
-        """Two pipelines in one process use the same names."""
+        """Use two offloaders with the same component names, as two pipelines in one process do."""
         device = context.device.torch_name
         first, second = spec.build(config, context), spec.build(config, context)
         here, there = Placed(first, "dit", 1, device), Placed(second, "dit", 2, device)
@@ -228,7 +232,7 @@ class OffloaderContract(Contract):
         second.close()
 
     def test_the_forecast_is_one(self, spec: OffloaderSpec[Any], config: Any, context: BuildContext) -> None:
-        """What components take: never less than the largest block, never more than all of them resident."""
+        """Check the bounds of the forecast: at least the largest block, at most all components resident."""
         loads = [
             Workload(
                 name=name,
@@ -250,13 +254,13 @@ class OffloaderContract(Contract):
 
 
 def _network(width: int) -> nn.Module:
-    """Blocks of several sizes: buffers that hold each of them are larger than most."""
+    """Build a network with blocks of several sizes, so that a buffer for any block is larger than most of them."""
     import torch
     from torch import nn
 
     class Linear(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:
-            assert not self.weight.is_meta, "a layer is called while its weights are not there"
+            assert not self.weight.is_meta, "a layer is called before its weights are loaded"
             return super().forward(input)
 
     class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""The contract of quantizers: stored weights mean what their format says, and layers compute with them."""
+"""The contract of quantizers: stored weights follow their format, and layers compute with them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ OUT, IN = 32, 64
 
 
 class QuantizerContract(Contract):
-    """Every format of the spec that can be stored here. For formats of its own, a test says how in ``stored``."""
+    """Every format of the spec that can be stored. Override ``stored`` for formats that the core does not know."""
 
     kind = "quantizer"
-    #: largest error of a stored weight, by the start of its format: of the norm of the difference in that of the weight
+    #: format prefix -> largest relative error of a stored weight: norm of the difference / norm of the weight
     rounding: ClassVar[Mapping[str, float]] = {"int8": 0.02, "fp8-e5m2": 0.1, "fp8": 0.05, "": 0.15}
-    #: the same of what a layer computes, when it is not exact: its activations are rounded too
+    #: largest relative error of a layer's output, for quantizers that are not exact and also round activations
     computing: ClassVar[float] = 0.06
-    #: whether the head of a safetensors file tells the format that it makes; one that only files of another kind name
-    #: is for memory alone
+    #: whether the header of a safetensors file identifies the format of ``makes``; False for formats of other file
+    #: types or of memory only
     in_safetensors: ClassVar[bool] = True
 
     def stored(self, quantizer: Quantizer, weight: Any, format: str) -> Mapping[str, Any] | None:
-        """The tensors, by suffix, of a weight [out, in] in a format; ``None`` when nothing here can make them."""
+        """Quantize a weight [out, in] to tensors by suffix; ``None`` if ``format`` cannot be written."""
         if format in WEIGHT_FORMATS:
             return quantize_weight(weight, format)
         try:
@@ -48,17 +48,17 @@ class QuantizerContract(Contract):
 
     @pytest.fixture
     def samples(self, spec: QuantizerSpec[Any], quantizer: Quantizer) -> dict[str, Mapping[str, Any]]:
-        """Format -> the tensors of one weight."""
+        """Return the tensors of one weight by format."""
         by_format = {name: self.stored(quantizer, _weight(), name) for name in sorted(spec.formats)}
         samples = {name: tensors for name, tensors in by_format.items() if tensors is not None}
         if not samples:
-            pytest.fail(f"no weight can be stored in {', '.join(sorted(spec.formats))}: override stored")
+            pytest.fail(f"no weight can be stored as {', '.join(sorted(spec.formats))}; override stored")
         return samples
 
     def test_it_names_formats(self, spec: QuantizerSpec[Any], config: Any) -> None:
-        assert spec.formats, "it runs no format"
+        assert spec.formats, "QuantizerSpec.formats is empty"
         made = spec.makes(config) if spec.makes is not None else None
-        assert made is None or made in spec.formats, f"it makes {made}, which it does not run"
+        assert made is None or made in spec.formats, f"makes returns {made}, which is not in formats"
 
     def test_refusals_are_sentences(self, spec: QuantizerSpec[Any], context: BuildContext) -> None:
         for shape in ((16, 16), (1, 1), (7, 5), (5120, 13824), (3, 4096)):
@@ -73,24 +73,26 @@ class QuantizerContract(Contract):
         weight = _weight()
         for name, tensors in samples.items():
             decoded = quantizer.dequantize(tensors, _layer(name, tensors))
-            assert decoded.dtype == torch.float32, f"{name}: decoded to {decoded.dtype}"
+            assert decoded.dtype == torch.float32, f"{name}: dequantized to {decoded.dtype}, not to float32"
             assert decoded.shape == weight.shape, name
             error = _error(decoded, weight)
-            assert error <= self._bound(name), f"{name}: off by {error:.1%} of the weight"
+            assert error <= self._bound(name), (
+                f"{name}: relative error {error:.1%} of the weight exceeds {self._bound(name):.1%}"
+            )
             if name in WEIGHT_FORMATS:
                 assert torch.equal(decoded, dequantize_weight(tensors, name)), (
-                    f"{name} is decoded in another way"
+                    f"{name}: dequantize differs from dequantize_weight of the core"
                 )
 
     def test_what_it_makes_is_recognized(
         self, spec: QuantizerSpec[Any], config: Any, quantizer: Quantizer
     ) -> None:
-        """From the header alone, as the format that it says."""
+        """Recognize the format of ``makes`` from the header alone."""
         name = spec.makes(config) if spec.makes is not None else None
         if name is None:
-            pytest.skip("it makes nothing")
+            pytest.skip("it does not quantize plain weights")
         if not self.in_safetensors:
-            pytest.skip(f"no safetensors file holds {name}")
+            pytest.skip(f"{name} is not stored in safetensors files")
         tensors = quantizer.quantize(_weight(), name)
         source = MemorySource({f"layer.{suffix}": tensor for suffix, tensor in tensors.items()})
         header = Header(tensors={key: source.info(key) for key in source.names()})
@@ -106,7 +108,7 @@ class QuantizerContract(Contract):
     ) -> None:
         name = spec.makes(config) if spec.makes is not None else None
         if name is None:
-            pytest.skip("it makes nothing")
+            pytest.skip("it does not quantize plain weights")
         for wrong in (float("nan"), float("inf")):
             weight = _weight()
             weight[3, 4] = wrong
@@ -124,9 +126,9 @@ class QuantizerContract(Contract):
                     f"{name}: the layer is not on the meta device"
                 )
                 known = set(tensors) | ({"bias"} if bias else set())
-                assert set(state) <= known, f"{name}: {sorted(set(state) - known)} are not stored"
+                assert set(state) <= known, f"{name}: no stored tensors for {sorted(set(state) - known)}"
                 needed = {"weight", "weight_scale"} & set(tensors) | ({"bias"} if bias else set())
-                assert needed <= set(state), f"{name}: {sorted(needed - set(state))} are not read"
+                assert needed <= set(state), f"{name}: unused stored tensors {sorted(needed - set(state))}"
 
     def test_layers_compute_with_their_weights(
         self,
@@ -150,12 +152,14 @@ class QuantizerContract(Contract):
                     kept = x.clone()
                     with torch.inference_mode():
                         out = module(x)
-                    assert torch.equal(x, kept), f"{name}: the input was written to"
+                    assert torch.equal(x, kept), f"{name}: the input was modified"
                     assert out.shape == (*shape[:-1], OUT), name
-                    assert out.dtype == torch.float32, f"{name}: {out.dtype} comes of a layer in float32"
+                    assert out.dtype == torch.float32, f"{name}: a float32 layer returned {out.dtype}"
                     error = _error(out, linear(x, weight, None if bias is None else bias.to(device)))
                     allowed = 1e-5 if spec.exact else self.computing
-                    assert error <= allowed, f"{name}, input {list(shape)}: off by {error:.2%}"
+                    assert error <= allowed, (
+                        f"{name}, input {list(shape)}: relative error {error:.2%} exceeds {allowed:.2%}"
+                    )
 
     def _filled(
         self, quantizer: Quantizer, name: str, tensors: Mapping[str, Any], bias: Any, device: str
@@ -171,7 +175,7 @@ class QuantizerContract(Contract):
 
 
 def _weight() -> Any:
-    """Rows of very different size, as scales for each channel are made for."""
+    """Create a weight whose rows differ in size, as suits scales per channel."""
     import torch
 
     generator = torch.Generator().manual_seed(1)

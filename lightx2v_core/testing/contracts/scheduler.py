@@ -1,5 +1,5 @@
-"""The contract of schedulers. A constant flow from data to noise, ``v = noise - data``, is what every one must follow
-exactly: whatever the order of a solver, each step then lies on the line ``(1 - sigma) data + sigma noise``."""
+"""The contract of schedulers. Each must follow a constant flow from data to noise, ``v = noise - data``, exactly: for
+solvers of any order, each step then lies on the line ``(1 - sigma) data + sigma noise``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SchedulerContract(Contract):
 
     @pytest.fixture
     def counts(self, spec: SchedulerSpec[Any], config: Any) -> tuple[int, ...]:
-        """Numbers of steps to try: that of the options, or several."""
+        """Return the step counts to test: that fixed by the options, or several."""
         fixed = spec.steps(config)
         return (1, 2, 3, 8, 50) if fixed is None else (fixed,)
 
@@ -41,14 +41,14 @@ class SchedulerContract(Contract):
             for shift in SHIFTS:
                 scheduler = self.build(spec, config, steps, shift)
                 sigmas, timesteps = list(scheduler.sigmas), list(scheduler.timesteps)
-                assert len(timesteps) == steps, (
-                    f"{steps} steps are asked for, and there are {len(timesteps)} timesteps"
+                assert len(timesteps) == steps, f"{len(timesteps)} timesteps for {steps} steps"
+                assert len(sigmas) == steps + 1, (
+                    f"{len(sigmas)} noise levels for {steps} steps; there must be one more than steps"
                 )
-                assert len(sigmas) == steps + 1, "there is one noise level before each step, and a last one"
-                assert sigmas[-1] == 0, "the last noise level is 0"
-                assert 0 < sigmas[0] <= 1, "the first noise level is above 0 and at most 1"
-                assert all(a > b for a, b in pairwise(sigmas)), f"noise levels fall: {sigmas}"
-                assert all(a >= b for a, b in pairwise(timesteps)), f"timesteps do not rise: {timesteps}"
+                assert sigmas[-1] == 0, f"the last noise level is {sigmas[-1]}, not 0"
+                assert 0 < sigmas[0] <= 1, f"the first noise level is {sigmas[0]}, not above 0 and at most 1"
+                assert all(a > b for a, b in pairwise(sigmas)), f"noise levels are not descending: {sigmas}"
+                assert all(a >= b for a, b in pairwise(timesteps)), f"timesteps increase: {timesteps}"
                 assert all(isfinite(t) for t in timesteps)
 
     def test_a_constant_flow_is_followed_exactly(
@@ -65,7 +65,7 @@ class SchedulerContract(Contract):
                     wanted = _mixed(data, noise, scheduler.sigmas[index + 1])
                     off = (latents - wanted).abs().max().item()
                     assert off < 1e-4, (
-                        f"after step {index} of {steps} at shift {shift:g}, latents are off by {off:.2g}"
+                        f"after step {index} of {steps} at shift {shift:g}, the error of the latents is {off:.2g}"
                     )
 
     def test_steps_are_float32(
@@ -77,13 +77,13 @@ class SchedulerContract(Contract):
         latents = _noise(1)
         for index in range(counts[-1]):
             latents = scheduler.step(_noise(index).bfloat16(), index, latents)
-            assert latents.dtype == torch.float32, f"step {index} gives {latents.dtype}"
+            assert latents.dtype == torch.float32, f"step {index} returned {latents.dtype}"
             assert latents.shape == SHAPE
 
     def test_inputs_stay_as_they_are(
         self, spec: SchedulerSpec[Any], config: Any, counts: tuple[int, ...], usable: None
     ) -> None:
-        """The caller may use its latents and predictions again."""
+        """Check that latents and predictions are not modified, as the caller may reuse them."""
         import torch
 
         scheduler = self.build(spec, config, counts[-1])
@@ -92,14 +92,14 @@ class SchedulerContract(Contract):
             velocity, before = _noise(index + 2), latents.clone()
             kept = velocity.clone()
             after = scheduler.step(velocity, index, latents)
-            assert torch.equal(velocity, kept), "the prediction was written to"
-            assert torch.equal(latents, before), "the latents were written to"
+            assert torch.equal(velocity, kept), "the prediction was modified"
+            assert torch.equal(latents, before), "the latents were modified"
             latents = after
 
     def test_requests_do_not_share_a_history(
         self, spec: SchedulerSpec[Any], config: Any, counts: tuple[int, ...], usable: None
     ) -> None:
-        """What is built anew knows nothing of the requests before it, nor of those beside it."""
+        """Check that a new scheduler is independent of those of earlier and concurrent requests."""
         import torch
 
         steps = counts[-1]
@@ -114,12 +114,12 @@ class SchedulerContract(Contract):
 
         alone = run(self.build(spec, config, steps))
         beside = run(self.build(spec, config, steps), self.build(spec, config, steps))
-        assert torch.equal(alone, beside), "two schedulers built for two requests share something"
+        assert torch.equal(alone, beside), "schedulers of two requests share state"
 
     def test_it_can_go_on_from_the_middle(
         self, spec: SchedulerSpec[Any], config: Any, counts: tuple[int, ...], usable: None
     ) -> None:
-        """``SchedulerContext.start`` leaves the first steps out: the rest counts from 0, without a history."""
+        """Skip the first steps with ``SchedulerContext.start``: the rest counts from 0, without a history."""
         import torch
 
         for steps in counts:
@@ -127,7 +127,7 @@ class SchedulerContract(Contract):
             for start in {1, steps // 2, steps - 1} - {0, steps}:
                 late = self.build(spec, config, steps, start=start)
                 assert list(late.timesteps) == list(whole.timesteps)[start:], (
-                    "SchedulerContext.start is not heeded"
+                    "SchedulerContext.start is ignored"
                 )
                 assert list(late.sigmas) == list(whole.sigmas)[start:]
                 data, noise = _noise(1), _noise(2)

@@ -1,4 +1,4 @@
-"""The contract of weight loaders: headers that tell the truth, reads of single tensors, and no trust in files."""
+"""The contract of weight loaders: correct headers, reads of single tensors, and safety with untrusted files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PICKLED = frozenset({".pth", ".pt", ".bin", ".ckpt"})
 
 
 class WeightLoaderContract(Contract):
-    """Reads what ``write`` wrote. For suffixes other than those of safetensors and torch, say how files are written."""
+    """Reading files written by ``write``. Override it for suffixes other than those of safetensors and torch."""
 
     kind = "weight_loader"
 
     def write(self, path: Path, tensors: Mapping[str, Any]) -> None:
-        """Write a file of this format with these tensors."""
+        """Write tensors to a file of this format."""
         import torch
         from safetensors.torch import save_file
 
@@ -39,10 +39,10 @@ class WeightLoaderContract(Contract):
         elif path.suffix in _PICKLED:
             torch.save(dict(tensors), path)
         else:
-            pytest.fail(f"{type(self).__name__}.write must say how a {path.suffix} file is written")
+            pytest.fail(f"override {type(self).__name__}.write to write {path.suffix} files")
 
     def tensors(self) -> dict[str, Any]:
-        """What is written: every dtype and form that the format can hold."""
+        """Return the tensors to write: every dtype and shape that the format supports."""
         import torch
 
         generator = torch.Generator().manual_seed(0)
@@ -76,7 +76,7 @@ class WeightLoaderContract(Contract):
         return spec.build(config, context)(header)
 
     def test_suffixes_are_those_of_files(self, spec: WeightLoaderSpec[Any]) -> None:
-        assert spec.suffixes, "a loader is chosen by the suffix of a file"
+        assert spec.suffixes, "WeightLoaderSpec.suffixes is empty; a loader is selected by file suffix"
         assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in spec.suffixes)
 
     def test_the_header_tells_what_is_there(
@@ -94,7 +94,7 @@ class WeightLoaderContract(Contract):
     def test_the_header_needs_no_torch(
         self, spec: WeightLoaderSpec[Any], provided: Provided, path: Path, written: Any
     ) -> None:
-        """Plans are made from headers, and start fast."""
+        """Check that reading a header imports no torch, as planning reads headers."""
         if provided.dist is None and provided.plugin != CORE:
             pytest.skip("no installed distribution brings it")
         heavy = heavy_imports(
@@ -116,29 +116,29 @@ class WeightLoaderContract(Contract):
 
         source = self.opened(spec, config, context, header)
         assert set(source.names()) == set(written)
-        for name in sorted(written, reverse=True):  # in another order than they lie in
+        for name in sorted(written, reverse=True):  # in another order than in the file
             tensor = source.read(name)
             assert tensor.dtype == written[name].dtype, name
             assert tensor.shape == written[name].shape, name
-            assert torch.equal(tensor, written[name]), f"{name} is read with other values"
+            assert torch.equal(tensor, written[name]), f"{name} is read with different values"
             assert source.info(name) == header.tensors[name]
         source.close()
 
     def test_a_tensor_is_the_readers_own(
         self, spec: Any, config: Any, context: BuildContext, header: Header, written: dict[str, Any]
     ) -> None:
-        """It may be written to, and it stays when the source is closed; a later read opens the file again."""
+        """Check that tensors are independent of the source and survive its closing, and that reading reopens it."""
         import torch
 
         name = "blocks.0.weight"
         source = self.opened(spec, config, context, header)
         first = source.read(name)
         first.zero_()
-        assert torch.equal(source.read(name), written[name]), "writing to what was read changes the source"
+        assert torch.equal(source.read(name), written[name]), "modifying a tensor changes the source"
         second = source.read(name)
         source.close()
-        assert torch.equal(second, written[name]), "a tensor was lost when its source was closed"
-        assert torch.equal(source.read(name), written[name]), "a closed source cannot be opened again"
+        assert torch.equal(second, written[name]), "closing the source invalidated a tensor"
+        assert torch.equal(source.read(name), written[name]), "a closed source cannot be reopened"
         source.close()
 
     def test_unknown_names_are_key_errors(
@@ -157,9 +157,9 @@ class WeightLoaderContract(Contract):
 
         source = self.opened(spec, config, context, header)
         if not is_direct(source):
-            pytest.skip("it does not read into memory that is already there, which is optional")
+            pytest.skip("it does not implement DirectSource, which is optional")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a file system may refuse to be read past its cache
+            warnings.simplefilter("ignore")  # a file system may not support uncached reads
             for name, tensor in written.items():
                 for cached in (True, False):
                     out = torch.empty_like(tensor)
@@ -181,7 +181,7 @@ class WeightLoaderContract(Contract):
         assert torch.equal(source.read("blocks.0.weight"), written["blocks.0.weight"])
         source.close()
 
-    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts bytes by /proc/self/io")
+    @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts bytes with /proc/self/io")
     def test_a_small_tensor_of_a_large_file_is_a_small_read(
         self, spec: Any, config: Any, context: BuildContext, path: Path, usable: None
     ) -> None:
@@ -194,12 +194,12 @@ class WeightLoaderContract(Contract):
         assert torch.equal(source.read("small"), torch.ones(4))
         read = _bytes_read() - before
         source.close()
-        assert read < large // 4, f"{read} bytes were read for a tensor of 16"
+        assert read < large // 4, f"{read} bytes were read for a tensor of 16 bytes"
 
     def test_cut_files_are_refused(
         self, spec: Any, config: Any, context: BuildContext, path: Path, written: dict[str, Any]
     ) -> None:
-        """At any length: the header says so, or the read does. Never a wrong tensor, never a foreign exception."""
+        """Truncate a file at any length: the header or the read raises ``LightX2VError``, or the tensors are right."""
         import torch
 
         data = path.read_bytes()
@@ -211,7 +211,7 @@ class WeightLoaderContract(Contract):
             except LightX2VError:
                 continue
             same = set(values) == set(written) and all(torch.equal(values[n], written[n]) for n in values)
-            assert same, f"a file cut to {length} of {len(data)} bytes is read as if it were whole"
+            assert same, f"a file truncated to {length} of {len(data)} bytes is read as if complete"
 
     def test_a_file_that_is_cut_later_is_an_error(
         self, spec: Any, config: Any, context: BuildContext, path: Path, header: Header
@@ -230,18 +230,18 @@ class WeightLoaderContract(Contract):
     def test_nothing_in_a_file_is_run(
         self, spec: Any, config: Any, context: BuildContext, path: Path, tmp_path: Path, usable: None
     ) -> None:
-        """A pickle may ask for any function to be called; none is."""
+        """Check that opening a pickle calls none of its functions."""
         import torch
 
         mark = tmp_path / "was-run"
         torch.save({"weight": _Calls(mark)}, path)
         with pytest.raises(LightX2VError):
             self.opened(spec, config, context, spec.read_header(path)).read("weight")
-        assert not mark.exists(), "opening the file ran code that it brought along"
+        assert not mark.exists(), "opening the file executed code from it"
 
 
 class _Calls:
-    """Something whose unpickling makes a folder."""
+    """An object that creates a folder when unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
