@@ -4,7 +4,7 @@
 #   MODEL_PATH=models/Wan2.2-Animate-14B POSE_VIDEO=pose.mp4 FACE_VIDEO=face.mp4 REF_IMAGE=person.png \
 #       examples/run_wan22_animate.sh [options]
 #
-# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+# Options of `lightx2v-core run` override the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
 set -euo pipefail
 configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
 

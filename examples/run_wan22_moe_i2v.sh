@@ -3,7 +3,7 @@
 #
 #   MODEL_PATH=models/Wan2.2-I2V-A14B IMAGE=fox.png examples/run_wan22_moe_i2v.sh [options]
 #
-# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+# Options of `lightx2v-core run` override the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
 set -euo pipefail
 configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
 

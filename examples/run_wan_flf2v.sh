@@ -4,7 +4,7 @@
 #   MODEL_PATH=models/Wan2.1-FLF2V-14B-720P IMAGE=fox.png LAST_IMAGE=last.png \
 #       examples/run_wan_flf2v.sh [options]
 #
-# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+# Options of `lightx2v-core run` override the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
 set -euo pipefail
 configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
 

@@ -3,7 +3,7 @@
 #
 #   MODEL_PATH=models/wan2.1_t2v_14b examples/run_wan_t2v_distill_4step_cfg.sh [options]
 #
-# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+# Options of `lightx2v-core run` override the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
 set -euo pipefail
 configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
 

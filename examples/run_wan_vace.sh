@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Wan2.1 VACE: a video is made anew where its mask is white.
+# Wan2.1 VACE: regenerates a video where its mask is white.
 #
 #   MODEL_PATH=models/Wan2.1-VACE-1.3B SRC_VIDEO=video.mp4 SRC_MASK=mask.mp4 \
 #       examples/run_wan_vace.sh [options]
 #
-# Options of `lightx2v-core run` lie over the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
+# Options of `lightx2v-core run` override the configuration: --prompt TEXT, --size 1280x720, --seed 7, --dry-run.
 set -euo pipefail
 configs=$(cd "$(dirname "${BASH_SOURCE[0]}")/../configs" && pwd)
 

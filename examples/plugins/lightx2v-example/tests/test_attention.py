@@ -1,4 +1,4 @@
-"""The contract of attention backends, at several sizes of chunks."""
+"""The contract of attention backends, with several chunk sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TestAttention(AttentionContract):
 
 
 class TestAttentionInSmallChunks(AttentionContract):
-    """Chunks that do not divide the keys."""
+    """Chunks whose size does not divide the keys."""
 
     use = "pebble"
     options: ClassVar[Mapping[str, Any]] = {"chunk": 5}

@@ -1,4 +1,4 @@
-"""The contract of checkpoints that come with plugins, and a run of this one."""
+"""The contract of bundled checkpoints, and a run of this one."""
 
 from __future__ import annotations
 

@@ -45,8 +45,11 @@ def test_another_order_as_json(folder: Path) -> None:
     assert [row["seed"] for row in json.loads(done.output)] == [3, 7]
 
 
-def test_what_is_no_record_is_said(folder: Path, tmp_path: Path) -> None:
-    for path, words in ((folder / "other.json", "is no run record"), (tmp_path / "none", "does not exist")):
+def test_other_files_are_rejected(folder: Path, tmp_path: Path) -> None:
+    for path, words in (
+        (folder / "other.json", "is not a run record"),
+        (tmp_path / "none", "does not exist"),
+    ):
         done = CliRunner().invoke(command, [str(path)])
         assert isinstance(done.exception, RequestError)
         assert words in str(done.exception)

@@ -17,7 +17,7 @@ class TestLoraApplier(LoraApplierContract):
 
 @pytest.mark.parametrize(("limit", "size"), [(None, 10.0), (20.0, 10.0), (0.25, 0.25)])
 def test_changes_have_a_limit(limit: float | None, size: float) -> None:
-    """In parts of the norm of the weight."""
+    """Limits are fractions of the norm of the weight."""
     weight = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     added = torch.randn(8, 8, generator=torch.Generator().manual_seed(1))
     added *= 10 * weight.norm() / added.norm()

@@ -1,4 +1,4 @@
-"""The contract of models, on the tiny checkpoint that the model writes of itself; and what the core does for it."""
+"""The contract of models on the tiny checkpoint, and features of the core with it."""
 
 from __future__ import annotations
 

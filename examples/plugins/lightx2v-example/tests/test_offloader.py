@@ -1,4 +1,4 @@
-"""The contract of offloaders, and where the weights are."""
+"""The contract of offloaders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of quantizers, and the pieces."""
+"""The contract of quantizers, and the number of rows in floats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TestQuantizer(QuantizerContract):
 
 
 class TestQuantizerInPieces(QuantizerContract):
-    """Pieces that do not divide the rows."""
+    """Pieces whose size does not divide the rows."""
 
     use = "pebble"
     options: ClassVar[Mapping[str, Any]] = {"rows": 5}

@@ -22,7 +22,7 @@ class TestSchedulerOfOrderThree(SchedulerContract):
 
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_a_rule_integrates_the_polynomials_of_its_order(order: int) -> None:
-    """Velocities that are a power of the noise level; the first steps know fewer of them."""
+    """Velocities are powers of the noise level; the first steps use fewer of them."""
     sigmas = Multistep(steps=8, shift=3.0).sigmas
     for index in range(8):
         rule = weights(sigmas, index, order)

@@ -1,4 +1,4 @@
-"""The model in use: recognized, planned, run; and what the core does for it without a line of code here."""
+"""The model in use: recognized, planned, run; and features of the core that need no code here."""
 
 from __future__ import annotations
 

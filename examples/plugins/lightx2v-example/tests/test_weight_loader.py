@@ -1,4 +1,4 @@
-"""The contract of weight loaders, and what only archives have."""
+"""The contract of weight loaders, and features specific to archives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightx2v_example.contracts import ArchiveContract
 
 
 class TestWeightLoader(ArchiveContract):
-    """What it does with archives that numpy wrote."""
+    """The contract with archives written by numpy."""
 
 
 def test_compressed_and_transposed_arrays(tmp_path: Path) -> None:
@@ -32,5 +32,5 @@ def test_compressed_and_transposed_arrays(tmp_path: Path) -> None:
 
 def test_objects_are_refused(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "a.npz", thing=numpy.array([{"a": 1}], dtype=object))
-    with pytest.raises(CheckpointError, match=r"'\|O' is no tensor"):
+    with pytest.raises(CheckpointError, match=r"'\|O' is not a tensor"):
         read_header(tmp_path / "a.npz")

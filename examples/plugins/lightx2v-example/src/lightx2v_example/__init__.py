@@ -1,1 +1,1 @@
-"""A plugin of lightx2v-core."""
+"""A plugin for lightx2v-core."""

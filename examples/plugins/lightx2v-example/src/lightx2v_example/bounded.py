@@ -1,7 +1,7 @@
-"""A LoRA applier: adapters become part of the weights, and none of them may change a tensor more than a limit.
+"""A LoRA applier that merges adapters into the weights and limits the change of each tensor.
 
-Several LoRA files at full strength can add up to more than the network can bear. With a limit the change of a tensor,
-all adapters together, has at most that part of the tensor's norm; its direction stays.
+Several LoRA files at full strength can add up to a change that degrades the network. With a limit, the norm of the
+total change of a tensor is at most that fraction of the tensor's norm; its direction is kept.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Steps = Sequence[tuple[Adapter, Change]]
 
 
 class BoundedMerge:
-    """A ``LoraApplier``."""
+    """A ``LoraApplier`` with a limit relative to the norm of each tensor; None: no limit."""
 
     def __init__(self, limit: float | None) -> None:
         self._limit = limit
 
     def merged(self, base: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """``base`` with the adapters added, tensor by tensor as it is read."""
+        """Return a source that adds the adapters to each tensor of ``base`` when it is read."""
         steps: dict[str, list[tuple[Adapter, Change]]] = {}
         for adapter in adapters:
             for change in adapter.changes if adapter.strength else ():
@@ -29,25 +29,25 @@ class BoundedMerge:
         return BoundedSource(base, steps, self._limit) if steps else base
 
     def attach(self, module: nn.Module, adapters: Sequence[Adapter]) -> None:
-        """Everything is in the weights; nothing is attached."""
+        """Do nothing: the weights are merged."""
 
 
 class BoundedSource:
-    """A ``WeightSource`` around another one; names, shapes and dtypes stay."""
+    """A ``WeightSource`` that changes another one; names, shapes and dtypes stay the same."""
 
     def __init__(self, base: WeightSource, steps: Mapping[str, Steps], limit: float | None) -> None:
         self._base, self._steps, self._limit = base, steps, limit
 
     def names(self) -> Sequence[str]:
-        """Those of the base."""
+        """List the names of the base."""
         return self._base.names()
 
     def info(self, name: str) -> TensorInfo:
-        """As the base says."""
+        """Return shape, dtype and file as the base does."""
         return self._base.info(name)
 
     def read(self, name: str, device: str = "cpu") -> Tensor:
-        """The tensor with what the adapters add, computed in float32."""
+        """Read a tensor with the adapters added in float32, in the dtype of the base."""
         tensor = self._base.read(name, device)
         if name not in self._steps:
             return tensor

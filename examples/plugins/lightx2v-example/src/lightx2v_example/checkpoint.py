@@ -1,4 +1,4 @@
-"""What a checkpoint is, what it runs with and what it takes: known from headers alone. No torch here."""
+"""Variant, default values, tensor sizes and memory of a checkpoint, from headers alone. No torch here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def recognize(facts: CheckpointFacts) -> Recognition | str:
-    """The variant in a folder, or why it is none of this family."""
+    """Recognize the variant in a folder, or return the reason why it does not belong to this family."""
     try:
         sizes = sizes_from(facts.headers["denoiser"].shapes)
     except ValueError as exc:
@@ -52,7 +52,7 @@ def recognize(facts: CheckpointFacts) -> Recognition | str:
 
 
 def defaults(_recognition: Recognition, _task: str, size: tuple[int, int] | None) -> Defaults:
-    """What is used where a user says nothing."""
+    """Return the values used unless the user sets them."""
     width, height = size or (64, 64)
     return Defaults(
         width=width,
@@ -68,7 +68,10 @@ def defaults(_recognition: Recognition, _task: str, size: tuple[int, int] | None
 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latents [C, F, h, w], one for each frame and 8 x 8 pixels. ``RequestError`` for sides that do not divide."""
+    """Compute tensor sizes: latents [C, F, h, w], one per frame and 8 x 8 pixels.
+
+    Raises ``RequestError`` for sides that are not divisible by 8.
+    """
     problems = [
         f"{name} must be divisible by {STRIDE}: instead of {value} use {max(value // STRIDE, 1) * STRIDE} or "
         f"{(value // STRIDE + 1) * STRIDE}"
@@ -88,14 +91,14 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
 
 
 def size_rules(_recognition: Recognition, _task: str) -> SizeRules:
-    """What a front end may offer: every multiple of a latent, any number of frames."""
+    """Return the sizes for front ends: every multiple of a latent, any number of frames."""
     return SizeRules(presets=((64, 64), (128, 64)), step=(STRIDE, STRIDE))
 
 
 def memory(
     recognition: Recognition, shape: Geometry, dtype: str, options: ModelOptions
 ) -> Mapping[str, MemoryNeed]:
-    """Bytes of weights, exactly, and of the widest layer with its input and output."""
+    """Forecast memory in bytes: exact for weights; activations are those of the widest layer with input and output."""
     sizes = Sizes(**recognition.architecture)
     frames = min(options.decode_frames, shape.frames)
     unit = DTYPE_BYTES[dtype]

@@ -1,5 +1,8 @@
-"""What the contract suites cannot know by themselves. ``lightx2v-core plugins check NAME --strict`` takes the suites of
-this module in place of its own; nothing else imports it."""
+"""Contract suites with knowledge about this plugin.
+
+``lightx2v-core plugins check NAME --strict`` runs the suites of this module in place of the plain ones; nothing else
+imports it.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class ArchiveContract(WeightLoaderContract):
-    """The archives are those that numpy writes."""
+    """The contract of weight loaders, with archives written by numpy."""
 
     use = "pebble"
 
     def write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write tensors as a user of numpy does."""
+        """Write tensors with ``numpy.savez``."""
         arrays: dict[str, Any] = {name: array(tensor) for name, tensor in tensors.items()}
         numpy.savez(path, **arrays)
 
 
 def array(tensor: Tensor) -> numpy.typing.NDArray[numpy.generic]:
-    """A tensor as an array; numpy knows bfloat16 as two bytes."""
+    """Convert a tensor to an array; bfloat16 becomes ``V2``, as numpy has no such dtype."""
     import torch
 
     if tensor.dtype == torch.bfloat16:

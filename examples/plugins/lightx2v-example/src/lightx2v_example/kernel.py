@@ -1,4 +1,4 @@
-"""Exact attention that never holds all scores: keys come in chunks, and the softmax is corrected as they come.
+"""Exact attention that never keeps all scores: keys are processed in chunks with a running softmax.
 
 The running softmax is that of Milakov and Gimelshein (https://arxiv.org/abs/1805.02867).
 Shape legend: B batch, L query tokens, S key tokens, H heads, D head dim.
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class StreamingAttention:
-    """An ``Attention``. Scores, weights and sums are float32 whatever the inputs are."""
+    """An ``Attention``. Scores, weights and sums are float32 for inputs of any dtype."""
 
     def __init__(self, chunk: int) -> None:
         self._chunk = chunk
@@ -19,7 +19,7 @@ class StreamingAttention:
     def __call__(
         self, q_BLHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, scale: float | None = None
     ) -> Tensor:
-        """``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``."""
+        """Compute ``softmax(q k^T * scale) v`` as [B, L, H, D] in the dtype of ``q``."""
         factor = q_BLHD.shape[-1] ** -0.5 if scale is None else scale
         q_BHLD = q_BLHD.transpose(1, 2).float() * factor
         sums_BHLD = torch.zeros_like(q_BHLD)
@@ -30,7 +30,7 @@ class StreamingAttention:
             scores = q_BHLD @ k.permute(0, 2, 3, 1).float()
             now_BHL1 = torch.maximum(largest_BHL1, scores.amax(-1, keepdim=True))
             weights = (scores - now_BHL1).exp()
-            # what was summed up so far was scaled by an older maximum
+            # the sums so far were scaled with an older maximum
             shrink_BHL1 = (largest_BHL1 - now_BHL1).exp()
             total_BHL1 = total_BHL1 * shrink_BHL1 + weights.sum(-1, keepdim=True)
             sums_BHLD = sums_BHLD * shrink_BHL1 + weights @ v.transpose(1, 2).float()

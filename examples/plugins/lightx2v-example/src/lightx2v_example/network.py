@@ -1,5 +1,5 @@
-"""The networks. Parameters are called as in the files, and every linear layer is an ``nn.Linear``: so quantizers, LoRA
-files and offloaders work without a line of code here.
+"""The networks. Parameter names are those of the files and every linear layer is an ``nn.Linear``, so that quantizers,
+LoRA files and offloaders work without any code here.
 
 Shape legend: C latent channels, T h w latent frames, rows and columns, L video tokens, S text tokens, N = L + S,
 W width, X text width.
@@ -18,7 +18,7 @@ from lightx2v_example.shapes import HEAD_DIM, STRIDE, TEXT_LENGTH, WAVES, Sizes
 
 
 class TextEncoder(nn.Module):
-    """The bytes of a prompt to embeddings."""
+    """A network from the bytes of a prompt to embeddings."""
 
     def __init__(self, sizes: Sizes, *, dtype: torch.dtype) -> None:
         super().__init__()
@@ -26,17 +26,17 @@ class TextEncoder(nn.Module):
         self.neighbours = nn.Linear(sizes.text_width, sizes.text_width, dtype=dtype)
 
     def forward(self, prompt: str, device: str) -> Tensor:
-        """[S, X]; an empty prompt is a single zero byte."""
+        """Compute embeddings [S, X]; an empty prompt is a single zero byte."""
         codes = list(prompt.encode()[:TEXT_LENGTH]) or [0]
         x_SX = self.letters(torch.tensor(codes, device=device))
-        # the mean of what came before gives letters their neighbours
+        # the mean of the preceding letters provides context
         count = torch.arange(1, len(codes) + 1, device=device, dtype=x_SX.dtype)[:, None]
         out: Tensor = x_SX + self.neighbours(x_SX.cumsum(dim=0) / count)
         return out
 
 
 class Denoiser(nn.Module):
-    """Latents, timestep and text to the flow velocity. Video and text tokens attend to each other in one sequence."""
+    """A network from latents, timestep and text to the flow velocity, with video and text tokens in one sequence."""
 
     def __init__(self, sizes: Sizes, *, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Denoiser(nn.Module):
         self.out = nn.Linear(sizes.width, sizes.channels, dtype=dtype)
 
     def forward(self, latents_CThw: Tensor, timestep: float, text_SX: Tensor) -> Tensor:
-        """A velocity of the shape of the latents, float32; the timestep is in [0, 1000]."""
+        """Predict the velocity, float32 in the shape of the latents; the timestep is in [0, 1000]."""
         dtype, device = self.into.weight.dtype, latents_CThw.device
         x_LW = self.into(latents_CThw.flatten(1).T.to(dtype))
         x_LW = x_LW + self.place(places(latents_CThw.shape[1:], device).to(dtype))
@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention among all tokens, and a feed-forward network."""
+    """Attention over all tokens and a feed-forward network."""
 
     def __init__(self, width: int, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Block(nn.Module):
         self._attention = attention
 
     def forward(self, x_NW: Tensor) -> Tensor:
-        """Tokens of the same shape."""
+        """Compute tokens of the same shape."""
         q, k, v = self.qkv(normalize(x_NW)).unflatten(-1, (3, -1, HEAD_DIM)).unbind(1)
         x_NW = x_NW + self.joined(self._attention(q[None], k[None], v[None])[0].flatten(1))
         out: Tensor = x_NW + self.down(F.gelu(self.up(normalize(x_NW))))
@@ -81,32 +81,32 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Each latent to 8 x 8 pixels of one frame, in float32."""
+    """A network from each latent to 8 x 8 pixels of one frame, in float32."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.patch = nn.Linear(sizes.channels, 3 * STRIDE**2, dtype=torch.float32)
 
     def decode(self, latents_CThw: Tensor, at_once: int) -> Iterator[Tensor]:
-        """Chunks of frames [3, n, H, W] in [-1, 1]."""
+        """Yield chunks of frames [3, n, H, W] in [-1, 1]."""
         for chunk in torch.split(latents_CThw, at_once, dim=1):
             y = self.patch(chunk.permute(1, 2, 3, 0)).unflatten(-1, (3, STRIDE, STRIDE))
             yield y.permute(3, 0, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3).tanh()
 
 
 def normalize(x_NW: Tensor) -> Tensor:
-    """Layer norm without weights, in float32."""
+    """Apply layer norm without weights, computed in float32."""
     return F.layer_norm(x_NW.float(), x_NW.shape[-1:]).to(x_NW.dtype)
 
 
 def places(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Waves of the frame, the row and the column of each token, [L, 3 * WAVES]."""
+    """Encode frame, row and column of each token as waves, [L, 3 * WAVES]."""
     grids = torch.meshgrid(*(torch.arange(side, device=device) for side in shape), indexing="ij")
     return torch.cat([waves(grid.flatten()) for grid in grids], dim=-1)
 
 
 def waves(values: Tensor) -> Tensor:
-    """Sines and cosines of numbers at falling frequencies, [..., WAVES] in float32."""
+    """Compute sines and cosines of numbers at decreasing frequencies, [..., WAVES] in float32."""
     half = WAVES // 2
     frequencies = 10_000 ** (-torch.arange(half, device=values.device, dtype=torch.float32) / half)
     angles = values.float()[..., None] * frequencies

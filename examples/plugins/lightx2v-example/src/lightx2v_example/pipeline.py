@@ -1,4 +1,4 @@
-"""The loaded model: prompt -> embeddings -> flow velocity -> frames. It serves many requests and keeps nothing of them.
+"""The loaded model: prompt -> embeddings -> flow velocity -> frames. It keeps no state between requests.
 
 Shape legend: C latent channels, T h w latent frames, rows and columns, S text tokens, X text width.
 """
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """A ``VideoModel``. Every use of a component stands inside ``offloader.active``."""
+    """A ``VideoModel``. Every use of a component is inside ``offloader.active``."""
 
     def __init__(self, options: ModelOptions, parts: ModelParts) -> None:
-        """Build the networks on the meta device, and have them filled."""
+        """Build the networks on the meta device and load their weights."""
         self._options, self._parts = options, parts
         self._sizes = Sizes(**parts.architecture)
         with torch.device("meta"):
@@ -43,7 +43,7 @@ class Pipeline:
         emit: Emit,
         before: Segment | None = None,
     ) -> Conditions:
-        """Embeddings [S, X] of the prompt and, for guidance, of the negative one."""
+        """Encode the prompt and, for guidance, the negative prompt to embeddings [S, X]."""
         texts = [request.prompt, request.negative_prompt] if guided else [request.prompt]
         with self._parts.components["text_encoder"].offloader.active("text_encoder"):
             encoded = [self._text_encoder(text, self._parts.device) for text in texts]
@@ -56,21 +56,21 @@ class Pipeline:
         )
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """A text fixes no latents; an image-to-video model would write its first frame here."""
+        """Return the latents unchanged; an image-to-video model would write its first frame here."""
         return latents
 
     def expert(self, step: Step) -> int:
-        """There is one network."""
+        """Return 0: there is only one network."""
         return 0
 
     def predict(
         self, latents: Tensor, step: Step, conditions: Sequence[Tensor], shared: Any
     ) -> Sequence[Tensor]:
-        """Flow velocities [C, T, h, w] under each text. Texts differ in length, so each has a pass of its own."""
+        """Predict flow velocities [C, T, h, w], in one pass per text because texts differ in length."""
         with self._parts.components["denoiser"].offloader.active("denoiser"):
             return [self._denoiser(latents, step.timestep, text) for text in conditions]
 
     def decode(self, latents: Tensor, request: Request) -> Iterator[Tensor]:
-        """Frames in chunks [3, n, H, W]."""
+        """Yield frames in chunks [3, n, H, W]."""
         with self._parts.components["decoder"].offloader.active("decoder"):
             yield from self._decoder.decode(latents, self._options.decode_frames)

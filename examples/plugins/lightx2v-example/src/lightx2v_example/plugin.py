@@ -1,5 +1,5 @@
-"""What this plugin brings. The core imports this module whenever plugins are listed, so nothing heavy is imported here:
-packages such as torch are imported inside the functions that build something."""
+"""The implementations of this plugin. The core imports this module whenever it lists plugins, so it must be light:
+packages such as torch are imported inside the functions that need them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
     return [
         WeightLoaderSpec(
             name="pebble",
-            summary="archives of numpy.savez, read member by member",
+            summary=".npz archives of numpy, read member by member",
             suffixes=(".npz",),
             read_header=_read_header,
             build=_build_weight_loader,
@@ -80,11 +80,11 @@ def lightx2v_weight_loaders() -> list[WeightLoaderSpec[NoOptions]]:
 class QuantizerOptions:
     """Options of the quantizer."""
 
-    #: layers that stay as they are
+    #: patterns of layers to leave unquantized
     keep: tuple[str, ...] = ()
-    #: the only layers that are taken; empty: all
+    #: patterns of the only layers to quantize; empty: all
     only: tuple[str, ...] = ()
-    #: rows of a weight that are in the compute dtype at once
+    #: rows of a weight to convert to the compute dtype at a time
     rows: int = field(default=4096, validator=v.ge(1))
 
 
@@ -103,7 +103,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
     return [
         QuantizerSpec(
             name="pebble",
-            summary="int8 weights that are never decoded as a whole, on any device",
+            summary="int8 weights that are never dequantized as a whole, on any device",
             config=QuantizerOptions,
             formats=frozenset({"int8-channel"}),
             makes=_stored_format,
@@ -117,7 +117,7 @@ def lightx2v_quantizers() -> list[QuantizerSpec[QuantizerOptions]]:
 class AttentionOptions:
     """Options of the attention backend."""
 
-    #: keys whose scores are held at once
+    #: number of keys per chunk
     chunk: int = field(default=1024, validator=v.ge(1))
 
 
@@ -135,7 +135,7 @@ def lightx2v_attention_backends() -> list[AttentionSpec[AttentionOptions]]:
             summary="exact attention in chunks of keys, with a running softmax",
             config=AttentionOptions,
             build=_build_attention,
-            # below the core's own: `auto` never takes it, a configuration has to name it
+            # below the core's own, so `auto` never selects it
             priority=-1,
         )
     ]
@@ -148,7 +148,7 @@ def _build_offloader(_options: NoOptions, ctx: BuildContext) -> Offloader:
 
 
 def _forecast(_options: NoOptions, ctx: BuildContext, loads: Sequence[Workload]) -> OffloadForecast:
-    """What `plan` shows: on the device one block and the rest of each component, everything in host memory."""
+    """Forecast memory for `plan`: all weights on the host; on the device one block and everything outside blocks."""
     from lightx2v_core.api import OffloadForecast
 
     kept = [load.weights - sum(load.blocks) + max(load.blocks, default=0) for load in loads]
@@ -179,7 +179,7 @@ def lightx2v_offloaders() -> list[OffloaderSpec[NoOptions]]:
 class LoraOptions:
     """Options of the LoRA applier."""
 
-    #: the most that all adapters together may change a tensor, as a part of its norm; None: any change
+    #: largest total change of a tensor, as a fraction of its norm; None: no limit
     limit: float | None = field(default=None, validator=v.optional(v.gt(0)))
 
 
@@ -194,7 +194,7 @@ def lightx2v_lora_appliers() -> list[LoraApplierSpec[LoraOptions]]:
     return [
         LoraApplierSpec(
             name="pebble",
-            summary="merges LoRA files, and bounds what they change",
+            summary="merges LoRA files, and limits their changes",
             config=LoraOptions,
             build=_build_lora_applier,
         )
@@ -205,7 +205,7 @@ def lightx2v_lora_appliers() -> list[LoraApplierSpec[LoraOptions]]:
 class SchedulerOptions:
     """Options of the scheduler."""
 
-    #: velocities that a step extrapolates from; 1 is Euler's rule
+    #: number of velocities that a step extrapolates from; 1 is Euler's method
     order: int = field(default=2, validator=[v.ge(1), v.le(3)])
 
 
@@ -231,13 +231,15 @@ def lightx2v_schedulers() -> list[SchedulerSpec[SchedulerOptions]]:
 class ModelOptions:
     """Options of the model."""
 
-    #: frames that are decoded at once
+    #: number of frames to decode at a time
     decode_frames: int = field(default=8, validator=v.ge(1))
 
 
 def _components() -> tuple[ComponentSpec, ...]:
-    """Where the files are, and which tensors only such a file holds. Shards, quantized files and folders by precision
-    are found by the core. The first one is what LoRA files are for."""
+    """List the components: where their files are, and tensors that identify them.
+
+    The core also finds shards, quantized files and folders by precision. LoRA files apply to the first component.
+    """
     return (
         ComponentSpec(
             name="denoiser",
@@ -353,7 +355,7 @@ def lightx2v_checkpoints() -> list[CheckpointSpec[NoOptions]]:
             name="pebble",
             summary="a tiny checkpoint with random weights",
             folder=_folder,
-            # what holds where nobody says otherwise
+            # defaults for this checkpoint
             settings={"sampling": {"size": "64x64", "frames": 9, "steps": 8}},
         )
     ]

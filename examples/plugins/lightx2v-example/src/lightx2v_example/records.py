@@ -1,4 +1,4 @@
-"""A subcommand: a table of the runs that left their records in a folder."""
+"""A subcommand: a table of the run records in a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def command(paths: Sequence[Path], sort: str, as_json: bool) -> None:
     rows = sorted(_rows(paths or (Path(),)), key=lambda row: row[sort])
     if not rows:
         where = ", ".join(map(str, paths)) or "this folder"
-        raise RequestError(f"no run record in {where}; run writes one beside each video")
+        raise RequestError(f"no run record in {where}; run writes one next to each video")
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -34,16 +34,16 @@ def command(paths: Sequence[Path], sort: str, as_json: bool) -> None:
 
 
 def _rows(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """A row for each record. ``RequestError`` for a path that is not there, and for a file that is no record."""
+    """Yield a row per record. Raises ``RequestError`` for missing paths and for files that are not records."""
     for path in paths:
         if not path.exists():
-            raise RequestError(f"{str(path)!r} does not exist; name records, or folders that hold some")
+            raise RequestError(f"{str(path)!r} does not exist; give records, or folders with records")
         for file in sorted(path.glob("**/*.json")) if path.is_dir() else [path]:
             record = _record(file)
             if record is not None:
                 yield _row(file, record)
             elif not path.is_dir():
-                raise RequestError(f"{str(file)!r} is no run record")
+                raise RequestError(f"{str(file)!r} is not a run record")
 
 
 def _record(file: Path) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
-"""A scheduler: Adams-Bashforth rules on the noise levels of flow matching.
+"""A scheduler: Adams-Bashforth methods on the noise levels of flow matching.
 
-With x = (1 - s) * data + s * noise the velocity v = noise - data is dx/ds, so a step adds the integral of v. The rule
+With x = (1 - s) * data + s * noise the velocity v = noise - data is dx/ds, so a step adds the integral of v. The method
 integrates the polynomial through the last velocities (Hairer, Norsett, Wanner: Solving Ordinary Differential Equations
-I, III.5, for steps of unequal length); it begins with fewer of them.
+I, III.5, for steps of unequal length); the first steps use fewer of them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 
 
 class Multistep:
-    """A ``Scheduler``. It keeps the last velocities, so it serves one request."""
+    """A ``Scheduler`` for one request; it keeps the last velocities."""
 
     def __init__(self, *, steps: int, shift: float, start: int = 0, order: int = 2) -> None:
         levels = [1 - index / steps for index in range(steps)]
         shifted = [shift * level / (1 + (shift - 1) * level) for level in levels]
         self.sigmas: Sequence[float] = [*shifted[start:], 0.0]
         self.timesteps: Sequence[float] = [1000 * sigma for sigma in self.sigmas[:-1]]
-        # all coefficients are known before the first step: a step is a few tensor operations
+        # computed once, so that a step is only a few tensor operations
         self._weights = [weights(self.sigmas, index, order) for index in range(len(self.timesteps))]
         self._velocities: deque[Tensor] = deque(maxlen=order)
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
-        """The latents after step ``index``, in float32."""
+        """Compute the latents after step ``index``, in float32."""
         self._velocities.appendleft(prediction.float())
         moved = latents.float()
         for weight, velocity in zip(self._weights[index], self._velocities, strict=True):
@@ -35,8 +35,10 @@ class Multistep:
 
 
 def weights(sigmas: Sequence[float], index: int, order: int) -> list[float]:
-    """How much each of the last velocities, newest first, counts in step ``index``: the integrals over the step of the
-    Lagrange polynomials on their noise levels."""
+    """Compute the weights of the last velocities, newest first, in step ``index``.
+
+    These are the integrals over the step of the Lagrange polynomials on their noise levels.
+    """
     nodes = [sigmas[index - back] - sigmas[index] for back in range(min(order, index + 1))]
     length = sigmas[index + 1] - sigmas[index]
     integrals = []

@@ -1,6 +1,6 @@
-"""Sizes of the networks, and the tensors that a checkpoint of these sizes holds. No torch here: planning reads this.
+"""Sizes of the networks, and the tensors of a checkpoint with these sizes. No torch here: planning imports this.
 
-A checkpoint is three files, and has no file that describes it: every size follows from the shapes of its tensors.
+A checkpoint consists of three files without a configuration: every size follows from the shapes of its tensors.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from attrs import frozen
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: pixels along the side of a latent
+#: side of a latent, in pixels
 STRIDE = 8
 HEAD_DIM = 32
-#: more would be a damaged or hostile file: what is expected of each is worked out
+#: limit for damaged or hostile files, as the tensors of each block are computed
 MOST_BLOCKS = 1000
-#: bytes of a prompt that are read
+#: longest prompt in bytes; the rest is ignored
 TEXT_LENGTH = 64
-#: width of the sines and cosines of a timestep and of a place
+#: number of sines and cosines of a timestep or position
 WAVES = 48
 
 
@@ -33,28 +33,26 @@ class Sizes:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Prefixes of the blocks in running order."""
+        """Return the prefixes of the blocks in execution order."""
         return tuple(f"blocks.{index}" for index in range(self.depth))
 
 
 def sizes_from(shapes: Shapes) -> Sizes:
-    """The sizes of a denoiser with these tensors. ``ValueError`` when there is none."""
+    """Derive the sizes of a denoiser from its tensors. Raises ``ValueError`` if they are not a denoiser's."""
     for name in ("into.weight", "text.weight"):
         if len(shapes.get(name, ())) != 2:
-            raise ValueError(f"there is no matrix {name!r}")
+            raise ValueError(f"there is no 2-D tensor {name!r}")
     width, channels = shapes["into.weight"]
     if width % HEAD_DIM:
-        raise ValueError(f"into.weight has {width} rows, which is no multiple of {HEAD_DIM}")
+        raise ValueError(f"into.weight has {width} rows, which is not a multiple of {HEAD_DIM}")
     depth = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     if depth > MOST_BLOCKS:
-        raise ValueError(
-            f"there are {depth} different blocks.N, and no such network has more than {MOST_BLOCKS}"
-        )
+        raise ValueError(f"there are {depth} blocks; the limit is {MOST_BLOCKS}")
     return Sizes(width=width, depth=depth, channels=channels, text_width=shapes["text.weight"][1])
 
 
 def expected_tensors(sizes: Sizes) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Component -> its tensors with their shapes."""
+    """Return the tensors of each component with their shapes."""
     width = sizes.width
     denoiser = {
         **_linear("into", width, sizes.channels),

@@ -1,7 +1,7 @@
-"""An offloader: weights live in host memory, a block is copied to the device for the length of its call.
+"""An offloader: weights are kept in host memory, and a block is copied to the device for the duration of its call.
 
-What a component has outside of its blocks is on the device while the component is in use. From here on: pinned memory,
-a second CUDA stream that copies the next block while this one computes, blocks that stay where there is room.
+Weights outside the blocks are on the device while the component is in use. Possible improvements: pinned memory, a
+second CUDA stream that copies the next block during compute, blocks that stay on the device if they fit.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from torch import Tensor, nn
 
 
 class Part:
-    """Tensors of a module that move together. They lie in host memory; the device gets copies."""
+    """Tensors of a module that move together. They stay in host memory; the device gets copies."""
 
     def __init__(self, tensors: Sequence[ModuleTensor]) -> None:
         self._held = [(tensor, _get(tensor)) for tensor in tensors]
 
     def to_device(self, device: str) -> None:
-        """Let the module compute with copies on ``device``."""
+        """Replace the tensors of the module by copies on ``device``."""
         for tensor, held in self._held:
             _set(tensor, held.to(device, non_blocking=True))
 
     def to_host(self) -> None:
-        """Let go of the copies."""
+        """Release the copies."""
         for tensor, held in self._held:
             _set(tensor, held)
 
 
 class HostStore:
-    """An ``Offloader``."""
+    """An ``Offloader`` that keeps all weights in host memory."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._modules: dict[str, nn.Module] = {}
         self._weights: dict[str, ModuleWeights] = {}
-        #: component -> what is used in every call, then its blocks
+        #: component -> the weights outside its blocks, then each block
         self._parts: dict[str, list[Part]] = {}
         self._uses: Counter[str] = Counter()
 
     def place(self, component: str, module: nn.Module, weights: ModuleWeights, blocks: Sequence[str]) -> None:
-        """Read everything into host memory, and watch the calls of the blocks."""
+        """Read everything into host memory and add hooks to the blocks."""
         weights.fill("", "cpu")
         inside = {block: weights.tensors(block) for block in blocks}
         names = {tensor.name for tensors in inside.values() for tensor in tensors}
@@ -63,33 +63,33 @@ class HostStore:
             part.to_host()
 
         block.register_forward_pre_hook(before)
-        block.register_forward_hook(after, always_call=True)  # also when the block fails
+        block.register_forward_hook(after, always_call=True)  # also if the block fails
 
     @contextmanager
     def active(self, component: str) -> Iterator[None]:
-        """A use of a component."""
+        """Keep the weights outside the blocks on the device during a use."""
         self._uses[component] += 1
         this, rest = self._uses[component], self._parts[component][0]
         rest.to_device(self._device)
         try:
             yield
         finally:
-            # a use that was given up may end while a later one is at work
+            # an abandoned use may end during a later one
             if self._uses[component] == this and component in self._parts:
                 rest.to_host()
 
     def prepare(self, component: str) -> None:
-        """A hint of what is used next. Nothing is copied ahead here."""
+        """Ignore the hint: nothing is prefetched."""
 
     def refresh(self, component: str, names: Collection[str]) -> None:
-        """Read again what is stored with other values now."""
+        """Read the changed tensors again."""
         for part in self._parts[component]:
             part.to_host()
-        # tensors that lie where they are read to keep their memory, so the parts hold the new values
+        # tensors already on the host keep their memory, so the parts see the new values
         self._weights[component].refill(names, "cpu")
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release all memory."""
         for module in self._modules.values():
             module.to("meta")
         for held in (self._modules, self._weights, self._parts):

@@ -1,4 +1,4 @@
-"""A tiny checkpoint with random weights, in the model's own layout: for tests, and for everybody who wants to try."""
+"""A tiny checkpoint with random weights in the layout of the model, for tests and experiments."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
     for old, new in (
         ('license = "Apache-2.0"', f'license = "{wish.license}"'),
         ('name = "The authors of lightx2v-example"', f"name = {_quoted(author)}"),
-        ('"A plugin of lightx2v-core"', f'"{_words(wish.kinds)} for lightx2v-core"'),
+        ('"A plugin for lightx2v-core"', f'"{_words(wish.kinds)} for lightx2v-core"'),
     ):
         assert old in text
         text = text.replace(old, new)
