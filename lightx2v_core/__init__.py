@@ -1,7 +1,7 @@
-"""lightx2v-core: composes Wan video generation runs from separately installed plugins.
+"""lightx2v-core: video generation with Wan models, composed of separately installed plugins.
 
-``load`` and ``generate`` are the Python interface; they are resolved on first use, so importing this package
-imports neither torch nor any plugin.
+The Python interface is ``load`` and ``Pipeline``. Names are resolved on first use: importing this package imports
+neither torch nor any plugin.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Python interface; ``__init__.py`` imports it when it is asked for."""
+"""The Python interface; ``__init__.py`` imports each name on first use."""
 
 from lightx2v_core.runtime.pipeline import Pipeline as Pipeline
 from lightx2v_core.runtime.pipeline import Video as Video

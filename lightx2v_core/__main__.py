@@ -1,4 +1,4 @@
-"""``python -m lightx2v_core`` is the same as ``lightx2v-core``."""
+"""Entry point of ``python -m lightx2v_core``, the same as ``lightx2v-core``."""
 
 from lightx2v_core.cli import main
 

@@ -1,6 +1,6 @@
-"""The exceptions of the project. Each message says what was asked, what is there and what to do next.
+"""The exceptions of the project. Each message states what was requested, what was found and what to do next.
 
-``exit_status`` is what the command line ends with: 2 when the request was wrong, 1 when the run failed.
+``exit_status`` is the exit status of the command line: 2 for a wrong request, 1 for a failed run.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 
 
 class LightX2VError(Exception):
-    """Base of all errors meant for users; printed as one message, without a traceback."""
+    """Base class of errors meant for users. Printed as one message, without a traceback."""
 
     exit_status = 1
 
 
 class RequestError(LightX2VError):
-    """The request cannot be carried out as it stands: found before any weight is read."""
+    """The request cannot be carried out as given. Raised before any weight is read."""
 
     exit_status = 2
 
@@ -25,18 +25,21 @@ class ConfigError(RequestError):
 
 
 class CheckpointError(RequestError):
-    """A model folder or file is missing, broken, or not what its configuration says."""
+    """A model folder or file is missing, broken, or does not match its configuration."""
 
 
 class PluginError(RequestError):
-    """A plugin or an implementation of one is unknown, ambiguous or cannot be used here."""
+    """A plugin or one of its implementations is unknown, ambiguous or not usable on this machine."""
 
 
 class PluginFault(LightX2VError):
-    """Code of a plugin raised what it should not, or answered what it must not; 2 while a run is planned, 1 in it."""
+    """Plugin code raised an unexpected exception or returned an invalid value.
+
+    The exit status is 2 while a run is planned and 1 during the run.
+    """
 
     def __init__(self, who: str, why: str = "", *, exit_status: int = 2) -> None:
-        """``who`` is the function in words, ``why`` what it raised in one line."""
+        """Describe the plugin function (``who``) and, in one line, the exception that it raised (``why``)."""
         super().__init__(f"{who} failed: {why}" if why else who)
         self.why, self.exit_status = why, exit_status
 
@@ -46,32 +49,34 @@ class OutputError(LightX2VError):
 
 
 class RunError(LightX2VError):
-    """The run started and could not be finished."""
+    """The run started but did not finish."""
 
 
 class Cancelled(LightX2VError):
-    """Whoever asked for the run does not want it any more. A listener of events raises it; nothing is left behind."""
+    """The caller cancelled the run. Raised by an event listener; no partial output remains."""
 
     exit_status = 130
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest of ``known``, or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for the closest match in ``known``, or an empty string."""
     import difflib
 
-    if len(word) > 200:  # no name is, and comparing takes the square of it
+    if len(word) > 200:  # longer than any name, and the comparison is quadratic
         return ""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def shortened(items: Sequence[str], most: int = 8) -> str:
-    """``"a, b, c"``, or ``"a, b and 5 more"`` when there are over ``most`` of them: a message that a file fills with
-    100,000 names can still be read."""
+    """Join items as ``"a, b, c"``, or as ``"a, b and 5 more"`` when there are over ``most`` of them.
+
+    Keeps a message readable when a file supplies 100,000 names.
+    """
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
 def first_lines(lines: Sequence[str], most: int = 15) -> list[str]:
-    """``lines``, or the first ``most`` of them and how many more there are: no message is longer than 20 lines."""
+    """Return ``lines``, or the first ``most`` of them and the number of the rest. Keeps messages below 20 lines."""
     return [*lines] if len(lines) <= most else [*lines[:most], f"... and {len(lines) - most} more"]

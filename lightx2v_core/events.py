@@ -10,17 +10,18 @@ from attrs import asdict, field, frozen
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: marks a field that listeners in this process get and JSON does not
+#: marks a field that is passed to listeners in this process and left out of JSON
 _HERE_ONLY = "here only"
 
 
 @frozen(kw_only=True)
 class Event:
-    """Something that happened; ``kind`` names it in JSON."""
+    """Base class of events; ``kind`` names the event in JSON."""
 
     kind: ClassVar[str] = "event"
 
     def to_json(self) -> dict[str, Any]:
+        """Return the event as plain data for ``json.dumps``."""
         return {
             "event": self.kind,
             **asdict(self, filter=lambda attribute, _value: not attribute.metadata.get(_HERE_ONLY)),
@@ -47,7 +48,7 @@ class PhaseStarted(Event):
 
 @frozen(kw_only=True)
 class Progress(Event):
-    """``done`` of the phase's total; ``detail`` says what was just finished."""
+    """Progress of a phase: ``done`` of ``total``; ``detail`` names the part that was just finished."""
 
     kind: ClassVar[str] = "progress"
     phase: str
@@ -58,11 +59,11 @@ class Progress(Event):
 
 @frozen(kw_only=True)
 class StepDone(Event):
-    """A denoising step ended; ``seconds`` is what it took.
+    """A denoising step ended after ``seconds``.
 
-    ``clean`` gives the clean latents [C, T, h, w] that the step predicts, float32 on the device of the run, for a
-    preview: those of the video, without latent frames of reference images. It can be called until the listener
-    returns, and costs nothing when it is not.
+    ``clean`` returns the clean latents [C, T, h, w] that the step predicts, for a preview: float32 on the device of
+    the run, without latent frames of reference images. It may be called until the listener returns; nothing is
+    computed unless it is called.
     """
 
     kind: ClassVar[str] = "step"
@@ -87,7 +88,7 @@ class PhaseDone(Event):
 
 @frozen(kw_only=True)
 class Warned(Event):
-    """Something the user should know and that does not stop the run."""
+    """A warning; the run continues."""
 
     kind: ClassVar[str] = "warning"
     message: str
@@ -95,7 +96,7 @@ class Warned(Event):
 
 @frozen(kw_only=True)
 class Saved(Event):
-    """A result lies under ``path``; ``record`` is the run record beside it, if one was written."""
+    """A result was written to ``path``; ``record`` is the path of its run record, if one was written."""
 
     kind: ClassVar[str] = "saved"
     path: str
@@ -105,7 +106,7 @@ class Saved(Event):
 
 @frozen(kw_only=True)
 class JobStarted(Event):
-    """Job ``index`` of ``count`` begins; ``line`` is where its file says so."""
+    """Job ``index`` of ``count`` starts; ``line`` is its line in the prompt file."""
 
     kind: ClassVar[str] = "job"
     index: int
@@ -127,17 +128,17 @@ class JobDone(Event):
 
 @frozen(kw_only=True)
 class Failed(Event):
-    """The run, or another command, ended without a result; ``exit_status`` is what its process ends with."""
+    """The run, or another command, ended without a result; ``exit_status`` is that of its process."""
 
     kind: ClassVar[str] = "error"
     message: str
     exit_status: int
 
 
-#: what a run tells its listener. An exception of the listener ends the run with nothing left behind; ``Cancelled`` is
-#: there for it. Every phase tells something often enough: each hundredth of a load, each prompt, step and chunk.
+#: listener of a run. An exception raised by the listener, such as ``Cancelled``, ends the run without partial output.
+#: Events are frequent in every phase: each hundredth of a load, each prompt, step and chunk.
 Emit = Callable[[Event], None]
 
 
 def ignore(_event: Event) -> None:
-    """The listener of a run nobody watches."""
+    """Ignore the event: the default listener."""

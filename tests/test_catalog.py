@@ -196,7 +196,7 @@ def test_help_of_a_command_lists_its_own_subcommands(monkeypatch: pytest.MonkeyP
     assert set(listed.listed_commands("plugins")) == {"check", "new"}
     assert not {"check", "new"} & set(listed.listed_commands())
     text = CliRunner().invoke(command, ["--help"]).output
-    assert "Commands of plugins:\n  check  Check the installed plugins.\n  new    Write a dist" in text
+    assert "Plugin commands:\n  check  Check the installed plugins.\n  new    Write a dist" in text
     monkeypatch.setattr(listed, "find_spec", lambda name: None)
     assert "check  " not in CliRunner().invoke(command, ["--help"]).output
 

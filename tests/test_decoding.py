@@ -153,7 +153,7 @@ def dumped(pipeline: Pipeline, video: Any, request: dict[str, Any], folder: Path
 
 @pytest.mark.parametrize(
     ("segments", "text"),
-    [(1, "of reference images in front "), (3, "in each of 3 segments, which repeat 1 of")],
+    [(1, "of reference images in front "), (3, "in each of 3 segments, overlapping by 1 frame")],
 )
 def test_a_plan_tells_of_segments_and_references(segments: int, text: str, folder: Folder) -> None:
     pipeline = load(folder("animate"), **FAST, **animation())

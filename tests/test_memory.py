@@ -143,7 +143,7 @@ def test_options_of_the_command_line(tiny: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as ended:
         main([*line, "--vram-limit", "much"])
     assert ended.value.code == 2
-    assert "--vram-limit: size of memory 'much'" in capsys.readouterr().err
+    assert "--vram-limit: memory size 'much'" in capsys.readouterr().err
 
 
 def test_implementations_are_chosen_by_options(

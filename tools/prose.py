@@ -69,7 +69,7 @@ VERBS = frozenset(
     initialise initialize inject insert inspect install instantiate insulate interpolate interpret interrupt intersect
     introduce invalidate invert invoke iterate join judge keep kill launch lay learn leave let lift listen localize
     locate look lose lower make manage materialize mean merge mirror modulate modify multiply mute mutate narrow
-    negotiate nest normalise normalize notify obtain occupy offer offload omit optimize override overwrite parse
+    negotiate nest normalise normalize notify obtain occupy offer offload omit optimize overlay override overwrite parse
     partition pass patchify pause peek perform permit persist pick play poll pop populate post pre-compute precompute
     predict prefer prefetch prepare prepend preserve prevent probe produce promise propagate propose protect prove
     provide prune publish pull push put quantize quantise raise reach rebuild recall receive recognise recognize

@@ -1,5 +1,7 @@
-"""``run --prompt-file``: one job a line, one loaded model. A job that fails is reported, the others are finished, and a
-second run of the same file does only what is not done yet."""
+"""Batches (``run --prompt-file``): one job per line, with one loaded model.
+
+A failed job is reported and the others continue. Running the same file again only runs jobs that are not done.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,13 @@ if TYPE_CHECKING:
 
 #: the largest prompt file, in bytes: 100,000 prompts of 1,300 bytes
 BYTES = 128 << 20
-#: what is no part of a prompt at the ends of its line
+#: characters stripped from both ends of a line
 _BLANK = " \t\u00a0\u3000"
 
 
 @frozen(kw_only=True)
 class Line:
-    """A job as its line says it: what it changes of the request, and where its result goes."""
+    """A job as parsed from its line: request values and the path of the result."""
 
     number: int
     request: Mapping[str, Any]
@@ -49,10 +51,12 @@ class Line:
 
 
 def read_jobs(path: Path, output: str | None) -> list[Line]:
-    """The jobs of a file. A line is a prompt, or a JSON object of request values, ``loras`` and ``output``; empty
-    lines and those that start with ``#`` are passed over. A line ends at LF, CR LF or CR: other characters that end
-    lines (U+2028, U+0085, form feeds) come with text that is copied, and belong to a prompt. ``ConfigError`` names the
-    line."""
+    """Read the jobs of a prompt file.
+
+    A line is a prompt, or a JSON object with request values, ``loras`` and ``output``. Empty lines and lines that start
+    with ``#`` are skipped. Lines end at LF, CR LF or CR; other line separators (U+2028, U+0085, form feeds) occur in
+    copied text and are part of a prompt. Raises ``ConfigError`` with the line number.
+    """
     text = read_text(path, "prompt file", BYTES)
     jobs = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -62,19 +66,17 @@ def read_jobs(path: Path, output: str | None) -> list[Line]:
         request = jsonc.loads(line, f"{path}, line {number}") if line.startswith("{") else {"prompt": line}
         jobs.append(Line(number=number, output=_output(request, number, output), request=request))
     if not jobs:
-        raise ConfigError(f"prompt file {str(path)!r} holds no jobs")
+        raise ConfigError(f"prompt file {str(path)!r} has no jobs")
     twice = [output for output, count in Counter(job.output for job in jobs).items() if count > 1]
     if twice:
-        raise ConfigError(
-            f"{path}: more than one job writes {shortened([repr(name) for name in sorted(twice)])}"
-        )
+        raise ConfigError(f"{path}: several jobs write {shortened([repr(name) for name in sorted(twice)])}")
     return jobs
 
 
 def run_batch(
     jobs: Sequence[Line], loaded: LoadedConfig, plugins: PluginSet, *, emit: Emit, dry_run: bool = False
 ) -> None:
-    """Run the jobs that are not done. ``RunError`` at the end when some failed."""
+    """Run the jobs that are not done. Raises ``RunError`` at the end if some failed."""
     base = resolve(loaded, plugins)
     plans = _Plans(base, loaded)
     failed: list[str] = []
@@ -89,7 +91,7 @@ def run_batch(
                     state = "planned" if dry_run else "done"
                     if not dry_run:
                         if pipeline is None:
-                            from lightx2v_core.runtime.pipeline import Pipeline  # not for a dry run
+                            from lightx2v_core.runtime.pipeline import Pipeline  # not needed for a dry run
                             from lightx2v_core.runtime.proof.proven import proven
 
                             base = proven(base)
@@ -109,28 +111,34 @@ def run_batch(
                 emit(JobDone(index=index, line=job.number, state="failed", message=str(exc)))
     if failed:
         lines = "\n  ".join(first_lines([line for message in failed for line in message.split("\n")]))
-        raise RunError(f"{len(failed)} of {len(jobs)} jobs failed, the others are done:\n  {lines}")
+        raise RunError(f"{len(failed)} of {len(jobs)} jobs failed; the others are done:\n  {lines}")
 
 
 def results(output: PlannedOutput, dump: str | None = None) -> list[Path]:
-    """The names that a run gives at its end."""
+    """List the paths that a run writes: result, run record and tensor dump."""
     path = Path(output.path)
     beside = [record_path(path, output.kind)] if output.record and output.kind != "frames" else []
     return [path, *beside, *([] if dump is None else [Path(dump)])]
 
 
 class _Plans:
-    """The plans of jobs, and where their results go. Of jobs that differ in their prompts alone the first is planned,
-    and the others are as it: ``with_prompt`` makes plans of their own for those that are run."""
+    """Plans and output paths of jobs.
+
+    Among jobs that only differ in the prompt, the first is planned and its plan is reused; ``with_prompt`` derives the
+    plans of those that are run.
+    """
 
     def __init__(self, base: Resolution, loaded: LoadedConfig) -> None:
+        """Set the resolution and the configuration that all jobs share."""
         self._base, self._loaded = base, loaded
         self._last: tuple[dict[str, object], Resolution] | None = None
         self._tried: set[Path] = set()
 
     def of(self, job: Line) -> tuple[Resolution, Request, PlannedOutput, bool]:
-        """What a job asks for, as a plan that may be of another prompt and as its own request, where its result goes,
-        and whether it is there. ``LightX2VError`` says what is wrong with the job."""
+        """Return the plan (possibly for another prompt), request and output of a job, and whether it is already done.
+
+        Raises ``LightX2VError`` for an invalid job.
+        """
         values = dict(job.request)
         prompt = values.pop("prompt", None)
         if self._last is not None and self._last[0] == values and _is_prompt(prompt):
@@ -144,7 +152,7 @@ class _Plans:
         config = evolve(self._loaded.config.output, path=job.output)
         output = named_output(config, resolved.plan.variant, request)
         done = _done(resolved, request, output)
-        if not done:  # else its place is taken by itself
+        if not done:  # a finished job would conflict with its own result
             check_place(output, self._tried)
         return resolved, request, output, done
 
@@ -158,12 +166,12 @@ class _Plans:
 
 
 def _is_prompt(value: object) -> bool:
-    """Whether a configuration takes a value as a prompt."""
+    """Return whether a value is valid as a prompt."""
     return isinstance(value, str) and is_text(value)
 
 
 def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool:
-    """Whether the output is there, with the record of just this request."""
+    """Return whether the output exists with a run record of exactly this request."""
     if not os.path.exists(output.path):  # first: of a hundred thousand jobs, few are there
         return False
     record = record_path(Path(output.path), output.kind)
@@ -182,25 +190,25 @@ def _done(resolved: Resolution, request: Request, output: PlannedOutput) -> bool
 
 
 def _output(request: Any, number: int, output: str | None) -> str:
-    """Where a job's result goes: its own ``output``, else a number in the folder given by ``--output``."""
+    """Return the path of a job's result: its own ``output``, else a numbered file in the folder of ``--output``."""
     if not isinstance(request, dict):
         raise ConfigError(f"line {number}: expected an object")
     own = request.pop("output", None)
     if own is not None and not isinstance(own, str):
-        raise ConfigError(f"line {number}: output has to be a path, got {own!r}")
+        raise ConfigError(f"line {number}: output must be a path, got {own!r}")
     folder = Path(output) if output is not None else Path("outputs")
     if own is not None:
-        # not as a path: a folder of frames is told by the / at its end
+        # not a Path: the / at its end marks a folder of frames
         return own if output is None else os.path.join(folder, own)
     return str(folder / f"{number:05d}.mp4")
 
 
 def check_options(loaded: LoadedConfig, dump: str | None) -> None:
-    """``RequestError`` for options that have no meaning for many jobs."""
+    """Raise ``RequestError`` for options that do not apply to batches."""
     if loaded.config.prompt is not None:
-        raise RequestError("--prompt and --prompt-file are both given; a line of the file is a prompt")
+        raise RequestError("--prompt and --prompt-file exclude each other; each line of the file is a prompt")
     if dump is not None:
-        raise RequestError("--dump-tensors stores one run and cannot be used with --prompt-file")
+        raise RequestError("--dump-tensors cannot be used with --prompt-file; it saves a single run")
     path = loaded.config.output.path
     if path is not None and Path(path).suffix:
-        raise RequestError(f"--output {path!r} with --prompt-file has to be a folder for the results")
+        raise RequestError(f"--output {path!r}: with --prompt-file it must be a folder")

@@ -1,4 +1,4 @@
-"""What this machine has for a run, and what is known to go wrong with it."""
+"""A report on this machine: device, packages, plugins and known problems."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from lightx2v_core.spec.version import __version__
 
 @frozen(kw_only=True)
 class KnownBad:
-    """Versions of a package that are known to cause trouble."""
+    """Package versions with a known problem."""
 
     package: str
     versions: str
-    #: ``cuda`` when it matters on such devices only
+    #: type of the devices affected, such as ``cuda``
     device: str
     trouble: str
 
 
-#: as reported by the makers of other programs for these models
+#: reported by developers of other programs for these models
 KNOWN_BAD = (
     KnownBad(
         package="torch",
         versions="==2.8.*",
         device="cuda",
-        trouble="host memory grows from run to run; use torch 2.7, or 2.10 and later",
+        trouble="host memory grows with every run; use torch 2.7, or 2.10 and later",
     ),
     KnownBad(
         package="torch",
         versions="==2.9.*",
         device="cuda",
-        trouble="three-dimensional convolutions in bfloat16 take many times their memory, so a VAE may not fit; keep "
-        "the VAE in float32 (the default), or use another version",
+        trouble="3-D convolutions in bfloat16 use several times more memory, so a VAE may not fit; keep the VAE in "
+        "float32 (the default), or use another version",
     ),
 )
-#: packages whose versions matter to a run, where they are installed
+#: packages whose versions are reported, if installed
 PACKAGES = (
     "torch", "safetensors", "huggingface_hub", "av", "numpy", "pillow", "tokenizers", "vllm", "xformers", "flash-attn",
     "sageattention", "torchao", "gguf",
@@ -56,7 +56,7 @@ PACKAGES = (
 
 @frozen(kw_only=True)
 class Checkup:
-    """The report."""
+    """The report on this machine."""
 
     core: str
     python: str
@@ -65,35 +65,35 @@ class Checkup:
     #: bytes; 0 when unknown
     memory: int
     device: Device
-    #: why there is no accelerator, or that there is one
+    #: why this device was chosen
     device_why: str
     packages: Mapping[str, str]
     #: plugin -> state and version
     plugins: Mapping[str, str]
-    #: kind -> implementation -> why it cannot be used here; empty: it can
+    #: kind -> implementation -> obstacles on this machine; empty if it is usable
     implementations: Mapping[str, Mapping[str, tuple[str, ...]]]
-    #: kind -> kernel -> what its proof says of it on this machine, of those that were tried
+    #: kind -> kernel -> result of its proof on this machine, for those that were tried
     proofs: Mapping[str, Mapping[str, Verdict]]
     problems: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for ``json.dumps``."""
+        """Return the report as plain data for ``json.dumps``."""
         return asdict(self)
 
 
-#: tries kernels that can be used here
+#: runs the proofs of kernels usable here
 Try = Callable[[PluginSet, Sequence[Provided], BuildContext], Mapping[Provided, Verdict]]
 
 
 def untried(
     _plugins: PluginSet, _items: Sequence[Provided], _ctx: BuildContext
 ) -> Mapping[Provided, Verdict]:
-    """No kernel is tried."""
+    """Run no proofs."""
     return {}
 
 
 def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
-    """Look at this machine. Imports no torch; ``trials`` have kernels prove themselves elsewhere."""
+    """Inspect this machine. Does not import torch; ``trials`` runs the proofs of kernels in another process."""
     here, why = device.probe()
     ctx = usual_context(here)
     packages = {name: version for name in PACKAGES if (version := _version(name))}
@@ -132,7 +132,7 @@ def checkup(plugins: PluginSet, *, trials: Try = untried) -> Checkup:
 
 
 def usual_context(where: Device) -> BuildContext:
-    """What a run on a device computes in where nobody says otherwise."""
+    """Return the default build context of a run on a device."""
     return BuildContext(device=where, dtype="float32" if where.kind == "cpu" else "bfloat16")
 
 

@@ -1,4 +1,4 @@
-"""The options of every command: which plugins are loaded, and ``--debug``."""
+"""The options of every command: selection of plugins, and ``--debug``."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def common_options(command: F) -> F:
-    """Add the options of every command to a click command: ``--disable-plugin``, ``--only-plugins``,
-    ``--strict-plugins`` and ``--debug``. ``plugins_from`` reads them."""
-    command = click.option("--debug", is_flag=True, help="Show a traceback when something fails.")(command)
+    """Add ``--disable-plugin``, ``--only-plugins``, ``--strict-plugins`` and ``--debug`` to a click command.
+
+    ``plugins_from`` reads them.
+    """
+    command = click.option("--debug", is_flag=True, help="Show a traceback on failure.")(command)
     command = click.option(
-        "--strict-plugins", is_flag=True, help="Fail when a plugin does not load, instead of leaving it out."
+        "--strict-plugins", is_flag=True, help="Fail if a plugin cannot be loaded, instead of skipping it."
     )(command)
     command = click.option(
-        "--only-plugins", metavar="NAMES", help="Load only these plugins, comma separated."
+        "--only-plugins", metavar="NAMES", help="Load only these plugins (comma-separated)."
     )(command)
-    return click.option("--disable-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")(
-        command
-    )
+    return click.option(
+        "--disable-plugin", metavar="NAME", multiple=True, help="Do not load this plugin. Repeatable."
+    )(command)
 
 
 def plugins_from(parameters: dict[str, Any]) -> PluginSet:
-    """Load the plugins that a command line admits. Removes what ``common_options`` added from ``parameters``.
+    """Load the plugins selected on a command line. Removes the parameters of ``common_options`` from ``parameters``.
 
-    ``PluginError`` when one of them is broken and ``--strict-plugins`` is given.
+    Raises ``PluginError`` if a plugin is broken and ``--strict-plugins`` is set.
     """
     parameters.pop("debug")
     only = parameters.pop("only_plugins")
@@ -47,15 +49,15 @@ def plugins_from(parameters: dict[str, Any]) -> PluginSet:
 
 @frozen(kw_only=True)
 class PluginsOptions:
-    """What was given to the command ``plugins``; its subcommands find it in the ``obj`` of their click context."""
+    """The options of the command ``plugins``, available to its subcommands as ``obj`` of their click context."""
 
-    #: whether JSON is asked for; a subcommand has ``--json`` of its own besides
+    #: ``--json`` before the subcommand; a subcommand also has its own
     as_json: bool = False
-    #: the values of the options of every command
+    #: values of the options of every command
     parameters: Mapping[str, Any]
 
     def load(self, *, disable: Iterable[str] = ()) -> PluginSet:
-        """Load the plugins that the options admit, without those of ``disable``. Errors as of ``load_plugins``."""
+        """Load the plugins that the options select, except those in ``disable``. Raises as ``load_plugins`` does."""
         switched_off = [*self.parameters["disable_plugin"], *disable]
         return plugins_from({**self.parameters, "disable_plugin": switched_off})
 

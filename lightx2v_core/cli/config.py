@@ -1,4 +1,4 @@
-"""``lightx2v-core config``: check a configuration, or show it with the origin of every value."""
+"""The command ``lightx2v-core config``: check a configuration, or show it with the origin of every value."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lightx2v_core.spec.specs import OPTIONAL_SUFFIX, SchedulerSpec
 
 @click.group("config")
 def command() -> None:
-    """Check a configuration, or show where its values come from."""
+    """Check a configuration, or show it with the origin of every value."""
 
 
 @command.command("check")
 @click.argument("file")
 @common_options
 def check(file: str, **parameters: Any) -> None:
-    """Check FILE: its keys, types and ranges, and that the implementations it names are installed."""
+    """Check the keys, types, ranges and names of implementations in FILE."""
     plugins = plugins_from(parameters)
     loaded = load_config(file)
     check_names(loaded, plugins)
@@ -43,10 +43,13 @@ def check(file: str, **parameters: Any) -> None:
 
 @command.command("show", cls=ForeignOptions)
 @run_options
-@click.option("--json", "as_json", is_flag=True, help="Print plain JSON without the origins.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON without origins.")
 @common_options
 def show(**parameters: Any) -> None:
-    """Show the configuration that a file and options make, with the origin of every value."""
+    """Show the configuration of a file and options, with origins.
+
+    The output is a valid configuration file; a comment after each value names its origin.
+    """
     as_json = parameters.pop("as_json")
     plugins = plugins_from(parameters)
     loaded = without_leftovers(config_from(parameters), Registry(plugins))
@@ -62,7 +65,10 @@ def show(**parameters: Any) -> None:
 @command.command("schema")
 @common_options
 def schema_command(**parameters: Any) -> None:
-    """Print a JSON Schema of configurations, with the options of everything that is installed, for editors."""
+    """Print a JSON Schema of the configuration, for editors.
+
+    It includes the options of all installed implementations.
+    """
     say_json(schema(plugins_from(parameters)), indent=2)
 
 
@@ -74,10 +80,13 @@ def _show_warnings(loaded: LoadedConfig) -> None:
 
 
 def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
-    """Every implementation that a configuration names must be installed, and its options must be valid."""
+    """Check the named implementations: all are installed, and their options are valid.
+
+    Raises ``PluginError`` or ``ConfigError`` otherwise.
+    """
     registry = Registry(plugins)
     for kind in SECTIONS:
-        # the default applier matters only once there is something to apply
+        # the default applier is only used if there are LoRA files
         unused = kind == "lora_applier" and not loaded.config.loras and not loaded.says(kind)
         if not unused:
             _check_section(getattr(loaded.config, kind), registry, kind, (kind,), loaded)
@@ -89,8 +98,7 @@ def check_names(loaded: LoadedConfig, plugins: PluginSet) -> None:
 
 
 def _check_steps(loaded: LoadedConfig, registry: Registry) -> None:
-    """The steps must be those that the scheduler has: the one that is named, or that of a network which is stated to be
-    distilled."""
+    """Check the number of steps against the scheduler: the named one, or that of a network configured as distilled."""
     stated, _ = by_true_name(loaded, registry)
     section = loaded.config.scheduler
     if section is None and any(component.distilled for component in stated.config.components.values()):
@@ -134,7 +142,7 @@ def _check_names(
 
 
 def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedConfig) -> None:
-    """The options of an implementation that is not chosen yet: one of the installed ones must take them."""
+    """Check the options of an automatic choice: at least one installed implementation must accept them."""
     problems = []
     for candidate in registry.candidates(kind):
         try:
@@ -148,7 +156,7 @@ def _check_any(section: Section, registry: Registry, kind: str, loaded: LoadedCo
 
 
 def lines(value: object, path: tuple[str, ...], loaded: LoadedConfig) -> list[str]:
-    """JSON with a ``// origin`` comment behind each value: it can be used as a configuration file."""
+    """Format the JSON with a ``// origin`` comment after each value; the result is a valid configuration file."""
     indent = "  " * len(path)
     if not isinstance(value, dict) or not value:
         return [f"{json.dumps(value, ensure_ascii=False)},  // {loaded.origin(*path)}"]

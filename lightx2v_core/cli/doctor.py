@@ -1,4 +1,4 @@
-"""``lightx2v-core doctor``: device, versions, plugins, and what is known to go wrong."""
+"""The command ``lightx2v-core doctor``: device, versions, plugins and known problems."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightx2v_core.runtime.proof.trial import trials
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on one line.")
 @common_options
 def command(as_json: bool, **parameters: Any) -> None:
-    """Show what this machine has for a run, what can be used, and what is known to go wrong.
+    """Show the device, versions, plugins and known problems.
 
-    Kernels that can be used compute a small product with a known answer, in a process of its own. Exit status 1 when
+    Usable kernels are tested in a separate process on a small product with a known result. The exit status is 1 if
     there is a problem.
     """
     report = checkup(plugins_from(parameters), trials=trials)
@@ -35,17 +35,17 @@ def command(as_json: bool, **parameters: Any) -> None:
 
 
 def lines(report: Checkup) -> Iterator[str]:
-    """The report for people."""
+    """Format the report as text."""
     yield f"lightx2v-core {report.core}, Python {report.python}, {report.system}"
     memory = format_bytes(report.memory) if report.memory else "an unknown amount"
     yield f"host      {report.processors} processors, {memory} of memory"
     capability = ".".join(map(str, report.device.capability))
-    card = (
+    properties = (
         f", compute capability {capability}, {format_bytes(report.device.memory)}"
         if report.device.kind != "cpu"
         else ""
     )
-    yield f"device    {report.device.name}{card} ({report.device_why})"
+    yield f"device    {report.device.name}{properties} ({report.device_why})"
     yield f"packages  {', '.join(f'{name} {version}' for name, version in report.packages.items())}"
     yield "plugins"
     yield from (f"  {name}: {state}" for name, state in report.plugins.items())
@@ -57,15 +57,15 @@ def lines(report: Checkup) -> Iterator[str]:
             yield f"  {name}: {'; '.join(reasons) if reasons else usable_text(verdict)}"
     yield from (f"problem: {problem}" for problem in report.problems)
     if not report.problems:
-        yield "no problems are known"
+        yield "no known problems"
 
 
-def usable_text(verdict: Verdict | None, can: str = "can be used") -> str:
-    """What is said of an implementation against which nothing else speaks, after its proof if it had one."""
+def usable_text(verdict: Verdict | None, usable: str = "usable") -> str:
+    """Describe the usability of an implementation without other obstacles, by its proof if it has one."""
     if verdict is None:
-        return can
+        return usable
     if verdict.state == "wrong":
-        return f"will not be used, wrong on this machine: {verdict.text}"
+        return f"not used, wrong on this machine: {verdict.text}"
     if verdict.state == "open":
-        return f"{can}, not proved: {verdict.text}"
-    return f"{can}, proved{verdict.text and f' ({verdict.text})'}"
+        return f"{usable}, not proved: {verdict.text}"
+    return f"{usable}, proved{verdict.text and f' ({verdict.text})'}"

@@ -1,4 +1,4 @@
-"""Subcommands that plugins bring, of the program and of those of its commands that take them."""
+"""Commands of plugins: at the top level, and below the commands of the core that accept them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lightx2v_core.spec.specs import COMMAND_PARENTS, CommandSpec
 
 
 def plugin_command(name: str, *, parent: str | None = None) -> click.Command | None:
-    """The subcommand that a plugin registered under ``name``, if any. ``PluginError`` when it cannot be used."""
+    """Load the command that a plugin registered as ``name``, if any. Raises ``PluginError`` if it is not usable."""
     registry = Registry(_under(parent, _plugins_for(_full_name(name, parent))))
     if not any(name in (given.spec.name, given.qualified) for given in registry.candidates(CommandSpec)):
         return None
@@ -36,21 +36,21 @@ def plugin_command(name: str, *, parent: str | None = None) -> click.Command | N
 
 
 def missing_command(name: str, *, own: Iterable[str], parent: str | None = None) -> str:
-    """Say that there is no subcommand ``name`` beside the core's ``own``, and what brings it or is called nearly so."""
+    """Build the message for a missing command: its provider, or a similar name among ``own`` and those of plugins."""
     full = _full_name(name, parent)
     if brought := catalog.provider("command", full):
         return "\n".join([brought, *_not_loaded(full)])
     if stray := sorted(given.qualified for given in _under(name, _all_plugins()).provided(CommandSpec)):
         return (
-            f"no command {full!r}; {', '.join(stray)} would be a subcommand of it, and plugins can bring some of "
-            f"{', '.join(sorted(COMMAND_PARENTS))} only"
+            f"no command {full!r} for the subcommand {', '.join(stray)}; plugins can only add subcommands of "
+            f"{', '.join(sorted(COMMAND_PARENTS))}"
         )
     known = [*own, *(given.spec.name for given in _under(parent, _all_plugins()).provided(CommandSpec))]
     return f"no command {full!r}{suggestion(name, known)}"
 
 
 def _not_loaded(full_name: str) -> list[str]:
-    """Why a command is missing whose distribution is installed."""
+    """List the reasons why a command is missing although its distribution is installed."""
     return [
         f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
         for plugin in _plugins_for(full_name).not_loaded()
@@ -63,7 +63,7 @@ def _full_name(name: str, parent: str | None) -> str:
 
 
 def _under(parent: str | None, plugins: PluginSet) -> PluginSet:
-    """The plugins with their subcommands of one parent, and nothing else."""
+    """Reduce plugins to their commands below one parent."""
 
     def belongs(given: Provided) -> bool:
         return isinstance(given.spec, CommandSpec) and given.spec.parent == parent
@@ -78,11 +78,11 @@ def _under(parent: str | None, plugins: PluginSet) -> PluginSet:
 
 
 def _plugins_for(full_name: str) -> PluginSet:
-    """The plugins that may bring a command.
+    """Load the plugins that may provide a command.
 
-    Of a command that the catalog knows its own plugin alone is imported, so that no other one can keep it from
-    starting: ``plugins check`` is there to find out which one does. ``LIGHTX2V_PLUGINS`` lists what runs may use, like
-    ``--only-plugins``, and takes no such command away.
+    For a command in the catalog only its own plugin is imported, so that a broken one cannot prevent its start:
+    ``plugins check`` has to work to find that one. ``LIGHTX2V_PLUGINS`` limits the plugins of runs, like
+    ``--only-plugins``, and does not affect such commands.
     """
     distribution = catalog.distribution("command", full_name)
     if not distribution or all(canonical(name_of(entry.dist)) != distribution for entry in discover()):
@@ -96,7 +96,7 @@ def _all_plugins() -> PluginSet:
 
 
 def _once(key: str, load: Callable[[], PluginSet]) -> PluginSet:
-    """Plugins, loaded once an invocation: click asks for a command more than once."""
+    """Load the plugins once per invocation: click looks up a command more than once."""
     ctx = click.get_current_context(silent=True)
     kept: dict[str, PluginSet] = {} if ctx is None else ctx.meta.setdefault(__name__, {})
     if key not in kept:

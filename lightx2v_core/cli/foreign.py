@@ -1,5 +1,4 @@
-"""Commands that understand the options of other programs: they are taken out of a command line before click reads it,
-so that they are in no ``--help``."""
+"""Options of other programs. They are removed from a command line before click parses it; ``--help`` omits them."""
 
 from __future__ import annotations
 
@@ -14,18 +13,19 @@ from lightx2v_core.config.lightx2v.flags import flag_key, flag_value, takes_word
 from lightx2v_core.errors import ConfigError
 
 _KEPT = "lightx2v_core.cli.foreign"
-#: spellings of our own options that other programs have with another meaning, or as a key of their files
+#: spellings of our options that are parsed as those of other programs
 _THEIRS = ("--model_cls",)
-#: options of ours that are Wan's when the task is one of Wan's
+#: our options that are parsed as Wan's if the task is one of Wan's
 _WITH_TASK = ("--task", "--image")
 #: a task and the size of its model
 _WAN_TASK = re.compile(r"[a-z0-9]+-A?\d+(\.\d+)?B", re.IGNORECASE)
 
 
 class ForeignOptions(click.Command):
-    """A command whose line may have options of LightX2V and of Wan's ``generate.py``; ``foreign_values`` gives them."""
+    """A command that accepts options of LightX2V and of Wan's ``generate.py``; ``foreign_values`` returns them."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line without the foreign options, which are kept in the context."""
         own = {name: option for option in self.params for name in option.opts if name.startswith("-")}
         try:
             ctx.meta[_KEPT], rest = divided(args, own)
@@ -35,14 +35,14 @@ class ForeignOptions(click.Command):
 
 
 def foreign_values() -> tuple[Value, ...]:
-    """The values of such options in the command that runs."""
+    """Return the values of foreign options of the running command."""
     ctx = click.get_current_context(silent=True)
     values: tuple[Value, ...] = () if ctx is None else ctx.meta.get(_KEPT, ())
     return values
 
 
 def divided(args: Sequence[str], own: dict[str, click.Parameter]) -> tuple[tuple[Value, ...], list[str]]:
-    """The values of foreign options, and the words that are none of theirs."""
+    """Split a command line into the values of foreign options and the remaining words."""
     theirs = {*_THEIRS, *(_WITH_TASK if _is_wan(args) else ())}
     values: list[Value] = []
     rest: list[str] = []
@@ -71,8 +71,10 @@ def divided(args: Sequence[str], own: dict[str, click.Parameter]) -> tuple[tuple
 
 
 def repeat_options(args: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Give the options ``names`` again before each of their values: other programs take several at once
-    (``--lora_strength 1.0 0.8``)."""
+    """Repeat the options ``names`` before each of their values.
+
+    Other programs accept several values after one option (``--lora_strength 1.0 0.8``).
+    """
     wanted, out, current = frozenset(names), list[str](), ""
     for word in args:
         if word.startswith("-") and not _is_number(word):

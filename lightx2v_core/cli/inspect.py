@@ -1,4 +1,4 @@
-"""``lightx2v-core inspect``: what a folder or file holds."""
+"""The command ``lightx2v-core inspect``: the contents of a model folder or file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lightx2v_core.inspection.inspect import inspect
 
 @click.command("inspect")
 @click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on one line.")
 @common_options
 def command(path: str, as_json: bool, **parameters: Any) -> None:
-    """Show what PATH, a folder or a weight file, holds: components, LoRA files, problems, and what can be run.
+    """Show the contents of PATH, a model folder or a weight file.
 
-    Reads headers only.
+    The report lists components, LoRA files, problems and what can be run. Only file headers are read.
     """
     inspection = inspect(path, plugins_from(parameters))
     if as_json:

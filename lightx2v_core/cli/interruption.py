@@ -1,4 +1,4 @@
-"""What every command does about a signal that ends it: SIGINT, SIGTERM and SIGHUP are one and the same interrupt."""
+"""Signal handling of commands: SIGINT, SIGTERM and SIGHUP are treated as the same interrupt."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ from lightx2v_core.checkpoint.interruption import SIGNALS, finish_naming
 if TYPE_CHECKING:
     from lightx2v_core.events import Emit, Event
 
-#: the exit status of what was interrupted
+#: exit status of an interrupted command
 INTERRUPTED = 130
-#: seconds that an interrupt waits at most for torch to be imported
+#: longest delay of an interrupt during the import of torch, in seconds
 _PATIENCE = 10.0
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal interrupts the command.
 
-    No plain ``KeyboardInterrupt``: once one of those has left source that ``exec`` or ``eval`` was given as text, as
-    data classes and named tuples are made of, ``python -m`` ends by SIGINT and not with the status it was told.
+    Not a plain ``KeyboardInterrupt``: once one has passed through source text run by ``exec`` or ``eval``, which data
+    classes and named tuples use, ``python -m`` ends by SIGINT instead of with the requested exit status.
     """
 
 
 class Interruption:
-    """The handler of those signals, from the first line of ``main`` to the end of the process.
+    """The signal handler, from the first line of ``main`` to the end of the process.
 
-    While a command works, a signal is ``Interrupted``, as soon as torch is not being imported any more. Once its result
-    has its name (``finish``), signals change nothing any more. When the exit status is known (``end``), one ends the
-    process at once, with that status.
+    While a command runs, a signal raises ``Interrupted``, delayed during the import of torch. Once the result has its
+    name (``finish``), signals have no effect. Once the exit status is known (``end``), a signal ends the process
+    immediately with that status.
     """
 
     def __init__(self) -> None:
-        #: what a command keeps when it is interrupted, in the words of its message
+        """Initialize the handler; ``installed`` registers it."""
+        #: end of the message of an interrupted command: the state that remains
         self.kept = "nothing was left behind"
         self._arrived = False
-        #: until when (``time.monotonic``) signals may wait for an import
+        #: end of the delay of signals during an import (``time.monotonic``)
         self._patience: float | None = None
         self._finished = False
         self._status: int | None = None
 
     @property
     def pending(self) -> bool:
-        """Whether a signal arrived before there was a result. Something may have swallowed its exception."""
+        """Return whether a signal arrived before the result. Its exception may have been swallowed."""
         return self._arrived and not self._finished
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
         if self._status is not None:
             _flush()
             finish_naming()
@@ -75,12 +77,14 @@ class Interruption:
         return time.monotonic() < self._patience
 
     def finish(self) -> None:
-        """The result has its name: from here on the command ends with 0, whatever arrives."""
+        """Mark the result as named: from now on the command ends with 0 despite signals."""
         self._finished = True
 
     def watched(self, emit: Emit) -> Emit:
-        """A listener that ends the command when a signal arrived and its exception went missing: in a callback of a
-        library, in a finalizer, in a plugin that catches everything."""
+        """Wrap a listener to raise ``Interrupted`` if the exception of a signal was lost.
+
+        It can be lost in a callback of a library, in a finalizer, or in a plugin that catches everything.
+        """
 
         def listen(event: Event) -> None:
             if self.pending:
@@ -90,28 +94,31 @@ class Interruption:
         return listen
 
     def told(self) -> int:
-        """Say that the command was interrupted; the exit status of that."""
-        self.finish()  # another signal changes nothing of it
-        with suppress(OSError):  # whoever read our messages may have gone, often with the signal
+        """Report the interruption, and return the exit status."""
+        self.finish()  # further signals have no effect
+        with suppress(OSError):  # the reader of our messages may have ended, often by the same signal
             click.echo(f"interrupted; {self.kept}", err=True)  # click has ended the line
         return INTERRUPTED
 
     def end(self, status: int) -> None:
-        """The exit status is known, and nothing is left to be done."""
+        """Record the exit status: from now on a signal ends the process immediately."""
         _flush()
         self._status = status
 
     @contextmanager
     def installed(self, *, to_the_end: bool) -> Iterator[None]:
-        """Be the handler of the signals that nobody else handles or ignores. ``to_the_end``: the process ends after the
-        block, and from when its last Python code has run, signals are ignored; otherwise they are set back."""
+        """Handle the signals that have no other handler and are not ignored.
+
+        ``to_the_end``: the process ends after the block, and signals are ignored once its last Python code has run;
+        otherwise the previous handlers are restored.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread gets signals
             return
         free = [n for n in SIGNALS if signal.getsignal(n) in (signal.SIG_DFL, signal.default_int_handler)]
         before = {number: signal.signal(number, self) for number in free}
         if to_the_end:
-            atexit.register(_ignore, free)  # what is registered first is called last
+            atexit.register(_ignore, free)  # the first registered is called last
             sys.unraisablehook = _unraisable
         try:
             yield
@@ -122,7 +129,7 @@ class Interruption:
 
 
 def _in_torch(frame: FrameType | None) -> bool:
-    """Whether torch is being imported. An exception that passes through its C++ code there aborts the process."""
+    """Return whether torch is being imported. An exception that passes through its C++ code aborts the process."""
     while frame is not None:
         name = str(frame.f_globals.get("__name__"))
         if frame.f_code.co_name == "<module>" and name.partition(".")[0] == "torch":
@@ -132,8 +139,10 @@ def _in_torch(frame: FrameType | None) -> bool:
 
 
 def current_interruption() -> Interruption:
-    """Give the interruption of the command that runs; of a command that is called without ``main`` a new one, which
-    handles no signal."""
+    """Return the interruption of the running command.
+
+    For a command called without ``main``, this is a new one, which handles no signals.
+    """
     context = click.get_current_context(silent=True)
     held = None if context is None else context.find_object(Interruption)
     return held if held is not None else Interruption()
@@ -145,12 +154,12 @@ def _ignore(numbers: list[int]) -> None:
 
 
 def _unraisable(problem: Any) -> None:
-    """An interrupt inside a finalizer is no fault to show a traceback of: ``watched`` acts on it."""
+    """Suppress the traceback of an interrupt in a finalizer; ``watched`` raises it again."""
     if not issubclass(problem.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(problem)
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, or nobody reads it
+        with suppress(OSError, ValueError, AttributeError):  # closed, or without a reader
             stream.flush()

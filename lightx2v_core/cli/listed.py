@@ -1,4 +1,4 @@
-"""The subcommands of first-party plugins that can be used here, for ``--help``, which loads no plugin and is quick."""
+"""Available commands of first-party plugins, for ``--help``, which is fast and loads no plugin."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from lightx2v_core.discovery import catalog
 
 
 def listed_commands(parent: str | None = None) -> dict[str, str]:
-    """Name -> summary of the subcommands of ``parent``, or of the program.
+    """Return the name and summary of the available plugin commands below ``parent``, or at the top level.
 
-    What there is stands in the catalog; whether it is installed is told by modules that can be found, which imports
-    none of them. Using a command checks the versions, too.
+    The commands are listed in the catalog; one is available if its modules can be found, without importing them.
+    Running a command also checks versions.
     """
     return {
         full_name.rpartition(" ")[2]: entry["summary"]

@@ -1,4 +1,4 @@
-"""The options that commands share: each run option is a key of the configuration, as its field declares it."""
+"""Options shared by commands. Each run option sets a configuration key, as declared by its field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lightx2v_core.errors import ConfigError
 F = TypeVar("F", bound=Callable[..., Any])
 Read = Callable[[str], object]
 
-#: a type of the configuration -> what a value of it is called in ``--help``, and how its text is read
+#: type of a field -> name of its value in ``--help``, and parser
 _BY_TYPE: Mapping[object, tuple[str, Read]] = {
     int: ("N", whole_number),
     float: ("F", number),
@@ -28,7 +28,7 @@ _BY_TYPE: Mapping[object, tuple[str, Read]] = {
     tuple[float, ...]: ("F[,F]", numbers),
     tuple[str, ...]: ("TEXT", listed),
 }
-#: the beginnings of keys in the order of their options in ``--help``; within one, the order is that of the fields
+#: order of options in ``--help``, by prefix of their key; within a prefix, the order of the fields
 _ORDER = tuple(
     "model_path model task prompt negative_prompt inputs sampling scheduler sampling.seed dtype device attention "
     "quantizer offloader memory loras lora_applier strict_lora output.path output.overwrite output".split()
@@ -37,7 +37,7 @@ _ORDER = tuple(
 
 @frozen(kw_only=True)
 class RunOption:
-    """An option of ``run`` and ``plan``: its spellings, help, the key it sets, and how its text is read."""
+    """An option of ``run`` and ``plan``: its spellings, help, key and parser."""
 
     names: tuple[str, ...]
     key: tuple[str, ...]
@@ -46,11 +46,12 @@ class RunOption:
     read: Read = str
     multiple: bool = False
     flag: bool = False
-    #: what a flag sets its key to
+    #: value that a flag sets
     sets: bool = False
 
     @property
     def parameter(self) -> str:
+        """Return the name of its parameter in click."""
         return self.names[0].lstrip("-").replace("-", "_")
 
 
@@ -61,7 +62,7 @@ def _run_options() -> tuple[RunOption, ...]:
 
 
 def _place(setting: Setting) -> int:
-    """Where an option stands: by the longest beginning of its key that has a place."""
+    """Return the position of an option, by the longest prefix of its key in ``_ORDER``."""
     for end in range(len(setting.path), 0, -1):
         if (key := ".".join(setting.path[:end])) in _ORDER:
             return _ORDER.index(key)
@@ -90,7 +91,7 @@ RUN_OPTIONS = _run_options()
 
 
 def input_options(inputs: Container[str]) -> list[str]:
-    """List the options of ``run`` that give these inputs of a task, as its help has them: ``--image FILE``."""
+    """List the options of ``run`` for these inputs of a task, as in its help: ``--image FILE``."""
     return [
         f"{option.names[0]} {option.metavar}"
         for option in RUN_OPTIONS
@@ -99,7 +100,7 @@ def input_options(inputs: Container[str]) -> list[str]:
 
 
 def run_options(command: F) -> F:
-    """Add CONFIG, every run option and ``--set`` to a command; it receives ``loaded_config``."""
+    """Add CONFIG, every run option and ``--set`` to a command. ``config_from`` reads them."""
     for option in reversed(RUN_OPTIONS):
         command = click.option(
             *option.names,
@@ -107,31 +108,36 @@ def run_options(command: F) -> F:
             help=option.help,
             metavar=None if option.flag else option.metavar,
             multiple=option.multiple,
-            is_flag=option.flag or None,  # False would make every value optional
+            is_flag=option.flag or None,  # False would make the values optional
         )(command)
     command = click.option(
-        "--set", "set_", metavar="KEY=JSON", multiple=True, help="Set any configuration key."
+        "--set",
+        "set_",
+        metavar="KEY=JSON",
+        multiple=True,
+        help="Set a configuration key, such as sampling.steps=20. Repeatable.",
     )(command)
     command = click.option("--config_json", metavar="FILE", hidden=True)(command)
     return click.argument("config", required=False)(command)
 
 
 def config_from(parameters: dict[str, Any]) -> LoadedConfig:
-    """The configuration of a command line; options lie over the file, ``--set`` over both. Takes its parameters out
-    of ``parameters``."""
+    """Load the configuration of a command line. Removes its parameters from ``parameters``.
+
+    Options take precedence over the file, and ``--set`` over both. Raises ``ConfigError`` for anything invalid.
+    """
     config, alias = parameters.pop("config"), parameters.pop("config_json")
     if config is not None and alias is not None:
-        raise ConfigError("the configuration file is given twice, as an argument and as --config_json")
+        raise ConfigError("two configuration files: an argument and --config_json")
     if config is not None and not os.path.isfile(config) and not config.endswith((".json", ".jsonc")):
         what = "is a folder" if os.path.isdir(config) else "does not exist"
         raise ConfigError(
-            f"configuration file {config[:200]!r} {what}; a model goes with --model-path, and what the video shows "
-            "with --prompt"
+            f"configuration file {config[:200]!r} {what}; pass a model with --model-path and a prompt with --prompt"
         )
     values = []
     for option in RUN_OPTIONS:
         given = parameters.pop(option.parameter)
-        # an empty value of a path or name means "not given", as in the scripts of LightX2V's command
+        # an empty path or name means "not set", as in the scripts of LightX2V
         if given in (None, (), False) or (
             given == "" and option.key not in (("prompt",), ("negative_prompt",))
         ):

@@ -1,4 +1,4 @@
-"""``lightx2v-core plan``: the same options as ``run``; nothing is loaded."""
+"""The command ``lightx2v-core plan``: the options of ``run``, without loading weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from lightx2v_core.plan.resolve import resolve
 
 @click.command("plan", cls=ForeignOptions)
 @run_options
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON on one line.")
 @common_options
 def command(**parameters: Any) -> None:
-    """Show what a run would do, why, and what it takes. Reads headers only."""
+    """Show the plan of a run: choices, reasons, memory.
+
+    Only file headers are read; no weights are loaded.
+    """
     as_json = parameters.pop("as_json")
     plugins = plugins_from(parameters)
     plan = resolve(config_from(parameters), plugins, with_output=True).plan

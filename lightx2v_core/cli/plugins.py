@@ -1,4 +1,4 @@
-"""``lightx2v-core plugins``: what is installed, what it provides, and why something is not used."""
+"""The command ``lightx2v-core plugins``: installed plugins, their implementations, and why one is not used."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _json_option(command: F) -> F:
-    """``--json`` is understood before and behind the subcommand."""
+    """Add ``--json``, accepted before and after the subcommand."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 @frozen(kw_only=True)
 class ListOptions(PluginsOptions):
-    """What was given to ``plugins``, with what only its listing heeds."""
+    """The options of ``plugins``, including those of its listing only."""
 
     timings: bool
     requirements: bool
@@ -41,14 +41,12 @@ class ListOptions(PluginsOptions):
 
 @click.group("plugins", cls=ExtensibleGroup, invoke_without_command=True)
 @_json_option
-@click.option("--timings", is_flag=True, help="Show the seconds each import took.")
-@click.option(
-    "--requirements", is_flag=True, help="Print the lines of a requirements file for this set of plugins."
-)
+@click.option("--timings", is_flag=True, help="Show the import time of each plugin.")
+@click.option("--requirements", is_flag=True, help="Print a requirements file for the loaded plugins.")
 @common_options
 @click.pass_context
 def command(ctx: click.Context, /, **parameters: Any) -> None:
-    """List, show and check the installed plugins."""
+    """List the installed plugins, or show and check them."""
     ctx.obj = ListOptions(
         as_json=parameters.pop("as_json"),
         timings=parameters.pop("timings"),
@@ -63,7 +61,7 @@ def command(ctx: click.Context, /, **parameters: Any) -> None:
 @_json_option
 @click.pass_obj
 def list_(obj: ListOptions, as_json: bool) -> None:
-    """List plugins and what they provide."""
+    """List the plugins and their implementations."""
     plugins = obj.load()
     if obj.requirements:
         lines = requirement_lines(plugins)
@@ -87,9 +85,10 @@ def list_(obj: ListOptions, as_json: bool) -> None:
 @_json_option
 @click.pass_obj
 def show(obj: ListOptions, name: str, as_json: bool) -> None:
-    """Show one plugin: its implementations, their options, and whether this machine can use them.
+    """Show a plugin: its implementations, options and usability.
 
-    Kernels that can be used compute a small product with a known answer, in a process of its own."""
+    Usable kernels are tested in a separate process on a small product with a known result.
+    """
     from lightx2v_core.cli.checkup import usual_context
     from lightx2v_core.cli.doctor import usable_text
     from lightx2v_core.plan.device import probe
@@ -112,9 +111,9 @@ def show(obj: ListOptions, name: str, as_json: bool) -> None:
         reasons = provided.reasons(ctx)
         say(f"  {provided.kind} {provided.spec.name}: {provided.spec.summary}")
         said = (
-            f"cannot be used here: {'; '.join(reasons)}"
+            f"not usable here: {'; '.join(reasons)}"
             if reasons
-            else usable_text(tried.get(provided), "can be used here")
+            else usable_text(tried.get(provided), "usable here")
         )
         say(f"    {said}")
         try:
@@ -131,7 +130,7 @@ def show(obj: ListOptions, name: str, as_json: bool) -> None:
 
 
 def requirement_lines(plugins: PluginSet) -> list[str]:
-    """The core and the plugins that are loaded, as pip installs them again; in name order, each distribution once."""
+    """List the core and the loaded plugins as pip requirements, sorted by name, each distribution once."""
     dists = {
         canonical(plugin.dist_name): plugin.dist
         for plugin in plugins.plugins
@@ -145,8 +144,10 @@ def plugin_json(
     ctx: BuildContext | None = None,
     tried: Mapping[Provided, Verdict] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """A plugin as plain data; with a context, also whether each implementation can be used, and what the proofs of
-    those that were ``tried`` say."""
+    """Convert a plugin to plain data.
+
+    With a context it includes whether each implementation is usable, and the proofs of those that were ``tried``.
+    """
     return {
         "name": plugin.name,
         "distribution": plugin.dist_name,
@@ -181,8 +182,10 @@ def _provided(provided: Provided, ctx: BuildContext | None, verdict: Verdict | N
 
 
 def options(spec: Spec[Any]) -> list[dict[str, str]]:
-    """Name, type, default and help of each option of an implementation, as text; the default of a required one is
-    empty."""
+    """List the name, type, default and help of each option of an implementation as text.
+
+    The default of a required option is empty.
+    """
     from lightx2v_core.config.option_help import option_help
 
     said = option_help(spec.config)
@@ -198,7 +201,7 @@ def options(spec: Spec[Any]) -> list[dict[str, str]]:
 
 
 def _type(hint: Any) -> str:
-    """A type as it is written in source."""
+    """Format a type as in source code."""
     plain = isinstance(hint, type) and get_origin(hint) is None
     return hint.__name__ if plain else str(hint).replace("typing.", "")
 

@@ -1,4 +1,4 @@
-"""Listeners of a run: bars for a terminal, lines for a log, JSON for a program."""
+"""Event listeners of a run: progress bars for a terminal, lines for a log, JSON for programs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from lightx2v_core.events import (
 
 @contextmanager
 def progress_listener(*, as_json: bool, quiet: bool) -> Iterator[Emit]:
-    """Give the listener that shows events where the output goes: bars in a terminal, lines in a log, JSON for a program
-    (``as_json``), nothing but warnings (``quiet``)."""
+    """Provide the listener that displays events.
+
+    Bars in a terminal, lines in a log, JSON for programs (``as_json``), or warnings only (``quiet``).
+    """
     if as_json:
         yield _print_json
         return
@@ -43,20 +45,22 @@ def _print_json(event: Event) -> None:
 
 
 class _Quiet:
-    """Warnings only; errors are printed by the command line itself."""
+    """Listener that prints warnings only. Errors are printed by ``main``."""
 
     def __call__(self, event: Event) -> None:
+        """Print a warning."""
         if isinstance(event, Warned):
             say(f"warning: {event.message}", err=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no open bar."""
 
 
 class _Lines(_Quiet):
-    """A line for each thing that was finished."""
+    """Listener that prints a line for each plan, step, phase, result and job."""
 
     def __call__(self, event: Event) -> None:
+        """Print a line for the event."""
         super().__call__(event)
         if isinstance(event, PlanReady):
             say(start_text(event.plan), err=True)
@@ -71,12 +75,14 @@ class _Lines(_Quiet):
 
 
 class _Bars(_Quiet):
-    """A bar for each phase: bytes while loading, steps while denoising, frames while decoding."""
+    """Listener that shows a bar for each phase: bytes while loading, steps while denoising, frames while decoding."""
 
     def __init__(self) -> None:
+        """Initialize without a bar."""
         self._bar: Any = None
 
     def __call__(self, event: Event) -> None:
+        """Update the bar, or print a line above it."""
         if isinstance(event, Warned):
             from tqdm import tqdm
 
@@ -111,24 +117,25 @@ class _Bars(_Quiet):
             unit_divisor=1024,
             file=cursor_stream(),
             dynamic_ncols=True,
-            # steps differ in nothing, so the mean over all of them is the best forecast
+            # all steps are alike, so the mean over all of them is the best estimate
             smoothing=0 if event.phase == "denoise" else 0.3,
         )
 
     def close(self) -> None:
+        """Close the bar, if any."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
 
 def job(event: JobStarted | JobDone) -> str:
-    """Where a batch is, in one line."""
+    """Format the state of a batch job as a line."""
     if isinstance(event, JobStarted):
         return f"job {event.index + 1} of {event.count} (line {event.line}): {event.output}"
     return f"line {event.line} {event.state}" + (f": {event.message}" if event.message else "")
 
 
 def saved(event: Saved) -> str:
-    """What was written, in one line."""
+    """Format the saved result as a line."""
     record = f" (record: {event.record})" if event.record else ""
     return f"saved {event.path}, {event.frames} frames{record}"

@@ -1,4 +1,4 @@
-"""``lightx2v-core run``: plan, load, generate, write."""
+"""The command ``lightx2v-core run``: plan, load, generate, write."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from lightx2v_core.plan.resolve import check_ready, resolve
 
 @click.command("run", cls=ForeignOptions)
 @run_options
-@click.option("--dump-tensors", metavar="FILE", help="Also store latents and video as safetensors (float32).")
+@click.option("--dump-tensors", metavar="FILE", help="Also save latents and video as safetensors (float32).")
 @click.option(
     "--prompt-file",
     metavar="FILE",
-    help="One job a line: a prompt, or a JSON object; --output is a folder then.",
+    help="File with one job per line: a prompt or a JSON object. --output is then a folder.",
 )
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and exit.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else."
+    "--json", "as_json", is_flag=True, help="Print events to stdout as JSON, one per line, and nothing else."
 )
-@click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
+@click.option("--quiet", is_flag=True, help="Print warnings and errors only.")
 @common_options
 def command(**parameters: Any) -> None:
     """Generate a video.
 
-    CONFIG is a JSON file with comments; options lie over it.
+    CONFIG is a configuration file (JSON with comments). Options take precedence over it.
     """
     interruption = current_interruption()
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
@@ -53,7 +53,7 @@ def command(**parameters: Any) -> None:
             if prompt_file is not None:
                 check_options(loaded, dump)
                 jobs = read_jobs(Path(prompt_file), loaded.config.output.path)
-                interruption.kept = "the jobs that are done stay, and the same command does the others"
+                interruption.kept = "finished jobs are kept; the same command runs the others"
                 run_batch(jobs, loaded, plugins, emit=emit, dry_run=dry_run)
                 return
             resolved = resolve(loaded, plugins, with_output=True)
@@ -66,7 +66,7 @@ def command(**parameters: Any) -> None:
                 from lightx2v_core.runtime.proof.proven import proven
 
                 resolved = proven(resolved)
-            if dry_run and not as_json:  # a plan says all that a run says before it begins
+            if dry_run and not as_json:  # the plan includes all that a run prints before it starts
                 click.echo(plan_text(resolved.plan), color=True)
                 return
             emit(PlanReady(plan=resolved.plan.to_json()))

@@ -1,4 +1,4 @@
-"""An inspection as text: a table of components, then adapters, problems and what can be run."""
+"""Text format of an inspection: a table of components, then LoRA files, problems and what can be run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from lightx2v_core.cli.terminal import escaped, message
 from lightx2v_core.inspection.report import ComponentReport, Inspection, LoraReport
 
 _HEAD = ("component", "files", "layout", "variant", "precision", "parameters", "size")
-#: columns of numbers
+#: right-aligned columns
 _RIGHT = frozenset({"parameters", "size"})
-#: lines of one kind
+#: largest number of lines per section
 _LINES = 15
-#: modules of a LoRA that are named
+#: largest number of LoRA target modules listed
 _MOST = 6
 
 
 def inspection_text(inspection: Inspection) -> str:
-    """The report for people."""
+    """Format an inspection as text."""
     lines = [escaped(inspection.path)]
     if inspection.components:
         lines += table([_HEAD, *(_row(component) for component in inspection.components)])
@@ -33,7 +33,7 @@ def inspection_text(inspection: Inspection) -> str:
     if not (inspection.components or inspection.loras or inspection.others):
         lines.append("  no weight files")
     lines += some([message(f"problem: {problem}") for problem in inspection.problems])
-    how = "as it is, it cannot run" if inspection.runnable else "cannot run"
+    how = "cannot run as it is" if inspection.runnable else "cannot run"
     lines += [message(f"{how}: {obstacle}") for obstacle in inspection.obstacles]
     if inspection.runnable:
         lines.append("can run")
@@ -68,14 +68,14 @@ def _lora(lora: LoraReport) -> Iterator[str]:
 
 
 def some(lines: Sequence[str]) -> list[str]:
-    """The first lines of many, and how many more there are."""
+    """Return the first lines of many, and the number of the rest."""
     if len(lines) <= _LINES:
         return list(lines)
-    return [*lines[:_LINES], f"  and {len(lines) - _LINES} more of these; --json shows all of them"]
+    return [*lines[:_LINES], f"  and {len(lines) - _LINES} more of these; --json lists all"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns; the first row names them."""
+    """Align rows in columns; the first row has the column names."""
     rows = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [

@@ -1,4 +1,4 @@
-"""A plan as text."""
+"""Text format of a plan."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lightx2v_core.cli.width import cut, folded
 from lightx2v_core.plan.plan import MemoryForecast, Plan, PlannedComponent
 from lightx2v_core.spec.recognition import Geometry
 
-#: names of a LoRA file without effect that are listed
+#: largest number of LoRA tensors without effect listed
 _SHOWN = 10
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan for people: one fact a line, with the reason for each choice."""
+    """Format a plan as text: one fact per line, with the reason for each choice."""
     request, geometry, memory = plan.request, plan.geometry, plan.memory
     lines = [
         f"{plan.variant}: {plan.summary}",
@@ -51,7 +51,7 @@ def plan_text(plan: Plan) -> str:
         f"  device    {format_bytes(memory.device_peak)} at the peak, {format_bytes(memory.device_weights)} of it "
         f"weights; the device has {format_bytes(memory.device_total) if memory.device_total else 'an unknown amount'}",
         f"  host      {format_bytes(memory.host_peak)}",
-        f"  disk      {format_bytes(plan.read)} are read to load it",
+        f"  disk      {format_bytes(plan.read)} read during loading",
         *_moving(plan.memory),
     ]
     if plan.output is not None:
@@ -66,38 +66,42 @@ def plan_text(plan: Plan) -> str:
 
 
 def _told(text: str) -> str:
-    """A message in lines that fit."""
+    """Wrap a message."""
     return "\n".join(folded(line, indent=2) for line in message(text).split("\n"))
 
 
 def _moving(memory: MemoryForecast) -> Iterable[str]:
-    """What the offloader does, and what it costs."""
+    """Describe the work of the offloader and its cost."""
     yield from (f"  offload   {detail}" for detail in memory.details)
     if memory.moved:
         whole = memory.computing + memory.exposed
         yield (
-            f"  moved     {format_bytes(memory.moved)} in each step; {memory.exposed / whole:.0%} of a step "
-            f"({memory.exposed:.2g} s) is expected to wait for it"
+            f"  moved     {format_bytes(memory.moved)} per step; {memory.exposed / whole:.0%} of a step "
+            f"({memory.exposed:.2g} s) is expected to wait for transfers"
         )
     if memory.switching:
-        yield f"  switching {memory.switching:.2g} s in all between components"
+        yield f"  switching {memory.switching:.2g} s in total between components"
     if memory.scratch:
         yield f"  scratch   {format_bytes(memory.scratch)} of disk for computed weights"
 
 
 def _beside(geometry: Geometry) -> str:
-    """What of the latents is no video, and how often there are so many."""
+    """Describe the latent frames of reference images, and the segments."""
     parts = ""
     if geometry.lead:
         parts += f"; {geometry.lead} latent frame{'s' * (geometry.lead > 1)} of reference images in front"
     if geometry.segments > 1:
         parts += f"; in each of {geometry.segments} segments"
-        parts += f", which repeat {geometry.overlap} of the frames before" if geometry.overlap else ""
+        parts += (
+            f", overlapping by {geometry.overlap} frame{'s' * (geometry.overlap > 1)}"
+            if geometry.overlap
+            else ""
+        )
     return parts
 
 
 def _stages(plan: Plan) -> Iterable[str]:
-    """A line for each size that the denoising goes through; none when it stays at one."""
+    """Format a line for each resolution of the denoising; none if there is only one."""
     if len(plan.stages) == 1:
         return
     ends = [stage.start for stage in plan.stages[1:]] + [plan.request.steps]
@@ -122,13 +126,13 @@ def _component(part: PlannedComponent, folder: str) -> Iterable[str]:
 
 
 def _inside(file: str, folder: str) -> str:
-    """A file by its place in the model's folder, or by its whole path."""
+    """Return the path of a file relative to the model folder, or the full path if it is outside."""
     path = Path(file)
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else file
 
 
 def _adapters(plan: Plan) -> Iterable[str]:
-    """LoRA files: where they go, how strong, and how much of them has an effect."""
+    """Format the LoRA files: target, strength, and how many of their tensors have an effect."""
     if plan.adapters:
         yield "loras"
     for lora in plan.adapters:
@@ -144,7 +148,7 @@ def _adapters(plan: Plan) -> Iterable[str]:
 
 
 def format_bytes(number: int) -> str:
-    """Write a number of bytes for people: 1.5 GiB."""
+    """Format a number of bytes: 1.5 GiB."""
     value = float(number)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
@@ -154,7 +158,7 @@ def format_bytes(number: int) -> str:
 
 
 def count(number: int) -> str:
-    """A number for people: 1,418,996,800."""
+    """Format a number with separators: 1,418,996,800."""
     return f"{number:,}"
 
 

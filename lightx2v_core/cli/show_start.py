@@ -1,4 +1,4 @@
-"""What a run uses, told before it begins: files, precision, kernels, LoRA, guidance, notes, and what it replaces."""
+"""Summary printed before a run: files, precision, kernels, LoRA, guidance, notes, and replaced output."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from lightx2v_core.cli.width import folded
 
-#: files of one component that are named
+#: largest number of files listed for a component
 _NAMED = 2
 
 
 def start_text(plan: Mapping[str, Any]) -> str:
-    """A plan (as JSON data) in a line, and what stands behind it in a few more."""
+    """Summarize a plan (as JSON data): a headline, followed by lines of details."""
     lines = [headline(plan), *_components(plan), *_choices(plan), *_adapters(plan), *_output(plan)]
     lines += [f"  note: {note}" for note in plan["notes"]]
     return "\n".join(folded(line.replace("\n", " "), indent=4) for line in lines)
 
 
 def headline(plan: Mapping[str, Any]) -> str:
-    """A plan in one line."""
+    """Summarize a plan in one line."""
     request = plan["request"]
     return (
         f"{plan['variant']} {plan['task']}: {request['width']}x{request['height']}, {request['frames']} frames, "
@@ -34,7 +34,7 @@ def _components(plan: Mapping[str, Any]) -> Iterable[str]:
     for part in plan["components"]:
         files = [str(file) for file in part["files"]]
         folder = os.path.dirname(files[0])
-        more = f" and {len(files) - 1} more of its files" if len(files) > _NAMED else ""
+        more = f" and {len(files) - 1} more files" if len(files) > _NAMED else ""
         named = files if len(files) <= _NAMED else files[:1]
         shown = [
             named[0],
@@ -66,10 +66,6 @@ def _output(plan: Mapping[str, Any]) -> Iterable[str]:
 
 
 def replaced(files: Iterable[str]) -> str:
-    """What a result replaces, in words that go on after its path; nothing when it is new."""
+    """Name the files that a result replaces, as a suffix of its path; empty if there are none."""
     names = [Path(file).name for file in files]
-    return (
-        f"; {' and '.join(names)}, which {'are' if names[1:] else 'is'} there, will be replaced"
-        if names
-        else ""
-    )
+    return f"; replaces existing {' and '.join(names)}" if names else ""

@@ -1,4 +1,4 @@
-"""Lines that fit a terminal: 100 columns, as wide as characters are shown."""
+"""Wrapping of lines for a terminal of 100 columns, by display width of characters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ COLUMNS = 100
 
 
 def folded(line: str, *, indent: int = 4, columns: int = COLUMNS) -> str:
-    """A line as one or more of at most ``columns``, broken between words; what comes after the first is indented by
-    ``indent`` more. A word that is longer, such as a path, keeps a line of its own."""
+    """Wrap a line between words to at most ``columns``, indenting continuation lines by ``indent`` more.
+
+    A longer word, such as a path, keeps a line of its own.
+    """
     if width(line) <= columns:
         return line
     lead = line[: len(line) - len(line.lstrip(" "))]
@@ -25,7 +27,7 @@ def folded(line: str, *, indent: int = 4, columns: int = COLUMNS) -> str:
 
 
 def width(text: str) -> int:
-    """Columns that a terminal shows a text in: East Asian characters take two."""
+    """Return the display width of a text in columns; East Asian characters have two."""
     if text.isascii():
         return len(text)
     return sum(
@@ -34,7 +36,7 @@ def width(text: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """A text as one of at most ``columns``, with dots in the place of what does not fit."""
+    """Truncate a text to at most ``columns``, ending in dots."""
     if width(text) <= columns:
         return text
     kept = text[:columns]

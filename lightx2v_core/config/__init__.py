@@ -1,1 +1,1 @@
-"""Configuration: text with comments -> strict attrs classes, with the origin of every value."""
+"""Configuration: JSON with comments, structured into strict attrs classes with the origin of every value."""

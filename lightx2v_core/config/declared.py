@@ -1,4 +1,4 @@
-"""All that can be set of a run, as the fields of the configuration declare it."""
+"""All settings of a run, as declared by the fields of the configuration."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from lightx2v_core.config.model import ComponentConfig, RunConfig, Section
 
 @frozen(kw_only=True)
 class Setting:
-    """A key of the configuration: its path, its type, and what its field declares."""
+    """A key of the configuration: its path, its type and the declaration of its field."""
 
     path: tuple[str, ...]
-    #: the type of its value, without the None of a value that nobody gave
+    #: type of its value, without the None of an unset value
     kind: object
-    #: what it is when nobody says it; None where that is not one value
+    #: default value; None if there is no single default
     default: object
     knob: Knob
 
     @property
     def name(self) -> str:
-        """Its keyword argument."""
+        """Return the name of its keyword argument."""
         return self.path[-1]
 
 
 @cache
 def settings() -> tuple[Setting, ...]:
-    """Every key of the configuration that holds a value, in the order of the fields."""
+    """List every key of the configuration that has a value, in the order of the fields."""
     return tuple(_settings(RunConfig, ()))
 
 
@@ -49,7 +49,7 @@ def _settings(cls: type[attrs.AttrsInstance], above: tuple[str, ...]) -> Iterato
 
 
 def _plain(hint: object) -> object:
-    """A type without None."""
+    """Return a type without None."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint
     kinds = [kind for kind in get_args(hint) if kind is not type(None)]
@@ -61,7 +61,7 @@ def _sections(cls: type[attrs.AttrsInstance]) -> tuple[str, ...]:
     return tuple(field.name for field in attrs.fields(cls) if _plain(hints[field.name]) is Section)
 
 
-#: keys that hold a choice of implementation and may be written in short
+#: keys that choose an implementation and may be written in short form
 SECTIONS = _sections(RunConfig)
-#: those among the keys of a component
+#: such keys of a component
 COMPONENT_SECTIONS = _sections(ComponentConfig)

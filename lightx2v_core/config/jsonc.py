@@ -1,9 +1,9 @@
-"""JSON with ``//`` and ``/* */`` comments and trailing commas, read strictly.
+"""Strict parser for JSON with ``//`` and ``/* */`` comments and trailing commas.
 
-Comments and trailing commas become blanks of the same length before the standard parser sees the text, so line
-and column in every message are those of the file. Repeated keys and numbers that are not finite are errors.
+Comments and trailing commas are replaced by spaces of the same length before the standard parser runs, so line and
+column in every message are those of the file. Repeated keys and numbers that are not finite are errors.
 
-Whatever is read is bounded: ``BYTES`` of a file, ``DEPTH`` and ``ENTRIES`` of a value.
+Input is bounded: ``BYTES`` of a file, ``DEPTH`` and ``ENTRIES`` of a value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Path_ = tuple[str | int, ...]
 
 #: the largest configuration file, in bytes
 BYTES = 16 << 20
-#: how deep objects and lists may lie in each other, and how many keys and entries of lists there may be in all
+#: largest nesting depth, and largest total number of keys and list entries
 DEPTH, ENTRIES = 32, 500_000
 
 _TOKEN = re.compile(
@@ -32,13 +32,13 @@ _TOKEN = re.compile(
     r'|(?P<other>[^"/,\[\]{}\s]+|\s+|.)',
     re.DOTALL,
 )
-#: a token of text without comments
+#: a token of JSON without comments
 _PLAIN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 @frozen(kw_only=True)
 class Document:
-    """A value, and where in the text its keys stand."""
+    """A parsed value, with the positions of its keys in the text."""
 
     value: Any
     text: str
@@ -46,7 +46,7 @@ class Document:
     offsets: Mapping[Path_, int]
 
     def place(self, path: Path_) -> str:
-        """``line 3, column 5`` of the key at ``path``, or of the nearest key above it; empty when there is none."""
+        """Return the place (``line 3, column 5``) of the key at ``path`` or its nearest parent; else empty."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.offsets:
                 return _place(self.text, self.offsets[path[:end]])
@@ -54,13 +54,13 @@ class Document:
 
 
 def read(path: Path) -> dict[str, object]:
-    """The object in a file. ``ConfigError`` names the file, line and column of what is wrong."""
+    """Read the object in a file. Raises ``ConfigError`` with the file, line and column of the error."""
     value: dict[str, object] = read_document(path).value
     return value
 
 
 def read_document(path: Path) -> Document:
-    """The object in a file, with the places of its keys."""
+    """Read the object in a file, with the positions of its keys. Raises ``ConfigError`` as ``read`` does."""
     document = _document(read_text(path, "configuration file", BYTES), str(path))
     if not isinstance(document.value, dict):
         raise ConfigError(f"{path}: expected an object {{...}} at the top, got {_word(document.value)}")
@@ -68,7 +68,7 @@ def read_document(path: Path) -> Document:
 
 
 def loads(text: str, where: str = "text") -> Any:
-    """The value of JSONC ``text``; ``where`` names it in errors."""
+    """Parse JSONC ``text``; ``where`` is its name in errors."""
     return _document(text, where).value
 
 
@@ -87,7 +87,7 @@ def _document(text: str, where: str) -> Document:
     for path, at in _keys(plain):
         if path in offsets:
             raise ConfigError(
-                f"{where}: {_place(plain, at)}: the key {path[-1]!r} is given more than once in one object, "
+                f"{where}: {_place(plain, at)}: duplicate key {path[-1]!r}, "
                 f"first at {_place(plain, offsets[path])}"
             )
         offsets[path] = at
@@ -95,19 +95,19 @@ def _document(text: str, where: str) -> Document:
 
 
 def _blanked(text: str, where: str) -> str:
-    """``text`` with comments and trailing commas replaced by spaces."""
+    """Replace comments and trailing commas by spaces."""
     out: list[str] = []
-    comma: int | None = None  # where in ``out`` a comma stands that may turn out to be a trailing one
+    comma: int | None = None  # index in ``out`` of a comma that may be a trailing one
     last = ""  # the last significant token
     depth = commas = 0
     for match in _TOKEN.finditer(text):
         token = match.group()
         if match.lastgroup == "open":
             place = _place(text, match.start())
-            raise ConfigError(f"{where}: {place}: the comment that starts here with /* is never closed")
+            raise ConfigError(f"{where}: {place}: unclosed comment /*")
         if token[0] == '"' and match.group("closed") is None:
             place = _place(text, match.start())
-            raise ConfigError(f"{where}: {place}: the string that starts here is never closed")
+            raise ConfigError(f"{where}: {place}: unclosed string")
         if match.lastgroup == "comment":
             out.append(re.sub(r"[^\n]", " ", token))
             continue
@@ -117,12 +117,12 @@ def _blanked(text: str, where: str) -> str:
         commas += token == ","
         if commas >= ENTRIES:
             raise ConfigError(
-                f"{where}: {_place(text, match.start())}: more than {ENTRIES} keys and entries of lists"
+                f"{where}: {_place(text, match.start())}: more than {ENTRIES} keys and list entries"
             )
         depth += (token in "[{") - (token in "]}")
         if depth > DEPTH:
             raise ConfigError(
-                f"{where}: {_place(text, match.start())}: nested too deeply, over {DEPTH} levels"
+                f"{where}: {_place(text, match.start())}: nested too deeply (over {DEPTH} levels)"
             )
         if token in "]}" and comma is not None:
             out[comma] = " "
@@ -133,8 +133,8 @@ def _blanked(text: str, where: str) -> str:
 
 
 def _keys(text: str) -> Iterator[tuple[Path_, int]]:
-    """The path and offset of every key of valid JSON."""
-    path: list[str | int] = []  # of the value that comes next
+    """Yield the path and offset of every key of valid JSON."""
+    path: list[str | int] = []  # of the next value
     objects: list[bool] = []
     key_next = False
     for match in _PLAIN.finditer(text):
@@ -174,7 +174,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _is_no_number(token: str) -> bool:
-    """Whether the standard parser reads a token as a number that is none, or one that is too long for it."""
+    """Return whether the standard parser rejects a token as a number: not finite, or too long."""
     try:
         return not math.isfinite(float(token))
     except ValueError:

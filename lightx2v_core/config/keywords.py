@@ -1,4 +1,4 @@
-"""The names under which Python and batch files set configuration keys, and which of them a request may change."""
+"""Keyword arguments and batch-file keys: the configuration keys they set, and which of them a request may change."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from lightx2v_core.errors import ConfigError, RequestError, suggestion
 KEYWORDS: Mapping[str, tuple[str, ...]] = {
     setting.name: setting.path for setting in settings() if setting.knob.keyword in ("load", "request")
 }
-#: what a task starts from: paths, or images and tensors
+#: inputs of a task: paths, or images and tensors
 INPUTS = tuple(setting.name for setting in settings() if setting.knob.keyword == "input")
 #: keyword of ``plan_run`` -> configuration key
 PLAN_KEYWORDS: Mapping[str, tuple[str, ...]] = {
     setting.name: setting.path for setting in settings() if setting.knob.keyword
 }
-#: what a request may say; the rest belongs to the loaded pipeline
+#: keywords that a request may set; the others are fixed once the pipeline is loaded
 PER_REQUEST = tuple(setting.name for setting in settings() if setting.knob.keyword == "request")
 
 
 def request_config(
     base: LoadedConfig, request: Mapping[str, object]
 ) -> tuple[LoadedConfig, dict[str, object]]:
-    """``base`` with the values of one request on top, and the inputs that are given in memory. ``base`` stays as it
-    is. ``RequestError`` for what cannot change between requests, ``ConfigError`` for what is unknown or wrong."""
+    """Overlay the values of one request on ``base``; also return the inputs that are passed in memory.
+
+    ``base`` is not modified. Raises ``RequestError`` for values that cannot change between requests, and
+    ``ConfigError`` for unknown keys and invalid values.
+    """
     fixed = [name for name in request if name in KEYWORDS and name not in PER_REQUEST]
     if fixed:
-        raise RequestError(f"{', '.join(fixed)} cannot change between requests; load another pipeline for it")
+        raise RequestError(f"{', '.join(fixed)} cannot change between requests; load another pipeline")
     in_memory = {name: value for name, value in request.items() if name in INPUTS and not _is_path(value)}
     keys = {name: PLAN_KEYWORDS[name] for name in (*PER_REQUEST, *INPUTS)}
     values = keyword_values({name: value for name, value in request.items() if name not in in_memory}, keys)
@@ -53,8 +56,10 @@ def request_config(
 
 
 def lora_configs(loras: Sequence[object]) -> tuple[LoraConfig, ...]:
-    """Entries of ``loras`` as the configuration has them: paths, objects, or what this returned. ``ConfigError`` for
-    what is unknown or wrong."""
+    """Convert entries of ``loras`` (paths, objects or ``LoraConfig``) to ``LoraConfig``.
+
+    Raises ``ConfigError`` for unknown keys and invalid values.
+    """
     if isinstance(loras, str | Path | Mapping):
         raise ConfigError(f"expected a list of LoRA files, got {loras!r}; put it in a list")
     return tuple(
@@ -70,7 +75,7 @@ def _entry(lora: object) -> object:
 
 
 def keyword_values(given: Mapping[str, object], keys: Mapping[str, tuple[str, ...]]) -> list[Value]:
-    """Keyword arguments as values of the configuration. ``ConfigError`` for an unknown one."""
+    """Convert keyword arguments to values of the configuration. Raises ``ConfigError`` for an unknown one."""
     unknown = [name for name in given if name not in keys]
     if unknown:
         raise ConfigError(
@@ -80,7 +85,7 @@ def keyword_values(given: Mapping[str, object], keys: Mapping[str, tuple[str, ..
 
 
 def _plain(value: object) -> object:
-    """A value as JSON holds it."""
+    """Convert a value to JSON types."""
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, Mapping):
@@ -89,6 +94,6 @@ def _plain(value: object) -> object:
 
 
 def _is_path(value: object) -> bool:
-    """Whether an input is a path (or several), and not an image or tensor in memory."""
+    """Return whether an input is a path (or several), not an image or tensor in memory."""
     several = value if isinstance(value, list | tuple) else [value]
     return all(part is None or isinstance(part, str | Path) for part in several)

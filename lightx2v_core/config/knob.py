@@ -1,8 +1,8 @@
-"""What a field of the configuration is to those who set it, declared once, beside the field.
+"""How a field of the configuration can be set, declared once, at the field.
 
-From this come the options of ``run`` and ``plan``, the keyword arguments of ``load``, ``generate`` and ``plan_run``,
-what a request may change, the keys of LightX2V's flat vocabulary that mean one field each, the JSON Schema and
-docs/config.md.
+These declarations define the options of ``run`` and ``plan``, the keyword arguments of ``load``, ``generate`` and
+``plan_run``, the values that a request may change, the keys of LightX2V's flat vocabulary that correspond to a single
+field, the JSON Schema and docs/config.md.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from attrs import Attribute, field, frozen
 
 from lightx2v_core.config.texts import parse_bytes, parse_size
 
-#: what takes a field as a keyword argument: ``load`` alone; ``load`` and each request; each request alone, by a path or
-#: in memory
+#: scope of a keyword argument: ``load`` only; ``load`` and each request; an input of each request, by path or in memory
 Keyword = Literal["", "load", "request", "input"]
 
 
 @frozen(kw_only=True)
 class ShortForm:
-    """A shorter value that a file may have in a field's place."""
+    """An abbreviated value of a field in a configuration file."""
 
-    #: its JSON type
+    #: JSON type
     kind: Literal["string", "number"]
     read: Callable[[Any], object]
-    #: the JSON Schema of its texts
+    #: JSON Schema pattern of strings
     pattern: str = ""
 
     def fits(self, value: object) -> bool:
-        """Whether a value is written in short."""
+        """Return whether a value is written in short form."""
         return isinstance(value, str) if self.kind == "string" else type(value) in (int, float)
 
 
@@ -44,13 +43,13 @@ class Option:
     """An option of ``run`` and ``plan`` that sets a field."""
 
     names: tuple[str, ...]
-    #: help of the option; empty: that of the field
+    #: help of the option; empty: the help of the field
     help: str = ""
-    #: what its value is called; empty: what the type of the field says
+    #: name of the value in the help; empty: derived from the type of the field
     metavar: str = ""
-    #: how its text is read; None: as the type of the field says
+    #: parser of its text; None: derived from the type of the field
     read: Callable[[str], object] | None = None
-    #: it is given again for each entry of the field
+    #: repeatable: one entry of the field each time
     multiple: bool = False
 
 
@@ -61,7 +60,7 @@ class Knob:
     help: str
     option: Option | None = None
     keyword: Keyword = ""
-    #: the key of LightX2V's flat vocabulary that means just this field
+    #: the key of LightX2V's flat vocabulary that corresponds to this field alone
     flat: str = ""
     short: ShortForm | None = None
 
@@ -77,18 +76,18 @@ def declared(
     flat: str = "",
     short: ShortForm | None = None,
 ) -> dict[str, object]:
-    """The metadata of a field: its help, and how it can be set; ``options`` are the spellings of its option."""
+    """Build the metadata of a field: its help, and how it can be set. ``options`` are the spellings of its option."""
     option = Option(names=options, help=option_help, metavar=metavar, read=read, multiple=multiple)
     knob = Knob(help=help, option=option if options else None, keyword=keyword, flat=flat, short=short)
     return {"help": help, "knob": knob}
 
 
 def given(default: object, *words: str, validator: Any = None, **knob: Any) -> Any:
-    """A field with a default; its other arguments are those of ``declared``."""
+    """Define a field with a default; the other arguments are those of ``declared``."""
     return field(default=default, validator=validator, metadata=declared(*words, **knob))
 
 
 def knob_of(field: Attribute[Any]) -> Knob:
-    """The declaration of a field of the configuration."""
+    """Return the declaration of a field of the configuration."""
     metadata: Mapping[str, Knob] = field.metadata
     return metadata["knob"]

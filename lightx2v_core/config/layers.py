@@ -1,7 +1,7 @@
-"""Values that lie over each other: how one is laid over a configuration, and what becomes of what stood there.
+"""Layered configuration values: overlaying a value on a configuration, and handling the values it replaces.
 
-A choice of implementation (``--model NAME``) changes which one is used and keeps the options that lie below; whatever
-else is set anew has the old value's keys named in a warning, so that nothing goes without a word.
+A choice of implementation (``--model NAME``) changes the implementation and keeps its options from lower layers. For
+every other replaced value, a warning names the keys that are dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lightx2v_core.errors import ConfigError, shortened
 
 @frozen(kw_only=True)
 class Value:
-    """A value given outside the file: the path of its key, and where it came from (``--steps``)."""
+    """A value from outside the file: the path of its key, and its origin (``--steps``)."""
 
     path: tuple[str, ...]
     value: object
@@ -26,7 +26,7 @@ class Value:
 
 @mutable(kw_only=True)
 class Layers:
-    """A configuration while values are laid over it."""
+    """A configuration under construction, with the origin and layer of each value."""
 
     data: dict[str, object]
     #: ``sampling.steps`` -> ``--steps``
@@ -36,14 +36,16 @@ class Layers:
     warnings: list[str] = field(factory=list)
 
     def record(self, origin: str) -> None:
-        """Note ``origin`` as that of everything that is there so far."""
+        """Record ``origin`` as the origin of all current values, in layer 0."""
         leaves = leaves_of(self.data, "") if self.data else []
         self.origins.update(dict.fromkeys(leaves, origin))
         self.layers.update(dict.fromkeys(leaves, 0))
 
     def lay(self, new: Value, layer: int) -> list[str]:
-        """Set a value and remember where it came from. Returns the keys that it says. ``ConfigError`` when a key
-        above it holds no keys."""
+        """Set a value and record its origin. Returns the keys that it sets.
+
+        Raises ``ConfigError`` if the value of a parent key is not an object.
+        """
         said: list[str] = []
         for part in parts_of(new):
             adds_nothing = part is not new and part.value == {} and value_at(self.data, part.path)
@@ -60,10 +62,12 @@ class Layers:
         return leaves
 
     def _forget(self, new: Value, leaves: frozenset[str], held: bool) -> None:
-        """Take out what stood at the path of a value, below it where an object was ``held`` there, and warn of what
-        nothing takes the place of."""
+        """Remove the records of the values that a new value replaces, and warn of keys without a replacement.
+
+        ``held``: the path had an object, whose keys are replaced too.
+        """
         path = new.path
-        for end in range(len(path)):  # what was said above it was null, or an empty object
+        for end in range(len(path)):  # the old value of a parent was null or an empty object
             self.origins.pop(".".join(path[: end + 1]), None)
             self.layers.pop(".".join(path[: end + 1]), None)
         at = ".".join(path)
@@ -72,10 +76,10 @@ class Layers:
         for key in below:
             del self.origins[key], self.layers[key]
         if gone:
-            self.warnings.append(f"{shortened(gone)}: not used, since {new.origin} sets {at} anew")
+            self.warnings.append(f"{shortened(gone)}: not used, since {new.origin} replaces {at}")
 
     def beneath(self) -> frozenset[str]:
-        """The options of implementations that lie in a lower layer than what says which one is used."""
+        """Return the option keys that come from a lower layer than the choice of the implementation."""
         overruled = []
         for path, layer in self.layers.items():
             section, options, _ = path.partition(".options.")
@@ -84,9 +88,11 @@ class Layers:
         return frozenset(overruled)
 
     def overrule(self) -> None:
-        """Leave out the quantizers of components for which a later layer says which one all have: who names a kernel on
-        the command line is weary of that of the file. Offloaders are left: where a component lives is its own affair,
-        and what is wanted of all of them is what the others do."""
+        """Drop the quantizers of components that a later layer overrides with one for all components.
+
+        A kernel named on the command line replaces those in the file. Offloaders of components are kept: a global
+        offloader applies to the other components.
+        """
         for own, by, holds in self.own_choices():
             *path, kind, _ = own.split(".")
             if kind != "quantizer":
@@ -102,8 +108,10 @@ class Layers:
             )
 
     def own_choices(self) -> list[tuple[str, str, Sequence[str]]]:
-        """The choices of components for which a later layer makes another one for all: their key, the origin of the
-        other one, and what they are."""
+        """List the choices of components that differ from a global choice in a later layer.
+
+        Returns the key of the choice, the origin of the global choice, and the names in the component's choice.
+        """
         choices: list[tuple[str, str, Sequence[str]]] = []
         components = self.data.get("components")
         for name in components if isinstance(components, Mapping) else ():
@@ -117,14 +125,14 @@ class Layers:
 
 
 def is_section(path: Sequence[str]) -> bool:
-    """Whether a key holds a choice of implementation."""
+    """Return whether a key chooses an implementation."""
     if len(path) == 1:
         return path[0] in SECTIONS
     return len(path) == 3 and path[0] == "components" and path[2] in COMPONENT_SECTIONS
 
 
 def parts_of(new: Value) -> list[Value]:
-    """A value as those that are laid one by one: of a section ``use`` and each option, of anything else itself."""
+    """Split a section into ``use`` and each option, to be set one by one; return any other value unchanged."""
     if not is_section(new.path) or new.value is None:
         return [new if not _holds_sections(new) else _spelt_out(new)]
     section = section_of(new.value)
@@ -148,7 +156,7 @@ def _holds_sections(new: Value) -> bool:
 
 
 def _spelt_out(new: Value) -> Value:
-    """``components``, or one of them, with its sections written out."""
+    """Expand the short forms of sections in ``components`` or in one component."""
     value = new.value
     if isinstance(value, Mapping) and len(new.path) == 2:
         value = component_of(value)
@@ -158,14 +166,14 @@ def _spelt_out(new: Value) -> Value:
 
 
 def component_of(value: object) -> object:
-    """A component with its sections written out."""
+    """Expand the short forms of sections in a component."""
     if not isinstance(value, Mapping):
         return value
     return {key: section_of(inner) if key in COMPONENT_SECTIONS else inner for key, inner in value.items()}
 
 
 def section_of(value: object) -> object:
-    """A section written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``."""
+    """Expand the short form of a section: ``"sdpa"`` -> ``{"use": ["sdpa"]}``."""
     if isinstance(value, str):
         return {"use": [value]}
     if isinstance(value, list | tuple):
@@ -176,7 +184,7 @@ def section_of(value: object) -> object:
 
 
 def value_at(data: object, path: Sequence[str]) -> Any:
-    """The value at a path, None when there is none."""
+    """Return the value at a path, or None if there is none."""
     for key in path:
         if not isinstance(data, Mapping) or key not in data:
             return None
@@ -185,7 +193,10 @@ def value_at(data: object, path: Sequence[str]) -> Any:
 
 
 def put(data: dict[str, object], new: Value) -> None:
-    """Set a value by its path, keeping what else a section holds."""
+    """Set a value by its path, keeping the other keys of a section.
+
+    Raises ``ConfigError`` if the value of a parent key is not an object.
+    """
     *parents, last = new.path
     here: Any = data
     for depth, key in enumerate(parents):
@@ -196,14 +207,14 @@ def put(data: dict[str, object], new: Value) -> None:
             below = {}
         if not isinstance(below, dict):
             at = ".".join(parents[: depth + 1])
-            raise ConfigError(f"{new.origin}: {at} is {below!r}, which holds no keys")
+            raise ConfigError(f"{new.origin}: {at} is {below!r}, not an object")
         here[key] = dict(below)
         here = here[key]
     here[last] = new.value
 
 
 def leaves_of(value: object, path: str) -> list[str]:
-    """The dotted keys of the values in a value; of an empty object its own."""
+    """List the dotted keys of the leaf values in a value; an empty object counts as a leaf."""
     leaves: list[str] = []
     waiting: list[tuple[str, object]] = [(path, value)]
     while waiting:

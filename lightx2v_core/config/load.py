@@ -1,8 +1,9 @@
-"""Config file + command line -> ``RunConfig``, remembering where each value came from.
+"""Loading of a configuration file and command-line values into a ``RunConfig``, with the origin of each value.
 
-Two vocabularies are read, our own nested one and the flat one of ``legacy``, also mixed. Each value has a layer: the
-file is the lowest, then come the values of the command line in their order. Flat keys are translated all together,
-since several may mean one thing, and what they mean lies in the layer of the highest of them.
+Two vocabularies are read, and may be mixed: the nested one of this project and the flat one of LightX2V
+(``config.lightx2v``). Each value has a layer: the file is the lowest, followed by the values of the command line in
+their order. Flat keys are translated together, since several may define one setting; the result belongs to the highest
+layer among them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from lightx2v_core.config.model import RunConfig, Section
 from lightx2v_core.config.structure import structure, unstructure
 from lightx2v_core.errors import ConfigError, first_lines, shortened
 
-#: what a section that gives only ``options`` uses; the other sections have to say it
+#: default of ``use`` in a section with only ``options``; other sections require ``use``
 _DEFAULT_USE = {
     name: list(section.use) for name in SECTIONS if isinstance(section := getattr(RunConfig(), name), Section)
 }
@@ -51,24 +52,24 @@ class LoadedConfig:
 
     config: RunConfig
     origins: Mapping[str, str]
-    #: what was passed over, or is not what its key promises
+    #: ignored values, and differences from LightX2V
     warnings: tuple[str, ...] = field(default=())
-    #: facts of a flat configuration: what changes nothing here, and what stands in for what
+    #: notes on a flat configuration: keys without effect, and substitutes
     notes: tuple[str, ...] = field(default=())
     #: the keys that were set in the flat vocabulary
     flat: frozenset[str] = field(default=frozenset())
-    #: the options of implementations over which a later layer says which one is used
+    #: option keys from a lower layer than the choice of the implementation
     beneath: frozenset[str] = field(default=frozenset())
-    #: what flat keys of a file say -> where: ``x.json, line 3, column 5: dit_quant_scheme``
+    #: key -> place of the flat key that sets it in a file: ``x.json, line 3, column 5: dit_quant_scheme``
     places: Mapping[str, str] = field(factory=dict)
-    #: the file and its text, when there is one
+    #: the file and its text, if there is one
     source: str = ""
     text: jsonc.Document | None = field(default=None, repr=False)
-    #: what was asked for and is not there: a plan warns of it, and a run is refused
+    #: missing requirements: a plan warns, a run fails
     lacking: tuple[str, ...] = field(default=())
 
     def place(self, *path: str) -> str:
-        """File, line and name of the key that says a value; empty when no text of a file does."""
+        """Return the file, line and name of the key that sets a value; empty if no text of a file sets it."""
         if place := self.places.get(".".join(path)):
             return place
         if self.text is None or self.origin(*path) != self.source or not (at := self.text.place(path)):
@@ -76,18 +77,18 @@ class LoadedConfig:
         return f"{self.source}, {at}: {'.'.join(path)}"
 
     def says(self, key: str) -> bool:
-        """Whether somebody set a key, or one below it."""
+        """Return whether a key, or one below it, was set."""
         return any(path == key or path.startswith(f"{key}.") for path in self.origins)
 
     def origin(self, *path: str) -> str:
-        """Where the value of a key came from; ``default`` when nobody set it."""
+        """Return the origin of the value of a key; ``default`` if it was not set."""
         for end in range(len(path), 0, -1):
             if (origin := self.origins.get(".".join(path[:end]))) is not None:
                 return origin
         return "default"
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as plain data, ready to be written as a config file."""
+        """Return the configuration as plain data that is valid in a configuration file."""
         data: dict[str, Any] = unstructure(self.config)
         return data
 
@@ -95,8 +96,10 @@ class LoadedConfig:
 def load_config(
     source: Path | str | Mapping[str, object] | None = None, values: Iterable[Value] = ()
 ) -> LoadedConfig:
-    """Read ``source`` (a file or plain data) and lay ``values`` over it; later ones win. ``ConfigError`` for what is
-    unknown, wrong, or said twice in different ways."""
+    """Read ``source`` (a file or plain data) and overlay ``values``; later ones take precedence.
+
+    Raises ``ConfigError`` for unknown keys, invalid values and contradictions within a layer.
+    """
     data, name, document = _read(source)
     own = list(values)
     flat_keys = _flat_keys(data, name, document, own)
@@ -141,8 +144,7 @@ def load_config(
 def _flat_keys(
     data: dict[str, object], name: str, document: jsonc.Document | None, values: Sequence[Value]
 ) -> dict[str, FlatKey]:
-    """The keys of the flat vocabulary: those of the file, which are taken out of ``data``, with those of the command
-    line on top."""
+    """Collect the flat keys of the file, which are removed from ``data``, overlaid with those of the command line."""
     keys = {
         key: FlatKey(name=key, value=data.pop(key), source=name, place=_place(name, document, (key,)))
         for key in list(data)
@@ -156,17 +158,17 @@ def _flat_keys(
 
 @mutable
 class _Laid:
-    """What became of translated values when they were laid over a configuration."""
+    """The results of overlaying translated values on a configuration."""
 
-    #: the keys that flat ones set, and where those are
+    #: keys set by flat keys, and the places of the latter
     flat: set[str] = field(factory=set)
     places: dict[str, str] = field(factory=dict)
-    #: what holds anyway, with nothing below it that says otherwise
+    #: soft values, skipped because their key is not set
     skipped: list[TranslatedValue] = field(factory=list)
 
 
 def _lay(layers: Layers, own: Sequence[Value], translated: Sequence[TranslatedValue]) -> _Laid:
-    """Lay values and translated ones over a configuration, layer by layer."""
+    """Overlay values and translated values on a configuration, layer by layer."""
     laid = _Laid()
     for layer in range(len(own) + 1):
         if layer and own[layer - 1].path[0] not in TABLE:
@@ -192,8 +194,11 @@ def _parts(translated: TranslatedValue) -> list[Value]:
 
 
 def _without_effect(skipped: Sequence[TranslatedValue], layers: Layers) -> list[str]:
-    """Warnings of what has no effect: a later choice for all components on one that has its own, and what flat keys
-    say of a component because it holds for all of them, and no longer does."""
+    """List the warnings about values without effect.
+
+    These are global choices in a later layer for a component with a choice of its own, and soft values of flat keys for
+    a component that differ from the global choice in effect.
+    """
     warnings = [
         f"{by}: no effect on {own.rpartition('.')[0]}, which is {', '.join(holds)} ({layers.origins[own]})"
         for own, by, holds in layers.own_choices()
@@ -213,7 +218,7 @@ def _without_effect(skipped: Sequence[TranslatedValue], layers: Layers) -> list[
 def _read(
     source: Path | str | Mapping[str, object] | None,
 ) -> tuple[dict[str, object], str, jsonc.Document | None]:
-    """Plain data, what to call it, and its text if it has one."""
+    """Return the plain data of a source, its name in messages, and its text if it has one."""
     if source is None or isinstance(source, Mapping):
         document, data, name = None, _copied(source or {}), "config"
     else:
@@ -224,13 +229,13 @@ def _read(
 
 
 def _on_top(before: FlatKey | None, value: Value, layer: int) -> FlatKey:
-    """A flat key with a value of ``--set`` on top, which may be one of the keys inside it."""
+    """Overlay a value of the command line on a flat key. With ``--set`` the value may be that of a key inside it."""
     name, *inside = value.path
     whole = value.value
     if inside:
         held = before.value if before is not None else {}
         if not isinstance(held, Mapping):
-            raise ConfigError(f"{value.origin}: {name} is {held!r}, which holds no keys")
+            raise ConfigError(f"{value.origin}: {name} is {held!r}, not an object")
         keys = _copied(held)
         put(keys, Value(path=tuple(inside), value=value.value, origin=value.origin))
         whole = keys
@@ -241,7 +246,7 @@ def _on_top(before: FlatKey | None, value: Value, layer: int) -> FlatKey:
 def _check_agreement(
     translated: Sequence[TranslatedValue], layers: Layers, name: str, document: jsonc.Document | None
 ) -> None:
-    """What is said twice in one layer must be the same; all contradictions in one ``ConfigError``."""
+    """Raise ``ConfigError`` listing every setting with two different values in one layer."""
     problems = []
     first: dict[tuple[tuple[str, ...], int], TranslatedValue] = {}
     for value in translated:
@@ -261,12 +266,12 @@ def _check_agreement(
 
 
 def _sources(origins: Iterable[str]) -> list[str]:
-    """Where values came from, without the keys: x.json, --steps, --set sampling.seed."""
+    """List the sources of values, without keys: x.json, --steps, --set sampling.seed."""
     return sorted({origin.rpartition(" in ")[2] for origin in origins})
 
 
 def _place(name: str, document: jsonc.Document | None, path: tuple[str | int, ...]) -> str:
-    """``x.json, line 3, column 5``; without a text, what the data is called."""
+    """Format a place as ``x.json, line 3, column 5``; only the name if there is no text."""
     at = document.place(path) if document is not None else ""
     return f"{name}, {at}" if at else name
 
@@ -274,7 +279,7 @@ def _place(name: str, document: jsonc.Document | None, path: tuple[str | int, ..
 def _why_here(
     path: tuple[str | int, ...], origins: Mapping[str, str], name: str, document: jsonc.Document | None
 ) -> str:
-    """Where a value that is wrong came from: its key in the other vocabulary, or its line."""
+    """Return the origin of an invalid value: its key in the other vocabulary, or its line."""
     for end in range(len(path), 0, -1):
         origin = origins.get(".".join(map(str, path[:end])))
         if origin is not None and origin != name:
@@ -285,8 +290,11 @@ def _why_here(
 
 
 def parse_set(text: str) -> Value:
-    """``dotted.key=JSON`` of ``--set``; a value that is no JSON is taken as a string. A key that has dots itself is
-    put in quotes: ``model.options."acme-1.0".tile=256``."""
+    """Parse ``dotted.key=JSON`` of ``--set``. A value that is not JSON is read as a string.
+
+    A key part that contains dots is quoted: ``model.options."acme-1.0".tile=256``. Raises ``ConfigError`` for malformed
+    text.
+    """
     match = _SET.fullmatch(text)
     if match is None:
         raise ConfigError(f"--set {text[:100]!r}: expected dotted.key=value, such as sampling.steps=20")
@@ -302,7 +310,7 @@ def parse_set(text: str) -> Value:
 
 
 def default_config() -> dict[str, Any]:
-    """The defaults as plain data."""
+    """Return the default configuration as plain data."""
     data: dict[str, Any] = unstructure(RunConfig())
     return data
 
@@ -311,7 +319,7 @@ _SHORT_FORMS = {setting.path: setting.knob.short for setting in settings() if se
 
 
 def _normal(data: Mapping[str, object]) -> dict[str, object]:
-    """Short spellings written out: ``"sdpa"`` -> ``{"use": ["sdpa"]}``, ``"832x480"`` -> ``[832, 480]``."""
+    """Expand short forms: ``"sdpa"`` -> ``{"use": ["sdpa"]}``, ``"832x480"`` -> ``[832, 480]``."""
     out = {key: section_of(value) if key in SECTIONS else value for key, value in data.items()}
     if isinstance(components := out.get("components"), Mapping):
         out["components"] = {name: component_of(value) for name, value in components.items()}
@@ -325,7 +333,7 @@ def _normal(data: Mapping[str, object]) -> dict[str, object]:
 
 
 def _complete(data: Mapping[str, object]) -> dict[str, object]:
-    """With what sections use by default, where only their options are given."""
+    """Add the default ``use`` to sections that only have options."""
     complete = dict(data)
     for name, use in _DEFAULT_USE.items():
         section = data.get(name)

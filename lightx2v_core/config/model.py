@@ -1,4 +1,4 @@
-"""The configuration of a run. ``None`` means: not said, take the default of the model or the machine."""
+"""The configuration of a run. ``None`` means not set: the default of the model or the machine applies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attrs import validators as v
 from lightx2v_core.config.knob import BYTES, declared, given
 from lightx2v_core.config.ranges import Between
 from lightx2v_core.config.request import InputsConfig, SamplingConfig
-from lightx2v_core.config.texts import either, parse_lora_option
+from lightx2v_core.config.texts import parse_lora_option
 from lightx2v_core.discovery import catalog
 
-#: how many implementations may be tried in order
+#: largest number of implementations to try in order
 MOST_NAMES = 100
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -24,20 +24,20 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 @frozen(kw_only=True)
 class Section:
-    """A choice of implementation: ``use`` holds ``auto``, one name, or several that are tried in order."""
+    """A choice of implementation: ``use`` is ``auto``, one name, or several names to try in order."""
 
     use: tuple[str, ...] = field(
         validator=[v.min_len(1), v.max_len(MOST_NAMES)],
-        metadata=declared("a name, or names tried in order; name? is passed over where nothing is called so"),
+        metadata=declared("a name, or names in order of preference; NAME? is skipped if it is not installed"),
     )
     options: Mapping[str, Mapping[str, Any]] = given(
         attrs.Factory(dict),
-        "options of an implementation, under its name; those under * are for whichever is chosen, below its own",
+        "options by name of the implementation; * applies to the chosen one, with lower precedence",
     )
 
     @property
     def want(self) -> str | tuple[str, ...]:
-        """What the registry is asked for."""
+        """Return the name, or the names in order, to request from the registry."""
         return self.use[0] if len(self.use) == 1 else self.use
 
 
@@ -45,12 +45,14 @@ class Section:
 class ComponentConfig:
     """Overrides for one component."""
 
-    path: str | None = given(None, "file or folder to read it from")
-    precision: str | None = given(None, "which of several files or folders: original, fp8, int8, or a dtype")
-    distilled: bool | None = given(None, "which of several networks: a distilled one, or an ordinary one")
+    path: str | None = given(None, "file or folder of the weights")
+    precision: str | None = given(
+        None, "precision to choose among several files or folders (original, fp8, int8, or a dtype)"
+    )
+    distilled: bool | None = given(None, "whether to choose a distilled network among several")
     assets: Mapping[str, str] = given(
         attrs.Factory(dict),
-        "other files it needs, by their names, such as tokenizer: a file, or the folder it is in",
+        "other required files by name, such as tokenizer: a file, or its folder",
     )
     quantizer: Section | None = given(None, "quantizer of this component")
     offloader: Section | None = given(None, "offloader of this component")
@@ -58,28 +60,28 @@ class ComponentConfig:
 
 @frozen(kw_only=True)
 class MemoryConfig:
-    """How much memory a run may take, and what forecasts of time go by. Sizes in bytes, or texts such as "24GB"."""
+    """Memory limits of a run, and speeds for time forecasts. Sizes in bytes, or as text such as "24GB"."""
 
     vram_limit: int | None = given(
-        None, 'memory of the device that may be used: "24GB"; absent: all of it', "--vram-limit",
-        option_help="Device memory to use, such as 24GB.", metavar="SIZE", short=BYTES, keyword="load",
-        validator=Between(1, math.inf),
+        None, 'device memory limit, such as "24GB" (default: all of it)', "--vram-limit",
+        option_help="Device memory limit, such as 24GB (default: all of it).", metavar="SIZE", short=BYTES,
+        keyword="load", validator=Between(1, math.inf),
     )  # fmt: skip
     ram_limit: int | None = given(
-        None, 'memory of the machine that may be used: "32GB"; absent: all of it', "--ram-limit",
-        option_help="Memory of the machine to use, such as 32GB.", metavar="SIZE", short=BYTES, keyword="load",
-        validator=Between(1, math.inf),
+        None, 'host memory limit, such as "32GB" (default: all of it)', "--ram-limit",
+        option_help="Host memory limit, such as 32GB (default: all of it).", metavar="SIZE", short=BYTES,
+        keyword="load", validator=Between(1, math.inf),
     )  # fmt: skip
     copy_speed: int | None = given(
-        None, 'bytes a second from the machine\'s memory to the device: "25GB"; for forecasts', short=BYTES,
-        validator=Between(1, math.inf),
+        None, 'bandwidth from host memory to the device, in bytes per second, such as "25GB"; for forecasts',
+        short=BYTES, validator=Between(1, math.inf),
     )  # fmt: skip
     disk_speed: int | None = given(
-        None, 'bytes a second from the disk of the model: "3GB"; for forecasts', short=BYTES,
-        validator=Between(1, math.inf),
+        None, 'read speed of the disk of the model, in bytes per second, such as "3GB"; for forecasts',
+        short=BYTES, validator=Between(1, math.inf),
     )  # fmt: skip
     compute_speed: float | None = given(
-        None, "10^12 operations a second that the device reaches; for forecasts",
+        None, "sustained compute speed of the device, in TFLOPS; for forecasts",
         validator=Between(0, math.inf, above=True),
     )  # fmt: skip
 
@@ -88,23 +90,23 @@ class MemoryConfig:
 class LoraConfig:
     """One LoRA file, and how it is applied.
 
-    ``ValueError`` for a value that is out of range, and for ``alpha_override`` without ``alpha``.
+    Raises ``ValueError`` for a value out of range, and for ``alpha_override`` without ``alpha``.
     """
 
-    path: str = field(metadata=declared("the file"))
-    strength: float = given(1.0, "factor on top of alpha / rank")
+    path: str = field(metadata=declared("LoRA file"))
+    strength: float = given(1.0, "factor applied in addition to alpha / rank")
     alpha: float | None = given(
-        None, "alpha when the file has none, or does not say it clearly", validator=Between(0, math.inf, above=True),
+        None, "alpha if the file has none or is ambiguous", validator=Between(0, math.inf, above=True),
     )  # fmt: skip
-    alpha_override: bool = given(False, "let alpha win over the alphas of the file")
+    alpha_override: bool = given(False, "use alpha in place of the alphas in the file")
     name: str | None = given(
-        None, "network it is for, where there are two: high_noise_model, low_noise_model or both"
+        None, "target network of a model with two experts (high_noise_model, low_noise_model, both)"
     )
 
     @alpha_override.validator
     def _has_alpha(self, _attribute: Any, value: bool) -> None:
         if value and self.alpha is None:
-            raise ValueError("'alpha_override' needs an 'alpha' that wins")
+            raise ValueError("'alpha_override' requires 'alpha'")
 
 
 @frozen(kw_only=True)
@@ -112,86 +114,92 @@ class OutputConfig:
     """Where and how the result is written."""
 
     path: str | None = given(
-        None, "an .mp4 file, a .png for one frame, or a folder of PNGs", "--output", "--save_result_path",
-        option_help="An .mp4, a .png for one frame, or a folder (ending in /) of PNGs.", metavar="FILE",
+        None, "output file (.mp4, or .png for one frame), or a folder of PNGs", "--output", "--save_result_path",
+        option_help="Output file (.mp4, or .png for one frame), or a folder of PNGs (ending in /).", metavar="FILE",
         flat="save_result_path",
     )  # fmt: skip
     record: bool = given(
-        True, "write the run record beside the result and into it", "--no-record", option_help="Write no run record.",
+        True, "write the run record next to the result and into it", "--no-record",
+        option_help="Do not write a run record.",
     )  # fmt: skip
-    crf: int = given(18, "H.264 quality, lower is better", validator=Between(0, 51))
+    crf: int = given(18, "H.264 quality (CRF); lower is better", validator=Between(0, 51))
     overwrite: bool = given(
-        True, "replace a result that is there; false refuses", "--no-overwrite",
-        option_help="Refuse an output that is there already; else it is replaced, as a whole.",
+        True, "replace an existing result; false: fail", "--no-overwrite",
+        option_help="Fail if the output exists (default: replace it as a whole).",
     )  # fmt: skip
 
 
 @frozen(kw_only=True)
 class RunConfig:
-    """Everything that can be configured about a run."""
+    """The complete configuration of a run."""
 
-    model_path: str | None = given(None, "folder of the model", "--model-path", "--model_path", metavar="DIR")
+    model_path: str | None = given(None, "model folder", "--model-path", "--model_path", metavar="DIR")
     model: Section = given(
-        attrs.Factory(lambda: Section(use=("auto",))), "model family; auto recognizes it", "--model", "--model_cls",
-        option_help="Model family; absent: recognized.", metavar="NAME", keyword="load", flat="model_cls",
+        attrs.Factory(lambda: Section(use=("auto",))), "model family; auto: detected from the files", "--model",
+        "--model_cls", option_help="Model family (default: detected from the files).", metavar="NAME", keyword="load",
+        flat="model_cls",
     )  # fmt: skip
     task: str | None = given(
-        None, either(catalog.tasks()), "--task", option_help=f"{either(catalog.tasks())}.", metavar="TASK",
-        keyword="load",
+        None, f"task ({', '.join(catalog.tasks())}); default: the only one of the model", "--task",
+        option_help=f"Task ({', '.join(catalog.tasks())}).", metavar="TASK", keyword="load",
     )  # fmt: skip
-    prompt: str | None = given(None, "prompt: what the video shows", "--prompt", keyword="request")
+    prompt: str | None = given(None, "text prompt", "--prompt", keyword="request")
     negative_prompt: str | None = given(
-        None, "negative prompt: what it should not show; absent: the model's official one; empty: none",
+        None, "negative prompt (default: the official one of the model; empty: none)",
         "--negative-prompt", "--negative_prompt",
-        option_help="Negative prompt: what it should not show; absent: the model's official one, empty: none.",
+        option_help="Negative prompt (default: the official one of the model; empty: none).",
         keyword="request",
     )  # fmt: skip
     dtype: Dtype = given(
         "auto", "compute dtype; auto: bfloat16 on CUDA, float32 on CPU", "--dtype",
-        option_help="bfloat16, float16 or float32.", metavar="NAME", keyword="load",
+        option_help="Compute dtype (bfloat16, float16, float32; default: bfloat16 on CUDA, float32 on CPU).",
+        metavar="NAME", keyword="load",
     )  # fmt: skip
     device: str = given(
-        "auto", "auto, cpu, cuda or cuda:N", "--device", option_help="auto, cpu, cuda or cuda:N.", metavar="NAME",
-        keyword="load",
+        "auto", "device (auto, cpu, cuda, cuda:N)", "--device", option_help="Device (auto, cpu, cuda, cuda:N).",
+        metavar="NAME", keyword="load",
     )  # fmt: skip
     attention: Section = given(
         attrs.Factory(lambda: Section(use=("auto",))), "attention kernel", "--attention",
-        option_help="Attention kernel, or several to try in order.", keyword="load",
+        option_help="Attention kernel, or several in order of preference.", keyword="load",
     )  # fmt: skip
     quantizer: Section | None = given(
         None, "kernel for quantized weights", "--quantizer",
-        option_help="Kernel for weights in fp8 or int8; plain weights are quantized with it while they are read.",
+        option_help="Kernel for fp8 or int8 weights; unquantized weights are quantized while they are loaded.",
         keyword="load",
     )  # fmt: skip
     offloader: Section = given(
-        attrs.Factory(lambda: Section(use=("none",))), "where weights live while they are not used", "--offloader",
-        option_help="Where weights live while they are not used; auto: the least costly that fits the limits.",
+        attrs.Factory(lambda: Section(use=("none",))), "where idle weights are kept", "--offloader",
+        option_help=f"Where idle weights are kept (none, sequential, {', '.join(catalog.first_party('offloader'))}; "
+        "auto: the cheapest that fits the memory limits; default: none).",
         keyword="load",
     )  # fmt: skip
-    memory: MemoryConfig = given(attrs.Factory(MemoryConfig), "limits of memory, which offloader=auto keeps")
+    memory: MemoryConfig = given(attrs.Factory(MemoryConfig), "memory limits, respected by offloader=auto")
     lora_applier: Section = given(
         attrs.Factory(lambda: Section(use=("merge",))), "how LoRA files are applied", "--lora-applier",
-        option_help="merge: LoRA files become part of the weights; dynamic: they stay beside them.", keyword="load",
+        option_help="How LoRA files are applied (merge: into the weights; dynamic: kept separate).", keyword="load",
     )  # fmt: skip
     scheduler: Section | None = given(
-        None, "timesteps and update rule; absent: the model's", "--scheduler",
-        option_help="Timesteps and update rule.", metavar="NAME", keyword="request",
+        None, "timesteps and update rule (default: those of the model)", "--scheduler",
+        option_help="Sampler: timesteps and update rule (default: that of the model).", metavar="NAME",
+        keyword="request",
     )  # fmt: skip
     components: Mapping[str, ComponentConfig] = given(
         attrs.Factory(dict),
-        "overrides for dit (both experts where there are two), high_noise, low_noise, text_encoder, image_encoder, vae",
+        "overrides by component: dit (both experts, if there are two), high_noise, low_noise, text_encoder, "
+        "image_encoder, vae",
         keyword="load",
     )
-    sampling: SamplingConfig = given(attrs.Factory(SamplingConfig), "how to sample")
-    inputs: InputsConfig = given(attrs.Factory(InputsConfig), "images and videos to start from")
+    sampling: SamplingConfig = given(attrs.Factory(SamplingConfig), "sampling parameters")
+    inputs: InputsConfig = given(attrs.Factory(InputsConfig), "input images and videos")
     loras: tuple[LoraConfig, ...] = given(
         (), "LoRA files, applied in order", "--lora",
-        option_help="LoRA file; give it again for more. In front: which of two experts it is for.",
+        option_help="LoRA file; the prefix selects one of two experts. Repeatable.",
         metavar="[high:|low:|both:]PATH[:STRENGTH]", read=parse_lora_option, multiple=True, keyword="load",
         flat="lora_configs",
     )  # fmt: skip
     strict_lora: bool = given(
-        False, "refuse a LoRA file of which a part has no effect, instead of warning", "--strict-lora",
-        option_help="Refuse a LoRA file of which a part has no effect.", keyword="load",
+        False, "fail if any part of a LoRA file has no effect, instead of warning", "--strict-lora",
+        option_help="Fail if any part of a LoRA file has no effect, instead of warning.", keyword="load",
     )  # fmt: skip
     output: OutputConfig = given(attrs.Factory(OutputConfig), "where and how the result is written")

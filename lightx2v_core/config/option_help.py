@@ -1,4 +1,4 @@
-"""What the options of an implementation mean, as its author wrote it."""
+"""Help texts of the options of an implementation, as its author wrote them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import attrs
 
 
 def option_help(cls: type[attrs.AttrsInstance]) -> Mapping[str, str]:
-    """Option -> its help: that of its metadata (``help``), else the comment that begins with ``#:`` above it in the
-    source of the class; empty where there is neither, or no source."""
+    """Return the help text of each option of a class.
+
+    This is the ``help`` of its metadata, else the ``#:`` comment above it in the source of the class; empty if there
+    is neither, or no source.
+    """
     above = _comments(cls)
     return {
         field.name: field.metadata.get("help") or above.get(field.name, "") for field in attrs.fields(cls)
@@ -21,7 +24,7 @@ def option_help(cls: type[attrs.AttrsInstance]) -> Mapping[str, str]:
 
 def _comments(cls: type[object]) -> dict[str, str]:
     comments: dict[str, str] = {}
-    for part in reversed(cls.__mro__[:-1]):  # an option may be declared anew
+    for part in reversed(cls.__mro__[:-1]):  # a subclass may redeclare an option
         try:
             source = textwrap.dedent(inspect.getsource(part))
             (definition,) = ast.parse(source).body

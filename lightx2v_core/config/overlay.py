@@ -1,4 +1,4 @@
-"""Values over a configuration that is there already."""
+"""Overlay of values on an existing configuration."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from lightx2v_core.config.model import RunConfig
 from lightx2v_core.config.structure import unstructure
 from lightx2v_core.errors import ConfigError
 
-#: the keys of a configuration, and those that have a say in each other
+#: the keys of a configuration, and those that affect each other
 _KEYS = frozenset(attribute.name for attribute in fields(RunConfig))
 _TOGETHER = frozenset({"components", *COMPONENT_SECTIONS})
 
 
 def lay_over(base: LoadedConfig, values: Iterable[Value]) -> LoadedConfig:
-    """Lay values over a configuration, as ``load_config`` does over its data. Only what they change is structured: the
-    rest of it is right already."""
+    """Overlay values on a configuration, as ``load_config`` does on its data.
+
+    Only the changed keys are structured; the others are already valid.
+    """
     values = list(values)
     keys = {value.path[0] for value in values}
     if keys & _TOGETHER:
@@ -30,7 +32,7 @@ def lay_over(base: LoadedConfig, values: Iterable[Value]) -> LoadedConfig:
         try:
             laid = load_config({key: unstructure(getattr(base.config, key)) for key in keys}, values)
         except ConfigError:
-            pass  # the message tells of the whole configuration
+            pass  # load_config below reports on the whole configuration
         else:
             changed: dict[str, Any] = {key: getattr(laid.config, key) for key in keys}
             return evolve(laid, config=evolve(base.config, **changed))

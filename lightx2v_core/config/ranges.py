@@ -1,4 +1,4 @@
-"""Ranges of numbers in the configuration."""
+"""Range validators for numbers in the configuration."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from attrs import Attribute, frozen
 
 @frozen
 class Between:
-    """A validator for a number, or for each of several: ``low`` <= value <= ``high``, or ``low`` < value if ``above``.
-    None passes: it means that nothing was said."""
+    """A validator for a number or a sequence of numbers: ``low`` <= value <= ``high``; ``low`` < value if ``above``.
+
+    None is accepted: the value is not set.
+    """
 
     low: float
     high: float
     above: bool = False
-    #: what to do in place of a number that is out of range
+    #: advice for a value out of range
     hint: str = ""
 
     def __call__(

@@ -1,7 +1,7 @@
-"""A JSON Schema (draft 2020-12) of a configuration file, for editors: both vocabularies, and what is installed.
+"""A JSON Schema (draft 2020-12) of the configuration file, for editors: both vocabularies and installed plugins.
 
-What it says of types, ranges and names follows the classes of ``model`` and the options of the installed
-implementations, so it never says more than the program knows; the program itself checks more.
+Types, ranges and names are derived from the classes of ``model`` and the options of the installed implementations.
+Loading a configuration performs further checks.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _VALUES: Mapping[str, Sequence[str]] = {
 
 
 def schema(plugins: PluginSet) -> Schema:
-    """The schema of a configuration with these plugins."""
+    """Build the schema of a configuration with these plugins."""
     definitions: dict[str, Schema] = {}
     for kind in SECTIONS:
         definitions[f"{kind}_name"], definitions[kind] = _section(kind, plugins)
@@ -69,12 +69,12 @@ def schema(plugins: PluginSet) -> Schema:
 
 
 def options_schema(cls: type[attrs.AttrsInstance]) -> Schema:
-    """The schema of the options of one implementation."""
+    """Build the schema of the options of one implementation."""
     return _object(cls, {})
 
 
 def _object(cls: type[attrs.AttrsInstance], definitions: dict[str, Schema]) -> Schema:
-    """The schema of a configuration class."""
+    """Build the schema of a configuration class."""
     hints, said = get_type_hints(cls), option_help(cls)
     properties, required = {}, []
     for field in attrs.fields(cls):
@@ -127,14 +127,14 @@ def _item(hint: object, definitions: dict[str, Schema]) -> Schema:
 
 
 def _any(several: Sequence[Schema]) -> Schema:
-    """One of several; plain types in one list."""
+    """Combine alternatives into ``anyOf``, or into a list of types if all are plain types."""
     if all(set(one) == {"type"} for one in several):
         return {"type": [one["type"] for one in several]}
     return {"anyOf": list(several)}
 
 
 def _ranged(plain: Schema, validator: object) -> Schema:
-    """With the limits of numbers, also of those in a list."""
+    """Add the limits of numbers, including those in a list."""
     for check in getattr(validator, "_validators", (validator,)):
         if not isinstance(check, Between):
             continue
@@ -158,17 +158,17 @@ def _with_limits(plain: Schema, limits: Schema) -> Schema:
 
 
 def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
-    """The names of the installed implementations of a kind, and a choice among them with the options of each."""
+    """Build the schemas of the installed names of a kind, and of a choice among them with their options."""
     implementations = plugins.provided(kind)
     names: dict[str, str] = (
-        {"auto": "the core chooses"} if kind in ("model", "attention", "offloader") else {}
+        {"auto": "chosen automatically"} if kind in ("model", "attention", "offloader") else {}
     )
     options: dict[str, Schema] = {}
     shared: dict[str, Schema] = {}
     for implementation in implementations:
         try:
             known = isolation.called(implementation.qualified, _object, implementation.spec.config, {})
-        except LightX2VError:  # `plugins check` says what is wrong with them
+        except LightX2VError:  # `plugins check` reports the error
             known = {"type": "object", "properties": {}}
         options[implementation.spec.name] = known
         options[implementation.qualified] = known
@@ -180,15 +180,16 @@ def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
         ):
             names.setdefault(text, implementation.spec.summary)
     options[WILDCARD] = {
-        "description": "for whichever is chosen", "type": "object", "properties": shared, "additionalProperties": False,
+        "description": "for the chosen implementation", "type": "object", "properties": shared,
+        "additionalProperties": False,
     }  # fmt: skip
     wish = {
-        "type": "string", "pattern": f"^.+\\{OPTIONAL_SUFFIX}$", "description": "passed over where it is not installed",
+        "type": "string", "pattern": f"^.+\\{OPTIONAL_SUFFIX}$", "description": "skipped if it is not installed",
     }  # fmt: skip
     called = {"anyOf": [*({"const": text, "description": about} for text, about in names.items()), wish]}
     name: Schema = {"$ref": f"#/$defs/{kind}_name"}
     several: Schema = {"type": "array", "items": name, "minItems": 1}
-    # options of a wish may be of what is not installed, so other names are not an error here
+    # NAME? may have options without being installed, so other names are not an error here
     held: Schema = {"type": "object", "properties": options}
     use: Schema = {"anyOf": [name, several]}
     properties = {"use": use, "options": held}
@@ -197,11 +198,11 @@ def _section(kind: str, plugins: PluginSet) -> tuple[Schema, Schema]:
 
 
 def _flat(name: str, key: LegacyKey, definitions: dict[str, Schema]) -> Schema:
-    """A key of the flat vocabulary."""
+    """Build the schema of a key of the flat vocabulary."""
     if key.refused:
-        return {"description": f"Not available: {key.refused}.", "enum": [*key.harmless, None]}
+        return {"description": f"Not supported: {key.refused}.", "enum": [*key.harmless, None]}
     if key.ignored:
-        return {"description": f"Without a meaning here: {key.ignored}.", "deprecated": True}
+        return {"description": f"Ignored: {key.ignored}.", "deprecated": True}
     target = LEGACY[key.same_as] if key.same_as else key
     text = f"{target.help}; here: {', '.join(target.to)}"
     if key.same_as:

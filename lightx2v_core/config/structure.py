@@ -1,4 +1,4 @@
-"""Plain data -> attrs classes, strictly: no silent conversion, no unknown key, every mistake in one message."""
+"""Strict structuring of plain data into attrs classes: no silent conversions or unknown keys, all errors at once."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lightx2v_core.errors import ConfigError, first_lines, suggestion
 
 T = TypeVar("T")
 
-#: mistakes that a message tells; of the others it tells how many there are
+#: errors listed in a message; the others are counted
 _SHOWN = 15
-#: characters of what is said of one mistake
+#: characters of one error
 _LONGEST = 2000
 
 
-#: how a value becomes one of a class
+#: converter of a value to an instance of a class
 Structure = Callable[[object, Any], object]
-#: a key, from the path of a mistake to where it was written; empty when that is not known
+#: maps the path of an error to its place in a file; empty if unknown
 Place = Callable[[tuple[str | int, ...]], str]
 
 
@@ -41,15 +41,18 @@ def structure(
     place: Place = _nowhere,
     more_keys: Iterable[str] = (),
 ) -> T:
-    """``data`` as ``cls``. ``ConfigError`` lists every mistake with its path and its ``place``; ``path`` is the path of
-    ``data``. ``more_keys`` are suggested beside those of ``cls`` for one that is unknown."""
+    """Structure ``data`` into an instance of ``cls``.
+
+    Raises ``ConfigError`` listing every error with its path and its ``place``. ``path`` is the path of ``data``;
+    ``more_keys`` are suggested for an unknown key in addition to those of ``cls``.
+    """
 
     explained = 0
 
     def explain(exc: BaseException, _kind: object) -> str:
         nonlocal explained
         explained += 1
-        if explained > _SHOWN:  # no one reads on, and looking for names that are near takes time
+        if explained > _SHOWN:  # not shown, and the search for similar names is slow
             return ""
         return _explain(exc, more_keys if getattr(exc, "cl", None) is cls else ())[:_LONGEST]
 
@@ -70,16 +73,16 @@ _KEY = re.compile(r"(?:unknown key )?'(\w+)'")
 
 
 def _placed(line: str, place: Place) -> str:
-    """A mistake with where it was written behind it."""
+    """Append its place in the file to an error."""
     message, _, path = line.rpartition(" @ $")
     steps = [int(index) if index else name or quoted for name, quoted, index in _STEP.findall(path)]
-    named = _KEY.match(message)  # an unknown key, or the field that a validator speaks of
+    named = _KEY.match(message)  # an unknown key, or the field named by a validator
     at = place((*steps, *([named.group(1)] if named else [])))
     return f"{line} ({at})" if at else line
 
 
 def unstructure(value: object) -> Any:
-    """attrs classes as plain JSON data."""
+    """Convert attrs instances to plain JSON data."""
     return _converter().unstructure(value)
 
 
@@ -97,12 +100,15 @@ def _converter() -> Converter:
 
 
 def _exact(value: object, kind: type[object]) -> object:
-    """A value of exactly this JSON type; an integer is fine where a float is wanted, a bool never is."""
+    """Return the value if it has exactly this JSON type; an integer is accepted for a float, a bool never.
+
+    Raises ``TypeError`` for another type, and ``ValueError`` for invalid text and numbers that are not finite.
+    """
     accepted = (int, float) if kind is float else (kind,)
     if type(value) not in accepted:
         raise TypeError(f"expected {_word(kind)}, got {_word(type(value))} {_short(value)}")
     if isinstance(value, str) and not is_text(value):
-        raise ValueError(f"{_short(value)} is not valid text: it has a NUL or half a character in it")
+        raise ValueError(f"{_short(value)} is not valid text: it contains NUL or a lone surrogate")
     if kind is not float or not isinstance(value, int | float):
         return value
     if not abs(value) <= sys.float_info.max:
@@ -111,7 +117,7 @@ def _exact(value: object, kind: type[object]) -> object:
 
 
 def is_text(value: str) -> bool:
-    """Whether a run record, a file name and a tokenizer could take it."""
+    """Return whether a string is valid in a run record, a file name and a tokenizer: UTF-8 without NUL."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -171,7 +177,7 @@ def _literal(value: object, cls: object) -> object:
 
 
 def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
-    """One mistake in words; cattrs adds where it is."""
+    """Describe one error; cattrs adds its path."""
     if isinstance(exc, ForbiddenExtraKeysError):
         known = [*(field.name for field in attrs.fields(exc.cl)), *more_keys]
         extra = sorted(exc.extra_fields)

@@ -96,8 +96,8 @@ def test_a_dry_run_loads_nothing(checkpoint: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompt", "x"], "--prompt and --prompt-file are both given"),
-        (["--output", "x.mp4"], "has to be a folder"),
+        (["--prompt", "x"], "--prompt and --prompt-file exclude each other"),
+        (["--output", "x.mp4"], "--output 'x.mp4': with --prompt-file it must be a folder"),
         (["--dump-tensors", "x.safetensors"], "cannot be used with --prompt-file"),
     ],
 )
@@ -113,11 +113,11 @@ def test_options_that_mean_one_run_are_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no jobs"),
-        ("# only a comment\n", "holds no jobs"),
+        ("", "has no jobs"),
+        ("# only a comment\n", "has no jobs"),
         ('{"prompt": "x"\n', r"jobs\.txt, line 1: line 1, column"),
-        ('{"output": 3}\n', "line 1: output has to be a path, got 3"),
-        ('{"output": "a.mp4"}\n{"output": "a.mp4"}\n', "more than one job writes"),
+        ('{"output": 3}\n', "line 1: output must be a path, got 3"),
+        ('{"output": "a.mp4"}\n{"output": "a.mp4"}\n', "several jobs write"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_line(text: str, message: str, tmp_path: Path) -> None:

@@ -161,13 +161,13 @@ def test_show(cli: Any) -> None:
     assert status == 0
     assert out.startswith("acme: acme-dist 1.5, acme_plugin, loaded\n")
     text = "\n".join(line.strip() for line in out.splitlines())
-    assert "attention acme: Acme's kernel\nwill not be used, wrong on this machine: plugin acme: " in text
+    assert "attention acme: Acme's kernel\nnot used, wrong on this machine: plugin acme: " in text
     assert (
         "op: Literal['auto', 'flash'] = 'auto'\nhow it is computed\ntile: int = 64\n"
         "blocks: list[int] = []\nwhich ones\n"
     ) in text
-    assert "attention acme-hopper: Acme's other kernel\ncannot be used here: " in text
-    assert "command acme-gpu: Not here.\ncannot be used here: no screen" in text
+    assert "attention acme-hopper: Acme's other kernel\nnot usable here: " in text
+    assert "command acme-gpu: Not here.\nnot usable here: no screen" in text
     assert cli("plugins", "show", "Acme_Dist")[1] == out
 
 
@@ -310,6 +310,6 @@ def test_a_parent_that_takes_no_subcommands_is_said(cli: Any) -> None:
     status, _, err = cli("server", "start")
     assert status == 2
     assert (
-        "no command 'server'; acme/start would be a subcommand of it, and plugins can bring some of plugins"
+        "no command 'server' for the subcommand acme/start; plugins can only add subcommands of plugins"
         in err
     )

@@ -28,7 +28,7 @@ def test_a_run_says_what_it_uses(tiny: Path, cli: Any, out: Path) -> None:
         f"output {out}/o.mp4", "note: text_len",
     ):  # fmt: skip
         assert words in said, (words, said)
-    assert "will be replaced" not in said
+    assert "replaces existing" not in said
     assert "warning" not in done.err
 
 
@@ -45,7 +45,7 @@ def test_what_is_there_is_told_and_replaced_or_refused(tiny: Path, cli: Any, out
     assert "replaced" not in cli("plan", *line).unfolded
     cli("run", *line, "--no-overwrite").succeeded()
     before = (out / "o.mp4").read_bytes()
-    assert "o.mp4 and o.json, which are there, will be replaced" in cli("plan", *line).unfolded
+    assert "; replaces existing o.mp4 and o.json" in cli("plan", *line).unfolded
     for command in ("run", "plan"):
         cli(command, *line, "--seed", 3, "--no-overwrite").failed(
             2, "o.mp4' already exists", "--no-overwrite"

@@ -131,9 +131,7 @@ def test_positions_are_those_of_the_file(text: str, line: int, column: int) -> N
 
 
 def test_where_an_endless_comment_starts() -> None:
-    with pytest.raises(
-        ConfigError, match=r"f.json: line 2, column 2: the comment that starts here with /\* is never closed"
-    ):
+    with pytest.raises(ConfigError, match=r"f.json: line 2, column 2: unclosed comment /\*"):
         jsonc.loads('{"a": 1,\n /* b', "f.json")
 
 
@@ -146,9 +144,7 @@ def test_where_an_endless_comment_starts() -> None:
     ],
 )
 def test_a_key_that_is_given_twice(text: str, place: str, first: str) -> None:
-    with pytest.raises(
-        ConfigError, match=f"f.json: {place}: the key 'k' is given more than once.*at {first}"
-    ):
+    with pytest.raises(ConfigError, match=f"f.json: {place}: duplicate key 'k', first at {first}"):
         jsonc.loads(text, "f.json")
 
 

@@ -194,8 +194,8 @@ def test_set_of_any_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        (["sampling=5", "sampling.steps=3"], "sampling is 5, which holds no keys"),
-        (["prompt=x", "prompt.y=3"], "prompt is 'x', which holds no keys"),
+        (["sampling=5", "sampling.steps=3"], "sampling is 5, not an object"),
+        (["prompt=x", "prompt.y=3"], "prompt is 'x', not an object"),
         (["sampling.step=3"], "did you mean 'steps'?"),
         (["loras.0.path=x"], "expected a list"),
         (["sampling.steps=abc"], "expected an integer, got a string 'abc'"),

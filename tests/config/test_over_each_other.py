@@ -138,7 +138,7 @@ def check_both(data: dict[str, Any], *over: Value) -> None:
     for path, value in before.items():
         names = [".".join(path), *key_names(alone.origin(*path))]
         if path in taken or any(path[: len(other)] == other for other in taken):
-            continue  # the very key that was set anew
+            continue  # the very key that was replaced
         assert after.get(path, None) == value or any(name in warned for name in names), (path, value, warned)
     for item in over:
         assert item.origin in both.origins.values() or item.origin in warned, (item, both.origins)
@@ -255,5 +255,5 @@ def test_a_choice_for_all_leaves_that_of_a_component() -> None:
 def test_what_is_set_anew_is_named() -> None:
     loaded = load_config({"sampling": {"steps": 4, "seed": 9}}, [parse_set('sampling={"seed": 3}')])
     (warning,) = loaded.warnings
-    assert "sampling.steps (config): not used, since --set sampling sets sampling anew" in warning
+    assert "sampling.steps (config): not used, since --set sampling replaces sampling" in warning
     assert "seed" not in warning

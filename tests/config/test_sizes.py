@@ -167,7 +167,7 @@ def test_a_file_above_the_limit(what: str, most: int, tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(most + 1)  # sparse: it takes no room
-    with pytest.raises(ConfigError, match=f"{what} .* is too large: {most + 1} bytes, and at most {most}"):
+    with pytest.raises(ConfigError, match=f"{what} .* is too large: {most + 1} bytes; the limit is {most} "):
         READERS[what](path)
 
 
@@ -178,19 +178,19 @@ def test_how_deep_it_may_be(depth: int) -> None:
         assert isinstance(jsonc.loads(text), list)
     else:
         with pytest.raises(
-            ConfigError, match=f"column {depth}: nested too deeply, over {jsonc.DEPTH} levels"
+            ConfigError, match=f"column {depth}: nested too deeply \\(over {jsonc.DEPTH} levels\\)"
         ):
             jsonc.loads(text)
 
 
 def test_how_much_there_may_be() -> None:
     assert len(jsonc.loads("[" + "1," * (jsonc.ENTRIES - 2) + "1]")) == jsonc.ENTRIES - 1
-    with pytest.raises(ConfigError, match=f"more than {jsonc.ENTRIES} keys and entries of lists"):
+    with pytest.raises(ConfigError, match=f"more than {jsonc.ENTRIES} keys and list entries"):
         jsonc.loads("[" + "1," * jsonc.ENTRIES + "1]")
 
 
 def test_a_string_that_is_never_closed_has_a_place() -> None:
-    with pytest.raises(ConfigError, match=r"line 2, column 7: the string that starts here is never closed"):
+    with pytest.raises(ConfigError, match=r"line 2, column 7: unclosed string"):
         jsonc.loads('{"a": 1,\n "b": "x\n}')
 
 
@@ -201,7 +201,7 @@ def test_a_hundred_thousand_prompts(tmp_path: Path) -> None:
     jobs = read_jobs(path, None)
     assert [job.request["prompt"] for job in jobs] == lines
     path.write_text("\n".join([*lines, json.dumps({"prompt": "x", "output": "00007.mp4"})]), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"more than one job writes '.*00007\.mp4'"):
+    with pytest.raises(ConfigError, match=r"several jobs write '.*00007\.mp4'"):
         read_jobs(path, "out")
 
 

@@ -119,9 +119,7 @@ def test_one_plugin(tmp_path: Path, plugin: str) -> None:
 
 def test_downloads_beside_a_model(tmp_path: Path) -> None:
     python = environment(tmp_path / "env", ("hub",))
-    assert (
-        "\n  download " in run(python, "-m", "lightx2v_core", "--help").partition("Commands of plugins:")[2]
-    )
+    assert "\n  download " in run(python, "-m", "lightx2v_core", "--help").partition("Plugin commands:")[2]
     out = run(python, "-m", "lightx2v_core", "download", "--list")
     assert out.startswith("no loaded plugin names a repository")
     python = environment(tmp_path / "with-a-model", ("hub", "wan21"))

@@ -99,12 +99,10 @@ def test_show_tells_of_each_kernel(faulty: Path, tmp_path: Path) -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     said = {line.split()[1].rstrip(":"): after for line, after in pairwise(lines)
             if line.startswith(("attention ", "quantizer ", "lora_applier "))}  # fmt: skip
-    assert said["sound"] == "can be used here, proved"
-    assert said["sound-int8"] == "can be used here, proved (int8-channel)"
-    assert said["fast"].startswith("will not be used, wrong on this machine: attention in float32")
-    assert (
-        said["killed"] == "will not be used, wrong on this machine: its proof ended its process with SIGILL"
-    )
+    assert said["sound"] == "usable here, proved"
+    assert said["sound-int8"] == "usable here, proved (int8-channel)"
+    assert said["fast"].startswith("not used, wrong on this machine: attention in float32")
+    assert said["killed"] == "not used, wrong on this machine: its proof ended its process with SIGILL"
     shown = json.loads(core(faulty, tmp_path / "mark", "plugins", "show", "faulty", "--json").stdout)
     proofs = {item["name"]: item["proof"] for item in shown["provides"]}
     assert proofs["sound"] == {"state": "proved", "text": ""}

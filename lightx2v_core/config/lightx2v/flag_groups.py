@@ -1,4 +1,4 @@
-"""Options of Wan's ``generate.py`` that mean something together: task, inputs, guidance, memory."""
+"""Translation of options of Wan's ``generate.py`` that depend on each other: task, inputs, guidance, memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def _task(reading: Reading) -> None:
     if name is None:
         return
     if name in WAN_TASKS_REFUSED:
-        reading.refuse("--task", f"{name} is refused: {WAN_TASKS_REFUSED[name]}")
+        reading.refuse("--task", f"{name} is not supported: {WAN_TASKS_REFUSED[name]}")
         return
     if name not in WAN_TASKS:
         known = ", ".join(WAN_TASKS)
-        reading.refuse("--task", f"{name!r} is not known{suggestion(name, WAN_TASKS)}; known are {known}")
+        reading.refuse("--task", f"unknown task {name!r}{suggestion(name, WAN_TASKS)}; known: {known}")
         return
     task, model = WAN_TASKS[name]
     reading.say("task", task or ("i2v" if "--image" in reading.facts else "t2v"), "--task")
@@ -42,7 +42,7 @@ def _guidance(reading: Reading) -> None:
 
 def _seed(reading: Reading) -> None:
     seed = reading.value("--base_seed")
-    if seed is not None:  # below 0 it is any seed; the plan and the record keep the one that is drawn
+    if seed is not None:  # a negative seed means a random one; the plan and the record store it
         reading.say("sampling.seed", seed if seed >= 0 else drawn_seed(), "--base_seed")
 
 
@@ -50,7 +50,7 @@ def _animate(reading: Reading) -> None:
     root, replace = reading.value("--src_root_path"), bool(reading.value("--replace_flag"))
     if root is None:
         if replace:
-            text = "a person is replaced when background_video and mask_video are given as inputs"
+            text = "no effect; a person is replaced if the inputs include background_video and mask_video"
             reading.warn("--replace_flag", text)
     else:
         for file, name in SRC_FILES.items():
@@ -73,8 +73,8 @@ def _relighting(reading: Reading, replace: bool) -> None:
         reading.say("loras", [{"path": RELIGHTING_LORA}], "--use_relighting_lora")
         return
     reading.lacking.append(
-        f"--use_relighting_lora: {folder or 'the folder of the model'} has no {RELIGHTING_LORA}, which is part of "
-        "Wan2.2-Animate-14B; download it, or leave the option out"
+        f"--use_relighting_lora: {folder or 'the model folder'} has no {RELIGHTING_LORA}, which is part of "
+        "Wan2.2-Animate-14B; download it, or omit the option"
     )
 
 
@@ -85,9 +85,7 @@ def _memory(reading: Reading) -> None:
             "offloader.use", ["sequential" if offload else "none"], "--offload_model", soft=not offload
         )
     if text and offload:
-        reading.warn(
-            "--t5_cpu", "no effect: with --offload_model one component is held at a time, this one too"
-        )
+        reading.warn("--t5_cpu", "no effect; --offload_model already keeps one component in memory at a time")
     elif text:
         reading.say("components.text_encoder.offloader.use", ["sequential"], "--t5_cpu")
 
@@ -96,13 +94,13 @@ def _loras(reading: Reading) -> None:
     paths, strengths = reading.value("--lora_path"), reading.value("--lora_strength")
     if paths is None:
         if strengths is not None:
-            reading.refuse("--lora_strength", "it needs --lora_path")
+            reading.refuse("--lora_strength", "requires --lora_path")
         return
     strengths = strengths or [1.0]
     if len(strengths) not in (1, len(paths)) or not all(type(value) in (int, float) for value in strengths):
         reading.refuse(
             "--lora_strength",
-            f"{len(strengths)} are given for {len(paths)} files; one for all, or one for each",
+            f"{len(strengths)} strengths for {len(paths)} files; pass one for all, or one for each",
         )
         return
     each = strengths if len(strengths) == len(paths) else strengths * len(paths)

@@ -1,4 +1,4 @@
-"""Keys of the flat vocabulary that mean something together: size, guidance, weights, offload, attention."""
+"""Translation of flat keys that depend on each other: size, guidance, weights, offload, attention."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TILE, _TILE_OVERLAP = 256, 64
 
 
 def _option(name: str) -> tuple[str, ...]:
-    """An option of whichever model is recognized."""
+    """Return the path of an option of the recognized model."""
     return ("model", "options", WILDCARD, name)
 
 
@@ -22,7 +22,7 @@ def _size(reading: Reading) -> None:
     given = [name for name, value in sides.items() if value is not None]
     if len(given) == 1:
         missing = next(name for name in sides if name not in given)
-        reading.refuse(given[0], f"a size needs both sides; give {missing} too")
+        reading.refuse(given[0], f"a size needs both sides; also set {missing}")
     elif given:
         reading.say("sampling.size", list(sides.values()), *given)
     shape = reading.value("target_shape")
@@ -39,7 +39,7 @@ def _guidance(reading: Reading) -> None:
         reading.say("sampling.guide_scale", [1.0], "enable_cfg", "sample_guide_scale")
     elif enabled and scale is None:
         reading.note(
-            "enable_cfg", "guidance is what the model does by default, since sample_guide_scale is not said"
+            "enable_cfg", "guidance is the default of the model, since sample_guide_scale is not set"
         )
     elif scale is not None:
         scales = list(scale) if isinstance(scale, list | tuple) else [scale]
@@ -47,30 +47,33 @@ def _guidance(reading: Reading) -> None:
         if enabled is None and scales != [1]:
             reading.warn(
                 "sample_guide_scale",
-                "guidance is on; LightX2V wants enable_cfg as well, and runs without it else",
+                "guidance is on; LightX2V also requires enable_cfg and otherwise runs without guidance",
             )
 
 
 def is_distilled_class(reading: Reading) -> bool | None:
-    """Whether the model class is one of a distilled network; None when no class is given."""
+    """Return whether the model class is that of a distilled network; None if no class is set."""
     name = reading.value("model_cls")
     return None if name is None else "distill" in name
 
 
 def _scheduler(reading: Reading) -> None:
-    """The original reads the list for its distilled model classes only, and counts its entries as the steps."""
+    """Translate the scheduler and ``denoising_step_list``.
+
+    LightX2V reads the list for its distilled model classes only; the number of its entries is the number of steps.
+    """
     steps, kind = reading.value("denoising_step_list"), reading.value("scheduler_type")
     names = ("denoising_step_list", "scheduler_type")
     if kind not in (None, "WanStepDistillScheduler"):
         reading.refuse(
-            "scheduler_type", f'{kind!r} is not known; give our scheduler instead, such as "unipc"'
+            "scheduler_type", f'unknown scheduler_type {kind!r}; set scheduler instead, such as "unipc"'
         )
     if steps is not None and kind is None and is_distilled_class(reading) is False:
         said = reading.value("model_cls")
         reading.warn(
             "denoising_step_list",
-            f"no effect, since the model class {said!r} is none of a distilled network; say {said}_distill, or leave "
-            "it out",
+            f"no effect, since the model class {said!r} is not that of a distilled network; use {said}_distill, or "
+            "omit it",
         )
         return
     if steps is not None or kind is not None:
@@ -82,7 +85,7 @@ def _scheduler(reading: Reading) -> None:
 
 
 def _count_of(reading: Reading, number: int) -> None:
-    """The length of the list is the number of steps, whatever the same file says beside it."""
+    """Set the number of steps to the length of the list, overriding ``infer_steps`` of the same layer."""
     given = reading.facts.get("infer_steps")
     if given is None or given.value == number or given.layer != reading.facts["denoising_step_list"].layer:
         return
@@ -91,7 +94,10 @@ def _count_of(reading: Reading, number: int) -> None:
 
 
 def _boundary(reading: Reading) -> None:
-    """The files of distilled models often say both; LightX2V reads the one that its scheduler needs."""
+    """Translate the boundary of the experts.
+
+    Files of distilled models often set both keys; LightX2V reads the one that its scheduler uses.
+    """
     index, share = "boundary_step_index", "boundary"
     used = [name for name in (index, share) if reading.value(name) is not None]
     if len(used) == 2:
@@ -99,7 +105,7 @@ def _boundary(reading: Reading) -> None:
             reading.value("denoising_step_list") is not None and is_distilled_class(reading) is not False
         )
         used, unused = ([index], share) if distilled else ([share], index)
-        reading.note(unused, f"not used, since {used[0]} decides when the experts change")
+        reading.note(unused, f"not used, since {used[0]} determines when the experts change")
     for name in used:
         reading.say(_option(name), reading.value(name), name)
 
@@ -113,27 +119,30 @@ def _changing_resolution(reading: Reading) -> None:
         return
     keys = ("changing_resolution", "resolution_rate", "changing_resolution_steps")
     reading.say(_option("changing_resolution_rates"), list(rates or [0.75]), *keys)
-    if steps is not None:  # half of all steps otherwise, which the models know too
+    if steps is not None:  # otherwise half of all steps, the default of the models too
         reading.say(_option("changing_resolution_steps"), list(steps), *keys)
 
 
 def _replacement(reading: Reading) -> None:
     if reading.value("replace_flag"):
         reading.note(
-            "replace_flag", "a person is replaced when background_video and mask_video are given as inputs"
+            "replace_flag",
+            "no effect; a person is replaced if the inputs include background_video and mask_video",
         )
 
 
 def _network(reading: Reading) -> None:
     automatic = reading.value("weight_auto_quant")
     if automatic and not reading.value("dit_quantized"):
-        reading.refuse("weight_auto_quant", "say what into, with dit_quantized and dit_quant_scheme")
+        reading.refuse("weight_auto_quant", "set the target format with dit_quantized and dit_quant_scheme")
         return
     if automatic:
         reading.say("components.dit.precision", "original", "weight_auto_quant", "dit_quantized")
         if (scheme := reading.value("dit_quant_scheme")) is not None:
             reading.say("components.dit.quantizer.use", wanted(scheme), "dit_quant_scheme")
-            if family_of(scheme):  # where no kernel of it runs, its format is made all the same
+            if family_of(
+                scheme
+            ):  # the weights are quantized to its format even if none of its kernels is available
                 made = ("components", "dit", "quantizer", "options", "dequant", "format")
                 reading.say(made, format_of(scheme), "dit_quant_scheme", "weight_auto_quant")
     quantized = not automatic and _precision(reading, "components.dit", "dit")
@@ -154,8 +163,10 @@ def _encoders(reading: Reading) -> None:
 
 
 def _precision(reading: Reading, at: str, prefix: str) -> bool:
-    """Whether a component is quantized, and what into. ``fp8-vllm`` is a precision and a kernel; ``fp8`` alone
-    stands for any kernel (see ``schemes``)."""
+    """Translate the precision and quantizer of a component. Returns whether it is quantized.
+
+    ``fp8-vllm`` is a precision and a kernel; ``fp8`` alone stands for any kernel (see ``schemes``).
+    """
     flag, key = f"{prefix}_quantized", f"{prefix}_quant_scheme"
     quantized, scheme = reading.value(flag), reading.value(key)
     if scheme == "Default":
@@ -163,7 +174,9 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
     if quantized:
         prefixes = ("dit", "high_noise", "low_noise") if prefix == "dit" else (prefix,)
         path = any(f"{name}_quantized_ckpt" in reading.facts for name in prefixes)
-        if family := family_of(scheme or ""):  # the quantizer knows the others by the names of their schemes
+        if family := family_of(
+            scheme or ""
+        ):  # for other formats the quantizer accepts the name of the scheme
             reading.say(f"{at}.precision", family, flag, key)
         elif (
             (scheme or "").startswith("gguf-")
@@ -174,26 +187,26 @@ def _precision(reading: Reading, at: str, prefix: str) -> bool:
         if scheme is not None:
             reading.say(f"{at}.quantizer.use", wanted(scheme), flag, key)
         elif not path:
-            reading.refuse(flag, f'say what into, with {key}, such as "fp8-vllm"')
+            reading.refuse(flag, f'set the target format with {key}, such as "fp8-vllm"')
         return True
     if quantized is False:
         reading.say(f"{at}.precision", "original", flag, soft=prefix == "clip")
     if scheme is not None:
         if quantized is None:
-            reading.refuse(key, f"it needs {flag}: true; with false it has no effect")
+            reading.refuse(key, f"requires {flag}: true; with false it has no effect")
         else:
             reading.note(key, f"not used, since {flag} is false")
     return False
 
 
 def _paths(reading: Reading, at: str, prefix: str, flag: str, quantized: bool) -> None:
-    """The file of the precision that was chosen; the other one may stay in the configuration for another day."""
+    """Translate the file of the chosen precision. The file of the other precision is ignored with a note."""
     used, unused = f"{prefix}_original_ckpt", f"{prefix}_quantized_ckpt"
     if quantized:
         used, unused = unused, used
     said = reading.value(flag)
     if unused in reading.facts and said is None:
-        reading.refuse(unused, f"it needs {flag}: true; with false it is not used")
+        reading.refuse(unused, f"requires {flag}: true; with false it is not used")
     elif unused in reading.facts:
         reading.note(unused, f"not used, since {flag} is {str(said).lower()}")
     if used in reading.facts:
@@ -212,14 +225,12 @@ def _vae(reading: Reading) -> None:
     if tiny is not None:
         reading.say(_option("tiny_vae"), tiny, "use_tae", soft=not tiny)
     if not tiny and "tae_path" in reading.facts:
-        reading.note("tae_path", "the full VAE decodes all the same, since use_tae is not true")
+        reading.note("tae_path", "not used, the full VAE decodes, since use_tae is not true")
     if reading.value("use_lightvae"):
         if "vae_path" in reading.facts:
             reading.say("components.vae.path", reading.value("vae_path"), "vae_path", "use_lightvae")
         else:
-            reading.refuse(
-                "use_lightvae", "give the pruned VAE as vae_path, such as lightvaew2_1.safetensors"
-            )
+            reading.refuse("use_lightvae", "set vae_path to the pruned VAE, such as lightvaew2_1.safetensors")
 
 
 def _loras(reading: Reading) -> None:
@@ -232,7 +243,7 @@ def _loras(reading: Reading) -> None:
 def _offload(reading: Reading) -> None:
     whole, lazy = reading.value("cpu_offload"), reading.value("lazy_load")
     if lazy and whole is False:
-        reading.refuse("lazy_load", "it needs cpu_offload: true")
+        reading.refuse("lazy_load", "requires cpu_offload: true")
         return
     names = ("lazy_load", "cpu_offload")
     used = "disk" if lazy else "cpu" if whole else "none"
@@ -244,7 +255,7 @@ def _offload(reading: Reading) -> None:
         reading.say("offloader.use", ["none"], "cpu_offload", soft=True)
     if used != "none" and reading.value("unload_modules"):
         reading.note(
-            "unload_modules", f"the offloader {used!r} brings weights when they are used; it needs no more"
+            "unload_modules", f"no effect, since the offloader {used!r} already loads weights on demand"
         )
     granularity = reading.value("offload_granularity")
     if granularity is not None and granularity not in GRANULARITIES:
@@ -266,7 +277,7 @@ def _offload(reading: Reading) -> None:
 
 
 def _offload_each(reading: Reading, used: str) -> None:
-    """Components that are told apart from the network."""
+    """Translate the offloaders of components other than the network."""
     for prefix, components in (
         ("t5", ("text_encoder",)),
         ("clip", ("image_encoder",)),
@@ -289,8 +300,11 @@ _OTHER_CALLS = ("adapter_attn_type", "clip_attn_type")
 
 
 def _attention(reading: Reading) -> None:
-    """One kernel serves all calls here; the key for self-attention decides. Nearly every file of LightX2V names a
-    kernel as a matter of habit, so the name is a wish, and ``sdpa`` computes where it cannot be had."""
+    """Translate the attention kernels.
+
+    One kernel is used for all calls: that of the key for self-attention. Nearly every LightX2V file names a kernel by
+    default, so the name is optional, with ``sdpa`` as the fallback.
+    """
     given = [name for name in _CALLS if name in reading.facts]
     others = [name for name in _OTHER_CALLS if name in reading.facts]
     for name in [*given, *others]:
@@ -298,31 +312,35 @@ def _attention(reading: Reading) -> None:
         if kind in SPARSE_ATTENTION:
             reading.refuse(
                 name,
-                f"{kind!r} leaves out parts of the attention, which changes the video, and is not among the kernels "
-                "that can be had; use a dense one such as flash_attn3, or torch_sdpa",
+                f"sparse attention kernel {kind!r} is not supported (it changes the video); use a dense one such as "
+                "flash_attn3, or torch_sdpa",
             )
         elif kind not in ATTENTION and kind not in VENDOR_ATTENTION:
             known = [*ATTENTION, *sorted(VENDOR_ATTENTION)]
             reading.refuse(
-                name, f"{kind!r} is not known{suggestion(kind, known)}; known are {', '.join(ATTENTION)}"
+                name,
+                f"unknown attention kernel {kind!r}{suggestion(kind, known)}; known: {', '.join(ATTENTION)}",
             )
     if reading.errors:
         return
     if not given:
         for name in others:
-            reading.note(name, "one kernel computes all attention here: the one that is chosen as attention")
+            reading.note(name, "not used; one kernel computes all attention: the one chosen as attention")
         return
     kind = reading.value(given[0])
     kernel = ATTENTION.get(kind, "sdpa")
     wanted = ["sdpa"] if kernel == "sdpa" else [f"{kernel}{OPTIONAL_SUFFIX}", "sdpa"]
     reading.say("attention.use", wanted, *(n for n in [*given, *others] if reading.value(n) == kind))
     if kind in VENDOR_ATTENTION:
-        reading.note(given[0], f"{kind!r} is of an accelerator that is not supported; sdpa computes the same")
+        reading.note(
+            given[0],
+            f"{kind!r} is a kernel of an unsupported accelerator; sdpa is used, with the same result",
+        )
     elif kernel != "sdpa":
-        reading.note(given[0], f"{kind!r} is used where it is installed and can be used, and sdpa elsewhere")
+        reading.note(given[0], f"{kind!r} is used if it is installed and usable, otherwise sdpa")
     for name in [*given, *others]:
         if reading.value(name) != kind:
-            reading.note(name, f"one kernel computes all attention here: that of {given[0]}, {kind!r}")
+            reading.note(name, f"not used; one kernel computes all attention: {kind!r} of {given[0]}")
 
 
 GROUPS: tuple[Group, ...] = (

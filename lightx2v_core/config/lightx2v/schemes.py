@@ -1,7 +1,7 @@
-"""Names of quantization schemes in existing configurations, as data.
+"""Tables of the quantization scheme names in existing configurations.
 
-A scheme such as ``fp8-sgl`` mixes up two things: what is in the file and which kernel multiplies with it. Here it is
-taken apart. The names are those of ``dit_quant_scheme``, ``t5_quant_scheme``, ``clip_quant_scheme`` and
+A scheme such as ``fp8-sgl`` combines the format of the weights and the kernel for them. These tables separate the two.
+The names are those of ``dit_quant_scheme``, ``t5_quant_scheme``, ``clip_quant_scheme`` and
 ``mm_config.mm_type`` of LightX2V.
 """
 
@@ -20,13 +20,13 @@ _INT8 = ("int8-vllm", "int8-torch", "dequant")
 
 @frozen(kw_only=True)
 class Scheme:
-    """What a scheme's name means."""
+    """The format and kernels that a scheme name stands for."""
 
-    #: the format of its weights, or the beginning of several
+    #: format of the weights, or a prefix of several formats
     format: str
-    #: quantizers that it stands for, tried in order; empty: the kernel is not to be had here
+    #: quantizers to try in order; empty: the kernel is not available
     kernels: tuple[str, ...] = ()
-    #: what is missing, for a kernel that is not to be had
+    #: missing dependency of an unavailable kernel
     needs: str = ""
 
 
@@ -35,10 +35,10 @@ def _vendor(format: str, needs: str) -> Scheme:
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    # T5 and CLIP: the format alone, any kernel will do
+    # T5 and CLIP: only the format, with any kernel
     "fp8": Scheme(format="fp8-channel", kernels=_FP8),
     "int8": Scheme(format="int8-channel", kernels=_INT8),
-    # LightX2V's own product of this kind is torch._scaled_mm
+    # LightX2V uses torch._scaled_mm for this format
     "fp8-pertensor": Scheme(format="fp8-tensor", kernels=("fp8-torch",)),
     "fp8-sgl": _vendor("fp8-channel", "the package sgl_kernel"),
     "int8-sgl": _vendor("int8-channel", "the package sgl_kernel"),
@@ -63,17 +63,17 @@ SCHEMES: Mapping[str, Scheme] = {
         for kind in ("Q8_0", "Q6_K", "Q5_K_S", "Q5_K_M", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q4_0", "Q4_1", "Q3_K_S",
                      "Q3_K_M", "Q2_K")
     },
-    # plain weights in a GGUF file, for which there is nothing to do
+    # unquantized weights in a GGUF file
     "gguf-BF16": Scheme(format="", kernels=("gguf",)),
 }  # fmt: skip
 
 
 def scheme_of(name: str) -> Scheme | None:
-    """What a name means, of either kind; ``None`` when it is that of no scheme."""
+    """Return the scheme for a short or long name, or None for any other name."""
     return SCHEMES.get(MM_TYPES.get(name, name))
 
 
-#: ``mm_config.mm_type`` of earlier configurations -> the scheme that it became
+#: ``mm_config.mm_type`` of earlier configurations -> its scheme
 MM_TYPES: Mapping[str, str] = {
     "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm": "fp8-vllm",
     "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Vllm-ActSgl": "fp8-vllm",
@@ -90,19 +90,19 @@ MM_TYPES: Mapping[str, str] = {
     "W-gguf-Q4_K": "gguf-Q4_K_M",
 }
 
-#: every long name of weights with a scale a channel and activations with one a token, whatever kernel it names
+#: all long names of weights with a scale per channel and activations with one per token, for any kernel
 _CHANNEL = re.compile(r"W-(fp8|int8)-channel-sym-A-\1-channel-sym-dynamic(?:-.+)?")
-#: format of the weights -> what runs it where the kernel that is named cannot be had
+#: format of the weights -> fallback if the named kernel is not available
 _OTHERWISE = {"fp8-channel": "fp8", "int8-channel": "int8", "fp8-tensor": "fp8", "fp8-block128": "dequant"}
 
 
 def is_long_name(name: str) -> bool:
-    """Whether a name is one of ``mm_config.mm_type`` that can be understood."""
+    """Return whether a name is a supported value of ``mm_config.mm_type``."""
     return name in MM_TYPES or _CHANNEL.fullmatch(name) is not None
 
 
 def format_of(name: str) -> str:
-    """The format of the weights that a name of either kind stands for; the name itself when it is none."""
+    """Return the weight format of a short or long name; the name itself if it is unknown."""
     if (match := _CHANNEL.fullmatch(name)) is not None:
         return f"{match[1]}-channel"
     if (scheme := scheme_of(name)) is not None:
@@ -112,13 +112,15 @@ def format_of(name: str) -> str:
 
 
 def family_of(name: str) -> str:
-    """``fp8`` or ``int8``, the precision of files that a name is for; empty for what has names of its own."""
+    """Return ``fp8`` or ``int8``, the file precision of a scheme name; empty for all other formats."""
     family = format_of(name).partition("-")[0]
     return family if family in ("fp8", "int8") else ""
 
 
 def wanted(name: str) -> list[str]:
-    """What a name of LightX2V asks for: its kernel as a wish, and any that runs the same weights where that cannot
-    be had. What the weights are is not open: a name of a format that nothing else runs stays what it is."""
+    """Return the quantizers for a scheme name of LightX2V: its kernel if available, else any for the same format.
+
+    The format itself has no alternative: a name without a fallback for its format is returned alone.
+    """
     otherwise = _OTHERWISE.get(format_of(name))
     return [name] if otherwise in (None, name) else [f"{name}?", str(otherwise)]

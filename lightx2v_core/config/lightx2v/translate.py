@@ -1,5 +1,4 @@
-"""Carries out the tables of ``keys`` and ``flags``: flat keys -> values of our own vocabulary, warnings, or one error
-for all."""
+"""Translation of flat keys, by the tables of ``keys`` and ``flags``, into values, notes and warnings, or one error."""
 
 from __future__ import annotations
 
@@ -23,13 +22,13 @@ from lightx2v_core.config.lightx2v.keys import (
 from lightx2v_core.config.lightx2v.schemes import is_long_name
 from lightx2v_core.errors import ConfigError, first_lines, shortened, suggestion
 
-#: the source of what ``--set`` gives
+#: the source of values set by ``--set``
 SET = "--set"
 
 
 @frozen(kw_only=True)
 class FlatKey:
-    """A key that somebody gave: its name and value, where, and in which layer; later layers lie over earlier ones."""
+    """A flat key that is set: its name, value, source and layer. Later layers take precedence."""
 
     name: str
     value: Any
@@ -41,12 +40,12 @@ class FlatKey:
 
     @property
     def origin(self) -> str:
-        """``infer_steps in x.json``"""
+        """Return the key with its source: ``infer_steps in x.json``."""
         return origin([self])
 
 
 def origin(keys: Sequence[FlatKey]) -> str:
-    """Where a value comes from that several keys say."""
+    """Describe the origin of a value that several keys define."""
     named: dict[str, list[str]] = {}
     for key in keys:
         names = named.setdefault(key.source, [])
@@ -59,56 +58,58 @@ def origin(keys: Sequence[FlatKey]) -> str:
 
 
 def is_option(source: str) -> bool:
-    """Whether a source is an option of the command line, which has the name of its key."""
+    """Return whether a source is a command-line option, which has the name of its key."""
     return source.startswith("--") and source != SET
 
 
 @frozen(kw_only=True)
 class TranslatedValue:
-    """What keys mean in our vocabulary."""
+    """A value of the nested vocabulary, translated from flat keys."""
 
     path: tuple[str, ...]
     value: object
     keys: tuple[FlatKey, ...]
-    #: it says what holds anyway, so it is only laid over a value that says something else
+    #: equals the default, so it only overrides a value that is set
     soft: bool = False
 
     @property
     def layer(self) -> int:
+        """Return the highest layer of its keys."""
         return max(key.layer for key in self.keys)
 
     @property
     def origin(self) -> str:
+        """Describe where its keys were set."""
         return origin(self.keys)
 
     @property
     def place(self) -> str:
-        """Line and name of the key that says it in a file; empty when it is given otherwise."""
+        """Return the line and name of its key in the file; empty if it was not set in a file."""
         key = self.keys[-1]
         return f"{key.place}: {key.name}" if key.layer == 0 and key.place != key.source else ""
 
 
 @mutable
 class Reading:
-    """The keys that are given, by their newest names, and what was made of them so far."""
+    """The flat keys by their newest names, and the results of their translation so far."""
 
     facts: dict[str, FlatKey] = field(factory=dict)
-    #: other keys of the same layer that say the same, by that name
+    #: other keys of the same layer with the same value, by that name
     agreeing: dict[str, list[FlatKey]] = field(factory=dict)
     translated: list[TranslatedValue] = field(factory=list)
-    #: what differs from what LightX2V makes of it; and facts: what is passed over because it changes nothing here
+    #: warnings: differences from LightX2V; notes: keys without effect
     warnings: list[str] = field(factory=list)
     notes: list[str] = field(factory=list)
     errors: list[str] = field(factory=list)
-    #: what a run needs and is not there; a plan names it
+    #: missing requirements of a run; a plan lists them
     lacking: list[str] = field(factory=list)
 
     def value(self, name: str) -> Any:
-        """The value of a key, None when it is not given."""
+        """Return the value of a key, or None if it is not set."""
         return self.facts[name].value if name in self.facts else None
 
     def keys(self, *names: str) -> tuple[FlatKey, ...]:
-        """Everything that was given under these names; they need not be there."""
+        """Collect all keys that are set under these names, which may be absent."""
         return tuple(
             key
             for name in names
@@ -117,17 +118,20 @@ class Reading:
         )
 
     def say(self, path: str | tuple[str, ...], value: object, *names: str, soft: bool = False) -> None:
-        """``path`` is ``value`` because of the keys called ``names``, as far as they are given."""
+        """Set ``path`` to ``value``, as defined by those of the keys ``names`` that are set."""
         parts = tuple(path.split(".")) if isinstance(path, str) else path
         self.translated.append(TranslatedValue(path=parts, value=value, keys=self.keys(*names), soft=soft))
 
     def warn(self, name: str, text: str) -> None:
+        """Add a warning about a key."""
         self.warnings.append(f"{origin(self.keys(name))}: {text}")
 
     def note(self, name: str, text: str) -> None:
+        """Add a note about a key."""
         self.notes.append(f"{origin(self.keys(name))}: {text}")
 
     def refuse(self, name: str, text: str) -> None:
+        """Add an error about a key."""
         given = self.facts[name]
         where = given.place if is_option(given.source) else f"{given.place}: {given.name}"
         self.errors.append(f"{where}: {text}")
@@ -137,8 +141,11 @@ Group = Callable[[Reading], None]
 
 
 def translate(keys: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
-    """Translate flat keys into our vocabulary. ``ConfigError`` lists every key that is refused, contradicts another, or
-    has a value of the wrong kind; everything else that has no meaning is in ``notes``."""
+    """Translate flat keys into the nested vocabulary.
+
+    Raises ``ConfigError`` listing every key that is refused, contradicts another, or has a value of the wrong type.
+    Ignored keys are listed in ``notes``.
+    """
     reading = Reading()
     for given in keys.values():
         if given.value is not None:
@@ -159,12 +166,12 @@ def translate(keys: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
     reading.notes += [_ignored(given, reason) for reason, given in ignored.items()]
     if reading.errors:
         lines = [f"  {line}" for line in first_lines(reading.errors)]
-        raise ConfigError("\n".join(["these keys and options of other programs cannot be taken:", *lines]))
+        raise ConfigError("\n".join(["unsupported keys or options of LightX2V or Wan:", *lines]))
     return reading
 
 
 def _admit(reading: Reading, given: FlatKey, key: LegacyKey) -> None:
-    """Check the kind of a value and file it under its newest name. Names for the same thing must agree."""
+    """Check the type of a value and store it under its newest name. Synonymous keys must agree."""
     name = key.same_as or given.name
     types = TABLE[name].types
     if types and not any(_is(given.value, kind) for kind in types):
@@ -172,7 +179,7 @@ def _admit(reading: Reading, given: FlatKey, key: LegacyKey) -> None:
         reading.errors.append(f"{given.place}: {given.name}: expected {wanted}, got {_short(given.value)}")
         return
     if given.value == "" and PATH in types:
-        return  # the scripts of LightX2V say so when they mean "none"
+        return  # the scripts of LightX2V use "" for an unset path
     other = reading.facts.get(name)
     if other is not None and other.layer == given.layer and other.value != given.value:
         reading.errors.append(contradiction(other, given))
@@ -183,15 +190,15 @@ def _admit(reading: Reading, given: FlatKey, key: LegacyKey) -> None:
 
 
 def contradiction(one: FlatKey, other: FlatKey) -> str:
-    """Two keys that say different things of the same."""
+    """Describe two keys with different values for the same setting."""
     return (
         f"{one.name} ({one.place}) is {_short(one.value)} and {other.name} ({other.place}) is {_short(other.value)}; "
-        "they say the same, so give one"
+        "both set the same value, so use only one"
     )
 
 
 def _expand_mm_config(reading: Reading) -> None:
-    """``mm_config`` as the keys that came after it."""
+    """Replace ``mm_config`` by the newer keys for its contents."""
     config = reading.facts.pop("mm_config", None)
     if config is None:
         return
@@ -199,15 +206,15 @@ def _expand_mm_config(reading: Reading) -> None:
     if wrong := [name for name in config.value if name not in known]:
         near = suggestion(wrong[0], known)
         reading.errors.append(
-            f"{config.place}: mm_config has no key {shortened([_short(name) for name in wrong])}{near}; "
-            f"it has {', '.join(known)}"
+            f"{config.place}: unknown mm_config key {shortened([_short(name) for name in wrong])}{near}; "
+            f"known: {', '.join(known)}"
         )
     kind = config.value.get("mm_type")
     if kind is not None and kind not in MM_TYPES and not is_long_name(str(kind)):
         names = "\n    ".join(first_lines(list(MM_TYPES), 12))
         reading.errors.append(
-            f"{config.place}: mm_config.mm_type: {_short(kind)} is none that can be run"
-            f"{suggestion(str(kind), MM_TYPES)}; known are\n    {names}"
+            f"{config.place}: mm_config.mm_type: unsupported value {_short(kind)}"
+            f"{suggestion(str(kind), MM_TYPES)}; known:\n    {names}"
         )
         return
     facts: list[tuple[str, str, object]] = [
@@ -223,7 +230,7 @@ def _expand_mm_config(reading: Reading) -> None:
 
 
 def _read(reading: Reading, name: str, key: LegacyKey) -> None:
-    """A key that is translated alone."""
+    """Translate a key that does not depend on others."""
     assert key.read is not None
     try:
         value = key.read(reading.value(name))
@@ -246,7 +253,7 @@ def _ignored(given: Sequence[FlatKey], reason: str) -> str:
     names = shortened([leaf for key in keys for leaf in _leaves(key.value, key.name)], 20)
     if keys:
         names += f" ({', '.join(dict.fromkeys(key.source for key in keys))})"
-    return f"{', '.join([*options, *([names] if keys else [])])}: passed over, {reason}"
+    return f"{', '.join([*options, *([names] if keys else [])])}: ignored, {reason}"
 
 
 def _leaves(value: object, path: str) -> list[str]:
@@ -275,5 +282,5 @@ def _short(value: object) -> str:
 
 
 def type_words(key: LegacyKey) -> list[str]:
-    """What the value of a key may be, in words."""
+    """Describe the accepted types of a key's value."""
     return [_WORDS[kind] for kind in key.types]

@@ -110,7 +110,7 @@ def test_a_plan_says_what_stays_and_what_it_costs(models):
     line = ("plan", "--model-path", models("t2v"), *SMALL, "--offloader", "disk")
     found = call(*line).stdout
     assert "offload   disk: 0 of 5 blocks of dit stay in memory, the others are streamed" in found
-    assert "in each step; " in found
+    assert " per step; " in found
     assert call(*line, "--json").stdout.count('"moved":') == 1
 
 
