@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
     loop = [sys.executable, "-I", "-S", "-c", LOOP, str(os.getpid())]
     for _ in range(int(words[0])):
         # in a group of their own, as Ctrl-C is meant for the command; not in a session of their own: Linux shares the
-        # processors between sessions first, and six of them would leave the command a seventh, whatever it starts
+        # processors between sessions first, and six of them would leave the command a seventh, for all its processes
         subprocess.Popen(
             loop, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=os.setpgrp,

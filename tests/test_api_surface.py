@@ -1,7 +1,7 @@
 """What users and plugin authors depend on: hooks, specs, public names, options, configuration keys.
 
 ``tests/api_surface.json`` holds it. A difference is a change of the public interface: look at it, then write the
-file anew with ``python tests/test_api_surface.py`` so that the change is a diff somebody reviews.
+file again with ``python tests/test_api_surface.py`` so that the change is a diff somebody reviews.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ def loops_of(parent: int) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it has ended meanwhile
             continue
-        if str(parent).encode() in words and any(b"getppid" in word for word in words):
+        if str(parent).encode() in arguments and any(b"getppid" in word for word in arguments):
             found.append(int(folder.name))
     return found
 

@@ -69,7 +69,7 @@ def test_one_of_a_pair_that_lies_side_by_side_names_an_expert() -> None:
     assert [named_expert(name, beside=pair) for name in pair] == ["high_noise", "low_noise", None]
     assert named_expert("high_fox", beside=["low_fox"]) == "high_noise"
     assert named_expert("high_fox", beside=["high_fox", "low_owl", "fox"]) is None
-    # what is an ordinary expression stays one
+    # ordinary expressions stay as they are
     assert named_expert("low_light", beside=["high_light", "low_light"]) is None
 
 
@@ -100,7 +100,7 @@ def test_a_number_of_sampling_steps_stands_before_its_word(name: str, steps: int
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "stated"),
     [
         ("Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32", True), ("Wan2.1-T2V-14B-StepDistill-CfgDistill", True),
         ("distill_models", True), ("fox_distilled_v2", True), ("distillv2", True), ("step-distillation", True),
@@ -110,8 +110,8 @@ def test_a_number_of_sampling_steps_stands_before_its_word(name: str, steps: int
         ("lightx2v", False),
     ],
 )  # fmt: skip
-def test_names_say_that_a_network_is_distilled(name: str, said: bool) -> None:
-    assert says_distilled(name) is said
+def test_names_say_that_a_network_is_distilled(name: str, stated: bool) -> None:
+    assert says_distilled(name) is stated
 
 
 def test_hostile_names_take_no_time() -> None:

@@ -1,7 +1,7 @@
 """Plugins of earlier versions keep working: a wheel as it was published loads, runs and passes its contract suites.
 
 ``tests/compatibility`` holds the wheel of the example plugin of 0.1.0. It may use old names of the interface
-(``lightx2v_core.spec.renamed``), and is told so in one line.
+(``lightx2v_core.spec.renamed``), and one line of warning says so.
 """
 
 from __future__ import annotations

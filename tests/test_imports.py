@@ -1,4 +1,4 @@
-"""What commands import, and what that costs: listing plugins must be quick whatever the plugins bring."""
+"""What commands import, and what that costs: listing plugins must be quick with any set of plugins."""
 
 from __future__ import annotations
 

@@ -294,7 +294,7 @@ PAGES = sorted(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_install_lines_work_from_a_checkout(page: Path) -> None:
-    """Nothing is published yet: what a page tells to install lies in this repository, or waits for that in words."""
+    """Nothing is published yet: a page installs from this repository, or states that it waits for that."""
     for text in page.read_text(encoding="utf-8").split("\n\n"):
         for line in re.findall(r"pip install [^`\n]+", text):
             if re.search(r"""["' ]lightx2v-""", line.partition(" # ")[0]):

@@ -47,7 +47,7 @@ def test_every_name_of_the_stub_is_there_and_no_other(face: ModuleType) -> None:
 
 
 def test_a_stub_holds_nothing_but_imports(face: ModuleType) -> None:
-    """What type checkers see is what is imported: another statement would be seen by them alone."""
+    """Type checkers see exactly the imported names: only they would see any other statement."""
     document, *body = ast.parse(stub_of(face).read_text(encoding="utf-8")).body
     assert isinstance(document, ast.Expr)
     assert all(isinstance(node, ast.ImportFrom) and len(node.names) == 1 for node in body)

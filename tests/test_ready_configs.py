@@ -291,7 +291,7 @@ def test_editors_find_nothing_wrong(name: str) -> None:
     data = jsonc.read(CONFIGS / f"{name}.json")
     for kind, use in CASES[name].choices.items():
         if not registry.named(kind, use):
-            del data[kind]  # editors mark what is not installed
+            del data[kind]  # editors mark plugins that are not installed
     checker = jsonschema.Draft202012Validator(schema(plugins))
     assert [error.message for error in checker.iter_errors(data)] == []
 

@@ -48,7 +48,7 @@ def test_what_tests_start_can_be_interrupted(suite: str, number: str, tmp_path: 
 
 
 def test_it_is_needed(tmp_path: Path) -> None:
-    """Without it, what is started ignores the signal too."""
+    """Without it, child processes ignore the signal too."""
     code = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
     inner = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {code!r}]).returncode)"
     assert subprocess.run(ignoring("INT", [sys.executable, "-c", inner])).returncode == 1

@@ -31,14 +31,14 @@ class Result:
         """What was printed, on one line: a plan is folded to the width of a terminal."""
         return " ".join(self.out.split())
 
-    def failed(self, status: int, *words: str) -> None:
-        """It ended with ``status`` and one clear message that has all of ``words``."""
+    def failed(self, status: int, *parts: str) -> None:
+        """It ended with ``status`` and one clear message that has all of ``parts``."""
         assert self.status == status, (self.status, self.err)
         assert "Traceback" not in self.err
         assert "unexpected" not in self.err
         assert self.err.count("error: ") == 1, self.err
-        for word in words:
-            assert word in self.err, (word, self.err)
+        for part in parts:
+            assert part in self.err, (part, self.err)
 
     def succeeded(self) -> None:
         assert self.status == 0, (self.status, self.err)

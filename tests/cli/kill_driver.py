@@ -1,7 +1,7 @@
 """Runs command lines in forks of a process that has imported everything, and sends them a signal at a certain place.
 
 A line of JSON on stdin is one trial: ``argv``; ``log``, a file that gets a line for every call that changes a name or
-forces data to the disk; ``err``, a file for what is printed; and when to send ``signal``: ``before`` or ``after`` the
+forces data to the disk; ``err``, a file for the output; and when to send ``signal``: ``before`` or ``after`` the
 call of that number, or ``delay`` seconds after the beginning of ``main``. The answer is the exit status, negative for a
 signal.
 """

@@ -55,7 +55,7 @@ def test_jobs_share_a_model_fail_alone_and_resume(checkpoint: Path, tmp_path: Pa
     assert sorted(p.name for p in out.glob("*.mp4")) == ["00002.mp4", "00006.mp4", "dog.mp4"]
     assert json.loads((out / "dog.json").read_text())["request"]["seed"] == 7
 
-    # the second time only what is not done: a changed line, and one whose result was removed
+    # the second time only jobs that are not done: a changed line, and one whose result was removed
     (out / "00006.mp4").unlink()
     jobs.write_text(jobs.read_text().replace('"frames": 6', '"frames": 1').replace('"seed": 7', '"seed": 8'))
     before = (out / "00002.mp4").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""``doctor`` says what is there, quickly, and names what is known to go wrong."""
+"""``doctor`` reports what it finds, quickly, and names the known problems."""
 
 from __future__ import annotations
 

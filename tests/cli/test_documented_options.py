@@ -54,7 +54,7 @@ def options() -> set[str]:
 
 
 def named(page: Path) -> Iterator[tuple[int, str]]:
-    """Options on a page, with their lines; a line that ends in a backslash goes on in the next one."""
+    """Options on a page, with their lines; a line that ends in a backslash continues on the next one."""
     other = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         other = bool(OTHERS.search(line)) or (other and line.startswith(" "))
@@ -80,8 +80,8 @@ def test_every_option_in_the_docs_exists() -> None:
 def test_help_speaks_in_the_words_of_the_field(name):
     command = importlib.import_module(f"lightx2v_core.cli.{name}").command
     said = {item.opts[0]: item.help for item in command.params if isinstance(item, click.Option)}
-    words = {
+    starts = {
         "--prompt": "Prompt", "--negative-prompt": "Negative prompt", "--steps": "Steps", "--frames": "Frames",
         "--guide-scale": "Guidance scale", "--seed": "Seed", "--shift": "Shift", "--fps": "Frames per second",
     }  # fmt: skip
-    assert {option: said[option][: len(word)] for option, word in words.items()} == words
+    assert {option: said[option][: len(start)] for option, start in starts.items()} == starts

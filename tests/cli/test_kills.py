@@ -1,5 +1,5 @@
-"""Signals and kills at every place where results get their names, and at random moments: what is there afterwards is
-the old set of files or the new one, what is said is true, and the next run removes what a kill left.
+"""Signals and kills at every place where results get their names, and at random moments: afterwards there is the old
+set of files or the new one, the message is true, and the next run removes what a kill left.
 
 ``LIGHTX2V_TEST_KILLS`` is how many kills of each kind are tried (``tox -e proof``: all places, and 200 moments)."""
 
@@ -95,8 +95,8 @@ def weights(tiny: Path) -> Path:
 
 @frozen
 class Case:
-    """A command that writes into ``work``; ``old`` is what is there before, ``kept`` what it says when it is
-    interrupted, ``working`` what of it may stay then."""
+    """A command that writes into ``work``; ``old`` writes the files from before, ``kept`` is its message when it
+    is interrupted, ``working`` the part of its files that may stay then."""
 
     argv: Callable[[Path], Sequence[object]]
     old: Callable[[Path], None]
@@ -190,7 +190,7 @@ def prepared(case: Case, work: Path) -> dict[str, bytes]:
 
 
 def check(case: Case, work: Path, old: Files, new: Sequence[str], ended: Ended, number: str, of: str) -> None:
-    """What is in the folder is all old or all new, and what was said of it is true."""
+    """The folder is all old or all new, and the message about it is true."""
     there = files(work)
     assert "Traceback" not in ended.said, (of, ended.said)
     results = {name: data for name, data in there.items() if not part(name, case)}
@@ -289,7 +289,7 @@ def test_a_signal_at_any_moment(driver: Driver, case: Case, tmp_path: Path, seed
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda item: item.name)
 def test_a_signal_while_everything_is_imported(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """From the first line of ``main`` on there is one line and 130, whatever is being imported."""
+    """From the first line of ``main`` on there is one line and 130, at any point of the imports."""
     choose = random.Random(16)
     for _ in range(max(KILLS // 3, 1)):
         process = subprocess.Popen(

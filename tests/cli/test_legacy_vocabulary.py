@@ -102,7 +102,7 @@ def test_a_tokenizer_from_elsewhere(cli: Cli, model: Path, out: Path) -> None:
 
 
 def test_components_that_the_model_does_not_have(cli: Cli, tiny: Path, out: Path) -> None:
-    """The files of the original speak of the image encoder whatever the model is."""
+    """The files of LightX2V configure the image encoder for every model."""
     line = ("plan", "--model-path", tiny)
     done = cli(*line, write(out, clip_cpu_offload=True, clip_quantized=False))
     done.succeeded()

@@ -1,4 +1,4 @@
-"""Results that are no numbers end the run: it says which component made them, and nothing is saved."""
+"""Results that are not finite end the run: the message names the component, and nothing is saved."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_weight_that_is_no_number(
 
 
 def test_the_job_fails_and_the_others_go_on(model: Path, cli: Any, out: Path, tmp_path: Path) -> None:
-    """A prompt alone can be what does it: here the row of one token is no number."""
+    """A prompt alone can cause it: here the row of one token is not finite."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a\nb\nc\n", encoding="utf-8")
     from lightx2v_wan21.tokenizer import Tokenizer

@@ -1,4 +1,4 @@
-"""What a run does not do as it was asked is told: in the plan, while it runs, and in the record."""
+"""Differences from the request are reported: in the plan, while it runs, and in the record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_prompt_that_is_cut(tiny: Path, cli: Any, out: Path) -> None:
 
 
 def test_of_many_jobs_the_one_that_is_cut_is_told(tiny: Path, cli: Any, out: Path, tmp_path: Path) -> None:
-    """Jobs that differ in their prompts alone share a plan, but not what is said of the prompt."""
+    """Jobs that differ in their prompts alone share a plan, but not the notes about the prompt."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text(f"a fox\n{LONG}\na cat\n{json.dumps({'prompt': LONG, 'seed': 3})}\n", encoding="utf-8")
     done = cli("run", "--model-path", tiny, *SMALL, "--prompt-file", prompts, "--output", out)

@@ -1,4 +1,4 @@
-"""Whole runs: what is written is complete and says how it came about; a run that ends early leaves nothing."""
+"""Whole runs: the output is complete and records how it was made; a run that ends early leaves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA files on the command line: what is refused and why, what is warned of, and what plan and record say."""
+"""LoRA files on the command line: refusals and reasons, warnings, and the contents of plan and record."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_of_which_less_than_half_fits_is_for_another_model(
     path = write(tmp_path / "fox_4step.safetensors", Q, *foreign)
     words = ("fox_4step.safetensors is for another model: only 1 of its 11 pairs fit dit of wan2.1-t2v",)
     refused(tiny, words, "--lora", path)
-    # what a text encoder has is no sign of another model, and differences tell where there are no pairs
+    # keys of a text encoder do not point to another model, and differences tell where there are no pairs
     encoder = [f"lora_te_layers_{number}_q" for number in range(9)] + ["text_encoder.layers.0.q"]
     assert (
         cli("plan", "--model-path", tiny, "--lora", write(tmp_path / "te.safetensors", Q, *encoder)).status

@@ -1,4 +1,4 @@
-"""What is stated outweighs what a name suggests: distilled or not, whatever the files are called."""
+"""An explicit setting outweighs what a name suggests: distilled or not, for any file name."""
 
 from __future__ import annotations
 

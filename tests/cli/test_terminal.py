@@ -24,7 +24,7 @@ from lightx2v_core.cli.terminal import Guarded, cursor_stream, escaped, guarded,
 from lightx2v_core.testing.dists import environment, write_dist
 from lightx2v_core.testing.profiles import examples
 
-#: what moves a cursor, turns a line around, is not seen, or is no character
+#: cursor movement, change of direction, invisible characters, and lone surrogates
 BAD = "\x00\x07\x08\t\n\r\x1b\x7f\x85\x9b\x9d\xad\u061c\u200b\u200e\u2028\u2029\u202e\u2066\ufeff\ud800\udc80\udfff"
 UNSEEN = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"

@@ -8,7 +8,7 @@ from pathlib import Path
 FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts"
 FROZEN = Path(__file__).with_name("legacy_keys.txt")
 
-#: words of the tables that are no keys
+#: words of the tables that are not keys
 _WORDS = frozenset("key env alias briefly default only outside audio LoRA".split())
 
 

@@ -1,4 +1,4 @@
-"""``config check`` and ``plan`` say the same of a configuration: what is valid plans, and what is refused is refused.
+"""``config check`` and ``plan`` agree on a configuration: a valid one plans, a refused one is refused by both.
 
 ``words_of_lightx2v.json`` has the keys and values of LightX2V's configurations for these models, as data: pairs, and
 which of them stand together in a file.
@@ -27,9 +27,9 @@ from lightx2v_core.errors import LightX2VError  # noqa: E402
 from lightx2v_core.plan.resolve import resolve  # noqa: E402
 from lightx2v_core.testing.profiles import examples  # noqa: E402
 
-WORDS = json.loads(Path(__file__).with_name("words_of_lightx2v.json").read_text(encoding="utf-8"))
-PAIRS: list[tuple[str, Any]] = [(key, value) for key, value in WORDS["pairs"]]
-FILES: list[tuple[str, list[int]]] = [(family, keys) for family, *keys in WORDS["files"]]
+VALUES = json.loads(Path(__file__).with_name("words_of_lightx2v.json").read_text(encoding="utf-8"))
+PAIRS: list[tuple[str, Any]] = [(key, value) for key, value in VALUES["pairs"]]
+FILES: list[tuple[str, list[int]]] = [(family, keys) for family, *keys in VALUES["files"]]
 #: family -> model class, task, and what writes a tiny one
 FAMILIES: Mapping[str, tuple[str, str, Callable[[Path, int], None]]] = {
     "wan21": ("wan2.1", "t2v", wan21.write_tiny),

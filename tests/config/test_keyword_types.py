@@ -152,7 +152,7 @@ def test_a_type_checker_reports_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "use.py"
     file.write_text(USE + "\n".join(WRONG) + "\n", encoding="utf-8")
     line = [sys.executable, "-m", "mypy", "--python-version", "3.10", "--cache-dir", str(tmp_path), str(file)]
-    # what is imported is found where it is, and not checked itself
+    # imported modules are found where they are, and not checked themselves
     done = subprocess.run(
         [*line, "--follow-imports", "silent"], capture_output=True, text=True, cwd=REPOSITORY
     )

@@ -121,7 +121,7 @@ def test_schema_and_docs() -> None:
 
 
 def test_a_field_is_all_that_a_new_knob_needs() -> None:
-    """What is derived from a field that nothing else knows."""
+    """The option, keyword and key derived from a field that nothing else knows."""
     from lightx2v_core.cli.options import _run_option
     from lightx2v_core.config.knob import declared
 

@@ -1,4 +1,4 @@
-"""The flat vocabulary of the original: every key is understood, refused with a hint, or named in a warning."""
+"""The flat vocabulary of LightX2V: every key is supported, refused with a hint, or named in a note."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lightx2v_core.testing.profiles import examples
 
 
 def beside(name: str) -> Any:
-    """A module of this folder, which is no package."""
+    """Import a module of this folder, which is not a package."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -271,7 +271,7 @@ MEANINGS: list[tuple[dict[str, Any], str, Any]] = [
     ({"model_cls": "wan2.2_moe"}, "model.use", ["wan2.2_moe"]),
     ({"src_ref_images": "a.png, b.png"}, "inputs.ref_images", ["a.png", "b.png"]),
     ({"save_result_path": "x.mp4", "image_path": "i.png"}, "inputs.image", "i.png"),
-    # what is off says nothing
+    # disabled features set nothing
     ({"use_tae": False, "use_tiling_vae": False, "cpu_offload": False, "lora_dynamic_apply": False}, "model.options",
      {}),
 ]  # fmt: skip

@@ -25,7 +25,7 @@ def refusal(data: Any, *sets: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "parts"),
     [
         ({"sampling": {"step": 5}}, ("unknown key 'step'", "did you mean 'steps'?", "sampling")),
         ({"promt": "x"}, ("unknown key 'promt'", "did you mean 'prompt'?")),
@@ -80,10 +80,10 @@ def refusal(data: Any, *sets: str) -> str:
     ],
     ids=repr,
 )  # fmt: skip
-def test_what_is_refused(data: Any, words: tuple[str, ...]) -> None:
+def test_what_is_refused(data: Any, parts: tuple[str, ...]) -> None:
     message = refusal(data)
-    for word in words:
-        assert word in message
+    for part in parts:
+        assert part in message
     assert "validator" not in message
     assert "Attribute(" not in message
 

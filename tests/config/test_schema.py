@@ -1,4 +1,4 @@
-"""The JSON Schema for editors: it takes what the program takes, and knows what is installed."""
+"""The JSON Schema for editors: it accepts what the program accepts, and knows the installed plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configurations and prompt files that are very large, have no end, or are no files: a stated limit and one message."""
+"""Configurations and prompt files that are huge, endless, or not files: a stated limit and one message."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ TEXTS: dict[str, Callable[[int], str]] = {
 #: those that are tried on a busy machine too
 BUSY = ("unknown keys", "brackets")
 
-#: runs a command and tells its peak memory: what the system tells of a process that has ended may be that of the one
-#: which started it
+#: runs a command and tells its peak memory: the operating system may report that of the parent for a
+#: process that has ended
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -66,7 +66,7 @@ finally:
 
 
 def spent(*arguments: str) -> tuple[int, float, float, str]:
-    """Exit status, processor seconds, MB at the most, and what was said, of a command."""
+    """Exit status, processor seconds, MB at the most, and the output of a command."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
         stdout=subprocess.PIPE,
@@ -153,7 +153,7 @@ def test_what_is_no_file(what: str, tmp_path: Path) -> None:
         places.append(tmp_path / "fifo")
     for place in places:
         if place.exists():
-            with pytest.raises(ConfigError, match=f"{what} .* cannot be read: (it is no regular|Is a direc)"):
+            with pytest.raises(ConfigError, match=f"{what} .* cannot be read: (not a regular|Is a direc)"):
                 READERS[what](place)
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=f"{what} .* does not exist"):

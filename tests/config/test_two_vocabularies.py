@@ -1,4 +1,4 @@
-"""Both vocabularies in one configuration: what wins, and what is refused, with its place."""
+"""Both vocabularies in one configuration: precedence, and refusals with their place."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_same_twice_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "parts"),
     [
         ({"infer_steps": 4, "sampling": {"steps": 5}}, ("infer_steps", "sampling.steps", "is 4", "is 5")),
         ({"vae_pth": "a", "vae_path": "b"}, ("vae_pth", "vae_path")),
@@ -90,14 +90,14 @@ def test_the_same_twice_is_fine() -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_contradictions_name_both_keys(data: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_contradictions_name_both_keys(data: dict[str, Any], parts: tuple[str, ...]) -> None:
     message = refusal(data)
-    for word in words:
-        assert word in message
+    for part in parts:
+        assert part in message
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "parts"),
     [
         ({"infer_step": 4}, ("unknown key 'infer_step'", "did you mean 'infer_steps'?")),
         ({"dit_quantised": True}, ("did you mean 'dit_quantized'?",)),
@@ -117,10 +117,10 @@ def test_contradictions_name_both_keys(data: dict[str, Any], words: tuple[str, .
     ],
     ids=repr,
 )
-def test_refusals(data: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_refusals(data: dict[str, Any], parts: tuple[str, ...]) -> None:
     message = refusal(data)
-    for word in words:
-        assert word in message
+    for part in parts:
+        assert part in message
 
 
 def test_all_refusals_in_one_message() -> None:

@@ -257,7 +257,7 @@ def provided(spec: Any, kind: str) -> Any:
     return Provided(kind=kind, plugin="given", spec=spec)
 
 
-#: of each kind, faulty kernels and a word of what is said of each
+#: of each kind, faulty kernels and a word of the report on each
 FAULTY: Mapping[str, Sequence[tuple[Any, str]]] = {
     "quantizer": [
         (quantizer(Saturating), "int8-channel product in float32"),

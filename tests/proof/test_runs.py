@@ -1,4 +1,4 @@
-"""Runs with kernels that are wrong: refused before a weight is read, or passed over; plans prove nothing."""
+"""Runs with kernels that are wrong: refused before a weight is read, or skipped; plans prove nothing."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def unread(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "parts"),
     [
         (("--attention", "fast"), ("no usable attention among 'fast'", "faulty/fast: wrong on this machine: ",
                                    "of the exact result, 1% is allowed", "others here: sound, ", "sdpa")),
@@ -70,7 +70,7 @@ def unread(folder: Path) -> None:
     ids=["attention", "raises", "quantizer"],
 )  # fmt: skip
 def test_what_is_named_and_wrong_is_refused(
-    core: Run, tiny: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+    core: Run, tiny: Path, tmp_path: Path, options: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     done = core(
         "run", "--model-path", tiny, *SMALL, *options, "--output", tmp_path / "out" / "o.png", "--json"
@@ -78,8 +78,8 @@ def test_what_is_named_and_wrong_is_refused(
     assert done.returncode == 2, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events] == ["error"], "nothing was loaded"
-    for word in words:
-        assert word in events[0]["message"], word
+    for part in parts:
+        assert part in events[0]["message"], part
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -149,7 +149,7 @@ def test_python_refuses_and_passes_over_too(tiny: Path, tmp_path: Path) -> None:
         assert uses["attention"].use == "faulty/sound"
         assert uses["quantizer"].use == "faulty/sound-int8"
         assert "product in float32" in uses["quantizer"].rejected["faulty/fast-int8"][0]
-        # and what is generated afterwards tells the same
+        # later results report the same
         assert pipeline.resolve(prompt="a fox").plan.choice("attention").use == "faulty/sound"
         assert any("in its place" in text for text in pipeline.resolve(prompt="a fox").plan.warnings)
     warnings = [event.message for event in events if isinstance(event, Warned)]
