@@ -33,7 +33,10 @@ def command() -> None:
 @click.argument("file")
 @common_options
 def check(file: str, **parameters: Any) -> None:
-    """Check the keys, types, ranges and names of implementations in FILE."""
+    """Check the keys, types, ranges and names in FILE.
+
+    All named implementations must be installed.
+    """
     plugins = plugins_from(parameters)
     loaded = load_config(file)
     check_names(loaded, plugins)

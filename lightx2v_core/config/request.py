@@ -45,7 +45,7 @@ class SamplingConfig:
     )  # fmt: skip
     seed: int = given(
         42, "random seed of the noise; gives the same noise on every device", "--seed",
-        option_help="Random seed (default: 42), or 'random' to draw one, which is stored in the run record.",
+        option_help="Random seed (default: 42); 'random' draws one and stores it in the run record.",
         read=seed, keyword="request", flat="seed",
         validator=Between(0, 2**63 - 1, hint=(
             "omit it for the default, or use --seed random, which is stored in the run record"

@@ -81,7 +81,8 @@ def test_help_speaks_in_the_words_of_the_field(name):
     command = importlib.import_module(f"lightx2v_core.cli.{name}").command
     said = {item.opts[0]: item.help for item in command.params if isinstance(item, click.Option)}
     starts = {
-        "--prompt": "Prompt", "--negative-prompt": "Negative prompt", "--steps": "Steps", "--frames": "Frames",
-        "--guide-scale": "Guidance scale", "--seed": "Seed", "--shift": "Shift", "--fps": "Frames per second",
+        "--prompt": "Text prompt", "--negative-prompt": "Negative prompt", "--steps": "Number of denoising steps",
+        "--frames": "Number of frames", "--guide-scale": "Guidance scale", "--seed": "Random seed",
+        "--shift": "Flow shift", "--fps": "Frame rate",
     }  # fmt: skip
     assert {option: said[option][: len(start)] for option, start in starts.items()} == starts

@@ -134,7 +134,7 @@ NOTED: list[tuple[str, str]] = [
     ("--convert_model_dtype", "--convert_model_dtype: ignored, weights always"),
     ("--offload_model True --t5_cpu", "--t5_cpu: no effect"),
     ("--task animate-14B --use_relighting_lora", "--use_relighting_lora: not used, since --replace_flag"),
-    ("--replace_flag", "--replace_flag: no effect; a person is replaced if"),
+    ("--replace_flag", "--replace_flag: no effect by itself; a person is replaced if"),
 ]
 
 

@@ -71,7 +71,7 @@ VAE = "Wan2.1_VAE.pth"
         (["--set", 'scheduler={"use": "euler", "options": {"euler": {"gird": 1}}}'], ("unknown key 'gird'", "'grid'")),
         (["--set", 'scheduler={"use": "euler", "options": {"unipc": {}}}'], ("does not name",)),
         (["no/such/config.json"], ("configuration file 'no/such/config.json' does not exist",)),
-        (["a fox runs"], ("file 'a fox runs' does not exist", "what the video shows with --prompt")),
+        (["a fox runs"], ("file 'a fox runs' does not exist", "and a prompt with --prompt")),
         (["mini"], ("file 'mini' does not exist", "pass a model with --model-path")),
         (["/"], ("file '/' is a folder", "pass a model with --model-path")),
         (["--model", "wan2.2_moe"], ("no installed model recognizes", "as wan2.1 (wan2.1-t2v-", "omit --model")),

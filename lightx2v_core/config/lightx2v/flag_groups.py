@@ -50,7 +50,7 @@ def _animate(reading: Reading) -> None:
     root, replace = reading.value("--src_root_path"), bool(reading.value("--replace_flag"))
     if root is None:
         if replace:
-            text = "no effect; a person is replaced if the inputs include background_video and mask_video"
+            text = "no effect by itself; a person is replaced if the inputs include background_video and mask_video"
             reading.warn("--replace_flag", text)
     else:
         for file, name in SRC_FILES.items():

@@ -127,7 +127,7 @@ def _replacement(reading: Reading) -> None:
     if reading.value("replace_flag"):
         reading.note(
             "replace_flag",
-            "no effect; a person is replaced if the inputs include background_video and mask_video",
+            "no effect by itself; a person is replaced if the inputs include background_video and mask_video",
         )
 
 

@@ -150,7 +150,7 @@ _WEIGHTS: Mapping[str, LegacyKey] = {
     "dit_distill_ckpt_low": _older("low_noise_original_ckpt"),
     "mm_config": _group("mm_type: long name of the weight format and kernel of the network", OBJECT,
                         to="components.dit.precision components.dit.quantizer"),
-    "weight_auto_quant": _group("quantize the original network during loading", BOOL,
+    "weight_auto_quant": _group("quantize the network during loading", BOOL,
                                 to="components.dit.precision components.dit.quantizer"),
     "t5_tokenizer_path": _direct("components.text_encoder.assets.tokenizer", "folder of the tokenizer", PATH),
     "vae_path": _direct("components.vae.path", "file of the VAE", PATH),

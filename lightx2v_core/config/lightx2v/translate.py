@@ -166,7 +166,7 @@ def translate(keys: Mapping[str, FlatKey], groups: Sequence[Group]) -> Reading:
     reading.notes += [_ignored(given, reason) for reason, given in ignored.items()]
     if reading.errors:
         lines = [f"  {line}" for line in first_lines(reading.errors)]
-        raise ConfigError("\n".join(["unsupported keys or options of LightX2V or Wan:", *lines]))
+        raise ConfigError("\n".join(["invalid or unsupported keys and options of LightX2V or Wan:", *lines]))
     return reading
 
 
