@@ -207,7 +207,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(download: Download) -> Iterator[Start]:
-    """What is still running at the end of the test is killed."""
+    """Start the command; kill it at the end of the test if it is still running."""
     running = []
 
     def run(*arguments: object) -> subprocess.Popen[str]:

@@ -25,7 +25,7 @@ from attrs import field, frozen
 REPOSITORY = Path(__file__).resolve().parents[3]
 LANGUAGES = ("sh", "python", "text", "json", "jsonc", "toml")
 MARKS = ("demo-line", "test-line", "not run", "real size", "file")
-#: a word fewer is no reason
+#: words of a reason; fewer do not explain anything
 _SHORTEST_REASON = 3
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z][a-z -]*?)(?:: (?P<value>[^\n]+?))? -->\n)?"

@@ -1,4 +1,4 @@
-"""``lightx2v-core download`` against a hub on this machine: what is fetched, and what is said."""
+"""``lightx2v-core download`` against a hub on this machine: the files fetched, and the output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_official_repository_without_what_no_run_needs(download: Download, hu
     ]
     assert partials(download.folder) == []
     hub.asked.clear()
-    assert "of which 0 bytes to fetch" in download("acme-small").out  # the same by its name
+    assert "; 0 bytes to download to models/Small" in download("acme-small").out  # the same by its name
     assert not [asked for asked in hub.asked if not asked.path.startswith("/api/")]
 
 
@@ -51,7 +51,7 @@ def test_a_single_file_with_the_rest_of_the_official_model(
     }
     assert ("--set" in done.out) == (len(files) > 1)
     assert "--image FILE" in done.out
-    note = "note: text_encoder: there is no fp8, so the original"
+    note = "note: text_encoder: not available in fp8; using the original"
     assert (note in done.out) == ("fp8" in arguments or ("all" in arguments and note in done.out))
 
 
@@ -80,7 +80,10 @@ def test_optional_parts_and_loras_when_they_are_asked_for(inside: Inside) -> Non
     assert done.status == 0, done.err
     assert inside.files("models/Small")["loras/lora.safetensors"] == 2000
     assert "--lora models/Small/loras/lora.safetensors" in done.out
-    assert "acme-parts holds optional parts only; take some with --with: tiny_vae" in inside("acme-parts").err
+    assert (
+        "acme-parts has only optional components; select them with --with: tiny_vae"
+        in inside("acme-parts").err
+    )
     assert inside("acme-parts", "--with", "tiny_vae", "--to", "p").status == 0
     assert inside.files("p") == {"tiny.pth": 4000}
 
@@ -117,31 +120,34 @@ def test_any_other_repository(inside: Inside) -> None:
     assert many.status == 2
     assert "--include" in many.err
     assert "a.safetensors" in many.err
-    told = inside("stranger/Tune", "--precision", "fp8")
-    assert told.status == 2
-    assert "no loaded plugin knows stranger/Tune, so --precision has no meaning for it" in told.err
+    refused = inside("stranger/Tune", "--precision", "fp8")
+    assert refused.status == 2
+    assert (
+        "no loaded plugin knows stranger/Tune, so --precision cannot apply; name files with --include"
+        in refused.err
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("acme", "--task", "t2v"), "'acme' means more than one model; give the name of one:\n  acme-small "),
+        (("acme", "--task", "t2v"), "'acme' matches more than one model; choose one by name:\n  acme-small "),
         (("acme-smal",), "unknown download 'acme-smal'; did you mean 'acme-small'?"),
         (("small",), None),
-        (("acme/Small", "--task", "i2v"), "'acme/Small' has nothing for --task i2v; there is:\n  acme-small "),
-        (("acme-small", "--precision", "fp8"), "'acme-small' has nothing in fp8; there is:\n  acme-small "),
-        (("acme-pair", "--precision", "text_encoder=int8"), "the text_encoder of acme-pair comes in fp8, original"),
+        (("acme/Small", "--task", "i2v"), "'acme/Small' has no download for --task i2v; available:\n  acme-small "),
+        (("acme-small", "--precision", "fp8"), "'acme-small' has no files in fp8; available:\n  acme-small "),
+        (("acme-pair", "--precision", "text_encoder=int8"), "text_encoder of acme-pair is available in fp8, original"),
         (("acme-small", "--precision", "text=fp8"), "has no component 'text'; it has: dit, config, text_encoder"),
         (("acme-small", "--precision", "=fp8"), "--precision: expected NAME or COMPONENT=NAME, got '=fp8'"),
-        (("acme-small", "--with", "tiny_va"), "is nothing optional of acme-small; there is: tiny_vae; did you mean"),
-        (("acme-small", "--include", "x", "--precision", "fp8"), "--include names files and --precision lets the"),
-        (("acme/Small", "--include", "vea.pth"), "acme/Small has no file like 'vea.pth'; did you mean 'vae.pth'?"),
-        (("acme-small", "--exclude", "nothing"), "--exclude 'nothing' means none of the files chosen"),
-        (("acme", "--include", "*"), "--include is for one repository, and 'acme' is a family of models"),
-        ((), "nothing to download is named; `lightx2v-core download --list` shows what is known"),
+        (("acme-small", "--with", "tiny_va"), "no such optional component; available: tiny_vae; did you mean"),
+        (("acme-small", "--include", "x", "--precision", "fp8"), "--include names files, --precision selects them auto"),
+        (("acme/Small", "--include", "vea.pth"), "no file of acme/Small matches 'vea.pth'; did you mean 'vae.pth'?"),
+        (("acme-small", "--exclude", "nothing"), "--exclude 'nothing' matches none of the selected files"),
+        (("acme", "--include", "*"), "--include needs one repository, and 'acme' is a family of models"),
+        ((), "no download is named; `lightx2v-core download --list` lists the known names"),
         (("a/b/c",), "unknown download 'a/b/c'"),
         (("nobody/Nothing",), "has no repository nobody/Nothing, or it is private: check the name, or log in with"),
-        (("acme-small", "--revision", "v9"), "acme/Small has no revision 'v9'; leave --revision out"),
+        (("acme-small", "--revision", "v9"), "acme/Small has no revision 'v9'; omit --revision"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip

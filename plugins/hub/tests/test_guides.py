@@ -1,4 +1,4 @@
-"""The repositories of the guides: what is fetched of each, and that the folder that is put together plans."""
+"""The repositories of the guides: the files fetched of each, and plans of the resulting folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subcommand ``download``: which files of which repository, and how they come into a model's folder.
+"""The subcommand ``download``: selects the files of a model and fetches them into its folder.
 
-Nothing here imports torch.
+Does not import torch.
 """

@@ -1,4 +1,4 @@
-"""``lightx2v-core download``: the files of a model that a run needs, put together in one folder."""
+"""``lightx2v-core download``: fetches the files that a run of a model needs into one folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from lightx2v_hub.show import catalog_json, catalog_text, commands, describe, se
 
 @frozen(kw_only=True)
 class CommandLine:
-    """What a command line asks for: which files, and what is done with them."""
+    """Parsed command line: the requested files and their destination."""
 
     request: DownloadRequest
     to: Path | None
@@ -52,18 +52,18 @@ class CommandLine:
 @click.command("download")
 @click.argument("what", required=False)
 @click.argument("files", nargs=-1)
-@click.option("--task", metavar="TASK", help="The task it is for: t2v, i2v, flf2v, vace, animate.")
+@click.option("--task", metavar="TASK", help="Task: t2v, i2v, flf2v, vace, animate.")
 @click.option(
     "--precision",
     "precisions",
     metavar="[COMPONENT=]NAME",
     multiple=True,
-    help="original (the default), fp8, int8, ... or all; several with commas; of one component with its name.",
+    help="original (default), fp8, int8, ... or all; comma-separated; for one component with COMPONENT=.",
 )
-@click.option("--distilled", is_flag=True, help="A network distilled to few steps.")
-@click.option("--lora", is_flag=True, help="The LoRA files instead of a model.")
+@click.option("--distilled", is_flag=True, help="Select a network distilled to few steps.")
+@click.option("--lora", is_flag=True, help="Fetch LoRA files instead of a model.")
 @click.option(
-    "--with", "extra", metavar="COMPONENT", multiple=True, help="Also an optional part, such as tiny_vae."
+    "--with", "extra", metavar="COMPONENT", multiple=True, help="Add an optional component, such as tiny_vae."
 )
 @click.option(
     "--to",
@@ -73,28 +73,26 @@ class CommandLine:
     type=click.Path(path_type=Path),
     help="Folder; default: models/NAME.",
 )
+@click.option("--include", metavar="PATTERN", multiple=True, help="Fetch exactly the files that match.")
+@click.option("--exclude", metavar="PATTERN", multiple=True, help="Skip the files that match.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of the named repository.")
+@click.option("--force", is_flag=True, help="Replace different files with the same names.")
+@click.option("--resume-download", is_flag=True, hidden=True)  # always on; accepted for scripts
+@click.option("--list", "list_", is_flag=True, help="List the known names and exit.")
+@click.option("--dry-run", is_flag=True, help="List files and sizes and exit.")
 @click.option(
-    "--include", metavar="PATTERN", multiple=True, help="Exactly the files like this, and no others."
-)
-@click.option("--exclude", metavar="PATTERN", multiple=True, help="Not the files like this.")
-@click.option("--revision", metavar="REV", help="Branch, tag or commit of the repository that is named.")
-@click.option("--force", is_flag=True, help="Replace other files that have the same names.")
-@click.option("--resume-download", is_flag=True, hidden=True)  # always on; scripts give it
-@click.option("--list", "list_", is_flag=True, help="Show what can be asked for by name, and stop.")
-@click.option("--dry-run", is_flag=True, help="List files and sizes, and stop.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON event a line on stdout, and nothing else."
+    "--json", "as_json", is_flag=True, help="Print one JSON event per line on stdout, and nothing else."
 )
 @click.option("--quiet", is_flag=True, help="Show warnings and errors only.")
 @common_options
 def command(**parameters: Any) -> None:
     """Fetch the files of a model that a run needs, and no others.
 
-    WHAT is a name from --list, a repository (owner/name), or a model family with --task.
-    What the repository lacks (encoders, VAE, tokenizer, config.json) comes from the official one. FILES are patterns
-    like those of --include. What was interrupted goes on where it ended.
+    WHAT: a name from --list, a repository (owner/name), or a model family with --task.
+    Files that the repository lacks (encoders, VAE, tokenizer, config.json) come from the official one. FILES are
+    patterns as for --include. An interrupted download resumes when the command is run again.
 
-    HF_ENDPOINT (a mirror), HF_TOKEN, HF_HUB_OFFLINE and the other variables of huggingface_hub hold.
+    HF_ENDPOINT (a mirror), HF_TOKEN, HF_HUB_OFFLINE and the other variables of huggingface_hub apply.
     """
     parameters.pop("resume_download")
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
@@ -137,7 +135,7 @@ def command(**parameters: Any) -> None:
 
 
 def _models(plugins: PluginSet) -> list[ModelSpec[Any]]:
-    """The models of the plugins, best first, as everywhere."""
+    """List the models of the plugins by priority, highest first."""
     provided = sorted(plugins.provided(ModelSpec), key=lambda model: (-model.spec.priority, model.spec.name))
     return [model.spec for model in provided]
 
@@ -166,11 +164,9 @@ def _fetch(
 
 
 def _command_line(given: Mapping[str, Any]) -> CommandLine:
-    """The command line in the words of the catalog. ``RequestError`` for options that contradict each other."""
+    """Parse the parameters of the command. Raises ``RequestError`` for options that exclude each other."""
     if given["what"] is None:
-        raise RequestError(
-            "nothing to download is named; `lightx2v-core download --list` shows what is known"
-        )
+        raise RequestError("no download is named; `lightx2v-core download --list` lists the known names")
     request = DownloadRequest(
         what=given["what"],
         task=given["task"],
@@ -182,8 +178,7 @@ def _command_line(given: Mapping[str, Any]) -> CommandLine:
     include = (*given["files"], *given["include"])
     if include and request.selecting:
         raise RequestError(
-            f"--include names files and {', '.join(request.selecting)} lets the program choose them; give one or the "
-            "other"
+            f"--include names files, {', '.join(request.selecting)} selects them automatically; use one or the other"
         )
     return CommandLine(
         request=request,
@@ -196,7 +191,7 @@ def _command_line(given: Mapping[str, Any]) -> CommandLine:
 
 
 def _precisions(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """``fp8``, ``original,fp8`` and ``text_encoder=original``, as component -> precisions."""
+    """Parse ``fp8``, ``original,fp8`` and ``text_encoder=original`` to component -> precisions."""
     precisions: dict[str, tuple[str, ...]] = {}
     for text in texts:
         component, equals, names = text.rpartition("=")
@@ -210,7 +205,7 @@ def _precisions(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _select(
     line: CommandLine, entries: Sequence[CatalogEntry], models: Sequence[ModelSpec[Any]]
 ) -> tuple[CatalogEntry | None, FileSelection]:
-    """The files that are meant; with the entry they belong to, when the program chose them."""
+    """Select the requested files; with their catalog entry unless patterns or names selected them."""
     request = line.request
     if line.include:
         listing = list_repository(_repo(request.what, entries), line.revision)
@@ -219,8 +214,8 @@ def _select(
     if entry is None:
         if request.selecting:
             raise RequestError(
-                f"no loaded plugin knows {request.what}, so {', '.join(request.selecting)} has no meaning for it; say "
-                "which files with --include, or leave it out: files named like those of a known model are taken"
+                f"no loaded plugin knows {request.what}, so {', '.join(request.selecting)} cannot apply; name files "
+                "with --include, or omit the option to select files named like those of a known model"
             )
         listing = list_repository(request.what, line.revision)
         return None, without(select_by_names(listing, models), line.exclude)
@@ -233,22 +228,22 @@ def _select(
 
 
 def _repo(what: str, entries: Sequence[CatalogEntry]) -> str:
-    """The repository that is meant where files are named: many entries may share it."""
+    """Return the repository for named files, which several entries may share."""
     for entry in entries:
         repo = entry.repository.repo
         if what.casefold() in (repo.casefold(), repo.casefold().partition("/")[2], entry.name):
             return repo
     if "/" not in what:
         if not any(what.casefold() in (entry.model.name, *entry.model.aliases) for entry in entries):
-            find(DownloadRequest(what=what), entries)  # says what it may have meant
+            find(DownloadRequest(what=what), entries)  # raises an error with suggestions
         raise RequestError(
-            f"--include is for one repository, and {what!r} is a family of models; give owner/name"
+            f"--include needs one repository, and {what!r} is a family of models; give owner/name"
         )
     return what
 
 
 def _folder(line: CommandLine, entry: CatalogEntry | None, entries: Sequence[CatalogEntry]) -> Path:
-    """``models/NAME``: the repository's name, or the entry's where a repository holds several models."""
+    """Return ``models/NAME``, with the repository's name, or the entry's if a repository has several models."""
     if entry is None:
         return Path("models") / _repo(line.request.what, entries).partition("/")[2]
     sharing = [other for other in entries if other.repository.repo == entry.repository.repo]

@@ -1,4 +1,4 @@
-"""What a download tells its listener, beside the events of every command."""
+"""Events of a download, in addition to the events of every command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from lightx2v_core.api import Event
 
 @frozen(kw_only=True)
 class DownloadReady(Event):
-    """What a download fetches into ``folder``: of each file its repository, path there, path in the folder, component,
-    precision, bytes, the bytes ``missing`` and its state; then the same in sum, bytes free, and files left out."""
+    """The files that a download fetches into ``folder``.
+
+    Each file has its repository, commit, path there, path in the folder, component, precision, bytes, the bytes
+    ``missing`` and its state. ``total``, ``missing`` and ``free`` are in bytes; ``left_out`` lists the other files of
+    the repository.
+    """
 
     kind: ClassVar[str] = "download"
     folder: str
@@ -26,7 +30,10 @@ class DownloadReady(Event):
 
 @frozen(kw_only=True)
 class Downloaded(Event):
-    """Every file is in ``folder``; ``fetched`` bytes came over the network. ``commands`` plan and run what is there."""
+    """The end of a download: every file is in ``folder``.
+
+    ``fetched`` is the number of bytes transferred; ``commands`` are command lines that plan and run the model.
+    """
 
     kind: ClassVar[str] = "downloaded"
     folder: str

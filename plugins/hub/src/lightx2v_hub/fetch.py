@@ -1,4 +1,4 @@
-"""Fetches files: several at once, each resumed where it ended, checked against its hash, and named when it is whole."""
+"""Concurrent transfers of files: each is resumed, checked against its hash, and renamed when whole."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ from lightx2v_hub.local import (
     drop_stale,
     feed,
     file_states,
-    in_words,
+    format_size,
     new_hash,
     publish,
     write_record,
 )
 from lightx2v_hub.remote import KEPT, failures
 from lightx2v_hub.selection import DownloadFile
-from lightx2v_hub.transfer import Partial, ask_for_rest
+from lightx2v_hub.transfer import Partial, request_rest
 
-#: files fetched at the same time
+#: number of concurrent transfers
 WORKERS = 4
-#: seconds to wait after an attempt that brought nothing; when all are used up, the last failure is told
+#: seconds to wait after each attempt without progress; after the last one the failure is raised
 _PAUSES = (0.5, 1.0, 2.0)
-#: seconds between two events of progress
+#: seconds between two progress events
 _TICK = 0.1
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emit) -> tuple[FileState, ...]:
-    """Bring every file into ``folder``; returns what was there before. What is there and whole is kept.
+    """Fetch every file into ``folder`` and return the states before. Whole files are kept.
 
     Raises:
-        OutputError: the disk has not enough space, cannot be written, or a different file has one of the names and
-            ``force`` was not given. Nothing was fetched then.
-        RequestError: a file may not be read, or is gone.
-        RunError: the way to the hub failed, or it sent something else than it lists. Whole files stay, and so does
-            what is begun.
+        OutputError: the disk is too full or not writable, or, without ``force``, a different file has one of the names;
+            nothing has been fetched then.
+        RequestError: a file is not readable or no longer exists.
+        RunError: the connection to the hub failed, or the content differs from its listing. Whole and partial files are
+            kept.
     """
     with alone(folder):
         states = _verified(folder, file_states(folder, files), emit)
         others = [state for state in states if state.status == "other"]
         if others and not force:
             names = "\n".join(
-                f"  {state.file.target} ({in_words(state.path.stat().st_size)}; the repository's has "
-                f"{in_words(state.file.remote.size)})"
+                f"  {state.file.target} ({format_size(state.path.stat().st_size)}; in the repository "
+                f"{format_size(state.file.remote.size)})"
                 for state in others
             )
             raise OutputError(
-                f"{folder} holds other files of these names; --force replaces them, --exclude leaves them:\n{names}"
+                f"{folder} has different files with these names; --force replaces them, --exclude keeps them:\n{names}"
             )
         missing = [state for state in states if state.status != "whole"]
         check_space(folder, sum(state.missing for state in missing))
@@ -77,7 +77,7 @@ def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emi
 
 
 def _verified(folder: Path, states: Sequence[FileState], emit: Emit) -> tuple[FileState, ...]:
-    """The states, with files that have no record hashed: they are whole, or other files."""
+    """Hash the files without a record, and return the states with these as ``whole`` or ``other``."""
     unrecorded = [state for state in states if state.status == "unrecorded"]
     if not unrecorded:
         return tuple(states)
@@ -95,18 +95,18 @@ def _verified(folder: Path, states: Sequence[FileState], emit: Emit) -> tuple[Fi
             write_record(folder, state.file)
     emit(PhaseDone(phase="check", seconds=time.monotonic() - start))
     after = file_states(folder, [state.file for state in states])
-    # what has no record now is as large as the file that is fetched and is another one
+    # files still without a record have the expected size and a different hash
     return tuple(
         evolve(state, status="other", present=0) if state.status == "unrecorded" else state for state in after
     )
 
 
 class _Stopped(Exception):
-    """Another file failed, or the user interrupts."""
+    """Another transfer failed, or the user interrupted."""
 
 
 class _Transfers:
-    """Several files on their way, by worker threads. They only count; events come from the caller's thread."""
+    """Transfers of several files by worker threads, which only count; the calling thread emits the events."""
 
     def __init__(self, folder: Path, states: Sequence[FileState], emit: Emit) -> None:
         self._folder = folder
@@ -121,7 +121,7 @@ class _Transfers:
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Fetch all, or raise the first failure. An interrupt does not wait for the network."""
+        """Fetch all files, or raise the first failure. An interrupt does not wait for the network."""
         start = time.monotonic()
         self._emit(PhaseStarted(phase="download", total=self._total, unit="bytes"))
         count = min(WORKERS, len(self._waiting))
@@ -177,24 +177,24 @@ class _Transfers:
                 self._failure = self._failure or exc
 
     def _fetch_file(self, state: FileState) -> None:
-        """Bring one file to its name; what was begun of it and does not fit is fetched anew, once."""
+        """Fetch one file and publish it; restart once if a partial file does not match."""
         remote, name = state.file.remote, state.file.target
         resumed, matches = self._append_missing(state)
         if resumed and not matches:
-            self._say(f"{name}: what was begun of it does not fit the rest; it is fetched anew")
+            self._say(f"{name}: partial download does not match; restarting")
             state.partial.unlink()
             self._count(-remote.size, name)
             _, matches = self._append_missing(state)
         if not matches:
             state.partial.unlink()
             raise RunError(
-                f"{remote.repo}/{remote.path} arrived with another content than the hub lists for it, and was thrown "
-                "away; give the same command again, and without a mirror (HF_ENDPOINT) if there is one"
+                f"{remote.repo}/{remote.path} does not match the hash listed by the hub and was deleted; run the same "
+                "command again, without a mirror (HF_ENDPOINT) if one is set"
             )
         publish(state, self._folder)
 
     def _append_missing(self, state: FileState) -> tuple[bool, bool]:
-        """Fetch what is missing of a file: whether some of it was there, and whether it is now what it should be."""
+        """Fetch the rest of a file. Returns whether part of it was present, and whether it is now whole and correct."""
         name = state.file.target
         try:
             with state.partial.open("ab", buffering=0) as file:
@@ -205,23 +205,23 @@ class _Transfers:
         except OSError as exc:
             if exc.errno in _FULL:
                 raise OutputError(
-                    f"no space left in {self._folder} for {name} of {in_words(state.file.remote.size)} "
-                    f"({exc.strerror}); make room; {KEPT}"
+                    f"no space left in {self._folder} for {name} of {format_size(state.file.remote.size)} "
+                    f"({exc.strerror}); free some space; {KEPT}"
                 ) from exc
-            raise OutputError(f"{state.partial} cannot be written: {exc.strerror or exc}") from exc
+            raise OutputError(f"cannot write {state.partial}: {exc.strerror or exc}") from exc
         return resumed, partial.matches
 
     def _transfer(self, partial: Partial, state: FileState) -> None:
-        """Ask for the rest until it is there, or several attempts in a row brought nothing."""
+        """Request the rest until the file is complete, or several attempts in a row make no progress."""
         remote, fruitless = state.file.remote, 0
         while partial.size < remote.size:
             before = partial.size
             problem: LightX2VError = RunError(
-                f"{remote.repo}/{remote.path} ends before {in_words(remote.size)}; {KEPT}"
+                f"{remote.repo}/{remote.path} ended before its {format_size(remote.size)}; {KEPT}"
             )
             try:
                 with failures(remote.repo, remote.commit, remote.path):
-                    ask_for_rest(partial, remote)
+                    request_rest(partial, remote)
             except RunError as exc:
                 problem = exc
             if partial.size > before:

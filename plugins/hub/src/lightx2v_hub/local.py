@@ -1,8 +1,8 @@
-"""What of a download is in the folder already, and the records of it.
+"""State of a download in its folder: whole files, partial files, and their records.
 
-A record lies at ``.cache/huggingface/download/FILE.metadata``: the commit, the ETag and the time, a line each. It is
-the format of huggingface_hub's own downloads into a folder, so what ``hf download --local-dir`` fetched is known here,
-and the other way round. What is not whole yet lies beside the records and never under its own name.
+A record is a file ``.cache/huggingface/download/FILE.metadata`` with three lines: the commit, the ETag and the time.
+This is huggingface_hub's own format, so files fetched with ``hf download --local-dir`` are recognized here, and vice
+versa. Partial files are stored next to the records, never under their final names.
 """
 
 from __future__ import annotations
@@ -23,32 +23,36 @@ from lightx2v_hub.remote import RECORDS, RemoteFile
 from lightx2v_hub.selection import DownloadFile
 
 _DOWNLOADS = f"{RECORDS}/download"
-#: bytes read at once while a file is hashed
+#: bytes per read while hashing a file
 _CHUNK = 8 << 20
 
 
 @frozen(kw_only=True)
 class FileState:
-    """What there is of a file to fetch."""
+    """The state of one file in the folder."""
 
     file: DownloadFile
-    #: its path in the folder
+    #: path in the folder
     path: Path = field(repr=str)
-    #: where it grows until it is whole
+    #: path of the partial file
     partial: Path
-    #: ``whole``; ``unrecorded``: as large as the repository's, and its hash is not known; ``changed``: the repository
-    #: has a newer one; ``other``: another file of that name; ``begun``; ``absent``
+    #: ``whole``; ``unrecorded``: the size matches, the hash is unknown; ``changed``: the repository has a newer
+    #: version; ``other``: a different file with that name; ``begun``: partial; ``absent``
     status: str
-    #: bytes that need not be fetched
+    #: bytes already downloaded
     present: int
 
     @property
     def missing(self) -> int:
+        """Return the bytes left to download."""
         return self.file.remote.size - self.present
 
 
 def file_states(folder: Path, files: Iterable[DownloadFile]) -> tuple[FileState, ...]:
-    """Examine what there is of every file, by sizes, times and records. ``OutputError`` when a folder is in the way."""
+    """Determine the state of every file from sizes, times and records.
+
+    Raises ``OutputError`` when a path is a folder or cannot be accessed.
+    """
     return tuple(_state(folder, file) for file in files)
 
 
@@ -68,18 +72,18 @@ def _state(folder: Path, file: DownloadFile) -> FileState:
 
 
 def _there(folder: Path, file: DownloadFile) -> tuple[str, int]:
-    """What lies under the name of a file, and how many of its bytes."""
+    """Return the state of the file under its final name, and the number of its bytes to keep."""
     remote, path = file.remote, folder / file.target
     try:
         if path.is_dir():
-            raise OutputError(f"{path} is a folder, and {remote.repo}/{remote.path} is to be written there")
+            raise OutputError(f"{path} is a folder, so {remote.repo}/{remote.path} cannot be saved there")
         stat = path.stat()
     except FileNotFoundError:
         return "absent", 0
     except NotADirectoryError:
-        raise OutputError(f"{path} cannot be written: a file is where its folder should be") from None
+        raise OutputError(f"cannot write {path}: its folder is a file") from None
     except OSError as exc:
-        raise OutputError(f"{path} cannot be looked at: {exc.strerror}") from exc
+        raise OutputError(f"cannot access {path}: {exc.strerror}") from exc
     recorded = _record(folder, file.target)
     if recorded is not None and stat.st_mtime - 1 <= recorded[1]:
         if recorded[0] != remote.etag:
@@ -90,11 +94,11 @@ def _there(folder: Path, file: DownloadFile) -> tuple[str, int]:
 
 
 def _record(folder: Path, target: str) -> tuple[str, float] | None:
-    """ETag and time of a record; ``None`` without a readable one."""
+    """Read ETag and time of a record; ``None`` without a readable record."""
     try:
         _, etag, when = _record_path(folder, target).read_text(encoding="utf-8").split("\n")[:3]
         return etag.strip(), float(when)
-    except (OSError, ValueError):  # absent or damaged: the file itself is looked at instead
+    except (OSError, ValueError):  # absent or damaged: the file itself is checked instead
         return None
 
 
@@ -103,21 +107,21 @@ def _record_path(folder: Path, target: str) -> Path:
 
 
 def write_record(folder: Path, file: DownloadFile) -> None:
-    """Note that a file is whole, of this version, as of now."""
+    """Write the record of a whole file, with its version and the current time."""
     path = _record_path(folder, file.target)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{file.remote.commit}\n{file.remote.etag}\n{time.time()}\n", encoding="utf-8")
 
 
 def new_hash(remote: RemoteFile) -> Any:
-    """Make the hash that a file is known by, to be fed its content."""
+    """Create the hash object for the ETag of a file, to be fed its content."""
     if remote.sha256 is not None:
         return hashlib.sha256()
-    return hashlib.sha1(f"blob {remote.size}\0".encode())  # what git calls a file by
+    return hashlib.sha1(f"blob {remote.size}\0".encode())  # hash of a git blob
 
 
 def feed(hashing: Any, path: Path, report: Callable[[int], None]) -> Any:
-    """Feed a hash the content of a file, and return it; ``report`` gets the bytes of each piece."""
+    """Update a hash with the content of a file and return it; ``report`` gets the bytes of each chunk."""
     with path.open("rb") as content:
         while piece := content.read(_CHUNK):
             hashing.update(piece)
@@ -126,25 +130,27 @@ def feed(hashing: Any, path: Path, report: Callable[[int], None]) -> Any:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Raise ``OutputError`` when the disk of a folder has not this many bytes left."""
+    """Raise ``OutputError`` when the disk of ``folder`` has fewer than ``needed`` bytes free."""
     free = free_bytes(folder)
     if needed > free:
         raise OutputError(
-            f"{folder} has {in_words(free)} left and {in_words(needed)} are to be fetched; free "
-            f"{in_words(needed - free)}, or name another folder with --to"
+            f"not enough space in {folder}: {format_size(needed)} to download, {format_size(free)} free; free another "
+            f"{format_size(needed - free)}, or choose another folder with --to"
         )
 
 
 def free_bytes(folder: Path) -> int:
-    """Count the bytes left where a folder is or will be."""
+    """Return the free bytes on the disk of a folder, which may not exist yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return shutil.disk_usage(there).free
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for one download. ``RequestError`` when another one has it, ``OutputError`` when it cannot be
-    written."""
+    """Lock a folder for one download.
+
+    Raises ``RequestError`` when another download has locked it, and ``OutputError`` when it is not writable.
+    """
     place = folder / RECORDS
     with ExitStack() as opened:
         try:
@@ -163,13 +169,13 @@ def alone(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as exc:
             raise OutputError(
-                f"{folder} cannot be written: {exc.strerror or exc}; name another with --to"
+                f"cannot write to {folder}: {exc.strerror or exc}; choose another folder with --to"
             ) from exc
         yield
 
 
 def drop_stale(states: Sequence[FileState]) -> None:
-    """Remove what was begun of other versions of these files."""
+    """Remove partial files of other versions of these files."""
     for state in states:
         stem = state.partial.name.partition(".")[0]
         for path in state.partial.parent.glob(f"{stem}.*.incomplete"):
@@ -178,14 +184,14 @@ def drop_stale(states: Sequence[FileState]) -> None:
 
 
 def publish(state: FileState, folder: Path) -> None:
-    """Give a whole file its name, in one step, and note it."""
+    """Rename a whole file to its final name atomically, and record it."""
     state.path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(state.partial, state.path)
     write_record(folder, state.file)
 
 
-def in_words(size: int) -> str:
-    """Write bytes as people read them."""
+def format_size(size: int) -> str:
+    """Format a number of bytes with a binary unit."""
     for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}"

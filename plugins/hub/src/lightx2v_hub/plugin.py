@@ -1,4 +1,4 @@
-"""The hook implementation. Imported at discovery, so nothing heavy is imported here."""
+"""Hook implementation. Imported at discovery, so the command is only imported when called."""
 
 from __future__ import annotations
 

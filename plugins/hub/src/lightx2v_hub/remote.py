@@ -1,7 +1,7 @@
-"""What a repository of the hub holds, asked through ``huggingface_hub``, and what its failures mean.
+"""Listings of hub repositories through ``huggingface_hub``, and error messages for its failures.
 
-``huggingface_hub`` is imported when a repository is asked for. Its environment variables hold: ``HF_ENDPOINT`` for
-mirrors, ``HF_TOKEN``, ``HF_HUB_OFFLINE``, its timeouts.
+``huggingface_hub`` is imported at the first listing. Its environment variables apply: ``HF_ENDPOINT`` for mirrors,
+``HF_TOKEN``, ``HF_HUB_OFFLINE``, timeouts.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from attrs import frozen
 
 from lightx2v_core.api import LightX2VError, RequestError, RunError
 
-#: below this folder lie the records of what was fetched; no repository may write there
+#: folder of the records of downloads; files of repositories must not be written there
 RECORDS = ".cache/huggingface"
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
-#: packages whose exceptions mean that the connection failed; which of them is there depends on huggingface_hub
+#: packages whose exceptions mean a failed connection; the version of huggingface_hub determines which are used
 _NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "ssl", "socket")
-KEPT = "what was fetched is kept, and the same command goes on from there"
+KEPT = "downloaded data is kept; run the same command again to resume"
 
 
 @frozen(kw_only=True)
 class RemoteFile:
-    """A file of a repository: its size in bytes, and the hashes it must have."""
+    """A file of a repository, with its size in bytes and expected hashes."""
 
     repo: str
     commit: str
     path: str
     size: int
-    #: SHA-256 of the content; None for small files, which git keeps itself
+    #: SHA-256 of the content; None for small files, which are stored in git itself
     sha256: str | None
-    #: git's SHA-1 of the content (of the pointer where there is a SHA-256)
+    #: git's SHA-1 of the content, or of the LFS pointer of a file with a SHA-256
     blob: str
 
     @property
     def etag(self) -> str:
-        """What tells versions of it apart; the one that huggingface_hub's own records hold."""
+        """Return the identifier of its version, as in the records of huggingface_hub."""
         return self.sha256 or self.blob
 
 
@@ -54,13 +54,12 @@ class Listing:
 
 
 def list_repository(repo: str, revision: str | None) -> Listing:
-    """List the files of a repository at a branch, tag or commit. Raises as ``failures`` says.
+    """List the files of a repository at a branch, tag or commit.
 
-    ``RequestError`` when a name in it could lead out of the folder it is written to: nothing of such a repository is
-    fetched.
+    Raises the errors of ``failures``, and ``RequestError`` when a path in it could lead out of the target folder.
     """
     if not _REPO.fullmatch(repo):
-        raise RequestError(f"{repo!r} is no repository: give owner/name")
+        raise RequestError(f"{repo!r} is not a repository name; expected owner/name")
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.hf_api import RepoFile
@@ -77,7 +76,7 @@ def list_repository(repo: str, revision: str | None) -> Listing:
     for file in tree:
         if problem := unsafe(file.path):
             raise RequestError(
-                f"{repo} lists a file {file.path!r}, {problem}; nothing is fetched from such a repository"
+                f"{repo} has a file with an unsafe path {file.path!r}, {problem}; the repository is rejected"
             )
     return Listing(
         repo=repo,
@@ -97,25 +96,25 @@ def list_repository(repo: str, revision: str | None) -> Listing:
 
 
 def unsafe(path: str) -> str:
-    """Say why a path from a listing must not be written below a folder, on any system; empty when it may be."""
+    """Explain why a path of a listing is unsafe on any operating system; empty for a safe path."""
     if not path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
-        return "whose name holds control characters" if path else "whose name is empty"
+        return "which has control characters" if path else "which is empty"
     parts = path.split("/")
     if path.startswith("/"):
         return "which is an absolute path"
     if "\\" in path or any(PureWindowsPath(part).drive for part in parts):
-        return "which is a path elsewhere on Windows"
+        return "which has a backslash or a drive of Windows"
     if any(part in ("", ".", "..") for part in parts):
-        return "which leaves its folder or is none"
+        return "which has empty parts, '.' or '..'"
     if any(len(part.encode()) > 255 for part in parts):
-        return "whose name is too long for a file"
+        return "which has a part of more than 255 bytes"
     if PurePosixPath(path.casefold()).is_relative_to(RECORDS):
-        return f"which lies where the records of downloads are kept ({RECORDS})"
+        return f"which is in the folder of download records ({RECORDS})"
     return ""
 
 
 def endpoint() -> str:
-    """Name the hub that is asked, by its address."""
+    """Return the address of the hub."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
@@ -123,11 +122,11 @@ def endpoint() -> str:
 
 @contextmanager
 def failures(repo: str, revision: str | None = None, file: str = "") -> Iterator[None]:
-    """Turn whatever goes wrong on the way to a repository into one message that says what to do.
+    """Convert exceptions from access to a repository into one error with a remedy.
 
     Raises:
-        RequestError: it is not there, or may not be read by this user.
-        RunError: the hub, or the way to it, failed; the same command can go on later.
+        RequestError: the repository or file does not exist, or this user may not read it.
+        RunError: the hub or the connection failed; the same command can resume later.
     """
     try:
         yield
@@ -146,18 +145,18 @@ def _explanation(exc: Exception, repo: str, revision: str | None, file: str) -> 
     what = f"{repo}/{file}" if file else repo
     if isinstance(exc, errors.OfflineModeIsEnabled):
         return RequestError(
-            f"{what} was not asked for: HF_HUB_OFFLINE is set; unset it, or copy the files here"
+            f"cannot fetch {what}: HF_HUB_OFFLINE is set; unset it, or copy the files into the folder"
         )
     if isinstance(exc, errors.HfHubHTTPError):
         return _refusal(exc, repo, revision, what)
     if isinstance(exc, errors.HFValidationError):
-        return RequestError(f"{repo!r} is no repository: {exc}")
+        return RequestError(f"{repo!r} is not a repository name: {exc}")
     if isinstance(exc, json.JSONDecodeError):
         return _no_hub(exc)
     if type(exc).__module__.partition(".")[0] in _NETWORK or isinstance(exc, ConnectionError | TimeoutError):
         return RunError(
-            f"the connection to {endpoint()} failed for {what} ({_first_line(exc)}); {KEPT}\n"
-            "  HF_ENDPOINT names a mirror, HF_HUB_DOWNLOAD_TIMEOUT the seconds to wait"
+            f"connection to {endpoint()} failed for {what} ({_first_line(exc)}); {KEPT}\n"
+            "  HF_ENDPOINT sets a mirror, HF_HUB_DOWNLOAD_TIMEOUT the timeout in seconds"
         )
     if isinstance(exc, ValueError | KeyError | TypeError | AssertionError) and not file:
         return _no_hub(exc)
@@ -166,44 +165,44 @@ def _explanation(exc: Exception, repo: str, revision: str | None, file: str) -> 
 
 def _no_hub(exc: Exception) -> RunError:
     return RunError(
-        f"{endpoint()} does not answer like a hub ({_first_line(exc)}); is HF_ENDPOINT right, or a login page of the "
-        "network in between?"
+        f"{endpoint()} does not respond like a hub ({_first_line(exc)}); check HF_ENDPOINT, and whether the network "
+        "redirects to a login page"
     )
 
 
 def _refusal(exc: Any, repo: str, revision: str | None, what: str) -> LightX2VError:
-    """An answer of the hub that is a refusal."""
+    """Return the error for an HTTP error status of the hub."""
     from huggingface_hub import errors
 
     status = getattr(exc.response, "status_code", None)
     login = "log in with `hf auth login` or set HF_TOKEN"
     if isinstance(exc, errors.GatedRepoError):
         return RequestError(
-            f"{repo} is gated: accept its conditions at {endpoint()}/{repo}, then {login}, and give the same command"
+            f"{repo} is gated: accept its conditions at {endpoint()}/{repo}, {login}, and run the same command again"
         )
     if isinstance(exc, errors.RevisionNotFoundError):
-        return RequestError(f"{repo} has no revision {revision!r}; leave --revision out for its newest state")
+        return RequestError(f"{repo} has no revision {revision!r}; omit --revision for the latest")
     if status == 401 and _has_token():
-        return RequestError(f"{endpoint()} does not accept the token it was given for {what}: {login} anew")
+        return RequestError(f"{endpoint()} rejected the access token for {what}; to replace it, {login}")
     if isinstance(exc, errors.RepositoryNotFoundError) or status == 401:
         return RequestError(
             f"{endpoint()} has no repository {repo}, or it is private: check the name, or {login}"
         )
     if status == 403:
-        return RequestError(f"{endpoint()} refuses {what} (403): the token has no right to read it; {login}")
+        return RequestError(
+            f"{endpoint()} denied access to {what} (403): the token lacks read permission; {login}"
+        )
     if status == 404:
         return RequestError(
-            f"{what} is not there (404); was it moved since it was listed? Give the same command again"
+            f"{what} not found (404); it may have moved since it was listed; run the same command again"
         )
     if status == 429:
         return RunError(
-            f"{endpoint()} asks for a pause (429) before {what}; {login} for more, or wait; {KEPT}"
+            f"{endpoint()} limits the rate of requests (429) for {what}; wait, or {login} for a higher limit; {KEPT}"
         )
     if status is not None and status >= 500:
-        return RunError(
-            f"{endpoint()} answered {status} for {what}: it is in trouble; try again later; {KEPT}"
-        )
-    return RunError(f"{endpoint()} answered {status} for {what}: {_first_line(exc)}")
+        return RunError(f"{endpoint()} failed with HTTP status {status} for {what}; try again later; {KEPT}")
+    return RunError(f"{endpoint()} returned HTTP status {status} for {what}: {_first_line(exc)}")
 
 
 def _has_token() -> bool:
@@ -213,6 +212,6 @@ def _has_token() -> bool:
 
 
 def _first_line(exc: Exception) -> str:
-    """The first line of what an exception says, which never holds a signed address."""
+    """Return the first line of an exception's message, without the queries of addresses, which may be signed."""
     text = (str(exc).strip() or type(exc).__name__).splitlines()[0]
     return re.sub(r"(https?://[^\s?]+)\?\S+", r"\1?...", text)

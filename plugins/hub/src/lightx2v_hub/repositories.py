@@ -1,4 +1,4 @@
-"""What can be downloaded by name: the repositories of the loaded plugins' models, and the one that is asked for."""
+"""Catalog of the repositories that loaded plugins list for their models, and look-up of a requested one."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from attrs import frozen
 from lightx2v_core.api import LightX2VError, ModelSpec, Repository, RequestError, suggestion
 
 ORIGINAL = "original"
-#: every precision that there is
+#: selects every available precision
 ALL = "all"
 
 
 @frozen(kw_only=True)
 class DownloadRequest:
-    """What a user wants downloaded."""
+    """A download as requested on the command line."""
 
     #: a name of the catalog, a repository, or a family of models
     what: str
     task: str | None = None
-    #: component -> precisions; ``""`` for the components that are not named
+    #: component -> precisions; ``""`` for all other components
     precisions: Mapping[str, tuple[str, ...]] = {}
-    #: None: either
+    #: None: not specified
     distilled: bool | None = None
     lora: bool = False
-    #: optional components to take as well
+    #: optional components to add
     extra: tuple[str, ...] = ()
 
     @property
     def selecting(self) -> list[str]:
-        """The options given that only a known repository can answer."""
+        """Return the given options that apply to known repositories only."""
         given = {
             "--task": self.task,
             "--precision": self.precisions,
@@ -44,18 +44,19 @@ class DownloadRequest:
 
 @frozen(kw_only=True)
 class CatalogEntry:
-    """A repository of the catalog, and the model it belongs to."""
+    """A repository of the catalog and the model it belongs to."""
 
     repository: Repository
     model: ModelSpec[Any]
 
     @property
     def name(self) -> str:
+        """Return the name of the download."""
         return self.repository.name
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What its files come in, in the order of the data."""
+        """Return the distinct precisions of its files, in the order of the data."""
         precisions = (files.precision for files in self.repository.files)
         return tuple(dict.fromkeys(precision for precision in precisions if precision is not None))
 
@@ -63,8 +64,10 @@ class CatalogEntry:
 def catalog(
     models: Iterable[ModelSpec[Any]], warn: Callable[[str], None] = lambda _text: None
 ) -> tuple[CatalogEntry, ...]:
-    """List every repository that the models name; ``warn`` hears of a model that cannot name its own. ``RequestError``
-    when two are called the same, or a companion is not there."""
+    """Collect the repositories of all models; ``warn`` gets the error of a model that fails to list its own.
+
+    Raises ``RequestError`` when two repositories have the same name, or a companion does not exist.
+    """
     entries: list[CatalogEntry] = []
     for model in models:
         try:
@@ -77,19 +80,19 @@ def catalog(
     for entry in entries:
         if entry.name in named:
             raise RequestError(
-                f"two downloads are called {entry.name!r}: of the models {named[entry.name].model.name!r} and "
-                f"{entry.model.name!r}; leave one plugin out with --disable-plugin"
+                f"duplicate download name {entry.name!r}: models {named[entry.name].model.name!r} and "
+                f"{entry.model.name!r}; disable one plugin with --disable-plugin"
             )
         named[entry.name] = entry
     for entry in entries:
         for companion in entry.repository.companions:
             if companion not in named:
-                raise RequestError(f"download {entry.name!r} names {companion!r}, which no loaded plugin has")
+                raise RequestError(f"download {entry.name!r} has an unknown companion {companion!r}")
     return tuple(entries)
 
 
 def sources(entry: CatalogEntry, entries: Sequence[CatalogEntry]) -> tuple[CatalogEntry, ...]:
-    """List an entry, then all it takes missing files from, nearest first."""
+    """List an entry and the entries that supply its missing files, nearest first."""
     named = {candidate.name: candidate for candidate in entries}
     reached: dict[str, CatalogEntry] = {}
     waiting = [entry]
@@ -102,9 +105,9 @@ def sources(entry: CatalogEntry, entries: Sequence[CatalogEntry]) -> tuple[Catal
 
 
 def find(request: DownloadRequest, entries: Sequence[CatalogEntry]) -> CatalogEntry | None:
-    """Find the one entry that is meant; ``None`` for a repository that nobody knows.
+    """Find the one entry that matches a request; ``None`` for a repository outside the catalog.
 
-    ``RequestError`` for an unknown name, with the nearest, and for a name that means several, with all of them.
+    Raises ``RequestError`` for an unknown name, with the closest match, and for an ambiguous name, with all matches.
     """
     candidates, exact = _matching(request.what, entries)
     if not candidates:
@@ -112,34 +115,34 @@ def find(request: DownloadRequest, entries: Sequence[CatalogEntry]) -> CatalogEn
             return None
         raise RequestError(_unknown(request.what, entries))
     if not exact or request.lora:
-        lacks = "no LoRA" if request.lora else "nothing but LoRAs"
+        lacks = "no LoRA" if request.lora else "only LoRAs"
         candidates = _narrowed(request, candidates, lacks, lambda entry: _is_whole(request, entry))
     if request.task is not None:
-        lacks = f"nothing for --task {request.task}"
+        lacks = f"no download for --task {request.task}"
         candidates = _narrowed(
             request, candidates, lacks, lambda entry: request.task in entry.repository.tasks
         )
     if request.distilled or not (exact or request.lora):
         distilled = _distilled(request, entries)
-        lacks = "nothing distilled" if distilled else "only distilled networks (ask with --distilled)"
+        lacks = "no distilled model" if distilled else "only distilled models (select with --distilled)"
         candidates = _narrowed(
             request, candidates, lacks, lambda entry: entry.repository.distilled is distilled
         )
     precisions = [name for name in request.precisions.get("", ()) if name not in (ALL, ORIGINAL)]
     for precision in precisions:
-        candidates = _narrowed(request, candidates, f"nothing in {precision}", _comes_in(precision))
+        candidates = _narrowed(request, candidates, f"no files in {precision}", _comes_in(precision))
     if len(candidates) > 1 and not exact and not precisions:
         candidates = [entry for entry in candidates if entry.repository.kind == "official"] or candidates
     if len(candidates) > 1:
         lines = "\n".join(
             f"  {entry.name:<34} {entry.repository.summary} ({entry.repository.repo})" for entry in candidates
         )
-        raise RequestError(f"{request.what!r} means more than one model; give the name of one:\n{lines}")
+        raise RequestError(f"{request.what!r} matches more than one model; choose one by name:\n{lines}")
     return candidates[0]
 
 
 def _matching(what: str, entries: Sequence[CatalogEntry]) -> tuple[list[CatalogEntry], bool]:
-    """The entries a word means, and whether it is more than the name of a family."""
+    """List the entries that a word matches, and whether by more than the name of a family."""
     word = what.casefold()
     repos = [(entry, entry.repository.repo.casefold()) for entry in entries]
     for exact in (
@@ -153,13 +156,13 @@ def _matching(what: str, entries: Sequence[CatalogEntry]) -> tuple[list[CatalogE
 
 
 def _is_whole(request: DownloadRequest, entry: CatalogEntry) -> bool:
-    """Whether an entry is a whole model, or the LoRA that is asked for."""
+    """Return whether an entry is a whole model or, for ``--lora``, a LoRA."""
     kind = entry.repository.kind
     return kind == "lora" if request.lora else kind not in ("lora", "part")
 
 
 def _distilled(request: DownloadRequest, entries: Sequence[CatalogEntry]) -> bool:
-    """What is asked of a family: said outright, or by a name that means it."""
+    """Return whether a family request selects distilled models, by option or by an alias that implies it."""
     if request.distilled is not None:
         return request.distilled
     return any(entry.model.aliases.get(request.what.casefold()) for entry in entries)
@@ -171,7 +174,7 @@ def _narrowed(
     lacks: str,
     keep: Callable[[CatalogEntry], bool],
 ) -> list[CatalogEntry]:
-    """The entries to keep; when there is none, an error with what there is."""
+    """Filter the candidates by ``keep``. Raises ``RequestError`` with all candidates when none is left."""
     kept = [entry for entry in candidates if keep(entry)]
     if kept:
         return kept
@@ -180,7 +183,7 @@ def _narrowed(
         f"{', '.join(entry.precisions) or 'any precision'}{'; distilled' if entry.repository.distilled else ''}"
         for entry in candidates
     )
-    raise RequestError(f"{request.what!r} has {lacks}; there is:\n{lines}")
+    raise RequestError(f"{request.what!r} has {lacks}; available:\n{lines}")
 
 
 def _comes_in(precision: str) -> Callable[[CatalogEntry], bool]:
@@ -190,7 +193,7 @@ def _comes_in(precision: str) -> Callable[[CatalogEntry], bool]:
 def _unknown(what: str, entries: Sequence[CatalogEntry]) -> str:
     if not entries:
         return (
-            f"no loaded plugin names a repository, so {what!r} is unknown; install a model's plugin, or give a "
+            f"unknown download {what!r}: no loaded plugin lists a repository; install a model plugin, or give a "
             "repository as owner/name"
         )
     names = {entry.name for entry in entries} | {entry.model.name for entry in entries}
@@ -198,5 +201,5 @@ def _unknown(what: str, entries: Sequence[CatalogEntry]) -> str:
     tails = {entry.repository.repo.partition("/")[2] for entry in entries}
     return (
         f"unknown download {what!r}{suggestion(what.casefold(), sorted(names)) or suggestion(what, sorted(tails))}\n"
-        "  `lightx2v-core download --list` shows what is known; any repository of the hub can be given as owner/name"
+        "  `lightx2v-core download --list` lists the known names; any other repository is given as owner/name"
     )

@@ -1,4 +1,4 @@
-"""Which files of the listed repositories are fetched, and where in the model's folder they go. No network here."""
+"""Selection of files from repository listings, and their paths in the model's folder. No network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DownloadFile:
     """A file to fetch."""
 
     remote: RemoteFile
-    #: its path inside the model's folder
+    #: path inside the model's folder
     target: str
     component: str = ""
     precision: str = ""
@@ -28,7 +28,7 @@ class DownloadFile:
 
 @frozen(kw_only=True)
 class FileSelection:
-    """What is fetched, what of the asked repository is not, and what the user should know of it."""
+    """The files to fetch, the other files of the requested repository, and notes for the user."""
 
     files: tuple[DownloadFile, ...]
     left_out: tuple[RemoteFile, ...]
@@ -38,9 +38,9 @@ class FileSelection:
 def select_files(
     request: DownloadRequest, entries: Sequence[CatalogEntry], list_repository: ListRepository
 ) -> FileSelection:
-    """Select the files of an entry (the first of ``entries``), and what it lacks from the others.
+    """Select the files of the first entry, and those that it lacks from the other entries.
 
-    ``RequestError`` when a component or precision that is asked for is not known, or the repositories lack a file.
+    Raises ``RequestError`` for an unknown component or precision, and when the repositories lack a file.
     """
     selected: dict[str, DownloadFile] = {}
     notes = []
@@ -54,7 +54,7 @@ def select_files(
                 if other.remote.etag != file.remote.etag:
                     raise RequestError(
                         f"{other.remote.repo}/{other.remote.path} and {file.remote.repo}/{file.remote.path} would both "
-                        f"be {file.target}; leave one out with --exclude"
+                        f"be saved as {file.target}; exclude one with --exclude"
                     )
     _check_case(selected.values())
     taken = {(file.remote.repo, file.remote.path) for file in selected.values()}
@@ -64,29 +64,32 @@ def select_files(
 
 
 def select_matching(listing: Listing, include: Sequence[str]) -> FileSelection:
-    """Select the files of one repository that any pattern means, each where the repository has it. A folder's name
-    means all that is in it. ``RequestError`` for a pattern that means nothing."""
+    """Select the files of one repository that match any pattern, with their paths in the repository.
+
+    A pattern that ends in a slash matches all files below a folder. Raises ``RequestError`` for a pattern that
+    matches nothing.
+    """
     taken: dict[str, RemoteFile] = {}
     for pattern in include:
         matches = [remote for remote in listing.files if _means(pattern, remote.path)]
         if not matches:
             near = suggestion(pattern, [remote.path for remote in listing.files])
             raise RequestError(
-                f"{listing.repo} has no file like {pattern!r}{near}{'' if near else _contents(listing)}"
+                f"no file of {listing.repo} matches {pattern!r}{near}{'' if near else _contents(listing)}"
             )
         taken.update((remote.path, remote) for remote in matches)
     return _as_listed(listing, taken)
 
 
 def select_by_names(listing: Listing, models: Iterable[ModelSpec[Any]]) -> FileSelection:
-    """Select the files of an unknown repository whose names are those that the components of the models have.
+    """Select the files of an unknown repository that are named like a component of one of ``models``.
 
-    ``RequestError`` when there are none, with what there is.
+    Raises ``RequestError`` with the files of the repository when none matches.
     """
     components = [component for model in models for component in model.components]
     if not components:
         raise RequestError(
-            f"no loaded plugin knows a model, so what {listing.repo} holds is unknown; give --include"
+            f"cannot select files of {listing.repo}: no loaded plugin has a model; name files with --include"
         )
     patterns = [
         pattern
@@ -105,7 +108,7 @@ def select_by_names(listing: Listing, models: Iterable[ModelSpec[Any]]) -> FileS
         taken[single[0].path] = single[0]
     if not taken:
         raise RequestError(
-            f"{listing.repo} holds no file named like a component of the known models; say what to take with "
+            f"{listing.repo} has no file named like a component of a known model; name files with "
             f"--include{_contents(listing)}"
         )
     folders = {path.rpartition("/")[0] for path in taken}
@@ -117,30 +120,32 @@ def select_by_names(listing: Listing, models: Iterable[ModelSpec[Any]]) -> FileS
 
 
 def without(selection: FileSelection, exclude: Sequence[str]) -> FileSelection:
-    """Leave out the files that any pattern means. ``RequestError`` for a pattern that means none of them, or when
-    nothing is left."""
+    """Drop the files that match any pattern.
+
+    Raises ``RequestError`` for a pattern without a match, and when no file is left.
+    """
     for pattern in exclude:
         if not any(_means(pattern, file.remote.path) for file in selection.files):
             near = suggestion(pattern, [file.remote.path for file in selection.files])
-            raise RequestError(f"--exclude {pattern!r} means none of the files chosen{near}")
+            raise RequestError(f"--exclude {pattern!r} matches none of the selected files{near}")
     kept = [
         file for file in selection.files if not any(_means(pattern, file.remote.path) for pattern in exclude)
     ]
     if not kept:
-        raise RequestError("--exclude leaves nothing to fetch")
+        raise RequestError("--exclude matches all selected files")
     excluded = tuple(file.remote for file in selection.files if file not in kept)
     return FileSelection(files=tuple(kept), left_out=(*excluded, *selection.left_out), notes=selection.notes)
 
 
 def _components(request: DownloadRequest, entries: Sequence[CatalogEntry]) -> tuple[str, ...]:
-    """What is needed: all that the entries have and is not optional, and what else is asked for."""
+    """List the components to fetch: all that are not optional, and the requested optional ones."""
     every = [files for entry in entries for files in entry.repository.files]
     known = dict.fromkeys(files.component for files in every)
     optional = dict.fromkeys(files.component for files in every if files.optional)
     for name in request.extra:
         if name not in optional:
-            there = ", ".join(optional) or "nothing"
-            raise RequestError(f"--with {name!r} is nothing optional of {entries[0].name}; there is: {there}"
+            there = ", ".join(optional) or "none"
+            raise RequestError(f"--with {name!r}: {entries[0].name} has no such optional component; available: {there}"
                                f"{suggestion(name, optional)}")  # fmt: skip
     groups = _groups(entries[0])
     for name in request.precisions:
@@ -150,13 +155,13 @@ def _components(request: DownloadRequest, entries: Sequence[CatalogEntry]) -> tu
     needed = dict.fromkeys(files.component for files in every if not files.optional)
     if not needed and not request.extra:
         raise RequestError(
-            f"{entries[0].name} holds optional parts only; take some with --with: {', '.join(optional)}"
+            f"{entries[0].name} has only optional components; select them with --with: {', '.join(optional)}"
         )
     return tuple(dict.fromkeys([*needed, *request.extra]))
 
 
 def _groups(entry: CatalogEntry) -> dict[str, tuple[str, ...]]:
-    """Names that stand for several components, such as ``dit`` for two experts."""
+    """Return the names for groups of components, such as ``dit`` for two experts."""
     groups: dict[str, tuple[str, ...]] = {}
     for component in entry.model.components:
         if component.group is not None:
@@ -165,7 +170,7 @@ def _groups(entry: CatalogEntry) -> dict[str, tuple[str, ...]]:
 
 
 def _precisions(request: DownloadRequest, entries: Sequence[CatalogEntry], component: str) -> tuple[str, ...]:
-    """The precisions of one component to take."""
+    """List the precisions to fetch of one component."""
     requested = (
         _of_component(request, entries[0], component)
         or request.precisions.get("")
@@ -183,13 +188,13 @@ def _precisions(request: DownloadRequest, entries: Sequence[CatalogEntry], compo
 
 
 def _of_component(request: DownloadRequest, entry: CatalogEntry, component: str) -> tuple[str, ...]:
-    """The precisions that are asked for of this component, by its own name or that of its group."""
+    """Return the precisions requested for this component, by its own name or its group's."""
     names = [component, *(group for group, members in _groups(entry).items() if component in members)]
     return next((request.precisions[name] for name in names if name in request.precisions), ())
 
 
 def _default_precision(entries: Sequence[CatalogEntry]) -> str:
-    """What is taken when nothing is asked: the original, or the only one there is."""
+    """Return the precision to fetch by default: the original, or the only one available."""
     there = entries[0].precisions
     return ORIGINAL if ORIGINAL in there or len(there) != 1 else there[0]
 
@@ -201,7 +206,7 @@ def _files(
     precision: str,
     list_repository: ListRepository,
 ) -> tuple[list[DownloadFile], str]:
-    """The files of a component at a precision, from the first source that has it; and a note when it has another."""
+    """List the files of a component at a precision, from the first entry that has them; with a note on a fallback."""
     there = dict.fromkeys(
         files.precision
         for entry in entries
@@ -212,13 +217,13 @@ def _files(
     if precision not in there and None not in there:
         names = ", ".join(str(name) for name in there)
         if _of_component(request, entries[0], component):
-            raise RequestError(f"the {component} of {entries[0].name} comes in {names}, not in {precision}"
+            raise RequestError(f"{component} of {entries[0].name} is available in {names}, not in {precision}"
                                f"{suggestion(precision, [str(name) for name in there])}")  # fmt: skip
         if ORIGINAL not in there:
             raise RequestError(
-                f"the {component} of {entries[0].name} comes in {names}, not in {precision} or original"
+                f"{component} of {entries[0].name} is available in {names}, not in {precision} or original"
             )
-        note, precision = f"{component}: there is no {precision}, so the original", ORIGINAL
+        note, precision = f"{component}: not available in {precision}; using the original", ORIGINAL
     tried = []
     for stored in (precision, None):
         for entry in entries:
@@ -230,9 +235,9 @@ def _files(
                     return [_placed(remote, files, precision if stored else "") for remote in matches], note
                 tried.append(f"{entry.repository.repo}: {', '.join(files.files)}")
     raise RequestError(
-        f"the repositories of {entries[0].name} hold no {component}"
-        f"{f' in {precision}' if precision in there else ''}; they may have changed. Looked for, and --include takes "
-        "other names:\n  " + "\n  ".join(tried)
+        f"the repositories of {entries[0].name} have no {component}"
+        f"{f' in {precision}' if precision in there else ''}; they may have changed. Name files with --include; "
+        "searched for:\n  " + "\n  ".join(tried)
     )
 
 
@@ -243,7 +248,7 @@ def _matches(files: RepositoryFiles, listing: Listing) -> list[RemoteFile]:
         if files.single and len(matches) > 1:
             names = "\n".join(f"  {remote.path}" for remote in matches)
             raise RequestError(
-                f"{listing.repo} holds more than one {files.component} like {pattern!r}; say which with --include:\n"
+                f"{listing.repo} has more than one {files.component} like {pattern!r}; choose with --include:\n"
                 f"{names}"
             )
         remotes += [remote for remote in matches if remote not in remotes]
@@ -267,18 +272,18 @@ def _as_listed(listing: Listing, taken: Mapping[str, RemoteFile]) -> FileSelecti
 
 
 def _check_case(files: Iterable[DownloadFile]) -> None:
-    """Names that differ in case only are one file on some systems."""
+    """Reject names that differ in case only: they are the same file on some operating systems."""
     seen: dict[str, str] = {}
     for file in files:
         other = seen.setdefault(file.target.casefold(), file.target)
         if other != file.target:
             raise RequestError(
-                f"{other!r} and {file.target!r} are one file on some systems; leave one out: --exclude"
+                f"{other!r} and {file.target!r} are the same file on some operating systems; --exclude one of them"
             )
 
 
 def _glob(pattern: str, path: str) -> bool:
-    """Whether a glob means a path; a star stays inside a folder's name."""
+    """Return whether a glob matches a path; a star does not match slashes."""
     parts, globs = path.split("/"), pattern.split("/")
     return len(parts) == len(globs) and all(
         fnmatchcase(part, glob) for part, glob in zip(parts, globs, strict=True)
@@ -286,8 +291,10 @@ def _glob(pattern: str, path: str) -> bool:
 
 
 def _is_named(pattern: str, path: str) -> bool:
-    """Whether a file is named as a pattern says, in whatever folder. A pattern without a name of its own, such as
-    ``*.safetensors``, only counts with its folder."""
+    """Return whether the name of a file matches a pattern, in any folder.
+
+    A pattern that starts with a star, such as ``*.safetensors``, must match together with its folder.
+    """
     tail = pattern.rpartition("/")[2]
     if tail.startswith("*"):
         return "/" in pattern and _glob(pattern, path)
@@ -299,11 +306,11 @@ def _is_named(pattern: str, path: str) -> bool:
 
 
 def _means(pattern: str, path: str) -> bool:
-    """Patterns of users are huggingface_hub's: a star crosses folders, and a name ending in a slash is all below it."""
+    """Match a pattern as in huggingface_hub: a star crosses folders, and a final slash matches everything below."""
     return fnmatchcase(path, f"{pattern}*" if pattern.endswith("/") else pattern)
 
 
 def _contents(listing: Listing) -> str:
     names = [remote.path for remote in listing.files if remote.path != ".gitattributes"]
     shown = "\n".join(f"  {name}" for name in names[:20])
-    return f"; it holds:\n{shown}" + (f"\n  and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"; it has:\n{shown}" + (f"\n  and {len(names) - 20} more" if len(names) > 20 else "")

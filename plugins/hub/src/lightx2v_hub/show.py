@@ -1,4 +1,4 @@
-"""A download in words: the files and their sizes, the catalog, and what to do with the folder."""
+"""Text and JSON output of a download: files and sizes, the catalog, and commands for the folder."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from lightx2v_core.api import escaped
 from lightx2v_hub.events import DownloadReady
-from lightx2v_hub.local import FileState, in_words
+from lightx2v_hub.local import FileState, format_size
 from lightx2v_hub.repositories import CatalogEntry, DownloadRequest
 from lightx2v_hub.selection import FileSelection
 
-#: the state of a file -> what a person reads
+#: state of a file -> text
 _WORDS = {
-    "whole": "is there",
-    "unrecorded": "is there, to be checked",
-    "changed": "newer on the hub",
-    "other": "another file is there",
-    "begun": "begun",
+    "whole": "present",
+    "unrecorded": "present, not checked yet",
+    "changed": "newer version on the hub",
+    "other": "a different file is present",
+    "begun": "partial",
     "absent": "",
 }
 
 
 def describe(folder: Path, selection: FileSelection, states: Sequence[FileState], free: int) -> DownloadReady:
-    """Describe what a download does, as data; ``free`` is in bytes."""
+    """Build the event that describes a download; ``free`` is in bytes."""
     return DownloadReady(
         folder=str(folder),
         files=[
@@ -51,7 +51,7 @@ def describe(folder: Path, selection: FileSelection, states: Sequence[FileState]
 
 
 def selection_text(ready: DownloadReady) -> str:
-    """Write the files, a line each, and the sums."""
+    """Format the files, one per line, and the totals."""
     lines = []
     for repo in dict.fromkeys(file["repo"] for file in ready.files):
         files = [file for file in ready.files if file["repo"] == repo]
@@ -61,27 +61,27 @@ def selection_text(ready: DownloadReady) -> str:
             what = file["component"] + (f" ({file['precision']})" if file["precision"] else "")
             state = _WORDS[file["state"]]
             if file["state"] == "begun":
-                state = f"{in_words(file['bytes'] - file['missing'])} are there"
+                state = f"{format_size(file['bytes'] - file['missing'])} present"
             notes = ", ".join(part for part in (what, state) if part)
-            lines.append(f"  {file['target']:<{width}}  {in_words(file['bytes']):>11}  {notes}".rstrip())
+            lines.append(f"  {file['target']:<{width}}  {format_size(file['bytes']):>11}  {notes}".rstrip())
     lines += [f"note: {note}" for note in ready.notes]
     if ready.left_out:
         names = ", ".join(file["path"] for file in ready.left_out[:6])
         more = f" and {len(ready.left_out) - 6} more" if len(ready.left_out) > 6 else ""
-        size = in_words(sum(file["bytes"] for file in ready.left_out))
+        size = format_size(sum(file["bytes"] for file in ready.left_out))
         lines.append(f"left out: {names}{more} ({size})")
     count = f"{len(ready.files)} file{'s' if len(ready.files) != 1 else ''}"
     lines.append(
-        f"{count}, {in_words(ready.total)}, of which {in_words(ready.missing)} to fetch into {ready.folder} "
-        f"({in_words(ready.free)} free)"
+        f"{count}, {format_size(ready.total)}; {format_size(ready.missing)} to download to {ready.folder} "
+        f"({format_size(ready.free)} free)"
     )
     return "\n".join(map(escaped, lines))
 
 
 def catalog_text(entries: Sequence[CatalogEntry]) -> str:
-    """Write what can be asked for by name, a line each."""
+    """Format the catalog, one entry per line."""
     if not entries:
-        return "no loaded plugin names a repository; any repository of the hub can be given as owner/name"
+        return "no loaded plugin lists a repository; repositories of the hub are given as owner/name"
     rows = [
         (entry.name, "/".join(entry.repository.tasks), ", ".join(entry.precisions), entry.repository.repo)
         for entry in entries
@@ -99,7 +99,7 @@ def catalog_text(entries: Sequence[CatalogEntry]) -> str:
 
 
 def catalog_json(entries: Sequence[CatalogEntry]) -> str:
-    """Write the catalog as one line of JSON."""
+    """Format the catalog as one line of JSON."""
     return json.dumps(
         [
             {
@@ -120,8 +120,8 @@ def catalog_json(entries: Sequence[CatalogEntry]) -> str:
 def commands(
     folder: Path, entry: CatalogEntry | None, request: DownloadRequest, selection: FileSelection
 ) -> list[str]:
-    """Write the command lines that plan and run what a folder holds now."""
-    from lightx2v_core.api import input_options  # with all that reads configurations
+    """Build the command lines that plan and run the downloaded model."""
+    from lightx2v_core.api import input_options  # late: imports the modules of configurations
 
     if entry is not None and entry.repository.kind in ("lora", "part"):
         return [f"lightx2v-core run --model-path MODEL{_adapters(folder, selection)} --prompt TEXT"]
@@ -137,7 +137,7 @@ def commands(
 
 
 def _adapters(folder: Path, selection: FileSelection) -> str:
-    """``--lora`` for each LoRA file; those of one expert are given to it."""
+    """Build the ``--lora`` options for the LoRA files, with the expert as a prefix where a file is for one."""
     text = ""
     for file in selection.files:
         if "lora" in file.component:
@@ -147,7 +147,7 @@ def _adapters(folder: Path, selection: FileSelection) -> str:
 
 
 def _precision(selection: FileSelection) -> str:
-    """What a run must be told when a component came in several precisions."""
+    """Build the ``--set`` options that select one of several precisions of a component, the last."""
     by_component: dict[str, list[str]] = {}
     for file in selection.files:
         precisions = by_component.setdefault(file.component, [])

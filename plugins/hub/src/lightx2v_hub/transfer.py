@@ -1,8 +1,8 @@
-"""One file on its way: the bytes that are missing are asked for, appended, counted and hashed.
+"""Transfer of one file: missing bytes are requested, appended, counted and hashed.
 
-huggingface_hub gives the session, the addresses, the headers and the errors. Its own ``hf_hub_download`` is not used:
-since version 1.0 it throws away what it has of a file when it is interrupted, which with 30 GB is hours of work; and it
-writes pieces of 10 MB, which on a slow line are lost at every hiccup.
+huggingface_hub supplies the session, addresses, headers and errors. Its own ``hf_hub_download`` is not used: since
+version 1.0 it discards a partial file when interrupted, which for 30 GB can be hours of work, and it writes chunks of
+10 MB, which are lost whenever a slow connection drops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightx2v_hub.remote import RemoteFile
 
 
 class Partial:
-    """What there is of a file: it grows at its end, or is begun anew. ``count`` hears of every change in bytes."""
+    """A partial file, which grows at its end or restarts. ``count`` gets every change of its size, in bytes."""
 
     def __init__(self, file: Any, state: FileState, count: Callable[[int], None]) -> None:
         self._file: BinaryIO = file
@@ -35,12 +35,13 @@ class Partial:
 
     @property
     def matches(self) -> bool:
-        """Whether it is the whole file and has its hash."""
+        """Return whether the file is complete and has the expected hash."""
         return self.size == self._remote.size and bool(self.hashing.hexdigest() == self._remote.etag)
 
     def append(self, piece: bytes) -> None:
+        """Write a chunk at the end and add it to the hash."""
         view = memoryview(piece)
-        while view:  # an unbuffered write may take less than it is given
+        while view:  # an unbuffered write may be partial
             taken = self._file.write(view)
             self.hashing.update(view[:taken])
             self.size += taken
@@ -48,28 +49,28 @@ class Partial:
             view = view[taken:]
 
     def restart(self) -> None:
-        """Forget what is there."""
+        """Discard the content."""
         self._file.truncate(0)
         self._count(-self.size)
         self.size, self.hashing = 0, new_hash(self._remote)
 
 
-def ask_for_rest(partial: Partial, remote: RemoteFile) -> None:
-    """Send one request for all that is missing. The answer may end early, which is no error here.
+def request_rest(partial: Partial, remote: RemoteFile) -> None:
+    """Request all missing bytes once. A response that ends early is not an error.
 
-    Raises what the HTTP library and huggingface_hub raise.
+    Raises the exceptions of the HTTP library and of huggingface_hub.
     """
     from huggingface_hub import constants, hf_hub_url
 
     utils = _utils()
     url = hf_hub_url(remote.repo, remote.path, revision=remote.commit, endpoint=constants.ENDPOINT)
-    # without compression: positions in the file are positions in the answer
+    # without compression, offsets in the response are offsets in the file
     headers = {**utils.build_hf_headers(library_name="lightx2v-core"), "Accept-Encoding": "identity"}
     if partial.size:
         headers["Range"] = f"bytes={partial.size}-"
     with _answer(url, headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as (response, pieces):
         utils.hf_raise_for_status(response)
-        if partial.size and response.status_code != 206:  # everything is sent again
+        if partial.size and response.status_code != 206:  # the server sends the whole file again
             partial.restart()
         for piece in pieces():
             partial.append(piece[: remote.size - partial.size + 1])
@@ -82,12 +83,12 @@ Pieces = Callable[[], Iterator[bytes]]
 
 @contextmanager
 def _answer(url: str, headers: dict[str, str], *, timeout: float) -> Iterator[tuple[Any, Pieces]]:
-    """The answer to a GET and what reads its body: from httpx, or from requests before huggingface_hub 1.0.
+    """Send a GET with httpx, or with requests before huggingface_hub 1.0; yield the response and its body reader.
 
-    The body is read as it arrives: of pieces of a set size, the beginnings would be lost when a connection ends.
+    The body is read as it arrives: with a fixed chunk size, a started chunk would be lost when the connection drops.
     """
     session = _utils().get_session()
-    if callable(session.stream):  # of requests it is a setting
+    if callable(session.stream):  # in requests, ``stream`` is a setting
         with session.stream("GET", url, headers=headers, timeout=timeout, follow_redirects=True) as response:
             yield response, lambda: response.iter_bytes()
     else:
@@ -96,5 +97,5 @@ def _answer(url: str, headers: dict[str, str], *, timeout: float) -> Iterator[tu
 
 
 def _utils() -> Any:
-    """Parts of huggingface_hub that it documents without a type checker seeing them exported."""
+    """Import ``huggingface_hub.utils``, whose documented functions type checkers do not see as exported."""
     return import_module("huggingface_hub.utils")
