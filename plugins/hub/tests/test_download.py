@@ -140,7 +140,7 @@ def test_any_other_repository(inside: Inside) -> None:
         (("acme-small", "--precision", "text=fp8"), "has no component 'text'; it has: dit, config, text_encoder"),
         (("acme-small", "--precision", "=fp8"), "--precision: expected NAME or COMPONENT=NAME, got '=fp8'"),
         (("acme-small", "--with", "tiny_va"), "no such optional component; available: tiny_vae; did you mean"),
-        (("acme-small", "--include", "x", "--precision", "fp8"), "--include names files, --precision selects them auto"),
+        (("acme-small", "--include", "x", "--precision", "fp8"), "--include names files, --precision selects them"),
         (("acme/Small", "--include", "vea.pth"), "no file of acme/Small matches 'vea.pth'; did you mean 'vae.pth'?"),
         (("acme-small", "--exclude", "nothing"), "--exclude 'nothing' matches none of the selected files"),
         (("acme", "--include", "*"), "--include needs one repository, and 'acme' is a family of models"),
