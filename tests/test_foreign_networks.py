@@ -189,9 +189,7 @@ def test_a_network_that_takes_other_channels(model: Path, count: int, asked: dic
     assert f"{count} input channels" in refusal(model, **asked)
     changed(model, with_images)
     message = refusal(model, **asked)
-    assert (
-        f"takes {count} input channels, and image-to-video gives 36 (16 of noise, 4 of a mask, 16" in message
-    )
+    assert f"has {count} input channels; image-to-video needs 36 (16 of noise, 4 of a mask, 16" in message
 
 
 def test_a_network_that_makes_other_channels(model: Path) -> None:
@@ -201,7 +199,7 @@ def test_a_network_that_makes_other_channels(model: Path) -> None:
     say(model, in_dim=16, out_dim=32)
     wide = {"head.head.weight": torch.zeros(128, 64), "head.head.bias": torch.zeros(128)}
     changed(model, lambda t: in_channels(16)(t) | wide)
-    assert "makes 32 output channels, and those of Wan2.1 make 16" in refusal(model)
+    assert "has 32 output channels; Wan2.1 networks have 16" in refusal(model)
 
 
 def test_what_is_wrong_with_a_file_is_not_hidden_by_a_model_that_it_is_not_for(model: Path) -> None:
@@ -226,7 +224,7 @@ def test_what_is_wrong_with_a_file_is_not_hidden_by_a_model_that_it_is_not_for(m
 def test_a_name_that_says_what_else_a_network_is_given(model: Path, name: str) -> None:
     """Their tensors are those of text-to-video, and what they are for would be left out in silence."""
     (model / NETWORK).rename(model / f"{name}.safetensors")
-    assert "whose networks are given" in refusal(model)
+    assert "whose networks have additional inputs" in refusal(model)
     assert planned(model, model="wan2.1").warnings
 
 

@@ -99,7 +99,7 @@ def test_a_damaged_config_json(model: Path, refused: Refused, content: str) -> N
 
 def test_no_config_json(model: Path, refused: Refused) -> None:
     (model / "config.json").unlink()
-    refused(model, "there is no config.json beside the network")
+    refused(model, "there is no config.json next to the network")
 
 
 def test_a_config_json_without_the_number_of_heads(model: Path, refused: Refused) -> None:

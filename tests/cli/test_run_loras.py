@@ -272,7 +272,7 @@ def test_a_distilled_one_brings_its_defaults(tiny: Path, cli: Cli, refused: Refu
     assert any(f"LoRA '{named}' is distilled to 4 steps" in note for note in distilled["notes"])
     against = request("--lora", path, "--scheduler", "unipc", "--steps", "8", "--guide-scale", "3")
     assert (against["scheduler"], against["steps"], against["guide_scale"]) == ("unipc", 8, [3.0])
-    assert any("that are given win" in note for note in against["notes"])
+    assert any("takes precedence" in note for note in against["notes"])
     assert request("--lora", f"{path}:-1")["scheduler"] == "unipc"  # taken away, not added
     trained = write(tmp_path / "style_v2-step00003000.safetensors", Q)
     assert request("--lora", trained)["scheduler"] == "unipc"
@@ -294,7 +294,7 @@ def test_distilled_ones_for_two_experts(cli: Cli, tmp_path: Path) -> None:
     assert "guidance 1 (" in both
     one = plan("--lora", low)
     assert "steps 40 (" in one
-    assert "is distilled, and there is none for high_noise" in one
+    assert "is distilled, but there is none for high_noise" in one
 
 
 def test_what_stays_beside_the_weights_is_forecast(tiny: Path, cli: Cli, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_model_class_makes_a_run_distilled(cli: Cli, tiny: Path, experts: Path
     for folder, name in ((tiny, "wan2.1_distill"), (experts, "wan2.2_moe_distill")):
         scheduler, steps, scale, notes = planned(cli, "--model-path", folder, "--model_cls", name)
         assert (scheduler, steps, scale) == ("distill", 4, [1.0])
-        assert any("is distilled, as is asked" in note for note in notes)
+        assert any("is distilled, as requested" in note for note in notes)
         assert planned(cli, "--model-path", folder, "--model", name)[0] == "distill"
 
 

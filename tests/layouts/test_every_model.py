@@ -127,5 +127,5 @@ def test_no_configuration_file_overrides_what_the_tensors_say(
     single(guides, folder, "Wan2.1-T2V-1.3B")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_layers": 40}))
-    with pytest.raises(Exception, match="config.json says num_layers = 40, the checkpoint holds 30 blocks"):
+    with pytest.raises(Exception, match="config.json has num_layers = 40, but the checkpoint has 30 blocks"):
         recognize(folder)

@@ -125,7 +125,7 @@ def test_a_broken_image_is_said_to_be_one(
 ) -> None:
     file = tmp_path / "broken.png"
     file.write_bytes(b"\x89PNG but not really")
-    with pytest.raises(RequestError, match=r"broken.png' is no image that can be read"):
+    with pytest.raises(RequestError, match=r"broken.png' is not a readable image"):
         plan_settings(
             Settings(prompt="it runs", inputs={"image": str(file)}), image_options, plugins, ready=True
         )

@@ -1,4 +1,4 @@
-"""What other plugins build on."""
+"""The API for other plugins."""
 
 import subprocess
 import sys
@@ -27,6 +27,6 @@ def test_other_names_are_not():
 
 
 def test_planning_needs_no_torch():
-    """Only what is asked for is imported."""
+    """Only the requested names are imported."""
     code = "import sys, lightx2v_wan21.api, lightx2v_wan21.plugin; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

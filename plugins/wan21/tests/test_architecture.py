@@ -110,7 +110,7 @@ def test_branches_come_back_from_shapes(size):
     ("layers", "message"),
     [
         ("0,5", "vace_layers = '0,5'; expected a list of block numbers"),
-        ([0, 5], r"vace_layers = \[0, 5\], the checkpoint holds 8 vace_blocks"),
+        ([0, 5], r"vace_layers = \[0, 5\], but the checkpoint has 8 vace_blocks"),
         ([1, 5, 10, 15, 20, 25, 30, 35], "must rise from 0"),
         ([0, 5, 10, 15, 20, 25, 30, 40], "below num_layers 40"),
     ],
@@ -133,9 +133,9 @@ def test_dit_from_config_takes_text_dim_from_the_file():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ffn_dim": None}, r"ffn_dim = None, the checkpoint holds blocks.0.ffn.0.weight \[128, 64\]"),
-        ({"num_layers": "3"}, r"num_layers = '3', the checkpoint holds 3 blocks"),
-        ({"num_heads": True}, "num_heads = True, the checkpoint does not tell it"),
+        ({"ffn_dim": None}, r"ffn_dim = None, the checkpoint has blocks.0.ffn.0.weight \[128, 64\]"),
+        ({"num_layers": "3"}, r"num_layers = '3', the checkpoint has 3 blocks"),
+        ({"num_heads": True}, "num_heads = True, the checkpoint does not determine it"),
         ({"dim": 64.0}, "dim = 64.0"),
         ({"patch_size": [2, 2]}, "patch_size"),
         ({"eps": "small"}, "eps"),
@@ -149,7 +149,7 @@ def test_dit_from_names_a_bad_field(change, message):
 
 def test_dit_from_names_a_missing_field():
     config = {key: value for key, value in CONFIG.items() if key != "in_dim"}
-    with pytest.raises(ValueError, match="config.json has no 'in_dim', the checkpoint holds patch_embedding"):
+    with pytest.raises(ValueError, match="config.json has no 'in_dim', the checkpoint has patch_embedding"):
         arch.dit_from(config, arch.dit_tensors(DIT_TINY))
 
 

@@ -1,4 +1,4 @@
-"""What the networks take beside text: against the official pipelines, and for inputs of any size and length."""
+"""Conditions other than text: against the official pipelines, and for inputs of any size and length."""
 
 import json
 
@@ -177,7 +177,7 @@ def test_flf2v_needs_room_for_two_frames(tiny):
 
 
 def test_an_image_of_impossible_shape_is_refused(tiny):
-    with pytest.raises(RequestError, match="no video of 3072 pixels can have the shape of image 9000x10"):
+    with pytest.raises(RequestError, match="no video of 3072 pixels has the aspect ratio of image 9000x10"):
         tiny("i2v").generate(image=Image.new("RGB", (9000, 10)))
 
 

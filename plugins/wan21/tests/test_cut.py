@@ -1,4 +1,4 @@
-"""What is said of prompts that are longer than the text encoder reads."""
+"""Remarks on prompts that exceed the limit of the text encoder."""
 
 import pytest
 
@@ -56,4 +56,4 @@ def test_short_prompts_need_no_tokenizer(tmp_path):
     assert cut_prompts("a fox " * 80, "blurry", tmp_path / "none.json", 512) == []
     broken = tmp_path / "tokenizer.json"
     broken.write_text("{", encoding="utf-8")
-    assert cut_prompts("a fox " * 800, "blurry", broken, 512) == []  # it is told when the model is built
+    assert cut_prompts("a fox " * 800, "blurry", broken, 512) == []  # building the model reports it

@@ -157,7 +157,7 @@ def test_one_timestep_for_all_tokens_is_a_scalar_one(sdpa):
 def test_a_missing_condition_is_named(size, what, sdpa):
     model = WanDiT(attrs.evolve(TINY, **size), attention=sdpa, dtype=torch.float32)
     latents = torch.zeros(1, 4, 1, 2, 2)
-    with pytest.raises(ValueError, match=f"this network takes {what}"):
+    with pytest.raises(ValueError, match=f"this network needs {what}"):
         model(latents, torch.tensor([1]), torch.zeros(1, 5, 8), model.rope(latents.shape[1:], "cpu"))
 
 

@@ -125,11 +125,11 @@ def test_image_tensor_is_the_official_one():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((2, 3, 4, 5)), r"last_image is no image: ndarray of shape \[2, 3, 4, 5\]"),
-        (7, "last_image is no image: int; it takes a path"),
-        (np.full((4, 8, 3), 3.0), r"last_image holds floats from 3 to 3; floats are taken as \[-1, 1\]"),
-        (torch.tensor(float("nan")).expand(3, 4, 8), "last_image holds floats from nan to nan"),
-        (np.full((4, 8, 3), 999), r"last_image holds integers outside of 0..255"),
+        (np.zeros((2, 3, 4, 5)), r"last_image is not an image: ndarray of shape \[2, 3, 4, 5\]"),
+        (7, "last_image is not an image: int; expected a path"),
+        (np.full((4, 8, 3), 3.0), r"last_image has floats from 3 to 3; expected floats in \[-1, 1\]"),
+        (torch.tensor(float("nan")).expand(3, 4, 8), "last_image has floats from nan to nan"),
+        (np.full((4, 8, 3), 999), r"last_image has integers outside 0..255"),
     ],
 )
 def test_wrong_pixels_are_named(source, message):
@@ -143,7 +143,7 @@ def test_unreadable_images_are_named(read, tmp_path):
         read(tmp_path / "nothing.png")
     text = tmp_path / "text.png"
     text.write_text("no image")
-    with pytest.raises(RequestError, match="image '.*text.png' is no image that can be read"):
+    with pytest.raises(RequestError, match="image '.*text.png' is not a readable image"):
         read(text)
     with pytest.raises(RequestError, match="cannot be read"):
         read(tmp_path)
@@ -241,16 +241,16 @@ def test_floats_in_memory_are_not_rounded():
     mask = torch.rand(1, 5, 16, 24)
     for given in (mask, mask[0], mask[0].numpy()):
         torch.testing.assert_close((open_video(given, floats=(0, 1)).tensor() + 1) / 2, mask)
-    with pytest.raises(RequestError, match=r"src_mask holds floats from .* floats are taken as \[0, 1\]"):
+    with pytest.raises(RequestError, match=r"src_mask has floats from .* expected floats in \[0, 1\]"):
         open_video(video, "src_mask", floats=(0, 1))
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (np.zeros((2, 2)), r"src_video is no video: ndarray of shape \[2, 2\]"),
+        (np.zeros((2, 2)), r"src_video is not a video: ndarray of shape \[2, 2\]"),
         ([], "src_video is an empty list"),
-        ([halves(), halves(size=(4, 4))], "src_video: the images of a list must be of one size"),
+        ([halves(), halves(size=(4, 4))], "src_video: all images of a list must have the same size"),
     ],
 )
 def test_wrong_frames_are_named(source, message):
@@ -264,7 +264,7 @@ def test_unreadable_videos_are_named(read, tmp_path):
         read(tmp_path / "nothing.mp4")
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(RequestError, match="video '.*text.mp4' is no video that can be read: "):
+    with pytest.raises(RequestError, match="video '.*text.mp4' is not a readable video: "):
         read(text)
     sound = tmp_path / "sound.wav"
     with av.open(str(sound), "w") as container:
@@ -272,7 +272,7 @@ def test_unreadable_videos_are_named(read, tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(RequestError, match="video '.*sound.wav' holds no video"):
+    with pytest.raises(RequestError, match="video '.*sound.wav' has no video stream"):
         read(sound)
 
 
@@ -323,7 +323,7 @@ def streams(path, *kinds, sound=True):
 @pytest.mark.parametrize("read", [open_video, video_info])
 def test_cover_art_is_no_video(read, suffix, tmp_path):
     path = streams(tmp_path / f"song{suffix}", ("cover", 1, (0, 0, 255), 0))
-    with pytest.raises(RequestError, match=r"src_video '.*' holds no video"):
+    with pytest.raises(RequestError, match=r"src_video '.*' has no video stream, only cover art"):
         read(path, "src_video")
 
 

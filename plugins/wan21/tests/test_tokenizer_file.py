@@ -148,7 +148,7 @@ def test_more_tokens_than_rows(tmp_path):
     """Of the vocabulary, or of one that is added far behind it."""
     written(tmp_path)
     assert Tokenizer(tmp_path, rows=6).encode(["a"], 4)[1].sum() == 2
-    with pytest.raises(CheckpointError, match="the tokenizer has 6 tokens and the text encoder 5 rows"):
+    with pytest.raises(CheckpointError, match="the tokenizer has 6 tokens, but the text encoder has 5 rows"):
         Tokenizer(tmp_path, rows=5)
     more = [[f"z{number}", -9.0] for number in range(100)]
     with pytest.raises(CheckpointError, match="the tokenizer has 106 tokens and the text encoder 6 rows"):

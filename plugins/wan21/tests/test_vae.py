@@ -87,7 +87,7 @@ def test_bfloat16_decode_is_close(case):
 
 @pytest.mark.parametrize("frames", [0, 2, 4, 8])
 def test_encode_refuses_other_frame_counts(frames, random_vae):
-    with pytest.raises(ValueError, match=rf"{frames} frames; the VAE takes 4k \+ 1"):
+    with pytest.raises(ValueError, match=rf"{frames} frames; the VAE needs 4k \+ 1"):
         random_vae.encode(torch.zeros(3, frames, 16, 16))
 
 

@@ -1,4 +1,4 @@
-"""What a folder is recognized as, and what it officially runs with: from headers alone."""
+"""Recognition of folders and their official defaults, from headers alone."""
 
 import hashlib
 from math import prod
@@ -81,7 +81,7 @@ def test_official_networks_are_recognized(name):
 
 @pytest.mark.parametrize("name", DITS)
 def test_a_tiny_vae_takes_the_place_of_the_full_one(name):
-    """The full one is asked for by the tasks that encode only."""
+    """The tasks that encode need the full one only."""
     found = recognize(facts(name, options=Wan21Options(tiny_vae=True)))
     vaes = tuple(part for part in found.components if part.endswith("vae"))
     assert vaes == (("tiny_vae",) if name.startswith("t2v") else ("vae", "tiny_vae"))
@@ -96,7 +96,7 @@ def test_what_is_not_needed_is_not_looked_at():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"in_dim": 48, "out_dim": 48}, "48 input channels, and those of Wan2.1 have 16 or 36"),
+        ({"in_dim": 48, "out_dim": 48}, "48 input channels; Wan2.1 networks have 16 or 36"),
         ({"in_dim": 36}, "a Wan2.2 image-to-video network"),
     ],
 )
@@ -107,7 +107,7 @@ def test_other_networks_are_not_of_this_family(change, message):
 def test_animate_and_strangers_are_not_of_this_family():
     animate = arch.dit_tensors(DITS["i2v-14b"]) | {"pose_patch_embedding.weight": (5120, 16, 1, 2, 2)}
     assert "Animate" in recognize(facts("i2v-14b", dit=animate))
-    assert "no Wan transformer" in recognize(facts("t2v-14b", dit={"a": (1,)}))
+    assert "not a Wan transformer" in recognize(facts("t2v-14b", dit={"a": (1,)}))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_animate_and_strangers_are_not_of_this_family():
         ),
         (
             {"image_encoder": arch.clip_tensors(arch.ClipArchitecture(dim=160, dim_mlp=1, num_layers=2))},
-            "takes image features of width 1280 and the image encoder gives 160",
+            "needs image features of width 1280, the image encoder produces 160",
         ),
         ({"vae": arch.vae_tensors(arch.VaeArchitecture(dim=96, dec_dim=96, z_dim=48))}, "vae takes 48"),
         ({"image_encoder": {"a": (1,)}}, "not a CLIP image encoder checkpoint"),
@@ -159,7 +159,7 @@ def test_negative_prompts_are_the_official_ones():
 
 
 def test_the_480p_and_720p_networks_are_told_apart_by_name():
-    assert "look alike" in recognize(facts("i2v-14b")).notes[0]
+    assert "have the same tensors" in recognize(facts("i2v-14b")).notes[0]
     assert recognize(facts("i2v-14b", "Wan2.1-I2V-14B-480P")).notes == ()
 
 
@@ -183,7 +183,7 @@ def test_the_name_of_the_network_tells_its_size(file, folder, width):
     found = recognize(named("i2v-14b", file, folder))
     assert defaults(found, "i2v", None).width == width
     untold = folder == "foo" and not ("i2v_480p_l" in file or "i2v_720p_s" in file)
-    assert any("look alike" in note for note in found.notes) == untold
+    assert any("have the same tensors" in note for note in found.notes) == untold
 
 
 @pytest.mark.parametrize(("size", "frames", "tokens"), [((832, 480), 81, 32760), ((1280, 720), 81, 75600)])
@@ -356,10 +356,10 @@ def test_a_video_that_is_shorter_than_asked_says_why():
     short = vace(81, src_video=video, src_mask=torch.ones(1, 4, 480, 832))
     assert short.frames == 1
     assert short.notes == (
-        "1 frame instead of 81: src_video has 7 and src_mask 4, and a video has 4k + 1 of them",
+        "1 frame instead of 81: src_video has 7 and src_mask 4, and frames must be 4k + 1",
     )
     assert vace(81, src_video=video).notes == (
-        "5 frames instead of 81: src_video has 7, and a video has 4k + 1 of them",
+        "5 frames instead of 81: src_video has 7, and frames must be 4k + 1",
     )
     assert vace(5, src_video=video, src_mask=torch.ones(1, 1, 480, 832)).notes == ()
     assert vace(1, src_video=video, src_mask=torch.ones(1, 4, 480, 832)).notes == ()
@@ -368,12 +368,12 @@ def test_a_video_that_is_shorter_than_asked_says_why():
 def test_a_size_that_an_input_decides_is_told():
     wide = vace(5, src_video=torch.zeros(3, 5, 240, 832))
     assert wide.notes == (
-        f"size {wide.width}x{wide.height}: src_video 832x240 gives the shape, and 832x480 the area",
+        f"size {wide.width}x{wide.height}: aspect ratio of src_video 832x240, area of 832x480",
     )
     target = Target(task="i2v", width=832, height=480, frames=5, inputs={"image": torch.zeros(3, 480, 640)})
     found = geometry(recognize(facts("i2v-14b")), target)
     assert found.notes == (
-        f"size {found.width}x{found.height}: image 640x480 gives the shape, and 832x480 the area",
+        f"size {found.width}x{found.height}: aspect ratio of image 640x480, area of 832x480",
     )
     target = Target(task="i2v", width=512, height=512, frames=5, inputs={"image": torch.zeros(3, 64, 64)})
     assert geometry(recognize(facts("i2v-14b")), target).notes == ()

@@ -137,7 +137,7 @@ def test_parts_of_different_models_are_refused():
     wrong = evolve(ANIMATED, headers={**ANIMATED.headers, "image_encoder": header(clip_tensors(SMALL_CLIP))})
     with pytest.raises(CheckpointError, match="has width 1280 for the image encoder, and this one has 80"):
         animate.recognize(wrong)
-    with pytest.raises(CheckpointError, match="config.json has no 'num_layers', the checkpoint holds"):
+    with pytest.raises(CheckpointError, match="config.json has no 'num_layers', the checkpoint has"):
         a14b.recognize(evolve(experts(WIDE), config={"dim": 5120}))
 
 
@@ -347,6 +347,6 @@ def test_a_picture_of_an_extreme_shape_takes_no_more_than_the_area(image, size):
             continue
         assert found.width * found.height <= 1.02 * size[0] * size[1]
         assert found.notes == (
-            f"size {found.width}x{found.height}: image {image[0]}x{image[1]} gives the shape, and "
-            f"{size[0]}x{size[1]} the area",
+            f"size {found.width}x{found.height}: aspect ratio of image {image[0]}x{image[1]}, "
+            f"area of {size[0]}x{size[1]}",
         )

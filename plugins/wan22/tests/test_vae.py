@@ -69,7 +69,7 @@ def test_two_clips_can_be_decoded_at_once(case):
 def test_encode_refuses_other_frame_counts(frames):
     with torch.device("meta"):
         vae = Wan22Vae(VaeArchitecture(dim=4, dec_dim=4, z_dim=48))
-        with pytest.raises(ValueError, match=rf"{frames} frames; the VAE takes 4k \+ 1"):
+        with pytest.raises(ValueError, match=rf"{frames} frames; the VAE needs 4k \+ 1"):
             vae.encode(torch.zeros(3, frames, 32, 32))
         with pytest.raises(ValueError, match="24x32 are not divisible by 16"):
             vae.encode(torch.zeros(3, 1, 24, 32))

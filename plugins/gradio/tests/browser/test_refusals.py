@@ -40,12 +40,12 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG but not really")
     tab.upload("image", broken)
-    said = tab.problem("is no image that can be read")
+    said = tab.problem("is not a readable image")
     assert "'broken.png'" in said
     assert str(tab.server.output) not in said
     tab.write("#prompt textarea", "it runs")
     tab.click("#generate")
-    assert "is no image that can be read" in tab.problem("broken.png")
+    assert "is not a readable image" in tab.problem("broken.png")
 
     # more than can be sent at once never leaves the browser
     large = tmp_path / "large.png"

@@ -1,7 +1,7 @@
-"""What other plugins may build on: the Wan networks, their sizes, and the prompt encoder.
+"""The API of this plugin for other plugins: the Wan networks, their sizes, and the prompt encoder.
 
-A name is imported when it is first used: discovery needs a few of them, and plan-time code may not import torch. The
-names stand in ``api.pyi``.
+Names are imported on first use: discovery needs a few of them, and plan-time code must not import torch. The names are
+listed in ``api.pyi``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where each public name comes from; ``api.py`` imports it when it is asked for."""
+"""Module of each public name; ``api.py`` imports a name on first access."""
 
 from lightx2v_wan21.architecture import ClipArchitecture as ClipArchitecture
 from lightx2v_wan21.architecture import DitArchitecture as DitArchitecture

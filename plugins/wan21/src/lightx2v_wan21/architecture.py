@@ -1,7 +1,7 @@
-"""Sizes of the Wan2.1 networks and the tensors an official checkpoint of that size holds.
+"""Sizes of the Wan2.1 networks, and the tensors of an official checkpoint of a given size.
 
-Nothing here imports torch, so a plan can be checked against a file header before anything is built.
-Shapes are tuples in checkpoint order: linear weights are ``(out, in)``, convolutions ``(out, in, *kernel)``.
+Nothing here imports torch, so a plan can be checked against a file header before any network is built. Shapes are
+tuples in checkpoint order: linear weights are ``(out, in)``, convolutions ``(out, in, *kernel)``.
 """
 
 from __future__ import annotations

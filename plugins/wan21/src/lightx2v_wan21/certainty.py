@@ -1,7 +1,7 @@
-"""What speaks against a network being what its tensors look like. Nothing here imports torch.
+"""Evidence that a network is not the Wan network its tensors suggest. Nothing here imports torch.
 
-Networks that other people derived from Wan keep its tensors and add some, or change what goes in. A network is known by
-what goes in and comes out, and its configuration may say that it is none of ours.
+Networks derived from Wan by third parties keep its tensors and add some, or change the inputs. A network is recognized
+by its inputs and outputs; in addition, its configuration may name an unknown network.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Any
 from lightx2v_core.api import CheckpointFacts, named_expert
 from lightx2v_wan21.shapes import Shapes, axis
 
-#: what the classes of ordinary Wan networks are called, letters and digits alone: by the official code, diffusers and
-#: VideoX-Fun
+#: class names of ordinary Wan networks in the official code, diffusers and VideoX-Fun, letters and digits only
 PLAIN_CLASS = r"(?:vace)?wan(?:21|22)?(?:vace)?(?:model|transformer(?:3d)?(?:model)?)"
-#: parts of a ``model_type``: what a network does, and words that do not change what it is
+#: parts of a ``model_type``: tasks, and words that do not change the meaning
 _TASKS = frozenset({"t2v", "i2v", "ti2v", "flf2v", "vace", "animate", "t2i"})
 _FILLERS = re.compile(
     r"wan|wan2|wan2[12]|a?\d+(?:b|p)?|moe|distill(?:ed)?|model|transformer|dit|diffusion|unet"
 )
-#: methods whose networks have Wan's tensors and are given something else, by the word in the names of their files
+#: methods whose networks have Wan's tensors but additional inputs: word in the file name -> those inputs
 _METHODS = {
     "phantom": "reference images among the frames",
     "echoshot": "several shots with a prompt each",
@@ -35,78 +34,87 @@ _METHODS = {
     "recammaster": "another video and a camera",
 }
 _METHOD = re.compile(rf"(?i)(?<![a-z])(?:{'|'.join(_METHODS)})(?![a-z])")
-#: what a name holds that says it itself: Wan2.1 has no experts
+#: a name with the version Wan2.1, which has no experts
 _WAN21 = re.compile(r"(?i)wan[ ._-]?2[ ._-]?1(?!\d)")
-#: keys of a file's metadata and of a config.json that name a network, and what only those of two experts say
+#: keys of a file's metadata and of a config.json that name a network; then keys that only models of two experts have
 _TITLES, _NAMED = ("modelspec.title", "general.name"), ("_name_or_path", "name", "expert")
 _BOUNDARIES = ("boundary", "boundary_ratio")
-_KEYS = "give both with components.high_noise.path and components.low_noise.path"
+_KEYS = "set both components.high_noise.path and components.low_noise.path"
 _MOST_NAMES = 1000
-#: mask channels of an image-to-video network, beside the noise and the latents of the image
+#: mask channels of an image-to-video network, in addition to those of the noise and of the image latents
 MASK_CHANNELS = 4
 
 
 def config_doubts(config: Mapping[str, Any], classes: str = PLAIN_CLASS) -> tuple[str, ...]:
-    """What a ``config.json`` says a network is, where that is nothing of ours: ``classes`` is a regular expression of
-    the classes that are. ``model_type`` is not taken at its word: a copy of VACE says ``t2v``."""
+    """Return a message if a ``config.json`` names an unknown network; empty if not.
+
+    ``classes`` is a regular expression of the known classes. The task in ``model_type`` is not trusted: a copy of VACE
+    has ``t2v`` there.
+    """
     unknown = []
     for key, ours in (("_class_name", lambda text: _is_class(text, classes)), ("model_type", _is_type)):
-        said = config.get(key)
-        if said is not None and not (isinstance(said, str) and ours(said)):
-            unknown.append(f"{key} {_short(said)}")
+        value = config.get(key)
+        if value is not None and not (isinstance(value, str) and ours(value)):
+            unknown.append(f"{key} {_short(value)}")
     if not unknown:
         return ()
-    return (f"its config.json says {' and '.join(unknown)}, which is no network that is known here",)
+    return (f"its config.json has {' and '.join(unknown)}, an unknown type of network",)
 
 
 def one_of_two(facts: CheckpointFacts) -> str:
-    """Why a network is an expert of Wan2.2 A14B, which has the tensors of Wan2.1: only names tell them apart."""
+    """Explain why a network is an expert of Wan2.2 A14B; empty if nothing suggests it.
+
+    The experts have the tensors of Wan2.1: only names tell them apart.
+    """
     file = _file(facts)
     if file.parent.name == "transformer" and (file.parent.parent / "transformer_2").is_dir():
-        return "one of two experts of a Wan2.2 model: there is 'transformer_2' beside it"
+        return "one of two experts of a Wan2.2 model: there is a folder 'transformer_2' next to it"
     name, expert = _claim(facts)
     if expert and ("noise" in name.lower() or _has_partner(file, expert)):
-        return f"an expert of a Wan2.2 model, by the name {name!r}: {_KEYS}"
+        return f"an expert of a Wan2.2 model, judging by the name {name!r}: {_KEYS}"
     return ""
 
 
 def method_doubts(facts: CheckpointFacts, component: str = "dit") -> tuple[str, ...]:
-    """What the name of a file says that its network is given beside what ours are."""
+    """Return a message if the name of a network's file is that of a method with additional inputs; empty if not."""
     name = next(iter(facts.headers[component].tensors.values())).file.name
     match = _METHOD.search(name)
     if match is None:
         return ()
     return (
-        f"the name {name!r} says {match.group()}, whose networks are given {_METHODS[match.group().lower()]}",
+        f"the name {name!r} contains {match.group()}, whose networks have additional inputs: "
+        f"{_METHODS[match.group().lower()]}",
     )
 
 
 def says_wan21(name: str) -> bool:
-    """Whether a name says that a network is of Wan2.1, where no model has experts."""
+    """Return whether a name contains the version Wan2.1, of which no model has experts."""
     return _WAN21.search(name) is not None
 
 
 def expert_doubts(facts: CheckpointFacts) -> tuple[str, ...]:
-    """What says that a network is an expert, where the other one is not to be seen."""
+    """Return a message if names, metadata or the configuration mark a network as an expert without its partner."""
     name, expert = _claim(facts)
     if expert:
-        return (_said(f"the name {name!r}", expert),)
+        return (_marked(f"the name {name!r}", expert),)
     header = facts.headers["dit"]
-    said = {key: header.metadata.get(key) for key in _TITLES} | {key: facts.config.get(key) for key in _NAMED}
-    for key, text in said.items():
+    names = {key: header.metadata.get(key) for key in _TITLES} | {
+        key: facts.config.get(key) for key in _NAMED
+    }
+    for key, text in names.items():
         if isinstance(text, str) and (expert := named_expert(text)):
-            return (_said(f"{key} {_short(text)}", expert),)
+            return (_marked(f"{key} {_short(text)}", expert),)
     if keys := [key for key in _BOUNDARIES if facts.config.get(key) is not None]:
         return (f"its config.json has {keys[0]!r}, so it is one of two experts of a Wan2.2 model: {_KEYS}",)
     return ()
 
 
-def _said(what: str, expert: str) -> str:
-    return f"{what} says that it is the {expert.replace('_', '-')} expert of a Wan2.2 model: {_KEYS}"
+def _marked(source: str, expert: str) -> str:
+    return f"{source} marks it as the {expert.replace('_', '-')} expert of a Wan2.2 model: {_KEYS}"
 
 
 def _claim(facts: CheckpointFacts) -> tuple[str, str | None]:
-    """The name of the file or folder that claims an expert, and the expert."""
+    """Return the name of the file or folder that claims an expert, and the expert."""
     file = _file(facts)
     inside = (
         file.relative_to(facts.folder).parts[:-1]
@@ -121,13 +129,13 @@ def _claim(facts: CheckpointFacts) -> tuple[str, str | None]:
         expert := named_expert(file.stem, beside=[Path(n).stem for n in beside])
     ):
         return file.name, expert
-    # a folder of a user's may be called anything
+    # users name the model's folder freely: its name counts only with "noise" in it
     root = facts.name
     return (root, named_expert(root)) if "noise" in root.lower() else ("", None)
 
 
 def _has_partner(file: Path, expert: str) -> bool:
-    """Whether another file in a folder, or a folder beside it, claims another expert."""
+    """Return whether another file of the folder, or a folder next to it, claims another expert."""
     names = [Path(name).stem for name in _files(file.parent)] + _folders(file.parent.parent)
     return any(named_expert(name) not in (None, expert) for name in names)
 
@@ -157,8 +165,8 @@ def _is_class(text: str, classes: str) -> bool:
 
 
 def _is_type(text: str) -> bool:
-    words = [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
-    return all(word in _TASKS or _FILLERS.fullmatch(word) for word in words)
+    parts = [part for part in re.split(r"[^a-z0-9]+", text.lower()) if part]
+    return all(part in _TASKS or _FILLERS.fullmatch(part) for part in parts)
 
 
 def _short(value: object) -> str:
@@ -167,13 +175,13 @@ def _short(value: object) -> str:
 
 
 def output_channels(shapes: Shapes) -> int:
-    """Channels of the latents that a Wan transformer makes. ``ValueError`` as for ``axis``."""
+    """Return the number of output channels of a Wan transformer. ``ValueError`` as for ``axis``."""
     patch = shapes.get("patch_embedding.weight", ())[2:]
     return axis(shapes, "head.head.weight", 0, "a Wan transformer") // max(prod(patch), 1)
 
 
 def taken(noise: int, *, image: bool) -> str:
-    """What a network is given, in words."""
+    """Format the input channels that a network must have: ``36 (16 of noise, 4 of a mask, 16 of an image)``."""
     if not image:
         return f"{noise} (noise)"
     return f"{2 * noise + MASK_CHANNELS} ({noise} of noise, {MASK_CHANNELS} of a mask, {noise} of an image)"

@@ -1,4 +1,4 @@
-"""The visual tower of CLIP ViT-H/14, up to the block before its last: what Wan2.1 takes as image features.
+"""The visual tower of CLIP ViT-H/14 up to its second-to-last block: the image encoder of Wan2.1.
 
 Parameter names are those of the official checkpoint, whose text tower, last block and head are not needed.
 
@@ -21,9 +21,9 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ClipVision(nn.Module):
-    """Features of an image for ``img_emb`` of the transformer.
+    """Image features for ``img_emb`` of the transformer.
 
-    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: ClipArchitecture, *, dtype: torch.dtype) -> None:
@@ -33,13 +33,13 @@ class ClipVision(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Features float32 ``[B, L, D]`` of images ``[B, 3, H, W]`` of any size, values in [-1, 1]."""
+        """Encode images ``[B, 3, H, W]`` of any size, values in [-1, 1], to features, float32 ``[B, L, D]``."""
         features: Tensor = self.visual(preprocess(image.float(), self.arch.side * self.arch.patch_size))
         return features.float()
 
 
 class VisionTower(nn.Module):
-    """Patches, positions and pre-norm blocks; neither the last block nor the final norm."""
+    """Patch embedding, position embedding and pre-norm blocks, without the last block and the final norm."""
 
     def __init__(self, arch: ClipArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class VisionTower(nn.Module):
         self.transformer = nn.ModuleList(VisionBlock(arch, dtype) for _ in range(arch.num_layers))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """Normalized square images to ``[B, L, D]``."""
+        """Encode normalized square images to ``[B, L, D]``."""
         patches = self.patch_embedding(image_BCHW.to(self.dtype)).flatten(2).transpose(1, 2)
         tokens = (
             torch.cat((self.cls_embedding.expand(len(patches), -1, -1), patches), dim=1) + self.pos_embedding
@@ -64,7 +64,7 @@ class VisionTower(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    """Self-attention and a two-layer net, each after a LayerNorm and around a shortcut."""
+    """Self-attention and a two-layer MLP, each with a LayerNorm before it and a residual connection."""
 
     def __init__(self, arch: ClipArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -79,14 +79,14 @@ class VisionBlock(nn.Module):
         )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``."""
+        """Apply the block to tokens ``[B, L, D]``; the shape stays."""
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD.float()).to(self.dtype))
         out: Tensor = x_BLD + self.mlp(self.norm2(x_BLD.float()).to(self.dtype))
         return out
 
 
 class VisionAttention(nn.Module):
-    """Self-attention among all tokens of an image."""
+    """Self-attention over all tokens of an image."""
 
     def __init__(self, arch: ClipArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class VisionAttention(nn.Module):
         self.proj = nn.Linear(arch.dim, arch.dim, dtype=dtype)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``."""
+        """Attend over tokens ``[B, L, D]``; the shape stays."""
         qkv = self.to_qkv(x_BLD).unflatten(2, (3, *self.heads)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(*qkv.unbind())
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
@@ -103,7 +103,7 @@ class VisionAttention(nn.Module):
 
 
 def preprocess(image_BCHW: Tensor, side: int) -> Tensor:
-    """CLIP's input: squashed to a square by a bicubic resize without antialiasing, as officially, then normalized."""
+    """Prepare images for CLIP: resize to a square (bicubic, no antialiasing, as in the official code) and normalize."""
     square = F.interpolate(image_BCHW, size=(side, side), mode="bicubic", align_corners=False)
     mean = torch.tensor(MEAN, device=square.device).view(3, 1, 1)
     std = torch.tensor(STD, device=square.device).view(3, 1, 1)

@@ -1,7 +1,7 @@
-"""Where the parts of Wan models are and what they are known by, as data; Wan2.2 shares most of them.
+"""File names and signatures of the components of Wan models, as data; Wan2.2 shares most of them.
 
-File names: the official repositories, those of LightX2V (single files, a folder for each precision), diffusers and
-ComfyUI. A name only says where to look: what a file is follows from its tensors.
+File names are those of the official repositories, LightX2V (single files, a folder for each precision), diffusers and
+ComfyUI. A name only says where to look: tensors decide which component a file contains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lightx2v_wan21.key_maps import (
 
 #: tensors that every Wan transformer has
 DIT_SIGNATURE = ("patch_embedding.weight", "head.modulation", "blocks.0.self_attn.norm_q.weight")
-#: what stands before the names of a part in a whole checkpoint, as ComfyUI and its forerunners save it
+#: prefixes of a component's tensors in a checkpoint of the whole model, as ComfyUI and its predecessors save it
 _T5_NAMES = r"(?=shared\.|encoder\.|block|token_embedding\.|norm\.)"
 _CLIP_NAMES = r"(?=vision_model\.|visual)"
 _PREFIXES = {
@@ -34,7 +34,7 @@ _PREFIXES = {
     ),
     "vae": (r"(?:vae|first_stage_model|autoencoder)\.",),
 }
-#: files of any name are looked into, when no other will do
+#: files of any name, searched when none with a known name fits
 ANY_FILE = ("*.safetensors", "*.pth", "*.pt", "*.ckpt")
 _T5, _CLIP = "models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 

@@ -1,4 +1,4 @@
-"""From the inputs of a request to what the network takes beside text: reads the media and runs the encoders."""
+"""Conversion of a request's inputs to conditions of the network other than text: reads media and runs the encoders."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from lightx2v_wan21.conditions import Encode, Extras, covered, known_frames, vac
 from lightx2v_wan21.media import Clip, Intervals, evenly, image_tensor, open_image, open_video, video_info
 from lightx2v_wan21.video_vae import VideoVae
 
-#: what a request gives the network beside text
+#: builds the conditions of a request other than text
 Conditioner = Callable[[Request, Mapping[str, Any]], Extras]
 
 
 class VaeEncoder:
-    """Latents of videos, with the VAE in place for as long as it takes."""
+    """Encoder of videos to latents; keeps the VAE on the device during a call."""
 
     def __init__(self, vae: VideoVae, component: LoadedComponent) -> None:
         self._vae = vae
         self._component = component
 
     def __call__(self, video: Tensor) -> Tensor:
-        """Latents [16, T, h, w] of a video [3, F, H, W] in [-1, 1]."""
+        """Encode a video [3, F, H, W] in [-1, 1] to latents [16, T, h, w]."""
         with self._component.offloader.active(self._component.name):
             return self._vae.encode(video)
 
 
 class ImageEncoder:
-    """CLIP features of images, with CLIP in place for as long as it takes."""
+    """Encoder of images to CLIP features; keeps CLIP on the device during a call."""
 
     def __init__(self, network: ClipVision, component: LoadedComponent) -> None:
         self._network = network
         self._component = component
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Features [257, width] of an image [3, H, W] in [-1, 1]."""
+        """Encode an image [3, H, W] in [-1, 1] to features [257, width]."""
         with self._component.offloader.active(self._component.name):
             features: Tensor = self._network(image[None])[0]
             return features
 
 
 class FirstAndLast:
-    """i2v and flf2v: the first image, and the last one if there is one, as frames of the video and as features.
+    """Conditioner of i2v and flf2v: the first image, and the last one if given, as frames of the video and as features.
 
-    An image encoder is what Wan2.1 has; Wan2.2 has none.
+    Wan2.1 has an image encoder; Wan2.2 has none, so ``features`` is None there.
     """
 
     def __init__(self, encode: Encode, features: ImageEncoder | None, *, device: str) -> None:
@@ -57,7 +57,7 @@ class FirstAndLast:
         self._device = device
 
     def __call__(self, request: Request, inputs: Mapping[str, Any]) -> Extras:
-        """Features of the images at their own size, and the channels that hold them as frames."""
+        """Compute features of the images at their own size, and the channels with the images as frames."""
         first = open_image(inputs["image"], "image")
         images = [image_tensor(first).to(self._device)]
         if inputs.get("last_image") is not None:
@@ -77,7 +77,7 @@ class FirstAndLast:
 
 
 class Vace:
-    """vace: a source video, a mask of what changes in it, and reference images, all of them optional."""
+    """Conditioner of vace: a source video, a mask of the changes in it, and reference images, all of them optional."""
 
     def __init__(self, encode: Encode, *, scale: float, device: str) -> None:
         self._encode = encode
@@ -85,7 +85,7 @@ class Vace:
         self._device = device
 
     def __call__(self, request: Request, inputs: Mapping[str, Any]) -> Extras:
-        """The VACE condition; without a video everything is made anew, with a video alone as well."""
+        """Compute the VACE condition; without a mask, the whole video is generated."""
         height, width, device = request.height, request.width, self._device
         source, mask_source = inputs.get("src_video"), inputs.get("src_mask")
         mask = torch.ones(1, request.frames, height, width, device=device)
@@ -103,7 +103,7 @@ class Vace:
 
 
 def reference_images(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The reference images of a request, none or several."""
+    """Return the reference images of a request as a tuple; empty without any."""
     given = inputs.get("ref_images")
     if given is None:
         return ()
@@ -111,7 +111,7 @@ def reference_images(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 class _Picked:
-    """The frames of a source video that are used, and the same ones of its mask. A mask of one frame is for all."""
+    """Selection of frames of a source video, and of the same frames of its mask. A mask of one frame applies to all."""
 
     def __init__(self, frames: int, mask: Any | None) -> None:
         self._frames = frames
@@ -124,18 +124,18 @@ class _Picked:
         return self._ids
 
     def again(self, intervals: Intervals) -> list[int]:
-        """The frames of the mask."""
+        """Return the indices of the mask's frames."""
         return [min(index, len(intervals) - 1) for index in self._ids]
 
 
 def _fitted(clip: Clip, height: int, width: int, device: str) -> Tensor:
-    """A clip as float32 [C, F, H, W] in [-1, 1]."""
+    """Convert a clip to float32 [C, F, H, W] in [-1, 1], cropped to the size."""
     frames = covered(clip.frames.permute(0, 3, 1, 2), height, width).permute(0, 2, 3, 1)
     return Clip(frames=frames, fps=clip.fps).tensor().to(device)
 
 
 def _as_large_as(last: Any, first: Any) -> Any:
-    """The last image at the size of the first: scaled until it covers that, and its middle cut out."""
+    """Scale the last image to cover the size of the first, and crop its center."""
     from PIL import Image, ImageOps
 
     if last.size == first.size:
@@ -143,4 +143,4 @@ def _as_large_as(last: Any, first: Any) -> Any:
     try:
         return ImageOps.fit(last, first.size, method=Image.Resampling.BICUBIC)
     except ValueError as exc:  # a side that would vanish
-        raise RequestError(f"last_image cannot be brought to the size of image: {exc}") from None
+        raise RequestError(f"last_image cannot be resized to the size of image: {exc}") from None

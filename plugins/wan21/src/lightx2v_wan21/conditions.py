@@ -1,4 +1,4 @@
-"""What the networks of i2v, flf2v and vace take beside text, as the official pipelines prepare it.
+"""Conditions of the networks of i2v, flf2v and vace other than text, prepared as in the official pipelines.
 
 Shape legend: F frames, H W rows and columns of the video; T h w of its latents; X Y of a source image.
 """
@@ -20,9 +20,9 @@ Encode = Callable[[Tensor], Tensor]
 
 @frozen(kw_only=True)
 class Extras:
-    """What a request gives the network beside text."""
+    """Conditions of a request other than text."""
 
-    #: channels behind those of the latent, [20, T, h, w]
+    #: channels appended to those of the latent, [20, T, h, w]
     channels: Tensor | None = None
     #: image features [images, 257, width]
     image: Tensor | None = None
@@ -30,15 +30,17 @@ class Extras:
     vace: Tensor | None = None
     #: strength of the VACE condition
     vace_scale: float = 1.0
-    #: latent frames in front that stand for reference images
+    #: number of leading latent frames for reference images
     references: int = 0
 
 
 def known_frames(
     first: Tensor, last: Tensor | None, frames: int, height: int, width: int, encode: Encode
 ) -> Tensor:
-    """The channels ``[20, T, h, w]`` that tell the network a first frame, and perhaps a last one: a mask of 4 channels
-    (1 where a frame is known), then the latents of the video in which all other frames are grey.
+    """Build the channels ``[20, T, h, w]`` of a known first frame and, optionally, a known last one.
+
+    The channels are a mask of 4 channels (1 where a frame is known), then the latents of the video in which all other
+    frames are grey.
 
     Args:
         first: the first image, ``[3, X, Y]`` in [-1, 1] of any size.
@@ -57,26 +59,29 @@ def known_frames(
 
 
 def folded(mask_FHW: Tensor) -> Tensor:
-    """A mask of latent pixels ``[F, h, w]`` as ``[4, T, h, w]``: the four frames of a latent frame are its channels.
-    The first frame stands for four."""
+    """Fold a mask of latent pixels ``[F, h, w]`` to ``[4, T, h, w]``: frames of a latent frame become its channels.
+
+    The first frame fills all four channels of the first latent frame.
+    """
     repeated = torch.cat((mask_FHW[:1].expand(TEMPORAL_STRIDE - 1, -1, -1), mask_FHW))
     return repeated.view(-1, TEMPORAL_STRIDE, *mask_FHW.shape[1:]).transpose(0, 1)
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """An image ``[3, X, Y]`` as ``[3, H, W]``, bicubic without antialiasing; values may leave [-1, 1]."""
+    """Resize an image ``[3, X, Y]`` to ``[3, H, W]``, bicubic without antialiasing; values may leave [-1, 1]."""
     return F.interpolate(image[None], size=(height, width), mode="bicubic", align_corners=False)[0]
 
 
 def vace_context(
     video: Tensor, mask: Tensor, references: Sequence[Tensor], encode: Encode
 ) -> tuple[Tensor, int]:
-    """The VACE condition ``[96, R + T, h, w]`` and R, its latent frames for reference images. The channels are 16 of
-    what stays, 16 of what changes, and 64 of the mask.
+    """Build the VACE condition ``[96, R + T, h, w]``; also returns R, its latent frames for reference images.
+
+    The channels are 16 of the unchanged part, 16 of the changed part, and 64 of the mask.
 
     Args:
         video: ``[3, F, H, W]`` in [-1, 1].
-        mask: ``[1, F, H, W]`` in [0, 1]; 1 where the video is made anew.
+        mask: ``[1, F, H, W]`` in [0, 1]; 1 where the video is generated.
         references: R images ``[3, X, Y]`` in [-1, 1].
         encode: the VAE.
     """
@@ -94,7 +99,7 @@ def vace_context(
 
 
 def vace_mask(mask_FHW: Tensor) -> Tensor:
-    """A mask of pixels as ``[64, T, h, w]``: the pixels of a latent pixel are its channels, frames are picked."""
+    """Fold a mask of pixels to ``[64, T, h, w]``: the pixels of a latent pixel become channels, frames are picked."""
     frames, height, width = mask_FHW.shape
     stride, rows, columns = SPATIAL_STRIDE, height // SPATIAL_STRIDE, width // SPATIAL_STRIDE
     pixels = mask_FHW.view(frames, rows, stride, columns, stride).permute(2, 4, 0, 1, 3)
@@ -103,7 +108,7 @@ def vace_mask(mask_FHW: Tensor) -> Tensor:
 
 
 def letterboxed(image: Tensor, height: int, width: int) -> Tensor:
-    """An image ``[3, X, Y]`` as large as it fits in the middle of a white ``[3, H, W]``, bilinear."""
+    """Fit an image ``[3, X, Y]`` into the center of a white ``[3, H, W]``, bilinear."""
     if image.shape[1:] == (height, width):
         return image
     scale = min(height / image.shape[1], width / image.shape[2])
@@ -116,8 +121,10 @@ def letterboxed(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def covered(frames_FCHW: Tensor, height: int, width: int) -> Tensor:
-    """Frames as ``[F, C, H, W]``, resized (bicubic, antialiased) until they cover that size, and their middle cut out.
-    The dtype stays; uint8 is resized as such, as officially."""
+    """Resize frames (bicubic, antialiased) to cover a size, and crop their center: ``[F, C, H, W]``.
+
+    The dtype stays; uint8 is resized as such, as in the official code.
+    """
     if frames_FCHW.shape[2:] == (height, width):
         return frames_FCHW
     rows, columns = frames_FCHW.shape[2:]

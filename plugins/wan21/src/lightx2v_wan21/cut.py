@@ -1,4 +1,4 @@
-"""Prompts as the text encoder reads them: cleaned, and cut where they are longer than it reads. No torch here."""
+"""Prompts as the text encoder reads them: cleaned, and truncated to its maximum length. No torch here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 from lightx2v_wan21.tokenizer_file import read_tokenizer
 
-#: characters of what is cut that a message shows
+#: number of truncated characters that a message shows
 _SHOWN = 40
 
 
 def clean(text: str) -> str:
-    """The official clean-up: mended unicode, HTML entities resolved twice, runs of whitespace collapsed."""
+    """Clean a prompt as the official code does: fix unicode, unescape HTML entities twice, collapse whitespace."""
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
@@ -26,24 +26,26 @@ def clean(text: str) -> str:
 
 
 def cut_prompts(prompt: str, negative: str | None, tokenizer: Path | None, length: int) -> Sequence[str]:
-    """What to say of the prompts of a request that are cut to ``length`` tokens. ``tokenizer`` is its file."""
+    """Return a remark for each prompt of a request that exceeds ``length`` tokens. ``tokenizer`` is its file."""
     texts = [("the prompt", prompt), *([("the negative prompt", negative)] if negative is not None else [])]
     remarks = []
-    for what, text in texts:
+    for name, text in texts:
         if tokenizer is None or _most_tokens(text) <= length:
             continue
         tokens, beyond = cut(text, tokenizer, length)
         if tokens > length:
             remarks.append(
-                f"{what} has {tokens} tokens and {length} are read: the last {tokens - length} are not seen, from "
+                f"{name} has {tokens} tokens, the limit is {length}: the last {tokens - length} are ignored, from "
                 f"{beyond[:_SHOWN]!r} on"
             )
     return remarks
 
 
 def cut(text: str, tokenizer: Path, length: int) -> tuple[int, str]:
-    """How many tokens a text has, the end of text among them, and what of it is behind the first ``length``. (0, "")
-    where there is no such tokenizer, which is told when the model is built."""
+    """Count the tokens of a text, including the end of text, and return them with the text after the first ``length``.
+
+    (0, "") for an unreadable tokenizer, which is reported when the model is built.
+    """
     cleaned = clean(text)
     try:
         encoding = _loaded(tokenizer, tokenizer.stat().st_mtime_ns).encode(cleaned)
@@ -55,8 +57,10 @@ def cut(text: str, tokenizer: Path, length: int) -> tuple[int, str]:
 
 
 def _most_tokens(text: str) -> int:
-    """The most tokens that a text can have: one for each byte, once characters are taken apart, one in front and one
-    behind. It spares reading the tokenizer of all but the longest prompts."""
+    """Return an upper bound of the tokens of a text: one per byte of its NFKC form, one before and one after.
+
+    Avoids reading the tokenizer for all but the longest prompts.
+    """
     return len(unicodedata.normalize("NFKC", text).encode("utf-8", "replace")) + 2
 
 

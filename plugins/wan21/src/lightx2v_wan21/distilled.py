@@ -1,4 +1,4 @@
-"""How a distilled network is known: by names, for its tensors are those of the ordinary one. Nothing imports torch."""
+"""Recognition of distilled networks by names: their tensors are those of ordinary ones. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from lightx2v_core.api import CheckpointFacts, Recognition, distilled_by, sampli
 
 #: components that denoise
 NETWORKS = ("dit", "high_noise", "low_noise")
-#: steps that a name does not number
+#: number of steps when a name does not state it
 DISTILLED_STEPS = 4
-#: a maker of distilled networks, whose name is also that of programs: it counts in the names of files only
+#: publisher of distilled networks; a program has the same name, so it counts in file names only
 _MAKER = "lightx2v"
-#: what stands in for a name where the configuration says it
+#: placeholder for a name where the configuration marks the network as distilled
 STATED = "(stated)"
 
 
 def distilled_name(facts: CheckpointFacts, component: str) -> str:
-    """The name of a file or folder that says that a network is distilled; empty when none does. Folders are those the
-    files lie in, up to the model's own. What the configuration states outweighs names; ``STATED`` without one."""
+    """Return the file or folder name that marks a network as distilled; empty if none does.
+
+    Folders are those on the path of the files, up to the model's own. The configuration outweighs names; ``STATED`` if
+    only the configuration marks it.
+    """
     if facts.distilled is False:
         return ""
     return _telling(facts, component) or (STATED if facts.distilled else "")
@@ -39,49 +42,56 @@ def _telling(facts: CheckpointFacts, component: str) -> str:
 
 
 def distilled_merged(facts: CheckpointFacts, components: Sequence[str]) -> str:
-    """The name, as conversions noted it, that says that networks are distilled: that of the first, when all have one;
-    empty when not."""
+    """Return the name, recorded by conversions, of what made networks distilled; empty unless all have one.
+
+    If all have one, it is that of the first.
+    """
     names = [distilled_by(facts.headers[name].metadata) for name in components if name in facts.headers]
     return names[0] if names and all(names) else ""
 
 
 def half_distilled(facts: CheckpointFacts, components: Sequence[str]) -> tuple[str, ...]:
-    """What a plan notes of networks of which only some are distilled by what was merged into them."""
+    """Return a note for the plan if merged weights distill only some of the networks."""
     names = {name: distilled_by(facts.headers[name].metadata) for name in components if name in facts.headers}
     if not any(names.values()) or all(names.values()):
         return ()
     merged = ", ".join(f"{text!r} (in {name})" for name, text in names.items() if text)
     missing = ", ".join(name for name, text in names.items() if not text)
     return (
-        f"{merged} says that it is distilled, and nothing says so of {missing}: steps, scheduler and guidance stay "
-        "those of the model; give them for what you want",
+        f"{merged} is distilled, but nothing marks {missing} as distilled: steps, scheduler and guidance stay those of "
+        "the model; set them to override",
     )
 
 
 def distilled_steps(name: str) -> int:
-    """The steps that a name says its network is distilled to; 4 when it does not say a number."""
+    """Return the number of steps in a distilled network's name; 4 if the name has none."""
     return sampling_steps(name) or DISTILLED_STEPS
 
 
 def distilled_note(name: str, ordinary: str) -> str:
-    """What a plan says of a network that a name calls distilled, and the options of an ordinary one."""
+    """Format the plan's note on a network that a name marks as distilled.
+
+    ``ordinary`` are the options for an ordinary network.
+    """
     if name == STATED:
-        return "the network is distilled, as is asked: the distill scheduler and no guidance by default"
+        return "the network is distilled, as requested: the default is the distill scheduler without guidance"
     steps = distilled_steps(name)
     count = (
         ""
         if steps == DISTILLED_STEPS
-        else f" to {steps} steps (its option denoising_steps lists others than 4)"
+        else f" to {steps} steps (the scheduler option denoising_steps changes the default of 4)"
     )
     return (
-        f"the name {name!r} says that the network is distilled{count}: the distill scheduler and no guidance by "
-        f"default; if it is not, give {ordinary}"
+        f"the name {name!r} marks the network as distilled{count}: the default is the distill scheduler without "
+        f"guidance; if it is not distilled, use {ordinary}"
     )
 
 
 def with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> Recognition:
-    """The recognition of a network with LoRA files, given by name for each component: when all networks have one that
-    is distilled, the defaults are those of a distilled network."""
+    """Adjust the recognition of a network to LoRA files, given by name for each component.
+
+    If all networks have a distilled one, the defaults become those of a distilled network.
+    """
     networks = [name for name in recognition.components if name in NETWORKS]
     telling = {
         network: name for network in networks for name in loras.get(network, ()) if says_distilled(name)
@@ -91,15 +101,17 @@ def with_loras(recognition: Recognition, loras: Mapping[str, Sequence[str]]) -> 
     names = ", ".join(sorted({repr(name) for name in telling.values()}))
     if missing := [network for network in networks if network not in telling]:
         note = (
-            f"LoRA {names} is distilled, and there is none for {', '.join(missing)}: steps, scheduler and guidance "
-            "stay those of the model; give them for what you want"
+            f"LoRA {names} is distilled, but there is none for {', '.join(missing)}: steps, scheduler and guidance "
+            "stay those of the model; set them to override"
         )
         return evolve(recognition, notes=(*recognition.notes, note))
     steps = distilled_steps(next(iter(telling.values())))
-    count = "" if steps == DISTILLED_STEPS else " (its option denoising_steps lists others than 4)"
+    count = (
+        "" if steps == DISTILLED_STEPS else " (the scheduler option denoising_steps changes the default of 4)"
+    )
     note = (
-        f"LoRA {names} is distilled to {steps} steps{count}: the distill scheduler and no guidance by default; another "
-        "scheduler, steps or guidance that are given win"
+        f"LoRA {names} is distilled to {steps} steps{count}: the default is the distill scheduler without guidance; "
+        "an explicit scheduler, steps or guidance takes precedence"
     )
     return evolve(
         recognition,

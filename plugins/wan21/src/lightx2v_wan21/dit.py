@@ -24,9 +24,11 @@ from lightx2v_wan21.rope import Rope, rope_table
 
 
 class WanDiT(nn.Module):
-    """Predicts the flow of a noisy latent video at a timestep, given text and what else the variant takes.
+    """The diffusion transformer: predicts the flow of a noisy latent video at a timestep.
 
-    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
+    Inputs beside the latents are text and, depending on the variant, image features or a VACE condition.
+
+    Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
@@ -59,7 +61,7 @@ class WanDiT(nn.Module):
         self.head = Head(arch)
 
     def rope(self, latent_shape: Sequence[int], device: torch.device | str) -> Rope:
-        """Rotary table for a latent of shape ``[C, T, H, W]``; the same for every step of a request."""
+        """Build the rotary table for a latent of shape ``[C, T, H, W]``; the same for every step of a request."""
         return rope_table(self.grid(latent_shape[1:]), self.arch.head_dim, device)
 
     def forward(
@@ -73,11 +75,11 @@ class WanDiT(nn.Module):
         vace_BCTHW: Tensor | None = None,
         vace_scale: float = 1.0,
     ) -> Tensor:
-        """Predicted flow, float32 ``[B, out_dim, T, H, W]``.
+        """Predict the flow, float32 ``[B, out_dim, T, H, W]``.
 
         Args:
-            latents_BCTHW: noisy latents with ``in_dim`` channels, any float dtype; a condition on channels comes
-                after the 16 channels of the latent.
+            latents_BCTHW: noisy latents with ``in_dim`` channels, any float dtype; channels of a condition follow the
+                16 channels of the latent.
             timesteps: integer or fractional timesteps, 0..1000: ``[B]``, or ``[B, L]`` with one for each token.
             context_BSD: text embeddings ``[B, text_len, text_dim]``, zero-padded: the padding is attended.
             rope: table of ``self.rope`` for this latent size.
@@ -95,8 +97,8 @@ class WanDiT(nn.Module):
         for index, block in enumerate(self.blocks):
             hint_BLD = None
             if index in vace_of:
-                # The VACE branch takes nothing from the main one but the embedded latents, at its first block. Run in
-                # between, one hint lives at a time.
+                # The VACE branch depends on the main one only through the embedded latents, at its first block.
+                # Interleaving the two keeps only one hint in memory at a time.
                 condition_BLD, hint_BLD = vace_of[index](
                     condition_BLD, x_BLD, modulation_U6D, context_BSD, rope, rows_BL
                 )
@@ -106,12 +108,15 @@ class WanDiT(nn.Module):
         return self.finish(x_BLD, time_UD, self.grid(latents_BCTHW.shape[2:]), rows_BL)
 
     def embed(self, latents_BCTHW: Tensor) -> Tensor:
-        """Video tokens, float32 ``[B, L, D]``."""
+        """Embed latents as video tokens, float32 ``[B, L, D]``."""
         return _tokens(self.patch_embedding, latents_BCTHW.to(self.dtype))
 
     def time(self, timesteps: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Embedding ``[U, D]`` and block modulation ``[U, 6, D]`` of the distinct timesteps, and the row that each
-        token takes (``None`` when each video has one timestep)."""
+        """Embed the distinct timesteps.
+
+        Returns their embedding ``[U, D]``, their block modulation ``[U, 6, D]``, and the row of each token (``None``
+        when each video has one timestep).
+        """
         rows_BL = None
         if timesteps.ndim == 2:
             timesteps, rows_BL = torch.unique(timesteps, return_inverse=True)
@@ -119,30 +124,30 @@ class WanDiT(nn.Module):
         return time_UD, self.time_projection(time_UD).unflatten(1, (6, -1)), rows_BL
 
     def text(self, context_BSD: Tensor) -> Tensor:
-        """Embedded text ``[B, S, D]`` in the dtype of the linears."""
+        """Project the text embeddings to the model width: ``[B, S, D]`` in the dtype of the linears."""
         embedded: Tensor = self.text_embedding(context_BSD.to(self.dtype))
         return embedded
 
     def image(self, image_MSD: Tensor | None) -> Tensor | None:
-        """Embedded image features ``[B, S, D]``, ``None`` for a network without an image branch."""
+        """Project the image features to the model width: ``[B, S, D]``, or ``None`` without an image branch."""
         if self.img_emb is None:
             return None
         if image_MSD is None:
-            raise ValueError("this network takes image features, and none were given")
+            raise ValueError("this network needs image features: image_MSD is missing")
         embedded: Tensor = self.img_emb(image_MSD)
         return embedded
 
     def finish(
         self, x_BLD: Tensor, time_UD: Tensor, grid: tuple[int, int, int], rows_BL: Tensor | None = None
     ) -> Tensor:
-        """The residual stream after the last block to the predicted flow."""
+        """Convert the residual stream after the last block to the predicted flow."""
         # Head channels are (pt, ph, pw, C) with C fastest.
         x = self.head(x_BLD, time_UD, rows_BL).view(-1, *grid, *self.arch.patch_size, self.arch.out_dim)
         flow: Tensor = x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return flow
 
     def grid(self, size: Sequence[int]) -> tuple[int, int, int]:
-        """Tokens along each axis of a (T, H, W) latent."""
+        """Return the number of tokens along each axis of a (T, H, W) latent."""
         frames, rows, columns = size
         pt, ph, pw = self.arch.patch_size
         if frames % pt or rows % ph or columns % pw:
@@ -152,16 +157,16 @@ class WanDiT(nn.Module):
         return frames // pt, rows // ph, columns // pw
 
     def _vace_condition(self, vace_BCTHW: Tensor | None) -> Tensor | None:
-        """Tokens of the VACE condition, float32 ``[B, L, D]``."""
+        """Embed the VACE condition as tokens, float32 ``[B, L, D]``."""
         if self.vace_patch_embedding is None:
             return None
         if vace_BCTHW is None:
-            raise ValueError("this network takes a VACE condition, and none was given")
+            raise ValueError("this network needs a VACE condition: vace_BCTHW is missing")
         return _tokens(self.vace_patch_embedding, vace_BCTHW.to(self.dtype))
 
 
 def timestep_features(timesteps_U: Tensor, dim: int) -> Tensor:
-    """Sinusoidal features, cosines first; computed in float64, returned as float32 ``[U, dim]``."""
+    """Compute sinusoidal features, cosines first: in float64, returned as float32 ``[U, dim]``."""
     half = dim // 2
     powers = torch.arange(half, dtype=torch.float64, device=timesteps_U.device) / half
     angles = torch.outer(timesteps_U.double(), 10000.0**-powers)

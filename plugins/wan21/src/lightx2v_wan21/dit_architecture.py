@@ -1,6 +1,6 @@
-"""Sizes of the diffusion transformer of every Wan model, and the tensors a checkpoint of that size holds.
+"""Sizes of the diffusion transformer of every Wan model, and the tensors of a checkpoint of a given size.
 
-Nothing here imports torch. Names and shapes: the official files, see ``architecture.py``.
+Nothing here imports torch. Names and shapes are those of the official files, see ``architecture.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lightx2v_wan21.shapes import Shapes, affine, count_blocks, is_size
 
 
 def _three(value: Sequence[int]) -> tuple[int, int, int]:
-    """Plain data gives a list back where the class has a tuple."""
+    """Convert to a tuple: plain data has a list where the class has a tuple."""
     first, second, third = value
     return first, second, third
 
@@ -38,11 +38,11 @@ class DitArchitecture:
     text_len: int = 512
     eps: float = 1e-6
     patch_size: tuple[int, int, int] = field(default=(1, 2, 2), converter=_three)
-    #: width of the image features that cross-attention takes (1280); 0 when there is no image branch
+    #: width of the image features for cross-attention (1280); 0 without an image branch
     image_dim: int = 0
-    #: image tokens that have a learned position (514: two images); 0 when there are none
+    #: number of image tokens with a learned position (514: two images); 0 if there are none
     image_positions: int = 0
-    #: main blocks that a VACE block acts on; empty when there are none
+    #: indices of the main blocks that receive a VACE hint; empty without a VACE branch
     vace_layers: tuple[int, ...] = field(default=(), converter=_ints)
     #: channels of the VACE condition
     vace_in_dim: int = 96
@@ -61,19 +61,19 @@ class DitArchitecture:
 
     @property
     def head_dim(self) -> int:
-        """Channels of one attention head."""
+        """Return the number of channels of one attention head."""
         return self.dim // self.num_heads
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Prefixes of the blocks in running order: a VACE block comes right before the main block it acts on."""
+        """Return the prefixes of the blocks in execution order: a VACE block directly precedes its main block."""
         vace = {layer: f"vace_blocks.{index}" for index, layer in enumerate(self.vace_layers)}
         order = [(vace.get(layer), f"blocks.{layer}") for layer in range(self.num_layers)]
         return tuple(name for pair in order for name in pair if name is not None)
 
 
 def dit_tensors(arch: DitArchitecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of an official checkpoint of this size."""
+    """Return the name and shape of every tensor of an official checkpoint of this size."""
     dim, image = arch.dim, arch.image_dim
     patch = arch.patch_size[0] * arch.patch_size[1] * arch.patch_size[2]
     tensors: dict[str, tuple[int, ...]] = {
@@ -107,12 +107,11 @@ def dit_tensors(arch: DitArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
-    """The architecture a config.json describes, the official one or that of diffusers; without one, see
-    ``dit_config``.
+    """Build the architecture described by a config.json of the official code or of diffusers.
 
-    Official files leave out ``text_dim`` and ``patch_size``; the first is then read from
-    ``text_embedding.0.weight`` in ``shapes``, and so are the sizes of the image branch and of the VACE condition,
-    which no file names. The remaining shapes only make error messages concrete.
+    Without a configuration, see ``dit_config``. Official files leave out ``text_dim`` and ``patch_size``. ``text_dim``
+    is read from ``text_embedding.0.weight`` in ``shapes``, and so are the sizes of the image branch and of the VACE
+    condition, which no file names. The remaining shapes only make error messages concrete.
 
     Raises:
         ValueError: a field is missing or is not a positive integer, or contradicts the number of blocks.
@@ -123,25 +122,27 @@ def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
         value = config.get(name, default)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
-        says = f"config.json says {name} = {value!r}" if name in config else f"config.json has no {name!r}"
-        holds = f"the checkpoint holds {held[name]}" if name in held else "the checkpoint does not tell it"
-        raise ValueError(f"{says}, {holds}; set {name!r} in config.json to a positive integer")
+        stated = f"config.json has {name} = {value!r}" if name in config else f"config.json has no {name!r}"
+        stored = (
+            f"the checkpoint has {held[name]}" if name in held else "the checkpoint does not determine it"
+        )
+        raise ValueError(f"{stated}, {stored}; set {name!r} in config.json to a positive integer")
 
-    def stored(key: str, axis: int, default: int) -> int:
+    def length(key: str, axis: int, default: int) -> int:
         shape = shapes.get(key, ())
         return shape[axis] if len(shape) > axis and shape[axis] else default
 
     patch_size = config.get("patch_size", (1, 2, 2))
     if not isinstance(patch_size, list | tuple) or len(patch_size) != 3 or not all(map(is_size, patch_size)):
-        raise ValueError(f"config.json says patch_size = {patch_size!r}; expected three positive integers")
+        raise ValueError(f"config.json has patch_size = {patch_size!r}; expected three positive integers")
     eps = config.get("eps", 1e-6)
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
-        raise ValueError(f"config.json says eps = {eps!r}; expected a number such as 1e-06")
+        raise ValueError(f"config.json has eps = {eps!r}; expected a number such as 1e-06")
     num_layers, blocks = size("num_layers"), count_blocks(shapes, "blocks")
     if blocks and num_layers != blocks:
         raise ValueError(
-            f"config.json says num_layers = {num_layers}, the checkpoint holds {blocks} blocks; one of the two is of "
-            "another model, or files are missing"
+            f"config.json has num_layers = {num_layers}, but the checkpoint has {blocks} blocks; one of them belongs "
+            "to another model, or files are missing"
         )
     return DitArchitecture(
         dim=size("dim"),
@@ -151,20 +152,23 @@ def dit_from(config: Mapping[str, object], shapes: Shapes) -> DitArchitecture:
         in_dim=size("in_dim"),
         out_dim=size("out_dim"),
         freq_dim=size("freq_dim", 256),
-        text_dim=size("text_dim", stored("text_embedding.0.weight", 1, 4096)),
+        text_dim=size("text_dim", length("text_embedding.0.weight", 1, 4096)),
         text_len=size("text_len", 512),
         eps=float(eps),
         patch_size=(patch_size[0], patch_size[1], patch_size[2]),
-        image_dim=stored("img_emb.proj.1.weight", 1, 0),
-        image_positions=stored("img_emb.emb_pos", 1, 0),
+        image_dim=length("img_emb.proj.1.weight", 1, 0),
+        image_positions=length("img_emb.emb_pos", 1, 0),
         vace_layers=_vace_layers(config, shapes, num_layers),
-        vace_in_dim=stored("vace_patch_embedding.weight", 1, 96),
+        vace_in_dim=length("vace_patch_embedding.weight", 1, 96),
     )
 
 
 def _vace_layers(config: Mapping[str, object], shapes: Shapes, num_layers: int) -> tuple[int, ...]:
-    """The main blocks that the VACE blocks of a checkpoint act on: as configured, else spread evenly as in the official
-    models (every second block of 30, every fifth of 40)."""
+    """Return the indices of the main blocks that the VACE blocks of a checkpoint act on.
+
+    Those of the configuration, else spread evenly as in the official models (every second block of 30, every fifth of
+    40).
+    """
     count = count_blocks(shapes, "vace_blocks")
     if not count:
         return ()
@@ -172,11 +176,11 @@ def _vace_layers(config: Mapping[str, object], shapes: Shapes, num_layers: int) 
     if layers is None:
         return tuple(range(0, num_layers, max(num_layers // count, 1)))[:count]
     if not isinstance(layers, list | tuple) or not all(index == 0 or is_size(index) for index in layers):
-        raise ValueError(f"config.json says vace_layers = {layers!r}; expected a list of block numbers")
+        raise ValueError(f"config.json has vace_layers = {layers!r}; expected a list of block numbers")
     if len(layers) != count:
         raise ValueError(
-            f"config.json says vace_layers = {list(layers)}, the checkpoint holds {count} vace_blocks; "
-            "name as many blocks"
+            f"config.json has vace_layers = {list(layers)}, but the checkpoint has {count} vace_blocks; "
+            "list one block number for each"
         )
     return tuple(layers)
 
@@ -201,7 +205,7 @@ def _block(block: str, arch: DitArchitecture, *, image: bool) -> dict[str, tuple
 
 
 def _sizes_held(shapes: Shapes) -> dict[str, str]:
-    """What a checkpoint tells about each config field, as text for an error message."""
+    """Describe the sizes that a checkpoint implies for the config fields, as text for an error message."""
     keys = {
         "dim": "patch_embedding.weight",
         "in_dim": "patch_embedding.weight",

@@ -24,7 +24,7 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class BlockLayers(nn.Module):
-    """The layers that main and VACE blocks share."""
+    """Layers shared by the main blocks and the VACE blocks."""
 
     def __init__(
         self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype, image: bool = False
@@ -52,14 +52,14 @@ class BlockLayers(nn.Module):
         rows_BL: Tensor | None,
         image_BSD: Tensor | None,
     ) -> Tensor:
-        """Self-attention, cross-attention and feed-forward net on the residual stream."""
+        """Apply self-attention, cross-attention and the feed-forward network to the residual stream."""
         modulation = (self.modulation + modulation_U6D).unbind(1)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = modulation
 
         y = modulated_norm(x_BLD, spread(shift, rows_BL), spread(scale, rows_BL), self.eps).to(self.dtype)
         x_BLD = torch.addcmul(x_BLD, self.self_attn(y, rope), spread(gate, rows_BL))
 
-        # norm3 belongs to the cross-attention, in between norm1 and norm2 of the official naming.
+        # norm3 belongs to the cross-attention: it runs between norm1 and norm2 of the official naming.
         y = self.norm3(x_BLD).to(self.dtype)
         images = () if image_BSD is None else (image_BSD,)
         x_BLD = x_BLD + self.cross_attn(y, context_BSD, *images)
@@ -70,7 +70,7 @@ class BlockLayers(nn.Module):
 
 
 class DitBlock(BlockLayers):
-    """Self-attention, cross-attention to text (and images) and a feed-forward net on the residual stream."""
+    """Self-attention, cross-attention to text (and images) and a feed-forward network on the residual stream."""
 
     def forward(
         self,
@@ -81,23 +81,23 @@ class DitBlock(BlockLayers):
         rows_BL: Tensor | None = None,
         image_BSD: Tensor | None = None,
     ) -> Tensor:
-        """The residual stream after this block, float32 ``[B, L, D]``.
+        """Compute the residual stream after this block, float32 ``[B, L, D]``.
 
         Args:
             x_BLD: the residual stream, float32.
             modulation_U6D: the projected time embedding of each distinct timestep.
             context_BSD: embedded text.
             rope: rotary table of the video tokens.
-            rows_BL: which timestep each token has; absent when each video has one.
+            rows_BL: index of each token's timestep; absent when each video has one.
             image_BSD: embedded image features, for blocks with an image branch.
         """
         return self._through(x_BLD, modulation_U6D, context_BSD, rope, rows_BL, image_BSD)
 
 
 class VaceBlock(BlockLayers):
-    """A block of the VACE branch: it carries the condition along, and gives a hint to one main block.
+    """A block of the VACE branch: updates the condition, and computes a hint for one main block.
 
-    The first of them mixes the video tokens into the condition.
+    The first VACE block mixes the video tokens into the condition.
     """
 
     def __init__(
@@ -116,9 +116,9 @@ class VaceBlock(BlockLayers):
         rope: Rope,
         rows_BL: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The condition after this block (float32) and the hint for the main block, both ``[B, L, D]``.
+        """Compute the condition after this block (float32) and the hint for the main block, both ``[B, L, D]``.
 
-        ``x_BLD`` are the video tokens, which only the first block looks at; the rest is as in ``DitBlock``.
+        ``x_BLD`` are the video tokens, which only the first block reads; the other arguments are as in ``DitBlock``.
         """
         if self.before_proj is not None:
             condition_BLD = self.before_proj(condition_BLD.to(self.dtype)) + x_BLD
@@ -127,14 +127,14 @@ class VaceBlock(BlockLayers):
 
 
 class AttentionLayer(nn.Module):
-    """The projections that self- and cross-attention share."""
+    """Projections shared by self-attention and cross-attention."""
 
     attention: Attention
 
     def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__()
         self.heads = (arch.num_heads, arch.head_dim)
-        # Past nn.Module.__setattr__: a backend that is a module itself must not appear in the state dict.
+        # Bypass nn.Module.__setattr__: a backend that is itself a module must not appear in the state dict.
         object.__setattr__(self, "attention", attention)
         self.q = nn.Linear(arch.dim, arch.dim, dtype=dtype)
         self.k = nn.Linear(arch.dim, arch.dim, dtype=dtype)
@@ -144,16 +144,16 @@ class AttentionLayer(nn.Module):
         self.norm_k = RmsNorm(arch.dim, arch.eps)
 
     def attend(self, q_BLNK: Tensor, k_BLNK: Tensor, v_BLNK: Tensor) -> Tensor:
-        """Attention ``[B, L, D]``; the float32 queries and keys take the dtype of the values."""
+        """Compute attention, ``[B, L, D]``; the float32 queries and keys are cast to the dtype of the values."""
         out = self.attention(q_BLNK.to(v_BLNK.dtype), k_BLNK.to(v_BLNK.dtype), v_BLNK)
         return out.flatten(2)
 
 
 class SelfAttention(AttentionLayer):
-    """Attention among the video tokens, with rotary positions."""
+    """Self-attention over the video tokens, with rotary positions."""
 
     def forward(self, x_BLD: Tensor, rope: Rope) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``, both in the dtype of the linears."""
+        """Attend over video tokens ``[B, L, D]``; shape and dtype (that of the linears) stay."""
         q = apply_rope(self.norm_q(self.q(x_BLD)).unflatten(2, self.heads), rope)
         k = apply_rope(self.norm_k(self.k(x_BLD)).unflatten(2, self.heads), rope)
         v = self.v(x_BLD).unflatten(2, self.heads)
@@ -162,10 +162,10 @@ class SelfAttention(AttentionLayer):
 
 
 class CrossAttention(AttentionLayer):
-    """Attention from video tokens to the text tokens."""
+    """Cross-attention from the video tokens to the text tokens."""
 
     def forward(self, x_BLD: Tensor, context_BSD: Tensor) -> Tensor:
-        """``[B, L, D]`` and ``[B, S, D]`` to ``[B, L, D]``, all in the dtype of the linears."""
+        """Attend from ``[B, L, D]`` to ``[B, S, D]``; returns ``[B, L, D]``, all in the dtype of the linears."""
         out: Tensor = self.o(self._to_text(self._queries(x_BLD), context_BSD))
         return out
 
@@ -179,7 +179,7 @@ class CrossAttention(AttentionLayer):
 
 
 class ImageCrossAttention(CrossAttention):
-    """Attention from video tokens to the text tokens and, apart from that, to the image tokens; both are added."""
+    """Cross-attention from the video tokens to the text tokens and, separately, to the image tokens; both are added."""
 
     def __init__(self, arch: DitArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__(arch, attention=attention, dtype=dtype)
@@ -188,9 +188,12 @@ class ImageCrossAttention(CrossAttention):
         self.norm_k_img = RmsNorm(arch.dim, arch.eps)
 
     def forward(self, x_BLD: Tensor, context_BSD: Tensor, image_BSD: Tensor | None = None) -> Tensor:
-        """``[B, L, D]``, ``[B, S, D]`` and ``[B, S', D]`` to ``[B, L, D]``, all in the dtype of the linears."""
+        """Attend from ``[B, L, D]`` to text ``[B, S, D]`` and images ``[B, S', D]``; returns ``[B, L, D]``.
+
+        All tensors are in the dtype of the linears.
+        """
         if image_BSD is None:
-            raise ValueError("this network takes image features, and none were given")
+            raise ValueError("this network needs image features: image_BSD is missing")
         q = self._queries(x_BLD)
         k_img = self.norm_k_img(self.k_img(image_BSD)).unflatten(2, self.heads)
         images = self.attend(q, k_img, self.v_img(image_BSD).unflatten(2, self.heads))
@@ -199,7 +202,7 @@ class ImageCrossAttention(CrossAttention):
 
 
 class ImageEmbedding(nn.Module):
-    """Image features to tokens for the cross-attention: a two-layer net, between LayerNorms (eps 1e-5)."""
+    """Projection of image features to tokens for the cross-attention: a two-layer MLP between LayerNorms (eps 1e-5)."""
 
     def __init__(self, arch: DitArchitecture, *, dtype: torch.dtype) -> None:
         super().__init__()
@@ -237,7 +240,10 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """float32 ``[B, L, D]``; as officially, the normalized value is rounded to x's dtype first."""
+        """Normalize ``x``; returns float32 ``[B, L, D]``.
+
+        As in the official code, the normalized value is rounded to x's dtype before the multiplication by the weight.
+        """
         return F.rms_norm(x_BLD, self.weight.shape, eps=self.eps) * self.weight
 
 
@@ -251,7 +257,10 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 2, arch.dim, dtype=torch.float32))
 
     def forward(self, x_BLD: Tensor, time_UD: Tensor, rows_BL: Tensor | None = None) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, pt*ph*pw*C]``; takes the time embedding, not its projection."""
+        """Compute the values of each patch from ``[B, L, D]``: ``[B, L, pt*ph*pw*C]``.
+
+        ``time_UD`` is the time embedding, not its projection.
+        """
         shift, scale = (self.modulation + time_UD[:, None]).unbind(1)
         out: Tensor = self.head(
             modulated_norm(x_BLD, spread(shift, rows_BL), spread(scale, rows_BL), self.eps)
@@ -260,14 +269,14 @@ class Head(nn.Module):
 
 
 def spread(values_UD: Tensor, rows_BL: Tensor | None) -> Tensor:
-    """What depends on the timestep, for each token: ``[B, 1, D]``, or ``[B, L, D]`` when tokens differ.
+    """Expand values per timestep to tokens: ``[B, 1, D]``, or ``[B, L, D]`` when timesteps differ between tokens.
 
-    A video whose tokens have few different timesteps so costs the work of these, and no modulation is stored for
-    every token.
+    A video whose tokens have few distinct timesteps costs only the work of these, and no modulation is stored per
+    token.
     """
     return values_UD[:, None] if rows_BL is None else values_UD[rows_BL]
 
 
 def modulated_norm(x_BLD: Tensor, shift_B1D: Tensor, scale_B1D: Tensor, eps: float) -> Tensor:
-    """LayerNorm without parameters, then ``* (1 + scale) + shift``."""
+    """Apply LayerNorm without parameters, then ``* (1 + scale) + shift``."""
     return torch.addcmul(shift_B1D, F.layer_norm(x_BLD, x_BLD.shape[-1:], eps=eps), 1 + scale_B1D)

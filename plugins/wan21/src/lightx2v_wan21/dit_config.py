@@ -10,7 +10,7 @@ from lightx2v_wan21.shapes import Shapes, count_blocks
 
 #: channels of an attention head in every released Wan model
 HEAD_DIM = 128
-#: fields without which a file is no configuration of a transformer
+#: fields of which a configuration of a transformer has at least one
 _FIELDS = ("dim", "ffn_dim", "num_heads", "num_layers", "in_dim", "out_dim")
 #: diffusers' name of a field -> the official one
 _DIFFUSERS = {
@@ -28,13 +28,14 @@ _DIFFUSERS = {
 
 
 def dit_config(config: Mapping[str, Any], shapes: Shapes) -> Mapping[str, Any]:
-    """The official fields of a configuration.
+    """Return the official fields of a configuration.
 
-    Files of diffusers are translated. Without a configuration (single files often come alone) the sizes are read off
-    the tensors; only the number of heads is in none of them, and every released model has heads of 128.
+    Configurations of diffusers are translated. Without a configuration (single files often come alone) the sizes are
+    inferred from the tensors, except for the number of heads: it follows from the head size, 128 in every released
+    model.
 
     Raises:
-        ValueError: there is no configuration and the width is no multiple of 128.
+        ValueError: there is no configuration and the width is not a multiple of 128.
     """
     if "num_attention_heads" in config:
         settings = {ours: config[theirs] for theirs, ours in _DIFFUSERS.items() if theirs in config}
@@ -55,8 +56,8 @@ def _inferred(shapes: Shapes) -> dict[str, Any]:
     dim = patch[0]
     if dim % HEAD_DIM:
         raise ValueError(
-            f"there is no config.json, and the network's width of {dim} is no multiple of {HEAD_DIM}, the head size of "
-            "every released Wan model; put a config.json with its sizes beside the network"
+            f"there is no config.json, and the network's width {dim} is not a multiple of {HEAD_DIM}, the head size "
+            "of every released Wan model; add a config.json with its sizes next to the network"
         )
     return {
         "dim": dim,

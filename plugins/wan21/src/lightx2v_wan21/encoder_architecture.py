@@ -1,6 +1,6 @@
-"""Sizes of the text encoder and of the image encoder, and the tensors a checkpoint of that size holds.
+"""Sizes of the text encoder and of the image encoder, and the tensors of a checkpoint of a given size.
 
-Nothing here imports torch. Official files carry no configuration: all sizes follow from tensor shapes.
+Nothing here imports torch. Official files have no configuration: all sizes follow from tensor shapes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Umt5Architecture:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Prefixes of the blocks in running order."""
+        """Return the prefixes of the blocks in execution order."""
         return tuple(f"blocks.{index}" for index in range(self.num_layers))
 
 
 def umt5_tensors(arch: Umt5Architecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of an official umT5 encoder checkpoint of this size."""
+    """Return the name and shape of every tensor of an official umT5 encoder checkpoint of this size."""
     tensors: dict[str, tuple[int, ...]] = {
         "token_embedding.weight": (arch.vocab_size, arch.dim),
         "norm.weight": (arch.dim,),
@@ -58,10 +58,10 @@ def umt5_tensors(arch: Umt5Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def umt5_from(shapes: Shapes) -> Umt5Architecture:
-    """The encoder size that the tensor shapes of a checkpoint imply.
+    """Infer the encoder size from the tensor shapes of a checkpoint.
 
     Raises:
-        ValueError: a tensor every umT5 encoder has is missing.
+        ValueError: a tensor that every umT5 encoder has is missing.
     """
     where = "a umT5 encoder checkpoint"
     return Umt5Architecture(
@@ -77,13 +77,13 @@ def umt5_from(shapes: Shapes) -> Umt5Architecture:
 
 @frozen(kw_only=True)
 class ClipArchitecture:
-    """Sizes of the visual tower of CLIP ViT-H/14; heads are 80 channels wide, as officially."""
+    """Sizes of the visual tower of CLIP ViT-H/14; heads are 80 channels wide, as in the official model."""
 
     dim: int
     dim_mlp: int
     num_layers: int
     patch_size: int = 14
-    #: tokens with the class token in front: 257
+    #: number of tokens, including the class token in front: 257
     num_tokens: int = 257
     head_dim: int = 80
 
@@ -95,17 +95,17 @@ class ClipArchitecture:
 
     @property
     def side(self) -> int:
-        """Patches along one side of the image."""
+        """Return the number of patches along one side of the image."""
         return isqrt(self.num_tokens - 1)
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Prefixes of the blocks in running order."""
+        """Return the prefixes of the blocks in execution order."""
         return tuple(f"visual.transformer.{index}" for index in range(self.num_layers))
 
 
 def clip_tensors(arch: ClipArchitecture) -> dict[str, tuple[int, ...]]:
-    """The tensors of the official checkpoint that image features take: the visual tower without its last block."""
+    """Return the name and shape of the tensors used for image features: the visual tower without its last block."""
     dim, patch = arch.dim, arch.patch_size
     tensors: dict[str, tuple[int, ...]] = {
         "visual.cls_embedding": (1, 1, dim),
@@ -127,11 +127,12 @@ def clip_tensors(arch: ClipArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def clip_from(shapes: Shapes) -> ClipArchitecture:
-    """The size of the visual tower that the tensor shapes of a checkpoint imply. ``num_layers`` leaves out the last
-    block: image features are taken before it.
+    """Infer the size of the visual tower from the tensor shapes of a checkpoint.
+
+    ``num_layers`` excludes the last block: image features are its input.
 
     Raises:
-        ValueError: a tensor every CLIP checkpoint has is missing, or the shapes fit no ViT with heads of 80.
+        ValueError: a tensor that every CLIP checkpoint has is missing, or the shapes do not fit a ViT with heads of 80.
     """
     where = "a CLIP image encoder checkpoint"
     return ClipArchitecture(
@@ -139,7 +140,7 @@ def clip_from(shapes: Shapes) -> ClipArchitecture:
         dim_mlp=axis(shapes, "visual.transformer.0.mlp.0.weight", 0, where),
         num_layers=count_blocks(shapes, "visual.transformer") - 1,
         patch_size=axis(shapes, "visual.patch_embedding.weight", 2, where),
-        # some files leave out the axis of length one that the official one begins with
+        # some files leave out the leading axis of length one of the official file
         num_tokens=axis(
             shapes, "visual.pos_embedding", len(shapes.get("visual.pos_embedding", ())) - 2, where
         ),

@@ -1,6 +1,7 @@
-"""The ``config.json`` that diffusers and transformers want beside converted weights, from the official one and the
-shapes of the official tensors. Key maps name these functions, so listing plugins imports this module: the classes that
-describe architectures are imported when a function is called.
+"""The ``config.json`` of diffusers and transformers for converted weights, from the official one and tensor shapes.
+
+Key maps refer to these functions, so listing plugins imports this module: the architecture classes are imported when a
+function is called.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def dit_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``WanTransformer3DModel`` or, with VACE blocks, ``WanVACETransformer3DModel`` of diffusers."""
+    """Build the configuration of diffusers' transformer.
+
+    ``WanTransformer3DModel`` or, with VACE blocks, ``WanVACETransformer3DModel``.
+    """
     from lightx2v_wan21.dit_architecture import dit_from
 
     return dit_settings(dit_from(config, shapes))
 
 
 def dit_settings(arch: DitArchitecture) -> dict[str, Any]:
-    """The same, from the sizes."""
+    """Build the same configuration from the sizes."""
     settings: dict[str, Any] = {
         "_class_name": "WanTransformer3DModel",
         "patch_size": list(arch.patch_size),
@@ -50,7 +54,7 @@ def dit_settings(arch: DitArchitecture) -> dict[str, Any]:
 
 
 def umt5_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``UMT5EncoderModel`` of transformers."""
+    """Build the configuration of ``UMT5EncoderModel`` of transformers."""
     from lightx2v_wan21.encoder_architecture import umt5_from
 
     arch = umt5_from(shapes)
@@ -71,7 +75,7 @@ def umt5_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
 
 
 def clip_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``CLIPVisionModel`` of transformers, with all the blocks that there are."""
+    """Build the configuration of ``CLIPVisionModel`` of transformers, counting all blocks with the unused last one."""
     from lightx2v_wan21.encoder_architecture import clip_from
     from lightx2v_wan21.shapes import count_blocks
 
@@ -90,7 +94,7 @@ def clip_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
 
 
 def vae_config(_config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``AutoencoderKLWan`` of diffusers."""
+    """Build the configuration of ``AutoencoderKLWan`` of diffusers."""
     from lightx2v_wan21.vae import LATENT_MEAN, LATENT_STD
     from lightx2v_wan21.vae_architecture import vae_from
 

@@ -1,6 +1,6 @@
-"""Other names of the same tensors: files of diffusers, transformers and ComfyUI. Nothing here imports torch.
+"""Tensor names of diffusers, transformers and ComfyUI, mapped to the official ones. Nothing here imports torch.
 
-What follows a layer's name (``weight``, ``bias``, the scale of a stored format) is carried on as it is.
+The part of a name after the layer (``weight``, ``bias``, the scale of a stored format) is kept.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from lightx2v_wan21.foreign_configs import clip_config, dit_config, umt5_config,
 
 #: a block of the transformer, or of its VACE branch
 _BLOCK = r"^((?:vace_)?blocks\.\d+)\."
-#: a block of the text encoder: layer 0 is attention, layer 1 what follows it
+#: a block of the text encoder: layer 0 is attention, layer 1 the feed-forward network
 _LAYER = r"^(?:encoder\.)?block\.(\d+)\.layer\."
-#: files of the visual tower alone may leave its name out
+#: prefix of the visual tower; files with only the visual tower may omit it
 _VISION = r"^(?:vision_model\.)?"
 _VISION_LAYER = _VISION + r"encoder\.layers\.(\d+)\."
 
@@ -49,7 +49,7 @@ DIT_DIFFUSERS = KeyMap(
         (_BLOCK + r"proj_in\.", r"\1.before_proj."),
         (_BLOCK + r"proj_out\.", r"\1.after_proj."),
     ),
-    # early conversions hold a norm that nothing uses
+    # early conversions contain a norm that no network uses
     drops=(r"\.norm_added_q\.",),
     reverse=(
         (_BLOCK + r"norm3\.", r"\1.norm2."),
@@ -83,7 +83,7 @@ DIT_DIFFUSERS = KeyMap(
 DIT_COMFYUI = KeyMap(
     name="comfyui",
     renames=((r"^(?:model\.)?diffusion_model\.", ""),),
-    # says that the file is in fp8; the dtype of each tensor says it too
+    # marks the file as fp8, which the dtype of each tensor shows too
     drops=(r"^(?:(?:model\.)?diffusion_model\.)?scaled_fp8$",),
 )
 
@@ -148,7 +148,7 @@ VAE_DIFFUSERS = KeyMap(
     config=vae_config,
 )
 
-#: the encoder of transformers, which ComfyUI's files keep
+#: the encoder of transformers; ComfyUI's files have the same names
 UMT5_TRANSFORMERS = KeyMap(
     name="transformers",
     renames=(
@@ -162,7 +162,7 @@ UMT5_TRANSFORMERS = KeyMap(
         (_LAYER + r"1\.DenseReluDense\.wi_1\.", r"blocks.\1.ffn.fc1."),
         (_LAYER + r"1\.DenseReluDense\.wo\.", r"blocks.\1.ffn.fc2."),
     ),
-    # the embedding once more, and what ComfyUI adds: the tokenizer, and the mark of fp8
+    # a copy of the embedding, and additions of ComfyUI: the tokenizer and the fp8 marker
     drops=(r"^(?:encoder\.)?embed_tokens\.", r"^spiece_model$", r"^scaled_fp8$"),
     reverse=(
         (r"^token_embedding\.", "shared."),
@@ -181,7 +181,7 @@ UMT5_TRANSFORMERS = KeyMap(
     config=umt5_config,
 )
 
-#: the same, saved with its embedding under the encoder's name alone
+#: the same for files that have the embedding only under the encoder's name
 UMT5_EMBEDDING = KeyMap(
     name="transformers",
     renames=((r"^(?:encoder\.)?embed_tokens\.", "token_embedding."), *UMT5_TRANSFORMERS.renames),
@@ -220,7 +220,7 @@ CLIP_TRANSFORMERS = KeyMap(
         (_VISION_LAYER + r"mlp\.fc1\.", r"visual.transformer.\1.mlp.0."),
         (_VISION_LAYER + r"mlp\.fc2\.", r"visual.transformer.\1.mlp.2."),
     ),
-    # a table of 0..L-1, and the way into the space that images share with texts
+    # a table of 0..L-1, and the projection to the space shared by images and texts
     drops=(_VISION + r"embeddings\.position_ids$", r"^visual_projection\."),
     joins=("q", "k", "v"),
     reverse=(
@@ -238,7 +238,7 @@ CLIP_TRANSFORMERS = KeyMap(
         (r"^visual\.transformer\.(\d+)\.mlp\.0\.", r"vision_model.encoder.layers.\1.mlp.fc1."),
         (r"^visual\.transformer\.(\d+)\.mlp\.2\.", r"vision_model.encoder.layers.\1.mlp.fc2."),
     ),
-    # the tower for texts, and the way from images to where the two meet
+    # the text tower, and the projection to the space shared by images and texts
     omits=(r"^textual\.", r"^log_scale$", r"^visual\.head$"),
     squeezes=(r"class_embedding$", r"position_embedding\.weight$"),
     config=clip_config,

@@ -1,7 +1,6 @@
-"""Images and videos as tensors, from files and from what is in memory.
+"""Images and videos as tensors, from files and from objects in memory.
 
-Floats in memory are taken as [-1, 1], as the frames of a generated video are; integers as 0..255 (0..65535 for
-16 bits).
+Floats in memory are in [-1, 1], like the frames of a generated video; integers are 0..255 (0..65535 for 16 bits).
 
 Shape legend: C channels, F frames, H W rows and columns.
 """
@@ -46,14 +45,14 @@ __all__ = [
     "video_info",
 ]
 
-#: when each frame is shown: start and end in seconds
+#: display time of each frame: start and end in seconds
 Intervals = Sequence[tuple[float, float]]
-#: which frames of a video are wanted, in order; frames may repeat
+#: selects the frames to keep of a video, in order; frames may repeat
 Pick = Callable[[Intervals], Sequence[int]]
 
-#: matrices of H.273 that are converted from: BT.709, FCC, the two of BT.601, SMPTE 240M, BT.2020
+#: supported color matrices of H.273: BT.709, FCC, the two of BT.601, SMPTE 240M, BT.2020
 _MATRICES = frozenset({1, 4, 5, 6, 7, 9})
-#: EXIF orientation -> what undoes it
+#: EXIF orientation -> transposition that undoes it
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -67,23 +66,27 @@ _TURNS = {
 
 @frozen(kw_only=True)
 class Clip:
-    """Frames of a video: uint8 ``[F, H, W, C]``, or float32 in [-1, 1] when floats were given; C is 3, or 1 for masks
-    in memory. ``fps`` is that of the file, 0 for frames given in memory."""
+    """Frames of a video: uint8 ``[F, H, W, C]``, or float32 in [-1, 1] if the source has floats.
+
+    C is 3, or 1 for masks in memory. ``fps`` is that of the file, 0 for frames in memory.
+    """
 
     frames: Tensor
     fps: float
 
     def tensor(self) -> Tensor:
-        """Float32 ``[C, F, H, W]`` in [-1, 1]."""
+        """Convert to float32 ``[C, F, H, W]`` in [-1, 1]."""
         frames = self.frames.permute(3, 0, 1, 2)
         return frames.float() / 127.5 - 1 if frames.dtype == torch.uint8 else frames
 
 
 def open_image(source: Any, name: str = "image") -> Image.Image:
-    """An RGB image from a path, a PIL image, an array or a tensor: turned as its EXIF data say, alpha over white.
+    """Read an RGB image from a path, a PIL image, an array or a tensor.
+
+    The EXIF orientation is applied; transparent pixels are blended with white.
 
     Raises:
-        RequestError: it cannot be read; ``name`` says which input it is.
+        RequestError: the image cannot be read; ``name`` is the input's name.
     """
     from PIL import Image
 
@@ -102,7 +105,7 @@ def open_image(source: Any, name: str = "image") -> Image.Image:
 
 
 def image_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as float32 ``[3, H, W]`` in [-1, 1], by the official arithmetic."""
+    """Convert an RGB image to float32 ``[3, H, W]`` in [-1, 1], with the official arithmetic."""
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1)
     return (pixels.float() / 255 - 0.5) / 0.5
 
@@ -110,16 +113,16 @@ def image_tensor(image: Image.Image) -> Tensor:
 def open_video(
     source: Any, name: str = "video", *, pick: Pick | None = None, floats: tuple[float, float] = (-1.0, 1.0)
 ) -> Clip:
-    """A video from a path, an array, a tensor or a list of images.
+    """Read a video from a path, an array, a tensor or a list of images.
 
     Args:
-        source: what to read; a file is decoded frame by frame, and only the wanted frames are kept.
-        name: which input it is, for messages.
-        pick: the wanted frames; all of them when absent. Frames in memory count as a second each.
+        source: the video; a file is decoded frame by frame, and only the selected frames are kept.
+        name: the input's name, for messages.
+        pick: selects the frames; all of them when absent. Frames in memory count as a second each.
         floats: range of floats in memory; (0, 1) for masks.
 
     Raises:
-        RequestError: it cannot be read.
+        RequestError: the video cannot be read.
     """
     if isinstance(source, str | Path):
         return _read(source, name, pick)
@@ -127,7 +130,7 @@ def open_video(
         video_info(source, name)
         images = [torch.from_numpy(np.array(open_image(image, name))) for image in source]
         if len({image.shape for image in images}) > 1:
-            raise RequestError(f"{name}: the images of a list must be of one size")
+            raise RequestError(f"{name}: all images of a list must have the same size")
         frames = torch.stack(images)
     else:
         order = {"FHW": (0, 1, 2), "FHWC": (0, 1, 2, 3), "CFHW": (1, 2, 3, 0), "FCHW": (0, 2, 3, 1)}
@@ -143,9 +146,9 @@ def open_video(
 
 
 def evenly(intervals: Intervals, count: int) -> list[int]:
-    """``count`` frames evenly over the whole duration, the first and the last included: the official choice for VACE.
+    """Select ``count`` frames evenly over the whole duration, including both ends: the official rule for VACE.
 
-    The duration ends in the middle of the last frame; a moment belongs to the first frame that is shown then.
+    The duration ends in the middle of the last frame; a moment on a boundary belongs to the earlier frame.
     """
     ends = np.array([end for _, end in intervals], dtype=np.float32)
     moments = np.linspace(0.0, float(np.mean(np.array(intervals[-1], dtype=np.float32))), count)
@@ -153,7 +156,7 @@ def evenly(intervals: Intervals, count: int) -> list[int]:
 
 
 def at_rate(intervals: Intervals, fps: float) -> list[int]:
-    """The frames that are shown at 0, 1/fps, 2/fps, ... seconds."""
+    """Select the frames that are shown at 0, 1/fps, 2/fps, ... seconds."""
     ends = np.array([end for _, end in intervals])
     start = intervals[0][0]
     moments = start + np.arange(max(int((ends[-1] - start) * fps + 1e-6), 1)) / fps
@@ -174,23 +177,26 @@ def _read(path: str | Path, name: str, pick: Pick | None) -> Clip:
             if keep is not None and last >= max(keep):
                 break
         if frame is None:
-            raise RequestError(f"{name} {str(path)!r} holds no frame")
-        if keep is not None and max(keep) > last:  # a header may promise more frames than there are
+            raise RequestError(f"{name} {str(path)!r} has no frames")
+        if keep is not None and max(keep) > last:  # a header may announce more frames than the file has
             kept[last] = _pixels(frame)
     order = sorted(kept) if wanted is None else [min(index, last) for index in wanted]
     return Clip(frames=torch.stack([kept[index] for index in order]), fps=rate)
 
 
 def _pixels(frame: Any) -> Tensor:
-    """A decoded frame as it is shown, uint8 ``[H, W, 3]``: by the matrix and range that it says it has, BT.601 and the
-    range of television where it says nothing, as FFmpeg does."""
+    """Convert a decoded frame to uint8 ``[H, W, 3]``, rotated for display.
+
+    The matrix and range are those that the frame declares, by default BT.601 and limited range, as in FFmpeg.
+    """
     matrix = int(getattr(frame, "colorspace", 0))
-    said = {"src_colorspace": matrix} if matrix in _MATRICES else {}
-    return torch.from_numpy(np.rot90(frame.to_ndarray(format="rgb24", **said), quarter_turns(frame)).copy())
+    declared = {"src_colorspace": matrix} if matrix in _MATRICES else {}
+    pixels = frame.to_ndarray(format="rgb24", **declared)
+    return torch.from_numpy(np.rot90(pixels, quarter_turns(frame)).copy())
 
 
 def _intervals(container: Any, stream: Any, rate: float) -> list[tuple[float, float]]:
-    """When each frame is shown, from packet headers alone; the clip begins at 0."""
+    """Compute the display time of each frame from packet headers alone; the clip starts at 0."""
     base, length = float(stream.time_base or 0), 1 / rate if rate else 1.0
     packets = [packet for packet in container.demux(stream) if packet.size]
     if not packets:
@@ -217,7 +223,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_wide(image: Image.Image) -> Image.Image:
-    """A grayscale image of more than 8 bits to one of 8 bits; floats are taken as [0, 1]."""
+    """Convert a grayscale image of more than 8 bits to 8 bits; floats are in [0, 1]."""
     from PIL import Image
 
     pixels = np.asarray(image, dtype=np.float64)
@@ -236,7 +242,7 @@ def _tensor(source: Any) -> Tensor:
 
 
 def _bytes(pixels: Tensor, name: str) -> Tensor:
-    """uint8 pixels 0..255."""
+    """Convert to uint8 pixels 0..255."""
     if pixels.dtype == torch.uint8:
         return pixels
     if pixels.dtype == torch.bool:
@@ -244,17 +250,17 @@ def _bytes(pixels: Tensor, name: str) -> Tensor:
     if pixels.dtype.is_floating_point:
         return ((_scaled(pixels, name, (-1.0, 1.0)) + 1) * 127.5).round().to(torch.uint8)
     if pixels.numel() and (pixels.min() < 0 or pixels.max() > 255):
-        raise RequestError(f"{name} holds integers outside of 0..255")
+        raise RequestError(f"{name} has integers outside 0..255")
     return pixels.to(torch.uint8)
 
 
 def _scaled(values: Tensor, name: str, floats: tuple[float, float]) -> Tensor:
-    """Floats of a range as float32 in [-1, 1]."""
+    """Rescale floats of a range to float32 in [-1, 1]."""
     low, high = floats
     values = values.float()
     if values.numel() and not (values.min() >= low - 1e-3 and values.max() <= high + 1e-3):
         raise RequestError(
-            f"{name} holds floats from {values.min():.3g} to {values.max():.3g}; floats are taken as "
-            f"[{low:g}, {high:g}], integers as 0..255"
+            f"{name} has floats from {values.min():.3g} to {values.max():.3g}; expected floats in "
+            f"[{low:g}, {high:g}] or integers in 0..255"
         )
     return values if floats == (-1.0, 1.0) else (values - low) * (2 / (high - low)) - 1

@@ -1,4 +1,4 @@
-"""Sizes of images and videos, from their headers where they are files. Nothing here imports torch."""
+"""Sizes of images and videos, for files from their headers. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lightx2v_core.api import RequestError
 
 _CHANNELS = (1, 3, 4)
 _EXIF_ORIENTATION = 0x0112
-#: FFmpeg's marks of streams: the default one; an attached picture, and thumbnails with times
+#: FFmpeg's dispositions of streams: the default one; an attached picture or timed thumbnails
 _DEFAULT, _PICTURES = 0x1, 0x400 | 0x800
 
 
 @frozen(kw_only=True)
 class VideoInfo:
-    """What is known of a video before it is decoded. ``fps`` is 0 for frames given in memory."""
+    """Properties of a video that are known before decoding it. ``fps`` is 0 for frames in memory."""
 
     width: int
     height: int
@@ -29,10 +29,10 @@ class VideoInfo:
 
 
 def image_size(source: Any, name: str = "image") -> tuple[int, int]:
-    """Width and height of an image as it is shown: a path (only its header is read), a PIL image, array or tensor.
+    """Return the display width and height of an image: a path (only its header is read), a PIL image, array or tensor.
 
     Raises:
-        RequestError: it cannot be read; ``name`` says which input it is.
+        RequestError: the image cannot be read; ``name`` is the input's name.
     """
     if isinstance(source, str | Path):
         with opened_image(source, name) as image:
@@ -44,17 +44,18 @@ def image_size(source: Any, name: str = "image") -> tuple[int, int]:
 
 
 def video_info(source: Any, name: str = "video") -> VideoInfo:
-    """Size, frame count and rate of a video: a path (its headers and first frame are read), an array or tensor, or a
-    list of images.
+    """Return the size, frame count and rate of a video.
+
+    The source is a path (its headers and first frame are read), an array or tensor, or a list of images.
 
     Raises:
-        RequestError: it cannot be read; ``name`` says which input it is.
+        RequestError: the video cannot be read; ``name`` is the input's name.
     """
     if isinstance(source, str | Path):
         return _file_info(Path(source).expanduser(), name)
     if isinstance(source, list | tuple):
         if not source:
-            raise RequestError(f"{name} is an empty list; it takes images, an array, a tensor or a path")
+            raise RequestError(f"{name} is an empty list; expected images, an array, a tensor or a path")
         width, height = image_size(source[0], name)
         return VideoInfo(width=width, height=height, frames=len(source), fps=0)
     frames, _, height, width = video_axes(source, name)[1]
@@ -62,7 +63,7 @@ def video_info(source: Any, name: str = "video") -> VideoInfo:
 
 
 def image_axes(source: Any, name: str) -> tuple[str, int, int]:
-    """Order of the axes (``HW``, ``HWC``, ``CHW`` or ``C1HW``), height and width of an array or tensor."""
+    """Return the order of axes (``HW``, ``HWC``, ``CHW`` or ``C1HW``), height and width of an array or tensor."""
     shape = tuple(getattr(source, "shape", ()))
     if len(shape) == 2:
         return "HW", shape[0], shape[1]
@@ -73,13 +74,13 @@ def image_axes(source: Any, name: str) -> tuple[str, int, int]:
     if len(shape) == 4 and shape[0] in _CHANNELS and shape[1] == 1:
         return "C1HW", shape[2], shape[3]
     raise RequestError(
-        f"{name} is no image: {_described(source)}; it takes a path, a PIL image, or an array or tensor [H, W, 3] or "
-        "[3, H, W]"
+        f"{name} is not an image: {_described(source)}; expected a path, a PIL image, or an array or tensor [H, W, 3] "
+        "or [3, H, W]"
     )
 
 
 def video_axes(source: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
-    """Order of the axes of an array or tensor, and frames, channels, height and width."""
+    """Return the order of axes of an array or tensor, and its frames, channels, height and width."""
     shape = tuple(getattr(source, "shape", ()))
     if len(shape) == 3:
         return "FHW", (shape[0], 1, shape[1], shape[2])
@@ -90,14 +91,14 @@ def video_axes(source: Any, name: str) -> tuple[str, tuple[int, int, int, int]]:
     if len(shape) == 4 and shape[1] in _CHANNELS:
         return "FCHW", (shape[0], shape[1], shape[2], shape[3])
     raise RequestError(
-        f"{name} is no video: {_described(source)}; it takes a path, a list of images, or an array or tensor "
+        f"{name} is not a video: {_described(source)}; expected a path, a list of images, or an array or tensor "
         "[F, H, W, 3] or [3, F, H, W]"
     )
 
 
 @contextmanager
 def opened_image(path: str | Path, name: str) -> Iterator[Any]:
-    """An image file, lazily. Whatever goes wrong with it is a ``RequestError``."""
+    """Open an image file lazily. Every error in reading it becomes a ``RequestError``."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -109,9 +110,7 @@ def opened_image(path: str | Path, name: str) -> Iterator[Any]:
     except FileNotFoundError:
         raise RequestError(f"{name} {str(path)!r} does not exist") from None
     except UnidentifiedImageError:
-        raise RequestError(
-            f"{name} {str(path)!r} is no image that can be read (PNG, JPEG, WebP, ...)"
-        ) from None
+        raise RequestError(f"{name} {str(path)!r} is not a readable image (PNG, JPEG, WebP, ...)") from None
     except Image.DecompressionBombError:
         raise RequestError(f"{name} {str(path)!r} has too many pixels") from None
     except (OSError, ValueError, SyntaxError, EOFError) as exc:
@@ -120,8 +119,10 @@ def opened_image(path: str | Path, name: str) -> Iterator[Any]:
 
 @contextmanager
 def opened_video(path: str | Path, name: str) -> Iterator[tuple[Any, Any]]:
-    """The container and the video stream of a file that players show. Whatever goes wrong with it is a
-    ``RequestError``."""
+    """Open a video file; yields the container and the video stream that players show.
+
+    Every error in reading it becomes a ``RequestError``.
+    """
     import av
     from av.error import FFmpegError
 
@@ -132,18 +133,20 @@ def opened_video(path: str | Path, name: str) -> Iterator[tuple[Any, Any]]:
         with av.open(str(path)) as container:
             stream = _shown_stream(container)
             if stream is None:
-                pictures = " but a picture (cover art)" if container.streams.video else ""
-                raise RequestError(f"{name} {str(path)!r} holds no video{pictures}")
+                pictures = ", only cover art" if container.streams.video else ""
+                raise RequestError(f"{name} {str(path)!r} has no video stream{pictures}")
             stream.thread_type = "AUTO"
             yield container, stream
     except (FFmpegError, OSError, EOFError) as exc:
         reason = getattr(exc, "strerror", None) or exc
-        raise RequestError(f"{name} {str(path)!r} is no video that can be read: {reason}") from None
+        raise RequestError(f"{name} {str(path)!r} is not a readable video: {reason}") from None
 
 
 def video_streams(container: Any) -> list[Any]:
-    """The streams of a file that are videos, the one that players show first: cover art and thumbnails are streams of
-    pictures beside them, and a file may mark one video as the default."""
+    """Return the video streams of a file, first the one that players show.
+
+    Cover art and thumbnails are streams of pictures and are left out; a file may mark one video as the default.
+    """
     videos = [stream for stream in container.streams.video if not int(stream.disposition) & _PICTURES]
     return sorted(videos, key=lambda stream: not int(stream.disposition) & _DEFAULT)
 
@@ -153,7 +156,7 @@ def _shown_stream(container: Any) -> Any:
 
 
 def quarter_turns(frame: Any) -> int:
-    """Counter-clockwise quarter turns that a decoded frame is to be shown with."""
+    """Return the counter-clockwise quarter turns to apply to a decoded frame for display."""
     return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
@@ -165,7 +168,7 @@ def _file_info(path: Path, name: str) -> VideoInfo:
             container.seek(0)
         first = next(container.decode(stream), None)
         if first is None:
-            raise RequestError(f"{name} {str(path)!r} holds no frame")
+            raise RequestError(f"{name} {str(path)!r} has no frames")
         width, height = first.width, first.height
         if quarter_turns(first) % 2:
             width, height = height, width
@@ -173,7 +176,7 @@ def _file_info(path: Path, name: str) -> VideoInfo:
 
 
 def orientation(image: Any) -> int:
-    """How a PIL image is to be turned, 1..8 as in EXIF; only what stands before its pixels is read."""
+    """Return the orientation of a PIL image, 1..8 as in EXIF; only the data before its pixels is read."""
     from PIL import Image
 
     orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
@@ -187,5 +190,5 @@ def _shown_size(image: Any) -> tuple[int, int]:
 
 def _described(source: Any) -> str:
     shape = getattr(source, "shape", None)
-    what = type(source).__name__
-    return what if shape is None else f"{what} of shape {list(shape)}"
+    name = type(source).__name__
+    return name if shape is None else f"{name} of shape {list(shape)}"

@@ -1,4 +1,4 @@
-"""A forecast of the memory that each component of a Wan2.1 model takes. Nothing here imports torch."""
+"""Memory estimates for the components of a Wan2.1 model. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from lightx2v_core.api import DTYPE_BYTES, Geometry, MemoryNeed, Recognition
 from lightx2v_wan21.options import Wan21Options
 
-#: parts of a tensor's name that the network keeps in float32, see ``dit.py``
+#: name parts of the tensors that the network keeps in float32, see ``dit.py``
 _FLOAT32 = ("modulation", "norm", "time_", "head.", "emb_pos", "img_emb.proj.0", "img_emb.proj.4")
 
 
 def memory(
     recognition: Recognition, shape: Geometry, dtype: str, options: Wan21Options
 ) -> dict[str, MemoryNeed]:
-    """Weights exactly, activations by counting the tensors that live at the peak of each network."""
+    """Compute the bytes of weights exactly, and estimate activations from the tensors alive at each network's peak."""
     unit = DTYPE_BYTES[dtype]
     units = {"vae": DTYPE_BYTES[options.vae_dtype]}
     keep = {"dit": _FLOAT32, "image_encoder": ("norm",)}
@@ -37,9 +37,12 @@ def memory(
 
 
 def _dit(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
-    """Bytes a token, counted on the network. The peak is in the attention (residual stream, float32 queries and keys,
-    tensors of the compute dtype) or in the feed-forward net (its hidden layer before and after the activation, beside
-    four float32 streams). VACE keeps two more float32 streams: while one branch runs, the other waits."""
+    """Estimate the bytes of all tokens; the bytes per token are counted on the network.
+
+    The peak is in the attention (residual stream, float32 queries and keys, tensors of the compute dtype) or in the
+    feed-forward network (its hidden layer before and after the activation, in addition to four float32 streams). VACE
+    keeps two more float32 streams: while one branch runs, the other waits.
+    """
     dit = sizes["dit"]
     dim, hidden = dit["dim"], dit["ffn_dim"]
     streams = 8 * dim if dit["vace_layers"] else 0
@@ -63,22 +66,25 @@ def _image_encoder(sizes: Mapping[str, Any], _shape: Geometry, unit: int, _optio
 
 
 def _vae(sizes: Mapping[str, Any], shape: Geometry, unit: int, options: Wan21Options) -> int:
-    """Counted on the decoder: about 45 frames of the widest layer at full resolution, which are the 4 frames in work,
-    the 2 frames of history of every causal convolution, and the smaller stages below. The encoder, for the tasks that
-    need it, takes 39 of its own width and never tiles; the videos it reads are added."""
+    """Estimate the larger peak of decoder and encoder.
+
+    The decoder needs about 45 frames of the widest layer at full resolution: the 4 frames being decoded, the 2 frames
+    of history of every causal convolution, and the smaller stages below. The encoder, for the tasks that need it, needs
+    39 frames of its own width and never tiles; its input videos are added.
+    """
     vae, pixels = sizes["vae"], shape.height * shape.width
     tile = options.vae_tile
     tiled = min(shape.height, tile) * min(shape.width, tile) if tile else pixels
     decoding: int = 0 if options.tiny_vae else 45 * vae["dec_dim"] * tiled * unit
     if sizes["task"] == "t2v":
         return decoding
-    videos = {"vace": 4}.get(sizes["task"], 1)  # of vace: the video, the two parts of it, and masks
+    videos = {"vace": 4}.get(sizes["task"], 1)  # for vace: the video, its two masked parts, and masks
     encoding: int = 39 * vae["dim"] * pixels * unit + videos * 3 * shape.frames * pixels * 4
     return max(decoding, encoding)
 
 
 def _tiny_vae(sizes: Mapping[str, Any], shape: Geometry, unit: int, _options: Wan21Options) -> int:
-    """Counted on the decoder: eleven frames of the last stage at full resolution."""
+    """Estimate the decoder's peak: eleven frames of the last stage at full resolution."""
     vae = sizes["tiny_vae"]
     wide: int = 11 * vae["dec_dims"][2] * shape.height * shape.width * unit
     return wide

@@ -1,6 +1,6 @@
-"""The loaded networks that Wan pipelines are put together from: prompt encoder, transformer, VAEs, image encoder.
+"""Loaded networks, the parts of Wan pipelines: prompt encoder, transformer, VAEs, image encoder.
 
-Each is built on the meta device, filled by its component, and brought in by the offloader around each use.
+Each is built on the meta device, filled by its component, and moved to the device by the offloader around each use.
 
 Shape legend: C latent channels, T h w latent frames, rows and columns, F frames, H W frame rows and columns, S text
 tokens, D text width.
@@ -42,7 +42,7 @@ class BuildVae(Protocol):
 
 
 class PromptEncoder:
-    """Text embeddings of prompts. A prompt that was encoded before is not encoded again."""
+    """Encoder of prompts to text embeddings. The embeddings of the last prompts are cached."""
 
     remembered = 16
 
@@ -82,7 +82,7 @@ class Transformer:
         self._component = component
 
     def active(self) -> AbstractContextManager[None]:
-        """Keep the network on the device, for uses of its parts."""
+        """Keep the network on the device, for use of its parts."""
         return self._component.offloader.active(self._component.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -93,7 +93,7 @@ class Transformer:
 
 
 class Codec:
-    """Encodes videos to latents and decodes them: the full VAE, a tiny one to decode with, or both."""
+    """Encoder of videos to latents and decoder of latents: the full VAE, a tiny one for decoding, or both."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Codec:
         tiny: TinyVae | None,
         stride: int,
     ) -> None:
-        """``stride`` is the pixels for each latent pixel, in rows and columns."""
+        """Store the networks; ``stride`` is the pixels per latent pixel, in rows and columns."""
         self.stride = stride
         self._components = components
         self._vae, self._tiny = vae, tiny
@@ -136,12 +136,12 @@ class Codec:
 
 
 def block_names(network: Umt5Encoder | WanDiT) -> tuple[str, ...]:
-    """Return the prefixes of the blocks, in running order."""
+    """Return the prefixes of the blocks, in execution order."""
     return network.arch.blocks
 
 
 def load_prompt_encoder(parts: ModelParts, length: int) -> PromptEncoder:
-    """Load umT5 for texts of up to ``length`` tokens. ``CheckpointError`` when its tokenizer cannot be read."""
+    """Load the umT5 encoder for up to ``length`` tokens. ``CheckpointError`` if its tokenizer cannot be read."""
     component, sizes = parts.components["text_encoder"], parts.architecture["text_encoder"]
     try:
         tokenizer = Tokenizer(component.assets["tokenizer"].parent, sizes["vocab_size"])
@@ -154,7 +154,7 @@ def load_prompt_encoder(parts: ModelParts, length: int) -> PromptEncoder:
 
 
 def load_transformer(parts: ModelParts, name: str = "dit") -> Transformer:
-    """Load the transformer that is component ``name``, of the sizes of ``dit``."""
+    """Load the transformer of component ``name``; its sizes are those of ``dit``."""
     with torch.device("meta"):
         arch = DitArchitecture(**parts.architecture["dit"])
         network = WanDiT(arch, attention=parts.attention, dtype=parts.dtype)
@@ -165,7 +165,7 @@ def load_transformer(parts: ModelParts, name: str = "dit") -> Transformer:
 def load_codec(
     parts: ModelParts, options: VaeOptions, vae: BuildVae = WanVae, space: LatentSpace = SPACE
 ) -> Codec:
-    """Load the VAEs that are components. ``vae`` is the class of the full one, ``space`` the latents of both."""
+    """Load the available VAEs. ``vae`` is the class of the full one, ``space`` the latents of both."""
     full, tiny = None, None
     if "vae" in parts.components:
         with torch.device("meta"):
@@ -191,7 +191,7 @@ def _load_tiny_vae(parts: ModelParts, options: VaeOptions, space: LatentSpace) -
 
 
 def load_image_encoder(parts: ModelParts) -> ImageEncoder:
-    """Load CLIP."""
+    """Load the visual tower of CLIP."""
     component = parts.components["image_encoder"]
     with torch.device("meta"):
         network = ClipVision(ClipArchitecture(**parts.architecture["image_encoder"]), dtype=parts.dtype)

@@ -1,4 +1,4 @@
-"""What can be configured about Wan2.1, under ``model.options."wan2.1"``."""
+"""Configuration options of Wan2.1, under ``model.options."wan2.1"``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _overlap(instance: VaeOptions, _attribute: object, value: int) -> None:
 class VaeOptions:
     """Options of the VAEs of every Wan model. Tiles are in pixels; a tiny VAE does not tile."""
 
-    #: tiles and overlaps are multiples of it
+    #: unit of tiles and overlaps, in pixels
     tile_unit: ClassVar[int] = 8
 
     vae_dtype: Literal["float32", "bfloat16", "float16"] = field(
         default="float32", metadata={"help": "compute dtype of the VAE"}
     )
     vae_tile: int = field(
-        default=0, validator=_tile, metadata={"help": "side of the tiles that are decoded; 0: whole frames"}
+        default=0, validator=_tile, metadata={"help": "side of the tiles for decoding; 0: whole frames"}
     )
     vae_tile_overlap: int = field(
         default=64, validator=[v.ge(0), _overlap], metadata={"help": "overlap of neighbouring tiles"}
@@ -47,8 +47,7 @@ class VaeOptions:
     tiny_vae_scaled: bool | None = field(
         default=None,
         metadata={
-            "help": "whether the tiny VAE takes latents that are not normalized; absent: yes when its file is called "
-            "light..."
+            "help": "whether the tiny VAE decodes unnormalized latents; absent: yes when its file is called light..."
         },
     )
 
@@ -60,17 +59,17 @@ class Wan21Options(VaeOptions):
     vace_scale: float = field(
         default=1.0,
         validator=[v.ge(0.0), v.le(100.0)],
-        metadata={"help": "strength of the condition of vace"},
+        metadata={"help": "strength of the VACE condition"},
     )
     changing_resolution_rates: tuple[float, ...] = field(
         default=(),
         metadata={
-            "help": "rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v"
+            "help": "scales of the sizes for the first steps, such as [0.75]; empty: one size. For t2v and i2v"
         },
     )
     changing_resolution_steps: tuple[int, ...] = field(
         default=(),
-        metadata={"help": "the last step at each of these sizes; one rate alone lasts for half of the steps"},
+        metadata={"help": "last step at each of these sizes; for one rate the default is half of the steps"},
     )
 
     def __attrs_post_init__(self) -> None:

@@ -35,7 +35,7 @@ from lightx2v_wan21.vae import WanVae
 
 
 def build(options: Wan21Options, parts: ModelParts) -> ConditionedVideo:
-    """Build the networks on the meta device and have them filled."""
+    """Build the networks on the meta device and load their weights."""
     task = parts.architecture["task"]
     prompts = load_prompt_encoder(parts, parts.architecture["dit"]["text_len"])
     transformer, codec = load_transformer(parts), load_codec(parts, options)
@@ -48,12 +48,12 @@ def build(options: Wan21Options, parts: ModelParts) -> ConditionedVideo:
 
 
 class WanPipeline(ABC):
-    """What all Wan pipelines share (``VideoModel``): encoded prompts, one network in use, frames from the VAE."""
+    """Base class of all Wan pipelines (``VideoModel``): encoded prompts, one network in use, frames from the VAE."""
 
     def __init__(
         self, prompts: PromptEncoder, transformers: Sequence[Transformer], codec: Codec, *, device: str
     ) -> None:
-        """``transformers`` take turns, in the order of ``expert``."""
+        """Store the parts; ``transformers`` are indexed by ``expert``."""
         self._prompts = prompts
         self._transformers = transformers
         self._codec = codec
@@ -81,16 +81,16 @@ class WanPipeline(ABC):
         return contexts
 
     def latent_shape(self, request: Request, frames: int, lead: int = 0) -> tuple[int, int, int, int]:
-        """Return the shape [C, T, h, w] of ``frames`` frames with ``lead`` latent frames in front."""
+        """Return the shape [C, T, h, w] of ``frames`` frames, with ``lead`` additional latent frames in front."""
         channels, stride = self._transformers[0].network.arch.out_dim, self._codec.stride
         return channels, lead + latent_frames(frames), request.height // stride, request.width // stride
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """Return the latents as they are: conditions come in as channels of their own."""
+        """Return the latents unchanged: conditions have channels of their own."""
         return latents
 
     def expert(self, step: Step) -> int:
-        """Return 0: there is one network."""
+        """Select the transformer of a step; here always the first."""
         return 0
 
     @abstractmethod
@@ -106,14 +106,14 @@ class WanPipeline(ABC):
 
 @frozen(kw_only=True)
 class Shared:
-    """Constants of a request that every step takes."""
+    """Constants of a request that every step uses."""
 
     rope: Rope
     extras: Extras = field(factory=Extras)
 
 
 class ConditionedVideo(WanPipeline):
-    """Text to video, and what a conditioner brings on top of text, if there is one."""
+    """Text to video, with further conditions from an optional conditioner."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class ConditionedVideo(WanPipeline):
         return self.encode_with(extras, request, guided=guided, emit=emit)
 
     def encode_with(self, extras: Extras, request: Request, *, guided: bool, emit: Emit) -> Conditions:
-        """Encode the prompts; ``extras`` is what comes on top of them."""
+        """Encode the prompts and combine them with ``extras``, the other conditions."""
         contexts = self.encode_prompts(request, guided=guided, emit=emit)
         shape = self.latent_shape(request, request.frames, extras.references)
         rope = self._transformers[0].network.rope(shape, self._device)
@@ -173,12 +173,12 @@ class ConditionedVideo(WanPipeline):
         return flow.unbind()
 
     def timesteps(self, latents: Tensor, step: Step, count: int, extras: Extras) -> Tensor:
-        """Return what the network is told of the noise of ``count`` passes: a timestep for each [B]."""
+        """Return the timesteps of ``count`` passes: one for each, [B]."""
         return torch.full((count,), step.timestep, dtype=torch.float32, device=latents.device)
 
 
 class TextToVideo(ConditionedVideo):
-    """Text to video with one network, put together from its parts; for plugins."""
+    """Text to video with one network, assembled from its parts; for plugins."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class TextToVideo(ConditionedVideo):
         *,
         device: str,
     ) -> None:
-        """``autoencoder`` is the network of the component ``vae``."""
+        """Assemble the pipeline; ``autoencoder`` is the network of the component ``vae``."""
         full, tiny = (None, autoencoder) if isinstance(autoencoder, TinyVae) else (autoencoder, None)
         components = {"vae": vae, "tiny_vae": vae}
         codec = Codec(components, options, vae=full, tiny=tiny, stride=SPATIAL_STRIDE)
@@ -199,5 +199,5 @@ class TextToVideo(ConditionedVideo):
 
 
 def stacked(conditions: Sequence[Tensor]) -> Tensor:
-    """Return conditions as one batch [B, ...]; a single one is not copied."""
+    """Stack the conditions to one batch [B, ...]; a single one is not copied."""
     return torch.stack(list(conditions)) if len(conditions) > 1 else conditions[0][None]

@@ -1,4 +1,4 @@
-"""Where the files of Wan2.1 can be downloaded, and which of them are what. Data alone."""
+"""Repositories with the files of Wan2.1, and the component that each file belongs to. Data only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DIT = RepositoryFiles(
 
 
 def official(name: str, repo: str, task: str, summary: str) -> Repository:
-    """A model as its makers publish it."""
+    """Describe an official repository."""
     image = (IMAGE_ENCODER,) if task in ("i2v", "flf2v") else ()
     return Repository(
         name=name,
@@ -37,7 +37,7 @@ def official(name: str, repo: str, task: str, summary: str) -> Repository:
 
 
 def _single_file(name: str, stem: str, task: str, base: str) -> Repository:
-    """A distilled network in one file; the other components are those of the official model."""
+    """Describe a distilled network in one file; the other components are those of the official model."""
     precisions = {
         "original": f"{stem}_lightx2v_4step",
         "fp8": f"{stem}_scaled_fp8_e4m3_lightx2v_4step",
@@ -60,7 +60,7 @@ def _single_file(name: str, stem: str, task: str, base: str) -> Repository:
 
 
 def _structured(name: str, repo: str, task: str, base: str, *, distilled: bool) -> Repository:
-    """All precisions in sub-folders, with the encoders and the VAE beside each network."""
+    """Describe a repository with a folder for each precision, each with the network, the encoders and the VAE."""
     mark, original = ("distill_", "distill_models") if distilled else ("", "original")
     files = []
     for precision, folder in (("original", original), ("fp8", f"{mark}fp8"), ("int8", f"{mark}int8")):

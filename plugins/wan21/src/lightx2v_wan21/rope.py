@@ -13,10 +13,10 @@ THETA = 10000.0
 
 
 def rope_table(grid: tuple[int, int, int], head_dim: int, device: torch.device | str) -> Rope:
-    """Cosines and sines for every token of a (frames, rows, columns) grid.
+    """Compute cosines and sines for every token of a (frames, rows, columns) grid.
 
-    The channels are split over the three axes as the official model does: rows and columns get
-    ``2 * (head_dim // 6)`` each, frames the rest. Angles are computed in float64, stored in float32.
+    The channels are split over the three axes as in the official model: rows and columns get ``2 * (head_dim // 6)``
+    each, frames the rest. Angles are computed in float64, stored in float32.
     """
     spatial_dim = 2 * (head_dim // 6)
     axis_dims = (head_dim - 2 * spatial_dim, spatial_dim, spatial_dim)
@@ -24,7 +24,7 @@ def rope_table(grid: tuple[int, int, int], head_dim: int, device: torch.device |
     sin: list[Tensor] = []
     for axis, (length, dim) in enumerate(zip(grid, axis_dims, strict=True)):
         angles = _angles(length, dim)
-        # [length, dim/2] placed on its own axis of the grid, then repeated along the other two.
+        # [length, dim/2] on its own axis of the grid, then repeated along the other two.
         place = [1, 1, 1, dim // 2]
         place[axis] = length
         for parts, values in ((cos, angles.cos()), (sin, angles.sin())):
@@ -33,7 +33,7 @@ def rope_table(grid: tuple[int, int, int], head_dim: int, device: torch.device |
 
 
 def apply_rope(x_BLHD: Tensor, rope: Rope) -> Tensor:
-    """Turn each (even, odd) pair of channels by its token's angle; returns float32 ``[B, L, H, D]``."""
+    """Rotate each (even, odd) pair of channels by its token's angle; returns float32 ``[B, L, H, D]``."""
     cos, sin = (part[:, None, :] for part in rope)
     even, odd = x_BLHD.float().view(*x_BLHD.shape[:-1], -1, 2).unbind(-1)
     turned_even = torch.addcmul(even * cos, odd, sin, value=-1)
@@ -42,7 +42,7 @@ def apply_rope(x_BLHD: Tensor, rope: Rope) -> Tensor:
 
 
 def _angles(length: int, dim: int) -> Tensor:
-    """Float64 angles ``[length, dim/2]``; on the CPU, because some devices have no float64."""
+    """Compute float64 angles ``[length, dim/2]``; on the CPU, because some devices have no float64."""
     exponents = torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim
     positions = torch.arange(length, dtype=torch.float64, device="cpu")
     return torch.outer(positions, THETA**-exponents)

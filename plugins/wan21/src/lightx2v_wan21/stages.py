@@ -1,7 +1,7 @@
-"""Changing the resolution while denoising: the first steps at smaller sizes, the last ones at that of the video.
+"""Changing the resolution while denoising: the first steps at smaller sizes, the last ones at the size of the video.
 
-Nothing here imports torch. Formulas: LightX2V's changing resolution. A rate makes latents of ``int(side * rate)``,
-rounded down to whole patches; a size lasts up to the step named beside its rate, counted from 1; after the n-th change
+Nothing here imports torch. Formulas: LightX2V's changing resolution. A rate gives latents of ``int(side * rate)``,
+rounded down to whole patches; a size is used up to the step listed for its rate, counted from 1; after the n-th change
 the flow shift is the request's plus n.
 """
 
@@ -22,7 +22,7 @@ _TASKS = ("t2v", "i2v")
 
 
 def check_changes(rates: Sequence[float], steps: Sequence[int]) -> None:
-    """``ValueError`` unless there is a step for each rate, or one rate and no step."""
+    """Raise ``ValueError`` unless there is a step for each rate, or one rate and no step."""
     if wrong := [rate for rate in rates if not 0 < rate <= 1]:
         raise ValueError(f"'changing_resolution_rates' must be above 0 and at most 1: {wrong[0]}")
     if steps and not rates:
@@ -43,11 +43,12 @@ def changing_stages(
     steps: Sequence[int],
     patch: tuple[int, int],
 ) -> tuple[Stage, ...]:
-    """A stage for each rate and one at full size. Without ``steps`` a single rate lasts for half of the steps.
-    ``patch`` is in rows and columns of latents.
+    """Build a stage for each rate and one at full size.
+
+    Without ``steps`` a single rate is used for half of the steps. ``patch`` is in rows and columns of latents.
 
     ``RequestError`` for other tasks than t2v and i2v, for steps that the request does not have, and for rates that
-    leave nothing of a side, with the nearest values that do.
+    leave nothing of a side, with the nearest valid values.
     """
     from lightx2v_core.api import Stage
 
@@ -67,7 +68,7 @@ def changing_stages(
 
 
 def _step_problems(ends: Sequence[int], total: int) -> list[str]:
-    """Why sizes cannot change after these steps, with the nearest after which they can."""
+    """Explain why sizes cannot change after these steps, with the nearest steps after which they can."""
     if ends and len(ends) >= total:
         changes = "one change" if len(ends) == 1 else f"{len(ends)} changes"
         return [f"{changes} of the resolution need {len(ends) + 1} steps or more, not {total}"]
@@ -80,9 +81,9 @@ def _step_problems(ends: Sequence[int], total: int) -> list[str]:
 
 
 def _rate_problems(rates: Sequence[float], geometry: Geometry, patch: tuple[int, int]) -> list[str]:
-    """Why latents cannot be scaled by these rates, with the least by which they can."""
+    """Explain why latents cannot be scaled by these rates, with the smallest valid rate."""
     rows, columns = geometry.latent_shape[2:]
-    # rounded up to percents, so that what is named is legal in spite of rounding
+    # rounded up to percent, so that the suggested rate is valid in spite of rounding
     least = math.ceil(100 * max(patch[0] / rows, patch[1] / columns)) / 100
     return [
         f"changing_resolution_rates: {rate:g} leaves nothing of latents of {rows}x{columns}, use {least:g} or more"
@@ -92,7 +93,7 @@ def _rate_problems(rates: Sequence[float], geometry: Geometry, patch: tuple[int,
 
 
 def _scaled(geometry: Geometry, rate: float, patch: tuple[int, int]) -> Geometry:
-    """The sizes at a rate. Pixels follow the latents."""
+    """Scale the sizes by a rate. Pixels follow the latents."""
     channels, frames, *sides = geometry.latent_shape
     rows, columns = (int(side * rate) // step * step for side, step in zip(sides, patch, strict=True))
     return evolve(

@@ -4,11 +4,11 @@ Parameter names are those of the published files (taew2_1, lighttaew2_1, taew2_2
 
 Shape legend:
     video   [3, F, H, W]; decoded in [-1, 1], encoded from [0, 1]
-    latents [C, T, h, w], normalized as the diffusion transformer gives them
+    latents [C, T, h, w], normalized as the diffusion transformer predicts them
     Inside, frames are the batch axis: [F, C, H, W].
 
-No layer keeps state: what a layer must remember between two chunks of a clip lives in a ``Past``, which the caller
-creates for each clip. A clip in one chunk (parallel) and in many (sequential) gives the same.
+Layers are stateless: the frames that a layer remembers between two chunks of a clip are in a ``Past``, which the caller
+creates for each clip. Decoding a clip in one chunk (parallel) or in many (sequential) gives the same result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from lightx2v_wan21.tae_architecture import TaeArchitecture
 
 Past = dict[nn.Module, Tensor]
-"""For each ``MemBlock`` the last frame it saw; empty at the start of a clip."""
+"""Last frame of each ``MemBlock``; empty at the start of a clip."""
 
 TEMPORAL_STRIDE = 4
 
@@ -30,7 +30,7 @@ TEMPORAL_STRIDE = 4
 class TinyVae(nn.Module):
     """Encoder and decoder; ``dtype`` is that of parameters and computation, results are float32.
 
-    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(
@@ -40,8 +40,11 @@ class TinyVae(nn.Module):
         dtype: torch.dtype = torch.float32,
         statistics: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
-        """``statistics`` are mean and deviation of the latents, for files that decode them unnormalized (the light
-        ones); without them, latents are decoded as they are."""
+        """Build the layers.
+
+        ``statistics`` are mean and deviation of the latents, for files that decode unnormalized latents (the light
+        ones); without them, latents are decoded as given.
+        """
         super().__init__()
         self.arch = arch
         self.dtype = dtype
@@ -51,14 +54,14 @@ class TinyVae(nn.Module):
 
     @torch.no_grad()
     def encode(self, video: Tensor, *, chunk: int = TEMPORAL_STRIDE) -> Tensor:
-        """Latents ``[C, ceil(F/4), h, w]`` of a video in [0, 1]; its end is padded by repeating the last frame.
+        """Encode a video in [0, 1] to latents ``[C, ceil(F/4), h, w]``; its end is padded by repeating the last frame.
 
         Args:
             video: ``[3, F, H, W]``.
             chunk: frames at a time, a multiple of 4.
         """
         if chunk < 1 or chunk % TEMPORAL_STRIDE:
-            raise ValueError(f"chunk is {chunk}; the tiny VAE encodes multiples of {TEMPORAL_STRIDE} frames")
+            raise ValueError(f"chunk is {chunk}; expected a multiple of {TEMPORAL_STRIDE} frames")
         frames = video.transpose(0, 1).to(self.dtype)
         if self.arch.patch_size > 1:
             frames = F.pixel_unshuffle(frames, self.arch.patch_size)
@@ -70,18 +73,18 @@ class TinyVae(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, *, chunk: int = 1) -> Iterator[Tensor]:
-        """Yield the video of ``[C, T, h, w]`` latents in [-1, 1], float32 ``[3, n, H, W]``: 4T - 3 frames in all.
+        """Decode latents ``[C, T, h, w]``; yields the video in [-1, 1], float32 ``[3, n, H, W]``: 4T - 3 frames in all.
 
         Args:
             latents: normalized latents.
-            chunk: latent frames at a time; more take more memory and give the same.
+            chunk: latent frames at a time; more need more memory and give the same result.
         """
         if self.statistics is not None:
             mean, std = (torch.tensor(x, device=latents.device).view(-1, 1, 1, 1) for x in self.statistics)
             latents = latents * std + mean
         frames = latents.transpose(0, 1).to(self.dtype)
         past: Past = {}
-        drop = TEMPORAL_STRIDE - 1  # the first latent stands for one frame
+        drop = TEMPORAL_STRIDE - 1  # the first latent is one frame
         for part in torch.split(frames, chunk):
             out = _run(self.decoder, part, past).clamp(0, 1)
             if self.arch.patch_size > 1:
@@ -91,7 +94,7 @@ class TinyVae(nn.Module):
 
 
 class MemBlock(nn.Module):
-    """Three convolutions on each frame and the one before it (zeros before the clip), around a shortcut."""
+    """Three convolutions over each frame and its predecessor (zeros before the clip), with a residual connection."""
 
     def __init__(self, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ class MemBlock(nn.Module):
         )
 
     def forward(self, x_FCHW: Tensor, past: Past) -> Tensor:
-        """``[F, C, H, W]`` to ``[F, C, H, W]``."""
+        """Apply the block to ``[F, C, H, W]``; the shape stays."""
         before = past.get(self)
         if before is None:
             before = torch.zeros_like(x_FCHW[:1])
@@ -113,7 +116,7 @@ class MemBlock(nn.Module):
 
 
 class Pool(nn.Module):
-    """Mixes ``stride`` consecutive frames into one."""
+    """Mixing of ``stride`` consecutive frames into one."""
 
     def __init__(self, dim: int, stride: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -121,14 +124,14 @@ class Pool(nn.Module):
         self.conv = nn.Conv2d(dim * stride, dim, 1, bias=False, dtype=dtype)
 
     def forward(self, x_FCHW: Tensor) -> Tensor:
-        """``[F, C, H, W]`` to ``[F/stride, C, H, W]``."""
+        """Pool ``[F, C, H, W]`` to ``[F/stride, C, H, W]``."""
         frames, dim, rows, columns = x_FCHW.shape
         mixed: Tensor = self.conv(x_FCHW.reshape(frames // self.stride, self.stride * dim, rows, columns))
         return mixed
 
 
 class Grow(nn.Module):
-    """Doubles rows and columns, and makes ``stride`` frames of one."""
+    """Upsampling: doubles rows and columns, and produces ``stride`` frames from one."""
 
     def __init__(self, dim: int, stride: int, rows: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -136,9 +139,9 @@ class Grow(nn.Module):
         self.conv = nn.Conv2d(dim, rows, 1, bias=False, dtype=dtype)
 
     def forward(self, x_FCHW: Tensor) -> Tensor:
-        """``[F, C, H, W]`` to ``[F * stride, C, 2H, 2W]``."""
-        # Of a file that makes more frames than are wanted, the last ones count. Mixing channels before the pixels are
-        # repeated gives the same for a quarter of the work.
+        """Upsample ``[F, C, H, W]`` to ``[F * stride, C, 2H, 2W]``."""
+        # If the weight is for more frames than needed, the last ones are used. Mixing channels before the pixels are
+        # repeated gives the same result for a quarter of the work.
         weight = self.conv.weight[-self.stride * x_FCHW.shape[1] :]
         frames = F.conv2d(x_FCHW, weight).reshape(-1, *x_FCHW.shape[1:])
         return F.interpolate(frames, scale_factor=2.0, mode="nearest")
@@ -168,7 +171,7 @@ def _decoder(arch: TaeArchitecture, dtype: torch.dtype) -> nn.ModuleDict:
 
 
 def _run(layers: nn.ModuleDict, x_FCHW: Tensor, past: Past) -> Tensor:
-    """The layers in order; activations stand where the published sequence has them and no parameter."""
+    """Apply the layers in order; activations are where the published sequence has entries without parameters."""
     decoding = "22" in layers
     if decoding:
         x_FCHW = torch.tanh(x_FCHW / 3) * 3

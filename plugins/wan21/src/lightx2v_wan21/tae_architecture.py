@@ -1,4 +1,4 @@
-"""Sizes of the tiny VAEs (TAEHV), and the tensors a file of that size holds. Nothing here imports torch."""
+"""Sizes of the tiny VAEs (TAEHV), and the tensors of a file of a given size. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TaeArchitecture:
     z_dim: int
     #: 3 * patch_size^2
     image_channels: int
-    #: output channels of the three layers that make frames; a file may have more than are used
+    #: output channels of the three layers that produce frames; a file may have more than needed
     grow_rows: tuple[int, ...] = field(converter=_ints)
 
     def __attrs_post_init__(self) -> None:
@@ -32,16 +32,16 @@ class TaeArchitecture:
             raise ValueError(f"{self.image_channels} image channels are not three times a square")
         for dim, stride, rows in zip(self.dec_dims, (1, 2, 2), self.grow_rows, strict=False):
             if rows < dim * stride:
-                raise ValueError(f"a layer that makes {stride} frames of width {dim} has {rows} rows")
+                raise ValueError(f"a layer that produces {stride} frames of width {dim} has only {rows} rows")
 
     @property
     def patch_size(self) -> int:
-        """Pixels along a side that are folded into channels: 1 for Wan2.1, 2 for Wan2.2."""
+        """Return the side of the pixel squares that are folded into channels: 1 for Wan2.1, 2 for Wan2.2."""
         return isqrt(self.image_channels // 3)
 
 
 def tae_tensors(arch: TaeArchitecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a tiny VAE of this size."""
+    """Return the name and shape of every tensor of a tiny VAE of this size."""
     enc, dims = arch.enc_dim, arch.dec_dims
     tensors: dict[str, tuple[int, ...]] = {
         **affine("encoder.0", enc, arch.image_channels, 3, 3),
@@ -63,10 +63,10 @@ def tae_tensors(arch: TaeArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def tae_from(shapes: Shapes) -> TaeArchitecture:
-    """The size that the tensor shapes of a file imply.
+    """Infer the size from the tensor shapes of a file.
 
     Raises:
-        ValueError: a tensor every tiny VAE has is missing, or a shape cannot be.
+        ValueError: a tensor that every tiny VAE has is missing, or a shape is impossible.
     """
     where = "a tiny VAE (TAEHV) file"
     return TaeArchitecture(

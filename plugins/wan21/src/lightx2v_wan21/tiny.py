@@ -27,7 +27,7 @@ from lightx2v_wan21.architecture import (
 )
 
 _TEXT_DIM = 64
-#: what the network of a task has beside that of t2v
+#: sizes of a task's network in addition to those of t2v
 _BRANCHES: Mapping[str, Mapping[str, Any]] = {
     "t2v": {},
     "i2v": {"image_dim": 80},
@@ -38,8 +38,11 @@ _PIECES = "▁ a e i o u s t r n the ing er on red fox runs snow field cat dog s
 
 
 def write_tiny(folder: Path, seed: int = 0, task: str = "t2v") -> None:
-    """Write config.json, two shards with an index, text encoder, tokenizer, VAE and tiny VAE, and an image encoder for
-    the tasks ``i2v`` and ``flf2v``: about 5 MB in all."""
+    """Write a tiny model of about 5 MB.
+
+    Files: config.json, two shards with an index, text encoder, tokenizer, VAE and tiny VAE, and an image encoder for
+    the tasks ``i2v`` and ``flf2v``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     dit = DitArchitecture(
@@ -76,7 +79,7 @@ def write_tiny(folder: Path, seed: int = 0, task: str = "t2v") -> None:
     )
     torch.save(random_tensors(tae_tensors(tiny), generator), folder / "taew2_1.pth")
     if dit.image_dim:
-        clip = ClipArchitecture(dim=dit.image_dim, dim_mlp=160, num_layers=3)  # the last is not used
+        clip = ClipArchitecture(dim=dit.image_dim, dim_mlp=160, num_layers=3)  # the last block is not used
         visual = {
             name: tensor.half() for name, tensor in random_tensors(clip_tensors(clip), generator).items()
         }
@@ -84,7 +87,7 @@ def write_tiny(folder: Path, seed: int = 0, task: str = "t2v") -> None:
 
 
 def random_tensors(tensors: Mapping[str, tuple[int, ...]], generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights that keep activations near one: norms around 1, the rest scaled by their fan-in."""
+    """Generate weights that keep activations near one: norms around 1, the rest scaled by their fan-in."""
     weights = {}
     for name, shape in tensors.items():
         noise = torch.randn(shape, generator=generator)
@@ -131,7 +134,7 @@ def _write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """A unigram tokenizer with byte fallback, so that it takes any text."""
+    """Build a unigram tokenizer with byte fallback, so that it accepts any text."""
     specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces = [(piece, -4.0 - 0.01 * i) for i, piece in enumerate(_PIECES)]
     pieces += [("▁" + piece, -3.0 - 0.01 * i) for i, piece in enumerate(_PIECES[1:])]

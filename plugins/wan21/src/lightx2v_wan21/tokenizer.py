@@ -16,16 +16,17 @@ PAD_ID = 0
 
 
 class Tokenizer:
-    """Turns prompts into token ids of fixed length."""
+    """Tokenizer of prompts, with ids of fixed length."""
 
     def __init__(self, folder: Path, rows: int | None = None) -> None:
-        """Load ``tokenizer.json`` from a folder such as ``google/umt5-xxl`` of an official checkpoint. ``rows`` are
-        those of the embedding that its ids are looked up in.
+        """Load ``tokenizer.json`` from a folder such as ``google/umt5-xxl`` of an official checkpoint.
+
+        ``rows`` is the number of rows of the text encoder's embedding.
 
         Raises:
             FileNotFoundError: the folder has no tokenizer.json.
-            CheckpointError: the file is not a tokenizer with the token ``</s>``, asks for what ``tokenizer_file`` does
-                not take, or has more tokens than there are rows.
+            CheckpointError: the file is not a tokenizer with the token ``</s>``, contains rules that ``tokenizer_file``
+                refuses, or has more tokens than there are rows.
         """
         file = Path(folder) / "tokenizer.json"
         if not file.is_file():
@@ -38,11 +39,13 @@ class Tokenizer:
             self._tokenizer = FastTokenizer.from_str(json.dumps(data))
         except OSError as exc:
             raise CheckpointError(f"{file} cannot be read: {exc.strerror or exc}") from None
-        except BaseException as exc:  # bare Exception for every parse error; a panic of Rust is none
-            raise _said(file, "is not a readable tokenizer", exc) from None
+        except (
+            BaseException
+        ) as exc:  # parse errors are bare Exceptions; a panic of Rust is not even an Exception
+            raise _failure(file, "is not a readable tokenizer", exc) from None
         if rows is not None and size(data) > rows:
             raise CheckpointError(
-                f"the tokenizer has {size(data)} tokens and the text encoder {rows} rows for them: {file} belongs to "
+                f"the tokenizer has {size(data)} tokens, but the text encoder has {rows} rows: {file} belongs to "
                 "another text encoder"
             )
         eos_id = self._tokenizer.token_to_id(END)
@@ -50,9 +53,9 @@ class Tokenizer:
         self._eos_id: int = eos_id
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-        """Ids and mask of the cleaned texts, int64 ``[len(texts), length]`` each.
+        """Encode the cleaned texts to ids and a mask, int64 ``[len(texts), length]`` each.
 
-        Padded with 0 at the end; a longer text is cut so that its last token is still the end of text.
+        Padded with 0 at the end; a longer text is truncated so that its last token is still the end of text.
         ``CheckpointError`` for a tokenizer that fails.
         """
         ids = torch.full((len(texts), length), PAD_ID, dtype=torch.int64, device="cpu")
@@ -60,8 +63,8 @@ class Tokenizer:
         cleaned = [clean(text) for text in texts]
         try:
             encodings = self._tokenizer.encode_batch(cleaned)
-        except BaseException as exc:  # as when it is loaded
-            raise _said(self._file, "cannot tokenize the prompt", exc) from None
+        except BaseException as exc:  # as in __init__
+            raise _failure(self._file, "cannot tokenize the prompt", exc) from None
         for row, encoding in enumerate(encodings):
             tokens = encoding.ids
             if len(tokens) > length:
@@ -71,8 +74,8 @@ class Tokenizer:
         return ids, mask
 
 
-def _said(file: Path, what: str, exc: BaseException) -> BaseException:
-    """The error for what a library says, or does; an interruption is passed on as it is."""
+def _failure(file: Path, problem: str, exc: BaseException) -> BaseException:
+    """Convert a failure of the tokenizer library to a ``CheckpointError``; interruptions are returned unchanged."""
     if isinstance(exc, KeyboardInterrupt | SystemExit | GeneratorExit):
         return exc
-    return CheckpointError(f"{file} {what}: {exc}")
+    return CheckpointError(f"{file} {problem}: {exc}")

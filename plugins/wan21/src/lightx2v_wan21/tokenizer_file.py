@@ -1,5 +1,7 @@
-"""What a ``tokenizer.json`` may say. The library that reads it does whatever it says: 15 kB of rules can make gigabytes
-of one prompt. The rules of umT5 and their like are taken, each within a limit; others are refused. No torch here.
+"""Validation of a ``tokenizer.json``.
+
+The library that reads the file applies every rule in it: 15 kB of rules can expand one prompt to gigabytes. Rules like
+those of umT5 are accepted, each within a limit; others are refused. No torch here.
 
 Format: https://huggingface.co/docs/tokenizers (the file is what ``Tokenizer.save`` writes).
 """
@@ -14,45 +16,47 @@ from pathlib import Path
 from typing import Any
 
 END = "</s>"
-#: bytes of the file: that of umT5, with 256,300 pieces, has 17 MB
+#: largest file, in bytes: that of umT5, with 256,300 pieces, has 17 MB
 MOST_BYTES = 100_000_000
-#: pieces of the vocabulary, and characters of one
+#: limits for the pieces of the vocabulary and for the characters of one
 MOST_PIECES, MOST_CHARACTERS = 1_000_000, 256
 MOST_ADDED = 10_000
-#: rules of a kind, and rules in rules
+#: limits for the rules of one type and for their nesting
 MOST_RULES, MOST_DEPTH = 16, 4
-#: characters that a rule may put in front of a text, tokens that it may put around one
+#: characters that a rule may prepend to a text, and tokens that it may add to one
 _MOST_EXTRA = 16
-#: bytes that a table of replacements may put in the place of one character; NFKC has 33
+#: longest replacement of one character in a table, in bytes; the longest of NFKC has 33
 _MOST_REPLACED = 128
-#: characters of a rule that a message shows
+#: number of characters of a rule that a message shows
 _SHOWN = 120
-#: expressions that are found in time that grows with the text; each stands for spaces
+#: regular expressions that are searched in linear time; each matches spaces
 _SPACES = frozenset({" {2,}", " +", r"\s+", r"\s{2,}"})
-#: rules without any numbers or texts, of which none makes a text longer again that it has made longer before
+#: rules without parameters; applying one of them twice does not lengthen a text twice
 _PLAIN_NORMALIZERS = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "Nmt"})
 _PRE_TOKENIZERS = frozenset({"Metaspace", "Whitespace", "WhitespaceSplit"})
 
 
 def read_tokenizer(file: Path) -> dict[str, Any]:
-    """The content of a tokenizer's file, without what turns tokens back into text, pads and truncates. ``ValueError``
-    when it is damaged, or says what is not taken here."""
+    """Read a tokenizer's file, without its decoder, padding and truncation.
+
+    ``ValueError`` if it is damaged or contains unsupported rules.
+    """
     with file.open("rb") as opened:
         text = opened.read(MOST_BYTES + 1)
     if len(text) > MOST_BYTES:
-        raise ValueError(f"it is larger than {MOST_BYTES} bytes")
+        raise ValueError(f"the file is larger than {MOST_BYTES} bytes")
     try:
         data = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
-        raise ValueError(f"it is no readable tokenizer: {exc}") from None
+        raise ValueError(f"invalid JSON: {exc}") from None
     if not isinstance(data, dict) or not isinstance(data.get("model"), dict):
-        raise ValueError("it is no readable tokenizer: it has no model")
+        raise ValueError("the file has no model")
     if END not in tokens(data):
-        raise ValueError(f"it has no token {END!r}; expected the tokenizer of umT5")
+        raise ValueError(f"the vocabulary has no token {END!r}; expected the tokenizer of umT5")
     _check_model(data["model"])
     added = data.get("added_tokens") or []
     if len(added) > MOST_ADDED:
-        raise ValueError(f"it adds {len(added)} tokens to its vocabulary; at most {MOST_ADDED} are taken")
+        raise ValueError(f"the file has {len(added)} added tokens; the limit is {MOST_ADDED}")
     for rule in _rules(data.get("normalizer"), "normalizers"):
         _check_normalizer(rule)
     for rule in _rules(data.get("pre_tokenizer"), "pretokenizers"):
@@ -64,37 +68,41 @@ def read_tokenizer(file: Path) -> dict[str, Any]:
 
 
 def tokens(data: Mapping[str, Any]) -> set[str]:
-    """Every token, of the vocabulary and added ones. ``ValueError`` for lists that are none."""
+    """Return the tokens of the vocabulary and the added tokens. ``ValueError`` if either list is malformed."""
     vocabulary, added = data["model"].get("vocab"), data.get("added_tokens") or []
     try:
         pieces = set(vocabulary) if isinstance(vocabulary, dict) else {piece for piece, _ in vocabulary}
         return pieces | {token["content"] for token in added}
     except (TypeError, ValueError, KeyError):
-        raise ValueError("it is no readable tokenizer: its vocabulary is none") from None
+        raise ValueError("the vocabulary or the list of added tokens is malformed") from None
 
 
 def size(data: Mapping[str, Any]) -> int:
-    """How many rows an embedding needs for every token that it can give: the largest number of one, and one more."""
+    """Return the number of embedding rows that the token ids need: the largest id plus 1."""
     added = [token["id"] for token in data.get("added_tokens") or [] if isinstance(token.get("id"), int)]
     return int(max([len(data["model"]["vocab"]) - 1, *added])) + 1
 
 
 def _check_model(model: Mapping[str, Any]) -> None:
     if (kind := model.get("type", "Unigram")) != "Unigram":
-        raise ValueError(f"its model is {_short(kind)}; that of umT5 is Unigram")
+        raise ValueError(f"the model type is {_short(kind)}; expected Unigram, the type of umT5")
     pieces = model["vocab"]
     if not isinstance(pieces, list) or len(pieces) > MOST_PIECES:
-        raise ValueError(f"it has no list of at most {MOST_PIECES} pieces")
+        raise ValueError(f"the vocabulary is not a list of at most {MOST_PIECES} pieces")
     for piece, score in pieces:
         if not isinstance(piece, str) or len(piece) > MOST_CHARACTERS:
             raise ValueError(
-                f"{_short(piece)} of its vocabulary is no text of at most {MOST_CHARACTERS} characters"
+                f"piece {_short(piece)} of the vocabulary is not a text of at most {MOST_CHARACTERS} characters"
             )
         if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) < 1e30:
-            raise ValueError(f"the score {_short(score)} of {piece!r} in its vocabulary is no number")
+            raise ValueError(
+                f"the score {_short(score)} of piece {piece!r} of the vocabulary is not a finite number"
+            )
     unknown = model.get("unk_id")
     if type(unknown) is not int or not 0 <= unknown < len(pieces):
-        raise ValueError(f"its unknown token, number {_short(unknown)}, is none of its {len(pieces)} pieces")
+        raise ValueError(
+            f"the unknown token has id {_short(unknown)}, but the vocabulary has {len(pieces)} pieces"
+        )
 
 
 def _check_normalizer(rule: Mapping[str, Any]) -> None:
@@ -122,8 +130,11 @@ def _check_normalizer(rule: Mapping[str, Any]) -> None:
 
 
 def _is_table(table: bytes) -> bool:
-    """Whether replacements are short and all references of a table lead into it: the library follows them blindly. It
-    is a double array of 32-bit units (https://github.com/s-yata/darts-clone) and the texts that its values point at."""
+    """Return whether a table has only short replacements, and references only within itself.
+
+    The library follows the references without checks. The table is a double array of 32-bit units
+    (https://github.com/s-yata/darts-clone), followed by the texts that its values refer to.
+    """
     length = int.from_bytes(table[:4], "little")
     texts = table[4 + length :]
     if (
@@ -160,11 +171,13 @@ def _check_post_processor(rule: Any) -> None:
 
 
 def _rules(rule: Any, inside: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The rules in a sequence of rules, of each kind once at most where it could make a text longer."""
+    """Yield the rules of a sequence of rules; those that could lengthen a text occur at most once."""
     rules = list(_flat(rule, inside, depth))
     kinds = [entry.get("type") for entry in rules]
     if len(rules) > MOST_RULES or kinds.count("Precompiled") > 1:
-        raise ValueError(f"it has {len(rules)} {inside}; at most {MOST_RULES} are taken")
+        raise ValueError(
+            f"too many {inside}: {len(rules)}; the limit is {MOST_RULES}, and one of type Precompiled"
+        )
     yield from rules
 
 
@@ -172,21 +185,21 @@ def _flat(rule: Any, inside: str, depth: int) -> Iterator[Mapping[str, Any]]:
     if rule is None:
         return
     if not isinstance(rule, dict) or depth > MOST_DEPTH:
-        raise ValueError(f"its {inside} are no rules, or rules in rules in rules")
+        raise ValueError(f"the {inside} are malformed or nested more than {MOST_DEPTH} levels deep")
     if rule.get("type") != "Sequence":
         yield rule
         return
     members = rule.get(inside)
     if not isinstance(members, list) or len(members) > MOST_RULES:
-        raise ValueError(f"its {inside} are no list of at most {MOST_RULES}")
+        raise ValueError(f"the {inside} are not a list of at most {MOST_RULES} rules")
     for member in members:
         yield from _flat(member, inside, depth + 1)
 
 
-def _refused(what: str, rule: Any) -> ValueError:
+def _refused(part: str, rule: Any) -> ValueError:
     return ValueError(
-        f"its {what} {_short(rule)} is none that is taken here, where it could make a prompt endless; use the "
-        "tokenizer.json of google/umt5-xxl"
+        f"unsupported {part} {_short(rule)}, which could expand a prompt without limit; use the tokenizer.json of "
+        "google/umt5-xxl"
     )
 
 

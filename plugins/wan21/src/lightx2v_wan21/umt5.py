@@ -2,9 +2,10 @@
 
 Parameter names are those of the official checkpoint, so a file loads without renaming.
 
-In float16 only weights and products are float16: what umT5 adds up between its blocks, and what its feed-forward nets
-multiply, leaves the range of that dtype (65504) with ordinary prompts. There values in between are float32, and
-``product`` keeps each linear layer within the range. Other dtypes have the range, and are computed as officially.
+In float16 only weights and matrix products are float16: with ordinary prompts the sums between umT5's blocks and the
+products in its feed-forward networks exceed the range of that dtype (65504). There, values between the linear layers
+are float32, and ``product`` keeps each linear layer within the range. Other dtypes have sufficient range and are
+computed as in the official code.
 
 Shape legend: B batch, L tokens, D model width, N heads, K channels of one head.
 """
@@ -22,9 +23,9 @@ EPS = 1e-6
 
 
 class Umt5Encoder(nn.Module):
-    """Token ids to text embeddings; ``dtype`` is that of parameters and computation.
+    """Encoder of token ids to text embeddings; ``dtype`` is that of parameters and computation.
 
-    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(self, arch: Umt5Architecture, *, dtype: torch.dtype) -> None:
@@ -37,10 +38,10 @@ class Umt5Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """Embeddings ``[B, L, D]`` in the dtype of the weights; rows where the mask is 0 are zero.
+        """Encode ids to embeddings ``[B, L, D]`` in the dtype of the weights; rows where the mask is 0 are zero.
 
-        Zero rows are what the transformer expects as padding. Columns that are masked in the whole batch
-        are not computed: a masked key has weight exactly 0, so the other rows do not depend on them.
+        The transformer expects zero rows as padding. Columns that are masked in the whole batch are not computed: a
+        masked key has weight exactly 0, so the other rows do not depend on them.
         """
         used = int(mask_BL.any(dim=0).nonzero().max()) + 1 if mask_BL.any() else 0
         ids, mask = ids_BL[:, :used], mask_BL[:, :used].bool()
@@ -53,7 +54,7 @@ class Umt5Encoder(nn.Module):
 
 
 class Umt5Block(nn.Module):
-    """Self-attention and a gated feed-forward net, each after a norm."""
+    """Self-attention and a gated feed-forward network, each with a norm before it and a residual connection."""
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class Umt5Block(nn.Module):
         self.pos_embedding = PositionBias(arch, dtype)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor, buckets_LL: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``."""
+        """Apply the block to ``[B, L, D]``; the shape stays."""
         bias = self.pos_embedding(buckets_LL).to(x_BLD.dtype).expand(x_BLD.shape[0], -1, -1, -1)
         bias = bias.masked_fill(~mask_BL[:, None, None, :], torch.finfo(bias.dtype).min)
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), bias)
@@ -85,7 +86,7 @@ class Umt5Attention(nn.Module):
         self.o = nn.Linear(arch.dim_attn, arch.dim, bias=False, dtype=dtype)
 
     def forward(self, x_BLD: Tensor, bias_BNLL: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``; the bias is added to the scores of each head."""
+        """Attend over ``[B, L, D]``; the shape stays. The bias is added to the scores of each head."""
         q, k, v = (
             product(linear, x_BLD, self.dtype).reshape(*x_BLD.shape[:2], *self.heads).transpose(1, 2)
             for linear in (self.q, self.k, self.v)
@@ -95,7 +96,7 @@ class Umt5Attention(nn.Module):
 
 
 class Umt5FeedForward(nn.Module):
-    """Feed-forward net whose hidden channels are multiplied by a GELU gate."""
+    """Feed-forward network with a GELU gate on the hidden channels."""
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -107,61 +108,65 @@ class Umt5FeedForward(nn.Module):
         self.fc2 = nn.Linear(arch.dim_ffn, arch.dim, bias=False, dtype=dtype)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``."""
+        """Apply the network to ``[B, L, D]``; the shape stays."""
         linear, activation = self.gate
         gate = activation(product(linear, x_BLD, self.dtype))
         return product(self.fc2, product(self.fc1, x_BLD, self.dtype) * gate, self.dtype)
 
 
 class PositionBias(nn.Module):
-    """Bias of every head for each bucket of distances; umT5 has one table per block."""
+    """Attention bias of every head for each bucket of distances; umT5 has one table per block."""
 
     def __init__(self, arch: Umt5Architecture, dtype: torch.dtype) -> None:
         super().__init__()
         self.embedding = Table(arch.num_buckets, arch.num_heads, dtype)
 
     def forward(self, buckets_LL: Tensor) -> Tensor:
-        """``[L, L]`` bucket numbers to ``[1, N, L, L]`` biases."""
+        """Look up bucket numbers ``[L, L]``; returns biases ``[1, N, L, L]``."""
         bias: Tensor = self.embedding(buckets_LL).permute(2, 0, 1)[None]
         return bias
 
 
 class Umt5Norm(nn.Module):
-    """Root-mean-square norm; the normalized value is rounded to x's dtype before the weight."""
+    """Root-mean-square norm; the normalized value is rounded to x's dtype before the multiplication by the weight."""
 
     def __init__(self, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(dim, dtype=dtype))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Same shape and dtype as ``x``."""
+        """Normalize ``x``; shape and dtype stay."""
         return F.rms_norm(x_BLD, self.weight.shape, eps=EPS) * self.weight
 
 
 class Table(nn.Module):
-    """Rows by index. torch's Embedding would draw random numbers when it is built, which on the meta device imports
-    torch's compiler: a second at every start."""
+    """Lookup table of rows.
+
+    Unlike torch's Embedding, construction draws no random numbers, which on the meta device would import torch's
+    compiler: a second at every start.
+    """
 
     def __init__(self, rows: int, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, dim, dtype=dtype))
 
     def forward(self, index: Tensor) -> Tensor:
-        """``[...]`` integers to ``[..., D]``."""
+        """Look up integers ``[...]``; returns ``[..., D]``."""
         return F.embedding(index, self.weight)
 
 
 def between(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of what is between linear layers whose weights have ``dtype``."""
+    """Return the dtype of values between linear layers whose weights have ``dtype``."""
     return torch.float32 if dtype == torch.float16 else dtype
 
 
 def product(linear: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """What a linear layer without bias makes of ``x`` ``[..., D]``, both ``between(dtype)``.
+    """Apply a linear layer without bias to ``x`` ``[..., D]``; input and result have the dtype ``between(dtype)``.
 
     In float16 each row is divided by a power of two before the layer, and the result multiplied by it in float32. That
-    is exact, but for values below a 65,536th of the row's largest one, and works for plain and quantized layers alike.
-    With rows of at most 1/256 the weights of a row of 10,240 would have to be 1600 on average to leave the range.
+    is exact, except for values below a 65,536th of the row's largest one, and works for plain and quantized layers
+    alike. With rows of at most 1/256, the weights of a row of 10,240 would have to be 1600 on average to exceed the
+    range.
     """
     if dtype != torch.float16:
         out: Tensor = linear(x)
@@ -173,10 +178,10 @@ def product(linear: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def relative_buckets(length: int, num_buckets: int, device: torch.device) -> Tensor:
-    """Bucket of the distance from each query (row) to each key (column), int64 ``[L, L]``.
+    """Compute the bucket of the distance from each query (row) to each key (column), int64 ``[L, L]``.
 
-    Half of the buckets are for keys after the query. Of each half, one half counts single positions, the
-    other grows logarithmically up to ``MAX_DISTANCE``.
+    Half of the buckets are for keys after the query. Of each half, one half counts single positions, the other grows
+    logarithmically up to ``MAX_DISTANCE``.
     """
     positions = torch.arange(length, device=device)
     offsets = positions[None, :] - positions[:, None]

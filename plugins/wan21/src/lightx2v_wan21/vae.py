@@ -1,4 +1,4 @@
-"""The Wan2.1 video VAE: 8x8 pixels and 4 frames (the first one alone) to one latent of 16 channels.
+"""The Wan2.1 video VAE: encodes 8x8 pixels of 4 frames (the first frame alone) as one latent of 16 channels.
 
 Parameter names are those of the official checkpoint, so a file loads without renaming.
 
@@ -50,7 +50,7 @@ class WanVae(VideoVae):
 
 
 class Encoder(nn.Module):
-    """Pixels to the moments of the latent."""
+    """Encoder of pixels to the moments of the latent distribution."""
 
     def __init__(self, arch: VaeArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         self.head = build_vae_head(top, 2 * arch.z_dim, dtype)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, 3, 1 or 4, H, W]`` to ``[B, 2C, 1, h, w]``."""
+        """Encode ``[B, 3, 1 or 4, H, W]`` to ``[B, 2C, 1, h, w]``."""
         x = self.conv1(x_BCTHW, past)
         for layer in self.downsamples:
             x = layer(x, past)
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One latent frame to its pixels."""
+    """Decoder of one latent frame to pixels."""
 
     def __init__(self, arch: VaeArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         self.head = build_vae_head(arch.dec_dim, 3, dtype)
 
     def forward(self, z_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, C, 1, h, w]`` to ``[B, 3, 1 or 4, H, W]``; 1 for the first latent of a clip."""
+        """Decode ``[B, C, 1, h, w]`` to ``[B, 3, 1 or 4, H, W]``; 1 for the first latent of a clip."""
         x = through_vae_middle(self.middle, self.conv1(z_BCTHW, past), past)
         for layer in self.upsamples:
             x = layer(x, past)

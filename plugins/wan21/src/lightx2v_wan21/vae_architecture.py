@@ -1,4 +1,4 @@
-"""Sizes of the Wan2.1 VAE, and the tensors a checkpoint of that size holds. Nothing here imports torch."""
+"""Sizes of the Wan2.1 VAE, and the tensors of a checkpoint of a given size. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class VaeLayer:
     in_dim: int
     out_dim: int
     temporal: bool = False
-    """Whether a resampling layer also halves or doubles the number of frames."""
+    """True if a resampling layer also halves or doubles the number of frames."""
 
 
 def encoder_layers(arch: VaeArchitecture) -> Iterator[VaeLayer]:
-    """The layers of ``encoder.downsamples`` in order."""
+    """Yield the layers of ``encoder.downsamples`` in order."""
     widths = [arch.dim * m for m in (1, *arch.multipliers)]
     for stage, (width, out_width) in enumerate(pairwise(widths)):
         for block in range(arch.num_res_blocks):
@@ -45,7 +45,7 @@ def encoder_layers(arch: VaeArchitecture) -> Iterator[VaeLayer]:
 
 
 def decoder_layers(arch: VaeArchitecture) -> Iterator[VaeLayer]:
-    """The layers of ``decoder.upsamples`` in order; each upsampling layer halves the channels."""
+    """Yield the layers of ``decoder.upsamples`` in order; each upsampling layer halves the channels."""
     temporal_upsample = arch.temporal_downsample[::-1]
     width = arch.dec_dim * arch.multipliers[-1]
     for stage, multiplier in enumerate(reversed(arch.multipliers)):
@@ -59,7 +59,7 @@ def decoder_layers(arch: VaeArchitecture) -> Iterator[VaeLayer]:
 
 
 def vae_tensors(arch: VaeArchitecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of an official Wan2.1 VAE checkpoint of this size."""
+    """Return the name and shape of every tensor of an official Wan2.1 VAE checkpoint of this size."""
     encoder_top = arch.dim * arch.multipliers[-1]
     decoder_top = arch.dec_dim * arch.multipliers[-1]
     tensors: dict[str, tuple[int, ...]] = {
@@ -82,10 +82,10 @@ def vae_tensors(arch: VaeArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def vae_from(shapes: Shapes) -> VaeArchitecture:
-    """The VAE size that the tensor shapes of a checkpoint imply.
+    """Infer the VAE size from the tensor shapes of a checkpoint.
 
     Raises:
-        ValueError: a tensor every Wan2.1 VAE has is missing.
+        ValueError: a tensor that every Wan2.1 VAE has is missing.
     """
     where = "a Wan2.1 VAE checkpoint"
     return VaeArchitecture(

@@ -1,9 +1,9 @@
-"""Layers of the Wan2.1 video VAE that carry a clip through in chunks of frames.
+"""Layers of the Wan2.1 video VAE, which processes a clip in chunks of frames.
 
 Shape legend: B batch, C channels, T frames of the chunk, H W rows and columns.
 
-No layer keeps state. What a causal layer must remember between two chunks of a clip lives in a ``Past``,
-which the caller creates for each clip and hands to every layer.
+Layers are stateless: the frames that a causal layer remembers between two chunks of a clip are in a ``Past``, which the
+caller creates for each clip and passes to every layer.
 """
 
 import math
@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from lightx2v_wan21.architecture import VaeLayer
 
 Past = dict[nn.Module, Tensor]
-"""For each causal layer the frames it needs from before the current chunk; empty at the start of a clip."""
+"""Frames before the current chunk that each causal layer needs; empty at the start of a clip."""
 
 
 class CausalConv3d(nn.Module):
-    """Convolution that sees the current and the two previous frames; before the clip there are zeros."""
+    """Convolution over the current and the two previous frames; zeros precede the clip."""
 
     def __init__(self, in_dim: int, out_dim: int, kernel: tuple[int, int, int], dtype: torch.dtype) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class CausalConv3d(nn.Module):
         self.padding = (0, kernel[1] // 2, kernel[2] // 2)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
+        """Convolve ``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
         before = past.get(self)
         if before is None:
             x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, self.memory, 0))
@@ -41,7 +41,7 @@ class CausalConv3d(nn.Module):
 
 
 class PointConv3d(nn.Module):
-    """Mixes the channels of each pixel."""
+    """Mixing of the channels of each pixel."""
 
     def __init__(self, in_dim: int, out_dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class PointConv3d(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_dim, dtype=dtype))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
+        """Convolve ``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
         return _conv3d(x_BCTHW, self.weight, self.bias, (0, 0, 0))
 
 
 class RmsNorm(nn.Module):
-    """Norm over the channels of each pixel; ``num_axes`` is how many axes follow the channels."""
+    """Norm over the channels of each pixel; ``num_axes`` is the number of axes after the channels."""
 
     def __init__(self, dim: int, num_axes: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class RmsNorm(nn.Module):
         self.gamma = nn.Parameter(torch.empty(dim, *([1] * num_axes), dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as ``x``, whose axis 1 holds the channels."""
+        """Normalize ``x``, whose axis 1 holds the channels; the shape stays."""
         return F.normalize(x, dim=1) * (self.gamma * self.scale)
 
 
 class ResidualBlock(nn.Module):
-    """Twice (norm, SiLU, causal convolution) around a shortcut."""
+    """Two times norm, SiLU and causal convolution, with a residual connection."""
 
     def __init__(self, in_dim: int, out_dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if in_dim == out_dim else PointConv3d(in_dim, out_dim, dtype)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
+        """Apply the block: ``[B, in, T, H, W]`` to ``[B, out, T, H, W]``."""
         h = F.silu(self.residual["0"](x_BCTHW))
         h = self.residual["2"](h, past)
         h = F.silu(self.residual["3"](h))
@@ -93,7 +93,7 @@ class ResidualBlock(nn.Module):
 
 
 class FrameAttention(nn.Module):
-    """Single-head self-attention among the pixels of each frame."""
+    """Single-head self-attention over the pixels of each frame."""
 
     def __init__(self, dim: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class FrameAttention(nn.Module):
         self.proj = nn.Conv2d(dim, dim, kernel_size=1, dtype=dtype)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Same shape as the input."""
+        """Attend over the pixels of each frame of ``[B, C, T, H, W]``; the shape stays."""
         frames = _fold_frames(x_BCTHW)
         qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)
         q, k, v = (part[:, None].contiguous() for part in qkv.chunk(3, dim=-1))
@@ -111,7 +111,7 @@ class FrameAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves rows and columns and, when ``time_conv`` exists, the frames after the first of the clip."""
+    """Halving of rows and columns and, with a ``time_conv``, of the frames after the first of the clip."""
 
     def __init__(self, layer: VaeLayer, dtype: torch.dtype) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Downsample(nn.Module):
         )
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, C, T, H, W]`` to ``[B, C, T', H/2, W/2]``, T' = T/2 (1 for the first frame of a clip)."""
+        """Downsample ``[B, C, T, H, W]`` to ``[B, C, T', H/2, W/2]``, T' = T/2 (1 for the first frame of a clip)."""
         frames = F.pad(_fold_frames(x_BCTHW), (0, 1, 0, 1))
         x_BCTHW = _unfold_frames(self.resample["1"](frames), x_BCTHW.shape[0])
         if self.time_conv is None:
@@ -137,7 +137,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles rows and columns and, when ``time_conv`` exists, the frames after the first of the clip."""
+    """Doubling of rows and columns and, with a ``time_conv``, of the frames after the first of the clip."""
 
     def __init__(self, layer: VaeLayer, dtype: torch.dtype) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Upsample(nn.Module):
         )
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, C, T, H, W]`` to ``[B, C/2, T', 2H, 2W]``, T' = 2T (1 for the first frame of a clip)."""
+        """Upsample ``[B, C, T, H, W]`` to ``[B, C/2, T', 2H, 2W]``, T' = 2T (1 for the first frame of a clip)."""
         batch = x_BCTHW.shape[0]
         if self.time_conv is not None:
             if self in past:
@@ -157,49 +157,49 @@ class Upsample(nn.Module):
                 pairs = self.time_conv(x_BCTHW, past).unflatten(1, (2, -1))
                 x_BCTHW = pairs.permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
             else:
-                # The first frame stays single and is no past of the second either: only mark the start.
+                # The first frame stays single, and the second does not see it either: only mark the start.
                 past[self] = x_BCTHW.new_empty(0)
         frames = F.interpolate(_fold_frames(x_BCTHW), scale_factor=2.0, mode="nearest-exact")
         return _unfold_frames(self.resample["1"](frames), batch)
 
 
 def build_vae_layer(layer: VaeLayer, dtype: torch.dtype) -> nn.Module:
-    """The module for one entry of the encoder's or decoder's layer list."""
+    """Build the module for one entry of the encoder's or decoder's layer list."""
     if layer.kind == "residual":
         return ResidualBlock(layer.in_dim, layer.out_dim, dtype)
     return Downsample(layer, dtype) if layer.kind == "down" else Upsample(layer, dtype)
 
 
 def build_vae_middle(dim: int, dtype: torch.dtype) -> nn.ModuleList:
-    """The residual, attention, residual sequence at the lowest resolution."""
+    """Build the sequence at the lowest resolution: residual block, attention, residual block."""
     return nn.ModuleList(
         (ResidualBlock(dim, dim, dtype), FrameAttention(dim, dtype), ResidualBlock(dim, dim, dtype))
     )
 
 
 def through_vae_middle(middle: nn.ModuleList, x_BCTHW: Tensor, past: Past) -> Tensor:
-    """Same shape as the input."""
+    """Apply the middle sequence; the shape stays."""
     first, attention, last = middle
     out: Tensor = last(attention(first(x_BCTHW, past)), past)
     return out
 
 
 def build_vae_head(in_dim: int, out_dim: int, dtype: torch.dtype) -> nn.ModuleDict:
-    """The last norm and convolution of an encoder or decoder."""
+    """Build the last norm and convolution of an encoder or decoder."""
     return nn.ModuleDict(
         {"0": RmsNorm(in_dim, 3, dtype), "2": CausalConv3d(in_dim, out_dim, (3, 3, 3), dtype)}
     )
 
 
 def through_vae_head(head: nn.ModuleDict, x_BCTHW: Tensor, past: Past) -> Tensor:
-    """``[B, in_dim, T, H, W]`` to ``[B, out_dim, T, H, W]``."""
+    """Apply the head: ``[B, in_dim, T, H, W]`` to ``[B, out_dim, T, H, W]``."""
     out: Tensor = head["2"](F.silu(head["0"](x_BCTHW)), past)
     return out
 
 
 def _conv3d(x_BCTHW: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int, int]) -> Tensor:
-    # On CPUs torch sends weights of up to 20480 elements through a plain loop; oneDNN is about ten times faster,
-    # which is what makes small VAEs usable on a laptop. Large weights go there by themselves.
+    # On CPUs torch uses a plain loop for weights of up to 20480 elements; oneDNN is about ten times faster, which
+    # makes small VAEs usable on a laptop. For larger weights torch uses oneDNN itself.
     small = x_BCTHW.device.type == "cpu" and x_BCTHW.dtype == torch.float32 and weight.numel() <= 20480
     if small and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return torch.mkldnn_convolution(x_BCTHW, weight, bias, padding, (1, 1, 1), (1, 1, 1), 1)

@@ -1,4 +1,4 @@
-"""Decoding in spatial tiles, and the chunks of a video that causal VAEs work in; for every Wan VAE.
+"""Decoding in spatial tiles, and the chunk sizes of causal VAEs; for every Wan VAE.
 
 Shape legend: latents [C, T, h, w]; video [3, F, H, W] with F = 4 (T - 1) + 1 frames.
 """
@@ -13,7 +13,7 @@ TEMPORAL_STRIDE = 4
 
 
 def chunk_sizes(num_latents: int) -> list[int]:
-    """Video frames that each latent frame stands for: the first alone, then four at a time."""
+    """Return the number of video frames of each latent frame: 1 for the first, then 4 each."""
     return [1] + [TEMPORAL_STRIDE] * (num_latents - 1)
 
 
@@ -25,14 +25,14 @@ def decode_tiled(
     overlap: int,
     stride: int,
 ) -> Iterator[Tensor]:
-    """What ``decode`` yields, with the device memory of one tile; chunks are on the CPU.
+    """Yield the chunks of ``decode``, with the device memory of one tile; chunks are on the CPU.
 
     Each tile is decoded over the whole clip before the next, into one CPU buffer of the whole video. The seams differ
     slightly from an undivided decode because a tile does not see its surroundings; a tile as large as the frame gives
     the same result.
 
     Args:
-        decode: latents of a tile to chunks of its video.
+        decode: decodes latents of a tile to chunks of its video.
         latents: ``[C, T, h, w]``.
         tile: rows and columns of a tile, in latent pixels.
         overlap: latent pixels (at least) shared by neighbouring tiles, blended linearly.
@@ -61,9 +61,9 @@ def decode_tiled(
 
 
 def tile_weights(size: int, tile: int, overlap: int, stride: int) -> list[tuple[int, Tensor]]:
-    """Tiles along one axis: the first latent pixel of each, and its blending weight for every video pixel.
+    """Compute the tiles along one axis: the first latent pixel of each, and its blending weight for every video pixel.
 
-    Tiles are spread evenly, so that neighbours share at least ``overlap``; weights add up to 1 everywhere.
+    Tiles are spaced evenly, so that neighbours share at least ``overlap``; weights add up to 1 everywhere.
     """
     if tile < size and not 0 <= overlap < tile:
         raise ValueError(f"overlap {overlap} of tiles must be at least 0 and smaller than a tile, {tile}")

@@ -1,7 +1,7 @@
-"""What a Wan2.1 checkpoint is and what it officially runs with. Everything here is known from headers alone.
+"""Recognition of Wan2.1 checkpoints and their official defaults, from headers alone.
 
-Defaults: the official generate script and configuration (Wan-Video/Wan2.1, ``wan/configs``, ``generate.py``); of
-distilled networks LightX2V's (``configs/distill``).
+Defaults: the official generate script and configuration (Wan-Video/Wan2.1, ``wan/configs``, ``generate.py``); for
+distilled networks those of LightX2V (``configs/distill``).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _TASKS = {
     "flf2v": "first-and-last-frame-to-video",
     "vace": "video creation and editing (VACE)",
 }
-#: components beside the VAE that a task needs; all but the image encoder are what every task needs
+#: components that a task needs in addition to the transformer and the VAEs
 _ENCODERS = {
     "t2v": ("text_encoder",),
     "i2v": ("text_encoder", "image_encoder"),
@@ -93,19 +93,22 @@ _LAYOUTS: Mapping[str, tuple[Any, Any]] = {
 _HD, _SD = HD, SD
 #: a size in the name of a file or folder
 _SIZE = re.compile(r"(?<![0-9])(?:480|720)p(?![a-z0-9])")
-#: channels of the latents, and of what VACE is given beside them: a video twice, and its mask at 8x8 pixels
+#: channels of the latents, and of the VACE condition: two videos, and a mask of 8x8 pixels
 LATENT_CHANNELS, VACE_CHANNELS = 16, 96
-#: frames that flf2v and its relatives need at least: a first, a last, and 4k + 1 in all
+#: minimum frames of a task: flf2v needs a first and a last, and 4k + 1 in all
 _LEAST_FRAMES = {"flf2v": 5}
 
 
 def recognize(facts: CheckpointFacts) -> Recognition | str:
-    """The variant in a folder, or why it is no Wan2.1 model. ``CheckpointError`` when it is one whose configuration
-    cannot be true. Its options decide whether the tiny VAE is a component."""
+    """Recognize the variant in a folder, or explain why it is not a Wan2.1 model.
+
+    The model's options decide whether the tiny VAE is a component. ``CheckpointError`` for a Wan2.1 model with a
+    contradictory configuration.
+    """
     shapes = facts.headers["dit"].shapes
     for name in _SIGNATURE:
         if name not in shapes:
-            return f"its network has no tensor {name!r}, so it is no Wan transformer"
+            return f"its network has no tensor {name!r}, so it is not a Wan transformer"
     task, reason = _task(shapes)
     if reason or (reason := one_of_two(facts)):
         return reason
@@ -119,14 +122,14 @@ def recognize(facts: CheckpointFacts) -> Recognition | str:
             if name in components and name in facts.headers
         }
     except ValueError as exc:
-        hint = "" if facts.config else " (there is no config.json beside the network)"
+        hint = "" if facts.config else " (there is no config.json next to the network)"
         raise CheckpointError(f"{facts.folder}: {exc}{hint}") from None
     _check_fit(facts, dit, sizes)
     return _recognition(facts, task, components, dit, sizes)
 
 
 def _task(shapes: Shapes) -> tuple[str, str]:
-    """The task of a Wan network, or why it is none of Wan2.1."""
+    """Return the task of a Wan network, and the reason why it is not one of Wan2.1; one of both is empty."""
     try:
         channels, made = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
@@ -137,23 +140,22 @@ def _task(shapes: Shapes) -> tuple[str, str]:
     image = task in ("i2v", "flf2v")
     if channels != (2 * LATENT_CHANNELS + MASK_CHANNELS if image else LATENT_CHANNELS):
         return "", (
-            f"the network takes {channels} input channels, and {_TASKS[task]} gives "
-            f"{taken(LATENT_CHANNELS, image=image)}"
+            f"the network has {channels} input channels; {_TASKS[task]} needs {taken(LATENT_CHANNELS, image=image)}"
         )
     if made != LATENT_CHANNELS:
-        return "", f"the network makes {made} output channels, and those of Wan2.1 make {LATENT_CHANNELS}"
+        return "", f"the network has {made} output channels; Wan2.1 networks have {LATENT_CHANNELS}"
     if task == "vace":
         condition = axis(shapes, "vace_patch_embedding.weight", 1, "a VACE network")
         if condition != VACE_CHANNELS:
             return (
                 "",
-                f"the network takes {condition} channels of VACE's condition, which has {VACE_CHANNELS}",
+                f"the network has {condition} channels for the VACE condition, which has {VACE_CHANNELS}",
             )
     return task, ""
 
 
 def _kind(shapes: Shapes, channels: int) -> tuple[str, str]:
-    """The task that the tensors of a Wan network speak of, or what other network they are of."""
+    """Return the task that the tensors of a Wan network imply, or the other type of network they belong to."""
     if "pose_patch_embedding.weight" in shapes:
         return "", "a Wan2.2 Animate network (it has 'pose_patch_embedding.weight')"
     if "img_emb.emb_pos" in shapes:
@@ -163,34 +165,34 @@ def _kind(shapes: Shapes, channels: int) -> tuple[str, str]:
     if channels == 2 * LATENT_CHANNELS + MASK_CHANNELS:
         return "", (
             f"a Wan2.2 image-to-video network: {channels} input channels and no 'img_emb.proj.0.weight'; it is one of "
-            "two: give components.high_noise.path and components.low_noise.path"
+            "two experts: set components.high_noise.path and components.low_noise.path"
         )
     if channels != LATENT_CHANNELS:
-        return "", f"a network with {channels} input channels, and those of Wan2.1 have 16 or 36"
+        return "", f"a network with {channels} input channels; Wan2.1 networks have 16 or 36"
     return ("vace" if "vace_patch_embedding.weight" in shapes else "t2v"), ""
 
 
 def _check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, Any]) -> None:
-    """``CheckpointError`` when an encoder gives what the network does not take."""
-    for name, what, takes in (
+    """Raise ``CheckpointError`` if encoders or VAEs do not fit the network."""
+    for name, features, width in (
         ("text_encoder", "text embeddings", dit.text_dim),
         ("image_encoder", "image features", dit.image_dim),
     ):
-        if takes and name in sizes and sizes[name].dim != takes:
+        if width and name in sizes and sizes[name].dim != width:
             raise CheckpointError(
-                f"{facts.folder}: the network takes {what} of width {takes} and the {name.replace('_', ' ')} gives "
+                f"{facts.folder}: the network needs {features} of width {width}, the {name.replace('_', ' ')} produces "
                 f"{sizes[name].dim}; one of the two files belongs to another model"
             )
     for name in ("vae", "tiny_vae"):
         if name in sizes and sizes[name].z_dim != dit.out_dim:
             raise CheckpointError(
-                f"{facts.folder}: the network makes latents of {dit.out_dim} channels and the {name.replace('_', ' ')} "
-                f"takes {sizes[name].z_dim}; one of the two files belongs to another model"
+                f"{facts.folder}: the network produces latents of {dit.out_dim} channels, the {name.replace('_', ' ')} "
+                f"needs {sizes[name].z_dim}; one of the two files belongs to another model"
             )
 
 
 def _components(task: str, *, tiny: bool) -> tuple[str, ...]:
-    """What a task needs. With a tiny VAE to decode, the full one is for the tasks that encode."""
+    """Return the components that a task needs. With a tiny VAE, only the tasks that encode need the full one."""
     vaes = ("tiny_vae",) if task == "t2v" else ("vae", "tiny_vae")
     return ("dit", *_ENCODERS[task], *(vaes if tiny else ("vae",)))
 
@@ -228,8 +230,10 @@ def _recognition(
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
-    """What the official script makes by default. The i2v networks of 480P and 720P differ in their weights only, so
-    names decide between them."""
+    """Return the default size of the official script.
+
+    The i2v networks of 480P and 720P differ in their weights only, so names decide between them.
+    """
     if size != "14b" or (task == "i2v" and _named_size(facts) == "480p"):
         return _SD
     return _HD
@@ -253,28 +257,33 @@ def _size_notes(facts: CheckpointFacts, task: str, size: str, distilled: str) ->
         return ("the model card of the 1.3B model recommends --guide-scale 6 and a --shift of 8 to 12",)
     if task == "i2v" and size == "14b" and not _named_size(facts):
         return (
-            "the networks of 480P and 720P look alike, and neither the network's name nor the folder's tells: the "
-            "default size is 1280x720",
+            "480P and 720P networks have the same tensors, and no file or folder name tells them apart: the default "
+            "size is 1280x720",
         )
     return ()
 
 
 def _named_size(facts: CheckpointFacts) -> str:
-    """``480p`` or ``720p``, as the name of the network's file says, else the folders that it lies in, from the nearest
-    on; empty when none does, or one says both."""
+    """Return ``480p`` or ``720p`` from the name of the network's file, else from the nearest folder above it.
+
+    Empty if no name has a size, or the first one with a size has both.
+    """
     file = min(info.file for info in facts.headers["dit"].tensors.values())
     inside = file.relative_to(facts.folder).parts if file.is_relative_to(facts.folder) else file.parts[-2:]
     for name in (*reversed(inside), facts.name):
-        said = set(_SIZE.findall(name.lower()))
-        if said:
-            return said.pop() if len(said) == 1 else ""
+        sizes = set(_SIZE.findall(name.lower()))
+        if sizes:
+            return sizes.pop() if len(sizes) == 1 else ""
     return ""
 
 
 def defaults(recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
-    """Official values: 81 frames at 16 fps, unipc, guidance 5; 50 steps and shift 5 for t2v, 40 steps and shift 5 (3 up
-    to 480p) for i2v, 50 steps and shift 16 for flf2v and vace; 1280x720 for 14B, 832x480 for the others. Of distilled
-    networks: their own scheduler, shift 5 (16 for flf2v), no guidance."""
+    """Return the official defaults.
+
+    81 frames at 16 fps, unipc, guidance 5; 50 steps and shift 5 for t2v, 40 steps and shift 5 (3 up to 480p) for i2v,
+    50 steps and shift 16 for flf2v and vace; 1280x720 for 14B, 832x480 for the others. For distilled networks: their
+    own scheduler, shift 5 (16 for flf2v), no guidance.
+    """
     width, height = size or recognition.architecture["official_size"]
     distilled = recognition.architecture["distilled"]
     return Defaults(
@@ -300,9 +309,10 @@ def _shift(task: str, size: tuple[int, int]) -> float:
 
 
 def geometry(recognition: Recognition, target: Target) -> Geometry:
-    """Latent shape [16, T, h, w] and tokens. An image, or a source video, decides the aspect at the area of the target.
+    """Compute latent shape [16, T, h, w] and tokens.
 
-    ``RequestError`` unless frames are 4k + 1, the size divides, and inputs can be read.
+    An image or a source video determines the aspect ratio, at the area of the target. ``RequestError`` unless frames
+    are 4k + 1, the size divides, and inputs can be read.
     """
     dit, inputs = recognition.architecture["dit"], target.inputs
     patch = (dit["patch_size"][1], dit["patch_size"][2])
@@ -321,11 +331,9 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
         notes += _shorter(frames, fitted, info.frames, inputs.get("src_mask")) if not problems else []
         frames = frames if problems else fitted
     elif inputs.get("src_mask") is not None:
-        problems.append(
-            "src_mask needs a src_video that it is the mask of; without both, everything is made anew"
-        )
+        problems.append("src_mask needs a src_video; without both, the whole video is generated")
     if source and not (width and height):
-        problems.append(f"no video of {area} pixels can have the shape of {source}; use a larger --size")
+        problems.append(f"no video of {area} pixels has the aspect ratio of {source}; use a larger --size")
     elif source and (width, height) != (target.width, target.height):
         notes.append(shaped_note((width, height), source, (target.width, target.height)))
     elif not source:
@@ -356,8 +364,11 @@ def geometry(recognition: Recognition, target: Target) -> Geometry:
 
 
 def size_rules(recognition: Recognition, task: str) -> SizeRules:
-    """The sizes of the official script (``SUPPORTED_SIZES`` of Wan-Video/Wan2.1: both classes for 14B, 480p for the
-    others), the default one first, in multiples of the stride times the patch; 4k + 1 frames."""
+    """Return the sizes of the official script, the default one first; 4k + 1 frames.
+
+    ``SUPPORTED_SIZES`` of Wan-Video/Wan2.1: both classes for 14B, 480p for the others. Sides are multiples of the
+    stride times the patch.
+    """
     _, rows, columns = recognition.architecture["dit"]["patch_size"]
     official = recognition.architecture["official_size"]
     small = (_SD, turned(_SD), SQUARE_SD)
@@ -373,19 +384,19 @@ def size_rules(recognition: Recognition, task: str) -> SizeRules:
 
 
 def _shorter(asked: int, frames: int, there: int, mask: Any | None) -> list[str]:
-    """The note of a video that is shorter than what was asked for, since its source is."""
+    """Return a note if a video is shorter than requested because its source is."""
     if frames == asked:
         return []
     masks = 1 if mask is None else video_info(mask, "src_mask").frames
     beside = "" if masks in (1, there) else f" and src_mask {masks}"
     return [
-        f"{frames} frame{'s' * (frames > 1)} instead of {asked}: src_video has {there}{beside}, and a video has 4k + 1 "
-        "of them"
+        f"{frames} frame{'s' * (frames > 1)} instead of {asked}: src_video has {there}{beside}, and frames must be "
+        "4k + 1"
     ]
 
 
 def _available(frames: int, mask: Any | None) -> int:
-    """Frames of a source video that its mask covers; a mask of one frame covers all."""
+    """Return the number of frames of a source video that its mask covers; a mask of one frame covers all."""
     if mask is None:
         return frames
     masks = video_info(mask, "src_mask").frames
@@ -393,7 +404,7 @@ def _available(frames: int, mask: Any | None) -> int:
 
 
 def _count(parameters: int) -> str:
-    """A parameter count as a short name: 164k, 12m, 1.4b."""
+    """Format a parameter count as a short name: 164k, 12m, 1.4b."""
     for unit, letter in ((10**9, "b"), (10**6, "m"), (10**3, "k")):
         if parameters >= unit:
             return f"{parameters / unit:.{1 if parameters < 10 * unit else 0}f}{letter}"

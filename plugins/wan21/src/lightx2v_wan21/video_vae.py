@@ -1,4 +1,4 @@
-"""What the video VAEs of Wan share: clips in chunks through causal networks, and latents of the official statistics.
+"""Common base of the Wan video VAEs: clips in chunks through causal networks, and latents normalized officially.
 
 Shape legend:
     video   [3, F, H, W] or [B, 3, F, H, W], F = 4k + 1 frames, values in [-1, 1]
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lightx2v_wan21.vae_layers import Past, PointConv3d
 from lightx2v_wan21.vae_tiling import TEMPORAL_STRIDE, chunk_sizes, decode_tiled
 
-#: pixels to what the encoder takes, or what the decoder gives to pixels
+#: converts pixels to the encoder's input, or the decoder's output to pixels
 Fold = Callable[[Tensor], Tensor]
 
 
@@ -28,7 +28,7 @@ def _as_it_is(pixels: Tensor) -> Tensor:
 class LatentSpace:
     """The latents of one VAE. The statistics are not part of its checkpoint."""
 
-    #: as messages call the VAE
+    #: name of the VAE, for messages
     name: str
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -38,8 +38,10 @@ class LatentSpace:
     frames: int
 
     def statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and reciprocal of the deviation, ``[C, 1, 1, 1]``; the reciprocal is rounded to float32 first, as
-        officially."""
+        """Return the mean and the reciprocal of the deviation, ``[C, 1, 1, 1]``.
+
+        The reciprocal is rounded to float32 first, as in the official code.
+        """
         mean = torch.tensor(self.mean, device=device).view(-1, 1, 1, 1)
         return mean, 1.0 / torch.tensor(self.deviation, device=device).view(-1, 1, 1, 1)
 
@@ -47,7 +49,7 @@ class LatentSpace:
 class VideoVae(nn.Module):
     """Encoder and decoder; ``dtype`` is that of parameters and computation, results are float32.
 
-    Parameters come uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
+    Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """
 
     def __init__(
@@ -60,7 +62,10 @@ class VideoVae(nn.Module):
         fold: Fold = _as_it_is,
         unfold: Fold = _as_it_is,
     ) -> None:
-        """``encoder(chunk, past)`` gives the moments of a latent frame, ``decoder(frame, past)`` the pixels of one."""
+        """Store the networks.
+
+        ``encoder(chunk, past)`` returns the moments of a latent frame, ``decoder(frame, past)`` the pixels of one.
+        """
         super().__init__()
         self.space, self.dtype = space, dtype
         self._fold, self._unfold = fold, unfold
@@ -72,7 +77,7 @@ class VideoVae(nn.Module):
 
     @torch.no_grad()
     def encode(self, video: Tensor) -> Tensor:
-        """Normalized latents (the mean of the posterior) of a video, float32, with or without batch axis.
+        """Encode a video to normalized latents (the mean of the posterior), float32, with or without batch axis.
 
         Raises:
             ValueError: the number of frames is not 4k + 1, or rows or columns are not multiples of the stride.
@@ -80,7 +85,7 @@ class VideoVae(nn.Module):
         frames, rows, columns = video.shape[-3:]
         if frames % TEMPORAL_STRIDE != 1:
             raise ValueError(
-                f"the video has {frames} frames; the VAE takes 4k + 1, such as 1, 5 or {self.space.frames}"
+                f"the video has {frames} frames; the VAE needs 4k + 1, such as 1, 5 or {self.space.frames}"
             )
         if rows % self.space.stride or columns % self.space.stride:
             raise ValueError(f"frames of {rows}x{columns} are not divisible by {self.space.stride}")
@@ -95,7 +100,7 @@ class VideoVae(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[Tensor]:
-        """Yield the video of ``[C, T, h, w]`` latents as float32 ``[3, n, H, W]``, n = 1 then 4 each.
+        """Decode latents ``[C, T, h, w]``; yields the video as float32 ``[3, n, H, W]``, n = 1, then 4 each.
 
         Chunks are not clamped and stay on the device of the latents.
         """
@@ -106,5 +111,5 @@ class VideoVae(nn.Module):
             yield self._unfold(self.decoder(frame, past))[0].float()
 
     def decode_tiled(self, latents: Tensor, *, tile: tuple[int, int], overlap: int) -> Iterator[Tensor]:
-        """Like ``decode`` with the device memory of one tile, see ``vae_tiling.decode_tiled``."""
+        """Decode like ``decode``, with the device memory of one tile, see ``vae_tiling.decode_tiled``."""
         return decode_tiled(self.decode, latents, tile=tile, overlap=overlap, stride=self.space.stride)
