@@ -195,7 +195,7 @@ def test_a_network_that_takes_other_channels(model: Path, count: int, asked: dic
 def test_a_network_that_makes_other_channels(model: Path) -> None:
     say(model, in_dim=48)
     changed(model, in_channels(48))
-    assert "wan2.2-ti2v: its network makes 16 output channels; that of TI2V makes 48" in refusal(model)
+    assert "wan2.2-ti2v: its network has 16 output channels; TI2V has 48" in refusal(model)
     say(model, in_dim=16, out_dim=32)
     wide = {"head.head.weight": torch.zeros(128, 64), "head.head.bias": torch.zeros(128)}
     changed(model, lambda t: in_channels(16)(t) | wide)

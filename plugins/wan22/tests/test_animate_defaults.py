@@ -54,7 +54,7 @@ def test_models_without_a_prompt_of_their_own_ask_for_one(t2v):
     assert t2v.plan.request.prompt == ""
     with pytest.raises(RequestError, match="no prompt given"):
         t2v.generate()
-    assert t2v.generate(prompt="").plan.request.prompt == ""  # what was said, and nothing else
+    assert t2v.generate(prompt="").plan.request.prompt == ""  # the prompt of the request, and nothing else
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.0, 0.999])

@@ -1,4 +1,4 @@
-"""What is known before any weight is read: recognition, official values, sizes and memory."""
+"""Plans, which are known before any weight is read: recognition, official values, sizes and memory."""
 
 import subprocess
 import sys
@@ -116,8 +116,8 @@ def test_official_checkpoints_are_recognized(family, found, variant, tasks, tota
         (a14b, facts(high_noise=animate_tensors(ANIMATE)), "are an Animate network"),
         (a14b, facts(high_noise=dit_tensors(evolve(WIDE, vace_layers=(0, 5)))), "are a VACE network"),
         (a14b, facts(high_noise=dit_tensors(ANIMATE.dit)), "are a Wan2.1 image-to-video network"),
-        (a14b, facts(high_noise=dit_tensors(FIVE)), "take 48 channels; those of A14B take 16 or 36"),
-        (ti2v, facts(dit=dit_tensors(WIDE)), "takes 16 channels; that of TI2V takes 48"),
+        (a14b, facts(high_noise=dit_tensors(FIVE)), "have 48 input channels; A14B has 16 or 36"),
+        (ti2v, facts(dit=dit_tensors(WIDE)), "has 16 input channels; TI2V has 48"),
         (animate, facts(dit=dit_tensors(ANIMATE.dit)), "no tensor 'pose_patch_embedding.weight'"),
     ],
 )
@@ -129,13 +129,13 @@ def test_parts_of_different_models_are_refused():
     text = umt5_tensors(evolve(UMT5, dim=64))
     for family, found in ((a14b, experts(WIDE)), (ti2v, TI2V), (animate, ANIMATED)):
         wrong = evolve(found, headers={**found.headers, "text_encoder": header(text)})
-        with pytest.raises(CheckpointError, match="has width 4096 for the text encoder, and this one has 64"):
+        with pytest.raises(CheckpointError, match="expects width 4096 of the text encoder, which has 64"):
             family.recognize(wrong)
     wrong = evolve(TI2V, headers={**TI2V.headers, "vae": header(vae_tensors(VAE21))})
-    with pytest.raises(CheckpointError, match="not a Wan2.2 VAE checkpoint: .* takes 3 channels"):
+    with pytest.raises(CheckpointError, match="not a Wan2.2 VAE checkpoint: .* has 3 input channels"):
         ti2v.recognize(wrong)
     wrong = evolve(ANIMATED, headers={**ANIMATED.headers, "image_encoder": header(clip_tensors(SMALL_CLIP))})
-    with pytest.raises(CheckpointError, match="has width 1280 for the image encoder, and this one has 80"):
+    with pytest.raises(CheckpointError, match="expects width 1280 of the image encoder, which has 80"):
         animate.recognize(wrong)
     with pytest.raises(CheckpointError, match="config.json has no 'num_layers', the checkpoint has"):
         a14b.recognize(evolve(experts(WIDE), config={"dim": 5120}))
@@ -312,7 +312,7 @@ def test_a_tiny_vae_takes_the_place_of_the_full_one():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (lambda: A14bOptions(boundary=0.9, boundary_step_index=2), "two ways to say the same"),
+        (lambda: A14bOptions(boundary=0.9, boundary_step_index=2), "exclude each other"),
         (lambda: A14bOptions(boundary=1.5), "boundary"),
         (lambda: Ti2vOptions(vae_tile=100), "'vae_tile' must be"),
         (lambda: Ti2vOptions(vae_tile=128, vae_tile_overlap=128), "'vae_tile_overlap' must be"),
@@ -337,13 +337,13 @@ def test_planning_imports_no_torch():
 @pytest.mark.parametrize("size", [(1280, 704), (832, 480), (64, 64)])
 @pytest.mark.parametrize("image", [(5000, 1), (1, 5000), (20000, 3), (2000, 100), (33, 4000)])
 def test_a_picture_of_an_extreme_shape_takes_no_more_than_the_area(image, size):
-    """It is refused where no video of the area can have its shape, and never made larger than what was asked for."""
+    """It is refused where no video of the area can have its shape, and never made larger than the request."""
     pixels = Image.new("RGB", image)
     for family, model in ((ti2v, TI2V), (a14b, experts(IMAGES))):
         try:
             found = family.geometry(family.recognize(model), target("i2v", size, 5, image=pixels))
         except RequestError as exc:
-            assert "can have the shape of image {}x{}".format(*image) in str(exc)  # noqa: PT017
+            assert "has the aspect ratio of image {}x{}".format(*image) in str(exc)  # noqa: PT017
             continue
         assert found.width * found.height <= 1.02 * size[0] * size[1]
         assert found.notes == (

@@ -101,7 +101,7 @@ def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("component", "words"),
+    ("component", "parts"),
     [
         (None, ["its folders do (", "high_noise_model, low_noise_model", "--component"]),
         ("dit", ["holds 2 networks", "high_noise_model/", "low_noise_model/"]),
@@ -110,12 +110,12 @@ def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None
     ],
 )
 def test_what_an_experts_folder_holds_is_said(
-    component: str | None, words: list[str], tmp_path: Path
+    component: str | None, parts: list[str], tmp_path: Path
 ) -> None:
     write_tiny_a14b(tmp_path / "model")
     for encoder in (tmp_path / "model").glob("*.pth"):  # they lie beside the experts' folders
         encoder.unlink()
     with pytest.raises(RequestError) as caught:
         convert(tmp_path / "model", tmp_path / "x.safetensors", ConvertOptions(component=component))
-    assert [word for word in words if word not in str(caught.value)] == []
+    assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "x.safetensors").exists()

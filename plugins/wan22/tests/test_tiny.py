@@ -130,7 +130,7 @@ def test_animate_replaces_and_guides(folders):
     [
         ({"background_video": pixels(3, 5, 32, 48)}, "background_video and mask_video .* give both or none"),
         ({"face_video": pixels(3, 5, 48, 32)}, "face_video is 32x48; it must be 32x32"),
-        ({"ref_images": [pixels(3, 8, 8)] * 2}, "ref_images takes one image, and 2 are given"),
+        ({"ref_images": [pixels(3, 8, 8)] * 2}, "ref_images must be one image, not 2"),
         ({"pose_video": pixels(3, 5, 32, 40)}, "width must be divisible by 16: instead of 40 use 32 or 48"),
     ],
 )

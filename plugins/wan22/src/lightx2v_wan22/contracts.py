@@ -1,5 +1,7 @@
-"""What the contract of models has to be told of the three families. Imported by tests, and by
-``lightx2v-core plugins check wan22 --strict``."""
+"""Inputs and options of the three families for the model contract.
+
+Imported by tests, and by ``lightx2v-core plugins check wan22 --strict``.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,20 @@ def _pixels(*shape: int) -> Callable[[], Tensor]:
 
 
 class A14bContract(ModelContract):
-    """Text-to-video."""
+    """Contract tests of text-to-video."""
 
     use = "wan2.2-a14b"
 
 
 class Ti2vContract(ModelContract):
-    """Text-to-video, and image-to-video from some pixels."""
+    """Contract tests of text-to-video, and of image-to-video from random pixels."""
 
     use = "wan2.2-ti2v"
     inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {"i2v": {"image": _pixels(3, 64, 64)}}
 
 
 class AnimateContract(ModelContract):
-    """A segment of a character, its pose and its face."""
+    """Contract tests of one segment, from random pixels."""
 
     use = "wan2.2-animate"
     options: ClassVar[Mapping[str, Any]] = {"segment_frames": 5}

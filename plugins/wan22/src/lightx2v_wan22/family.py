@@ -1,6 +1,6 @@
-"""The plans of a Wan2.2 family, as far as the three agree: recognition, sizes, memory. Each family fills in the rest.
+"""Base class of the Wan2.2 families: recognition, sizes and memory that all three share.
 
-No torch here: everything is known from headers alone.
+No torch here: plans are made from headers alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ C = TypeVar("C", bound=Vae22Options)
 
 @attrs.frozen(kw_only=True)
 class Network:
-    """The transformer of a checkpoint: its sizes, as classes and as plain data, its tensors and its blocks."""
+    """The transformer of a checkpoint: its sizes as a class and as plain data, its tensors and its blocks."""
 
     dit: DitArchitecture
     architecture: Mapping[str, Any]
@@ -67,29 +67,29 @@ class Network:
 
 
 class Family(ABC, Generic[C]):
-    """A family of models: recognizes a checkpoint, and says what runs with it."""
+    """A family of models: recognizes checkpoints, and provides defaults, sizes and memory estimates for them."""
 
     options: type[C]
-    #: components that hold the transformer; several take turns
+    #: components that are transformers; one at a time runs
     networks: ClassVar[tuple[str, ...]] = ("dit",)
-    #: what messages call the first of them
+    #: name of the first of them in messages
     title: ClassVar[str] = "network"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     layouts: ClassVar[Layouts] = LAYOUTS
-    #: of the latents
+    #: channels and pixel stride of the latents
     channels: ClassVar[int] = 16
     stride: ClassVar[int] = 8
     vae_peak: ClassVar[tuple[int, int, int]] = VAE21_PEAK
-    #: width and blocks of the released model, and what its size is called
+    #: width, number of blocks and size name of the released model
     released: ClassVar[tuple[int, int, str]]
     #: official sizes in landscape
     presets: ClassVar[tuple[tuple[int, int], ...]] = ()
-    #: where the files can be downloaded
+    #: repositories with the files
     repositories: ClassVar[tuple[Repository, ...]]
 
     @abstractmethod
     def refusal(self, facts: CheckpointFacts) -> str:
-        """Return why a checkpoint is not of this family, or an empty string. ``ValueError`` says the same."""
+        """Explain why a checkpoint is not of this family; empty if it is. A ``ValueError`` also counts as a reason."""
 
     @abstractmethod
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
@@ -97,36 +97,38 @@ class Family(ABC, Generic[C]):
 
     @abstractmethod
     def kind(self, tasks: tuple[str, ...]) -> str:
-        """Return the part of the variant's name that tells the models of Wan2.2 apart."""
+        """Return the part of the variant's name that distinguishes the Wan2.2 models."""
 
     @abstractmethod
     def summary(self, network: Network, tasks: tuple[str, ...]) -> str:
-        """Describe a checkpoint in a line."""
+        """Describe a checkpoint in one line."""
 
     def network(self, facts: CheckpointFacts) -> Network:
-        """Read the sizes of the transformer. ``ValueError`` when its configuration cannot be true."""
+        """Read the sizes of the transformer. ``ValueError`` for a contradictory configuration."""
         dit = dit_from(facts.config, facts.headers[self.networks[0]].shapes)
         return Network(dit=dit, architecture=attrs.asdict(dit), tensors=dit_tensors(dit), blocks=dit.blocks)
 
     def distilled(self, facts: CheckpointFacts) -> str:
-        """Return the name that says that a checkpoint is distilled, or an empty string."""
+        """Return the name that marks a checkpoint as distilled; empty if none does."""
         return distilled_name(facts, self.networks[0]) or distilled_merged(facts, self.networks)
 
     def details(self, network: Network, options: C, telling: str) -> Mapping[str, Any]:
-        """Return what ``Recognition.architecture`` holds beside the sizes of the components."""
+        """Return the entries of ``Recognition.architecture`` other than the sizes of the components."""
         return {"distilled": distilled_steps(telling) if telling else 0}
 
     def notes(self, facts: CheckpointFacts, telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        """Return what users should know of a checkpoint."""
+        """Return the notes on a checkpoint for users."""
         return ()
 
     def doubts(self, facts: CheckpointFacts) -> tuple[str, ...]:
-        """Return what speaks against a checkpoint being of this family."""
+        """Return the evidence against a checkpoint of this family."""
         return config_doubts(facts.config)
 
     def recognize(self, facts: CheckpointFacts) -> Recognition | str:
-        """Return the variant in a folder, or why it is not of this family. ``CheckpointError`` when it is one whose
-        configuration cannot be true."""
+        """Recognize the variant in a folder, or explain why it is not of this family.
+
+        ``CheckpointError`` for a model of this family with a contradictory configuration.
+        """
         try:
             if reason := self.refusal(facts):
                 return reason
@@ -166,21 +168,26 @@ class Family(ABC, Generic[C]):
 
     @abstractmethod
     def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
-        """Return the official values, at a (width, height) or at the official size."""
+        """Return the official defaults for a (width, height), or for the official size."""
 
     def least_frames(self, task: str) -> int:
-        """Return the length of the shortest video."""
+        """Return the minimum number of frames of a video."""
         return 1
 
     def size_for_image(self, recognition: Recognition, image: tuple[int, int], area: int) -> tuple[int, int]:
-        """Return the (width, height) of a video of this area that has the shape of an image; a side of 0 is one that
-        would be shorter than a patch."""
+        """Return the (width, height) of a video of this area with the aspect ratio of an image.
+
+        A side that would be shorter than a patch is 0.
+        """
         _, rows, columns = recognition.architecture["patch_size"]
         return size_for_image(*image, area, (rows, columns))
 
     def geometry(self, recognition: Recognition, target: Target) -> Geometry:
-        """Return latent shape [C, T, h, w] and tokens. An image keeps its aspect ratio: the size is only the area
-        then. ``RequestError`` for sizes, frames and inputs that cannot be."""
+        """Compute latent shape [C, T, h, w] and tokens.
+
+        An image keeps its aspect ratio: the requested size is only the area then. ``RequestError`` for impossible
+        sizes, frames and inputs.
+        """
         size, notes = shaped(
             recognition, target, lambda image, area: self.size_for_image(recognition, image, area)
         )
@@ -199,18 +206,20 @@ class Family(ABC, Generic[C]):
     def stages(
         self, recognition: Recognition, request: Request, shape: Geometry, options: C
     ) -> Sequence[Stage]:
-        """Return the sizes that denoising goes through: one."""
+        """Return the stages of denoising: one."""
         return (Stage(shift=request.shift, geometry=shape),)
 
     def encoded_videos(self, recognition: Recognition) -> int:
-        """Return how many videos of the full length the VAE encodes."""
+        """Return the number of full-length videos that the VAE encodes."""
         return 0
 
     def memory(
         self, recognition: Recognition, shape: Geometry, dtype: str, options: C
     ) -> Mapping[str, MemoryNeed]:
-        """Count the weights exactly, and the tensors that live at the peak of each network. Experts take turns, so the
-        activations are those of one."""
+        """Compute the bytes of weights exactly, and estimate activations from the tensors alive at each network's peak.
+
+        Only one expert runs at a time, so the activations are those of one.
+        """
         dit = recognition.architecture["dit"]
         transformer = transformer_need(recognition.expected[self.networks[0]], dit, shape.tokens, dtype)
         videos = self.encoded_videos(recognition)

@@ -1,5 +1,7 @@
-"""The ``config.json`` that diffusers wants beside converted weights of the VAE and the Animate network. Nothing here
-imports torch before it is called."""
+"""The ``config.json`` of diffusers for converted weights of the VAE and the Animate network.
+
+Torch is imported when a function is called.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from lightx2v_wan21.api import Shapes, dit_settings, vae_config
 
 
 def vae22_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``AutoencoderKLWan`` of diffusers, which sees 2x2 pixels as one."""
+    """Build the configuration of diffusers' ``AutoencoderKLWan``, with 2x2 pixels folded into channels."""
     from lightx2v_wan22.vae22.architecture import FOLDED_CHANNELS, SPATIAL_STRIDE
     from lightx2v_wan22.vae22.network import LATENT_MEAN, LATENT_STD
 
@@ -27,7 +29,7 @@ def vae22_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
 
 
 def animate_config(config: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """``WanAnimateTransformer3DModel`` of diffusers."""
+    """Build the configuration of diffusers' ``WanAnimateTransformer3DModel``."""
     from lightx2v_wan22.animate.architecture import animate_from
 
     arch = animate_from(config, shapes)

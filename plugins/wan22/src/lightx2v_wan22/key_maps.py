@@ -1,6 +1,6 @@
-"""Other names of the same tensors: the Wan2.2 VAE and the Animate network in files of diffusers. No torch here.
+"""Tensor names of the Wan2.2 VAE and the Animate network in diffusers, mapped to the official ones. No torch here.
 
-The plain transformer, the text encoder and the image encoder are those of ``lightx2v_wan21``, and so are their maps.
+The plain transformer, the text encoder and the image encoder are those of ``lightx2v_wan21``, with its maps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ADAPTER = r"^face_adapter\.(\d+)\."
 _FUSER = r"^face_adapter\.fuser_blocks\.(\d+)\."
 _CONVS_PATTERN = _CONVS.replace(".", r"\.")
 
-#: Stages are lists here and officially. The layer that changes the size comes last: after two residual blocks in the
+#: Both layouts have lists of stages. The layer that changes the size comes last: after two residual blocks in the
 #: encoder, after three in the decoder.
 VAE22_DIFFUSERS = KeyMap(
     name="diffusers",
@@ -41,9 +41,10 @@ VAE22_DIFFUSERS = KeyMap(
 
 
 def animate_diffusers(residuals: int) -> KeyMap:
-    """The map for a motion encoder with so many residual blocks, which the number of its last convolution depends on.
+    """Build the map for a motion encoder with a given number of residual blocks.
 
-    In the official list the first convolution is number 0, so the residual blocks count from 1.
+    The index of its last convolution depends on that number. In the official list the first convolution has index 0, so
+    the residual blocks start at 1.
     """
     return KeyMap(
         name="diffusers",
@@ -96,5 +97,5 @@ def animate_diffusers(residuals: int) -> KeyMap:
     )
 
 
-#: The biases of the motion encoder are ``[C]`` there, ``[1, C, 1, 1]`` officially; its blur kernels are not stored.
+#: The biases of the motion encoder are ``[C]`` in diffusers, ``[1, C, 1, 1]`` officially; blur kernels are not stored.
 ANIMATE_DIFFUSERS = animate_diffusers(_RESIDUALS)

@@ -1,4 +1,4 @@
-"""What can be configured about the Wan2.2 models, under ``model.options."wan2.2-..."``."""
+"""Configuration options of the Wan2.2 models, under ``model.options."wan2.2-..."``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _segment(_instance: object, _attribute: object, value: int) -> None:
 
 @frozen(kw_only=True)
 class Vae22Options(VaeOptions):
-    """Options of the VAEs of every model; one latent pixel of TI2V is 16x16 pixels."""
+    """Options of the VAEs of all models; one latent pixel of TI2V is 16x16 pixels."""
 
     tile_unit: ClassVar[int] = 16
 
@@ -30,31 +30,31 @@ class A14bOptions(Vae22Options):
         default=None,
         validator=v.optional([v.ge(0), v.le(1)]),
         metadata={
-            "help": "share of the timesteps from which on the high-noise expert works; absent: the official one"
+            "help": "share of the timesteps at and above which the high-noise expert runs; absent: the official one"
         },
     )
     boundary_step_index: int | None = field(
         default=None,
         validator=v.optional(v.ge(0)),
         metadata={
-            "help": "let the high-noise expert take the first so many steps instead, as distilled models want it"
+            "help": "number of first steps of the high-noise expert, instead of boundary; for distilled models"
         },
     )
     changing_resolution_rates: tuple[float, ...] = field(
         default=(),
         metadata={
-            "help": "rates of the sizes to start at, such as [0.75]; empty keeps one size. For t2v and i2v"
+            "help": "scales of the sizes for the first steps, such as [0.75]; empty: one size. For t2v and i2v"
         },
     )
     changing_resolution_steps: tuple[int, ...] = field(
         default=(),
-        metadata={"help": "the last step at each of these sizes; one rate alone lasts for half of the steps"},
+        metadata={"help": "last step at each of these sizes; for one rate the default is half of the steps"},
     )
 
     def __attrs_post_init__(self) -> None:
         check_changes(self.changing_resolution_rates, self.changing_resolution_steps)
         if self.boundary is not None and self.boundary_step_index is not None:
-            raise ValueError("'boundary' and 'boundary_step_index' are two ways to say the same; give one")
+            raise ValueError("'boundary' and 'boundary_step_index' exclude each other; set only one")
 
 
 @frozen(kw_only=True)
@@ -66,9 +66,7 @@ class Ti2vOptions(Vae22Options):
 class AnimateOptions(Vae22Options):
     """Options of ``wan2.2-animate``."""
 
-    segment_frames: int = field(
-        default=77, validator=_segment, metadata={"help": "frames that are generated at once"}
-    )
+    segment_frames: int = field(default=77, validator=_segment, metadata={"help": "frames of a segment"})
     overlap_frames: Literal[1, 5] = field(
-        default=1, metadata={"help": "frames of a segment that the next one repeats to go on from"}
+        default=1, metadata={"help": "last frames of a segment that the next one starts from"}
     )

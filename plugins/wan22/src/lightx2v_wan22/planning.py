@@ -1,4 +1,4 @@
-"""What the plans of all Wan2.2 models share. No torch here: everything is known from headers alone."""
+"""Plan helpers shared by all Wan2.2 models. No torch here: plans are made from headers alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from lightx2v_wan21.api import (
 )
 from lightx2v_wan22.vae22.architecture import vae22_from, vae22_tensors
 
-#: parts of a tensor's name that the transformer keeps in float32, whatever the compute dtype
+#: name parts of the tensors that the transformer keeps in float32 at every compute dtype
 FLOAT32 = (
     "modulation",
     "norm",
@@ -58,20 +58,20 @@ LAYOUTS: Layouts = {
     "tiny_vae": (tae_from, tae_tensors),
 }
 LAYOUTS22: Layouts = {**LAYOUTS, "vae": (vae22_from, vae22_tensors)}
-#: peak of a VAE in frames of its widest layer: (pixels along a side that count as one, decoder, encoder). Counted on
-#: the networks; they hold the frames in work, two frames of history of every causal convolution, and smaller stages.
+#: peak of a VAE in frames of its widest layer: (pixels along a side that are folded into one, decoder, encoder).
+#: Counted on the networks: frames in progress, two frames of history of every causal convolution, smaller stages.
 VAE21_PEAK, VAE22_PEAK = (1, 45, 45), (2, 65, 42)
 
 
 def vae_components(options: VaeOptions, *, encodes: bool) -> tuple[str, ...]:
-    """The VAEs a model needs: with a tiny one to decode, the full one is for those that encode."""
+    """Return the VAEs that a model needs. With a tiny VAE, only models that encode need the full one."""
     if not options.tiny_vae:
         return ("vae",)
     return ("vae", "tiny_vae") if encodes else ("tiny_vae",)
 
 
 def read_sizes(facts: CheckpointFacts, components: Iterable[str], layouts: Layouts) -> dict[str, Any]:
-    """The sizes of the components beside the transformer that were found. ``ValueError`` when one is something else."""
+    """Read the sizes of the available components other than the transformer. ``ValueError`` if one does not match."""
     return {
         name: layouts[name][0](facts.headers[name].shapes)
         for name in components
@@ -80,36 +80,37 @@ def read_sizes(facts: CheckpointFacts, components: Iterable[str], layouts: Layou
 
 
 def unreadable(facts: CheckpointFacts, reason: ValueError, network: str) -> CheckpointError:
-    """The error for a checkpoint whose configuration cannot be true."""
-    hint = "" if facts.config else f" (there is no config.json beside the {network})"
+    """Build the error for a checkpoint with a contradictory configuration."""
+    hint = "" if facts.config else f" (there is no config.json next to the {network})"
     return CheckpointError(f"{facts.folder}: {reason}{hint}")
 
 
 def check_fit(facts: CheckpointFacts, dit: DitArchitecture, sizes: Mapping[str, Any]) -> None:
-    """``CheckpointError`` when another component gives what the transformer does not take."""
-    wanted = {
+    """Raise ``CheckpointError`` if another component does not fit the transformer."""
+    widths = {
         "text_encoder": ("dim", dit.text_dim),
         "image_encoder": ("dim", dit.image_dim),
         "vae": ("z_dim", dit.out_dim),
         "tiny_vae": ("z_dim", dit.out_dim),
     }
     for name, part in sizes.items():
-        width = getattr(part, wanted[name][0])
-        if width != wanted[name][1]:
+        attribute, expected = widths[name]
+        width = getattr(part, attribute)
+        if width != expected:
             raise CheckpointError(
-                f"{facts.folder}: the network has width {wanted[name][1]} for the {name.replace('_', ' ')}, and this "
-                f"one has {width}; one of the two files belongs to another model"
+                f"{facts.folder}: the network expects width {expected} of the {name.replace('_', ' ')}, which has "
+                f"{width}; one of the two files belongs to another model"
             )
 
 
 def described(sizes: Mapping[str, Any], layouts: Layouts) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Expected tensors and architecture, as a ``Recognition`` holds them, of the components beside the transformer."""
+    """Return the expected tensors and the architecture of the other components, as a ``Recognition`` has them."""
     expected = {name: layouts[name][1](part) for name, part in sizes.items()}
     return expected, {name: attrs.asdict(part) for name, part in sizes.items()}
 
 
 def encoder_blocks(sizes: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Prefixes of the blocks, in running order, of the components beside the transformer that have some."""
+    """Return the prefixes of the blocks, in execution order, of the other components that have blocks."""
     return {name: part.blocks for name, part in sizes.items() if hasattr(part, "blocks")}
 
 
@@ -123,11 +124,12 @@ def wan_geometry(
     extra: int = 0,
     least: int = 1,
 ) -> Geometry:
-    """Latent shape [C, T, h, w] and tokens at a (width, height), with ``extra`` latent frames in front and ``least``
-    frames or more.
+    """Compute latent shape [C, T, h, w] and tokens at a (width, height).
+
+    ``extra`` latent frames are added in front; ``least`` is the minimum number of frames.
 
     Raises:
-        RequestError: the frames are not 4k + 1 or the size does not divide, with the nearest values that do.
+        RequestError: the frames are not 4k + 1 or the size does not divide, with the nearest valid values.
     """
     (width, height), frames = size, target.frames
     _, patch_rows, patch_columns = recognition.architecture["patch_size"]
@@ -151,11 +153,12 @@ def wan_geometry(
 def shaped(
     recognition: Recognition, target: Target, shape: Callable[[tuple[int, int], int], tuple[int, int]]
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """The (width, height) of a video whose shape an image decides, if there is one, and the note of it. ``shape`` gives
-    it for the size of the image and an area; a side of 0 is one that would be shorter than a patch.
+    """Return the (width, height) of a video with the aspect ratio of its image, if it has one, and a note on it.
+
+    ``shape`` computes it from the size of the image and an area; a side that would be shorter than a patch is 0.
 
     Raises:
-        RequestError: no video of the area has the shape of the image.
+        RequestError: no video of the area has the aspect ratio of the image.
     """
     asked = (target.width, target.height)
     if "image" not in target.inputs:
@@ -164,8 +167,8 @@ def shaped(
     source, size = "image {}x{}".format(*image), shape(image, asked[0] * asked[1])
     if not all(size):
         raise RequestError(
-            f"{recognition.variant}: no video of {asked[0] * asked[1]} pixels can have the shape of {source}; use a "
-            "larger --size, or cut the image to a shape that is less extreme"
+            f"{recognition.variant}: no video of {asked[0] * asked[1]} pixels has the aspect ratio of {source}; use a "
+            "larger --size, or crop the image"
         )
     return size, () if size == asked else (shaped_note(size, source, asked),)
 
@@ -178,8 +181,10 @@ def wan_sizes(
     least: int = 1,
     shaped_by: tuple[str, ...] = (),
 ) -> SizeRules:
-    """What ``wan_geometry`` takes: official landscape sizes and the same turned, in multiples of the stride times the
-    patch, and 4k + 1 frames."""
+    """Build the rules of ``wan_geometry``.
+
+    Official landscape sizes and the same in portrait, in multiples of the stride times the patch, and 4k + 1 frames.
+    """
     _, rows, columns = recognition.architecture["patch_size"]
     return SizeRules(
         presets=tuple(size for width, height in presets for size in ((width, height), (height, width))),
@@ -191,16 +196,19 @@ def wan_sizes(
 
 
 def transformer_need(tensors: Shapes, dit: Mapping[str, Any], tokens: int, dtype: str) -> MemoryNeed:
-    """A transformer's weights exactly, and its activations: bytes a token, counted on the network. The peak is in the
-    attention (residual stream, float32 queries and keys, tensors of the compute dtype) or in the feed-forward net
-    (its hidden layer before and after the activation, beside four float32 streams)."""
+    """Compute a transformer's weights exactly, and estimate its activations.
+
+    The bytes per token are counted on the network. The peak is in the attention (residual stream, float32 queries and
+    keys, tensors of the compute dtype) or in the feed-forward network (its hidden layer before and after the
+    activation, in addition to four float32 streams).
+    """
     unit, dim, hidden = DTYPE_BYTES[dtype], dit["dim"], dit["ffn_dim"]
     wide = max(dim * (13 + 15 * unit // 2), dim * (16 + unit) + 2 * hidden * unit)
     return MemoryNeed(weights=weight_bytes(tensors, unit, keep=FLOAT32), activations=tokens * wide)
 
 
 def text_need(recognition: Recognition, dtype: str, length: int) -> MemoryNeed:
-    """The umT5 encoder at its full length of text."""
+    """Estimate the need of the umT5 encoder at its full length of text."""
     text = recognition.architecture["text_encoder"]
     scores = 2 * text["num_heads"] * length**2 * 4
     return MemoryNeed(
@@ -218,7 +226,7 @@ def vae_needs(
     *,
     videos: int,
 ) -> dict[str, MemoryNeed]:
-    """The VAEs of a model that encodes so many ``videos`` of its own length. Encoding never tiles."""
+    """Estimate the needs of the VAEs of a model that encodes ``videos`` of its own length. Encoding never tiles."""
     fold, decoded, encoded = peak
     pixels = shape.height * shape.width
     needs = {}
@@ -244,7 +252,7 @@ def vae_needs(
 
 
 def weight_bytes(tensors: Shapes, unit: int, keep: tuple[str, ...] = ()) -> int:
-    """Bytes of tensors at ``unit`` bytes an element, and at four for those whose name holds a part of ``keep``."""
+    """Compute the bytes of tensors at ``unit`` bytes per element; four for names that contain a part of ``keep``."""
     return sum(
         math.prod(shape) * (4 if any(part in name for part in keep) else unit)
         for name, shape in tensors.items()
@@ -252,7 +260,7 @@ def weight_bytes(tensors: Shapes, unit: int, keep: tuple[str, ...] = ()) -> int:
 
 
 def count_name(parameters: int) -> str:
-    """A parameter count as a short name: 164k, 12m, 1.4b."""
+    """Format a parameter count as a short name: 164k, 12m, 1.4b."""
     for unit, letter in ((10**9, "b"), (10**6, "m"), (10**3, "k")):
         if parameters >= unit:
             return f"{parameters / unit:.{1 if parameters < 10 * unit else 0}f}{letter}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Vae22Options)
 
-VAE21 = evolve(VAE, hint="it is part of every official Wan repository but that of TI2V-5B")
+VAE21 = evolve(VAE, hint="it is part of every official Wan repository except that of TI2V-5B")
 VAE22 = ComponentSpec(
     name="vae",
     summary="Wan2.2 VAE",
@@ -44,7 +44,7 @@ TINY_VAE22 = evolve(
 ANIMATE = evolve(
     DIT,
     signature=(*DIT.signature, "pose_patch_embedding.weight"),
-    # of the adapters too: the original's loader asks for their scales
+    # the adapters too: LightX2V's loader requires their scales
     quantize=(*(DIT.quantize or ()), r"^face_adapter\."),
     layouts=(DIT_COMFYUI, ANIMATE_DIFFUSERS),
     spare=BLUR_KERNELS,
@@ -56,7 +56,7 @@ EXPERT_NAMES = ("high_noise", "low_noise")
 
 
 def _expert(name: str, diffusers: str) -> ComponentSpec:
-    """An expert in a folder of its own, or one that its file's name tells from the other: both look alike."""
+    """Describe an expert in a folder of its own, or one identified by its file name: both have the same tensors."""
     suffixes = ("safetensors", "pth", "pt", "ckpt", "gguf")
     return evolve(
         DIT,
@@ -71,7 +71,7 @@ def _expert(name: str, diffusers: str) -> ComponentSpec:
         fallback=(
             *(f"{name}_model/*.{suffix}" for suffix in suffixes[1:]),
             f"*{name}*.gguf",
-            # everyday names of files and folders: whether they are this one's is for the name to say
+            # ordinary file and folder names; the name decides which expert it is
             *(f"{folder}*.{suffix}" for suffix in suffixes for folder in ("", "*/")),
         ),
         group="dit",
@@ -142,7 +142,7 @@ def _remarks(
     from lightx2v_wan21.api import cut_prompts
 
     dit = recognition.architecture["dit"]
-    length = dit.get("dit", dit)["text_len"]  # that of Animate is a part of its architecture
+    length = dit.get("dit", dit)["text_len"]  # Animate's transformer is a part of its architecture
     negative = request.negative_prompt if request.guided else None
     return cut_prompts(request.prompt, negative, assets["text_encoder"].get("tokenizer"), length)
 
@@ -165,7 +165,7 @@ def _model(
     components: tuple[ComponentSpec, ...],
     aliases: Mapping[str, bool | None],
 ) -> ModelSpec[C]:
-    """Describe a model whose plans ``family`` makes; it is imported when one is made."""
+    """Describe a model planned by ``family``, which is imported on first use."""
     return ModelSpec(
         name=name,
         summary=summary,
@@ -223,12 +223,12 @@ def lightx2v_models() -> list[ModelSpec[Any]]:
             _build_animate,
             _write_animate,
             name="wan2.2-animate",
-            summary="Wan2.2 Animate-14B: a person in an image moves like the one in a video, or replaces that one",
+            summary="Wan2.2 Animate-14B: a person in an image moves like the one in a video, or replaces that person",
             config=AnimateOptions,
             tasks={
                 "animate": TaskSpec(
                     required=frozenset({"ref_images", "pose_video", "face_video"}),
-                    # the driving video gives its sound; what its pictures say is in the other inputs
+                    # the driving video is used for its sound; its images are in the other inputs
                     optional=frozenset({"background_video", "mask_video", "src_video"}),
                     audio="src_video",
                 )

@@ -1,4 +1,4 @@
-"""Where the files of Wan2.2 can be downloaded, and which of them are what. Data alone."""
+"""Repositories with the files of Wan2.2, and the component that each file belongs to. Data only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXPERTS = ("high_noise", "low_noise")
 
 
 def _a14b(name: str, repo: str, tasks: tuple[str, ...], summary: str) -> Repository:
-    """Two experts, each in a folder with its own config.json."""
+    """Describe an official repository of two experts, each in a folder with its own config.json."""
     files = []
     for expert in _EXPERTS:
         shards = tuple(f"{expert}_model/{pattern}" for pattern in _SHARDS)
@@ -39,11 +39,11 @@ def _a14b(name: str, repo: str, tasks: tuple[str, ...], summary: str) -> Reposit
 
 
 def _distilled(name: str, task: str, base: str) -> Repository:
-    """Both experts as single files; the folders of the repository are those that the model's folder needs."""
+    """Describe both distilled experts as single files; they are downloaded to the folders of the experts."""
     files = []
     for expert in _EXPERTS:
         stem = f"wan2.2_{task}_A14b_{expert}"
-        # its versions carry a date behind the name; the one without is the one that the guides name
+        # later versions have a date after the name; the one without is the version that the guides name
         for precision, names in {
             "original": ("_lightx2v_4step", "_lightx2v_4step_[0-9]*"),
             "fp8": (
@@ -79,7 +79,7 @@ def _distilled(name: str, task: str, base: str) -> Repository:
 
 
 def _lora(name: str, task: str) -> Repository:
-    """A LoRA for each expert."""
+    """Describe the LoRAs, one for each expert."""
     return Repository(
         name=name,
         repo="lightx2v/Wan2.2-Distill-Loras",
@@ -103,7 +103,7 @@ def _lora(name: str, task: str) -> Repository:
 
 
 def _autoencoders(name: str, tasks: tuple[str, ...], version: str, *, light: bool) -> Repository:
-    """The tiny VAE, its better-trained version, and where there is one the light VAE."""
+    """Describe the tiny VAE, its better-trained version, and the light VAE if there is one."""
     parts = {"tiny_vae": f"taew{version}.pth", "light_tiny_vae": f"lighttaew{version}.safetensors"}
     if light:
         parts["light_vae"] = f"lightvaew{version}.safetensors"

@@ -36,8 +36,10 @@ _CLIP = ClipArchitecture(dim=80, dim_mlp=160, num_layers=3)
 
 
 def write_tiny_a14b(folder: Path, seed: int = 0, *, images: bool = False) -> None:
-    """Two experts in folders of their own, text encoder, tokenizer, Wan2.1 VAE and tiny VAE; for i2v and flf2v with
-    ``images``, else for t2v."""
+    """Write two experts in folders of their own, text encoder, tokenizer, Wan2.1 VAE and tiny VAE.
+
+    With ``images`` the experts are for i2v and flf2v, else for t2v.
+    """
     generator = torch.Generator().manual_seed(seed)
     dit = DitArchitecture(**{**_DIT, "in_dim": 36 if images else 16})
     for expert in ("high_noise_model", "low_noise_model"):
@@ -49,7 +51,7 @@ def write_tiny_a14b(folder: Path, seed: int = 0, *, images: bool = False) -> Non
 
 
 def write_tiny_ti2v(folder: Path, seed: int = 0) -> None:
-    """Network, text encoder, tokenizer, Wan2.2 VAE and tiny VAE."""
+    """Write the network, text encoder, tokenizer, Wan2.2 VAE and tiny VAE."""
     generator = torch.Generator().manual_seed(seed)
     dit = DitArchitecture(**{**_DIT, "in_dim": LATENT_CHANNELS, "out_dim": LATENT_CHANNELS})
     _write_network(folder, dit, random_tensors(dit_tensors(dit), generator), model_type="ti2v")
@@ -60,7 +62,7 @@ def write_tiny_ti2v(folder: Path, seed: int = 0) -> None:
 
 
 def write_tiny_animate(folder: Path, seed: int = 0) -> None:
-    """Network, text encoder, tokenizer, image encoder and Wan2.1 VAE. Faces are 32x32 pixels."""
+    """Write the network, text encoder, tokenizer, image encoder and Wan2.1 VAE. Faces are 32x32 pixels."""
     generator = torch.Generator().manual_seed(seed)
     arch = AnimateArchitecture(
         dit=DitArchitecture(**{**_DIT, "in_dim": 36, "num_layers": 6, "image_dim": _CLIP.dim}),

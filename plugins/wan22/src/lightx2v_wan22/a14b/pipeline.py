@@ -1,4 +1,4 @@
-"""The A14B pipeline: two networks take turns, one for high noise levels and one for low."""
+"""The A14B pipeline: one network for high noise levels, one for low ones."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lightx2v_wan22.options import A14bOptions
 
 
 class TwoExperts(ConditionedVideo):
-    """A loaded A14B model: Wan2.1 with an expert for each half of the noise levels."""
+    """A loaded A14B model: Wan2.1 with an expert for each range of noise levels."""
 
     def __init__(self, options: A14bOptions, parts: ModelParts) -> None:
-        """Build the networks on the meta device and have them filled."""
+        """Build the networks on the meta device and load their weights."""
         prompts = load_prompt_encoder(parts, parts.architecture["dit"]["text_len"])
         experts = [load_transformer(parts, name) for name in EXPERTS]
         codec = load_codec(parts, options)
@@ -29,8 +29,10 @@ class TwoExperts(ConditionedVideo):
         self._distilled = bool(parts.architecture["distilled"])
 
     def expert(self, step: Step) -> int:
-        """Return 0 (high noise) from the boundary's timestep upwards, or for the first steps when their number is
-        given. Distilled experts share the steps evenly."""
+        """Select the expert of a step: 0 (high noise) if its timestep is at or above the boundary, else 1.
+
+        With ``boundary_step_index``, 0 for that many steps. Distilled experts share the steps evenly by default.
+        """
         boundary, steps = self._options.boundary, self._options.boundary_step_index
         if steps is None and boundary is None and self._distilled:
             steps = step.count // 2

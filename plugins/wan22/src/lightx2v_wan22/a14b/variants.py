@@ -1,7 +1,7 @@
-"""What an A14B checkpoint is and what it officially runs with. Everything here is known from headers alone.
+"""Recognition of A14B checkpoints and their official defaults, from headers alone.
 
-Defaults: the official configuration (Wan-Video/Wan2.2, ``wan/configs``); of first-and-last-frame, which has none
-there, LightX2V's.
+Defaults: the official configuration (Wan-Video/Wan2.2, ``wan/configs``); for first-and-last-frame, which has none
+there, those of LightX2V.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from lightx2v_wan22.repositories import A14B
 
 LATENT_CHANNELS = 16
 EXPERTS = ("high_noise", "low_noise")
-#: from which share of the timesteps on the high-noise expert works; with images, that is i2v and flf2v
+#: share of the timesteps at and above which the high-noise expert runs; the second for i2v and flf2v
 TEXT_BOUNDARY, IMAGE_BOUNDARY = 0.875, 0.900
-#: input channels of an expert -> what it does; the others are a mask (4) and the latents of images (16)
+#: input channels of an expert -> tasks; 36 are 16 of noise, 4 of a mask and 16 of image latents
 _TASKS = {16: ("t2v",), 36: ("i2v", "flf2v")}
 _OTHERS = (
     ("vace_patch_embedding.weight", "a VACE"),
@@ -53,14 +53,14 @@ class A14b(Family[A14bOptions]):
             if name in shapes:
                 return f"its experts are {kind} network (they have {name!r})"
         if "low_noise" not in facts.headers and _file(facts, "high_noise").parent.name == "transformer":
-            return "it has one transformer, and A14B has two experts"
+            return "it has one transformer; A14B has two experts"
         if "low_noise" not in facts.headers and says_wan21(_file(facts, "high_noise").stem):
-            return "its name says Wan2.1, which has no experts"
+            return "its name contains Wan2.1, which has no experts"
         channels, made = input_channels(shapes), output_channels(shapes)
         if channels not in _TASKS:
-            return f"its experts take {channels} channels; those of A14B take {' or '.join(map(str, _TASKS))}"
+            return f"its experts have {channels} input channels; A14B has {' or '.join(map(str, _TASKS))}"
         if made != LATENT_CHANNELS:
-            return f"its experts make {made} output channels; those of A14B make {LATENT_CHANNELS}"
+            return f"its experts have {made} output channels; A14B has {LATENT_CHANNELS}"
         return ""
 
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
@@ -85,8 +85,11 @@ class A14b(Family[A14bOptions]):
         )
 
     def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
-        """Return official values: 40 steps of unipc, 81 frames at 16 fps, 1280x720; shift and guidance by task. Of
-        distilled experts LightX2V's: their own scheduler, shift 5 (of flf2v 16), no guidance."""
+        """Return the official defaults.
+
+        40 steps of unipc, 81 frames at 16 fps, 1280x720; shift and guidance by task. For distilled experts those of
+        LightX2V: their own scheduler, shift 5 (16 for flf2v), no guidance.
+        """
         width, height = size or (1280, 720)
         steps = recognition.architecture["distilled"]
         shift = {"t2v": 12.0, "i2v": 5.0, "flf2v": 16.0}[task]
@@ -104,13 +107,13 @@ class A14b(Family[A14bOptions]):
         )
 
     def least_frames(self, task: str) -> int:
-        """Return the length of the shortest video: the first and the last frame must be two."""
+        """Return the minimum number of frames: flf2v needs a first and a last frame."""
         return 5 if task == "flf2v" else 1
 
     def stages(
         self, recognition: Recognition, request: Request, shape: Geometry, options: A14bOptions
     ) -> Sequence[Stage]:
-        """Return one size, or those of the changing resolution."""
+        """Return one stage, or those of the changing resolution."""
         _, rows, columns = recognition.architecture["patch_size"]
         rates, steps = options.changing_resolution_rates, options.changing_resolution_steps
         return changing_stages(recognition, request, shape, rates, steps, (rows, columns))

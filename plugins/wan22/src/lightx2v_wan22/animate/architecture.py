@@ -1,8 +1,8 @@
-"""Sizes of the Animate network, and the tensors an official checkpoint of that size holds.
+"""Sizes of the Animate network, and the tensors of an official checkpoint of a given size.
 
-It is the Wan2.1 image-to-video transformer with an embedding of the pose, a motion encoder that looks at the driving
-face, a face encoder that sums up four frames of motion, and adapters that bring it into every fifth block. Nothing
-here imports torch. The sizes of the added networks are in no configuration; all follow from tensor shapes.
+Animate is the Wan2.1 image-to-video transformer with an embedding of the pose, a motion encoder for the driving face, a
+face encoder that summarizes the motion of four frames, and adapters that inject it after every fifth block. Nothing
+here imports torch. No configuration has the sizes of the added networks; all follow from tensor shapes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from attrs import field, frozen
 
 from lightx2v_wan21.api import DitArchitecture, Shapes, affine, axis, count_blocks, dit_from, dit_tensors
 
-#: an adapter acts after the blocks 0, 5, 10, ...
+#: adapters follow the blocks 0, 5, 10, ...
 ADAPTER_INTERVAL = 5
-#: motion tokens of a latent frame beside those of the heads: one that is learned and always the same
+#: learned constant motion tokens of a latent frame, in addition to one per head
 PADDING_TOKENS = 1
-#: halvings of the size of a face; eight are official, and each doubles the face that is expected
+#: limit for the levels of the motion encoder; the official one has eight, and each doubles the size of a face
 _MOST_LEVELS = 16
 _CONVS = "motion_encoder.enc.net_app.convs"
 
@@ -29,7 +29,7 @@ def _ints(value: Sequence[int]) -> tuple[int, ...]:
 
 
 def _dit(value: DitArchitecture | Mapping[str, Any]) -> DitArchitecture:
-    """Plain data gives a mapping back where the class has the architecture."""
+    """Convert to the architecture class: plain data has a mapping there."""
     return value if isinstance(value, DitArchitecture) else DitArchitecture(**value)
 
 
@@ -39,13 +39,13 @@ class AnimateArchitecture:
 
     dit: DitArchitecture = field(converter=_dit)
     pose_dim: int = 16
-    #: channels of the motion encoder from full resolution to 4x4, halving the size from each to the next
+    #: channels of the motion encoder from full resolution to 4x4; each level has half the size of the previous
     motion_channels: tuple[int, ...] = field(default=(32, 64, 128, 256, 512, 512, 512, 512), converter=_ints)
-    #: width of what the motion encoder makes of a face
+    #: width of a face's features in the motion encoder
     style_dim: int = 512
-    #: linears from there to the strength of each direction
+    #: number of linear layers from the features to the strength of each direction
     motion_layers: int = 5
-    #: directions of motion, and the width of a motion vector
+    #: number of motion directions, and the width of a motion vector
     directions: int = 20
     motion_dim: int = 512
     face_dim: int = 1024
@@ -53,17 +53,17 @@ class AnimateArchitecture:
 
     @property
     def face_size(self) -> int:
-        """Rows and columns of the face images: the last convolution sees 4x4."""
+        """Return the rows and columns of the face images: the input of the last convolution is 4x4."""
         return int(4 * 2 ** (len(self.motion_channels) - 1))
 
     @property
     def adapters(self) -> int:
-        """How many face adapters there are."""
+        """Return the number of face adapters."""
         return -(-self.dit.num_layers // ADAPTER_INTERVAL)
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """Prefixes of the blocks and adapters in running order."""
+        """Return the prefixes of the blocks and adapters in execution order."""
         order: list[str] = []
         for index, block in enumerate(self.dit.blocks):
             order.append(block)
@@ -73,7 +73,7 @@ class AnimateArchitecture:
 
 
 def animate_tensors(arch: AnimateArchitecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of an official Animate checkpoint of this size, blur kernels included."""
+    """Return the name and shape of every tensor of an official Animate checkpoint of this size, with blur kernels."""
     dit, dim = arch.dit, arch.dit.dim
     tensors = dit_tensors(dit)
     tensors |= affine("pose_patch_embedding", dim, arch.pose_dim, *dit.patch_size)
@@ -98,7 +98,7 @@ def animate_tensors(arch: AnimateArchitecture) -> dict[str, tuple[int, ...]]:
 
 
 def animate_from(config: Mapping[str, object], shapes: Shapes) -> AnimateArchitecture:
-    """The architecture that a config.json and the tensor shapes of a checkpoint imply.
+    """Build the architecture from a config.json and the tensor shapes of a checkpoint.
 
     Raises:
         ValueError: a field or a tensor is missing, or they contradict each other.
@@ -106,18 +106,18 @@ def animate_from(config: Mapping[str, object], shapes: Shapes) -> AnimateArchite
     where = "an Animate checkpoint"
     levels = count_blocks(shapes, _CONVS) - 1
     if not 1 <= levels <= _MOST_LEVELS:
-        what = "there is no" if levels < 1 else f"there are {levels} levels of"
-        raise ValueError(f"not {where}: {what} {_CONVS}")
+        problem = "no" if levels < 1 else f"{levels} levels of"
+        raise ValueError(f"not {where}: {problem} {_CONVS}")
     first = axis(shapes, f"{_CONVS}.0.0.weight", 0, where)
     rest = (axis(shapes, f"{_CONVS}.{i}.conv2.1.weight", 0, where) for i in range(1, levels))
     layers = count_blocks(shapes, "motion_encoder.enc.fc")
     face_dim = axis(shapes, "face_encoder.conv2.conv.weight", 0, where)
     widened = axis(shapes, "face_encoder.conv1_local.conv.weight", 0, where)
     if not layers:
-        raise ValueError(f"not {where}: there is no motion_encoder.enc.fc")
+        raise ValueError(f"not {where}: no motion_encoder.enc.fc")
     if widened % face_dim:
         raise ValueError(
-            f"not {where}: face_encoder.conv1_local is {widened} wide, no multiple of {face_dim}"
+            f"not {where}: the width of face_encoder.conv1_local, {widened}, is not a multiple of {face_dim}"
         )
     return AnimateArchitecture(
         dit=dit_from(config, shapes),

@@ -1,9 +1,9 @@
-"""Bilinear resizing of bytes in integers, so that a picture gets the bytes that it officially gets.
+"""Bilinear resizing of bytes in integer arithmetic, with the same bytes as the official code.
 
 The official code resizes the reference image with OpenCV's ``resize(..., INTER_LINEAR)``, which for bytes computes in
 fixed point: weights of 11 bits, the columns first and exactly, then the rows with two shifts. Resizing in floats and
-rounding differs from it by one in about a tenth of the bytes. The rule was written down from what OpenCV 4 and 5 give,
-and gives the same bytes at every size that was tried.
+rounding differs from it by one in about a tenth of the bytes. The rule was derived from the output of OpenCV 4 and 5,
+and gives the same bytes at every tested size.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _UNIT = 2048
 
 
 def resized_bytes(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
-    """A picture uint8 ``[H, W, C]`` as uint8 ``[rows, columns, C]``, both sides 1 or more."""
+    """Resize an image, uint8 ``[H, W, C]``, to uint8 ``[rows, columns, C]``, both sides 1 or more."""
     height, width = image_HWC.shape[:2]
     if (height, width) == (rows, columns):
         return image_HWC
     pixels = image_HWC.int()
     across, down = _taps(width, columns, inside=True), _taps(height, rows, inside=False)
-    # only the rows that are used are gone through, of a picture that may be much larger than the result
+    # only the rows in use are processed: the image may be much larger than the result
     used, where = torch.unique(torch.stack((down.first, down.second)), return_inverse=True)
     lines = pixels[used]
     lines = (
@@ -40,8 +40,10 @@ def resized_bytes(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
 
 @frozen(kw_only=True)
 class _Taps:
-    """Of each place of a side of the result: the two places of the source that it is between, int64, and their
-    weights, int32 ``[2, places]``."""
+    """For each position along a side of the result: its two source positions, int64, and their weights.
+
+    The weights are int32 ``[2, places]``.
+    """
 
     first: Tensor
     second: Tensor
@@ -49,8 +51,11 @@ class _Taps:
 
 
 def _taps(source: int, result: int, *, inside: bool) -> _Taps:
-    """``inside``: beyond the middles of the outermost places these count alone, whatever the rounding of two equal
-    neighbours with two weights would make of it."""
+    """Compute the taps of one side.
+
+    With ``inside``, positions beyond the centers of the outermost pixels use only these, where two weighted equal
+    neighbours could round differently.
+    """
     scale = 1.0 / (result / source)
     middles = (torch.arange(result, dtype=torch.float64) + 0.5) * scale - 0.5
     at = middles.float()

@@ -1,9 +1,9 @@
-"""The Animate transformer: Wan's image-to-video network that also follows a pose and a face.
+"""The Animate transformer: Wan's image-to-video network, additionally conditioned on a pose and a face.
 
 Parameter names are those of the official checkpoint, so a file loads without renaming.
 
-Shape legend: B batch, C latent channels, T latent frames with the reference frame first, H W latent rows and columns,
-L video tokens, S text tokens, D model width, F face frames, R motion tokens of a latent frame.
+Shape legend: B batch, C latent channels, T latent frames with the reference frame first, H W latent rows and columns, L
+video tokens, S text tokens, D model width, F face frames, R motion tokens of a latent frame.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lightx2v_wan22.animate.architecture import ADAPTER_INTERVAL, AnimateArchite
 from lightx2v_wan22.animate.face import FaceAdapter, FaceEncoder
 from lightx2v_wan22.animate.motion import MotionEncoder
 
-#: faces that go through the motion encoder at once
+#: batch size of faces in the motion encoder
 FACE_BATCH = 8
 
 
 class AnimateDiT(WanDiT):
-    """Predicts the flow of a noisy latent video whose first latent frame stands for the reference image."""
+    """Predicts the flow of a noisy latent video whose first latent frame is the reference image."""
 
     def __init__(self, arch: AnimateArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__(arch.dit, attention=attention, dtype=dtype)
@@ -35,7 +35,7 @@ class AnimateDiT(WanDiT):
         self.face_adapter = FaceAdapter(arch, attention=attention, dtype=dtype)
 
     def motion(self, faces_BCFHW: Tensor) -> Tensor:
-        """Motion tokens ``[B, T, R, D]`` of faces ``[B, 3, F, 512, 512]`` in [-1, 1], T = ceil(F/4) + 1.
+        """Compute the motion tokens ``[B, T, R, D]`` of faces ``[B, 3, F, 512, 512]`` in [-1, 1], T = ceil(F/4) + 1.
 
         The same for every step of a request. The reference frame comes first and has no motion: zeros.
         """
@@ -45,7 +45,7 @@ class AnimateDiT(WanDiT):
         tokens: Tensor = self.face_encoder(vectors.view(batch, -1, vectors.shape[1]))
         return torch.cat((torch.zeros_like(tokens[:, :1]), tokens), dim=1)
 
-    def forward(  # type: ignore[override]  # it takes more than text
+    def forward(  # type: ignore[override]  # more conditions than text
         self,
         latents_BCTHW: Tensor,
         timesteps_B: Tensor,
@@ -56,7 +56,7 @@ class AnimateDiT(WanDiT):
         pose_BCTHW: Tensor,
         motion_BTRD: Tensor,
     ) -> Tensor:
-        """Predicted flow, float32 ``[B, 16, T, H, W]``.
+        """Predict the flow, float32 ``[B, 16, T, H, W]``.
 
         Args:
             latents_BCTHW: noisy latents and their condition, 36 channels.
@@ -65,12 +65,12 @@ class AnimateDiT(WanDiT):
             rope: table of ``self.rope`` for this latent size.
             image_MSD: CLIP features of the reference, ``[B, 257, 1280]``.
             pose_BCTHW: latents of the pose video, one frame less than ``latents_BCTHW``: the reference has no pose.
-            motion_BTRD: what ``self.motion`` made of the faces.
+            motion_BTRD: motion tokens of ``self.motion``.
         """
         grid = self.grid(latents_BCTHW.shape[2:])
         if pose_BCTHW.shape[2] != grid[0] - 1 or motion_BTRD.shape[1] != grid[0]:
             raise ValueError(
-                f"{grid[0]} latent frames need {grid[0] - 1} of the pose and {grid[0]} of motion, and there are "
+                f"{grid[0]} latent frames need {grid[0] - 1} of the pose and {grid[0]} of motion, not "
                 f"{pose_BCTHW.shape[2]} and {motion_BTRD.shape[1]}"
             )
         pose = self.pose_patch_embedding(pose_BCTHW.to(self.dtype)).flatten(2).transpose(1, 2)

@@ -1,9 +1,9 @@
-"""How Animate brings the motion of a face into the transformer: the face encoder and the adapters.
+"""Injection of facial motion into Animate's transformer: the face encoder and the adapters.
 
 Parameter names are those of the official checkpoint. Linears and convolutions run in ``dtype``, norms in float32.
 
-Shape legend: B batch, F face frames, T latent frames without the reference frame, M width of a motion vector,
-R motion tokens of a latent frame (heads and one more), L video tokens, D model width, N heads, K = D/N.
+Shape legend: B batch, F face frames, T latent frames without the reference frame, M width of a motion vector, R motion
+tokens of a latent frame (heads and one more), L video tokens, D model width, N heads, K = D/N.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EPS = 1e-6
 
 
 class FaceEncoder(nn.Module):
-    """Sums up the motion of four frames at a time, in several heads, and adds a learned token."""
+    """Encoder of the motion of four frames at a time, with several heads and a learned token."""
 
     def __init__(self, arch: AnimateArchitecture, *, dtype: torch.dtype) -> None:
         super().__init__()
@@ -33,10 +33,10 @@ class FaceEncoder(nn.Module):
         self.padding_tokens = nn.Parameter(torch.empty(1, 1, PADDING_TOKENS, dim, dtype=dtype))
 
     def forward(self, motion_BFM: Tensor) -> Tensor:
-        """Motion ``[B, F, M]`` to tokens ``[B, ceil(F/4), R, D]`` in ``dtype``."""
+        """Encode motion ``[B, F, M]`` to tokens ``[B, ceil(F/4), R, D]`` in ``dtype``."""
         batch = motion_BFM.shape[0]
         x = self.conv1_local(motion_BFM.to(self.dtype))
-        # Each head goes its own way from here: "b f (n c) -> (b n) f c".
+        # The heads are separate from here on: "b f (n c) -> (b n) f c".
         x = _norm_silu(x.unflatten(2, (self.heads, -1)).transpose(1, 2).flatten(0, 1), self.dtype)
         x = _norm_silu(self.conv2(x), self.dtype)
         x = self.out_proj(_norm_silu(self.conv3(x), self.dtype))
@@ -46,21 +46,21 @@ class FaceEncoder(nn.Module):
 
 
 class CausalConv1d(nn.Module):
-    """Convolution over time that sees the current and the two previous frames; before the first it is repeated."""
+    """Convolution over time of the current and the two previous frames; the first frame is repeated before the clip."""
 
     def __init__(self, in_dim: int, out_dim: int, stride: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_dim, out_dim, kernel_size=3, stride=stride, dtype=dtype)
 
     def forward(self, x_BFC: Tensor) -> Tensor:
-        """``[B, F, in]`` to ``[B, ceil(F/stride), out]``."""
+        """Convolve ``[B, F, in]`` to ``[B, ceil(F/stride), out]``."""
         padded = F.pad(x_BFC.transpose(1, 2), (2, 0), mode="replicate")
         out: Tensor = self.conv(padded).transpose(1, 2)
         return out
 
 
 class FaceAdapter(nn.Module):
-    """The adapters, in the order of the blocks they follow."""
+    """The adapters, in the order of their blocks."""
 
     def __init__(self, arch: AnimateArchitecture, *, attention: Attention, dtype: torch.dtype) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class FaceAdapter(nn.Module):
 
 
 class FuserBlock(nn.Module):
-    """Attention from the tokens of each latent frame to the motion of that frame."""
+    """Attention from the tokens of each latent frame to the motion tokens of that frame."""
 
     attention: Attention
 
@@ -79,7 +79,7 @@ class FuserBlock(nn.Module):
         dit = arch.dit
         self.dtype = dtype
         self.heads = (dit.num_heads, dit.head_dim)
-        # Past nn.Module.__setattr__: a backend that is a module itself must not appear in the state dict.
+        # Bypass nn.Module.__setattr__: a backend that is itself a module must not appear in the state dict.
         object.__setattr__(self, "attention", attention)
         self.linear1_kv = nn.Linear(dit.dim, 2 * dit.dim, dtype=dtype)
         self.linear1_q = nn.Linear(dit.dim, dit.dim, dtype=dtype)
@@ -88,7 +88,7 @@ class FuserBlock(nn.Module):
         self.k_norm = HeadNorm(dit.head_dim)
 
     def forward(self, x_BLD: Tensor, motion_BTRD: Tensor) -> Tensor:
-        """What is added to the residual stream ``[B, L, D]``, in ``dtype``; L is T times the tokens of a frame."""
+        """Compute the update of the residual stream ``[B, L, D]``, in ``dtype``; L is T times the tokens of a frame."""
         batch, frames = motion_BTRD.shape[:2]
         motion = F.layer_norm(motion_BTRD.float(), motion_BTRD.shape[-1:], eps=EPS).to(self.dtype)
         x = F.layer_norm(x_BLD.float(), x_BLD.shape[-1:], eps=EPS).to(self.dtype)
@@ -107,7 +107,10 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
 
     def forward(self, x_BLNK: Tensor) -> Tensor:
-        """float32 of the same shape; the normalized value is rounded to x's dtype first."""
+        """Normalize ``x`` to float32; the shape stays.
+
+        The normalized value is rounded to x's dtype before the multiplication by the weight.
+        """
         return F.rms_norm(x_BLNK, self.weight.shape, eps=EPS) * self.weight
 
 

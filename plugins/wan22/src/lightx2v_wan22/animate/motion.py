@@ -1,8 +1,9 @@
-"""The motion encoder of Animate: a face to a vector of its expression.
+"""The motion encoder of Animate: encodes the expression of a face as a vector.
 
-A convolutional net without normalization layers. Its weights are stored with unit variance and scaled by their fan-in
-when they are used. The output is a sum of a few orthogonal directions. Parameter names are the official ones; the
-blur kernels are buffers of the checkpoint. Everything is float32: it runs once for each face, not at each step.
+A convolutional network without normalization layers. Its weights are stored with unit variance and scaled by their
+fan-in in the forward pass. The output is a weighted sum of a few orthogonal directions. Parameter names are the
+official ones; the blur kernels are buffers of the checkpoint. Everything is float32: it runs once for each face, not at
+each step.
 
 Shape legend: B faces, C channels, H W rows and columns, E strengths of the directions, M motion.
 """
@@ -23,7 +24,7 @@ GAIN = math.sqrt(2)
 
 
 class MotionEncoder(nn.Module):
-    """Faces to motion vectors."""
+    """Encoder of faces to motion vectors."""
 
     def __init__(self, arch: AnimateArchitecture) -> None:
         super().__init__()
@@ -34,17 +35,17 @@ class MotionEncoder(nn.Module):
         self.dec = nn.ModuleDict({"direction": Directions(arch)})
 
     def forward(self, faces_BCHW: Tensor) -> Tensor:
-        """Faces ``[B, 3, 512, 512]`` in [-1, 1] to motion, float32 ``[B, M]``."""
+        """Encode faces ``[B, 3, 512, 512]`` in [-1, 1] to motion, float32 ``[B, M]``."""
         if faces_BCHW.shape[-2:] != (self.size, self.size):
             rows, columns = faces_BCHW.shape[-2:]
-            raise ValueError(f"faces are {rows}x{columns}; the motion encoder takes {self.size}x{self.size}")
+            raise ValueError(f"faces are {rows}x{columns}; the motion encoder needs {self.size}x{self.size}")
         strengths_BE = self.enc["fc"](self.enc["net_app"](faces_BCHW.float()))
         motion: Tensor = self.dec["direction"](strengths_BE)
         return motion
 
 
 class FaceFeatures(nn.Module):
-    """Residual blocks that halve the image down to 4x4, and a convolution over what is left."""
+    """Residual blocks that halve the image down to 4x4, and a final convolution."""
 
     def __init__(self, arch: AnimateArchitecture) -> None:
         super().__init__()
@@ -55,13 +56,13 @@ class FaceFeatures(nn.Module):
         self.convs = nn.Sequential(*layers)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """``[B, 3, H, W]`` to ``[B, style]``."""
+        """Encode ``[B, 3, H, W]`` to features ``[B, style]``."""
         features: Tensor = self.convs(x_BCHW).flatten(1)
         return features
 
 
 class HalvingBlock(nn.Module):
-    """Two convolutions beside a shortcut; both ways blur and halve the image."""
+    """Two convolutions and a shortcut; both paths blur and halve the image."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class HalvingBlock(nn.Module):
         self.skip = nn.Sequential(Blur((1, 1)), ScaledConv(in_dim, out_dim, 1, stride=2))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """``[B, in, H, W]`` to ``[B, out, H/2, W/2]``."""
+        """Downsample ``[B, in, H, W]`` to ``[B, out, H/2, W/2]``."""
         out: Tensor = (self.conv2(self.conv1(x_BCHW)) + self.skip(x_BCHW)) / GAIN
         return out
 
@@ -85,7 +86,7 @@ class ScaledConv(nn.Module):
         self.stride, self.padding = stride, padding
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """``[B, in, H, W]`` to ``[B, out, H', W']``."""
+        """Convolve ``[B, in, H, W]`` to ``[B, out, H', W']``."""
         return F.conv2d(x_BCHW, self.weight * self.scale, stride=self.stride, padding=self.padding)
 
 
@@ -99,7 +100,7 @@ class ScaledLinear(nn.Module):
         self.scale = 1 / math.sqrt(in_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, in]`` to ``[B, out]``."""
+        """Apply the layer to ``[B, in]``; returns ``[B, out]``."""
         return F.linear(x, self.weight * self.scale, self.bias)
 
 
@@ -111,19 +112,22 @@ class Leaky(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, dim, 1, 1, dtype=torch.float32))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape as the input."""
+        """Apply bias and activation; the shape stays."""
         return F.leaky_relu(x_BCHW + self.bias, SLOPE) * GAIN
 
 
 class Blur(nn.Module):
-    """Convolves each channel with the kernel 1 3 3 1 along both axes. Official files hold it, others leave it out."""
+    """Blur of each channel with the kernel 1 3 3 1 along both axes.
+
+    Official files contain the kernel, others omit it.
+    """
 
     def __init__(self, padding: tuple[int, int]) -> None:
         super().__init__()
         self.padding = padding
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to ``[B, C, H', W']`` with H' = H + 2 * padding - 3."""
+        """Blur ``[B, C, H, W]`` to ``[B, C, H', W']`` with H' = H + 2 * padding - 3."""
         channels = x_BCHW.shape[1]
         row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x_BCHW.device)
         kernel = (torch.outer(row, row) / 64).expand(channels, 1, 4, 4)
@@ -138,7 +142,7 @@ class Directions(nn.Module):
         self.weight = nn.Parameter(torch.empty(arch.motion_dim, arch.directions, dtype=torch.float32))
 
     def forward(self, strengths_BE: Tensor) -> Tensor:
-        """``[B, E]`` to ``[B, M]``."""
-        # On the CPU, so that the signs of the columns, which LAPACK chooses, are the same everywhere.
+        """Combine strengths ``[B, E]`` to motion ``[B, M]``."""
+        # On the CPU, so that the signs of the columns, which LAPACK determines, are the same everywhere.
         basis_ME: Tensor = torch.linalg.qr(self.weight.cpu() + 1e-8).Q.to(strengths_BE.device)
         return strengths_BE @ basis_ME.T

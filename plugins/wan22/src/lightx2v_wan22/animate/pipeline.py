@@ -1,7 +1,7 @@
-"""The Animate pipeline: a person in an image moves like the one in a video, or takes that one's place.
+"""The Animate pipeline: a person in an image moves like the person in a video, or replaces that person.
 
-Pose, face, background and mask videos come from preprocessing. A long video is made in segments, each of which goes on
-from the last frames of the one before.
+Pose, face, background and mask videos come from preprocessing. A long video is generated in segments, each of which
+continues from the last frames of the previous one.
 
 Shape legend: B conditions, C latent channels, T h w latent frames (the reference first), rows and columns, S text
 tokens, D width, F frames, H W frame rows and columns, R motion tokens of a latent frame.
@@ -35,7 +35,7 @@ from lightx2v_wan22.options import AnimateOptions
 
 @frozen(kw_only=True)
 class Guide:
-    """What differs between the passes with and without guidance."""
+    """The conditions that differ between the passes with and without guidance."""
 
     #: text embeddings [S, D]
     context: Tensor
@@ -50,7 +50,7 @@ class Shared:
     rope: Rope
     #: CLIP features of the reference image [1, 257, width]
     features: Tensor
-    #: mask and latents of what is there, the reference image first, [20, T, h, w]
+    #: mask and latents of the known frames, the reference image first, [20, T, h, w]
     known: Tensor
     #: latents of the pose video [16, T - 1, h, w]
     pose: Tensor
@@ -60,7 +60,7 @@ class Animate(WanPipeline):
     """A loaded Animate model."""
 
     def __init__(self, options: AnimateOptions, parts: ModelParts) -> None:
-        """Build the networks on the meta device and have them filled."""
+        """Build the networks on the meta device and load their weights."""
         component = parts.components["dit"]
         with torch.device("meta"):
             arch = AnimateArchitecture(**parts.architecture["dit"])
@@ -109,7 +109,7 @@ class Animate(WanPipeline):
     def predict(
         self, latents: Tensor, step: Step, conditions: Sequence[Guide], shared: Shared
     ) -> Sequence[Tensor]:
-        """Flow velocities [C, T, h, w] of the latents under each condition, in one batch."""
+        """Predict the flow velocities [C, T, h, w] of the latents under each condition, in one batch."""
         count = len(conditions)
         timesteps = torch.full((count,), step.timestep, dtype=torch.float32, device=latents.device)
         noisy = torch.cat((latents, shared.known))
@@ -131,7 +131,7 @@ class Animate(WanPipeline):
         return Span(start=(before.index + 1) * (frames - overlap), frames=frames, known=overlap)
 
     def _guides(self, contexts: Sequence[Tensor], seen: Tensor) -> list[Guide]:
-        """A guide for each text; without guidance there is no expression, and the face is black."""
+        """Build a guide for each text; the one without guidance has a black face, so no expression."""
         expressions = (seen, torch.full_like(seen, -1.0))
         with self._dit.active():
             return [

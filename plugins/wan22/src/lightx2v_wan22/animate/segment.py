@@ -1,4 +1,4 @@
-"""What Animate's network is given for one segment of the video, from inputs that preprocessing has made.
+"""Conditions of Animate's network for one segment of the video, from the outputs of preprocessing.
 
 Shape legend: F frames of the segment, H W frame rows and columns, T h w latent frames, rows and columns.
 """
@@ -25,8 +25,10 @@ MASK_CHANNELS = 4
 
 @frozen(kw_only=True)
 class Span:
-    """The frames ``start`` to ``start + frames`` of a video that are made at once; the first ``known`` of them are
-    those that the segment before ended with."""
+    """The frames ``start`` to ``start + frames`` of a video, generated as one segment.
+
+    The first ``known`` of them are the last frames of the previous segment.
+    """
 
     start: int
     frames: int
@@ -35,7 +37,7 @@ class Span:
 
 @frozen(kw_only=True)
 class Reference:
-    """What is made of the reference image."""
+    """Conditions from the reference image."""
 
     #: mask and latents [20, 1, h, w]
     channels: Tensor
@@ -50,21 +52,21 @@ def reference(
     features: Callable[[Tensor], Tensor],
     device: str,
 ) -> Reference:
-    """The reference image on a black frame of ``size`` (rows, columns), encoded by the VAE and by CLIP."""
-    picture = torch.from_numpy(np.array(open_image(reference_images(inputs)[0], "ref_images")))
-    image = (letterboxed(picture, *size).permute(2, 0, 1).float() / 127.5 - 1).to(device)
+    """Encode the reference image, on a black frame of ``size`` (rows, columns), with the VAE and with CLIP."""
+    pixels = torch.from_numpy(np.array(open_image(reference_images(inputs)[0], "ref_images")))
+    image = (letterboxed(pixels, *size).permute(2, 0, 1).float() / 127.5 - 1).to(device)
     latents = encode(image[:, None])
     mask = torch.ones(MASK_CHANNELS, *latents.shape[1:], device=latents.device)
     return Reference(channels=torch.cat((mask, latents)), features=features(image)[None])
 
 
 def pose_latents(inputs: Mapping[str, Any], span: Span, encode: Encode, device: str) -> Tensor:
-    """Latents [16, T, h, w] of the pose video."""
+    """Encode the pose video to latents [16, T, h, w]."""
     return encode(_frames(inputs, "pose_video", span).to(device))
 
 
 def faces(inputs: Mapping[str, Any], span: Span, device: str) -> Tensor:
-    """Faces [3, F, 512, 512] in [-1, 1]."""
+    """Read the faces [3, F, 512, 512] in [-1, 1]."""
     return _frames(inputs, "face_video", span).to(device)
 
 
@@ -76,11 +78,11 @@ def known_channels(
     encode: Encode,
     device: str,
 ) -> Tensor:
-    """The channels ``[20, T, h, w]`` that tell the network what of the segment is there: a mask of 4 channels (1 where
-    it is), then the latents of the video in which the rest is grey.
+    """Build the channels ``[20, T, h, w]`` of the known part of a segment.
 
-    In a replacement the background is there, where the mask leaves it. ``tail`` ``[3, overlap, H, W]`` ends the segment
-    before.
+    The channels are a mask of 4 channels (1 where a pixel is known), then the latents of the video in which the rest is
+    grey. For a replacement, the background outside the mask is known. ``tail`` ``[3, overlap, H, W]`` are the last
+    frames of the previous segment.
     """
     rows, columns = size
     if "background_video" in inputs:
@@ -97,7 +99,7 @@ def known_channels(
 
 
 def mirrored(index: int, length: int) -> int:
-    """Which frame of a clip stands for frame ``index`` of an endless one that runs to and fro."""
+    """Return the frame of a clip for frame ``index`` of an endless one that plays it forwards and backwards."""
     if length == 1:
         return 0
     place = index % (2 * (length - 1))
@@ -105,8 +107,10 @@ def mirrored(index: int, length: int) -> int:
 
 
 def letterboxed(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
-    """A picture uint8 ``[H, W, 3]`` as large as it fits in the middle of a black one ``[rows, columns, 3]``, with the
-    bytes that it officially gets."""
+    """Fit an image, uint8 ``[H, W, 3]``, into the center of a black one ``[rows, columns, 3]``.
+
+    The bytes are the same as those of the official code.
+    """
     height, width = image_HWC.shape[:2]
     if height / width > rows / columns:
         inner = (rows, max(int(rows / height * width), 1))
@@ -121,7 +125,7 @@ def letterboxed(image_HWC: Tensor, rows: int, columns: int) -> Tensor:
 def _frames(
     inputs: Mapping[str, Any], name: str, span: Span, floats: tuple[float, float] = (-1.0, 1.0)
 ) -> Tensor:
-    """The frames of a segment [C, F, H, W] in [-1, 1]; a video that is too short runs to and fro."""
+    """Read the frames of a segment [C, F, H, W] in [-1, 1]; a video that is too short plays forwards and backwards."""
     wanted = range(span.start, span.start + span.frames)
     clip = open_video(
         inputs[name],

@@ -1,4 +1,4 @@
-"""What an Animate checkpoint is and what it officially runs with. Everything here is known from headers alone.
+"""Recognition of Animate checkpoints and their official defaults, from headers alone.
 
 Defaults: the official configuration and script (Wan-Video/Wan2.2, ``wan/configs/wan_animate_14B.py``, ``generate.py``).
 """
@@ -55,12 +55,12 @@ from lightx2v_wan22.repositories import ANIMATE
 #: "a person in the video is moving": the official prompt of every video
 PROMPT = "视频中的人在做动作"
 STRIDE, LATENT_CHANNELS = 8, 16
-#: latent frames that stand for the reference image
+#: number of latent frames for the reference image
 REFERENCE_FRAMES = 1
 
 
 class AnimateFamily(Family[AnimateOptions]):
-    """One network that follows a pose and a face, in segments."""
+    """One network conditioned on a pose and a face; generates in segments."""
 
     options = AnimateOptions
     repositories: ClassVar = ANIMATE
@@ -70,7 +70,7 @@ class AnimateFamily(Family[AnimateOptions]):
     def refusal(self, facts: CheckpointFacts) -> str:
         shapes = facts.headers["dit"].shapes
         if "pose_patch_embedding.weight" not in shapes:
-            return "its network has no tensor 'pose_patch_embedding.weight', so it is no Animate network"
+            return "its network has no tensor 'pose_patch_embedding.weight', so it is not an Animate network"
         channels, made = input_channels(shapes), output_channels(shapes)
         return _other_channels(
             channels, made, axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
@@ -111,17 +111,19 @@ class AnimateFamily(Family[AnimateOptions]):
 
     def notes(self, facts: CheckpointFacts, telling: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
         return (
-            "the video is as large and as long as the pose video",
-            f"without a prompt the official one is used, whatever the video shows: {PROMPT!r}",
+            "size and length are those of the pose video",
+            f"without a prompt the official one is used for every video: {PROMPT!r}",
         )
 
     def doubts(self, facts: CheckpointFacts) -> tuple[str, ...]:
         return config_doubts(facts.config, f"{PLAIN_CLASS}|wananimate(?:model|transformer3dmodel)")
 
     def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
-        """Return official values: 20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and
-        length are those of the pose video. The official pipeline has a prompt of its own, and guides at scales above
-        1 only."""
+        """Return the official defaults.
+
+        20 steps of unipc, shift 5, no guidance, 30 fps, in segments of 77 frames. Size and length are those of the pose
+        video. The official pipeline has a prompt of its own, and guides only at scales above 1.
+        """
         width, height = size or (1280, 720)
         return Defaults(
             width=width,
@@ -138,11 +140,12 @@ class AnimateFamily(Family[AnimateOptions]):
         )
 
     def geometry(self, recognition: Recognition, target: Target) -> Geometry:
-        """Return latent shape [16, 1 + T, h, w] of one segment, its tokens, and how many segments there are.
+        """Compute latent shape [16, 1 + T, h, w] and tokens of one segment, and the number of segments.
+
+        Size and length are those of the pose video, if there is one.
 
         Raises:
-            RequestError: an input has a size the networks cannot take, or another size or length is asked for than
-                that of the pose video.
+            RequestError: an input has an impossible size.
         """
         inputs, size, frames = target.inputs, (target.width, target.height), target.frames
         _check_inputs(recognition, inputs)
@@ -158,17 +161,20 @@ class AnimateFamily(Family[AnimateOptions]):
         return attrs.evolve(shape, frames=frames, lead=REFERENCE_FRAMES, segments=1 + later, overlap=overlap)
 
     def size_rules(self, recognition: Recognition, task: str) -> SizeRules:
-        """Return those of the pose video, which may be of any length: it is gone through in segments."""
+        """Return the rules for the pose video, which may have any length: it is processed in segments."""
         rules = wan_sizes(recognition, (), stride=STRIDE, shaped_by=("pose_video",))
         return attrs.evolve(rules, frame_step=1)
 
     def memory(
         self, recognition: Recognition, shape: Geometry, dtype: str, options: AnimateOptions
     ) -> Mapping[str, MemoryNeed]:
-        """Count the weights exactly; the transformer at one segment, or its motion encoder when that takes more."""
+        """Compute the bytes of weights exactly, and estimate activations.
+
+        Those of the transformer are for one segment, or for its motion encoder if that needs more.
+        """
         dit, clip = recognition.architecture["dit"], recognition.architecture["image_encoder"]
         network = transformer_need(recognition.expected["dit"], dit["dit"], shape.tokens, dtype)
-        # eight faces at full resolution in float32, four times: both sides of a convolution and of its activation
+        # eight faces at full resolution in float32, four times: input and output of a convolution and its activation
         faces = 4 * 8 * dit["motion_channels"][0] * recognition.architecture["face_size"] ** 2 * 4
         segment = attrs.evolve(shape, frames=recognition.architecture["segment"])
         return {
@@ -185,30 +191,30 @@ class AnimateFamily(Family[AnimateOptions]):
 
 
 def _other_channels(channels: int, made: int, posed: int) -> str:
-    """Why a network is no Animate network, by what goes in and comes out; empty when it can be one."""
+    """Explain why a network with these channels is not an Animate network; empty if it can be one."""
     given = taken(LATENT_CHANNELS, image=True)
     if not given.startswith(f"{channels} "):
-        return f"its network takes {channels} input channels; Animate gives {given}"
+        return f"its network has {channels} input channels; Animate has {given}"
     if (made, posed) != (LATENT_CHANNELS, LATENT_CHANNELS):
         return (
-            f"its network makes {made} output channels and takes {posed} of the pose; that of Animate has "
-            f"{LATENT_CHANNELS} of both"
+            f"its network has {made} output channels and {posed} channels for the pose; Animate has "
+            f"{LATENT_CHANNELS} of each"
         )
     return ""
 
 
 def _needed(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """All but the blur kernels, which are computed."""
+    """Return all tensors but the blur kernels, which are computed."""
     kernels = [re.compile(pattern) for pattern in BLUR_KERNELS]
     return {name: shape for name, shape in tensors.items() if not any(k.search(name) for k in kernels)}
 
 
 def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
-    """What can be wrong with the inputs, known from their headers."""
+    """Raise ``RequestError`` for invalid inputs, judging by their headers."""
     problems = []
     if ("background_video" in inputs) != ("mask_video" in inputs):
         problems.append(
-            "background_video and mask_video replace a person in a video together; give both or none"
+            "background_video and mask_video belong together (replacing a person); give both or none"
         )
     if "face_video" in inputs:
         side = recognition.architecture["face_size"]
@@ -218,7 +224,7 @@ def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
     if "ref_images" in inputs:
         count = len(reference_images(inputs))
         if count != 1:
-            problems.append(f"ref_images takes one image, and {count} are given")
+            problems.append(f"ref_images must be one image, not {count}")
         else:
             image_size(reference_images(inputs)[0], "ref_images")
     if problems:
@@ -226,7 +232,7 @@ def _check_inputs(recognition: Recognition, inputs: Mapping[str, Any]) -> None:
 
 
 def reference_images(inputs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The reference images of a request."""
+    """Return the reference images of a request as a tuple."""
     given = inputs.get("ref_images", ())
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 

@@ -30,30 +30,29 @@ from lightx2v_wan22.vae22.network import SPACE, Wan22Vae
 
 @frozen(kw_only=True)
 class FirstFrame(Extras):
-    """The first frame of the video, which the image gives."""
+    """The first frame of the video, from the image."""
 
     #: its latents [48, 1, h, w]
     first: Tensor
 
 
 class TextImageToVideo(ConditionedVideo):
-    """A loaded TI2V model: the latents of an image stand in the place of the first ones and hold no noise."""
+    """A loaded TI2V model: the latents of an image replace the first latent frame and have no noise."""
 
     def __init__(self, options: Ti2vOptions, parts: ModelParts) -> None:
-        """Build the networks on the meta device and have them filled."""
+        """Build the networks on the meta device and load their weights."""
         prompts = load_prompt_encoder(parts, parts.architecture["dit"]["text_len"])
         transformer = load_transformer(parts)
         codec = load_codec(parts, options, Wan22Vae, SPACE)
         super().__init__(prompts, [transformer], codec, self._first_frame, device=parts.device)
 
     def constrain(self, latents: Tensor, conditions: Conditions) -> Tensor:
-        """Write the image's latents over the first frame, before the first step and after every one."""
+        """Overwrite the first latent frame with the image's latents, before the first step and after every one."""
         extras = conditions.shared.extras if conditions.shared is not None else None
         return torch.cat((extras.first, latents[:, 1:]), dim=1) if isinstance(extras, FirstFrame) else latents
 
     def timesteps(self, latents: Tensor, step: Step, count: int, extras: Extras) -> Tensor:
-        """Return a timestep for each pass [B], or with an image for each token [B, L]: those of the image hold no
-        noise."""
+        """Return a timestep for each pass [B], or with an image for each token [B, L]: 0 for tokens of the image."""
         timesteps = super().timesteps(latents, step, count, extras)
         if not isinstance(extras, FirstFrame):
             return timesteps
@@ -70,7 +69,7 @@ class TextImageToVideo(ConditionedVideo):
 
 
 def first_frame(image: Image.Image, width: int, height: int) -> Tensor:
-    """The image scaled to cover the frame (Lanczos) and cropped around its centre, [3, 1, H, W] in [-1, 1]."""
+    """Scale the image to cover the frame (Lanczos) and crop its center: [3, 1, H, W] in [-1, 1]."""
     scale = max(width / image.width, height / image.height)
     covering = (round(image.width * scale), round(image.height * scale))
     image = image.resize(covering, Image.Resampling.LANCZOS)

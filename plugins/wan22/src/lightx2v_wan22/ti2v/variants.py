@@ -1,4 +1,4 @@
-"""What a TI2V-5B checkpoint is and what it officially runs with. Everything here is known from headers alone.
+"""Recognition of TI2V-5B checkpoints and their official defaults, from headers alone.
 
 Defaults: the official configuration (Wan-Video/Wan2.2, ``wan/configs/wan_ti2v_5B.py``).
 """
@@ -17,7 +17,10 @@ from lightx2v_wan22.vae22.architecture import LATENT_CHANNELS, SPATIAL_STRIDE
 
 
 class Ti2v(Family[Ti2vOptions]):
-    """One network for text, with or without an image. The image is a single frame: encoding it stays below decoding."""
+    """One network for text, with or without an image.
+
+    An image is a single frame: encoding it needs less memory than decoding.
+    """
 
     options = Ti2vOptions
     repositories: ClassVar = TI2V
@@ -32,9 +35,9 @@ class Ti2v(Family[Ti2vOptions]):
         shapes = facts.headers["dit"].shapes
         channels, made = input_channels(shapes), output_channels(shapes)
         if channels != LATENT_CHANNELS:
-            return f"its network takes {channels} channels; that of TI2V takes {LATENT_CHANNELS}"
+            return f"its network has {channels} input channels; TI2V has {LATENT_CHANNELS}"
         if made != LATENT_CHANNELS:
-            return f"its network makes {made} output channels; that of TI2V makes {LATENT_CHANNELS}"
+            return f"its network has {made} output channels; TI2V has {LATENT_CHANNELS}"
         return ""
 
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
@@ -51,8 +54,11 @@ class Ti2v(Family[Ti2vOptions]):
         return (distilled_note(telling, "--scheduler unipc --steps 50 --guide-scale 5"),) if telling else ()
 
     def defaults(self, recognition: Recognition, task: str, size: tuple[int, int] | None) -> Defaults:
-        """Return official values: 50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704. Of a
-        distilled network: its own scheduler, no guidance."""
+        """Return the official defaults.
+
+        50 steps of unipc, shift 5, guidance 5, 121 frames at 24 fps, 1280x704. For a distilled network: its own
+        scheduler, no guidance.
+        """
         width, height = size or (1280, 704)
         steps = recognition.architecture["distilled"]
         return Defaults(
@@ -72,9 +78,10 @@ class Ti2v(Family[Ti2vOptions]):
 
 
 def best_size(image: tuple[int, int], area: int, step: int) -> tuple[int, int]:
-    """The (width, height) in multiples of ``step``, of at most ``area`` pixels, whose aspect is nearest to that of the
-    image: of rounding the width down first, and rounding the height down first, the better one. (0, 0) when a side
-    would be shorter than ``step``: to make it as long would be many times the area.
+    """Compute the (width, height) of at most ``area`` pixels whose aspect ratio is nearest to that of the image.
+
+    Both are multiples of ``step``; the better one of rounding the width down first and rounding the height down first.
+    (0, 0) if a side would be shorter than ``step``: extending it would exceed the area many times.
 
     Official: ``best_output_size``.
     """

@@ -1,8 +1,8 @@
-"""Sizes of the Wan2.2 VAE, and the tensors an official checkpoint of that size holds.
+"""Sizes of the Wan2.2 VAE, and the tensors of an official checkpoint of a given size.
 
-Nothing here imports torch, so a plan can be checked against a file header before anything is built. Shapes are
-tuples in checkpoint order: linear weights are ``(out, in)``, convolutions ``(out, in, *kernel)``. The text encoder,
-the Wan2.1 VAE and the plain transformer are those of ``lightx2v_wan21``.
+Nothing here imports torch, so a plan can be checked against a file header before any network is built. Shapes are
+tuples in checkpoint order: linear weights are ``(out, in)``, convolutions ``(out, in, *kernel)``. The text encoder, the
+Wan2.1 VAE and the plain transformer are those of ``lightx2v_wan21``.
 """
 
 from itertools import pairwise
@@ -20,14 +20,14 @@ from lightx2v_wan21.api import (
 
 Tensors = dict[str, tuple[int, ...]]
 
-#: of the Wan2.2 VAE
+#: strides and latent channels of the Wan2.2 VAE
 SPATIAL_STRIDE, TEMPORAL_STRIDE, LATENT_CHANNELS = 16, 4, 48
-#: RGB of the 2x2 pixels that its convolutions see as one
+#: channels of 2x2 folded RGB pixels
 FOLDED_CHANNELS = 12
 
 
 def encoder_stages(arch: VaeArchitecture) -> list[tuple[VaeLayer, ...]]:
-    """The layers of each ``encoder.downsamples.N.downsamples``; all stages but the last end by halving the size."""
+    """Return the layers of each ``encoder.downsamples.N.downsamples``; all but the last end with downsampling."""
     widths = [arch.dim * m for m in (1, *arch.multipliers)]
     stages = []
     for number, (width, out_width) in enumerate(pairwise(widths)):
@@ -40,7 +40,7 @@ def encoder_stages(arch: VaeArchitecture) -> list[tuple[VaeLayer, ...]]:
 
 
 def decoder_stages(arch: VaeArchitecture) -> list[tuple[VaeLayer, ...]]:
-    """The layers of each ``decoder.upsamples.N.upsamples``; doubling the size keeps the channels, unlike Wan2.1."""
+    """Return the layers of each ``decoder.upsamples.N.upsamples``; unlike Wan2.1, upsampling keeps the channels."""
     temporal_upsample = arch.temporal_downsample[::-1]
     widths = [arch.dec_dim * m for m in (arch.multipliers[-1], *reversed(arch.multipliers))]
     stages = []
@@ -54,7 +54,7 @@ def decoder_stages(arch: VaeArchitecture) -> list[tuple[VaeLayer, ...]]:
 
 
 def vae22_tensors(arch: VaeArchitecture) -> Tensors:
-    """Every tensor of an official Wan2.2 VAE checkpoint of this size."""
+    """Return the name and shape of every tensor of an official Wan2.2 VAE checkpoint of this size."""
     encoder_top = arch.dim * arch.multipliers[-1]
     decoder_top = arch.dec_dim * arch.multipliers[-1]
     decoder_end = arch.dec_dim * arch.multipliers[0]
@@ -81,15 +81,15 @@ def vae22_tensors(arch: VaeArchitecture) -> Tensors:
 
 
 def vae22_from(shapes: Shapes) -> VaeArchitecture:
-    """The VAE size that the tensor shapes of a checkpoint imply.
+    """Infer the VAE size from the tensor shapes of a checkpoint.
 
     Raises:
-        ValueError: it is no Wan2.2 VAE.
+        ValueError: the tensors are not those of a Wan2.2 VAE.
     """
     arch = vae_from(shapes)
     if (channels := axis(shapes, "encoder.conv1.weight", 1, "a Wan2.2 VAE checkpoint")) != FOLDED_CHANNELS:
         raise ValueError(
-            f"not a Wan2.2 VAE checkpoint: 'encoder.conv1.weight' takes {channels} channels, "
-            f"and the Wan2.2 VAE takes {FOLDED_CHANNELS}"
+            f"not a Wan2.2 VAE checkpoint: 'encoder.conv1.weight' has {channels} input channels, "
+            f"that of the Wan2.2 VAE has {FOLDED_CHANNELS}"
         )
     return arch

@@ -2,8 +2,8 @@
 
 Shape legend: B batch, C channels, T frames of the chunk, H W rows and columns.
 
-Everything inside a stage is the Wan2.1 layer of the same name. Like those, a stage keeps no state: what it must
-remember between two chunks of a clip lives in a ``Past`` that the caller hands to every layer.
+All layers inside a stage are the Wan2.1 layers of the same name. Stages are stateless like those: the frames that they
+remember between two chunks of a clip are in a ``Past`` that the caller passes to every layer.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from lightx2v_wan21.api import Past, VaeLayer, build_vae_layer
 
 
 class DownStage(nn.Module):
-    """Layers of one resolution and a last one that halves it, around a shortcut that averages."""
+    """Layers of one resolution and a last one that halves it, with a shortcut that averages."""
 
     def __init__(self, layers: Iterable[VaeLayer], dtype: torch.dtype) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class DownStage(nn.Module):
         self.downsamples = nn.ModuleList(build_vae_layer(layer, dtype) for layer in layers)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, in, T, H, W]`` to ``[B, out, T', H', W']``."""
+        """Downsample ``[B, in, T, H, W]`` to ``[B, out, T', H', W']``."""
         shortcut = average_down(x_BCTHW, self.out_dim, *self.factors)
         for layer in self.downsamples:
             x_BCTHW = layer(x_BCTHW, past)
@@ -34,8 +34,10 @@ class DownStage(nn.Module):
 
 
 class UpStage(nn.Module):
-    """Layers of one resolution and a last one that doubles it, around a shortcut that repeats. The last stage of a
-    decoder does not change the resolution and has no shortcut."""
+    """Layers of one resolution and a last one that doubles it, with a shortcut that repeats.
+
+    The last stage of a decoder does not change the resolution and has no shortcut.
+    """
 
     def __init__(self, layers: Iterable[VaeLayer], dtype: torch.dtype) -> None:
         super().__init__()
@@ -45,20 +47,22 @@ class UpStage(nn.Module):
         self.upsamples = nn.ModuleList(build_vae_layer(layer, dtype) for layer in layers)
 
     def forward(self, x_BCTHW: Tensor, past: Past, *, first: bool) -> Tensor:
-        """``[B, in, T, H, W]`` to ``[B, out, T', H', W']``; ``first`` is the chunk a clip starts with."""
+        """Upsample ``[B, in, T, H, W]`` to ``[B, out, T', H', W']``; ``first`` marks the first chunk of a clip."""
         start = x_BCTHW
         for layer in self.upsamples:
             x_BCTHW = layer(x_BCTHW, past)
         if self.factors == (1, 1):
             return x_BCTHW
         shortcut = duplicate_up(start, self.out_dim, *self.factors)
-        # The first latent frame becomes one frame, not two: of its copies the last one counts.
+        # The first latent frame becomes one frame, not two: the last of its copies is used.
         return x_BCTHW + (shortcut[:, :, -x_BCTHW.shape[2] :] if first else shortcut)
 
 
 def average_down(x_BCTHW: Tensor, out_dim: int, factor_t: int, factor_s: int) -> Tensor:
-    """Fold ``factor_t`` frames and ``factor_s`` x ``factor_s`` pixels into channels, then average neighbouring
-    channels down to ``out_dim``. A chunk with too few frames gets zeros in front."""
+    """Fold ``factor_t`` frames and ``factor_s`` x ``factor_s`` pixels into channels, then average neighbours.
+
+    The result has ``out_dim`` channels. A chunk with too few frames gets zeros in front.
+    """
     x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, -x_BCTHW.shape[2] % factor_t, 0))
     b, c, t, h, w = x_BCTHW.shape
     t, h, w = t // factor_t, h // factor_s, w // factor_s
@@ -76,19 +80,19 @@ def duplicate_up(x_BCTHW: Tensor, out_dim: int, factor_t: int, factor_s: int) ->
 
 
 def patchify(video: Tensor) -> Tensor:
-    """``[B, C, T, 2H, 2W]`` to ``[B, 4C, T, H, W]``; of the 4 channels of a 2x2 block the column varies slowest."""
+    """Fold ``[B, C, T, 2H, 2W]`` to ``[B, 4C, T, H, W]``; of the 4 channels of a 2x2 block, columns vary slowest."""
     b, c, t, h, w = video.shape
     cells = video.reshape(b, c, t, h // 2, 2, w // 2, 2).permute(0, 1, 6, 4, 2, 3, 5)
     return cells.reshape(b, 4 * c, t, h // 2, w // 2)
 
 
 def unpatchify(x: Tensor) -> Tensor:
-    """The inverse of ``patchify``."""
+    """Invert ``patchify``."""
     b, c, t, h, w = x.shape
     cells = x.view(b, c // 4, 2, 2, t, h, w).permute(0, 1, 4, 5, 3, 6, 2)
     return cells.reshape(b, c // 4, t, 2 * h, 2 * w)
 
 
 def _factors(last: VaeLayer) -> tuple[int, int]:
-    """How much a stage ending in this layer changes frames, and rows and columns."""
+    """Return the factors by which a stage with this last layer changes frames, and rows and columns."""
     return (2 if last.temporal else 1, 1 if last.kind == "residual" else 2)

@@ -1,7 +1,7 @@
-"""The Wan2.2 video VAE: 16x16 pixels and 4 frames (the first one alone) to one latent of 48 channels.
+"""The Wan2.2 video VAE: encodes 16x16 pixels of 4 frames (the first frame alone) as one latent of 48 channels.
 
-Parameter names are those of the official checkpoint, so a file loads without renaming. Pixels are folded 2x2 into
-channels first; behind that it is the Wan2.1 VAE, with stages that carry a shortcut.
+Parameter names are those of the official checkpoint, so a file loads without renaming. Pixels are first folded 2x2 into
+channels; the rest is the Wan2.1 VAE, with shortcuts around its stages.
 
 Shape legend:
     video   [3, F, H, W] or [B, 3, F, H, W], F = 4k + 1 frames, values in [-1, 1]
@@ -61,7 +61,7 @@ class Wan22Vae(VideoVae):
 
 
 class Encoder(nn.Module):
-    """Folded pixels to the moments of the latent."""
+    """Encoder of folded pixels to the moments of the latent distribution."""
 
     def __init__(self, arch: VaeArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         self.head = build_vae_head(top, 2 * arch.z_dim, dtype)
 
     def forward(self, x_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, 12, 1 or 4, H/2, W/2]`` to ``[B, 2C, 1, h, w]``."""
+        """Encode ``[B, 12, 1 or 4, H/2, W/2]`` to ``[B, 2C, 1, h, w]``."""
         x = self.conv1(x_BCTHW, past)
         for stage in self.downsamples:
             x = stage(x, past)
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One latent frame to its folded pixels."""
+    """Decoder of one latent frame to folded pixels."""
 
     def __init__(self, arch: VaeArchitecture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Decoder(nn.Module):
         self.head = build_vae_head(arch.dec_dim * arch.multipliers[0], FOLDED_CHANNELS, dtype)
 
     def forward(self, z_BCTHW: Tensor, past: Past) -> Tensor:
-        """``[B, C, 1, h, w]`` to ``[B, 12, 1 or 4, H/2, W/2]``; 1 for the first latent of a clip."""
+        """Decode ``[B, C, 1, h, w]`` to ``[B, 12, 1 or 4, H/2, W/2]``; 1 for the first latent of a clip."""
         first = not past
         x = through_vae_middle(self.middle, self.conv1(z_BCTHW, past), past)
         for stage in self.upsamples:
