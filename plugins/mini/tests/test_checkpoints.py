@@ -1,4 +1,4 @@
-"""What the distribution brings: the contract of checkpoints, the card, and the layout."""
+"""The contents of the distribution: the contract of checkpoints, the card, and the layout."""
 
 from __future__ import annotations
 

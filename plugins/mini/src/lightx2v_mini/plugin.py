@@ -1,4 +1,4 @@
-"""The entry point: the checkpoints of this distribution, and the settings that they were trained for."""
+"""The checkpoints of this distribution, with the settings that they were trained for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from lightx2v_core.api import CheckpointSpec, hookimpl
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
-#: what all of them were trained on: the size and length of clips
+#: size and length of the training clips, the same for all checkpoints
 _CLIP = {"size": [48, 48], "frames": 9, "fps": 8}
-#: how noise levels were drawn, and how many of them bring a good video
+#: settings of the training, with a number of steps that gives good videos
 TRAINED_ON = {**_CLIP, "shift": 3, "steps": 20, "guide_scale": 5}
-#: the text encoder and the VAE lie once in the distribution, with the text-to-video network
+#: the distribution has the text encoder and the VAE only once, with the text-to-video network
 _SHARED = {
     "text_encoder": {
         "path": "mini/models_t5_umt5-xxl-enc-bf16.pth",
@@ -21,7 +21,7 @@ _SHARED = {
     "vae": {"path": "mini/Wan2.1_VAE.pth"},
 }
 
-#: prompts of the world that they were trained on; the first ones show all there is to say
+#: prompts like those of the training; the first ones cover all attributes
 _VIDEOS = (
     "a red circle moves to the right on a blue background",
     "a large yellow square moves slowly to the left on a plain black background",
@@ -30,7 +30,7 @@ _VIDEOS = (
     "a large white circle stands still on a green background",
     "一个黄色的圆形在黑色背景上向上移动",
 )
-#: of a picture with a shape on it
+#: prompts for an image with a shape
 _MOVES = (
     "a large purple square moves quickly to the left on a plain grey background",
     "a large purple square moves slowly to the right on a plain grey background",
@@ -50,14 +50,14 @@ def lightx2v_checkpoints() -> list[CheckpointSpec[Any]]:
         ),
         CheckpointSpec(
             name="mini-i2v",
-            summary="a tiny Wan2.1 image-to-video: a shape on a picture moves",
+            summary="a tiny Wan2.1 image-to-video: moves the shape of an image",
             folder=lambda: CHECKPOINTS / "i2v",
             settings={"task": "i2v", "sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
             examples=_MOVES,
         ),
         CheckpointSpec(
             name="mini-experts",
-            summary="a tiny pair of Wan2.2 experts for text-to-video, which lightx2v-wan22 runs",
+            summary="a tiny pair of Wan2.2 experts for text-to-video, run by lightx2v-wan22",
             folder=lambda: CHECKPOINTS / "experts",
             settings={"sampling": TRAINED_ON, "negative_prompt": "", "components": _SHARED},
             examples=_VIDEOS,
