@@ -1,10 +1,10 @@
-"""What the denoising loop costs beyond the network: loop time a step minus the same bare forward passes.
+"""Cost of the denoising loop beyond the network: loop time per step minus the same forward passes alone.
 
     python benchmarks/denoise_overhead.py [--steps 20] [--repeats 30] [--check]
 
-The loop (guidance, scheduler, events) runs on the tiny random model with a clock around each forward pass; what is
-left of the loop's time is its own cost. Medians of the repeats. ``--check`` exits with 1 when the cost is above 1 % of
-the network's time plus 50 microseconds a step.
+The loop (guidance, scheduler, events) runs on the tiny random model with a timer around each forward pass; the rest of
+the loop's time is its own cost. Medians of the repeats. ``--check`` exits with 1 when the cost is above 1 % of the
+network's time plus 50 microseconds per step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def measure(folder: Path, steps: int, repeats: int, scheduler: str) -> dict[str, object]:
-    """Medians in microseconds a step."""
+    """Measure the medians, in microseconds per step."""
     from lightx2v_wan21.tiny import write_tiny
 
     write_tiny(folder, 0)
@@ -80,7 +80,7 @@ def measure(folder: Path, steps: int, repeats: int, scheduler: str) -> dict[str,
         for _ in range(repeats + 3):
             network.seconds = 0.0
             pairs.append((timed(loop), network.seconds))
-    del pairs[:3]  # the first ones warm caches up
+    del pairs[:3]  # warm-up
     bare_us = statistics.median(b for _, b in pairs) / steps * 1e6
     overhead_us = statistics.median(a - b for a, b in pairs) / steps * 1e6
     return {
@@ -94,7 +94,7 @@ def measure(folder: Path, steps: int, repeats: int, scheduler: str) -> dict[str,
 
 
 class Timed:
-    """The network, with the seconds of its forward passes added up."""
+    """The network, with the total seconds of its forward passes."""
 
     def __init__(self, network: Any) -> None:
         self._network = network

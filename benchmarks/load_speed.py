@@ -1,9 +1,9 @@
-"""Reading a safetensors file: our positioned reads against safetensors' own loader, cold caches aside.
+"""Reading a safetensors file: positioned reads of the core compared to safetensors' own loader, with warm caches.
 
     python benchmarks/load_speed.py [--size-mb 600] [--repeats 5]
 
-Each loader runs in processes of its own, alternately, and touches every byte; printed are the medians of the
-seconds and of the peak memory, and their ratios.
+Each loader runs in processes of its own, alternately, and touches every byte; prints the medians of the seconds and of
+the peak memory, and their ratios.
 """
 
 from __future__ import annotations

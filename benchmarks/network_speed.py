@@ -2,9 +2,9 @@
 
     python benchmarks/network_speed.py [--device cuda] [--dtype bfloat16] [--attention auto] [--case NAME ...]
 
-Prints, for each case, the seconds of one forward pass and of one guided step (two passes), the TFLOP/s reached, and
-the peak memory, as a Markdown table with versions. Medians of ``--repeats`` passes after ``--warmup``. FLOPs count
-the matrix products of linears and attention (a multiply-add is two).
+Prints, for each case, the seconds of one forward pass and of one guided step (two passes), the achieved TFLOP/s, and
+the peak memory, as a Markdown table with versions. Medians of ``--repeats`` passes after ``--warmup``. FLOPs count the
+matrix products of linears and attention (a multiply-add is two).
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--case", nargs="+", choices=list(CASES), default=["1.3b-480p", "1.3b-720p", "14b-480p"]
     )
-    parser.add_argument("--layers", type=int, help="use only this many blocks, and scale the result up")
+    parser.add_argument(
+        "--layers", type=int, help="number of blocks to run; the result is scaled to all blocks"
+    )
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -86,7 +88,7 @@ def measure(
     device: str,
     args: argparse.Namespace,
 ) -> tuple[float, int]:
-    """Median seconds of a forward pass, and peak bytes on a CUDA device."""
+    """Measure the median seconds of a forward pass, and the peak bytes on a CUDA device."""
     with torch.device("meta"):
         network = WanDiT(arch, attention=attention, dtype=getattr(torch, args.dtype))
     network.to_empty(device=device)
@@ -112,7 +114,7 @@ def measure(
 
 
 def flops(arch: DitArchitecture, tokens: int) -> float:
-    """Of one pass: the linears over all tokens, self-attention, and cross-attention to the text."""
+    """Count the FLOPs of one pass: linears over all tokens, self-attention, and cross-attention to the text."""
     text = arch.text_len
     block = 2 * tokens * (6 * arch.dim**2 + 2 * arch.dim * arch.ffn_dim) + 2 * text * 2 * arch.dim**2
     block += 4 * tokens**2 * arch.dim + 4 * tokens * text * arch.dim

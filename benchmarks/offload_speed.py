@@ -1,16 +1,16 @@
-"""Offload against its floor: a network too large for its memory, read from disk while it computes.
+"""Offloading compared to its lower bound: a network too large for its memory, read from disk while it computes.
 
     python benchmarks/offload_speed.py [--gigabytes 6] [--tokens 384] [--ram-limit 1.4GB]... [--steps 4]
     python benchmarks/offload_speed.py --device cuda --offloader cpu --vram-limit 24GB --vram-limit 12GB ...
 
-Writes a model of that size (the text encoder and the VAE are tiny), runs it with everything resident (that is the
-compute time; left out with --no-resident), and under each limit with the offloader. Before each step the file's pages
-are dropped from the system's cache, so that reading is reading. A step should take as long as the longer of the two:
-reading what it reads at the disk's own speed, or computing. The disk's speed is measured on the same file by one thread
-that does nothing else and reads it from its start to its end, through the system's cache and past it (O_DIRECT); the
-faster of the two counts. Printed as JSON: these times (the best of several, since other work of the machine can only
-add to them), the CPU time that reading and a step take, the ratio, and the peak of memory against the limit. What was
-written is deleted at the end.
+Writes a model of that size (the text encoder and the VAE are tiny), runs it with everything resident (the compute time;
+skipped with --no-resident), and under each limit with the offloader. Before each step the file's pages are dropped from
+the operating system's cache, so that every read is from disk. A step should take as long as the longer of two: reading
+its weights at the disk's own speed, or computing. The disk's speed is measured on the same file by a single idle thread
+that reads it from start to end, through the operating system's cache and bypassing it (O_DIRECT); the faster of the two
+counts. Prints JSON: these times (the best of several, since other load on the machine can only add to them), the CPU
+time of reading and of a step, the ratio, and the peak memory compared to the limit. Written files are deleted at the
+end.
 """
 
 from __future__ import annotations
@@ -42,19 +42,17 @@ def main() -> None:
     )
     parser.add_argument("--gigabytes", type=float, default=6.0)
     parser.add_argument("--tokens", type=int, default=384, help="video tokens of a step, a multiple of 16")
-    parser.add_argument("--steps", type=int, default=4, help="the first of them is not counted")
+    parser.add_argument("--steps", type=int, default=4, help="number of steps; the first is not counted")
     parser.add_argument("--offloader", default="disk")
     parser.add_argument("--granularity", default="block")
-    parser.add_argument("--workers", type=int, default=2, help="threads that read (of disk)")
-    parser.add_argument("--cached", action="store_true", help="through the system's cache (of disk)")
+    parser.add_argument("--workers", type=int, default=2, help="reading threads (offloader disk)")
+    parser.add_argument("--cached", action="store_true", help="use the page cache (offloader disk)")
     parser.add_argument("--ram-limit", action="append", default=[])
     parser.add_argument("--vram-limit", action="append", default=[])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=sorted(DTYPES))
-    parser.add_argument("--no-resident", action="store_true", help="do not measure computing alone")
-    parser.add_argument(
-        "--folder", type=Path, help="where the model is written; default: the temporary folder"
-    )
+    parser.add_argument("--no-resident", action="store_true", help="skip the run without an offloader")
+    parser.add_argument("--folder", type=Path, help="folder for the model; default: the temporary folder")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="lightx2v-benchmark-", dir=args.folder))
     try:
@@ -79,7 +77,7 @@ def main() -> None:
 
 
 def runs(model: Path, args: Any, speed: float, compute: float | None) -> Iterator[dict[str, Any]]:
-    """The offloaded runs, one for each limit; ``speed`` in bytes a second."""
+    """Start a run with the offloader for each limit; ``speed`` in bytes per second."""
     from lightx2v_core.config.texts import parse_bytes
 
     options: dict[str, Any] = {"granularity": args.granularity}
@@ -103,7 +101,7 @@ def runs(model: Path, args: Any, speed: float, compute: float | None) -> Iterato
 
 
 def run(model: Path, args: Any, more: dict[str, Any]) -> dict[str, float]:
-    """One run in a process of its own."""
+    """Start one run in a process of its own."""
     given = {"model": str(model), "tokens": args.tokens, "steps": args.steps, "device": args.device}
     line = json.dumps({**given, "dtype": args.dtype, **more})
     done = subprocess.run(
@@ -117,7 +115,7 @@ def run(model: Path, args: Any, more: dict[str, Any]) -> dict[str, float]:
 
 
 def one(given: dict[str, Any]) -> None:
-    """Inside that process: load, run, print the median step and the peak of memory."""
+    """Load the model and generate inside that process; print the step times and the peak memory."""
     from lightx2v_core import load
 
     model, weights = Path(given.pop("model")), []
@@ -157,7 +155,7 @@ def one(given: dict[str, Any]) -> None:
 
 
 def write_model(folder: Path, gigabytes: float, dtype: str) -> int:
-    """A tiny Wan2.1 with a network of that size; its bytes. All blocks hold the same numbers."""
+    """Write a tiny Wan2.1 with a network of that size; returns its bytes. All blocks have the same values."""
     import torch
 
     from lightx2v_wan21.api import DitArchitecture, dit_tensors, random_tensors
@@ -183,7 +181,7 @@ def write_model(folder: Path, gigabytes: float, dtype: str) -> int:
         entries[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     head = json.dumps(entries).encode()
-    head += b" " * (-len(head) % 8)  # as the format's own library writes it
+    head += b" " * (-len(head) % 8)  # padded like the format's own library does
     with (folder / "diffusion_pytorch_model.safetensors").open("wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)
         for name in shapes:
@@ -200,8 +198,10 @@ def weights_of(model: Path) -> Path:
 
 
 def sequential_speeds(path: Path) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Bytes a second of reading a file from its start to its end, from the disk, and CPU seconds a byte: the faster of
-    two, through the system's cache and past it."""
+    """Measure the speed of reading a file from the disk: bytes per second, and CPU seconds per byte.
+
+    Yields the faster of two runs, through the operating system's cache and bypassing it.
+    """
     for name, flag, size in (("cached", 0, 1 << 24), ("uncached", getattr(os, "O_DIRECT", None), 1 << 26)):
         if flag is None:
             continue
@@ -219,13 +219,13 @@ def sequential_speeds(path: Path) -> Iterator[tuple[str, tuple[float, float]]]:
 
 
 def cpu_seconds() -> tuple[float, float]:
-    """User and system time of this process."""
+    """Return the user and the system time of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime, used.ru_stime
 
 
 def drop(path: Path) -> None:
-    """Have the system forget what it keeps of a file."""
+    """Drop a file from the operating system's cache."""
     file = os.open(path, os.O_RDONLY)
     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(file)

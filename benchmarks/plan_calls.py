@@ -1,10 +1,10 @@
-"""How many function calls a plan makes, and how long it takes.
+"""Number of function calls of a plan, and its duration.
 
     python benchmarks/plan_calls.py [--model Wan2.2-T2V-A14B] [--top 20]
 
-Writes the folder of an official model with its headers only (sparse files, so nothing of its size is taken) and plans
-it twice with one ``Planner``, as a page does: the second plan reads no header again and is the one that counts. Hashes
-are fixed, so the count is the same each time.
+Writes the folder of an official model with its headers only (sparse files that use almost no space) and plans it twice
+with one ``Planner``, like the UI does: the second plan reads no headers again, and is the one that counts. Hashes are
+fixed, so the count is the same each time.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def main() -> None:
         write_model(folder, given.model)
         if has_no_holes(folder):
             sys.exit(f"{root} is on a file system without sparse files; set TMPDIR to one that has them")
-        time.sleep(0.1)  # a folder that is just changing is read again
+        time.sleep(0.1)  # a folder that has just changed is read again
         profile, seconds = measure(folder, MODELS[given.model].tasks[0])
     stats: Any = pstats.Stats(profile)
-    print(f"{given.model}: {stats.total_calls} function calls and {seconds:.3f} s a plan")
+    print(f"{given.model}: {stats.total_calls} function calls and {seconds:.3f} s per plan")
     if given.top:
         stats.sort_stats("ncalls").print_stats(given.top)
     if given.dump:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(folder: Path, task: str) -> tuple[cProfile.Profile, float]:
-    """Profile the second plan of a planner, and time the third, which nothing slows down."""
+    """Profile the second plan of a planner, and time the third without the profiler."""
     from lightx2v_core.api import Planner
 
     planner = Planner()

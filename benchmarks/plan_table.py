@@ -1,9 +1,9 @@
-"""What every official model takes at its real size, as a Markdown table.
+"""Defaults and memory of every official model at its real size, as a Markdown table.
 
     python benchmarks/plan_table.py [NAME ...]
 
-Writes the folder of each model with its headers only (sparse files, so nothing of their size is taken) and plans it in
-bfloat16 for the CPU, where nothing of this machine changes the forecast.
+Writes the folder of each model with its headers only (sparse files that use almost no space) and plans it in bfloat16
+for the CPU, where the estimate does not depend on this machine.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="models; absent: all of them")
     names = parser.parse_args().names or list(MODELS)
     if unknown := set(names) - set(MODELS):
-        parser.error(
-            f"no official model is called {', '.join(sorted(unknown))}; there are {', '.join(MODELS)}"
-        )
+        parser.error(f"unknown official model: {', '.join(sorted(unknown))}; available: {', '.join(MODELS)}")
     print(line(HEADINGS))
     print(line(["---"] * len(HEADINGS)))
     for name in names:
@@ -49,7 +47,7 @@ def main() -> None:
 
 
 def planned(folder: Path, task: str) -> dict[str, Any]:
-    """The plan of a folder, as ``lightx2v-core plan`` gives it."""
+    """Plan a folder with ``lightx2v-core plan``."""
     command = [sys.executable, "-m", "lightx2v_core", "plan", "--model-path", str(folder), "--task", task]
     done = subprocess.run(
         [*command, "--dtype", "bfloat16", "--device", "cpu", "--json"], capture_output=True, text=True

@@ -1,10 +1,10 @@
-"""What quantized weights cost and save: size, load time, peak memory, time of a step, error of the output.
+"""Cost and savings of quantized weights: size, load time, peak memory, step time, output error.
 
     python benchmarks/quantization.py [--dim 512] [--layers 6] [--threads 2] [--dtype float32]
 
-A Wan2.1 transformer with random weights is written once, and converted for each scheme. Each row is a process of its
-own: the network is loaded by ``lightx2v_core.load``, run once to warm up and some times for the time (the least is
-shown), on the same inputs. The error is relative to the output of the plain float32 network. Needs the Wan2.1 plugin.
+A Wan2.1 transformer with random weights is written once, and converted for each scheme. Each row is a separate process:
+the network is loaded by ``lightx2v_core.load``, run once for warm-up and then several times on the same inputs (the
+shortest time counts). The error is relative to the output of the plain float32 network. Needs the Wan2.1 plugin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-#: row -> what it is converted to, and the quantizer that runs it
+#: row -> target format of the conversion, and the quantizer for the run
 SCHEMES: dict[str, tuple[str | None, str | None]] = {
     "float32": (None, None),
     "int8, dequant": ("int8", "dequant"),
@@ -31,7 +31,7 @@ SCHEMES: dict[str, tuple[str | None, str | None]] = {
     "fp8, fp8-torchao": ("fp8", "fp8-torchao"),
     "fp8 per tensor, dequant": ("fp8-tensor", "dequant"),
     "fp8 blocks, dequant": ("fp8-block128", "dequant"),
-    # GGUF files are not written here: these are packed while they are loaded, to the same bytes
+    # GGUF files are not written here: these rows pack weights on load, to the same bytes
     "gguf-q8_0, packed on load": (None, "gguf:gguf-q8_0"),
     "gguf-q5_0, packed on load": (None, "gguf:gguf-q5_0"),
     "gguf-q4_0, packed on load": (None, "gguf:gguf-q4_0"),
@@ -41,7 +41,7 @@ LATENT = (3, 32, 32)
 
 
 def write_model(folder: Path, dim: int, layers: int) -> None:
-    """A folder with a network of ``layers`` blocks, and the tiny text encoder and VAE."""
+    """Write a folder with a network of ``layers`` blocks, and the tiny text encoder and VAE."""
     import torch
     from safetensors.torch import save_file
 
@@ -62,7 +62,7 @@ def write_model(folder: Path, dim: int, layers: int) -> None:
 
 
 def measure(folder: Path, file: Path, quantizer: str | None, output: Path, dtype: str) -> dict[str, Any]:
-    """One row: load, run, and keep the output."""
+    """Measure one row: load, run, and save the output."""
     import torch
     from safetensors.torch import save_file
 
@@ -92,7 +92,7 @@ def measure(folder: Path, file: Path, quantizer: str | None, output: Path, dtype
 
 
 def peak_memory() -> int:
-    """Bytes that this process had resident at most (Linux)."""
+    """Return the peak resident bytes of this process (Linux)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 

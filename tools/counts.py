@@ -1,10 +1,9 @@
-"""Counts that tell whether the house keeps its shape: lines, entries, functions, names, annotations, imports.
+"""Counts about the structure of the core: lines, entries, functions, names, annotations, imports.
 
-python tools/counts.py                 this tree
-python tools/counts.py REVISION ...    these revisions beside it, from git
+python tools/counts.py                 this tree python tools/counts.py REVISION ...    also these revisions, from git
 
-Code lines are lines with a token that is neither comment nor docstring. Imports are all of them, inside functions and
-for type checking too; a circle is a set of modules that reach each other.
+Code lines are lines with a token that is neither comment nor docstring. Imports are all of them, including those inside
+functions and for type checking; a circle is a set of modules that import each other.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def modules(tree: Path) -> dict[str, Path]:
-    """The modules of the core by dotted name; templates of other distributions are no part of it."""
+    """Return the modules of the core by dotted name, without the templates of other distributions."""
     found = {}
     for file in sorted((tree / CORE).rglob("*.py")):
         if "template" not in file.parts:
@@ -41,7 +40,7 @@ def modules(tree: Path) -> dict[str, Path]:
 
 
 def code_lines(text: str) -> int:
-    """Lines of code; those of docstrings and comments are not counted."""
+    """Count the lines of code, without docstrings and comments."""
     docs: set[int] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
@@ -55,7 +54,7 @@ def code_lines(text: str) -> int:
 
 
 def hints_of(tree: ast.AST) -> Iterator[ast.expr]:
-    """All annotations of parameters, results, variables and fields."""
+    """Yield all annotations of parameters, results, variables and fields."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
             yield node.annotation
@@ -64,7 +63,7 @@ def hints_of(tree: ast.AST) -> Iterator[ast.expr]:
 
 
 def imports(name: str, tree: ast.AST, known: Mapping[str, Path]) -> set[str]:
-    """The modules of the core that a module imports anywhere."""
+    """Return the modules of the core that a module imports anywhere."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(CORE):
@@ -77,7 +76,7 @@ def imports(name: str, tree: ast.AST, known: Mapping[str, Path]) -> set[str]:
 
 
 def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
-    """Sets of modules that reach each other, the largest first (Tarjan)."""
+    """Find the sets of modules that import each other, largest first (Tarjan)."""
     order: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -107,7 +106,7 @@ def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def counts(tree: Path) -> dict[str, str]:
-    """What is counted of a tree, in words."""
+    """Compute all counts of a tree, as text."""
     known = modules(tree)
     texts = {name: file.read_text(encoding="utf-8") for name, file in known.items()}
     trees = {name: ast.parse(text) for name, text in texts.items()}
@@ -150,7 +149,7 @@ def _spread(values: Sequence[int]) -> str:
 
 
 def checked_out(revision: str, folder: Path) -> Path:
-    """The core as of a revision, in a folder of its own."""
+    """Extract the core of a revision to a folder of its own."""
     archive = subprocess.run(["git", "archive", revision, CORE], cwd=ROOT, capture_output=True, check=True)
     target = folder / revision
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
@@ -163,8 +162,8 @@ def main(revisions: Sequence[str]) -> None:
         trees = {name: checked_out(name, Path(folder)) for name in revisions} | {"this tree": ROOT}
         for title, tree in trees.items():
             print(title)
-            for what, said in counts(tree).items():
-                print(f"  {what}: {said}")
+            for label, value in counts(tree).items():
+                print(f"  {label}: {value}")
 
 
 if __name__ == "__main__":

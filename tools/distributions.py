@@ -25,22 +25,22 @@ _MARK = "written by tools/distributions.py"
 
 
 def plugins() -> list[Path]:
-    """The folders of the plugins, by name."""
+    """Return the folders of the plugins, sorted by name."""
     return sorted(file.parent for file in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
 def examples() -> list[Path]:
-    """The folders of the distributions that show how one is made."""
+    """Return the folders of the example distributions."""
     return sorted(file.parent for file in (ROOT / "examples" / "plugins").glob("*/pyproject.toml"))
 
 
 def extra(plugin: Path) -> str:
-    """The extra of the core that brings a plugin; also its entry point and its environment in tox."""
+    """Return the name of a plugin's extra of the core; also the name of its entry point and of its tox environment."""
     return plugin.name.replace("_", "-")
 
 
 def packages() -> list[str]:
-    """The import names of all plugins and examples."""
+    """Return the import names of all plugins and examples."""
     folders = [*plugins(), *examples()]
     return sorted(package.name for folder in folders for package in (folder / "src").glob("lightx2v_*"))
 
@@ -50,13 +50,13 @@ def _lines(names: Sequence[str]) -> str:
 
 
 def requirements() -> str:
-    """Every distribution in one list, because in one pip call the local folders satisfy each other."""
+    """Build the list of all distributions, in one pip call, so that local folders satisfy each other's requirements."""
     folders = [str(folder.relative_to(ROOT)) for folder in (*plugins(), *examples())]
     return "\n".join((f"# {_MARK}", "-e .[test]", *(f"-e {folder}" for folder in folders), ""))
 
 
 def import_contracts(text: str) -> str:
-    """``.importlinter`` with the packages of the plugins wherever a list of all is needed."""
+    """Update the lists of plugin packages in the text of ``.importlinter``."""
     names = packages()
     lists = {
         "root packages": ["lightx2v_core", *names],
@@ -72,13 +72,13 @@ def import_contracts(text: str) -> str:
 
 
 def extras(text: str) -> str:
-    """``pyproject.toml`` of the core with the extra ``all``."""
+    """Update the extra ``all`` in the text of the core's ``pyproject.toml``."""
     names = ", ".join(f"{extra(folder)}" for folder in plugins())
     line = f'all = ["lightx2v-core[{names}]"]  # {_MARK}'
     return re.sub(rf"^all = \[.*\]  # {_MARK}$", lambda _: line, text, flags=re.MULTILINE)
 
 
-#: file -> what it should be, from what it is
+#: file -> function from its current text to the expected one
 LISTS: Mapping[str, Callable[[str], str]] = {
     "requirements-all.txt": lambda _text: requirements(),
     ".importlinter": import_contracts,
@@ -87,7 +87,7 @@ LISTS: Mapping[str, Callable[[str], str]] = {
 
 
 def outdated() -> list[str]:
-    """The files whose lists are not those of the folders."""
+    """Return the files whose lists do not match the folders."""
     return [name for name, made in LISTS.items() if (text := _read(name)) != made(text)]
 
 
@@ -110,7 +110,7 @@ def build(target: str) -> int:
 
 
 def install(source: str) -> int:
-    """Install every plugin through its extra; of the page the plugin alone, without the libraries that it shows."""
+    """Install every plugin through its extra; for gradio only the plugin, without the UI libraries."""
     names = ",".join(extra(folder) for folder in plugins() if folder.name != "gradio")
     wanted = ["lightx2v-gradio", f"lightx2v-core[{names}]"]
     pip = [sys.executable, "-I", "-m", "pip", "install", "-q", "--no-compile", "--find-links", source]
@@ -123,7 +123,7 @@ def uninstall() -> int:
 
 
 def test(options: Sequence[str]) -> int:
-    """The suites one after the other; every one runs, whichever fails."""
+    """Run the test suites one after the other, also after a failure."""
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
     failed = []

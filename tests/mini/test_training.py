@@ -329,5 +329,5 @@ def test_an_untrained_network_fails_the_evaluation(work):
     assert report["psnr_same"] == 99
     assert len(sheet) == 4
     assert evaluate._missed(report, ["colour=95"]) == 1
-    with pytest.raises(SystemExit, match="there is no figure 'hue'"):
+    with pytest.raises(SystemExit, match="unknown figure 'hue'"):
         evaluate._missed(report, ["hue=1"])

@@ -1,4 +1,4 @@
-"""Generate unseen prompts with a checkpoint and let the judge say how much of each is right.
+"""Generate held-out prompts with a checkpoint, and judge how many attributes of each are right.
 
     python tools/mini/evaluate.py mini-train/checkpoints/t2v --work mini-train/t2v-test
     python tools/mini/evaluate.py mini-train/checkpoints/t2v-4step --steps 4 --guide-scale 1 --shift 5 --work ...
@@ -6,11 +6,11 @@
     python tools/mini/evaluate.py mini-train/checkpoints/t2v-fp8 --against mini-train/checkpoints/t2v --work ...
     python tools/mini/evaluate.py mini-train/checkpoints/i2v --images --work ...
 
-Scenes are of held-out combinations. Prints accuracies in percent, and writes ``report.json`` and ``sheet.png`` (one
-row a clip, first to last frame) to ``--work``. With ``--images`` the first frame of each scene is given, and the PSNR
-of the first frame is printed; with ``--against`` the PSNR to what another checkpoint makes of the same prompts and
-seeds. ``--truth`` judges the drawn scenes instead of generated ones: what the figures would be for a perfect network.
-Exit status 1 when ``--least NAME=PERCENT`` is missed.
+Scenes are of held-out combinations. Prints accuracies in percent, and writes ``report.json`` and ``sheet.png`` (one row
+per clip, first to last frame) to ``--work``. With ``--images`` the first frame of each scene is an input, and the PSNR
+of the first frame is printed; with ``--against`` the PSNR to the videos of another checkpoint for the same prompts and
+seeds. ``--truth`` judges the rendered scenes instead of generated ones: the figures of a perfect network. Exit status 1
+when ``--least NAME=PERCENT`` is missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from prompts import prompt
 from sizes import SHIFT
 from world import Look, Scene, render, scenes
 
-#: rows and frames of a contact sheet
+#: rows and frames of a contact sheet, and pixels between them
 ROWS, COLUMNS, GAP = 12, 9, 2
 
 
@@ -50,16 +50,16 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--shift", type=float, default=SHIFT, help="5 for distilled networks")
     parser.add_argument("--guide-scale", type=float, default=5.0)
-    parser.add_argument("--scheduler", help="default: that of the checkpoint")
+    parser.add_argument("--scheduler", help="default: the checkpoint's")
     parser.add_argument("--lora", type=Path)
     parser.add_argument("--expect", choices=("none", "framed"), help="the look; default: framed with --lora")
-    parser.add_argument("--images", action="store_true", help="give the first frame (image-to-video)")
+    parser.add_argument("--images", action="store_true", help="use the first frame as input (image-to-video)")
     parser.add_argument(
         "--against",
         type=Path,
-        help="another checkpoint to compare frames with; all other options count for both",
+        help="another checkpoint to compare frames with; all other options apply to both",
     )
-    parser.add_argument("--truth", action="store_true", help="judge the drawn scenes")
+    parser.add_argument("--truth", action="store_true", help="judge the rendered scenes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--least", action="append", default=[], metavar="NAME=PERCENT")
     args = parser.parse_args()
@@ -69,9 +69,9 @@ def main() -> int:
     other = _generated(args.against, args) if args.against else None
     report, sheet = evaluate(jobs(args.prompts, args.seeds), make, other, look=look, images=args.images)
     args.work.mkdir(parents=True, exist_ok=True)
-    # the report goes into a published card, where a place on this machine means nothing
-    said = {name: value for name, value in vars(args).items() if value not in (None, [])}
-    told = {name: value.name if isinstance(value, Path) else str(value) for name, value in said.items()}
+    # the report becomes part of a published card, where paths of this machine are meaningless
+    given = {name: value for name, value in vars(args).items() if value not in (None, [])}
+    told = {name: value.name if isinstance(value, Path) else str(value) for name, value in given.items()}
     write_bytes(args.work / "report.json", (json.dumps({"told": told, **report}, indent=1) + "\n").encode())
     write_bytes(args.work / "sheet.png", png_bytes(contact_sheet(sheet)))
     for name, value in report.items():
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def jobs(count: int, seeds: int) -> Iterator[tuple[Scene, str, int]]:
-    """Scenes of held-out combinations with one shape, a prompt for each, and every seed."""
+    """Yield the scenes of held-out combinations with one shape, a prompt for each, and every seed."""
     for index, scene in enumerate(islice(scenes(97, split="test", two=0.0), count)):
         for seed in range(seeds):
             yield scene, prompt(scene, 10**6 + index), seed
@@ -91,19 +91,22 @@ Make = Callable[[Scene, str, int], Tensor]
 
 
 def evaluate(
-    wanted: Iterator[tuple[Scene, str, int]],
+    requests: Iterator[tuple[Scene, str, int]],
     make: Make,
     other: Make | None = None,
     *,
     look: Look = "none",
     images: bool = False,
 ) -> tuple[dict[str, float], list[Tensor]]:
-    """The figures, and the clips of the contact sheet. Percentages of the clips; PSNR in dB, the mean."""
+    """Compute the figures, and collect the clips of the contact sheet.
+
+    Figures are percentages of the clips; PSNR is the mean, in dB.
+    """
     right, total = Counter[str](), 0
     sheet: list[Tensor] = []
     first_frames: list[float] = []
     same: list[float] = []
-    for scene, text, seed in wanted:
+    for scene, text, seed in requests:
         clip = make(scene, text, seed)
         right.update(name for name, fits in agreement(scene, judge(clip), look=look).items() if fits)
         total += 1
@@ -124,28 +127,28 @@ def evaluate(
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
-    """Peak signal-to-noise ratio of pixels in [-1, 1], in dB; at most 99."""
+    """Compute the peak signal-to-noise ratio of pixels in [-1, 1], in dB; at most 99."""
     error = float(((one.clamp(-1, 1) - other.clamp(-1, 1)) ** 2).mean())
     return min(10 * float(torch.log10(torch.tensor(4.0 / max(error, 1e-12)))), 99.0)
 
 
 def contact_sheet(clips: Sequence[Tensor], *, columns: int = COLUMNS) -> Tensor:
-    """One row a clip, ``columns`` of its frames from the first to the last, uint8 ``[H, W, 3]`` on white."""
+    """Draw one row per clip, with ``columns`` frames from first to last: uint8 ``[H, W, 3]`` on white."""
     rows = []
     for clip in clips:
         picked = torch.linspace(0, clip.shape[1] - 1, min(columns, clip.shape[1])).round().long()
         rows.append(_side_by_side(list(to_uint8(clip[:, picked])), axis=1))
     sheet = _side_by_side(rows, axis=0)
-    # an encoder of even sizes takes it as well
+    # even sizes, as video encoders need them
     return torch.nn.functional.pad(sheet, (0, 0, 0, sheet.shape[1] % 2, 0, sheet.shape[0] % 2), value=255)
 
 
-def _side_by_side(pictures: list[Tensor], axis: int) -> Tensor:
+def _side_by_side(images: list[Tensor], axis: int) -> Tensor:
     parts: list[Tensor] = []
-    for picture in pictures:
-        size = list(picture.shape)
+    for image in images:
+        size = list(image.shape)
         size[axis] = GAP
-        parts += [picture, torch.full(size, 255, dtype=torch.uint8)]
+        parts += [image, torch.full(size, 255, dtype=torch.uint8)]
     return torch.cat(parts[:-1], dim=axis)
 
 
@@ -180,14 +183,14 @@ def _drawn(args: argparse.Namespace, look: Look) -> Make:
 
 
 def _missed(report: dict[str, float], least: Sequence[str]) -> int:
-    """1 when a figure is below what was asked for; ``SystemExit`` for a figure that there is none of."""
+    """Compare the figures with their bounds: 1 if one is below, else 0. ``SystemExit`` for an unknown figure."""
     status = 0
-    for wish in least:
-        name, _, bound = wish.partition("=")
+    for text in least:
+        name, _, bound = text.partition("=")
         if name not in report:
-            raise SystemExit(f"--least {wish}: there is no figure {name!r}; there are {', '.join(report)}")
+            raise SystemExit(f"--least {text}: unknown figure {name!r}; available: {', '.join(report)}")
         if report[name] < float(bound):
-            print(f"missed: {name} is {report[name]:g}, and {bound} is wanted")
+            print(f"missed: {name} is {report[name]:g}, below {bound}")
             status = 1
     return status
 

@@ -1,7 +1,8 @@
-"""The objective of every transformer here, which is what the schedulers of the core take a network for.
+"""The objective of every transformer here, as the schedulers of the core expect it.
 
-``x = (1 - sigma) x0 + sigma noise``; the network is told ``1000 sigma`` and predicts the velocity ``noise - x0`` (see
-``lightx2v_core/builtin/schedulers/grids.py``). Sigmas are drawn evenly and then moved by the shift of the schedule.
+``x = (1 - sigma) x0 + sigma noise``; the network's timestep is ``1000 sigma``, and it predicts the velocity ``noise -
+x0`` (see ``lightx2v_core/builtin/schedulers/grids.py``). Sigmas are drawn evenly and then shifted like those of the
+schedule.
 
 Shape legend: B batch, C latent channels, T h w latent frames, rows and columns, S text tokens, D text width.
 """
@@ -27,13 +28,13 @@ from sizes import SHIFT, TEXT_LENGTH
 
 #: noisy latents, timesteps, the indices of the clips -> velocity
 Velocity: TypeAlias = Callable[[Tensor, Tensor, "Batch"], Tensor]
-#: how often the prompt is left out, for guidance: replaced by nothing, or by a default negative prompt of Wan's
+#: probability of dropping the prompt, for guidance: replaced by an empty text or a default negative prompt of Wan
 LEFT_OUT = 0.1
 
 
 @frozen(kw_only=True)
 class Batch:
-    """One step's share of the training set."""
+    """The training data of one step."""
 
     clips: list[int]
     #: token ids and mask, ``[B, S]``
@@ -58,7 +59,7 @@ class Sampler:
         shift: float = SHIFT,
         device: str = "cpu",
     ) -> None:
-        """``span`` is the part of the noise levels that is drawn from."""
+        """Store the data; noise levels are drawn from ``span``."""
         self._latents, self._settings, self._device = latents, settings, device
         self._span, self._shift = span, shift
         self._tokenizer = tokenizer()
@@ -69,7 +70,7 @@ class Sampler:
         ids, mask = self._tokenizer.encode([self._text(random, index) for index in clips], TEXT_LENGTH)
         clean = self._latents.clips[clips].float()
         source = generator(settings, step, 2)
-        # even in each batch: one level from every part of the span
+        # stratified: one level from every part of the span
         places = (torch.arange(len(clips)) + torch.rand(len(clips), generator=source)) / len(clips)
         low, high = (unshifted(sigma, self._shift) for sigma in self._span)
         places = low + (high - low) * places
@@ -92,20 +93,20 @@ class Sampler:
 
 
 def flow_loss(velocity: Velocity, batch: Batch) -> Tensor:
-    """Mean squared error of the velocity."""
+    """Compute the mean squared error of the velocity."""
     level = batch.sigmas.view(-1, 1, 1, 1, 1)
     noisy = torch.lerp(batch.clean, batch.noise, level)
-    found = velocity(noisy, 1000 * batch.sigmas, batch)
-    return ((found - (batch.noise - batch.clean)) ** 2).mean()
+    predicted = velocity(noisy, 1000 * batch.sigmas, batch)
+    return ((predicted - (batch.noise - batch.clean)) ** 2).mean()
 
 
 def tokenizer() -> Tokenizer:
-    """The tokenizer of the mini checkpoints as the runtime reads it."""
+    """Load the tokenizer of the mini checkpoints as the runtime does."""
     with TemporaryDirectory() as folder:
         networks.tokenizer().save(str(Path(folder) / "tokenizer.json"))
         return Tokenizer(Path(folder))
 
 
 def unshifted(sigma: float, shift: float) -> float:
-    """The level that ``shifted`` moves to ``sigma``."""
+    """Return the level that the shift maps to ``sigma``."""
     return sigma / (shift - (shift - 1) * sigma)

@@ -1,11 +1,12 @@
-"""Looks at the frames of a clip and says what it shows. No neural network: medians, projections and templates.
+"""Judge of clips: determines the attributes of the scene from the frames.
 
-It knows the palette and the shapes of ``world.py``, and nothing of what was asked for. What it measures:
+No neural network is involved, only medians, projections and templates. The judge knows the palette and the shapes of
+``world.py``, but not the prompt. It determines:
 
-1. the look: is the rim of the picture nearest to the frame's gold?
-2. the background: of each row the median over columns and frames, and a line through the rows for its fading;
-3. the colours: of every pixel that stands out, the palette colour on whose line from the background it lies;
-4. each shape: its cover in every frame, the way of its centre, and the template that its mean outline is most like.
+1. the look: is gold the nearest colour to the rim of the frames?
+2. the background: the median of each row over columns and frames, and a line through the rows for its gradient;
+3. the colours: for every pixel that stands out, the palette colour on whose line from the background it lies;
+4. each shape: its coverage in every frame, the motion of its centre, and the template nearest to its mean outline.
 
 Shape legend: F frames, H W rows and columns, P pixels.
 """
@@ -43,9 +44,9 @@ from world import (
     coverage,
 )
 
-#: a pixel belongs to a shape where at least this share of it is covered
+#: least coverage of a pixel that belongs to a shape
 _COVER = 0.5
-#: shapes of less of the picture than this are noise; half of the smallest that is drawn
+#: shapes with a smaller share of the frame are noise; half of the smallest rendered one
 _LEAST_AREA = 0.5 * CIRCUMRADIUS**2 * 3 * math.sqrt(3) / 4 * RADII["small"] ** 2
 #: area of a shape of radius 1
 _AREAS: dict[Shape, float] = {
@@ -53,30 +54,30 @@ _AREAS: dict[Shape, float] = {
     "square": 4 * HALF_SIDE**2,
     "triangle": 3 * math.sqrt(3) / 4 * CIRCUMRADIUS**2,
 }
-#: shorter ways than this are standing still: half of the slow way
+#: a shape that moves less than this stands still: half of the slow distance
 _STILL = TRAVEL["slow"] / 2
 
 
 @frozen(kw_only=True)
 class Seen:
-    """One shape of a clip. ``None``: it moves neither along rows nor along columns."""
+    """One shape of a clip. A direction of ``None`` is neither along rows nor along columns."""
 
     colour: Colour
     shape: Shape
     size: Size
     direction: Direction | None
     speed: Speed | None
-    #: way of the centre in the whole clip, columns to the right and rows downwards, in sides of the clip
+    #: motion of the centre in the whole clip, columns to the right and rows downwards, in sides of the clip
     way: tuple[float, float]
-    #: share of the picture
+    #: share of the frame
     area: float
-    #: share of the frames in which it is there
+    #: share of the frames with the shape
     present: float
 
 
 @frozen(kw_only=True)
 class Verdict:
-    """What a clip shows; ``first`` is the shape that moves, or else the larger one."""
+    """The attributes of a clip; ``first`` is the shape that moves, or else the larger one."""
 
     ground: Ground
     kind: Kind
@@ -86,7 +87,10 @@ class Verdict:
 
 
 def judge(clip: Tensor) -> Verdict:
-    """What a clip ``[3, F, H, W]`` of floats in [-1, 1] shows. ``ValueError`` for another shape or a tiny clip."""
+    """Determine the attributes of a clip ``[3, F, H, W]`` of floats in [-1, 1].
+
+    ``ValueError`` for another shape or a tiny clip.
+    """
     if clip.ndim != 4 or clip.shape[0] != 3 or min(clip.shape[2:]) < 32:
         raise ValueError(f"expected [3, frames, rows, columns] of 32 pixels or more, got {tuple(clip.shape)}")
     pixels = (clip.float() / 2 + 0.5).clamp(0, 1)
@@ -108,8 +112,10 @@ def judge(clip: Tensor) -> Verdict:
 
 
 def agreement(scene: Scene, verdict: Verdict, *, look: Look = "none") -> dict[str, bool]:
-    """For each attribute whether the verdict is what the scene says. The second shape counts as one attribute, which is
-    right when there is none and none is seen."""
+    """Compare the verdict with the scene, for each attribute.
+
+    The second shape counts as one attribute, which is right if the scene and the verdict have none.
+    """
     first, second = verdict.first, verdict.second
     wanted = scene.second and (scene.second.colour, scene.second.shape)
     return {
@@ -126,20 +132,20 @@ def agreement(scene: Scene, verdict: Verdict, *, look: Look = "none") -> dict[st
 
 
 def _look(pixels: Tensor) -> Look:
-    """``framed`` when gold is what most of the rim is nearest to, on all four edges."""
+    """Return ``framed`` if gold is the nearest colour to most of the rim, on all four edges."""
     width = max(round(FRAME * min(pixels.shape[2:]) * 0.7), 1)
     edges = (
         pixels[:, :, :width], pixels[:, :, -width:], pixels[..., :width], pixels[..., -width:]
     )  # fmt: skip
     known = torch.tensor([GOLD, *(PALETTE[name] for name in GROUNDS)])
-    # darker grounds at the bottom of a graded background are no gold either
+    # the darker colours at the bottom of a graded background are not gold either
     known = torch.cat((known, known[1:] * (1 - FADE / 2), known[1:] * (1 - FADE)))
     nearest = [torch.cdist(edge.flatten(1).T, known).argmin(1) for edge in edges]
     return "framed" if all((found == 0).float().mean() > 0.5 for found in nearest) else "none"
 
 
 def _lines(pixels: Tensor, offset: int, height: int) -> Tensor:
-    """The background ``[3, height]``: a line through the rows' medians, fitted again without the rows off it."""
+    """Fit the background ``[3, height]``: a line through the rows' medians, refitted with less weight for outliers."""
     medians = pixels.permute(0, 2, 1, 3).flatten(2).median(2).values
     places = (torch.arange(medians.shape[1]) + offset + 0.5) / height - 0.5
     basis = torch.stack((torch.ones_like(places), places), 1)
@@ -161,7 +167,7 @@ def _ground(top: Tensor, bottom: Tensor) -> tuple[Ground, Kind]:
 
 
 def _shapes(pixels: Tensor, ground_3H: Tensor, name: Ground, height: int) -> list[Seen]:
-    """The shapes, at most two: the one with the longer way first."""
+    """Return the shapes, at most two: a moving one before a still one, then by area."""
     base = ground_3H[:, None, :, None]
     colours: list[Colour] = [colour for colour in COLOURS if colour != name]
     covers, misses = _explained(pixels - base, base, colours)
@@ -187,7 +193,7 @@ def _shapes(pixels: Tensor, ground_3H: Tensor, name: Ground, height: int) -> lis
 
 
 def _explained(off: Tensor, base: Tensor, colours: list[Colour]) -> tuple[Tensor, Tensor]:
-    """For each colour: how much of it each pixel ``[F, H, W]`` has beside the background, and what that leaves over."""
+    """Compute for each colour its coverage of each pixel ``[F, H, W]`` over the background, and the remaining error."""
     covers, misses = [], []
     for colour in colours:
         full = torch.tensor(PALETTE[colour]).view(3, 1, 1, 1) - base
@@ -198,7 +204,7 @@ def _explained(off: Tensor, base: Tensor, colours: list[Colour]) -> tuple[Tensor
 
 
 def _seen(cover: Tensor, colour: Colour, height: int) -> Seen | None:
-    """The shape of a cover ``[F, H, W]``."""
+    """Determine the shape of a coverage ``[F, H, W]``."""
     cover = _largest(cover)
     areas = cover.sum((1, 2))
     there = areas > 0.4 * areas.median()
@@ -235,7 +241,7 @@ def _seen(cover: Tensor, colour: Colour, height: int) -> Seen | None:
 
 
 def _largest(cover: Tensor) -> Tensor:
-    """Only what hangs together with the densest place of each frame: noise elsewhere would draw the centre to it."""
+    """Keep only the region connected to the densest place of each frame: noise elsewhere would move the centre."""
     dense = F.avg_pool2d(cover[:, None], 5, stride=1, padding=2)
     start = (dense == dense.amax((2, 3), keepdim=True)).float()
     region, inside = start, (F.avg_pool2d(cover[:, None], 3, stride=1, padding=1) > 0.2).float()
@@ -248,14 +254,14 @@ def _largest(cover: Tensor) -> Tensor:
 
 
 def _centre(cover: Tensor) -> Tensor:
-    """Column and row of the centre of a cover ``[H, W]``, in pixels."""
+    """Return the column and row of the centre of a coverage ``[H, W]``, in pixels."""
     rows, columns = (torch.arange(length, dtype=torch.float32) for length in cover.shape)
     total = cover.sum().clamp(min=1e-6)
     return torch.stack(((cover.sum(0) * columns).sum(), (cover.sum(1) * rows).sum())) / total
 
 
 def _way(frames: Tensor, centres: Tensor, count: int) -> Tensor:
-    """Column and row that a centre moves in the whole clip: the slope of a line through all frames."""
+    """Return the columns and rows that a centre moves in the whole clip: the slope of a line through all frames."""
     if len(frames) < 2:
         return torch.zeros(2)
     times = frames.float() - frames.float().mean()
@@ -264,9 +270,10 @@ def _way(frames: Tensor, centres: Tensor, count: int) -> Tensor:
 
 
 def _outline(cover: Tensor, centres: Tensor, height: int) -> tuple[Shape, float]:
-    """The shape whose template is most like the mean of all frames around their centres, and its share of the picture.
+    """Return the shape whose template correlates best with the mean of all frames, and its share of the frame.
 
-    Templates have the area of what was seen, and a blur and a radius of 10 % more or less.
+    Frames are aligned at their centres. Templates have the area of the mean; variants have a blur, and a radius of 10 %
+    more or less.
     """
     side = 2 * math.ceil(1.15 * CIRCUMRADIUS * RADII["large"] * height) + 1
     mean = torch.stack(
@@ -287,7 +294,7 @@ def _outline(cover: Tensor, centres: Tensor, height: int) -> tuple[Shape, float]
 
 
 def _around(cover: Tensor, centre: Tensor, side: int) -> Tensor:
-    """The square ``[side, side]`` around a place between pixels; nothing is beyond the edges."""
+    """Sample the square ``[side, side]`` around a subpixel position; zeros outside the frame."""
     steps = torch.arange(side) - side // 2
     height, width = cover.shape
     columns = (centre[0] + steps + 0.5) / width * 2 - 1
@@ -296,8 +303,8 @@ def _around(cover: Tensor, centre: Tensor, side: int) -> Tensor:
     return F.grid_sample(cover[None, None], grid[None], align_corners=False)[0, 0]
 
 
-def _blurred(picture: Tensor) -> Tensor:
-    return F.avg_pool2d(picture[None, None], 3, stride=1, padding=1)[0, 0]
+def _blurred(image: Tensor) -> Tensor:
+    return F.avg_pool2d(image[None, None], 3, stride=1, padding=1)[0, 0]
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:

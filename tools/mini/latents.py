@@ -1,9 +1,9 @@
-"""Latents of the training clips, encoded once: what every transformer is trained on.
+"""Encode the training clips once: latents for the training of every transformer.
 
     nice python tools/mini/latents.py --work mini-train [--clips 8000] [--look framed | --first-frames]
 
-Clip n of a seed is scene n of ``world.scenes``. With ``--first-frames`` what is encoded is the first frame with grey
-after it, which is what image-to-video is told. Goes on where it was interrupted, in pieces of 250 clips.
+Clip n of a seed is scene n of ``world.scenes``. With ``--first-frames`` the encoded clips have only the first frame,
+followed by grey: the condition of image-to-video. An interrupted run resumes, in pieces of 250 clips.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from networks import vae as new_vae
 from world import Look, Scene, render, scenes
 
 PIECE = 250
-#: clips that are encoded at once
+#: batch size of the encoder
 BATCH = 10
-#: the folder of what image-to-video is told; others are called like looks
+#: folder of the conditions of image-to-video; the other folders are named after looks
 FIRST_FRAMES = "first-frames"
 
 
 @frozen(kw_only=True)
 class Latents:
-    """What the clips are."""
+    """The training clips."""
 
     scenes: list[Scene]
     #: float16 ``[N, 16, T, h, w]``
@@ -47,14 +47,14 @@ def main() -> None:
     arguments(parser, steps=1, batch=1, rate=1e-3)
     parser.add_argument("--clips", type=int, default=8000)
     parser.add_argument("--look", choices=("none", "framed"), default="none")
-    parser.add_argument("--first-frames", action="store_true", help="what image-to-video is told")
+    parser.add_argument("--first-frames", action="store_true", help="encode the conditions of image-to-video")
     args = parser.parse_args()
     kind = FIRST_FRAMES if args.first_frames else args.look
     encode(args.work, settings_from(args), args.clips, kind, device=args.device)
 
 
 def encode(folder: Path, settings: Settings, count: int, kind: str = "none", *, device: str = "cpu") -> None:
-    """Write the pieces that are missing. ``kind`` is a look, or ``FIRST_FRAMES``."""
+    """Write the missing pieces. ``kind`` is a look, or ``FIRST_FRAMES``."""
     vae = load_vae(folder, settings).to(device)
     target = folder / "latents" / kind
     for index, start in enumerate(range(0, count, PIECE)):
@@ -70,16 +70,18 @@ def encode(folder: Path, settings: Settings, count: int, kind: str = "none", *, 
 
 
 def read(folder: Path, settings: Settings, look: Look = "none") -> Latents:
-    """All pieces. ``FileNotFoundError`` when there are none, ``ValueError`` when they are of another size."""
+    """Read all pieces. ``FileNotFoundError`` if there are none, ``ValueError`` if they are of another size."""
     clips = _pieces(folder, look)
     if tuple(clips.shape[1:]) != settings.sizes.latent:
-        raise ValueError(f"latents of {tuple(clips.shape[1:])}, and these sizes have {settings.sizes.latent}")
+        raise ValueError(f"latents are {tuple(clips.shape[1:])}, but the sizes need {settings.sizes.latent}")
     return Latents(scenes=list(islice(scenes(settings.seed, split="train"), len(clips))), clips=clips)
 
 
 def first_frames(folder: Path) -> Tensor:
-    """The channels of a known first frame of the first clips, float16 ``[N, 20, T, h, w]``. ``FileNotFoundError`` when
-    there are none."""
+    """Read the channels of a known first frame of the first clips, float16 ``[N, 20, T, h, w]``.
+
+    ``FileNotFoundError`` if there are none.
+    """
     return _pieces(folder, FIRST_FRAMES)
 
 
@@ -92,7 +94,7 @@ def _pieces(folder: Path, kind: str) -> Tensor:
 
 
 def load_vae(folder: Path, settings: Settings) -> WanVae:
-    """The trained VAE. ``FileNotFoundError`` when there is none."""
+    """Load the trained VAE. ``FileNotFoundError`` if there is none."""
     path = folder / "Wan2.1_VAE.pth"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run train_vae.py first, with the same --work")

@@ -1,4 +1,4 @@
-"""Writes trained networks as folders in the official layouts, which is what the runtime reads."""
+"""Write trained networks as folders in the official layouts, for the runtime."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ VAE_FILE = "Wan2.1_VAE.pth"
 TEXT_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 NETWORK_FILE = "diffusion_pytorch_model.safetensors"
-#: the names of the folders, in ``WORK/checkpoints``
+#: names of the folders in ``WORK/checkpoints``
 T2V, I2V, EXPERTS, DISTILLED = "t2v", "i2v", "experts", "t2v-4step"
 DISTILLED_FILE = "wan2.1_t2v_mini_distill_4step.safetensors"
 LORA_FILE = "framed.safetensors"
 
 
 def write_encoders(folder: Path, vae: Path, text: Mapping[str, Tensor]) -> None:
-    """The VAE, the text encoder (bfloat16, as its name says) and its tokenizer."""
+    """Write the VAE, the text encoder (bfloat16, as in its file name) and its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(vae, folder / VAE_FILE)
     _write_pickled(folder / TEXT_FILE, {name: tensor.bfloat16() for name, tensor in text.items()})
@@ -35,7 +35,7 @@ def write_encoders(folder: Path, vae: Path, text: Mapping[str, Tensor]) -> None:
 
 
 def write_clip(folder: Path, tensors: Mapping[str, Tensor], unused: Mapping[str, Tensor]) -> None:
-    """The image encoder (float16), with the last block that every official file has and no one uses."""
+    """Write the image encoder (float16), with the unused last block that every official file has."""
     visual = {name: tensor.half() for name, tensor in {**unused, **tensors}.items()}
     _write_pickled(folder / CLIP_FILE, visual)
 
@@ -43,7 +43,7 @@ def write_clip(folder: Path, tensors: Mapping[str, Tensor], unused: Mapping[str,
 def write_network(
     folder: Path, arch: DitArchitecture, tensors: Mapping[str, Tensor], *, task: str, file: str = NETWORK_FILE
 ) -> None:
-    """A transformer (bfloat16) and its ``config.json``."""
+    """Write a transformer (bfloat16) and its ``config.json``."""
     fields = ("dim", "ffn_dim", "freq_dim", "in_dim", "out_dim", "num_heads", "num_layers", "text_len", "eps")
     config = {
         "_class_name": "WanModel",

@@ -1,7 +1,7 @@
-"""The loop of every training script: steps until a number or a time is reached, kept so that it can go on later.
+"""The loop of every training script: runs to a number of steps or a time limit, and saves its state to resume later.
 
-Everything random in step n follows from the seed and n, so a run that was interrupted and resumed gives the same
-weights as one that was not. The log lies beside the state, as JSON: settings, versions, losses, seconds.
+All random numbers of step n follow from the seed and n, so an interrupted and resumed run gives the same weights as an
+uninterrupted one. The log is next to the state, as JSON: settings, versions, losses, seconds.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from sizes import Sizes
 
 @frozen(kw_only=True)
 class Settings:
-    """What every training script can be told."""
+    """The settings of every training script."""
 
     sizes: Sizes
     seed: int = 0
-    #: all steps of the run; the learning rates fall to a fiftieth towards the last
+    #: number of steps of the whole run; the learning rates decay to a fiftieth by the last
     steps: int = field(default=20000, validator=v.ge(1))
-    #: stop sooner after so many minutes; 0: do not
+    #: time limit in minutes; 0: none
     minutes: float = field(default=0.0, validator=v.ge(0))
     batch: int = field(default=32, validator=v.ge(1))
-    #: of vectors and tables, which take Adam's steps
+    #: learning rate of vectors and tables, for Adam
     rate: float = field(default=1e-3, validator=v.gt(0))
-    #: of matrices, which take Muon's
+    #: learning rate of matrices, for Muon
     matrix_rate: float = field(default=0.02, validator=v.gt(0))
     warmup: int = 200
-    #: share of the running average that stays at each step, after the first steps
+    #: decay of the running average, after the first steps
     average: float = field(default=0.999, validator=[v.ge(0), v.lt(1)])
     #: seconds between two saved states
     save_every: float = 300.0
-    #: steps between two lines
+    #: steps between two lines of output
     log_every: int = 50
 
 
 def arguments(
     parser: argparse.ArgumentParser, *, steps: int, batch: int, rate: float, matrix_rate: float = 0.02
 ) -> None:
-    """The options of ``Settings``."""
+    """Add the options of ``Settings`` to a parser."""
     for name, default in (
         ("side", 48),
         ("frames", 9),
@@ -68,11 +68,15 @@ def arguments(
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="stop after so many minutes; run again to go on"
+        "--minutes", type=float, default=0.0, help="time limit in minutes; run again to resume"
     )
     parser.add_argument("--batch", type=int, default=batch)
-    parser.add_argument("--rate", type=float, default=rate, help="Adam's, for vectors and tables")
-    parser.add_argument("--matrix-rate", type=float, default=matrix_rate, help="Muon's, for matrices")
+    parser.add_argument(
+        "--rate", type=float, default=rate, help="learning rate of Adam, for vectors and tables"
+    )
+    parser.add_argument(
+        "--matrix-rate", type=float, default=matrix_rate, help="learning rate of Muon, for matrices"
+    )
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -80,7 +84,7 @@ def arguments(
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
-    """Settings of parsed options; sets the threads of torch, too."""
+    """Build the settings from parsed options; also sets the threads of torch."""
     torch.set_num_threads(args.threads)
     sizes = Sizes(
         side=args.side, frames=args.frames, vae=args.vae, dim=args.dim, layers=args.layers, text=args.text
@@ -98,20 +102,20 @@ def settings_from(args: argparse.Namespace) -> Settings:
 
 
 def generator(settings: Settings, step: int, purpose: int = 0) -> torch.Generator:
-    """Random numbers of one step."""
+    """Create the random number generator of one step."""
     return torch.Generator().manual_seed(settings.seed * 1_000_003 + step * 11 + purpose)
 
 
 class Run:
-    """Networks in training: parameters, their running average, the state of the optimizer, and the log."""
+    """A training run: parameters, their running averages, the state of the optimizer, and the log."""
 
     def __init__(
         self, name: str, folder: Path, networks: Mapping[str, nn.Module], settings: Settings, **notes: Any
     ) -> None:
-        """``notes`` go into the log. Goes on from ``folder/name.state.safetensors`` when that is there.
+        """Set up the run; resumes from ``folder/name.state.safetensors`` if it exists. ``notes`` are logged.
 
         Raises:
-            ValueError: the state there is of other sizes or of another seed.
+            ValueError: the saved state is of other sizes or of another seed.
         """
         self.name, self.folder, self.settings = name, folder, settings
         self.trained = {
@@ -123,7 +127,7 @@ class Run:
         self.averages = {key: value.detach().clone() for key, value in self.trained.items()}
         self.optimizer = Muon(self.trained, rate=settings.rate, matrix_rate=settings.matrix_rate)
         self.step, self.seconds = 0, 0.0
-        #: pairs of a step and the mean loss since the pair before
+        #: pairs of a step and the mean loss since the previous pair
         self.losses: list[list[float]] = []
         self.notes = notes
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ class Run:
             self._resume()
 
     def train(self, loss_of: Callable[[int], Tensor]) -> None:
-        """Take the steps that are left. ``loss_of(step)`` is the loss of a batch of its own."""
+        """Run the remaining steps. ``loss_of(step)`` draws a batch and returns its loss."""
         settings, recent = self.settings, []
         began = saved = time.monotonic()
         before, first = self.seconds, self.step
@@ -159,12 +163,15 @@ class Run:
                 self.save()
                 saved = now
             if settings.minutes and now - began > 60 * settings.minutes:
-                print(f"{self.name}: {settings.minutes:g} minutes are over; run again to go on", flush=True)
+                print(
+                    f"{self.name}: stopped after {settings.minutes:g} minutes; run again to resume",
+                    flush=True,
+                )
                 break
         self.save()
 
     def save(self) -> None:
-        """Write state and log, each whole or not at all."""
+        """Write the state and the log atomically."""
         tensors = {f"trained.{key}": value.detach() for key, value in self.trained.items()}
         tensors |= {f"average.{key}": value for key, value in self.averages.items()}
         for key, parameter in self.trained.items():
@@ -178,7 +185,7 @@ class Run:
         write_bytes(self.folder / f"{self.name}.json", (json.dumps(log, indent=1) + "\n").encode())
 
     def use_averages(self) -> None:
-        """Put the running averages in place of the parameters: what is published."""
+        """Replace the parameters by their running averages, which are published."""
         with torch.no_grad():
             for key, parameter in self.trained.items():
                 parameter.copy_(self.averages[key])
@@ -188,7 +195,7 @@ class Run:
         return self.folder / f"{self.name}.state.safetensors"
 
     def _share(self) -> float:
-        """Of the rates: rises during the warm-up, then falls evenly to a fiftieth."""
+        """Compute the factor of the learning rates: warm-up, then linear decay to a fiftieth."""
         falling = 1 - 0.98 * self.step / self.settings.steps
         return min(1.0, (self.step + 1) / self.settings.warmup) * falling
 
@@ -199,7 +206,7 @@ class Run:
                 self.averages[key].lerp_(parameter, 1 - stays)
 
     def _settings(self) -> dict[str, Any]:
-        """What a resumed run must share with the one before."""
+        """Return the settings that a resumed run must share with the previous one."""
         sizes = self.settings.sizes
         names = ("side", "frames", "vae", "dim", "layers", "text")
         return {"seed": self.settings.seed, "batch": self.settings.batch, "steps": self.settings.steps,
@@ -227,8 +234,8 @@ class Run:
             if log["settings"] != self._settings():
                 changed = [k for k, value in self._settings().items() if log["settings"].get(k) != value]
                 raise ValueError(
-                    f"{self._state} was trained with other settings ({', '.join(changed)}); give the same ones to go "
-                    "on, or another --work folder"
+                    f"{self._state} was trained with other settings ({', '.join(changed)}); use the same ones to "
+                    "resume, or another --work folder"
                 )
             kept: dict[str, dict[str, Tensor]] = {}
             for name in file.keys():  # noqa: SIM118  not a dict
@@ -239,20 +246,20 @@ class Run:
                 parameter.copy_(kept["trained"][key])
                 self.averages[key].copy_(kept["average"][key])
                 state = {kind: kept[kind][key] for kind in KEPT if key in kept.get(kind, {})}
-                for kind, value in state.items():  # Adam's count stays on the CPU
+                for kind, value in state.items():  # Adam's step count stays on the CPU
                     self.optimizer.state[parameter][kind] = (
                         value if value.ndim == 0 else value.to(parameter.device)
                     )
         self.step, self.seconds = log["steps_done"], log["seconds"]
         self.losses = [list(map(float, entry)) for entry in log["losses"]]
-        print(f"{self.name}: going on from step {self.step}", flush=True)
+        print(f"{self.name}: resuming from step {self.step}", flush=True)
 
 
 def averages(folder: Path, name: str) -> dict[str, Tensor]:
-    """The running averages that a training left, by the network's name and the parameter's.
+    """Read the running averages of a training run, by the names of network and parameter.
 
     Raises:
-        FileNotFoundError: that training was not run in this folder.
+        FileNotFoundError: there is no such run in this folder.
     """
     state = folder / f"{name}.state.safetensors"
     if not state.exists():
@@ -266,7 +273,7 @@ def averages(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of one network."""
+    """Select the tensors of one network."""
     return {
         key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")
     }

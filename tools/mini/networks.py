@@ -1,9 +1,9 @@
-"""The networks of lightx2v-wan21 as things to train: built with parameters on the CPU, begun, and run with gradients.
+"""The networks of lightx2v-wan21 for training: built with initial parameters on the CPU, and run with gradients.
 
-The modules are those that generate, untouched. They differ from training code in two ways only: parameters come
-uninitialized, which ``begin`` mends, and the encoders and the VAE turn gradients off when they are called. The
-functions below call what lies under that switch (``__wrapped__``, which ``torch.no_grad`` keeps), or the same parts in
-the same order.
+The modules are those of the runtime, unchanged. They differ from training code in two ways only: their parameters are
+uninitialized, so ``begin`` initializes them, and the encoders and the VAE disable gradients when called. The functions
+below call the function under that decorator (``__wrapped__``, which ``torch.no_grad`` keeps), or the same parts in the
+same order.
 
 Shape legend: B batch, C latent channels, T h w latent frames, rows and columns, F H W those of the clip, S text tokens.
 """
@@ -36,17 +36,17 @@ from lightx2v_wan21.api import (
 from prompts import vocabulary
 
 Network = TypeVar("Network", bound=nn.Module)
-#: begin at zero: what they are added to is left as it is
+#: parameters initialized to zero, so that a branch initially adds nothing
 _ZERO = ("bias", "head.head.weight", "v_img.weight")
 
 
 def dit(arch: DitArchitecture, seed: int) -> WanDiT:
-    """A transformer in float32 with torch's attention."""
+    """Build a transformer in float32 with torch's attention."""
     return begin(WanDiT(arch, attention=_attention, dtype=torch.float32), seed)
 
 
 def umt5(arch: Umt5Architecture, seed: int) -> Umt5Encoder:
-    """The text encoder. Its attention does not scale the scores, so the queries begin smaller."""
+    """Build the text encoder. Its attention does not scale the scores, so the queries are initialized smaller."""
     network = begin(Umt5Encoder(arch, dtype=torch.float32), seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -60,8 +60,11 @@ def clip(arch: ClipArchitecture, seed: int) -> ClipVision:
 
 
 def vae(arch: VaeArchitecture, seed: int) -> WanVae:
-    """The VAE in float32. Its biases begin small but not at zero: grey is 0, and the norm of a pixel whose channels are
-    all exactly 0 has a slope of 1e12."""
+    """Build the VAE in float32.
+
+    Its biases are initialized small but not to zero: grey is 0, and the norm of a pixel whose channels are all exactly
+    0 has a slope of 1e12.
+    """
     network = begin(WanVae(arch), seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -72,8 +75,11 @@ def vae(arch: VaeArchitecture, seed: int) -> WanVae:
 
 
 def begin(network: Network, seed: int) -> Network:
-    """Give every parameter its first value, from the seed alone: norms 1, biases and last layers 0, weights normal with
-    a deviation that keeps activations near one, the projection of the time small."""
+    """Initialize every parameter, from the seed alone.
+
+    Norms are 1, biases and last layers 0, weights normal with a deviation that keeps activations near one, the
+    projection of the time small.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -98,19 +104,19 @@ def _deviation(name: str, parameter: Tensor) -> float:
 
 
 def texts(encoder: Umt5Encoder, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-    """``encoder(ids, mask)`` with gradients, float32 ``[B, S, D]``."""
+    """Compute ``encoder(ids, mask)`` with gradients, float32 ``[B, S, D]``."""
     embedded: Tensor = Umt5Encoder.forward.__wrapped__(encoder, ids_BS, mask_BS)  # type: ignore[attr-defined]
     return embedded
 
 
 def features(network: ClipVision, image_BCHW: Tensor) -> Tensor:
-    """``network(image)`` with gradients, float32 ``[B, L, D]``."""
-    found: Tensor = ClipVision.forward.__wrapped__(network, image_BCHW)  # type: ignore[attr-defined]
-    return found
+    """Compute ``network(image)`` with gradients, float32 ``[B, L, D]``."""
+    computed: Tensor = ClipVision.forward.__wrapped__(network, image_BCHW)  # type: ignore[attr-defined]
+    return computed
 
 
 def encode(network: WanVae, video_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of the latents, as they are before normalization, ``[B, C, T, h, w]`` with gradients."""
+    """Encode to mean and log variance of the latents before normalization, ``[B, C, T, h, w]`` with gradients."""
     past: Past = {}
     chunks = torch.split(video_BCFHW, chunk_sizes(video_BCFHW.shape[2] // 4 + 1), dim=2)
     moments = torch.cat([network.encoder(chunk, past) for chunk in chunks], dim=2)
@@ -119,7 +125,7 @@ def encode(network: WanVae, video_BCFHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(network: WanVae, z_BCTHW: Tensor) -> Tensor:
-    """The video of latents before normalization, ``[B, 3, F, H, W]`` with gradients."""
+    """Decode latents before normalization to the video, ``[B, 3, F, H, W]`` with gradients."""
     past: Past = {}
     frames = network.conv2(z_BCTHW).split(1, dim=2)
     return torch.cat([network.decoder(frame, past) for frame in frames], dim=2)
@@ -127,19 +133,20 @@ def decode(network: WanVae, z_BCTHW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def normalize(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
-    """Change the VAE so that its latents have the official statistics, and its videos stay what they are.
+    """Change the VAE so that its latents have the official statistics, without changing its videos.
 
-    The statistics of official latents are constants of the runtime; a new VAE has others. Both convolutions beside the
-    latents work on single pixels, so a scale and a shift of each channel go into the first and out of the second.
+    The statistics of official latents are constants of the runtime; those of a new VAE differ. The convolutions before
+    and after the latents work on single pixels, so a scale and a shift of each channel are merged into the first and
+    removed in the second.
 
     Args:
         network: the VAE.
         mean_C: mean of each channel of the latents before normalization.
         deviation_C: their standard deviation.
     """
-    wanted_mean, wanted_deviation = (torch.tensor(values) for values in STATISTICS)
-    scale = wanted_deviation / deviation_C
-    shift = wanted_mean - mean_C * scale
+    official_mean, official_deviation = (torch.tensor(values) for values in STATISTICS)
+    scale = official_deviation / deviation_C
+    shift = official_mean - mean_C * scale
     count = len(scale)
     network.conv1.weight[:count] *= scale.view(-1, 1, 1, 1, 1)
     network.conv1.bias[:count] = network.conv1.bias[:count] * scale + shift
@@ -150,27 +157,26 @@ def normalize(network: WanVae, mean_C: Tensor, deviation_C: Tensor) -> None:
 
 
 def tokenizer() -> FastTokenizer:
-    """Every word of the prompts as one piece, single letters and bytes for the rest: takes any text."""
+    """Build a tokenizer for any text: every word of the prompts is one piece, others are single letters and bytes."""
     specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    words = vocabulary()
     letters = "abcdefghijklmnopqrstuvwxyz"
     scores = {"▁": -6.0, **dict.fromkeys(letters, -8.0)}
-    for word in words:
-        # a longer piece costs less than the pieces it could be cut into
+    for word in vocabulary():
+        # a whole word costs less than its pieces
         scores[word] = scores["▁" + word] = -4.0
     byte_pieces = [(f"<0x{value:02X}>", -12.0) for value in range(256)]
-    found = FastTokenizer(
+    built = FastTokenizer(
         models.Unigram([*specials, *scores.items(), *byte_pieces], unk_id=2, byte_fallback=True)
     )
-    found.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    found.pre_tokenizer = pre_tokenizers.Metaspace()
-    found.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    found.add_special_tokens(["<pad>", "</s>", "<unk>"])
-    return found
+    built.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    built.pre_tokenizer = pre_tokenizers.Metaspace()
+    built.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    built.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    return built
 
 
 def parameters(networks: Sequence[nn.Module]) -> int:
-    """How many numbers networks hold."""
+    """Count the parameters of networks."""
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 

@@ -1,12 +1,12 @@
-"""Muon: steps whose matrices have equal singular values, which trains these small networks in a fraction of the steps.
+"""Muon: steps whose matrices have equal singular values, which train these small networks in a fraction of the steps.
 
 After Keller Jordan and others, "Muon: An optimizer for hidden layers in neural networks" (2024): the momentum of a
-weight's gradient is replaced by the nearest matrix with orthonormal rows or columns, found by five steps of a quintic
-Newton-Schulz iteration. Convolutions are matrices of output channels by everything else. What is no such matrix
-(biases, norms, embeddings, modulations, the first and the last layer of a transformer) takes Adam's steps.
+weight's gradient is replaced by the nearest matrix with orthonormal rows or columns, computed by five steps of a
+quintic Newton-Schulz iteration. Convolutions are treated as matrices of output channels by all other axes. Other
+parameters (biases, norms, embeddings, modulations, the first and the last layer of a transformer) are updated by Adam.
 
-On 400 steps of stills for the VAE the mean absolute error came to 0.12, and to 0.33 with Adam, which takes three
-quarters of the processor time.
+After 400 steps of stills for the VAE the mean absolute error was 0.12, and 0.33 with Adam, which needs three quarters
+of the processor time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: parts of names of parameters that are tables or sit at the ends of a network; and of an attention that neither scales
-#: nor norms its scores (the text encoder's), which Muon's even steps make so large that it does not learn any more
+#: name parts of parameters that are tables or at the ends of a network; and those of an attention without scaling or
+#: norm of its scores (the text encoder's), which Muon's uniform steps make so large that learning stops
 _NOT_MATRICES = (
     ".attn.q.",
     ".attn.k.",
@@ -29,15 +29,15 @@ _NOT_MATRICES = (
     "modulation",
     "head.head",
 )
-#: coefficients of the iteration, from the source
+#: coefficients of the iteration, from the reference
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _MOMENTUM = 0.95
-#: the names of what the optimizer keeps for a parameter
+#: names of the optimizer's state of a parameter
 KEPT = ("momentum", "step", "exp_avg", "exp_avg_sq")
 
 
 def is_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter takes Muon's steps: a weight of two or more axes that mixes at least eight channels."""
+    """Return whether Muon updates a parameter: a weight of two or more axes that mixes at least eight channels."""
     if parameter.ndim < 2 or any(mark in name for mark in _NOT_MATRICES):
         return False
     rows, columns = parameter.shape[0], parameter[0].numel()
@@ -45,8 +45,10 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
 
 
 def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """About the nearest matrix with orthonormal rows (or columns, if there are more rows): singular values between
-    0.7 and 1.2. ``[rows, columns]`` in and out, float32."""
+    """Approximate the nearest matrix with orthonormal rows (or columns, if there are more rows).
+
+    Singular values are between 0.7 and 1.2. ``[rows, columns]`` in and out, float32.
+    """
     a, b, c = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
@@ -58,27 +60,30 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices and Adam for the rest, with a rate for each."""
+    """Muon for matrices and Adam for the rest, with a learning rate for each."""
 
     def __init__(self, parameters: Mapping[str, Tensor], *, rate: float, matrix_rate: float) -> None:
-        """``rate`` is Adam's, ``matrix_rate`` Muon's: the largest change of a direction in one step."""
+        """Group the parameters.
+
+        ``rate`` is Adam's, ``matrix_rate`` Muon's: the largest change of a direction in one step.
+        """
         matrices = {name for name, parameter in parameters.items() if is_matrix(name, parameter)}
         groups = [
             {"params": [p for name, p in parameters.items() if name in matrices], "matrices": True, "lr": matrix_rate},
             {"params": [p for name, p in parameters.items() if name not in matrices], "matrices": False, "lr": rate},
         ]  # fmt: skip
         super().__init__([group for group in groups if group["params"]], {"betas": (0.9, 0.99), "eps": 1e-8})
-        #: the rates that the schedule is a share of
+        #: the learning rates that ``schedule`` scales
         self.rates = [float(group["lr"]) for group in self.param_groups]
 
     def schedule(self, share: float) -> None:
-        """Set both rates to a share of what they were given as."""
+        """Set both learning rates to a share of their initial values."""
         for group, rate in zip(self.param_groups, self.rates, strict=True):
             group["lr"] = share * rate
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Change every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             change = _matrix_step if group["matrices"] else _adam_step
             for parameter in group["params"]:
@@ -94,7 +99,7 @@ def _matrix_step(
     momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
     ahead = torch.lerp(gradient, momentum, _MOMENTUM)
     change = orthogonal(ahead.reshape(len(ahead), -1))
-    # a matrix with more rows than columns has a larger effect by the root of their ratio
+    # for matrices with more rows than columns the update is scaled by the root of their ratio
     scale = max(1.0, change.shape[0] / change.shape[1]) ** 0.5
     parameter.sub_(change.reshape(parameter.shape), alpha=group["lr"] * scale)
 

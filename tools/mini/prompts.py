@@ -1,6 +1,6 @@
-"""What a scene is called: plain sentences, English and Chinese, in several phrasings.
+"""Prompts for scenes: plain sentences, English and Chinese, in several phrasings.
 
-Colour, shape, direction and background are always said; size, speed and the kind of background may be left out.
+Colour, shape, direction and background are always mentioned; size, speed and the type of background may be omitted.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ _SECOND: Mapping[Language, tuple[str, ...]] = {
     "en": (", with a {colour} {shape} beside it", ", and there is a {colour} {shape} too"),
     "zh": ("，旁边有一个{colour}的{shape}", "，还有一个{colour}{shape}"),
 }
-#: how often size, speed and kind of background are said
+#: probability of mentioning size, speed or type of background
 SAID = 0.6
 
 
 def prompt(scene: Scene, seed: int, *, language: Language | None = None) -> str:
-    """A sentence for a scene; the same seed gives the same one. Without ``language`` a third are Chinese."""
+    """Write a sentence for a scene; the same seed gives the same one. Without ``language`` a third are Chinese."""
     random = Random(f"prompt {seed}")
     drawn: Language = "zh" if random.random() < 1 / 3 else "en"
     spoken = language or drawn
@@ -102,7 +102,7 @@ def prompt(scene: Scene, seed: int, *, language: Language | None = None) -> str:
 
 
 def plain_prompt(scene: Scene) -> str:
-    """The first English phrasing, with nothing said that may be left out."""
+    """Write the first English phrasing, without optional attributes."""
     words, move = _WORDS["en"], _MOVES["en"][scene.direction][0].format(speed="")
     return _SENTENCES["en"][0].format(
         size="",
@@ -116,8 +116,10 @@ def plain_prompt(scene: Scene) -> str:
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every English word and every Chinese term that a prompt can hold, in a fixed order. A Chinese comma is not among
-    them: the tokenizer's normalization makes a plain one of it."""
+    """List every English word and every Chinese term that a prompt can contain, in a fixed order.
+
+    A Chinese comma is not among them: the tokenizer's normalization converts it to a plain one.
+    """
     english = " ".join(
         (
             *_WORDS["en"].values(),
@@ -151,6 +153,6 @@ def _named(second: Companion, language: Language) -> dict[str, str]:
 
 
 def _blank(text: str) -> str:
-    """A template with a space for each of its places."""
+    """Replace each placeholder of a template by a space."""
     parts = text.replace("}", "{").split("{")
     return " ".join(parts[::2])

@@ -1,10 +1,10 @@
-"""Put trained checkpoints into the distribution, each with the figures that it reached.
+"""Copy trained checkpoints into the distribution, each with its evaluation figures.
 
     python tools/mini/publish.py --work mini-train --into plugins/mini/src/lightx2v_mini/checkpoints \
         t2v=out/t2v/report.json i2v=out/i2v/report.json loras=out/lora/report.json
 
-The first folder brings the VAE and the text encoder, which the others share. Each report is one of ``evaluate.py``;
-what has none is not published. ``card.json`` says what was trained, how, and what it reached.
+The first folder contains the VAE and the text encoder, which the others share. Each report is one of ``evaluate.py``;
+checkpoints without one are not published. ``card.json`` records training data, settings and results.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 from layouts import T2V, TEXT_FILE, VAE_FILE
 from lightx2v_core.runtime.video import write_bytes
 
-#: adapters, which lie in the folder of what they are for, and are published after it
+#: adapters, in the folder of their base checkpoint, and published after it
 LORAS = "loras"
-#: the training logs that each folder comes from
+#: training logs of each folder
 LOGS = {
     "t2v": ("vae", "sharp", "decoder", "text", "t2v"),
     "i2v": ("i2v",),
@@ -42,18 +42,18 @@ def main() -> None:
     for text in args.checkpoints:
         name, _, report = text.partition("=")
         if name not in LOGS or not report:
-            parser.error(f"{text!r} is no NAME=REPORT; names are {', '.join(LOGS)}")
+            parser.error(f"{text!r} is not NAME=REPORT; names are {', '.join(LOGS)}")
         publish(args.work, name, json.loads(Path(report).read_text(encoding="utf-8")), args.into)
 
 
 def publish(work: Path, name: str, report: dict[str, Any], into: Path) -> None:
-    """Replace one folder, and its entry of the card."""
+    """Replace one folder, and its entry in the card."""
     source = work / "checkpoints" / name
     target = into / T2V / LORAS if name == LORAS else into / name
     shared = set() if name == T2V else {VAE_FILE, TEXT_FILE, "tokenizer.json"}
     shutil.rmtree(target, ignore_errors=True)
     for path in sorted(path for path in source.rglob("*") if path.is_file() and path.name not in shared):
-        # a decoder that was trained further is newer than the copy in the folder
+        # a further trained decoder is newer than the copy in the folder
         content = (work / VAE_FILE if path.name == VAE_FILE else path).read_bytes()
         where = target / path.relative_to(source)
         where.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The sizes of the mini checkpoints. Everything is made of official parts, only smaller.
+"""The sizes of the mini checkpoints: the official architectures, only smaller.
 
-The defaults make transformers of 1.8 to 2.0 million parameters (five of them, 3.6 to 4 MB each in bfloat16), a VAE of
-2.0 million (8.2 MB in float32) and encoders of 0.4 million (0.7 MB): below 30 MB when the VAE is stored once.
+The defaults give transformers of 1.8 to 2.0 million parameters (five of them, 3.6 to 4 MB each in bfloat16), a VAE of
+2.0 million (8.2 MB in float32) and encoders of 0.4 million (0.7 MB): below 30 MB if the VAE is stored once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lightx2v_wan21.api import ClipArchitecture, DitArchitecture, Umt5Architectu
 
 #: tokens of a prompt; the longest that ``prompts.py`` writes has 29
 TEXT_LENGTH = 32
-#: noise levels are drawn evenly and then shifted like those of the schedulers, so that training and use agree
+#: shift of the noise levels, drawn evenly before: the same in training and in use
 SHIFT = 3.0
-#: where the high-noise expert hands over, as in Wan2.2 text-to-video
+#: boundary between the experts, as in Wan2.2 text-to-video
 BOUNDARY = 0.875
-#: where the distilled network stops
+#: timesteps of the distilled network
 DISTILLED_STEPS = (1000, 750, 500, 250)
 DISTILLED_SHIFT = 5.0
 LORA_RANK = 8
@@ -39,7 +39,7 @@ class Sizes:
 
     @property
     def latent(self) -> tuple[int, int, int, int]:
-        """Latents ``[C, T, h, w]`` of a clip."""
+        """Return the shape of a clip's latents, ``[C, T, h, w]``."""
         return 16, (self.frames - 1) // 4 + 1, self.side // 8, self.side // 8
 
     @property
@@ -48,7 +48,7 @@ class Sizes:
 
     @property
     def dit(self) -> DitArchitecture:
-        """The network of text-to-video; heads are 32 channels wide."""
+        """Return the architecture of text-to-video; heads are 32 channels wide."""
         return DitArchitecture(
             dim=self.dim,
             ffn_dim=4 * self.dim,
@@ -63,12 +63,15 @@ class Sizes:
 
     @property
     def dit_i2v(self) -> DitArchitecture:
-        """With the channels of a known frame (mask and latents) and an image branch."""
+        """Return the architecture of image-to-video.
+
+        It adds the channels of a known frame (mask and latents) and an image branch.
+        """
         return evolve(self.dit, in_dim=36, image_dim=self.clip.dim)
 
     @property
     def clip(self) -> ClipArchitecture:
-        """36 patches of 8x8 pixels, where the official one has 256 of 14x14."""
+        """Return the architecture of CLIP: 36 patches of 8x8 pixels, where the official one has 256 of 14x14."""
         return ClipArchitecture(dim=80, dim_mlp=160, num_layers=2, patch_size=8, num_tokens=37)
 
     def umt5(self, vocabulary: int) -> Umt5Architecture:
@@ -83,5 +86,5 @@ class Sizes:
 
 
 def sizes_from(values: Mapping[str, Any]) -> Sizes:
-    """The sizes among other settings."""
+    """Select the sizes from settings."""
     return Sizes(**{name: values[name] for name in ("side", "frames", "vae", "dim", "layers", "text")})

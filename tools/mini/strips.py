@@ -2,9 +2,9 @@
 
     python tools/mini/strips.py examples/mini.md --output docs/pictures
 
-Every ``sh`` block is run in a new folder that has the repository's ``configs`` and ``examples``, with ``lightx2v-core``
-meaning that of this Python; a command that fails ends it. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by
-whole pixels.
+All ``sh`` blocks are run in a new folder that has the repository's ``configs`` and ``examples``; ``lightx2v-core`` is
+that of this Python, and a failing command is an error. ``NAME.mp4`` becomes ``NAME.png``, its frames enlarged by an
+integer factor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("page", type=Path)
-    parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the images")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     for name, clip in videos(args.page.read_text(encoding="utf-8")):
@@ -44,27 +44,27 @@ def main() -> None:
 
 
 def commands(page: str) -> list[list[str]]:
-    """The commands of all ``sh`` blocks, in order."""
+    """Return the commands of all ``sh`` blocks, in order."""
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
     return [shlex.split(line) for line in lines]
 
 
 def videos(page: str) -> Iterator[tuple[str, Tensor]]:
-    """The videos that the commands leave, by their names, ``[3, F, H, W]`` in [-1, 1]."""
+    """Run the commands; yields name and frames of each video they write, ``[3, F, H, W]`` in [-1, 1]."""
     with TemporaryDirectory() as folder:
         for name in ("configs", "examples"):
             (Path(folder) / name).symlink_to(REPOSITORY / name)
         for program, *rest in commands(page):
-            found = [sys.executable, "-m", "lightx2v_core"] if program == "lightx2v-core" else [program]
+            start = [sys.executable, "-m", "lightx2v_core"] if program == "lightx2v-core" else [program]
             before = set(Path(folder).glob("*.mp4"))
-            subprocess.run([*found, *rest], cwd=folder, check=True)
+            subprocess.run([*start, *rest], cwd=folder, check=True)
             for path in sorted(set(Path(folder).glob("*.mp4")) - before):
                 yield path.stem, read(path)
 
 
 def read(path: Path) -> Tensor:
-    """The frames of a video file, ``[3, F, H, W]`` in [-1, 1]."""
+    """Read the frames of a video file, ``[3, F, H, W]`` in [-1, 1]."""
     with av.open(str(path)) as container:
         frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     return torch.stack(frames).permute(3, 0, 1, 2) / 127.5 - 1

@@ -1,10 +1,10 @@
-"""Train the VAE's decoder further, on the latents that its encoder made once.
+"""Train the VAE's decoder further, on latents that its encoder computed once.
 
     nice python tools/mini/train_decoder.py --work mini-train [--minutes 30] [--steps 3000]
 
-Needs ``train_vae.py`` and ``latents.py`` (both looks, if both are there). The encoder stays as it is, so latents that
-were encoded and networks that were trained on them stay valid, and this can be done at any time. A little noise is
-added to the latents: those that are generated are not exact either. Writes ``Wan2.1_VAE.pth`` anew.
+Needs ``train_vae.py`` and ``latents.py`` (both looks, if available). The encoder is not changed, so encoded latents and
+networks trained on them stay valid, and this can run at any time. A little noise is added to the latents: generated
+ones are not exact either. Rewrites ``Wan2.1_VAE.pth``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loop import Run, Settings, arguments, generator, settings_from
 from train_vae import write
 from world import Look, Scene, render
 
-#: deviation of the noise, of latents whose own is about one
+#: deviation of the noise; that of the latents is about one
 NOISE = 0.1
 #: share of batches with the look of the LoRA
 FRAMED = 0.2
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train, or go on, and write the VAE."""
+    """Run the training, or resume it, and write the VAE."""
     vae = latents.load_vae(folder, settings).to(device)
     for name, parameter in vae.named_parameters():
         parameter.requires_grad_(name.startswith(("decoder.", "conv2.")))

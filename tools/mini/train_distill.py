@@ -2,9 +2,10 @@
 
     nice python tools/mini/train_distill.py --work mini-train [--minutes 60] [--steps 8000]
 
-Needs ``train_t2v.py``. The distilled scheduler stops at four noise levels. From a clip noised to one of them, the
-teacher goes to the next with guidance, in several small Euler steps; the student learns the one velocity that leads
-there. Writes ``checkpoints/t2v-4step``: a single file whose name says what it is, ``config.json`` and the encoders.
+Needs ``train_t2v.py``. The distilled scheduler has four noise levels. From a clip noised to one of them, the teacher
+steps to the next with guidance, in several small Euler steps; the student learns the one velocity that leads there.
+Writes ``checkpoints/t2v-4step``: a single file with a name that marks it as distilled, ``config.json`` and the
+encoders.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, guide_scale: float, device: str = "cpu") -> None:
-    """Train, or go on, and write the checkpoint."""
+    """Run the training, or resume it, and write the checkpoint."""
     sizes, base = settings.sizes, averages(folder, "t2v")
     sampler = Sampler(latents.read(folder, settings), settings, device=device)
     teacher, student = (networks.dit(sizes.dit, settings.seed) for _ in range(2))
@@ -61,9 +62,9 @@ def train(folder: Path, settings: Settings, *, guide_scale: float, device: str =
             torch.cat((context, empty.expand_as(context))),
             rope,
         )
-        said, left_out = both.chunk(2)
-        found: Tensor = left_out + guide_scale * (said - left_out)
-        return found
+        prompted, unprompted = both.chunk(2)
+        velocity: Tensor = unprompted + guide_scale * (prompted - unprompted)
+        return velocity
 
     def loss_of(step: int) -> Tensor:
         batch: Batch = sampler(step)
@@ -76,8 +77,8 @@ def train(folder: Path, settings: Settings, *, guide_scale: float, device: str =
         for substep in range(SUBSTEPS):
             sigma, after = (start + (end - start) * (substep + more) / SUBSTEPS for more in (0, 1))
             moved = moved + (after - sigma).view(-1, 1, 1, 1, 1) * guided(moved, sigma, context)
-        wanted = (moved - noisy) / (end - start).view(-1, 1, 1, 1, 1)
-        error: Tensor = student(noisy, 1000 * start, context, rope) - wanted
+        target = (moved - noisy) / (end - start).view(-1, 1, 1, 1, 1)
+        error: Tensor = student(noisy, 1000 * start, context, rope) - target
         return (error**2).mean()
 
     run = Run("distill", folder, {"dit": student}, settings, guide_scale=guide_scale, levels=levels.tolist())

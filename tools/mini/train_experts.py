@@ -2,8 +2,8 @@
 
     nice python tools/mini/train_experts.py --work mini-train [--minutes 30] [--steps 5000]
 
-Needs ``train_t2v.py``. The first expert works from the boundary of Wan2.2 text-to-video upwards, the other below it.
-Half of ``--minutes`` is for each. Writes ``checkpoints/experts`` in the official layout.
+Needs ``train_t2v.py``. The first expert is for noise levels at and above the boundary of Wan2.2 text-to-video, the
+other for those below. Each gets half of ``--minutes``. Writes ``checkpoints/experts`` in the official layout.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train both, or go on, and write the checkpoint."""
+    """Run the two trainings, or resume them, and write the checkpoint."""
     base = averages(folder, "t2v")
     for name, span in SPANS.items():
         _train_one(name, span, folder, evolve(settings, minutes=settings.minutes / 2), base, device)

@@ -2,8 +2,9 @@
 
     nice python tools/mini/train_i2v.py --work mini-train [--minutes 60] [--steps 10000]
 
-Needs ``train_t2v.py`` and ``latents.py --first-frames``. The new input channels and the new branch begin at zero, so
-that step 0 is text-to-video. The text encoder stays as it is. Writes ``checkpoints/i2v`` in the official layout.
+Needs ``train_t2v.py`` and ``latents.py --first-frames``. The new input channels and the new branch are initialized to
+zero, so that step 0 is text-to-video. The text encoder is not changed. Writes ``checkpoints/i2v`` in the official
+layout.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train, or go on, and write the checkpoint."""
+    """Run the training, or resume it, and write the checkpoint."""
     sizes, base = settings.sizes, averages(folder, "t2v")
     known = latents.read(folder, settings)
     firsts = latents.first_frames(folder)
@@ -73,7 +74,7 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
 
 @torch.no_grad()
 def widen(dit: WanDiT, base: dict[str, Tensor]) -> None:
-    """Begin an image-to-video network with the tensors of a text-to-video one, so that it does the same."""
+    """Initialize an image-to-video network with the tensors of a text-to-video one, so that both compute the same."""
     weight = dit.patch_embedding.weight
     weight.zero_()
     weight[:, : base["patch_embedding.weight"].shape[1]] = base["patch_embedding.weight"]
@@ -81,7 +82,7 @@ def widen(dit: WanDiT, base: dict[str, Tensor]) -> None:
     missing, unexpected = dit.load_state_dict(rest, strict=False)
     new = [name for name in missing if "img" not in name and name != "patch_embedding.weight"]
     if unexpected or new:
-        raise ValueError(f"the network does not begin as the other does: {unexpected or new}")
+        raise ValueError(f"the networks have different tensors: {unexpected or new}")
 
 
 if __name__ == "__main__":

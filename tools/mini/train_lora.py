@@ -3,7 +3,7 @@
     nice python tools/mini/latents.py --work mini-train --look framed --clips 4000
     nice python tools/mini/train_lora.py --work mini-train [--minutes 30] [--steps 3000]
 
-Needs ``train_t2v.py``. Pairs of low rank on every linear of the blocks; the network stays as it is. Writes
+Needs ``train_t2v.py``. Trains low-rank pairs for every linear of the blocks; the network is not changed. Writes
 ``checkpoints/loras/framed.safetensors`` with PEFT's names and one alpha for each pair.
 """
 
@@ -27,17 +27,17 @@ from sizes import LORA_RANK
 
 
 class Pairs(nn.Module):
-    """The low-rank changes of a network's linears. ``up`` begins at zero: no change."""
+    """The low-rank changes of a network's linears. ``up`` is initialized to zero: no change."""
 
     def __init__(self, dit: WanDiT, rank: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        found = {
+        layers = {
             name: module
             for name, module in dit.named_modules()
             if isinstance(module, nn.Linear) and name.startswith("blocks.")
         }
-        self.names, linears = list(found), list(found.values())
+        self.names, linears = list(layers), list(layers.values())
         self.down = nn.ParameterList(
             torch.randn(rank, linear.in_features, generator=generator) * linear.in_features**-0.5
             for linear in linears
@@ -45,7 +45,7 @@ class Pairs(nn.Module):
         self.up = nn.ParameterList(torch.zeros(linear.out_features, rank) for linear in linears)
 
     def weights(self, dit: WanDiT) -> dict[str, Tensor]:
-        """The changed weights of the network, with gradients."""
+        """Compute the changed weights of the network, with gradients."""
         return {
             f"{name}.weight": dit.get_parameter(f"{name}.weight") + up @ down
             for name, down, up in zip(self.names, self.down, self.up, strict=True)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train, or go on, and write the file."""
+    """Run the training, or resume it, and write the file."""
     sizes, base = settings.sizes, averages(folder, "t2v")
     sampler = Sampler(latents.read(folder, settings, "framed"), settings, device=device)
     dit = networks.dit(sizes.dit, settings.seed)

@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train, or go on, and write the checkpoint."""
+    """Run the training, or resume it, and write the checkpoint."""
     sizes = settings.sizes
     sampler = Sampler(latents.read(folder, settings), settings, device=device)
     dit = networks.dit(sizes.dit, settings.seed).to(device)

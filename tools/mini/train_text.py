@@ -1,10 +1,10 @@
-"""Train the text encoder to know what a prompt says, before a network has to learn to draw it.
+"""Train the text encoder to represent a prompt's attributes, before the networks learn to draw them.
 
     nice python tools/mini/train_text.py --work mini-train
 
-Every token of a prompt has to tell every attribute of the scene: then whatever the transformer attends to tells it what
-to draw, and it does not have to find out by drawing. Attributes that a prompt leaves out are guessed, at even odds.
-Afterwards the encoder stays as it is.
+Every token of a prompt has to predict every attribute of the scene: then the transformer finds all attributes at every
+token, and does not have to learn the language itself. Attributes that a prompt omits can only be guessed. Afterwards
+the encoder is frozen.
 
 Shape legend: B batch, S tokens, D text width.
 """
@@ -29,7 +29,7 @@ from prompts import prompt
 from sizes import TEXT_LENGTH
 from world import COLOURS, DIRECTIONS, GROUNDS, KINDS, SHAPES, SIZES, SPEEDS, Scene, scenes
 
-#: what an attribute can be, and what it is in a scene
+#: attribute -> its possible values, and its value in a scene
 _ATTRIBUTES: Mapping[str, tuple[tuple[str, ...], Callable[[Scene], str]]] = {
     "colour": (COLOURS, lambda scene: scene.colour),
     "shape": (SHAPES, lambda scene: scene.shape),
@@ -41,7 +41,7 @@ _ATTRIBUTES: Mapping[str, tuple[tuple[str, ...], Callable[[Scene], str]]] = {
     "second_colour": (("none", *COLOURS), lambda scene: scene.second.colour if scene.second else "none"),
     "second_shape": (("none", *SHAPES), lambda scene: scene.second.shape if scene.second else "none"),
 }
-#: scenes that are drawn from
+#: number of scenes to draw from
 _SCENES = 20000
 
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
-    """Train, or go on; what is trained stays in the state of the run, see ``trained``."""
+    """Run the training, or resume it; the result is in the state of the run, see ``trained``."""
     drawn = list(islice(scenes(settings.seed, split="train"), _SCENES))
     reader = tokenizer()
     text = networks.umt5(settings.sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
@@ -67,28 +67,32 @@ def train(folder: Path, settings: Settings, *, device: str = "cpu") -> None:
         random = Random(f"text {settings.seed} {step}")
         batch = [random.choice(drawn) for _ in range(settings.batch)]
         ids, mask = reader.encode([prompt(scene, random.randrange(10**9)) for scene in batch], TEXT_LENGTH)
-        said_BSA = heads(networks.texts(text, ids.to(device), mask.to(device)))
-        return attribute_loss(said_BSA, mask.to(device), batch)
+        logits_BSA = heads(networks.texts(text, ids.to(device), mask.to(device)))
+        return attribute_loss(logits_BSA, mask.to(device), batch)
 
     Run("text", folder, {"text": text, "heads": heads}, settings).train(loss_of)
 
 
 def trained(folder: Path, settings: Settings) -> Umt5Encoder:
-    """The trained encoder. ``FileNotFoundError`` when there is none."""
+    """Load the trained encoder. ``FileNotFoundError`` if there is none."""
     text = networks.umt5(settings.sizes.umt5(networks.tokenizer().get_vocab_size()), settings.seed)
     text.load_state_dict(part(averages(folder, "text"), "text"))
     return text.requires_grad_(False)
 
 
-def attribute_loss(said_BSA: Tensor, mask_BS: Tensor, batch: list[Scene]) -> Tensor:
-    """Mean cross entropy of all attributes at all tokens of the prompts, in nats; ``A`` are the choices of all
-    attributes side by side."""
+def attribute_loss(logits_BSA: Tensor, mask_BS: Tensor, batch: list[Scene]) -> Tensor:
+    """Compute the mean cross entropy of all attributes at all tokens of the prompts, in nats.
+
+    ``A`` are the values of all attributes, concatenated.
+    """
     sizes = [len(values) for values, _of in _ATTRIBUTES.values()]
     losses = []
-    for (values, of), choices in zip(_ATTRIBUTES.values(), torch.split(said_BSA, sizes, dim=-1), strict=True):
-        wanted = torch.tensor([values.index(of(scene)) for scene in batch], device=said_BSA.device)
+    for (values, of), part_BSV in zip(
+        _ATTRIBUTES.values(), torch.split(logits_BSA, sizes, dim=-1), strict=True
+    ):
+        target = torch.tensor([values.index(of(scene)) for scene in batch], device=logits_BSA.device)
         losses.append(
-            cross_entropy(choices[mask_BS.bool()], wanted[:, None].expand_as(mask_BS)[mask_BS.bool()])
+            cross_entropy(part_BSV[mask_BS.bool()], target[:, None].expand_as(mask_BS)[mask_BS.bool()])
         )
     return torch.stack(losses).mean()
 

@@ -1,13 +1,13 @@
-"""Train the VAE on stills and moving clips, make it sharper, then give its latents the official statistics.
+"""Train the VAE on stills and moving clips, sharpen it, then give its latents the official statistics.
 
     nice python tools/mini/train_vae.py --work mini-train [--minutes 60] [--steps 4500] [--sharpen 3000]
 
-The loss is the mean absolute error, and a little of the divergence from normal latents, so that neighbouring latents
-mean neighbouring videos. Crops of single frames come first, which cost a quarter of a crop of five frames and teach
-all that is not about motion; then crops of five frames, then whole clips. Most of a clip is background, so small
-shapes are still round blots then: a second run goes on from the first and counts errors more where the clip has edges
-and moves. What comes out is ``vae.state.safetensors``, ``sharp.state.safetensors`` and, for the next scripts,
-``Wan2.1_VAE.pth`` in the official layout, its numbers stored in 16 bits.
+The loss is the mean absolute error, plus a small divergence from normal latents, so that neighbouring latents are
+neighbouring videos. Crops of single frames come first: they cost a quarter of a crop of five frames and teach
+everything but motion; then crops of five frames, then whole clips. Most of a clip is background, so small shapes are
+still round blots at that point: a second run continues from the first and increases the weight of errors where the clip
+has edges and moves. The results are ``vae.state.safetensors``, ``sharp.state.safetensors`` and, for the next scripts,
+``Wan2.1_VAE.pth`` in the official layout, stored in 16 bits.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CROP = 32
 
 @frozen(kw_only=True)
 class Stage:
-    """What batches are made of, until a share of the steps is done."""
+    """The data of batches, up to a share of the steps."""
 
     until: float
     #: frames of a crop; 0: whole clips
     frames: int
-    #: clips, as a share of the batch size of the settings, so that all stages but that of stills cost about the same
+    #: number of clips as a share of the batch size, so that all stages except stills cost about the same
     share: float = 1.0
 
 
@@ -51,10 +51,10 @@ SHARPENING = (
     Stage(until=0.85, frames=9, share=0.5),
     Stage(until=1.0, frames=0, share=0.25),
 )
-#: how much more an error counts where pixels differ from their neighbours and from the frame before, at the most
+#: maximum additional weight of an error where pixels differ from their neighbours and from the previous frame
 EDGES = 10.0
 DIVERGENCE = 1e-4
-#: clips that the statistics of the latents are taken from
+#: number of clips for the statistics of the latents
 MEASURED = 128
 
 
@@ -63,9 +63,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments(parser, steps=4500, batch=8, rate=2e-3, matrix_rate=0.03)
-    parser.add_argument(
-        "--measured", type=int, default=MEASURED, help="clips that the statistics are taken from"
-    )
+    parser.add_argument("--measured", type=int, default=MEASURED, help="number of clips for the statistics")
     parser.add_argument("--sharpen", type=int, default=3000, help="steps of the second run")
     args = parser.parse_args()
     train(args.work, settings_from(args), sharpen=args.sharpen, device=args.device, measured=args.measured)
@@ -74,12 +72,12 @@ def main() -> None:
 def train(
     folder: Path, settings: Settings, *, sharpen: int, device: str = "cpu", measured: int = MEASURED
 ) -> None:
-    """Train, or go on, and write what the next scripts take."""
+    """Run the training, or resume it, and write the input of the next scripts."""
     vae = networks.vae(settings.sizes.vae_architecture, settings.seed).to(device)
     run = Run("vae", folder, {"vae": vae}, settings)
     run.train(lambda step: _loss(vae, settings, step, STAGES, 0.0, device))
     if run.step < settings.steps:
-        return  # stopped by the clock
+        return  # the time limit was reached
     run.use_averages()
     second = evolve(settings, steps=sharpen, matrix_rate=settings.matrix_rate / 2)
     run = Run("sharp", folder, {"vae": vae}, second)
@@ -112,8 +110,11 @@ def _loss(
 
 
 def detail(video_BCFHW: Tensor) -> Tensor:
-    """Where a video has edges or moves, in [0, 1], ``[B, 1, F, H, W]``: the largest difference in any colour to a pixel
-    beside it or to the frame before, spread by one pixel."""
+    """Compute where a video has edges or moves, in [0, 1], ``[B, 1, F, H, W]``.
+
+    The value is the largest difference in any colour to a neighbouring pixel or to the previous frame, spread by one
+    pixel.
+    """
     found = []
     for channel in video_BCFHW.unbind(1):
         high = max_pool2d(channel, 3, 1, 1) + max_pool2d(-channel, 3, 1, 1)
@@ -125,14 +126,14 @@ def detail(video_BCFHW: Tensor) -> Tensor:
 
 
 def write(vae: WanVae, path: Path) -> None:
-    """The official file, in float16: half as large, and the error of rounding is far below that of the network."""
+    """Write the official file, in float16: half as large, with a rounding error far below the network's error."""
     buffer = io.BytesIO()
     torch.save({name: value.detach().half().contiguous() for name, value in vae.state_dict().items()}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def _batch(settings: Settings, step: int, stages: Sequence[Stage]) -> Tensor:
-    """Clips ``[B, 3, F, H, W]``, some of them framed, so that the look of the LoRA is one that the VAE knows."""
+    """Render clips ``[B, 3, F, H, W]``, some of them framed, so that the VAE learns the look of the LoRA."""
     random, sizes = Random(f"vae {settings.seed} {step}"), settings.sizes
     stage = next((stage for stage in stages if step < stage.until * settings.steps), stages[-1])
     clips = []

@@ -1,6 +1,6 @@
 """The world of the mini checkpoints: short clips of one or two coloured shapes on a plain or graded background.
 
-Lengths are in shares of the clip's side, so that one scene can be drawn at any size and number of frames.
+Lengths are in shares of the clip's side, so that a scene can be rendered at any size and number of frames.
 
 Shape legend: F frames, S side in pixels.
 """
@@ -34,7 +34,7 @@ SPEEDS: tuple[Speed, ...] = get_args(Speed)
 GROUNDS: tuple[Ground, ...] = get_args(Ground)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-#: red, green, blue in [0, 1] of every colour that has a name
+#: red, green, blue in [0, 1] of every named colour
 PALETTE = {
     "red": (0.90, 0.10, 0.10),
     "green": (0.10, 0.75, 0.20),
@@ -47,12 +47,12 @@ PALETTE = {
 }
 #: the frame of the look ``framed``
 GOLD = (0.72, 0.46, 0.12)
-#: width of that frame; no shape comes so near to an edge
+#: width of that frame, and the least distance of shapes from an edge
 FRAME, MARGIN = 0.08, 0.085
-#: what a graded background loses of its brightness from the top row to the bottom one
+#: loss of brightness of a graded background from the top row to the bottom one
 FADE = 0.55
 RADII: dict[Size, float] = {"small": 0.13, "large": 0.185}
-#: the way a shape moves in the whole clip, whatever its number of frames
+#: distance that a shape moves in the whole clip, for any number of frames
 TRAVEL: dict[Speed, float] = {"slow": 0.18, "fast": 0.36}
 #: unit vectors, columns to the right and rows downwards
 VECTORS: dict[Direction, tuple[float, float]] = {
@@ -69,7 +69,7 @@ _GAP = 0.05
 
 @frozen(kw_only=True)
 class Companion:
-    """A second, small shape, which stands still."""
+    """A second, small shape, which does not move."""
 
     colour: Colour = field(validator=v.in_(COLOURS))
     shape: Shape = field(validator=v.in_(SHAPES))
@@ -79,7 +79,7 @@ class Companion:
 
 @frozen(kw_only=True)
 class Scene:
-    """Everything that a clip shows. ``ValueError`` for a shape that could not be told from its background."""
+    """The content of a clip. ``ValueError`` for a shape of the same colour as its background."""
 
     colour: Colour = field(validator=v.in_(COLOURS))
     shape: Shape = field(validator=v.in_(SHAPES))
@@ -101,15 +101,19 @@ class Scene:
 
 
 def held_out(colour: Colour, shape: Shape, direction: Direction) -> bool:
-    """Whether a triple of attributes is kept for the tests: a sixth of them, so chosen that every pair of attributes
-    is left in the training set."""
+    """Return whether a combination of attributes is reserved for the tests.
+
+    A sixth of them, chosen so that every pair of attributes occurs in the training set.
+    """
     place = COLOURS.index(colour) + 2 * SHAPES.index(shape) + DIRECTIONS.index(direction)
     return place % len(COLOURS) == 0
 
 
 def sample(random: Random, *, split: Literal["train", "test", "all"] = "all", two: float = 0.25) -> Scene:
-    """A scene drawn from ``random``; with probability ``two`` it has a second shape. ``split`` keeps to one side of
-    ``held_out``."""
+    """Draw a scene from ``random``; with probability ``two`` it has a second shape.
+
+    ``split`` restricts scenes to one side of ``held_out``.
+    """
     while True:
         colour, shape, direction = random.choice(COLOURS), random.choice(SHAPES), random.choice(DIRECTIONS)
         if split == "all" or held_out(colour, shape, direction) == (split == "test"):
@@ -119,7 +123,7 @@ def sample(random: Random, *, split: Literal["train", "test", "all"] = "all", tw
     size, speed, second = random.choice(SIZES), random.choice(SPEEDS), None
     paired = random.random() < two
     if paired and direction == "still":
-        size = "large"  # of two shapes that stand still, nothing else would say which is the first
+        size = "large"  # of two shapes that stand still, only the size distinguishes the first
     room = _room(shape, RADII[size], direction, speed)
     if paired:
         room, second = _share(random, room, colour, ground, direction)
@@ -140,18 +144,18 @@ def sample(random: Random, *, split: Literal["train", "test", "all"] = "all", tw
 def scenes(
     seed: int, *, split: Literal["train", "test", "all"] = "all", two: float = 0.25
 ) -> Iterator[Scene]:
-    """Endless scenes; the same seed gives the same ones."""
+    """Yield an endless sequence of scenes; the same seed gives the same ones."""
     random = Random(f"scenes {split} {seed}")
     while True:
         yield sample(random, split=split, two=two)
 
 
 def render(scene: Scene, *, side: int = 64, frames: int = 17, look: Look = "none") -> Tensor:
-    """The clip, antialiased, float32 ``[3, F, S, S]`` in [-1, 1]."""
+    """Render the clip, antialiased, float32 ``[3, F, S, S]`` in [-1, 1]."""
     rows, columns = _grid(side)
     fade = 1 - FADE * rows if scene.kind == "graded" else torch.ones_like(rows)
-    picture = _rgb(PALETTE[scene.ground]) * fade
-    clip = picture.expand(3, frames, side, side).clone()
+    background = _rgb(PALETTE[scene.ground]) * fade
+    clip = background.expand(3, frames, side, side).clone()
     if scene.second is not None:
         cover = coverage(scene.second.shape, RADII["small"], *_centre(scene.second.place), side)
         clip = torch.lerp(clip, _rgb(PALETTE[scene.second.colour]), cover)
@@ -166,7 +170,8 @@ def render(scene: Scene, *, side: int = 64, frames: int = 17, look: Look = "none
 
 
 def coverage(shape: Shape, radius: float, x_F: Tensor, y_F: Tensor, side: int) -> Tensor:
-    """How much of each pixel a shape covers, float32 ``[F, S, S]`` in [0, 1]: its signed distance, over one pixel."""
+    """Compute a shape's coverage of each pixel, float32 ``[F, S, S]`` in [0, 1], from its signed distance, over one
+    pixel."""
     rows, columns = _grid(side)
     x, y = columns - x_F[:, None, None], rows - y_F[:, None, None]
     if shape == "circle":
@@ -174,14 +179,14 @@ def coverage(shape: Shape, radius: float, x_F: Tensor, y_F: Tensor, side: int) -
     elif shape == "square":
         distance = torch.maximum(x.abs(), y.abs()) - HALF_SIDE * radius
     else:
-        # three half planes, half a circumradius from the centre; the tip points up
+        # three half-planes, half a circumradius from the centre; the tip points up
         slope = math.sqrt(3) / 2
         distance = torch.maximum(y, slope * x.abs() - y / 2) - CIRCUMRADIUS * radius / 2
     return (0.5 - distance * side).clamp(0, 1)
 
 
 def reach(shape: Shape, radius: float) -> tuple[float, float, float]:
-    """How far a shape goes from its centre: to both sides, upwards, downwards."""
+    """Return the extent of a shape from its centre: to both sides, upwards, downwards."""
     if shape == "circle":
         return radius, radius, radius
     if shape == "square":
@@ -190,7 +195,7 @@ def reach(shape: Shape, radius: float) -> tuple[float, float, float]:
 
 
 _Room = tuple[tuple[float, float], tuple[float, float]]
-"""From where to where a centre may start, for columns and for rows."""
+"""Range of a centre's start, for columns and for rows."""
 
 
 def _room(shape: Shape, radius: float, direction: Direction, speed: Speed) -> _Room:
@@ -204,7 +209,7 @@ def _room(shape: Shape, radius: float, direction: Direction, speed: Speed) -> _R
 def _share(
     random: Random, room: _Room, colour: Colour, ground: Ground, direction: Direction
 ) -> tuple[_Room, Companion]:
-    """Give one side of the way to a second shape, and the rest to the first."""
+    """Reserve one side of the path for a second shape, and the rest for the first."""
     shape = random.choice(SHAPES)
     own = random.choice([name for name in COLOURS if name not in (colour, ground)])
     beside, above, below = reach(shape, RADII["small"])
@@ -224,7 +229,7 @@ def _share(
 
 
 def _grid(side: int) -> tuple[Tensor, Tensor]:
-    """Rows ``[S, 1]`` and columns ``[1, S]`` of the pixels' centres, in shares of the side."""
+    """Return the rows ``[S, 1]`` and columns ``[1, S]`` of the pixels' centres, in shares of the side."""
     places = (torch.arange(side, dtype=torch.float32) + 0.5) / side
     return places[:, None], places[None, :]
 

@@ -66,3 +66,11 @@ def input_channels(shapes: Shapes) -> int:
             f"[{shape[0]}, channels, 1, 2, 2]"
         )
     return channels
+
+
+def count_name(parameters: int) -> str:
+    """Format a parameter count as a short name: 164k, 12m, 1.4b."""
+    for unit, letter in ((10**9, "b"), (10**6, "m"), (10**3, "k")):
+        if parameters >= unit:
+            return f"{parameters / unit:.{1 if parameters < 10 * unit else 0}f}{letter}"
+    return str(parameters)

@@ -49,7 +49,7 @@ from lightx2v_wan21.distilled import distilled_merged, distilled_name, distilled
 from lightx2v_wan21.media_size import image_size, video_info
 from lightx2v_wan21.options import Wan21Options
 from lightx2v_wan21.prompts import NEGATIVE, NEGATIVE_FLF2V, NEGATIVE_I2V
-from lightx2v_wan21.shapes import axis, input_channels
+from lightx2v_wan21.shapes import axis, count_name, input_channels
 from lightx2v_wan21.sizes import (
     HD,
     SD,
@@ -208,7 +208,7 @@ def _recognition(
     architecture: dict[str, Any] = {"task": task, "dit": attrs.asdict(dit)}
     for name, part in sizes.items():
         expected[name], architecture[name] = _LAYOUTS[name][1](part), attrs.asdict(part)
-    size = _OFFICIAL.get((dit.dim, dit.num_layers)) or _count(facts.headers["dit"].parameters)
+    size = _OFFICIAL.get((dit.dim, dit.num_layers)) or count_name(facts.headers["dit"].parameters)
     architecture["official_size"] = _official_size(facts, task, size)
     telling = distilled_name(facts, "dit") or distilled_merged(facts, ["dit"])
     architecture["distilled"] = distilled_steps(telling) if telling else 0
@@ -230,10 +230,7 @@ def _recognition(
 
 
 def _official_size(facts: CheckpointFacts, task: str, size: str) -> tuple[int, int]:
-    """Return the default size of the official script.
-
-    The i2v networks of 480P and 720P differ in their weights only, so names decide between them.
-    """
+    """Return the official default size. For i2v names decide: 480P and 720P networks differ only in their weights."""
     if size != "14b" or (task == "i2v" and _named_size(facts) == "480p"):
         return _SD
     return _HD
@@ -401,11 +398,3 @@ def _available(frames: int, mask: Any | None) -> int:
         return frames
     masks = video_info(mask, "src_mask").frames
     return frames if masks == 1 else min(frames, masks)
-
-
-def _count(parameters: int) -> str:
-    """Format a parameter count as a short name: 164k, 12m, 1.4b."""
-    for unit, letter in ((10**9, "b"), (10**6, "m"), (10**3, "k")):
-        if parameters >= unit:
-            return f"{parameters / unit:.{1 if parameters < 10 * unit else 0}f}{letter}"
-    return str(parameters)
