@@ -52,7 +52,8 @@ AMBIGUOUS = frozenset(
     review rule run sample save scale schedule score screen search section seed select sequence set shape share shift
     show sign size slice slot sort sound source space split stack stage start state step stop store stream stride
     stub sum switch table tag tap target task template test text thread time token total trace track train
-    transform transport trim type unit use value vary view wait walk warning watch weight work wrap""".split()
+    transform transport trim type unit use value vary view wait walk warning watch weight work wrap
+    profile project""".split()
 )
 VERBS = frozenset(
     """abort accept accumulate acquire activate add adjust advance aggregate align allocate allow annotate append apply
@@ -101,7 +102,7 @@ def sources(roots: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
 
 
 def docstrings(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Read line, name and docstring of every documented function of a Python file."""
+    """Yield the line, name and docstring of every documented function of a Python file."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, _FUNCTIONS) and (text := ast.get_docstring(node)):
             yield node.lineno, node.name, text

@@ -170,8 +170,7 @@ def render(scene: Scene, *, side: int = 64, frames: int = 17, look: Look = "none
 
 
 def coverage(shape: Shape, radius: float, x_F: Tensor, y_F: Tensor, side: int) -> Tensor:
-    """Compute a shape's coverage of each pixel, float32 ``[F, S, S]`` in [0, 1], from its signed distance, over one
-    pixel."""
+    """Compute a shape's coverage of each pixel from its signed distance, float32 ``[F, S, S]`` in [0, 1]."""
     rows, columns = _grid(side)
     x, y = columns - x_F[:, None, None], rows - y_F[:, None, None]
     if shape == "circle":
