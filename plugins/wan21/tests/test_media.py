@@ -323,7 +323,7 @@ def streams(path, *kinds, sound=True):
 @pytest.mark.parametrize("read", [open_video, video_info])
 def test_cover_art_is_no_video(read, suffix, tmp_path):
     path = streams(tmp_path / f"song{suffix}", ("cover", 1, (0, 0, 255), 0))
-    with pytest.raises(RequestError, match=r"src_video '.*' has no video stream, only cover art"):
+    with pytest.raises(RequestError, match=r"src_video '.*' has no video stream"):
         read(path, "src_video")
 
 

@@ -115,13 +115,13 @@ def test_animate_and_strangers_are_not_of_this_family():
     [
         (
             {"text_encoder": arch.umt5_tensors(attrs.evolve(UMT5, dim=64))},
-            "takes text embeddings of width 4096",
+            "needs text embeddings of width 4096",
         ),
         (
             {"image_encoder": arch.clip_tensors(arch.ClipArchitecture(dim=160, dim_mlp=1, num_layers=2))},
             "needs image features of width 1280, the image encoder produces 160",
         ),
-        ({"vae": arch.vae_tensors(arch.VaeArchitecture(dim=96, dec_dim=96, z_dim=48))}, "vae takes 48"),
+        ({"vae": arch.vae_tensors(arch.VaeArchitecture(dim=96, dec_dim=96, z_dim=48))}, "vae needs 48"),
         ({"image_encoder": {"a": (1,)}}, "not a CLIP image encoder checkpoint"),
     ],
 )
