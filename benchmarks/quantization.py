@@ -123,7 +123,7 @@ def main() -> None:
         write_model(folder, arguments.dim, arguments.layers)
         source = folder / "diffusion_pytorch_model.safetensors"
         files = {None: source}
-        wanted = None
+        reference = None
         print("| scheme | weights, MB | load, s | memory, MB | step, s | relative error |")
         print("|---|---|---|---|---|---|")
         for name, (format, quantizer) in SCHEMES.items():
@@ -142,8 +142,8 @@ def main() -> None:
                 print(f"| {name} | | | | | not run: {reason} |")
                 continue
             row, out = json.loads(done.stdout.splitlines()[-1]), load_file(output)["out"]
-            wanted = out if wanted is None else wanted
-            error = float((out - wanted).norm() / wanted.norm())
+            reference = out if reference is None else reference
+            error = float((out - reference).norm() / reference.norm())
             size = row["weights"] / 1e6
             memory = row["peak"] / 1e6
             cells = f"{size:.0f} | {row['load']:.2f} | {memory:.0f} | {row['step']:.2f} | {error:.4f}"

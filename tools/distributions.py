@@ -1,13 +1,13 @@
-"""The distributions of this repository, found by their folders, for the tools that need a list of them.
+"""The distributions of this repository, discovered from their folders.
 
-python tools/distributions.py write            write the lists that tools cannot make themselves
+python tools/distributions.py write            update the lists that tools cannot compute themselves
 python tools/distributions.py imports ...      run a command with all sources on the path
 python tools/distributions.py build DIR        build all distributions into a folder
-python tools/distributions.py install DIR      install what was built there, through the extras of the core
+python tools/distributions.py install DIR      install the distributions built there, through the extras of the core
 python tools/distributions.py uninstall        uninstall all of them from this environment
-python tools/distributions.py test             run the suites of plugins that have no tox environment of their own
+python tools/distributions.py test             run the test suites of plugins without a tox environment of their own
 
-A new plugin is a folder in ``plugins/``; ``tests/test_packaging.py`` fails until ``write`` has told every list of it.
+A new plugin is a folder in ``plugins/``; ``tests/test_packaging.py`` fails until ``write`` has updated all lists.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ def build(target: str) -> int:
 def install(source: str) -> int:
     """Install every plugin through its extra; for gradio only the plugin, without the UI libraries."""
     names = ",".join(extra(folder) for folder in plugins() if folder.name != "gradio")
-    wanted = ["lightx2v-gradio", f"lightx2v-core[{names}]"]
+    targets = ["lightx2v-gradio", f"lightx2v-core[{names}]"]
     pip = [sys.executable, "-I", "-m", "pip", "install", "-q", "--no-compile", "--find-links", source]
-    return subprocess.call([*pip, *wanted])
+    return subprocess.call([*pip, *targets])
 
 
 def uninstall() -> int:

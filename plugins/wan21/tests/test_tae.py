@@ -98,7 +98,7 @@ def test_wrong_files_are_named():
         tae_from({"a": (1,)})
     with pytest.raises(ValueError, match="5 image channels"):
         attrs.evolve(OFFICIAL, image_channels=5)
-    with pytest.raises(ValueError, match="a layer that makes 2 frames of width 128 has 128 rows"):
+    with pytest.raises(ValueError, match="a layer that produces 2 frames of width 128 has only 128 rows"):
         attrs.evolve(OFFICIAL, grow_rows=(256, 128, 128))
-    with pytest.raises(ValueError, match="multiples of 4 frames"):
+    with pytest.raises(ValueError, match="expected a multiple of 4 frames"):
         TinyVae(attrs.evolve(OFFICIAL)).encode(torch.zeros(3, 4, 8, 8), chunk=3)

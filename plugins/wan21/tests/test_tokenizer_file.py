@@ -151,7 +151,9 @@ def test_more_tokens_than_rows(tmp_path):
     with pytest.raises(CheckpointError, match="the tokenizer has 6 tokens, but the text encoder has 5 rows"):
         Tokenizer(tmp_path, rows=5)
     more = [[f"z{number}", -9.0] for number in range(100)]
-    with pytest.raises(CheckpointError, match="the tokenizer has 106 tokens, but the text encoder has 6 rows"):
+    with pytest.raises(
+        CheckpointError, match="the tokenizer has 106 tokens, but the text encoder has 6 rows"
+    ):
         Tokenizer(written(tmp_path, model__vocab=[*PIECES, *more]), rows=6)
 
 

@@ -108,7 +108,7 @@ def test_other_lengths_are_refused(case, motion):
             pose_BCTHW=inputs["pose_latents"],
             motion_BTRD=motion[:, 1:],
         )
-    with pytest.raises(ValueError, match="faces are 256x256; the motion encoder takes 512x512"):
+    with pytest.raises(ValueError, match="faces are 256x256; the motion encoder needs 512x512"):
         model.motion(torch.zeros(1, 3, 1, 256, 256))
 
 

@@ -1,1 +1,1 @@
-"""Wan2.1 for lightx2v-core. Importing this package imports nothing; ``api`` is what other plugins may use."""
+"""Wan2.1 for lightx2v-core. The package itself imports no modules; ``api`` is the API for other plugins."""

@@ -42,7 +42,7 @@ def _telling(facts: CheckpointFacts, component: str) -> str:
 
 
 def distilled_merged(facts: CheckpointFacts, components: Sequence[str]) -> str:
-    """Return the name, recorded by conversions, of what made networks distilled; empty unless all have one.
+    """Return the name, recorded by conversions, of the LoRA that distilled the networks; empty unless all have one.
 
     If all have one, it is that of the first.
     """

@@ -26,7 +26,7 @@ from lightx2v_wan21.rope import Rope, rope_table
 class WanDiT(nn.Module):
     """The diffusion transformer: predicts the flow of a noisy latent video at a timestep.
 
-    Inputs beside the latents are text and, depending on the variant, image features or a VACE condition.
+    Further inputs are text and, depending on the variant, image features or a VACE condition.
 
     Parameters are uninitialized: build under ``torch.device("meta")``, then load a checkpoint.
     """

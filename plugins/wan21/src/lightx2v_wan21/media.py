@@ -166,8 +166,8 @@ def at_rate(intervals: Intervals, fps: float) -> list[int]:
 def _read(path: str | Path, name: str, pick: Pick | None) -> Clip:
     with opened_video(path, name) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-        wanted = None if pick is None else list(pick(_intervals(container, stream, rate)))
-        keep = None if wanted is None else set(wanted)
+        indices = None if pick is None else list(pick(_intervals(container, stream, rate)))
+        keep = None if indices is None else set(indices)
         container.seek(0)
         kept: dict[int, Tensor] = {}
         last, frame = -1, None
@@ -180,7 +180,7 @@ def _read(path: str | Path, name: str, pick: Pick | None) -> Clip:
             raise RequestError(f"{name} {str(path)!r} has no frames")
         if keep is not None and max(keep) > last:  # a header may announce more frames than the file has
             kept[last] = _pixels(frame)
-    order = sorted(kept) if wanted is None else [min(index, last) for index in wanted]
+    order = sorted(kept) if indices is None else [min(index, last) for index in indices]
     return Clip(frames=torch.stack([kept[index] for index in order]), fps=rate)
 
 

@@ -131,7 +131,7 @@ def recognize(facts: CheckpointFacts) -> Recognition | str:
 def _task(shapes: Shapes) -> tuple[str, str]:
     """Return the task of a Wan network, and the reason why it is not one of Wan2.1; one of both is empty."""
     try:
-        channels, made = input_channels(shapes), output_channels(shapes)
+        channels, outputs = input_channels(shapes), output_channels(shapes)
     except ValueError as exc:
         return "", str(exc)
     task, reason = _kind(shapes, channels)
@@ -142,8 +142,8 @@ def _task(shapes: Shapes) -> tuple[str, str]:
         return "", (
             f"the network has {channels} input channels; {_TASKS[task]} needs {taken(LATENT_CHANNELS, image=image)}"
         )
-    if made != LATENT_CHANNELS:
-        return "", f"the network has {made} output channels; Wan2.1 networks have {LATENT_CHANNELS}"
+    if outputs != LATENT_CHANNELS:
+        return "", f"the network has {outputs} output channels; Wan2.1 networks have {LATENT_CHANNELS}"
     if task == "vace":
         condition = axis(shapes, "vace_patch_embedding.weight", 1, "a VACE network")
         if condition != VACE_CHANNELS:

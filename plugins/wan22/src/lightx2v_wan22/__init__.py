@@ -1,1 +1,1 @@
-"""Wan2.2 for lightx2v-core. Importing this package imports nothing."""
+"""Wan2.2 for lightx2v-core. The package itself imports no modules."""

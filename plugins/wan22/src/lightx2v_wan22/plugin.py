@@ -1,4 +1,4 @@
-"""The hook implementations of Wan2.2. Imported at discovery, so nothing heavy is imported here."""
+"""The hook implementations of Wan2.2. Imported at discovery, so heavy imports are inside functions."""
 
 from __future__ import annotations
 

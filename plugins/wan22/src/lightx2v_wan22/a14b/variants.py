@@ -56,11 +56,11 @@ class A14b(Family[A14bOptions]):
             return "it has one transformer; A14B has two experts"
         if "low_noise" not in facts.headers and says_wan21(_file(facts, "high_noise").stem):
             return "its name contains Wan2.1, which has no experts"
-        channels, made = input_channels(shapes), output_channels(shapes)
+        channels, outputs = input_channels(shapes), output_channels(shapes)
         if channels not in _TASKS:
             return f"its experts have {channels} input channels; A14B has {' or '.join(map(str, _TASKS))}"
-        if made != LATENT_CHANNELS:
-            return f"its experts have {made} output channels; A14B has {LATENT_CHANNELS}"
+        if outputs != LATENT_CHANNELS:
+            return f"its experts have {outputs} output channels; A14B has {LATENT_CHANNELS}"
         return ""
 
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:

@@ -126,11 +126,11 @@ def _frames(
     inputs: Mapping[str, Any], name: str, span: Span, floats: tuple[float, float] = (-1.0, 1.0)
 ) -> Tensor:
     """Read the frames of a segment [C, F, H, W] in [-1, 1]; a video that is too short plays forwards and backwards."""
-    wanted = range(span.start, span.start + span.frames)
+    indices = range(span.start, span.start + span.frames)
     clip = open_video(
         inputs[name],
         name,
-        pick=lambda shown: [mirrored(index, len(shown)) for index in wanted],
+        pick=lambda shown: [mirrored(index, len(shown)) for index in indices],
         floats=floats,
     )
     return clip.tensor()

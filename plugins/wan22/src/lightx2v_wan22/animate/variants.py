@@ -71,9 +71,9 @@ class AnimateFamily(Family[AnimateOptions]):
         shapes = facts.headers["dit"].shapes
         if "pose_patch_embedding.weight" not in shapes:
             return "its network has no tensor 'pose_patch_embedding.weight', so it is not an Animate network"
-        channels, made = input_channels(shapes), output_channels(shapes)
+        channels, outputs = input_channels(shapes), output_channels(shapes)
         return _other_channels(
-            channels, made, axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
+            channels, outputs, axis(shapes, "pose_patch_embedding.weight", 1, "an Animate network")
         )
 
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
@@ -190,14 +190,14 @@ class AnimateFamily(Family[AnimateOptions]):
         }
 
 
-def _other_channels(channels: int, made: int, posed: int) -> str:
+def _other_channels(channels: int, outputs: int, pose: int) -> str:
     """Explain why a network with these channels is not an Animate network; empty if it can be one."""
-    given = taken(LATENT_CHANNELS, image=True)
-    if not given.startswith(f"{channels} "):
-        return f"its network has {channels} input channels; Animate has {given}"
-    if (made, posed) != (LATENT_CHANNELS, LATENT_CHANNELS):
+    expected = taken(LATENT_CHANNELS, image=True)
+    if not expected.startswith(f"{channels} "):
+        return f"its network has {channels} input channels; Animate has {expected}"
+    if (outputs, pose) != (LATENT_CHANNELS, LATENT_CHANNELS):
         return (
-            f"its network has {made} output channels and {posed} channels for the pose; Animate has "
+            f"its network has {outputs} output channels and {pose} channels for the pose; Animate has "
             f"{LATENT_CHANNELS} of each"
         )
     return ""

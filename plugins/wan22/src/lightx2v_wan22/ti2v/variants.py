@@ -33,11 +33,11 @@ class Ti2v(Family[Ti2vOptions]):
 
     def refusal(self, facts: CheckpointFacts) -> str:
         shapes = facts.headers["dit"].shapes
-        channels, made = input_channels(shapes), output_channels(shapes)
+        channels, outputs = input_channels(shapes), output_channels(shapes)
         if channels != LATENT_CHANNELS:
             return f"its network has {channels} input channels; TI2V has {LATENT_CHANNELS}"
-        if made != LATENT_CHANNELS:
-            return f"its network has {made} output channels; TI2V has {LATENT_CHANNELS}"
+        if outputs != LATENT_CHANNELS:
+            return f"its network has {outputs} output channels; TI2V has {LATENT_CHANNELS}"
         return ""
 
     def tasks(self, facts: CheckpointFacts) -> tuple[str, ...]:
