@@ -58,7 +58,7 @@ class CommandLine:
     "precisions",
     metavar="[COMPONENT=]NAME",
     multiple=True,
-    help="original (default), fp8, int8, ... or all; comma-separated; for one component with COMPONENT=.",
+    help="original (default), fp8, int8, ... or all; comma-separated; COMPONENT= limits it to one component.",
 )
 @click.option("--distilled", is_flag=True, help="Select a network distilled to few steps.")
 @click.option("--lora", is_flag=True, help="Fetch LoRA files instead of a model.")

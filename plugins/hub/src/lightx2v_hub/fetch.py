@@ -50,8 +50,8 @@ def fetch(folder: Path, files: Sequence[DownloadFile], *, force: bool, emit: Emi
     """Fetch every file into ``folder`` and return the states before. Whole files are kept.
 
     Raises:
-        OutputError: the disk is too full or not writable, or, without ``force``, a different file has one of the names;
-            nothing has been fetched then.
+        OutputError: the disk is too full or not writable, or, without ``force``, a different file has one of the names.
+            Nothing has been fetched then, unless the disk filled up during the transfer.
         RequestError: a file is not readable or no longer exists.
         RunError: the connection to the hub failed, or the content differs from its listing. Whole and partial files are
             kept.
@@ -217,7 +217,7 @@ class _Transfers:
         while partial.size < remote.size:
             before = partial.size
             problem: LightX2VError = RunError(
-                f"{remote.repo}/{remote.path} ended before its {format_size(remote.size)}; {KEPT}"
+                f"{remote.repo}/{remote.path} ended before all {format_size(remote.size)} were received; {KEPT}"
             )
             try:
                 with failures(remote.repo, remote.commit, remote.path):

@@ -103,7 +103,7 @@ def unsafe(path: str) -> str:
     if path.startswith("/"):
         return "which is an absolute path"
     if "\\" in path or any(PureWindowsPath(part).drive for part in parts):
-        return "which has a backslash or a drive of Windows"
+        return "which has a backslash or a Windows drive"
     if any(part in ("", ".", "..") for part in parts):
         return "which has empty parts, '.' or '..'"
     if any(len(part.encode()) > 255 for part in parts):

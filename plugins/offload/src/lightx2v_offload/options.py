@@ -19,7 +19,7 @@ class CpuOptions:
     granularity: Granularity = "block"
     #: buffers on the device for blocks (or phases), in addition to the resident ones
     slots: int = field(default=2, validator=[v.ge(2), v.le(64)])
-    #: pin the weights in host memory: fast copies that overlap with computation; false where the system pins too little
+    #: pin the weights in host memory: copies are faster and overlap with computation; false if the limit is too low
     pin: bool = True
 
 
@@ -37,7 +37,7 @@ class DiskOptions:
     ring: int = field(default=3, validator=[v.ge(2), v.le(64)])
     #: read through the page cache: faster where the files fit into it and stay there; false: direct I/O
     cached: bool = False
-    #: pin the ring in host memory: fast copies that overlap with computation; false where the system pins too little
+    #: pin the ring in host memory: copies are faster and overlap with computation; false if the limit is too low
     pin: bool = True
     #: folder for computed weights, such as merged ones; absent: the system's folder for temporary files
     scratch: str | None = None

@@ -16,7 +16,7 @@ class Store(Protocol):
     """Provider of the bytes of units in host memory, from ``acquire`` to ``release``."""
 
     def add(self, units: Sequence[Unit], weights: ModuleWeights) -> None:
-        """Add the units of a component. Raises ``RunError`` when they do not fit."""
+        """Add the units of a component. Raises ``RunError`` when memory or disk space is insufficient."""
 
     def refresh(self, units: Sequence[Unit], names: Collection[str]) -> None:
         """Reload the tensors ``names``, in ``units`` of one component, after their stored values have changed.
@@ -31,7 +31,7 @@ class Store(Protocol):
         """Keep the bytes of ``units`` once loaded, and drop those of all others. No unit may be in transfer."""
 
     def ready(self, unit: Unit) -> bool:
-        """Return whether ``acquire`` returns at once."""
+        """Return whether ``acquire`` would not block."""
 
     def acquire(self, unit: Unit) -> Tensor:
         """Return the bytes of a unit, uint8. Raises ``RunError`` when they cannot be read."""

@@ -1,4 +1,4 @@
-"""Units of transfer: the tensors of a block, or of a part of one, in one contiguous buffer."""
+"""Units of transfer: the tensors of a block, or of a part of a block, in one contiguous buffer."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ try:
         int8_tensor,
     )
 except ImportError as exc:
-    raise PluginError(f"the installed torchao is not supported; use 0.18: {exc}") from exc
+    raise PluginError(f"the installed torchao is not compatible ({exc}); use 0.18") from exc
 finally:
     _LOGGER.setLevel(_LEVEL)
 
