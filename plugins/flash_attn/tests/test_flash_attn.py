@@ -1,4 +1,4 @@
-"""The three backends: their contract on stand-ins, their reasons, and on a GPU the contract on the real things."""
+"""The three backends: their contract on stand-ins, their reasons, and on a GPU the contract on the real kernels."""
 
 import sys
 from importlib import metadata
@@ -31,12 +31,12 @@ def exact(q, k, v, scale):
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 
-#: the compute capability of the device that is stood in for
+#: compute capability of the simulated device
 CAPABILITY = [(9, 0)]
 
 
 def check(q, k, v):
-    """What all three ask for, by the checks of their interfaces."""
+    """Check the common requirements of all three interfaces."""
     if q.dtype not in (torch.float16, torch.bfloat16):
         raise RuntimeError("FlashAttention only support fp16 and bf16 data type")
     if not q.dtype == k.dtype == v.dtype:
@@ -58,7 +58,7 @@ def check_flash(q, k, v, capability, head_dims=range(8, 257, 8)):
 
 
 def check_tma(*tensors):
-    """The copies of Hopper take addresses and strides of whole 16 bytes."""
+    """Check the alignment for copies on Hopper: addresses and strides that are multiples of 16 bytes."""
     for x in tensors:
         if x.data_ptr() % 16 or any(
             x.stride(axis) * x.element_size() % 16 for axis in range(3) if x.shape[axis] > 1
@@ -70,7 +70,7 @@ def flash2(
     q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
     deterministic=False, return_attn_probs=False,
 ):  # fmt: skip
-    """The signature of flash_attn 2.8."""
+    """Attention with the signature of flash_attn 2.8."""
     check_flash(q, k, v, (8, 0))
     assert not causal
     return exact(q, k, v, softmax_scale)
@@ -81,7 +81,7 @@ def flash3(
     window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False,
     sm_margin=0, return_attn_probs=False,
 ):  # fmt: skip
-    """The signature of FlashAttention 3."""
+    """Attention with the signature of FlashAttention 3."""
     check_flash(q, k, v, (9, 0))
     check_tma(q, k, v)
     assert not causal
@@ -89,12 +89,12 @@ def flash3(
 
 
 def flash3_beta(q, k, v, softmax_scale=None, causal=False, deterministic=False):
-    """Of the builds before the release: the sums come too."""
+    """Attention like pre-release builds, which also return the log-sum-exp."""
     return flash3(q, k, v, softmax_scale, causal), torch.zeros(q.shape[0], q.shape[2], q.shape[1])
 
 
 def sage2(q, k, v, tensor_layout="HND", is_causal=False, sm_scale=None, return_lse=False, **kwargs):
-    """The signature of sageattention 2, and its rounding: a scale for each token."""
+    """Attention with the signature of sageattention 2 and its rounding, with a scale per token."""
     check(q, k, v)
     if CAPABILITY[0] not in ((8, 0), (8, 6), (8, 9), (9, 0), (12, 0)):
         raise ValueError(f"Unsupported CUDA architecture: {CAPABILITY[0]}")
@@ -146,7 +146,8 @@ class TestSage2(OnAStandIn):
 
 
 class TestFlash2OnThisMachine(Flash2Contract):
-    """With the package, on a GPU; elsewhere, and where it is wrong, skipped with the reasons. So are the next two."""
+    """With the package, on a GPU; skipped with the reasons elsewhere, and where its results are wrong. So are the next
+    two."""
 
     foreign = True
 
@@ -169,7 +170,7 @@ class TestSage2OnThisMachine(Sage2Contract):
 )
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_stand_ins_pass_the_proof_of_a_run(name, stand_in, head_dims, dtype):
-    """8 bits of queries and keys too."""
+    """Also with 8-bit queries and keys."""
     spec = evolve(SPECS[name], build=lambda _options, _ctx: _through(stand_in, name))
     for head_dim in head_dims:
         item = Provided(kind="attention", plugin="given", spec=spec)
@@ -213,7 +214,7 @@ def test_the_stand_ins_refuse_what_the_packages_refuse():
                               ("2.8.3", False)],
 )  # fmt: skip
 def test_builds_of_flash_attention_3_before_its_release_are_taken(version, admitted, tmp_path, monkeypatch):
-    """By the requirement check of the registry, from the metadata of a build."""
+    """Checked by the registry's requirement check, on the metadata of a build."""
     tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
     write_dist(tmp_path, "flash-attn-3", modules={}, plugins={}, version=version, requires=())
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -247,7 +248,7 @@ def test_flash3_is_for_hopper_only(monkeypatch):
 
 
 def test_the_machine_never_chooses_them():
-    """Even where they could be used: they are not measured, and one of them rounds."""
+    """Even where they are usable: they are not benchmarked, and one of them rounds."""
     registry = Registry(load_plugins())
     names = [item.spec.name for item in registry.candidates("attention")]
     assert all(names.index("sdpa") < names.index(name) for name in SPECS if name in names)

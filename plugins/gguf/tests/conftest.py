@@ -1,4 +1,4 @@
-"""GGUF files written by the reference package, with weights in every type."""
+"""GGUF files written by the reference package, with weights of every type."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 gguf = pytest.importorskip("gguf", reason="the reference package is not installed")
 
-#: where the float16 numbers of a block lie, which random bytes must not make infinite
+#: offsets of the float16 numbers in a block, which random bytes must not turn into infinities
 HALVES = {
     "q4_0": (0,), "q4_1": (0, 2), "q5_0": (0,), "q5_1": (0, 2), "q8_0": (0,), "q2_k": (80, 82), "q3_k": (108,),
     "q4_k": (0, 2), "q5_k": (0, 2), "q6_k": (208,),
 }  # fmt: skip
-#: what one step of a code may be, so that values are about as large as weights are
+#: largest step of a code, so that values are about as large as weights
 SCALE = {"q8_0": 1e-3, "q6_k": 3e-5, "q3_k": 1e-3, "q4_k": 2e-4, "q5_k": 1e-4, "q2_k": 2e-3}
 
 
@@ -33,7 +33,7 @@ def type_of(kind: str) -> Any:
 
 
 def random_blocks(kind: str, count: int, seed: int) -> Any:
-    """Packed blocks [count, bytes]: any codes, small scales."""
+    """Generate packed blocks [count, bytes]: any codes, small scales."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def blocks() -> Callable[[str, int, int], Any]:
 
 @pytest.fixture(scope="session")
 def decoded() -> Callable[[Any, str], Any]:
-    """What the reference makes of packed blocks [count, bytes]: a flat tensor."""
+    """Decode packed blocks [count, bytes] with the reference package, to a flat tensor."""
     return lambda packed, kind: torch.from_numpy(gguf.quants.dequantize(packed, type_of(kind)).reshape(-1))
 
 
@@ -65,9 +65,9 @@ def write_gguf(
     shapes: bool = True,
     metadata: Callable[[Any], None] = lambda writer: None,
 ) -> None:
-    """Write torch tensors; those of ``kinds`` packed (``q8_0``: quantized; others: the tensor is packed already, uint8
-    [blocks, bytes], and ``kinds`` says ``type:shape``). Rows that do not divide into blocks are flattened as ComfyUI's
-    converter does, with ``shapes`` their shape beside them."""
+    """Write torch tensors, those of ``kinds`` packed: ``q8_0`` quantizes; ``type:shape`` is for tensors that are packed
+    already, uint8 [blocks, bytes]. Rows that do not divide into blocks are flattened as by ComfyUI's converter, with
+    their shape in the metadata if ``shapes``."""
     import numpy as np
 
     writer = gguf.GGUFWriter(str(path), arch)

@@ -1,4 +1,4 @@
-"""The arithmetic of the block formats, against the reference package: the same numbers, not near ones."""
+"""The arithmetic of the block formats, bit-identical to the reference package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_sizes_are_those_of_the_reference(format):
 @given(count=st.integers(1, 70), seed=st.integers(0, 2**32 - 1))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_any_bytes_decode_to_the_numbers_of_the_reference(format, count, seed):
-    """Also to its infinities and NaNs."""
+    """Including infinities and NaNs."""
     packed = np.random.default_rng(seed).integers(0, 256, (count, BLOCKS[format][1]), dtype=np.uint8)
     wanted = gguf.quants.dequantize(packed, type_of(format)).reshape(-1)
     got = decode(torch.from_numpy(packed), format)

@@ -1,4 +1,4 @@
-"""The contracts of what the plugin brings."""
+"""The contracts of the loader and the quantizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TestFiles(WeightLoaderContract):
         self._write(path, tensors)
 
     def tensors(self) -> dict[str, Any]:
-        """The format has no scalars."""
+        """Drop scalars, which the format does not have."""
         return {name: tensor for name, tensor in super().tensors().items() if tensor.dim()}
 
 

@@ -19,7 +19,7 @@ gguf = pytest.importorskip("gguf")
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory, write, blocks):
-    """A file with every kind of thing in it."""
+    """A file with plain, packed and flattened tensors, and metadata of all types."""
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
 
     def metadata(writer):
@@ -75,7 +75,7 @@ def cut(path, data, tmp_path):
 )
 @given(data=st.data())
 def test_damage_is_one_line_or_a_header_that_holds(file, tmp_path, data):
-    """Cut anywhere, or with bytes changed in its head: an error that names the file, or tensors that lie inside."""
+    """A truncated file, or one with changed header bytes: an error that names the file, or tensors inside the file."""
     whole = file[0].read_bytes()
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(0, 4))):
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_said(data, words, tmp_path):
 
 
 def test_five_axes_are_read_as_they_are(tmp_path):
-    """Some tools write more axes than ggml has."""
+    """Some tools write more axes than ggml supports."""
     data = head(tensors=1) + tensor(shape=(2, 2, 1, 4, 8), kind=0)
     data += bytes(-len(data) % 32) + bytes(4 * 128)
     header = read_header(cut(None, data, tmp_path))

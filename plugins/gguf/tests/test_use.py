@@ -1,4 +1,4 @@
-"""GGUF files in models: planned without reading weights, run, offloaded, adapted and converted."""
+"""GGUF files in models: planned without reading weights, run, offloaded, with LoRA, and converted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lightx2v_core.testing.imports import heavy_imports
 
 pytest.importorskip("lightx2v_wan21", reason="needs the Wan2.1 plugin")
 
-#: the linears of each block and the types that they get: several in one file, as usual
+#: linear layers of each block -> types: several in one file, as usual
 KINDS = {
     "self_attn.q": "q6_k", "self_attn.k": "q4_k", "self_attn.v": "q5_k", "self_attn.o": "q3_k", "cross_attn.q": "q2_k",
     "cross_attn.k": "q8_0", "cross_attn.v": "q5_0", "cross_attn.o": "q5_1", "ffn.0": "q4_0", "ffn.2": "q4_1",
 }  # fmt: skip
 SIMPLE = frozenset({"q8_0", "q5_0", "q5_1", "q4_0", "q4_1"})
 SMALL: dict[str, Any] = {"size": (32, 32), "frames": 1, "steps": 2, "prompt": "a fox", "guide_scale": 1.0}
-#: llama.cpp's names of the text encoder's tensors
+#: official names of the text encoder's tensors -> those of llama.cpp
 LLAMA = (
     ("token_embedding.", "token_embd."), ("norm1.", "attn_norm."), ("norm2.", "ffn_norm."), ("blocks.", "enc.blk."),
     ("pos_embedding.embedding.", "attn_rel_b."), ("attn.q.", "attn_q."), ("attn.k.", "attn_k."),
@@ -47,7 +47,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tiny, tmp_path_factory, write, blocks, decoded) -> tuple[Path, Path]:
-    """A model whose network is a GGUF file of ten types, and one with the same weights decoded beforehand."""
+    """A model whose network is a GGUF file with ten types, and one with the same weights decoded."""
     where = tmp_path_factory.mktemp("models")
     packed, plain = where / "packed", where / "plain"
     for folder in (packed, plain):

@@ -1,4 +1,4 @@
-"""A plugin that names repositories, and a hub on this machine that has them."""
+"""A plugin that lists repositories, and a local hub that serves them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pytest_configure() -> None:
     hear_signals()
 
 
-#: what a stranger's plugin says of its models: an official repository, single files on top of it, pairs, LoRAs
+#: a third-party plugin: an official repository, single files on top of it, pairs, LoRAs
 PLUGIN = """
 from lightx2v_core.api import ComponentSpec, ModelSpec, Repository, RepositoryFiles as Files, TaskSpec, hookimpl
 
@@ -93,12 +93,12 @@ def lightx2v_models():
 
 
 def content(name: str, size: int) -> bytes:
-    """Bytes that differ from file to file and are the same every time."""
+    """Generate reproducible bytes, different for each name."""
     return random.Random(name).randbytes(size)
 
 
 def repositories() -> dict[str, dict[str, bytes]]:
-    """What the hub has: the files that are wanted, and others that are not."""
+    """Return the repositories of the hub: files that runs need, and others."""
     official = {
         "net-00001-of-00002.safetensors": 300_000,
         "net-00002-of-00002.safetensors": 200_000,
@@ -143,7 +143,7 @@ def hub() -> Iterator[Hub]:
 
 @frozen(kw_only=True)
 class Done:
-    """How a command line ended."""
+    """The result of a command line."""
 
     status: int
     out: str
@@ -155,7 +155,7 @@ class Done:
 
 
 def own_files(root: Path) -> dict[str, int]:
-    """What lies in a folder under its own name: path -> bytes."""
+    """Return the complete files of a folder: path -> bytes."""
     files = (path for path in root.rglob("*") if path.is_file())
     return {
         path.relative_to(root).as_posix(): path.stat().st_size for path in files if ".cache" not in path.parts
@@ -164,7 +164,7 @@ def own_files(root: Path) -> dict[str, int]:
 
 @frozen(kw_only=True)
 class Download:
-    """Runs ``lightx2v-core download`` in a folder, with the hub on this machine."""
+    """Runs ``lightx2v-core download`` in a folder, with the local hub."""
 
     folder: Path
     env: dict[str, str]
@@ -226,8 +226,10 @@ def start(download: Download) -> Iterator[Start]:
 
 @frozen(kw_only=True)
 class Inside:
-    """Runs ``lightx2v-core download`` in this process and folder, for what many command lines do and say. How it runs
-    as a program is seen by ``Download``."""
+    """Runs ``lightx2v-core download`` in this process and folder, which is faster for many command lines.
+
+    ``Download`` runs it as a program.
+    """
 
     folder: Path
     capture: pytest.CaptureFixture[str]
@@ -258,7 +260,7 @@ def inside(
     monkeypatch.syspath_prepend(acme)
     monkeypatch.setenv("LIGHTX2V_PLUGINS", "acme,hub")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    # read when the module is imported, so the environment is too late
+    # read at import, so changes of the environment come too late
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -272,7 +274,7 @@ def inside(
         utils.close_session()
 
 
-#: what of a small repository a run needs, and its sizes
+#: the files of a small repository that a run needs, with sizes
 SMALL = {
     "net-00001-of-00002.safetensors": 300_000, "net-00002-of-00002.safetensors": 200_000,
     "net.safetensors.index.json": 200, "config.json": 20, "text-bf16.pth": 100_000, "tok/tokenizer.json": 1000,

@@ -1,4 +1,4 @@
-"""Pages of the documentation as programs: their blocks in order, and how each is executed.
+"""Documentation pages as programs: their blocks in order, and the execution of each.
 
 A fenced block is a command block (``sh``), a Python block, a file (``json``, ``jsonc`` or ``toml`` below ``<!-- file:
 NAME -->``), or the output (``text``) of the block before it. Comments that readers do not see steer the execution:
@@ -34,7 +34,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-#: ``lightx2v-core`` as the blocks call it: a run is a real one, of a small video unless the model is small
+#: ``lightx2v-core`` for the blocks: runs are real, with small videos unless the model is small
 _PROGRAM = """#!/bin/sh
 case "$*" in
 *--dry-run*|*"--model-path mini"*|*configs/mini*) ;;
@@ -43,7 +43,7 @@ esac
 exec "{python}" -m lightx2v_core "$@"
 """
 
-#: the same, on a machine that has an RTX 4090
+#: the same, on a machine with a pretended RTX 4090
 _PRETENDED = """#!/bin/sh
 exec "{python}" -c '
 from lightx2v_core.plan import device
@@ -56,7 +56,7 @@ main()
 ' "$@"
 """
 
-#: what a Python block runs below: every pipeline makes small videos
+#: prelude of every Python block: pipelines generate small videos
 _PRELUDE = """
 import lightx2v_core.runtime.pipeline as _pipeline
 import lightx2v_core as _core
@@ -112,7 +112,7 @@ def _fields(block: Block) -> dict[str, object]:
 
 
 def mistakes(page: str) -> list[str]:
-    """List what would go unexecuted on a page without a reason."""
+    """List the blocks of a page that would not be executed without a reason."""
     wrong = []
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     outside = re.sub(r"(?ms)^```.*?^```$|^<!-- sh\n.*?^-->$", "", text)
@@ -131,8 +131,8 @@ def mistakes(page: str) -> list[str]:
 
 
 def matches(output: str, printed: str) -> bool:
-    """Whether the lines of ``output`` stand in ``printed`` in this order, one below the other. ``...`` within a line
-    is anything in it; a line that is ``...`` alone is any number of lines."""
+    """Return whether the lines of ``output`` are consecutive lines of ``printed``. ``...`` within a line matches
+    anything; a line of only ``...`` matches any number of lines."""
     pattern = ""
     for line in output.rstrip("\n").split("\n"):
         if line.strip() == "...":
@@ -144,12 +144,12 @@ def matches(output: str, printed: str) -> bool:
 
 @frozen(kw_only=True)
 class Reader:
-    """Someone who gives the commands of a page in a folder of their own."""
+    """A reader who runs the commands of a page in a folder of their own."""
 
     folder: Path
     env: Mapping[str, str]
     inputs: Mapping[str, Path]
-    #: model -> its folder with headers of the real size
+    #: model -> folder with headers of the real size
     real: Mapping[str, Path] = field(factory=dict)
 
     def write_program(self, source: str) -> None:
@@ -160,7 +160,7 @@ class Reader:
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
     def execute(self, block: Block) -> None:
-        """Execute a block; its status must be right, and its output the quoted one."""
+        """Execute a block, and check its status and quoted output."""
         if block.mark in ("demo-line", "test-line", "not run"):
             return
         if block.mark == "file":
@@ -194,7 +194,7 @@ class Reader:
             command = [sys.executable, "-c", _PRELUDE + block.text]
         else:
             self.place_inputs(block.text)
-            # what installs is not executed: tests of their own check these lines
+            # installation commands are not executed here: other tests check these lines
             lines = re.sub(r"(?m)^(?:pip |python3? -m venv |\. \.venv).*\n", "", block.text)
             command = ["bash", "-e", "-c", lines]
         done = subprocess.run(
@@ -209,7 +209,7 @@ class Reader:
             assert any(matches(block.output, text) for text in printed), f"{told}\n--- is not\n{block.output}"
 
     def place_inputs(self, text: str) -> None:
-        """Put the files that options name, but outputs, into the folder."""
+        """Create the input files that options name."""
         for option, name in re.findall(r"--([\w-]+) (\S+\.(?:png|jpg|mp4))", text):
             path = self.folder / name
             if option not in ("output", "save_result_path", "save_file") and not path.exists():

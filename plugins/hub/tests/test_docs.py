@@ -1,4 +1,4 @@
-"""The command blocks of the documentation, executed as they are against a hub on this machine."""
+"""The command blocks of the documentation, executed unchanged against a local hub."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from .pages import REPOSITORY, Reader, blocks, matches, mistakes
 from .wan import write_repositories
 
 PAGES = ("docs/formats.md", "docs/models.md")
-#: pages that are executed as a whole, in order: runs are real ones of small videos
+#: pages that are executed as a whole, in order, with real runs of small videos
 WHOLE = (
     "README.md",
     "docs/commands.md",
     "docs/install.md",
     *sorted(str(page.relative_to(REPOSITORY)) for page in (REPOSITORY / "docs" / "guides").glob("*.md")),
 )
-#: ``lightx2v-core`` as the blocks call it; a run is planned, since tiny networks at full size take hours
+#: ``lightx2v-core`` for the blocks; runs are only planned, since tiny networks at full size take hours
 _PROGRAM = """#!/bin/sh
 if [ "$1" = run ]; then shift; set -- plan "$@"; fi
 exec "{python}" -m lightx2v_core "$@"
 """
 
 
-#: as it is, for what fails before anything is loaded
+#: unchanged, for commands that fail before anything is loaded
 _AS_IT_IS = """#!/bin/sh
 exec "{python}" -m lightx2v_core "$@"
 """
@@ -64,7 +64,7 @@ def sections() -> list[Section]:
         text = (REPOSITORY / page).read_text(encoding="utf-8")
         for part in re.split(r"(?m)^(?=#{2,3} )", text):
             marked = re.findall(r"((?:<!-- [\w-]+ -->\n)?)```sh\n(.*?)```", part, re.DOTALL)
-            # the lines that have marks have tests of their own, and what installs is not executed
+            # marked blocks have their own tests, and installation commands are not executed
             blocks = tuple(re.sub(r"(?m)^pip .*\n", "", block) for mark, block in marked if not mark)
             if blocks:
                 every.append(Section(page=page, heading=part.splitlines()[0].lstrip("# "), blocks=blocks))
@@ -79,7 +79,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that the commands name: images, and a video where one is wanted."""
+    """Input files of the commands: an image and videos."""
     from fractions import Fraction
 
     import av
@@ -91,7 +91,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, (width, height) in {
         "mp4": (128, 96),
         "face": (32, 32),
-    }.items():  # as the tiny face encoder wants it
+    }.items():  # the size of the tiny face encoder
         with av.open(str(files[name]), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(16))
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -102,7 +102,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def place_inputs(block: str, folder: Path, inputs: dict[str, Path]) -> None:
-    """The files that options of a block name, but its outputs, lie in its folder."""
+    """Create the input files that options of a block name."""
     for option, name in re.findall(r"--([\w-]+) (\S+\.(?:png|mp4))", block):
         if option != "output":
             kind = "face" if option == "face-video" else name.rpartition(".")[2]
@@ -115,7 +115,7 @@ def test_there_is_something_to_execute() -> None:
 
 
 def environment(folder: Path, hub: Hub, program: str = "", plugins: str = "") -> dict[str, str]:
-    """An environment with the program, the hub and nothing of the user's."""
+    """Build an environment with the program and the hub, without settings of the user."""
     file = folder / "bin" / "lightx2v-core"
     file.parent.mkdir()
     if program:
@@ -123,7 +123,7 @@ def environment(folder: Path, hub: Hub, program: str = "", plugins: str = "") ->
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "LIGHTX2V_"))}
     path = os.pathsep.join([str(file.parent), str(Path(sys.executable).parent), kept["PATH"]])
-    # other plugins that are installed here are not those of a reader
+    # plugins that a reader has; others may be installed here
     mine = {
         "LIGHTX2V_PLUGINS": f"core,hub,wan21,wan22{plugins}",
         "HF_ENDPOINT": hub.url,
@@ -151,7 +151,7 @@ def test_the_commands_of_a_section_work(
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders with the headers of the real sizes, of the models that a page names."""
+    """Folders of the models named on the pages, with headers of the real sizes."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from real_headers import has_no_holes, write_model
 
@@ -227,7 +227,7 @@ def test_outputs_are_compared_line_by_line() -> None:
 
 
 def troubles() -> list[tuple[str, list[tuple[str, str]]]]:
-    """Of each section of the page: its commands in order, each with the message that must come of it, if any."""
+    """List the commands of each section of the page, in order, each with its expected message, if any."""
     text = (REPOSITORY / TROUBLE).read_text(encoding="utf-8")
     every = []
     for part in re.split(r"(?m)^(?=#{2,3} )", text):

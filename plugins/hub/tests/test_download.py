@@ -1,4 +1,4 @@
-"""``lightx2v-core download`` against a hub on this machine: the files fetched, and the output."""
+"""``lightx2v-core download`` against a local hub: the files fetched, and the output."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_optional_parts_and_loras_when_they_are_asked_for(inside: Inside) -> Non
 
 
 def test_the_commands_of_the_guides_work_as_they_are(download: Download) -> None:
-    """``huggingface-cli download`` becomes ``lightx2v-core download``: exactly the files named, where they were."""
+    """``huggingface-cli download`` becomes ``lightx2v-core download``: exactly the named files, with the same paths."""
     done = download(
         "acme/Turbo", "--local-dir", "./m", "--include", "turbo_fp8.safetensors", "--resume-download"
     )

@@ -168,7 +168,7 @@ def test_every_repository_of_the_guides_has_a_name(entries: tuple[CatalogEntry, 
 
 
 def test_components_are_those_of_the_models(entries: tuple[CatalogEntry, ...]) -> None:
-    """What goes with a component has another name, and a LoRA is none."""
+    """Files that accompany a component have another name, and a LoRA is not a component."""
     beside = {"tokenizer", "config", "high_noise_config", "low_noise_config", "lora", "high_noise_lora",
               "low_noise_lora", "light_vae", "light_tiny_vae"}  # fmt: skip
     for entry in entries:
@@ -213,7 +213,7 @@ def cli(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_what_was_put_together_plans(
     cli: Any, tmp_path: Path, arguments: tuple[str, ...], variant: str, scheduler: str
 ) -> None:
-    """With the very command that the download ends with."""
+    """With the command that the download prints at its end."""
     ready, *_, downloaded = cli("download", *arguments, "--to", str(tmp_path / "model"))
     command = downloaded["commands"][0].split()
     assert command[:2] == ["lightx2v-core", "plan"]

@@ -1,4 +1,4 @@
-"""What a download costs before it begins: neither tensors nor the library of the hub are imported for a listing."""
+"""Imports of ``download``: help and catalog need neither torch nor huggingface_hub."""
 
 from __future__ import annotations
 

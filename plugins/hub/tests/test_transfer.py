@@ -1,4 +1,4 @@
-"""Transfers of ``lightx2v-core download``: interrupted and resumed, data kept, and every way to fail."""
+"""Transfers of ``lightx2v-core download``: interrupted and resumed, data kept, and all failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_dropped_connection_goes_on_where_it_ended(inside: Inside, hub: Hub) -
 
 
 def size_of(partial: Path) -> int:
-    """Bytes of a file that grows; none when it was whole meanwhile and has its name."""
+    """Return the size of a partial file; 0 if it was published in the meantime."""
     try:
         return partial.stat().st_size
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def test_an_interrupted_download_goes_on_where_it_ended(
     begun = partial.stat().st_size
     assert begun < size
     hub.pause = 0.0
-    time.sleep(0.5)  # what the server still sends into the closed connection is counted
+    time.sleep(0.5)  # bytes that the server still sends to the closed connection are counted
     hub.sent.clear()
     dry = download("acme-small", "--dry-run")
     assert re.search(rf"  {NET} +2.9 MiB  dit \(original\), \d+\.\d [KM]iB present", dry.out)
@@ -74,7 +74,7 @@ def test_an_interrupted_download_goes_on_where_it_ended(
 @pytest.mark.load
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_what_is_started_to_ignore_interrupts_does_so(download: Download, hub: Hub) -> None:
-    """In the background of a script, where Ctrl-C is meant for others."""
+    """In the background of a script, which must ignore Ctrl-C."""
     hub.pause = 0.2
     prefix = ("sh", "-c", 'trap "" INT; "$@" & sleep 2; kill -INT $!; wait $!', "sh")
     done = download("acme-small", prefix=prefix)
@@ -96,7 +96,7 @@ def test_another_content_than_listed_is_thrown_away(inside: Inside, hub: Hub) ->
     assert done.status == 1
     assert "acme/Small/vae.pth does not match the hash listed by the hub and was deleted" in done.err
     assert "vae.pth" not in inside.files("models/Small")
-    hub.forged = {"acme/Small/config.json": b"x" * 20}  # a file of git's own, known by its blob
+    hub.forged = {"acme/Small/config.json": b"x" * 20}  # a file stored in git, checked by its blob hash
     done = inside("acme-small", "--to", "m", "--include", "*.json", "--include", "vae.pth")
     assert "config.json does not match the hash listed by the hub" in done.err
     hub.forged.clear()
@@ -133,8 +133,10 @@ def test_a_file_that_changed_on_the_hub_is_fetched_again(inside: Inside, hub: Hu
 def test_what_is_there_already_is_kept_or_asked_about(inside: Inside, hub: Hub) -> None:
     folder = inside.folder / "m"
     folder.mkdir()
-    (folder / "vae.pth").write_bytes(content("acme/Small/vae.pth", 50_000))  # from elsewhere, and the same
-    (folder / "text-bf16.pth").write_bytes(b"mine" * 25_000)  # as large, and another
+    (folder / "vae.pth").write_bytes(
+        content("acme/Small/vae.pth", 50_000)
+    )  # from elsewhere, with the same content
+    (folder / "text-bf16.pth").write_bytes(b"mine" * 25_000)  # same size, different content
     (folder / "config.json").write_text("{}")
     assert "vae.pth" in inside("acme-small", "--to", "m", "--dry-run").out
     done = inside("acme-small", "--to", "m")
@@ -155,7 +157,7 @@ def test_what_is_there_already_is_kept_or_asked_about(inside: Inside, hub: Hub) 
 
 
 def test_folders_of_huggingface_hub_are_understood(download: Download, hub: Hub) -> None:
-    """What ``hf download --local-dir`` fetched is known as whole, and the other way round."""
+    """Files of ``hf download --local-dir`` are recognized as whole, and vice versa."""
     code = (
         "import sys; from huggingface_hub import hf_hub_download as d\n"
         "print([d('acme/Small', name, local_dir='m') for name in sys.argv[1:]])"
@@ -243,7 +245,7 @@ def test_no_way_to_the_hub(download: Download, hub: Hub) -> None:
 )  # fmt: skip
 def test_no_path_of_a_listing_leaves_the_folder(inside: Inside, hub: Hub, path: str) -> None:
     hub.repos["acme/Small"][path] = b"evil"
-    for arguments in (("--include", "*"), ()):  # whether the file would be taken or not
+    for arguments in (("--include", "*"), ()):  # whether the file would be selected or not
         done = inside("acme-small", *arguments, "--to", "m")
         assert done.status == 2
         assert f"acme/Small has a file with an unsafe path {path!r}" in done.err
@@ -252,7 +254,7 @@ def test_no_path_of_a_listing_leaves_the_folder(inside: Inside, hub: Hub, path: 
 
 
 def test_a_full_disk(download: Download, hub: Hub) -> None:
-    """A file larger than this process may write stands for a disk that fills up: both end a write early."""
+    """A limit of file sizes simulates a disk that fills up: both end a write early."""
     code = (
         "import os, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))\n"

@@ -1,7 +1,7 @@
-"""The repositories that the guides name, with tiny networks in the places of the real ones.
+"""The repositories that the guides name, with tiny networks instead of the real ones.
 
-Names: the two guides, and the repositories as they are on the hub. Quantized files hold int8 and fp8 block weights with
-scales, as the format says, so that they are recognized for what they are.
+Names follow the two guides and the repositories on the hub. Quantized files have int8 and fp8 block weights with
+scales, so that they are recognized as quantized.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Repositories = dict[str, dict[str, bytes | Path]]
 
 
 def quantized(tensors: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Block weights in ``int8`` or ``fp8`` with a scale an output channel; ``fp8-comfyui``: with one a tensor."""
+    """Quantize block weights to ``int8`` or ``fp8`` with per-channel scales; ``fp8-comfyui``: per-tensor scales."""
     import torch
 
     stored: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def quantized(tensors: Mapping[str, Any], precision: str) -> dict[str, Any]:
 
 
 def write_repositories(folder: Path) -> Repositories:
-    """Write every repository below ``folder``; returns them as ``serve_hub`` takes them."""
+    """Write every repository below ``folder``; returns the argument of ``serve_hub``."""
     from safetensors.torch import load_file, save_file
 
     def network(place: Path) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _write_loras(folder: Path) -> None:
 
 
 def _save_lora(path: Path) -> None:
-    """A LoRA of one layer, which all the tiny networks have."""
+    """Build a LoRA of one layer, which all tiny networks have."""
     import torch
     from safetensors.torch import save_file
 

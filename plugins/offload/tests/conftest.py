@@ -1,4 +1,4 @@
-"""Tiny checkpoints of every variant, and a network whose blocks can be moved."""
+"""Tiny checkpoints of every variant, and a network with blocks for offloading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """Networks this small gain nothing from several."""
+    """Use one torch thread: such small networks do not profit from more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,7 +29,7 @@ def _one_thread():
 
 
 class Block(nn.Module):
-    """Two parts with weights, and a norm that is small."""
+    """A block of two linear layers and a small norm."""
 
     def __init__(self, width: int, inner: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Blocks of several sizes in a row; ``order`` may be another one, or leave some out."""
+    """A sequence of blocks of several sizes; ``order`` can permute or omit blocks."""
 
     def __init__(self, count: int = 5, width: int = 8, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Network(nn.Module):
 
 
 class Weights:
-    """``ModuleWeights`` from tensors in memory; ``computed`` are not read as they are. Reads can be made to fail."""
+    """``ModuleWeights`` from tensors in memory, with ``computed`` as computed ones. ``on_read`` can raise errors."""
 
     def __init__(self, module: nn.Module, tensors: dict[str, Tensor], computed: Sequence[str] = ()) -> None:
         self.module, self.data, self.computed = module, tensors, frozenset(computed)
         self.reads: list[str] = []
-        #: whether they were through the system's cache
+        #: whether each read went through the page cache
         self.cached: set[bool] = set()
         self.on_read: Callable[[str], None] = lambda name: None
 
@@ -101,8 +101,8 @@ class Weights:
 
 @pytest.fixture(scope="session")
 def network() -> Callable[..., tuple[Network, Weights, Network]]:
-    """``network(count)`` is one on the meta device, its weights, and the same one in memory; ``names`` are the prefixes
-    of its blocks."""
+    """``network(count)`` builds a network on the meta device, its weights, and the same network in memory; ``names``
+    are the prefixes of its blocks."""
 
     def make(count: int = 5, computed: Sequence[str] = (), **sizes: Any) -> tuple[Network, Weights, Network]:
         torch.manual_seed(0)
@@ -119,7 +119,7 @@ def network() -> Callable[..., tuple[Network, Weights, Network]]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``models(variant)`` is the folder of a tiny checkpoint with several blocks, written at the first call."""
+    """``models(variant)`` returns the folder of a tiny checkpoint with several blocks, written at the first call."""
     root = tmp_path_factory.mktemp("models")
 
     def folder(variant: str) -> Path:
@@ -132,7 +132,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def _write(path: Path, variant: str) -> None:
-    """The tiny checkpoint of a plugin, with more blocks than there are slots."""
+    """Write the tiny checkpoint of a plugin, with more blocks than slots."""
     pytest.importorskip("lightx2v_wan21")
     with pytest.MonkeyPatch.context() as patch:
         if variant in ("t2v", "i2v", "flf2v", "vace"):

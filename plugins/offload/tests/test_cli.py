@@ -1,4 +1,4 @@
-"""The command line: limits, auto, and faults in the middle of a run."""
+"""The command line: limits, automatic selection, and faults during a run."""
 
 import json
 import os
@@ -30,8 +30,8 @@ def model(models, tmp_path):
 
 
 def at_the_first_step(model, output, event, *more):
-    """Start a run that reads its network from disk, call ``event`` with the process when its first step is done, and
-    give back the finished process with its last JSON event."""
+    """Start a run that reads its network from disk and call ``event`` with the process after the first step; return
+    exit status, last JSON event and stderr."""
     line = command(
         "run", "--model-path", model, *SMALL, "--steps", "200", "--offloader", "disk", "--json", *more
     )
@@ -89,7 +89,7 @@ def test_an_interrupt_in_the_middle_of_a_run(model, tmp_path):
 
 
 def test_results_equal_those_without_offload(model, tmp_path):
-    """One file in place of two, and a file that some of the network comes from in another dtype."""
+    """One file instead of two shards, with a part of the network in another dtype."""
     tensors = {}
     for shard in sorted(model.glob("diffusion_pytorch_model*")):
         if shard.suffix == ".safetensors":

@@ -1,4 +1,4 @@
-"""What every offloader must do, for each granularity."""
+"""The contract of offloaders, for each granularity."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ class TestDiskPhase(OffloaderContract):
 
 
 class OnADevice(OffloaderContract):
-    """The same with memory of the device beside that of the host, as on a GPU."""
+    """The same with separate device memory, as on a GPU."""
 
     @pytest.fixture
     def spec(self, provided):

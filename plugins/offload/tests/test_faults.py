@@ -1,4 +1,4 @@
-"""What goes wrong while weights are read: one message, nothing left behind, and the next request works."""
+"""Faults while weights are read: one message, nothing left behind, and the next request works."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ def run(offloader, meta, x=X):
 
 @pytest.fixture
 def disk(network, tmp_path):
-    """A network placed on disk, with weights that can be made to fail."""
+    """A network under the disk offloader, with weights whose reads can fail."""
     meta, weights, there = network(6)
     options = DiskOptions(workers=2, ring=2, scratch=str(tmp_path))
     offloader = build_disk(options, BuildContext())
@@ -65,7 +65,7 @@ def test_a_reader_that_breaks_is_told_of(disk):
 
 @pytest.mark.load
 def test_readers_that_are_gone_are_noticed(network, tmp_path, monkeypatch):
-    """Threads that end at once, as if something had killed them."""
+    """Reader threads that end immediately, as if killed."""
     monkeypatch.setattr(ring, "_LOOK", 0.05)
     monkeypatch.setattr(ring.RingStore, "_work", lambda self: None)
     meta, weights, _ = network(6)
@@ -214,7 +214,7 @@ def test_computing_in_another_dtype_goes_through_the_scratch_too(network):
 @pytest.mark.parametrize("build", [build_cpu, build_disk])
 @pytest.mark.parametrize("number", range(9))
 def test_a_copy_that_fails_is_the_error_of_the_run_and_leaves_nothing(network, build, number):
-    """Of the first use, of the prefetch past its end, and of the second use: what the device said comes through."""
+    """In the first use, in the prefetch past its end, and in the second use: the error of the device is raised."""
     meta, weights, there = network(4)
     device = Failing(number)
     options = CpuOptions() if build is build_cpu else DiskOptions(workers=1, ring=2)
@@ -305,5 +305,5 @@ class Failing(LateDevice):
 
     def _answer(self):
         if self._is_gone():
-            self._queue.clear()  # nothing is on its way any more
+            self._queue.clear()  # no copy is in flight any more
             raise RuntimeError("the device is gone")

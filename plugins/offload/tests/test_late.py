@@ -1,4 +1,4 @@
-"""The device that schedules are proven on: no laxer than a GPU, and as late as events allow."""
+"""The test device of the schedules: as strict as a GPU, and as late as its events allow."""
 
 import gc
 import threading

@@ -1,5 +1,5 @@
-"""Whole runs on a device that is as late and as strict as a GPU: text encoder, network and decoder, whose blocks are of
-many sizes, go through the same buffers, and the results are those of weights that stay, to the last bit."""
+"""Whole runs on a device that is as late and as strict as a GPU: text encoder, network and decoder, with blocks of many
+sizes, share the same buffers, and results are bit-identical to those with resident weights."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ REQUESTS = ({"prompt": "a fox", "seed": 7}, {"prompt": "an owl in the snow", "se
 
 @pytest.fixture
 def devices(monkeypatch):
-    """Every offloader built in a test works on a device of its own."""
+    """Give every offloader built in a test its own device."""
     made = []
 
     def device(*, shared):
@@ -59,7 +59,7 @@ def test_results_are_those_of_weights_that_stay(devices, models, resident, varia
 )
 @pytest.mark.parametrize("way", ["cpu-block", "disk-block", "disk-phase"])
 def test_so_they_are_where_some_stay(devices, models, resident, way, limits, monkeypatch):
-    """Limits between nothing and everything: some blocks stay on the device, some in host memory."""
+    """Intermediate limits: some blocks stay on the device, some in host memory."""
     policy = building.Limits.policy
 
     def limited(self, component, sizes, rest):
@@ -75,7 +75,7 @@ def test_so_they_are_where_some_stay(devices, models, resident, way, limits, mon
 def check(devices, models, resident, variant, **more):
     expected = resident(variant)
     with load(models(variant), size=(32, 32), frames=5, steps=3, **more) as pipeline:
-        for _ in range(2):  # a second round finds what the first one left
+        for _ in range(2):  # the second round starts from the state of the first
             for request, video in zip(REQUESTS, expected, strict=True):
                 found = pipeline.generate(**request)
                 assert torch.equal(found.latents, video.latents)

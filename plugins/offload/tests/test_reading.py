@@ -27,7 +27,7 @@ def test_the_cache_of_the_system_is_used_when_asked(network, tmp_path, monkeypat
     options = DiskOptions(workers=2, cached=cached, scratch=str(tmp_path))
     offloader = build_disk(options, BuildContext())
     offloader.place("dit", meta, weights, meta.names)
-    weights.cached.clear()  # what has to be computed is read once, and as always
+    weights.cached.clear()  # computed tensors are read once, in the default way
     x = torch.randn(2, 8)
     with offloader.active("dit"), torch.no_grad():
         assert torch.equal(meta(x), there(x))

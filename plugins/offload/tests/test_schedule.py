@@ -63,7 +63,7 @@ def test_copies_run_ahead_and_past_the_end_of_a_step(network):
         with offloader.active("dit"), torch.no_grad():
             meta(torch.randn(1, 8))
     assert device.waits == waits, "the host waited between two steps"
-    # two uses a block, then the copy of the block after the next one, over the end of the step as well
+    # two uses per block, then the copy of the block after the next one, also across the end of the step
     assert [kind for kind, _, _ in device.log] == ["use", "use", "copy"] * 10
 
 
@@ -118,7 +118,7 @@ def test_components_of_other_sizes_take_turns(
 
 
 def test_the_switch_between_experts_is_prefetched(network):
-    """What comes first of the expert to come is on its way before the expert at work is done."""
+    """The first units of the next expert are in transfer before the current expert has ended."""
     device, context = LateDevice(), BuildContext()
     offloader = build_cpu(CpuOptions(slots=2), context, device)
     experts = {}
@@ -146,6 +146,6 @@ def test_the_switch_between_experts_is_prefetched(network):
     device.log.clear()
     run("high_noise")
     warm = len([kind for kind, _, _ in device.log if kind == "copy"])
-    # cold: the rest and four blocks, and two ahead; warm: two of the blocks were there
+    # cold: the rest and four blocks, and two ahead; warm: two of the blocks are present
     assert (unprepared, cold, warm) == (4, 7, 5)
     offloader.close()

@@ -1,4 +1,4 @@
-"""Whole runs of every variant: with offload the results are the same to the last bit."""
+"""Whole runs of every variant: results with offload are bit-identical."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from lightx2v_core.api import RequestError
 
 SMALL = {"size": (32, 32), "frames": 5, "steps": 2}
 IMAGE = torch.linspace(-1, 1, 3 * 32 * 32).view(3, 32, 32)
-#: variant -> task, and what a request starts from
+#: variant -> task, and the inputs of a request
 VARIANTS = {
     "t2v": ("t2v", {}),
     "i2v": ("i2v", {"image": IMAGE}),
@@ -55,7 +55,7 @@ def check(models, resident, variant, dtype, **more):
     task, inputs = VARIANTS[variant]
     expected = resident(variant, dtype)
     with load(models(variant), task=task, dtype=dtype, **SMALL, **more) as pipeline:
-        for _ in range(2):  # a second request finds what the first one left
+        for _ in range(2):  # the second request starts from the state of the first
             found = pipeline.generate(prompt="a fox", seed=7, **inputs)
             assert torch.equal(found.latents, expected.latents)
             assert torch.equal(found.frames, expected.frames)

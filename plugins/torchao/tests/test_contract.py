@@ -1,4 +1,4 @@
-"""The contract of quantizers; what this machine cannot use is skipped, with the reasons."""
+"""The contract of quantizers; those unusable on this machine are skipped, with the reasons."""
 
 from lightx2v_core.testing.contracts import QuantizerContract
 

@@ -1,4 +1,4 @@
-"""torchao's kernels on the weights of files: against PyTorch's own, the reference set, and in whole runs."""
+"""torchao's kernels on stored weights: against PyTorch's kernels, the reference data, and in whole runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ real = pytest.mark.skipif(not INSTALLED, reason="torchao is not installed")
 
 @pytest.fixture
 def right() -> Callable[[str], None]:
-    """Skips, with its figures, a product that is wrong on this machine, which runs refuse too: ``right("int8")``."""
+    """``right("int8")`` skips a test, with figures, if the matmul is wrong on this machine; runs reject it as well."""
 
     def check(kind: str) -> None:
         if why := wrong_here("quantizer", f"torchao/{kind}-torchao", ("float32", "bfloat16", "float16")):
@@ -42,7 +42,7 @@ SMALL: dict[str, Any] = {"size": (32, 32), "frames": 1, "steps": 2, "prompt": "a
 def linear(
     name: str, stored: dict[str, Any], format: str, bias: Any, dtype: torch.dtype, device: str = "cpu"
 ) -> Any:
-    """A filled layer of a quantizer, of PyTorch's or of torchao's."""
+    """Build a layer with weights, of a quantizer of PyTorch or torchao."""
     spec = (SPECS | KNOWN)[name]
     shape = tuple(stored["weight"].shape)
     tensors = {
@@ -91,7 +91,7 @@ def test_sides_that_the_kernels_do_not_take_are_refused():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("format", ["int8-channel", "int8-tensor", "fp8-channel", "fp8-tensor"])
 def test_the_product_is_that_of_pytorch(format, dtype, right):
-    """But for the scale of int8 activations, whose largest code is 127.5 there."""
+    """Except for the scale of int8 activations, which maps the largest value to 127.5 in torchao."""
     torch.manual_seed(0)
     kind = format.partition("-")[0]
     right(kind)
@@ -127,7 +127,7 @@ def test_linears_give_the_reference_output(kind, layout, name, right):
 
 @real
 def test_nothing_is_quantized_again():
-    """The codes and scales that torchao computes with are those that are stored."""
+    """torchao computes with the stored codes and scales."""
     from lightx2v_torchao.kernels import int8_weight
 
     stored = quantize_weight(torch.randn(32, 64), "int8-channel")

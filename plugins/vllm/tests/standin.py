@@ -1,6 +1,6 @@
 """The functions of ``vllm._custom_ops`` that the plugin calls, in PyTorch, with the signatures of vLLM 0.32.0.
 
-They refuse what the functions and kernels of vLLM refuse, in the order in which these look: dtypes, shapes, strides,
+They reject the inputs that vLLM's functions and kernels reject, in the same order: dtypes, shapes, strides,
 tensors that are not views, multiples of 16, and architectures. The checks are those of ``_custom_ops.py``,
 ``scaled_mm_entry.cu`` and ``c3x/scaled_mm_helper.hpp`` of vLLM.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import torch
 
-#: the compute capability of the device that is stood in for
+#: compute capability of the simulated device
 CAPABILITY = (9, 0)
 _HALVES = (torch.bfloat16, torch.float16)
 
 
 def _check(right: bool, text: str) -> None:
-    """As a check of a kernel fails."""
+    """Fail like a check of a kernel."""
     if not right:
         raise RuntimeError(text)
 
@@ -70,7 +70,7 @@ def cutlass_scaled_mm(
 ) -> torch.Tensor:
     assert out_dtype in _HALVES
     assert bias is None or (bias.numel() == b.shape[1] and bias.dtype == out_dtype)
-    # with other sides another kernel is called, which is not stood in for: the spec refuses them
+    # other dimensions call another kernel, which is not simulated: the spec rejects them
     assert b.shape[0] % 16 == 0
     assert b.shape[1] % 16 == 0
     _check(a.dim() == 2 and b.dim() == 2, "two matrices")

@@ -1,5 +1,5 @@
-"""The contract of quantizers; what needs vLLM is skipped, with the reasons, where it cannot be used or is wrong: its
-int8 product for CPUs adds in 16 bits on processors without VNNI."""
+"""The contract of quantizers; tests that need vLLM are skipped, with the reasons, where it is unusable or wrong: its
+int8 matmul for CPUs accumulates in 16 bits on processors without VNNI."""
 
 from lightx2v_core.testing.contracts import QuantizerContract
 

@@ -1,4 +1,4 @@
-"""The plugin without vLLM: what it says, and its logic on functions of the same signatures."""
+"""The plugin without vLLM: its reasons, and its logic on functions of the same signatures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def standin() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def linears(standin: ModuleType) -> ModuleType:
-    """The linears on the stand-in."""
+    """The linear layers on the stand-in."""
     if INSTALLED:
         pytest.skip("vLLM is installed: the real one is tested")
     package = ModuleType("vllm")

