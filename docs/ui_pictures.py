@@ -1,7 +1,7 @@
-"""The pictures of docs/ui.md: ``python docs/ui_pictures.py PROMPT... -- [options of lightx2v-core ui]``.
+"""The images of docs/ui.md: ``python docs/ui_pictures.py PROMPT... -- [options of lightx2v-core ui]``.
 
-Starts the page, uses it in a headless Chromium, and writes docs/pictures/ui-*.png. Needs
-lightx2v-gradio[page], selenium, chromium and chromedriver.
+Starts the page, uses it in a headless Chromium, and writes docs/pictures/ui-*.png. Needs lightx2v-gradio[page],
+selenium, chromium and chromedriver, and a Chinese font (fonts-wqy-microhei).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
 )  # fmt: skip
-#: a picture of the docs is not larger than this
+#: largest image, in bytes
 LARGEST = 150_000
 
 
 def main(prompts: tuple[str, ...], options: tuple[str, ...]) -> None:
-    """Take every picture."""
+    """Take every image."""
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
@@ -60,15 +60,17 @@ def main(prompts: tuple[str, ...], options: tuple[str, ...]) -> None:
 
 
 def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
-    """The states of the page: before, wrong, at work, done; on wide screens and on telephones, in light and dark."""
+    """Bring the page into each state and take its image: start, error, running, done, Chinese; wide and narrow, light
+    and dark."""
     window(driver, 1600, 900, "light")
     driver.get(url)
     until(lambda: "Plan:" in text(driver, "#forecast"))
     own = attribute(driver, "#size input", "value")
-    write(driver, "#prompt textarea", prompts[0])
+    until(lambda: playing(driver, "#empty"))
     take(driver, "ui-start")
+    write(driver, "#prompt textarea", prompts[0])
     window(driver, 400, 860, "light")
-    choose(driver, "size", "another size")
+    choose(driver, "size", "Custom size")
     write(driver, "#width input", 250)
     write(driver, "#height input", 160)
     until(lambda: "must be divisible" in text(driver, "#problem"))
@@ -105,10 +107,24 @@ def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
         until(lambda: attribute(driver, "#prompt textarea", "value") == prompts[0])
         to(driver, "body" if width == 1600 else "#status")
         take(driver, name)
+    window(driver, 1600, 1000, "light")
+    driver.get(url)
+    until(lambda: playing(driver))
+    shown(driver, "#language").click()
+    until(lambda: text(driver, "#generate") == "生成")
+    until(lambda: playing(driver))
+    before = driver.current_url
+    shown(driver, "#examples [data-prompt]").click()
+    until(lambda: attribute(driver, "#prompt textarea", "value").startswith("一个"))
+    shown(driver, "#generate").click()
+    until(lambda: driver.current_url != before)
+    until(lambda: "已完成" in text(driver, "#status") and playing(driver))
+    to(driver, "body")
+    take(driver, "ui-chinese")
 
 
 def ask(driver: Any, prompt: str) -> None:
-    """Ask for a video, and wait until the page shows that one."""
+    """Generate a video, and wait until the page shows it."""
     before = driver.current_url
     write(driver, "#prompt textarea", prompt)
     shown(driver, "#generate").click()
@@ -132,7 +148,7 @@ def until(look: Callable[[], Any]) -> Any:
             if found := look():
                 return found
         except WebDriverException:
-            pass  # the page is being drawn anew
+            pass  # the page is being rendered
         time.sleep(0.2)
     raise SystemExit("the page did not get there in ten minutes")
 
@@ -152,9 +168,9 @@ def attribute(driver: Any, selector: str, name: str) -> str:
     return "" if item is None else str(item.get_attribute(name) or "")
 
 
-def playing(driver: Any) -> Any:
-    """Whether the video that is shown has its first frames."""
-    found = shown(driver, "#result video")
+def playing(driver: Any, place: str = "#result") -> Any:
+    """Return whether a video is shown with its first frames."""
+    found = shown(driver, f"{place} video")
     return found and driver.execute_script("return arguments[0].readyState > 2", found)
 
 
@@ -185,14 +201,14 @@ def fold(driver: Any, title: str) -> None:
 
 
 def take(driver: Any, name: str) -> None:
-    """One picture, of what no longer moves."""
+    """Write an image of the page once all transitions have ended."""
     moving = (
         "return document.getAnimations().some((item) => item.playState === 'running'"
         " && item.effect.getComputedTiming().endTime !== Infinity)"
     )
     until(lambda: not driver.execute_script(moving))
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    for colours in (256, 128, 64, 32):  # no more than it needs to be small
+    for colours in (256, 128, 64, 32):  # fewer only for a file below the limit
         buffer = io.BytesIO()
         picture.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         if buffer.tell() <= LARGEST:
@@ -203,6 +219,6 @@ def take(driver: Any, name: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
-    said = sys.argv[1:]
-    middle = said.index("--") if "--" in said else len(said)
-    main(tuple(said[:middle]), tuple(said[middle + 1 :]))
+    arguments = sys.argv[1:]
+    middle = arguments.index("--") if "--" in arguments else len(arguments)
+    main(tuple(arguments[:middle]), tuple(arguments[middle + 1 :]))

@@ -1,4 +1,4 @@
-"""What stands in front of the page, over HTTP: what is served, what may be sent, and who may come in."""
+"""The gateway over HTTP: served files, allowed requests, access and language."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -123,7 +124,7 @@ Tell: TypeAlias = Callable[[str, object], tuple[int, bytes]]
 
 @pytest.fixture(scope="module")
 def tell(server: Server) -> Tell:
-    """Tells the page's form, as a tab does, what one of its inputs holds; the answer is that of its plan."""
+    """Sends the form with a value of one of its inputs, as a tab does; the answer is that of its plan."""
     config = json.loads(ask(server, "/config")[2])
     components = {component["id"]: component["props"] for component in config["components"]}
     listener = next(entry for entry in config["dependencies"] if entry["api_name"] == "_check")
@@ -158,13 +159,13 @@ META = {"_type": "gradio.FileData"}
 def test_a_request_names_uploads_only(
     server: Server, result: str, name: str, path: object, tell: Tell
 ) -> None:
-    """What a tab says of its inputs is not a way to a file of the machine, or to another host."""
+    """A request of a tab cannot name a file of the machine, or another host."""
     if isinstance(path, str):
         path = path.format(out=server.output, model=server.model)
     before = sorted((server.output / "uploads").rglob("*")), server.connections.read_text()
     for file in ({"path": path, "meta": META}, {"path": path}, {"path": path, "meta": META, "url": path}):
         status, said = tell(name, [file] if name == "ref_images" else file)
-        assert (status, b"was not sent to this page" in said) == (403, True), said
+        assert (status, b"was not uploaded to this page" in said) == (403, True), said
     assert before == (sorted((server.output / "uploads").rglob("*")), server.connections.read_text())
 
 
@@ -175,7 +176,7 @@ def test_an_upload_is_not_said_to_be_elsewhere(sent: str, url: object, tell: Tel
     assert tell("image", {"path": sent, "meta": META, "url": url})[0] == 403
 
 
-def test_what_was_sent_arrives(server: Server, sent: str, tell: Tell) -> None:
+def test_uploads_arrive(server: Server, sent: str, tell: Tell) -> None:
     for url in (None, f"{server.url}gradio_api/file={sent}", f"/gradio_api/file={quote(sent)}"):
         status, said = tell("image", {"path": sent, "meta": META, "url": url})
         assert status == 200, said
@@ -212,7 +213,7 @@ def test_an_upload_comes_back_and_too_much_is_refused(server: Server) -> None:
     headers, body = multipart("big.png", bytes(3_500_000))
     status, _, answer = ask(server, "/gradio_api/upload", method="POST", headers=headers, body=body)
     assert status == 413
-    assert b"can be sent at once" in answer
+    assert b"exceeds the limit of 3 MB" in answer
     assert not list((server.output / "uploads").rglob("big.png"))
 
 
@@ -308,7 +309,7 @@ def test_a_password_and_a_token(serve: Callable[..., Server]) -> None:
     [
         (["--host", "0.0.0.0"], "add --auth USER:PASSWORD or --token"),
         (["--auth", "me"], "--auth takes USER:PASSWORD"),
-        (["--model_size", "14b"], "--model_size 14b is asked for, and the folder holds wan2.1-t2v-164k"),
+        (["--model_size", "14b"], "--model_size 14b does not match the folder, which has wan2.1-t2v-164k"),
         (["--task", "i2v"], "does t2v, not 'i2v'"),
         (["--model-path", "/nowhere"], "does not exist"),
         (["--lora", "/nowhere.safetensors"], "does not exist"),
@@ -400,7 +401,7 @@ def open_folder(server: Server) -> Open:
 
 
 def test_fifty_folders_at_once_are_all_answered(server: Server, open_folder: Open, tmp_path: Path) -> None:
-    """Those that there is no time for are told so at once; the page goes on meanwhile."""
+    """Those beyond the limit are refused at once; the page answers meanwhile."""
     logged = len(server.log.read_text())
     for number in range(25):
         (tmp_path / f"model-{number}").symlink_to(server.model, target_is_directory=True)
@@ -411,11 +412,9 @@ def test_fifty_folders_at_once_are_all_answered(server: Server, open_folder: Ope
         assert status == 200
         results = [answer.result() for answer in answers]
     assert {status for status, _ in results} == {200}
-    opened = [
-        text for _, text in results if "being looked at" not in text and "was not looked at" not in text
-    ]
+    opened = [text for _, text in results if "being inspected" not in text and "took longer than" not in text]
     assert all("wan2.1" in text for text in opened)
-    assert len(opened) < 50, "some were told to come again"
+    assert len(opened) < 50, "some were refused for now"
     end = time.monotonic() + 300  # the machine may be busy
     while "wan2.1" not in (text := open_folder(folders[-1])[1]) and time.monotonic() < end:
         time.sleep(1)
@@ -453,11 +452,59 @@ def test_a_folder_that_cannot_be_looked_at_is_one_message(
     assert "Traceback" not in server.log.read_text()[logged:]
 
 
-def test_the_page_speaks_in_the_words_of_the_field(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("headers", "tag", "label"),
+    [
+        ({}, "en", "Negative prompt"),
+        ({"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}, "zh-CN", "负向提示词"),
+        ({"Accept-Language": "zh-CN", "Cookie": "lightx2v_language=en"}, "en", "Negative prompt"),
+        ({"Cookie": "lightx2v_language=zh"}, "zh-CN", "负向提示词"),
+        ({"Cookie": "lightx2v_language=../x"}, "en", "Negative prompt"),
+    ],
+)
+def test_the_page_has_a_language(server: Server, headers: dict[str, str], tag: str, label: str) -> None:
+    status, answer, body = ask(server, "/?job=x", headers=headers)
+    assert status == 200
+    page = body.decode()
+    assert (answer["content-language"], answer["vary"]) == (tag, "Accept-Language, Cookie")
+    assert answer["content-length"] == str(len(body))
+    assert re.search(rf'<html\s+lang="{tag}"', page)
+    assert f'"label":"{label}"' in page.replace('": "', '":"')
+    assert f"'language', {{value: '{tag}'}}" in page
+
+
+def test_other_languages_have_a_path_of_their_own(server: Server, sent: str) -> None:
+    labels = {
+        path: {
+            component["props"].get("label") for component in json.loads(ask(server, path)[2])["components"]
+        }
+        for path in ("/config", "/zh/config")
+    }
+    assert "提示词" in labels["/zh/config"] - labels["/config"]
+    assert ask(server, f"/zh/gradio_api/file={sent}")[2] == b"\x89PNG"
+    for path in ("/zh/gradio_api/file=/etc/passwd", "/zh/gradio_api/file=%2fetc%2fpasswd"):
+        assert ask(server, path)[0] == 403
+    for path in (
+        "/zh/docs",
+        "/zh/gradio_api/openapi.json",
+        "/zh/results/x.mp4",
+        "/zh/../docs",
+        "/zh/zh/config",
+    ):
+        assert ask(server, path)[0] == 404, path
+    status, headers, _ = ask(server, "/zh/")
+    assert (status, headers["location"]) == (303, "/")
+    body = json.dumps({"data": [{"path": "/etc/passwd"}], "fn_index": 1}).encode()
+    kind = {"Content-Type": "application/json", "Accept-Language": "zh"}
+    status, _, answer = ask(server, "/zh/gradio_api/run/predict", method="POST", headers=kind, body=body)
+    assert (status, answer.decode()) == (403, "'/etc/passwd' 没有上传到此页面\n")
+
+
+def test_labels_are_the_terms_of_the_field(server: Server) -> None:
     status, _, body = ask(server, "/config")
     assert status == 200
     labels = {component["props"].get("label") for component in json.loads(body)["components"]}
     assert labels >= {
-        "Prompt", "Negative prompt", "Steps", "Guidance scale", "Frames", "Resolution", "Seed", "Shift", "FPS",
+        "Prompt", "Negative prompt", "Steps", "Guidance scale", "Frames", "Resolution", "Seed", "Flow shift", "FPS",
         "Scheduler", "Attention", "Offload", "RAM limit, GB",
     }  # fmt: skip

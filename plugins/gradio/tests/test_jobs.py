@@ -21,7 +21,8 @@ from lightx2v_core.api import (
     Warned,
 )
 from lightx2v_gradio.jobs import JobResult, JobView, Queue, newest
-from lightx2v_gradio.progress import Stage, advance, format_duration
+from lightx2v_gradio.progress import Stage, advance
+from lightx2v_gradio.texts import TEXTS
 
 pytestmark = pytest.mark.load
 
@@ -136,7 +137,10 @@ def test_nobody_sees_or_cancels_what_is_not_theirs(queue: Queue) -> None:
             RunError("out of memory on this card; use a smaller size"),
             "out of memory on this card; use a smaller size",
         ),
-        (ValueError("oops"), "unexpected ValueError: oops; the terminal of lightx2v-core ui shows where"),
+        (
+            ValueError("oops"),
+            "unexpected ValueError: oops; the terminal of lightx2v-core ui shows the traceback",
+        ),
     ],
 )
 def test_a_failure_is_one_message_and_the_queue_goes_on(
@@ -144,7 +148,7 @@ def test_a_failure_is_one_message_and_the_queue_goes_on(
 ) -> None:
     job, after = queue.submit("me", exc), queue.submit("me", "b")
     until(lambda: seen(queue, job).ended)
-    assert (seen(queue, job).state, seen(queue, job).message) == ("failed", message)
+    assert (seen(queue, job).state, TEXTS["en"].show(seen(queue, job).message)) == ("failed", message)
     for _ in range(5):
         work.go.release()
     until(lambda: seen(queue, after).state == "done")
@@ -154,7 +158,7 @@ def test_a_failure_is_one_message_and_the_queue_goes_on(
 def test_too_many_are_refused(queue: Queue) -> None:
     for index in range(20):
         queue.submit("me", index)
-    with pytest.raises(RequestError, match="20 of your videos"):
+    with pytest.raises(RequestError, match="20 videos of yours"):
         queue.submit("me", "one more")
     queue.submit("you", "another one's")
 
@@ -166,7 +170,7 @@ def test_closing_ends_the_job_at_work(work: Work) -> None:
     work.go.release()
     queue.close(10)
     assert seen(queue, job).state == "cancelled"
-    with pytest.raises(RequestError, match="being closed"):
+    with pytest.raises(RequestError, match="page is closing"):
         queue.submit("me", "b")
 
 
@@ -194,13 +198,19 @@ def test_time_left_follows_from_the_clock() -> None:
     assert stage.left(12) is None
     stage = advance(stage, Progress(phase="decode", done=5, total=20), now=15)
     assert stage.left(15) == 15
-    assert stage.label == "Turning it into frames"
+    assert TEXTS["en"].named("phase", stage.phase) == "Decoding the video"
     stage = advance(stage, Progress(phase="load", done=1, total=2), now=20)
     assert (stage.phase, stage.since) == ("load", 20)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.2, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+    ("seconds", "english", "chinese"),
+    [
+        (0.2, "0 s", "0 秒"),
+        (59, "59 s", "59 秒"),
+        (200, "3 min 20 s", "3 分 20 秒"),
+        (7500, "2 h 5 min", "2 小时 5 分"),
+    ],
 )
-def test_times_in_words(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words
+def test_durations(seconds: float, english: str, chinese: str) -> None:
+    assert (TEXTS["en"].duration(seconds), TEXTS["zh"].duration(seconds)) == (english, chinese)

@@ -38,8 +38,10 @@ from lightx2v_gradio.settings import (
     request,
     whole_number,
 )
+from lightx2v_gradio.texts import TEXTS, message
 
 COUNTS = FieldCounts()
+ENGLISH = TEXTS["en"]
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +61,9 @@ def image_options(image_model: Path, plugins: PluginSet) -> FolderOptions:
 
 def values(options: FolderOptions, settings: Settings | None = None, **changed: Any) -> dict[str, Any]:
     """The values of the form as the page sends them."""
-    shown = {name: field.value for name, field in fields(options, settings or Settings(), COUNTS).items()}
+    shown = {
+        name: field.value for name, field in fields(options, settings or Settings(), COUNTS, ENGLISH).items()
+    }
     assert set(changed) <= set(shown)
     return {**shown, **changed}
 
@@ -68,7 +72,7 @@ def test_a_text_model_offers_what_it_can_do(text_options: FolderOptions) -> None
     assert (text_options.tasks, text_options.required, text_options.optional) == (("t2v",), (), ())
     assert list(text_options.precisions) == ["dit", "text_encoder"]
     assert [option.key for option in text_options.precisions["dit"]][:3] == ["", "fp8-torch", "int8-torch"]
-    assert text_options.precisions["text_encoder"][0].label == "as stored (bfloat16)"
+    assert ENGLISH.show(text_options.precisions["text_encoder"][0].label) == "as stored (bfloat16)"
     assert [option.key for option in text_options.attention][:1] == ["auto"]
     assert {"unipc", "euler"} <= {option.key for option in text_options.schedulers}
     assert {"auto", "none"} <= {option.key for option in text_options.offloaders}
@@ -96,8 +100,10 @@ def test_everything_that_is_offered_can_be_planned(text_options: FolderOptions, 
 def test_loras_are_offered_with_what_they_do(text_options: FolderOptions) -> None:
     (lora,) = text_options.loras
     assert lora.name == "swirl.safetensors"
-    assert lora.coverage.startswith("12 of 12 tensors of the file have an effect, on 6 of the network")
-    assert any("other.safetensors" in line for line in text_options.unusable)
+    assert ENGLISH.show(lora.coverage) == (
+        "12 of 12 tensors in the file match; they change 6 tensors of the network"
+    )
+    assert any("other.safetensors" in ENGLISH.show(line) for line in text_options.unusable)
 
 
 def test_what_is_missing_is_named(text_options: FolderOptions, plugins: PluginSet) -> None:
@@ -112,9 +118,11 @@ def test_what_is_missing_is_named(text_options: FolderOptions, plugins: PluginSe
 
 def test_an_image_model_asks_for_an_image(image_options: FolderOptions, plugins: PluginSet) -> None:
     assert image_options.required == ("image",)
-    shown = fields(image_options, Settings(), COUNTS)
+    shown = fields(image_options, Settings(), COUNTS, ENGLISH)
     assert [name for name in INPUTS if shown[name].visible] == ["image"]
-    assert shown["size"].info == "The shape is that of the image (first frame); this decides how many pixels."
+    assert shown["size"].info == (
+        "Aspect ratio follows the input (Image (first frame)); this sets the number of pixels."
+    )
     assert "image_encoder" in image_options.precisions
     with pytest.raises(RequestError, match="needs image"):
         plan_settings(Settings(prompt="it runs"), image_options, plugins, ready=True)
@@ -133,7 +141,11 @@ def test_a_broken_image_is_said_to_be_one(
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("", "no model folder"), ("/nowhere/at/all", "does not exist"), ("EMPTY", "it contains notes.txt")],
+    [
+        ("", "no model folder; enter one"),
+        ("/nowhere/at/all", "does not exist"),
+        ("EMPTY", "it contains notes.txt"),
+    ],
 )
 def test_a_wrong_folder(folder: str, message: str, plugins: PluginSet, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no model")
@@ -184,16 +196,16 @@ def test_what_was_changed_is_said(text_options: FolderOptions, plugins: PluginSe
             "width must be divisible by 16: instead of 250 use 240 or 256",
         ),
         ({"size": FREE, "width": None, "height": 160}, "width and height go together"),
-        ({"size": "wide"}, "'wide' is no size"),
+        ({"size": "wide"}, "'wide' is not a size"),
         ({"frames": 10}, "frames must be 4k [+] 1: instead of 10 use 9 or 13"),
-        ({"frames": 9.5}, "the number of frames has to be a whole number"),
+        ({"frames": 9.5}, "Frames must be a whole number, not 9.5"),
         ({"steps": 0}, "steps"),
-        ({"steps": "many"}, "the number of steps has to be a number, not 'many'"),
-        ({"guidance": float("nan")}, "the guidance scale has to be a finite number"),
-        ({"scheduler": "magic"}, "'magic' cannot be chosen here"),
-        ({"precision_0": "nvfp4"}, "'nvfp4' cannot be chosen here"),
+        ({"steps": "many"}, "Steps must be a number, not 'many'"),
+        ({"guidance": float("nan")}, "Guidance scale must be a finite number"),
+        ({"scheduler": "magic"}, "'magic' is not available here; choose from .*unipc"),
+        ({"precision_0": "nvfp4"}, "'nvfp4' is not available here; choose from as stored, "),
         ({"ram_limit": 0.001}, "--ram-limit"),
-        ({"prompt": "  "}, "there is no prompt"),
+        ({"prompt": "  "}, "no prompt; describe the video"),
     ],
 )
 def test_what_is_wrong_is_one_message(
@@ -217,19 +229,21 @@ def test_the_defaults_of_another_scheduler_follow_from_it(
 
 
 def test_presets_say_what_they_are(text_options: FolderOptions) -> None:
-    labels = [label for label, _ in fields(text_options, Settings(), COUNTS)["size"].choices]
+    labels = [label for label, _ in fields(text_options, Settings(), COUNTS, ENGLISH)["size"].choices]
     assert labels[0] == "832 × 480, landscape"
     assert "480 × 832, portrait" in labels
-    assert labels[-1] == "another size"
-    assert fields(text_options, Settings(width=64, height=64), COUNTS)["size"].value == FREE
+    assert labels[-1] == "Custom size"
+    assert fields(text_options, Settings(width=64, height=64), COUNTS, ENGLISH)["size"].value == FREE
 
 
 def test_a_checkpoint_with_a_size_of_its_own_is_offered_in_no_other(text_options: FolderOptions) -> None:
-    assert "832x480" in [key for _label, key in fields(text_options, Settings(), COUNTS)["size"].choices]
+    assert "832x480" in [
+        key for _label, key in fields(text_options, Settings(), COUNTS, ENGLISH)["size"].choices
+    ]
     origins = {**text_options.plan.origins, "size": "checkpoint mini"}
     own = evolve(text_options, plan=evolve(text_options.plan, origins=origins))
     now = f"{text_options.plan.request.width}x{text_options.plan.request.height}"
-    assert [key for _label, key in fields(own, Settings(), COUNTS)["size"].choices] == [now, FREE]
+    assert [key for _label, key in fields(own, Settings(), COUNTS, ENGLISH)["size"].choices] == [now, FREE]
 
 
 def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
@@ -241,7 +255,7 @@ def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
     many = evolve(text_options, loras=files)
     counts = field_counts(many)
     assert (counts.loras, without_room(many, counts)) == (40, ())
-    shown = fields(many, Settings(loras={files[39].path: 0.5}), counts)
+    shown = fields(many, Settings(loras={files[39].path: 0.5}), counts, ENGLISH)
     assert (shown["lora_on_39"].visible, shown["lora_on_39"].value, shown["lora_strength_39"].value) == (
         True,
         True,
@@ -250,17 +264,18 @@ def test_nothing_is_left_out_silently(text_options: FolderOptions) -> None:
     sent = {name: field.value for name, field in shown.items()}
     assert read_settings({**sent, "lora_on_0": True}, many).loras == {files[0].path: 1.0, files[39].path: 0.5}
     (said,) = without_room(many, COUNTS)
-    assert said.startswith("16 more LoRA files: style24.safetensors, style25.safetensors, ")
-    assert "style39.safetensors; a page that is started with this folder has them" in said
-    assert said in panels.loras(many, (said,))
-    assert said in panels.absent(many, (said,))
+    line = ENGLISH.show(said)
+    assert line.startswith("16 more LoRA files: style24.safetensors, style25.safetensors, ")
+    assert line.endswith("style39.safetensors; a page started with this folder shows them")
+    assert line in panels.loras(ENGLISH, many, (said,))
+    assert line in panels.absent(ENGLISH, many, (said,))
     assert read_settings(values(many, lora_on_23=True), many).loras == {files[23].path: 1.0}
     parts = {f"part_{index}": text_options.precisions["dit"] for index in range(6)}
     more = evolve(text_options, precisions=parts)
     assert without_room(more, field_counts(more)) == ()
-    assert without_room(more, COUNTS) == (
-        "the precision of Part 4, Part 5; a page that is started with this folder has them",
-    )
+    (said,) = without_room(more, COUNTS)
+    assert ENGLISH.show(said) == ("precision of Part 4, Part 5; a page started with this folder shows it")
+    assert panels.loras(ENGLISH, more, (said,)) == ""
     assert set(read_settings(values(more), more).precision) == {"part_0", "part_1", "part_2", "part_3"}
 
 
@@ -280,14 +295,14 @@ def test_two_networks_have_two_guidances(text_options: FolderOptions) -> None:
         text_options.plan, experts=2, request=evolve(text_options.plan.request, guide_scale=(4.0, 3.0))
     )
     two = evolve(text_options, plan=plan)
-    shown = fields(two, Settings(), COUNTS)
+    shown = fields(two, Settings(), COUNTS, ENGLISH)
     assert shown["guidance_low"].visible
     assert (shown["guidance"].value, shown["guidance_low"].value) == (4.0, 3.0)
     assert read_settings(values(two), two).guide_scale == ()
     assert read_settings(values(two, guidance_low=2), two).guide_scale == (4.0, 2.0)
     with pytest.raises(RequestError, match="for both networks"):
         read_settings(values(two, guidance=None), two)
-    assert not fields(text_options, Settings(), COUNTS)["guidance_low"].visible
+    assert not fields(text_options, Settings(), COUNTS, ENGLISH)["guidance_low"].visible
 
 
 def test_numbers_of_a_form() -> None:
@@ -303,19 +318,21 @@ def test_configurations_are_merged_key_by_key() -> None:
 
 
 def test_what_is_not_offered_cannot_be_chosen() -> None:
-    with pytest.raises(RequestError, match="'b' cannot be chosen here; there is as stored, a"):
-        find_option([Option(key="", label="as stored"), Option(key="a", label="A")], "b")
+    with pytest.raises(RequestError, match="'b' is not available here; choose from as stored, a"):
+        find_option([Option(key="", label=message("precision.stored")), Option(key="a", label="A")], "b")
 
 
 def test_a_model_that_knows_few_words_offers_prompts(
     text_options: FolderOptions, plugins: PluginSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert text_options.examples == (), "a model of a folder says nothing of itself"
-    assert fields(text_options, Settings(), COUNTS)["prompt"].placeholder == "a red fox runs through the snow"
+    assert fields(text_options, Settings(), COUNTS, ENGLISH)["prompt"].placeholder == (
+        ENGLISH("prompt.t2v.1")
+    )
     pytest.importorskip("lightx2v_mini", reason="needs the trained model")
     mini = find_options(ModelSource(folder="mini"), plugins)
     assert "a red circle moves to the right on a blue background" in mini.examples
-    assert fields(mini, Settings(), COUNTS)["prompt"].placeholder == mini.examples[0]
+    assert fields(mini, Settings(), COUNTS, ENGLISH)["prompt"].placeholder == mini.examples[0]
     pictures = find_options(ModelSource(folder="mini-i2v"), plugins)
     assert pictures.examples
     assert pictures.examples != mini.examples

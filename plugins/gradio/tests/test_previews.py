@@ -1,4 +1,4 @@
-"""The projection of latents to colours: its fit, what is kept of it, and what it learns."""
+"""The projection of latents to colours: its fit, its cache file, and its updates by finished videos."""
 
 from __future__ import annotations
 

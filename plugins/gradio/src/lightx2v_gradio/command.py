@@ -1,4 +1,4 @@
-"""``lightx2v-core ui``: plan, show the plan, open the page."""
+"""The subcommand ``lightx2v-core ui``: plan, print the plan, serve the page."""
 
 from __future__ import annotations
 
@@ -24,36 +24,35 @@ from lightx2v_gradio.options import Config, FolderOptions, ModelSource, find_opt
 
 @click.command("ui")
 @click.option(
-    "--model-path", "--model_path", metavar="DIR", help="Folder of the model; absent: the mini model."
+    "--model-path", "--model_path", metavar="DIR", help="Model folder; default: the mini checkpoint."
 )
-@click.option("--task", metavar="NAME", help="t2v, i2v, flf2v, vace or animate; what the page opens with.")
+@click.option("--task", metavar="NAME", help="Task to open with: t2v, i2v, flf2v, vace or animate.")
 @click.option(
-    "--model", "--model_cls", metavar="NAME", help="Model family; absent: recognized by its tensors."
-)
-@click.option(
-    "--model_size", "--model-size", metavar="SIZE", help="What the model has to be, such as 14b or 1.3b."
+    "--model", "--model_cls", metavar="NAME", help="Model family; default: recognized by its tensors."
 )
 @click.option(
-    "--config", "--config_json", metavar="FILE", help="Configuration below what is chosen on the page."
+    "--model_size", "--model-size", metavar="SIZE", help="Required size of the model, such as 14b or 1.3b."
 )
 @click.option(
-    "--lora", "loras", metavar="PATH", multiple=True, help="LoRA file, or a folder of them, to offer."
+    "--config", "--config_json", metavar="FILE", help="Configuration below the choices of the page."
 )
+@click.option("--lora", "loras", metavar="PATH", multiple=True, help="LoRA file or folder to offer.")
 @click.option(
-    "--output", metavar="DIR", default="outputs", show_default=True, help="Folder for what is made."
+    "--output", metavar="DIR", default="outputs", show_default=True, help="Folder for results and uploads."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port; absent: the first free one from 7860 up.")
-@click.option("--auth", metavar="USER:PASSWORD", help="Ask for these.", envvar="LIGHTX2V_UI_AUTH")
-@click.option("--token", is_flag=True, help="Ask for a token, which the printed address has.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; default: the first free one from 7860 up.")
+@click.option("--auth", metavar="USER:PASSWORD", help="Require user and password.", envvar="LIGHTX2V_UI_AUTH")
+@click.option("--token", is_flag=True, help="Require the token in the printed address.")
 @click.option("--upload-limit", type=click.IntRange(1, 1_000_000), default=512, show_default=True, metavar="MB",
-              help="Most that can be sent at once.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+              help="Largest upload.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the plan and exit.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def command(**asked: Any) -> None:
-    """Open the web page: videos without a command line.
+    """Serve the web page.
 
-    It can be reached from this machine only, unless --host names another address; then --auth or --token is needed.
+    It accepts connections from this machine only, unless --host names another address; then it requires --auth or
+    --token.
     """
     from lightx2v_gradio.server import is_loopback
 
@@ -86,7 +85,7 @@ def run(options: FolderOptions, plugins: PluginSet, asked: dict[str, Any], *, lo
     listening = server.listen(asked["host"], asked["port"])
     server.prepare(output)
     from lightx2v_gradio.gateway import AccessRules, new_token
-    from lightx2v_gradio.page import Page
+    from lightx2v_gradio.page import build_pages
     from lightx2v_gradio.style import page_style
 
     rules = AccessRules(
@@ -99,8 +98,9 @@ def run(options: FolderOptions, plugins: PluginSet, asked: dict[str, Any], *, lo
     runner = Runner(plugins, output, cache_folder())
     queue = Queue(runner)
     try:
-        page = Page(options, plugins, queue, output)
-        app = server.application(page.layout.blocks, rules, page_style())
+        pages = build_pages(options, plugins, queue, output)
+        blocks = {language: page.layout.blocks for language, page in pages.items()}
+        app = server.application(blocks, rules, page_style())
         where = server.address(listening, asked["host"])
         click.echo(f"open {where}{f'?token={rules.token}' if rules.token else ''}  (Ctrl-C ends it)")
         sys.stdout.flush()
@@ -112,7 +112,7 @@ def run(options: FolderOptions, plugins: PluginSet, asked: dict[str, Any], *, lo
 
 
 def check_access(loopback: bool, auth: str | None, token: bool) -> None:
-    """``RequestError`` when others could come in without a word, or the word is no user and password."""
+    """Check the access options. ``RequestError`` for a page open to others without credentials, or malformed ones."""
     if auth is not None and not all(auth.partition(":")[::2]):
         raise RequestError("--auth takes USER:PASSWORD")
     if not loopback and auth is None and not token:
@@ -123,20 +123,20 @@ def check_access(loopback: bool, auth: str | None, token: bool) -> None:
 
 
 def base_config(file: str | None, model: str | None) -> dict[str, Any]:
-    """What lies below the choices of the page: a configuration file as data, and the family that was asked for."""
-    said: Config = {} if file is None else read_config(file)
-    return merge_configs(said, {} if model is None else {"model": model})
+    """Return the configuration below the choices of the page: that of a file, with the requested model family."""
+    config: Config = {} if file is None else read_config(file)
+    return merge_configs(config, {} if model is None else {"model": model})
 
 
 def check_size(plan: Plan, size: str | None) -> None:
-    """``RequestError`` when the model is not of the size that a script of the guides names."""
+    """Check the size of the model against ``--model_size``. ``RequestError`` for another one."""
     if size and size.lower().strip() not in plan.variant.lower().replace("a14b", "a14b-14b").split("-"):
-        raise RequestError(f"--model_size {size} is asked for, and the folder holds {plan.variant}")
+        raise RequestError(f"--model_size {size} does not match the folder, which has {plan.variant}")
 
 
 def default_folder(plugins: PluginSet) -> str:
-    """The checkpoint that the page opens with when none is named: the first by name of those that come with plugins and
-    make a video of a prompt. ``RequestError`` says how to get one."""
+    """Return the checkpoint to open without ``--model-path``: by name the first one of a plugin that needs only a
+    prompt. ``RequestError`` without one explains how to install one."""
     reasons = []
     for name in sorted(provided.spec.name for provided in plugins.provided("checkpoint")):
         try:
@@ -145,11 +145,11 @@ def default_folder(plugins: PluginSet) -> str:
         except LightX2VError as exc:
             reasons.append(f"  {name}: {exc}")
     lines = missing("checkpoint", [provided.spec.name for provided in plugins.provided("checkpoint")])
-    how = "; ".join(lines) or "a plugin that brings one, such as lightx2v-mini, is not installed either"
-    raise RequestError("\n".join([f"no model folder is given; use --model-path DIR, or: {how}", *reasons]))
+    how = "; ".join(lines) or "install a plugin with a checkpoint, such as lightx2v-mini"
+    raise RequestError("\n".join([f"no model folder; use --model-path DIR, or: {how}", *reasons]))
 
 
 def cache_folder() -> Path:
-    """Where fits of previews are kept."""
+    """Return the folder for the fits of previews."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "lightx2v" / "previews"

@@ -1,4 +1,4 @@
-"""The queue: one worker makes one video after the other, and everybody can see and cancel their own."""
+"""The queue: one worker generates one video after the other; each session sees and cancels its own jobs."""
 
 from __future__ import annotations
 
@@ -12,57 +12,59 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from lightx2v_core.api import Cancelled, Emit, Event, LightX2VError, RequestError, Warned
+from lightx2v_core.api import Cancelled, Emit, Event, LightX2VError, Warned
 from lightx2v_gradio.progress import Stage, advance
+from lightx2v_gradio.texts import PageError, Text, message
 
 State = Literal["waiting", "working", "done", "cancelled", "failed"]
-#: states that a job does not leave
+#: final states
 ENDED = ("done", "cancelled", "failed")
-#: jobs that one session may have waiting or working, and that all may
+#: most waiting and working jobs of one session, and of all sessions
 _MOST_OWN, _MOST = 20, 200
-#: finished jobs of a session that are remembered
+#: most finished jobs of a session that are remembered
 _REMEMBERED = 100
 
 
 @frozen(kw_only=True)
 class JobResult:
-    """What a job made: names of files in the output folder, and the run record."""
+    """The result of a job: names of files in the output folder, and the run record."""
 
     file: str
     record_file: str | None
     record: Mapping[str, Any]
-    #: a small JPEG of its middle
+    #: a small JPEG of the middle frame
     thumbnail: bytes | None = None
 
 
 @frozen(kw_only=True)
 class JobView:
-    """A job as it is now."""
+    """A snapshot of a job."""
 
     id: str
-    #: what was asked for; the queue does not look into it
+    #: the request; opaque to the queue
     order: Any
     state: State
-    #: jobs before it; 0 when it is at work or ended
+    #: number of jobs before it; 0 once it works or has ended
     before: int
     stage: Stage
-    #: seconds it has worked
+    #: seconds of work so far
     seconds: float
-    #: a PNG of what it will look like, None when there is none yet; ``preview_count`` counts them
+    #: the latest preview as PNG, None before the first one; ``preview_count`` counts them
     preview: bytes | None
     preview_count: int
     cancelling: bool
     warnings: tuple[str, ...]
-    #: why it failed, in one message
-    message: str
+    #: the error of a failed job
+    message: Text
     made: JobResult | None
 
     @property
     def ended(self) -> bool:
+        """Return whether the job is in a final state."""
         return self.state in ENDED
 
 
-#: makes one job: the order, the listener of its events, and who is shown previews (PNG)
+#: carries out one job: takes the order, a listener of its events, and a function that shows previews (PNG)
 Work = Callable[[Any, Emit, Callable[[bytes], None]], JobResult]
 
 
@@ -79,12 +81,12 @@ class _Job:
     preview_count: int = 0
     cancelling: bool = False
     warnings: list[str] = field(factory=list)
-    message: str = ""
+    message: Text = ""
     made: JobResult | None = None
 
 
 class Queue:
-    """Jobs in the order they came. ``close`` ends the worker."""
+    """Jobs in order of arrival. ``close`` ends the worker."""
 
     def __init__(self, work: Work, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._work, self._clock = work, clock
@@ -96,16 +98,14 @@ class Queue:
         self._worker.start()
 
     def submit(self, session: str, order: Any) -> str:
-        """Put a job at the end; returns its id, which cannot be guessed. ``RequestError`` when too many wait."""
+        """Append a job and return its id, which cannot be guessed. ``PageError`` for a full or closed queue."""
         with self._changed:
             if self._closed:
-                raise RequestError("the page is being closed; start it again")
+                raise PageError("error.closed")
             unfinished = [job for job in self._jobs.values() if job.state not in ENDED]
             own = sum(job.session == session for job in unfinished)
             if own >= _MOST_OWN or len(unfinished) >= _MOST:
-                raise RequestError(
-                    f"{own} of your videos and {len(unfinished)} in all wait already; try again later"
-                )
+                raise PageError("error.queue", own=own, all=len(unfinished))
             job = _Job(id=secrets.token_urlsafe(9), session=session, order=order)
             self._jobs[job.id] = job
             self._waiting.append(job)
@@ -114,18 +114,18 @@ class Queue:
             return job.id
 
     def view(self, session: str, job_id: str | None) -> JobView | None:
-        """A job of a session; None when it has none of that id."""
+        """Return a job of a session; None for an unknown id or a job of another session."""
         with self._changed:
             job = self._own(session, job_id)
             return None if job is None else self._view(job)
 
     def views(self, session: str) -> list[JobView]:
-        """The jobs of a session, oldest first."""
+        """Return the jobs of a session, oldest first."""
         with self._changed:
             return [self._view(job) for job in self._jobs.values() if job.session == session]
 
     def cancel(self, session: str, job_id: str | None) -> bool:
-        """Take a job out, or end it at its next event, which is a step away. False when there is nothing to cancel."""
+        """Remove a waiting job, or end a working one at its next event (one step away). False for any other job."""
         with self._changed:
             job = self._own(session, job_id)
             if job is None or job.state in ENDED:
@@ -137,7 +137,7 @@ class Queue:
             return True
 
     def close(self, seconds: float = 60.0) -> None:
-        """End the job at work and the worker; waits for it."""
+        """End the current job and the worker, and wait for it up to ``seconds``."""
         with self._changed:
             self._closed = True
             for job in self._jobs.values():
@@ -182,21 +182,20 @@ class Queue:
                     return
                 job = self._waiting.pop(0)
                 job.state, job.started = "working", self._clock()
-            state, message, made = self._outcome(job)
+            state, failure, made = self._outcome(job)
             with self._changed:
-                job.ended, job.message, job.made, job.state = self._clock(), message, made, state
+                job.ended, job.message, job.made, job.state = self._clock(), failure, made, state
 
-    def _outcome(self, job: _Job) -> tuple[State, str, JobResult | None]:
+    def _outcome(self, job: _Job) -> tuple[State, Text, JobResult | None]:
         try:
             return "done", "", self._work(job.order, self._listener(job), self._shown(job))
         except Cancelled:
             return "cancelled", "", None
         except LightX2VError as exc:
-            return "failed", str(exc), None
-        except Exception as exc:  # a mistake of ours or of a plugin: the page and the other jobs go on
+            return "failed", exc.message if isinstance(exc, PageError) else str(exc), None
+        except Exception as exc:  # a bug of ours or of a plugin must not end the page and the other jobs
             traceback.print_exc(file=sys.stderr)
-            text = f"unexpected {type(exc).__name__}: {exc}; the terminal of lightx2v-core ui shows where"
-            return "failed", text, None
+            return "failed", message("error.unexpected", type=type(exc).__name__, reason=str(exc)), None
 
     def _listener(self, job: _Job) -> Emit:
         def listen(event: Event) -> None:
@@ -218,6 +217,6 @@ class Queue:
 
 
 def newest(views: Sequence[JobView]) -> JobView | None:
-    """The job that a page without one of its own shows: the one at work or first in line, else the last one."""
+    """Return the job that a new tab shows: the working or first waiting one, else the last one; None without jobs."""
     unfinished = [view for view in views if not view.ended]
     return unfinished[0] if unfinished else (views[-1] if views else None)

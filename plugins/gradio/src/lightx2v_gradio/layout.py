@@ -1,8 +1,9 @@
-"""Where things are on the page. No listener is here."""
+"""The components of the page and their places; listeners are attached elsewhere."""
 
 from __future__ import annotations
 
 from abc import ABCMeta
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,8 @@ from lightx2v_gradio import panels
 from lightx2v_gradio.form import INPUTS, Field, FieldCounts, field_counts, fields, without_room
 from lightx2v_gradio.options import FolderOptions
 from lightx2v_gradio.settings import Settings
-from lightx2v_gradio.style import PRESSED
+from lightx2v_gradio.style import PRESSED, PROMPT_PRESSED
+from lightx2v_gradio.texts import Texts
 
 TITLE = "lightx2v-core"
 _VIDEOS = [".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"]
@@ -22,8 +24,8 @@ def _path_of(_image: Any, payload: Any) -> Any:
     return None if payload is None else payload.path
 
 
-#: An image as the file that was sent: whether it can be read is for the plan to say, in its own words. For a subclass
-#: Gradio's metaclass would write a file beside this module, so the class is made without it.
+#: An image component that passes on the uploaded file: the plan reports unreadable files. For a plain subclass, the
+#: metaclass of Gradio would write a file next to this module, so the class is created without it.
 InputImage: Any = ABCMeta.__new__(
     type(gr.Image),
     "InputImage",
@@ -34,11 +36,12 @@ InputImage: Any = ABCMeta.__new__(
 
 @frozen(kw_only=True)
 class Layout:
-    """The components that listeners know."""
+    """The components that listeners use."""
 
     blocks: gr.Blocks
+    language: gr.Button
     source: gr.State
-    #: form fields by name, and how many there are of those that differ from folder to folder
+    #: form fields by name, and the numbers of those that differ from folder to folder
     form: dict[str, Any]
     counts: FieldCounts
     folder: gr.Textbox
@@ -47,21 +50,22 @@ class Layout:
     model: gr.HTML
     absent: gr.HTML
     lora_note: gr.HTML
-    #: prompts to choose from, where a model has some
-    examples: gr.Dropdown
+    #: example prompts, as buttons
+    examples: gr.HTML
     forecast: gr.HTML
-    #: what is wrong with the form, and with what was asked for with a button: each has its own place, so that the one
-    #: does not wipe out the other, whichever answer comes first
+    #: errors of the form, and of the last click on a button: two places, so that neither answer overwrites the other
     problem: gr.HTML
     refused: gr.HTML
     generate: gr.Button
     keep_seed: gr.Button
-    #: the job that a tab finds when it opens
+    #: the job that a tab shows when it opens
     entered: gr.Textbox
-    #: the id of the job that is shown, and what of it was shown last
+    #: the id of the job that is shown, and the state of it that was rendered last
     job: gr.Textbox
     seen: gr.State
     timer: gr.Timer
+    #: shown while there is no status
+    empty: gr.HTML
     status: gr.HTML
     preview: gr.HTML
     cancel: gr.Button
@@ -74,25 +78,25 @@ class Layout:
 
     @property
     def all_outputs(self) -> list[Any]:
-        """The components that depend on the options of a folder."""
+        """Return the components that depend on the options of a folder."""
         return [
             *self.form.values(), self.source, self.folder, self.task, self.model, self.absent, self.lora_note,
-            self.examples, self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
+            self.examples, self.empty, self.forecast, self.problem, self.refused, self.job, self.seen, self.timer,
         ]  # fmt: skip
 
     @property
     def job_outputs(self) -> list[Any]:
-        """What a job changes."""
+        """Return the components that a job changes."""
         return [
             self.status, self.preview, self.jobs, self.seen, self.result, self.cancel, self.afterwards, self.record,
             self.gallery, self.timer,
         ]  # fmt: skip
 
 
-def build(first: FolderOptions) -> Layout:
-    """The page for the options of a folder."""
+def build(first: FolderOptions, texts: Texts) -> Layout:
+    """Build the page for the options of a folder, in the language of ``texts``."""
     counts = field_counts(first)
-    shown = fields(first, Settings(), counts)
+    shown = fields(first, Settings(), counts, texts)
     parts: dict[str, Any] = {"counts": counts}
     with gr.Blocks(
         title=TITLE, analytics_enabled=False, fill_width=True, delete_cache=(3600, 7 * 86400)
@@ -102,77 +106,81 @@ def build(first: FolderOptions) -> Layout:
         parts["entered"] = gr.Textbox(visible="hidden", elem_id="entered", label="entered")
         parts["seen"] = gr.State("")
         parts["timer"] = gr.Timer(0.6, active=True)
-        gr.HTML("<h1>lightx2v-core</h1><p>Videos from words, images and videos.</p>", elem_classes="lx-title")
+        with gr.Row(elem_classes="lx-top"):
+            gr.HTML(panels.title(texts), elem_classes="lx-title")
+            parts["language"] = gr.Button(
+                texts("page.other_language"), size="sm", scale=0, min_width=90, elem_id="language"
+            )
         with gr.Row():
             with gr.Column(scale=5, min_width=330):
-                form = _left(first, shown, parts)
+                form = _left(texts, first, shown, parts)
             with gr.Column(scale=6, min_width=330):
-                _right(parts)
+                _right(texts, first, parts)
     return Layout(blocks=blocks, form=form, **parts)
 
 
-def _left(first: FolderOptions, shown: dict[str, Field], parts: dict[str, Any]) -> dict[str, Any]:
-    """What is asked for."""
+def _left(
+    texts: Texts, first: FolderOptions, shown: dict[str, Field], parts: dict[str, Any]
+) -> dict[str, Any]:
+    """Build the form."""
     form: dict[str, Any] = {}
     parts["model"] = gr.HTML(panels.model(first), elem_id="model", elem_classes="lx-card")
-    with gr.Accordion("Another model", open=False):
+    with gr.Accordion(texts("model.change"), open=False):
         parts["folder"] = gr.Textbox(
             first.source.folder,
-            label="Model folder",
-            info="a folder on the machine that runs this page",
+            label=texts("model.folder"),
+            info=texts("model.folder.info"),
             elem_id="folder",
         )
-        parts["open"] = gr.Button("Open this folder", elem_id="open")
+        parts["open"] = gr.Button(texts("model.open"), elem_id="open")
     parts["task"] = gr.Radio(
-        list(first.tasks), value=first.plan.task, label="Task", visible=len(first.tasks) > 1, elem_id="task"
-    )
+        task_choices(texts, first.tasks), value=first.plan.task, label=texts("task"),
+        visible=len(first.tasks) > 1, elem_id="task",
+    )  # fmt: skip
     form["prompt"] = gr.Textbox(
-        label="Prompt", lines=3, max_lines=8, autofocus=True, elem_id="prompt",
-        placeholder=shown["prompt"].placeholder, info="what the video shows; Shift and Enter starts it",
+        label=texts("prompt"), lines=3, max_lines=8, autofocus=True, elem_id="prompt",
+        placeholder=shown["prompt"].placeholder, info=texts("prompt.info"),
     )  # fmt: skip
-    parts["examples"] = gr.Dropdown(
-        list(first.examples), value=None, label="Examples", info="prompts that this model understands",
-        visible=bool(first.examples), filterable=False, elem_id="examples",
-    )  # fmt: skip
-    for name, (label, kind) in INPUTS.items():
-        form[name] = _input(name, label, kind, shown[name])
+    parts["examples"] = gr.HTML(panels.examples(texts, first), elem_id="examples", js_on_load=PROMPT_PRESSED)
+    for name, kind in INPUTS.items():
+        form[name] = _input(name, kind, shown[name])
     with gr.Row(elem_classes="lx-numbers"):
-        form["size"] = _dropdown(shown["size"], "Resolution", "size")
-        form["frames"] = _number(shown["frames"], "Frames", "frames")
+        form["size"] = _dropdown(texts, shown["size"], "size")
+        form["frames"] = _number(texts, shown["frames"], "frames")
     with gr.Row(elem_classes="lx-numbers"):
-        form["width"] = _number(shown["width"], "Width", "width")
-        form["height"] = _number(shown["height"], "Height", "height")
+        form["width"] = _number(texts, shown["width"], "width")
+        form["height"] = _number(texts, shown["height"], "height")
     with gr.Row(elem_classes="lx-numbers", equal_height=True):
-        form["seed"] = _number(shown["seed"], "Seed", "seed", info="the same seed makes the same video")
-        form["random_seed"] = gr.Checkbox(True, label="Random seed", elem_id="random_seed")
-    # what is found out while somebody presses the button must not move it from under the finger: that is no click
-    parts["generate"] = gr.Button("Generate", variant="primary", size="lg", elem_id="generate")
+        form["seed"] = _number(texts, shown["seed"], "seed", info="seed.info")
+        form["random_seed"] = gr.Checkbox(True, label=texts("seed.random"), elem_id="random_seed")
+    # errors stand below the button: above, they would move it while it is pressed, and the click would be lost
+    parts["generate"] = gr.Button(texts("generate"), variant="primary", size="lg", elem_id="generate")
     parts["problem"] = gr.HTML("", elem_id="problem")
     parts["refused"] = gr.HTML("", elem_id="refused")
-    parts["forecast"] = gr.HTML(panels.forecast(first.plan), elem_id="forecast")
-    _advanced(form, shown, parts, first)
+    parts["forecast"] = gr.HTML(panels.forecast(texts, first.plan), elem_id="forecast")
+    _advanced(texts, form, shown, parts, first)
     return form
 
 
 def _advanced(
-    form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: FolderOptions
+    texts: Texts, form: dict[str, Any], shown: dict[str, Field], parts: dict[str, Any], first: FolderOptions
 ) -> None:
-    with gr.Accordion("Sampling", open=False):
+    """Build the folded parts of the form."""
+    with gr.Accordion(texts("sampling"), open=False):
         form["negative_prompt"] = gr.Textbox(
-            shown["negative_prompt"].value, label="Negative prompt", lines=2, max_lines=6,
-            info="what it should not show, in the model's own words; empty: none", elem_id="negative_prompt",
+            shown["negative_prompt"].value, label=texts("negative_prompt"), lines=2, max_lines=6,
+            info=texts("negative_prompt.info"), elem_id="negative_prompt",
         )  # fmt: skip
         with gr.Row(elem_classes="lx-numbers"):
-            form["steps"] = _number(shown["steps"], "Steps", "steps", info="more take longer")
-            form["guidance"] = _number(shown["guidance"], "Guidance scale", "guidance")
-            form["guidance_low"] = _number(
-                shown["guidance_low"], "Guidance scale, low-noise network", "guidance_low"
-            )
+            form["steps"] = _number(texts, shown["steps"], "steps", info="steps.info")
+            form["guidance"] = _number(texts, shown["guidance"], "guidance")
+            form["guidance_low"] = _number(texts, shown["guidance_low"], "guidance_low", label="guidance.low")
         with gr.Row(elem_classes="lx-numbers"):
-            form["shift"] = _number(shown["shift"], "Shift", "shift")
-            form["fps"] = _number(shown["fps"], "FPS", "fps")
-        form["scheduler"] = _dropdown(shown["scheduler"], "Scheduler", "scheduler")
-    with gr.Accordion("LoRA files", open=False):
+            form["shift"] = _number(texts, shown["shift"], "shift")
+            form["fps"] = _number(texts, shown["fps"], "fps")
+        form["scheduler"] = _dropdown(texts, shown["scheduler"], "scheduler")
+    out = without_room(first, parts["counts"])
+    with gr.Accordion(texts("lora"), open=False):
         for slot in range(parts["counts"].loras):
             with gr.Row(equal_height=True, elem_classes="lx-lora"):
                 on, strength = shown[f"lora_on_{slot}"], shown[f"lora_strength_{slot}"]
@@ -187,55 +195,49 @@ def _advanced(
                     strength.value, label=strength.label or "", visible=strength.visible, step=0.1,
                     elem_id=f"lora_strength_{slot}", min_width=130,
                 )  # fmt: skip
-        parts["lora_note"] = gr.HTML(
-            panels.loras(first, without_room(first, parts["counts"])), elem_id="lora_note"
-        )
-    with gr.Accordion("Precision, speed and memory", open=False):
+        parts["lora_note"] = gr.HTML(panels.loras(texts, first, out), elem_id="lora_note")
+    with gr.Accordion(texts("machine"), open=False):
         for slot in range(parts["counts"].precisions):
-            form[f"precision_{slot}"] = _dropdown(
-                shown[f"precision_{slot}"], "Precision", f"precision_{slot}"
-            )
+            name = f"precision_{slot}"
+            form[name] = _dropdown(texts, shown[name], name, label="precision")
         form["tiny_vae"] = gr.Checkbox(
-            False, label="Tiny VAE", info="decodes faster and with less memory, and with less detail",
-            visible=shown["tiny_vae"].visible, elem_id="tiny_vae",
+            False, label=texts("tiny_vae"), info=texts("tiny_vae.info"), visible=shown["tiny_vae"].visible,
+            elem_id="tiny_vae",
         )  # fmt: skip
-        form["attention"] = _dropdown(shown["attention"], "Attention", "attention")
-        form["offloader"] = _dropdown(
-            shown["offloader"],
-            "Offload",
-            "offloader",
-            info="where weights wait while they are not at work",
-        )
+        form["attention"] = _dropdown(texts, shown["attention"], "attention")
+        form["offloader"] = _dropdown(texts, shown["offloader"], "offloader", info="offloader.info")
         with gr.Row(elem_classes="lx-numbers"):
-            form["vram_limit"] = _number(shown["vram_limit"], "VRAM limit, GB", "vram_limit",
-                                         info="empty: all of it")  # fmt: skip
-            form["ram_limit"] = _number(shown["ram_limit"], "RAM limit, GB", "ram_limit",
-                                        info="empty: all of it")  # fmt: skip
-    with gr.Accordion("What is not here", open=False):
-        parts["absent"] = gr.HTML(
-            panels.absent(first, without_room(first, parts["counts"])), elem_id="absent"
-        )
+            form["vram_limit"] = _number(texts, shown["vram_limit"], "vram_limit", info="limit.info")
+            form["ram_limit"] = _number(texts, shown["ram_limit"], "ram_limit", info="limit.info")
+    with gr.Accordion(texts("absent"), open=False):
+        parts["absent"] = gr.HTML(panels.absent(texts, first, out), elem_id="absent")
 
 
-def _right(parts: dict[str, Any]) -> None:
-    """What comes of it."""
-    parts["status"] = gr.HTML(panels.status(None, 0), elem_id="status", elem_classes="lx-card")
+def _right(texts: Texts, first: FolderOptions, parts: dict[str, Any]) -> None:
+    """Build the part for jobs and results."""
+    parts["empty"] = gr.HTML(panels.empty(texts, first), elem_id="empty", elem_classes="lx-card")
+    parts["status"] = gr.HTML("", elem_id="status", elem_classes="lx-card")
     parts["preview"] = gr.HTML("", elem_id="preview")
-    parts["cancel"] = gr.Button("Cancel", variant="secondary", visible=False, elem_id="cancel")
+    parts["cancel"] = gr.Button(texts("cancel"), variant="secondary", visible=False, elem_id="cancel")
     parts["jobs"] = gr.HTML("", elem_id="jobs", js_on_load=PRESSED)
     parts["result"] = gr.HTML("", elem_id="result")
     with gr.Column(visible=False) as afterwards:
         with gr.Row():
-            parts["reuse"] = gr.Button("Use these settings", elem_id="reuse")
-            parts["keep_seed"] = gr.Button("Keep this seed", elem_id="again")
-        with gr.Accordion("Run record", open=False):
+            parts["reuse"] = gr.Button(texts("reuse"), elem_id="reuse")
+            parts["keep_seed"] = gr.Button(texts("keep_seed"), elem_id="again")
+        with gr.Accordion(texts("record"), open=False):
             parts["record"] = gr.JSON(None, show_label=False, elem_id="record")
     parts["afterwards"] = afterwards
     parts["gallery"] = gr.HTML("", elem_id="results", js_on_load=PRESSED)
 
 
-def _input(name: str, label: str, kind: str, field: Field) -> Any:
-    common: dict[str, Any] = {"label": field.label or label, "visible": field.visible, "elem_id": name}
+def task_choices(texts: Texts, tasks: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the labels and names of tasks."""
+    return [(texts.named("task", task), task) for task in tasks]
+
+
+def _input(name: str, kind: str, field: Field) -> Any:
+    common: dict[str, Any] = {"label": field.label, "visible": field.visible, "elem_id": name}
     if kind == "image":
         return InputImage(type="filepath", sources=["upload"], image_mode=None, height=220, **common)
     if kind == "images":
@@ -243,15 +245,22 @@ def _input(name: str, label: str, kind: str, field: Field) -> Any:
     return gr.File(file_types=_VIDEOS, type="filepath", height=120, **common)
 
 
-def _number(field: Field, label: str, name: str, info: str | None = None) -> gr.Number:
+def _number(
+    texts: Texts, field: Field, name: str, info: str | None = None, label: str | None = None
+) -> gr.Number:
+    """Build a field for a number; ``label`` and ``info`` are keys, for fields without a text of their own."""
     return gr.Number(
-        field.value, label=field.label or label, info=field.info or info, visible=field.visible,
-        step=field.step or 0.1, placeholder=field.placeholder, elem_id=name, min_width=120,
+        field.value, label=field.label or texts(label or name), info=field.info or (texts(info) if info else None),
+        visible=field.visible, step=field.step or 0.1, placeholder=field.placeholder, elem_id=name, min_width=120,
     )  # fmt: skip
 
 
-def _dropdown(field: Field, label: str, name: str, info: str | None = None) -> gr.Dropdown:
+def _dropdown(
+    texts: Texts, field: Field, name: str, info: str | None = None, label: str | None = None
+) -> gr.Dropdown:
+    """Build a list of choices; ``label`` and ``info`` are keys, for fields without a text of their own."""
     return gr.Dropdown(
-        list(field.choices), value=field.value, label=field.label or label, info=field.info or info,
-        visible=field.visible, elem_id=name, filterable=False, min_width=160,
+        list(field.choices), value=field.value, label=field.label or texts(label or name),
+        info=field.info or (texts(info) if info else None), visible=field.visible, elem_id=name, filterable=False,
+        min_width=160,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The options that the page has for a model folder. Each is planned, so that nothing is offered that would be refused.
+"""The options that the page offers for a model folder. Each is planned, so that none of them would be refused.
 
 Everything here comes from headers; no weight is read and no torch is imported.
 """
@@ -21,76 +21,76 @@ from lightx2v_core.api import (
     inspect,
     missing,
 )
+from lightx2v_gradio.texts import Message, PageError, Text, message
 
 Config = Mapping[str, Any]
 
-#: kinds that the page lets users choose, and whose absent implementations it names
+#: kinds of implementation that users select on the page; it names those that are not installed
 _SELECTABLE_KINDS = ("model", "attention", "quantizer", "offloader")
-#: how a component is called on the page
-_COMPONENTS = {"dit": "Video network", "text_encoder": "Text encoder", "image_encoder": "Image encoder"}
+#: components that have a name on the page
+_COMPONENTS = ("dit", "text_encoder", "image_encoder")
 _AUTO = "auto"
-#: a choice that leaves things as they are
+#: key of the choice that leaves a component as stored
 AS_IS = ""
 
 
 @frozen(kw_only=True)
 class Option:
-    """Something that can be chosen: ``config`` is the part of a configuration that chooses it."""
+    """A choice of a list. ``config`` is the part of a configuration that selects it."""
 
     key: str
-    label: str
+    label: Text
     config: Config = field(factory=dict)
 
 
 @frozen(kw_only=True)
 class LoraFile:
-    """A LoRA file that has an effect on the folder's network; ``coverage`` says how much of it."""
+    """A LoRA file that matches the folder's network; ``coverage`` counts the matching tensors."""
 
     path: str
     name: str
-    coverage: str
+    coverage: Text
 
 
 @frozen(kw_only=True)
 class ModelSource:
-    """Where a model comes from: the folder that the page was started with or a user named, and what applies to every
-    plan of it."""
+    """A model: the folder that the page was started with or that a user named, and the settings of every plan of it."""
 
     folder: str
     task: str | None = None
-    #: configuration below everything that is chosen on the page
+    #: configuration below all choices of the page
     base: Config = field(factory=dict)
-    #: files, and folders of files, to look for LoRA files besides the model's folder
+    #: files and folders to search for LoRA files, besides the model's folder
     loras: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
 class FolderOptions:
-    """Everything that can be asked of a folder, with the plan of what happens when nothing is."""
+    """The options of a folder, and the plan of its defaults."""
 
     source: ModelSource
     plan: Plan
     tasks: tuple[str, ...]
-    #: inputs that the task needs, and that it takes besides
+    #: inputs that the task requires, and those that it accepts besides
     required: tuple[str, ...]
     optional: tuple[str, ...]
-    #: component -> precisions; the first one is what happens when nothing is said
+    #: component -> precisions, the default first
     precisions: Mapping[str, tuple[Option, ...]]
     attention: tuple[Option, ...]
     schedulers: tuple[Option, ...]
     offloaders: tuple[Option, ...]
-    #: what switches the tiny VAE on; None when there is none
+    #: the option that switches the tiny VAE on; None for a folder without one
     tiny_vae: Option | None
     loras: tuple[LoraFile, ...]
-    #: prompts that the model understands, where it knows few
+    #: prompts that come with the model, in any language
     examples: tuple[str, ...]
-    #: what cannot be chosen here and why, and which distribution brings what is not installed
-    unusable: tuple[str, ...]
+    #: options that cannot be used here, with reasons; and distributions that are not installed, with what they bring
+    unusable: tuple[Text, ...]
     missing: tuple[str, ...]
 
 
 def merge_configs(*configs: Config) -> dict[str, Any]:
-    """Configurations over one another; objects are merged key by key."""
+    """Merge configurations, later ones over earlier ones; objects are merged key by key."""
     merged: dict[str, Any] = {}
     for config in configs:
         for key, value in config.items():
@@ -103,15 +103,17 @@ def merge_configs(*configs: Config) -> dict[str, Any]:
 
 
 def find_options(source: ModelSource, plugins: PluginSet) -> FolderOptions:
-    """Find the options of a model. ``RequestError`` (and its kinds) when nothing can be run from it."""
+    """Find the options of a model. ``RequestError`` (or a subclass) for a folder with nothing to run."""
     if not source.folder.strip():
-        raise RequestError("no model folder is given")
+        raise PageError("error.folder")
     folder = source.folder.strip()
     inspection, planner = inspect(folder, plugins), Planner(plugins)
     tasks = tuple(dict.fromkeys(run.task for run in inspection.runnable))
-    if not tasks:  # planning says why, in the words of the command line
+    if not tasks:  # planning raises the error of the command line
         planner.plan(folder, config=source.base, **_task(source.task))
-        raise RequestError("; ".join(inspection.obstacles) or f"nothing can be run from {source.folder!r}")
+        if inspection.obstacles:
+            raise RequestError("; ".join(inspection.obstacles))
+        raise PageError("error.nothing", folder=repr(source.folder))
     source = evolve(source, folder=folder, task=source.task or tasks[0])
     plan = planner.plan(folder, config=source.base, **_task(source.task))
     trial = _TrialPlanner(source, plugins, planner)
@@ -125,7 +127,7 @@ def find_options(source: ModelSource, plugins: PluginSet) -> FolderOptions:
         _implementations(plugins, "attention", "attention", first=_automatic_attention(plan))
     )
     schedulers = trial.usable(_implementations(plugins, "scheduler", "scheduler"))
-    automatic = Option(key=_AUTO, label="automatic: the fastest that fits", config={"offloader": _AUTO})
+    automatic = Option(key=_AUTO, label=message("offloader.auto"), config={"offloader": _AUTO})
     offloaders = trial.usable(_implementations(plugins, "offloader", "offloader", first=automatic))
     tiny = trial.usable([Option(key="tiny_vae", label="", config=_tiny_vae_config())])
     return FolderOptions(
@@ -141,7 +143,7 @@ def find_options(source: ModelSource, plugins: PluginSet) -> FolderOptions:
         tiny_vae=tiny[0] if tiny else None,
         loras=tuple(_loras(source, inspection, trial)),
         examples=_examples(folder, plugins),
-        unusable=tuple(dict.fromkeys(trial.refused)),
+        unusable=tuple(trial.refused),
         missing=tuple(
             line
             for kind in _SELECTABLE_KINDS
@@ -150,26 +152,28 @@ def find_options(source: ModelSource, plugins: PluginSet) -> FolderOptions:
     )
 
 
-def component_label(component: str) -> str:
-    """How a component is called on the page."""
-    return _COMPONENTS.get(component, component.replace("_", " ").capitalize())
+def component_label(component: str) -> Text:
+    """Return the name of a component on the page."""
+    if component in _COMPONENTS:
+        return Message(f"component.{component}")
+    return component.replace("_", " ").capitalize()
 
 
 class _TrialPlanner:
-    """Plans a model with something chosen, and keeps why it was refused."""
+    """A planner of single choices on top of a model's defaults; collects the reasons of refused ones."""
 
     def __init__(self, source: ModelSource, plugins: PluginSet, planner: Planner) -> None:
         self._source, self.plugins, self._planner = source, plugins, planner
-        self.refused: list[str] = []
+        self.refused: list[Text] = []
 
     def plan(self, config: Config) -> Plan:
-        """The plan with ``config`` over that of the source."""
+        """Plan the source with ``config`` over its own configuration."""
         return self._planner.plan(
             self._source.folder, config=merge_configs(self._source.base, config), **_task(self._source.task)
         )
 
     def usable(self, options: Iterable[Option]) -> tuple[Option, ...]:
-        """The options that can be planned; why the others cannot is kept when it is of interest."""
+        """Return the options that can be planned, and note why the others cannot (those with a label)."""
         usable = []
         for option in options:
             try:
@@ -177,7 +181,7 @@ class _TrialPlanner:
                 usable.append(option)
             except LightX2VError as exc:
                 if option.label:
-                    self.refused.append(f"{option.label}: {_reason(exc)}")
+                    self.refused.append(message("absent.refused", option=option.label, reason=_reason(exc)))
         return tuple(usable)
 
 
@@ -186,34 +190,36 @@ def _task(task: str | None) -> dict[str, Any]:
 
 
 def _reason(exc: LightX2VError) -> str:
-    """The reason in a refusal: of a selection the line about the candidate."""
+    """Extract the reason from a refusal; for a failed selection, the line about the candidate."""
     lines = [line.strip() for line in str(exc).splitlines()]
     return lines[1] if len(lines) > 1 and lines[0].startswith("no usable") else lines[0]
 
 
 def _inputs(plan: Plan, plugins: PluginSet) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the task needs, and what it takes besides, by name."""
+    """Return the names of the inputs that the task requires, and of those that it accepts besides."""
     spec: Any = next(model.spec for model in plugins.provided("model") if model.qualified == plan.model)
     task = spec.tasks[plan.task]
     return tuple(sorted(task.required)), tuple(sorted(task.optional))
 
 
 def _quantizable_components(plan: Plan, inspection: Inspection) -> list[str]:
-    """The components whose precision can be chosen: the network (experts together) and the encoders."""
+    """List the components with a choice of precision: the network (experts together) and the encoders."""
     networks = {report.component for report in inspection.components if report.variants}
     encoders = [component.name for component in plan.components if component.name in _COMPONENTS]
     return list(dict.fromkeys([*sorted(networks), *encoders]))
 
 
 def _precisions(component: str, inspection: Inspection, trial: _TrialPlanner) -> tuple[Option, ...]:
-    """What a component can be computed in: as its files are, files of another precision, or quantized on load."""
+    """List the precisions of a component: as stored, files of another precision, or quantized while loading."""
     reports = [report for report in inspection.components if report.component == component]
     stored = {report.scheme.partition("-")[0] or "original": report for report in reports}
-    options = [Option(key=AS_IS, label="as stored" + _stored_label(trial.plan({}), component))]
+    options = [Option(key=AS_IS, label=_stored_label(trial.plan({}), component))]
     if len(stored) > 1:
         for name, report in sorted(stored.items()):
             description = (
-                f"{report.precision} file" if name == "original" else f"{name} file ({report.scheme})"
+                message("precision.original_file", precision=report.precision)
+                if name == "original"
+                else message("precision.file", precision=name, scheme=report.scheme)
             )
             config = {"components": {component: {"precision": name}}}
             options.append(Option(key=name, label=description, config=config))
@@ -223,24 +229,26 @@ def _precisions(component: str, inspection: Inspection, trial: _TrialPlanner) ->
         if scheme is not None and "original" in stored:
             plain = {"precision": "original"} if len(stored) > 1 else {}
             setting = {**plain, "quantizer": quantizer.qualified}
-            label = f"{scheme.partition('-')[0]}, made while loading ({spec.name})"
+            label = message("precision.quantized", precision=scheme.partition("-")[0], quantizer=spec.name)
             config = {"components": {component: setting}}
             options.append(Option(key=spec.name, label=label, config=config))
     return (options[0], *trial.usable(options[1:]))
 
 
-def _stored_label(plan: Plan, component: str) -> str:
-    """How the files of a component are stored, in brackets."""
+def _stored_label(plan: Plan, component: str) -> Text:
+    """Return the label for a component as stored, with the precision of its files."""
     records = [part for part in plan.components if part.name == component] or [
         part for part in plan.components if part.name not in (*_COMPONENTS, "vae", "tiny_vae")
     ]
-    return f" ({records[0].scheme or records[0].precision})" if records else ""
+    if not records:
+        return message("precision.stored")
+    return message("precision.stored_as", precision=records[0].scheme or records[0].precision)
 
 
 def _automatic_attention(plan: Plan) -> Option:
     return Option(
         key=_AUTO,
-        label=f"automatic ({plan.choice('attention').use.partition('/')[2]} here)",
+        label=message("attention.auto", name=plan.choice("attention").use.partition("/")[2]),
         config={"attention": _AUTO},
     )
 
@@ -248,7 +256,7 @@ def _automatic_attention(plan: Plan) -> Option:
 def _implementations(
     plugins: PluginSet, kind: str, key: str, first: Option | None = None
 ) -> Iterator[Option]:
-    """Every installed implementation of a kind, by its qualified name."""
+    """Yield the installed implementations of a kind, by priority, after ``first``."""
     if first is not None:
         yield first
     by_priority = sorted(plugins.provided(kind), key=lambda entry: (-entry.spec.priority, entry.spec.name))
@@ -262,7 +270,7 @@ def _tiny_vae_config() -> Config:
 
 
 def _loras(source: ModelSource, inspection: Inspection, trial: _TrialPlanner) -> Iterator[LoraFile]:
-    """The LoRA files of the folder and of the other places that have an effect."""
+    """Yield the LoRA files of the folder and of the other places that match the network."""
     paths = [Path(inspection.path, report.file) for report in inspection.loras]
     checkpoints = [provided.spec.name for provided in trial.plugins.provided("checkpoint")]
     for name in (*source.loras, *checkpoints):
@@ -270,8 +278,8 @@ def _loras(source: ModelSource, inspection: Inspection, trial: _TrialPlanner) ->
             other = inspect(name, trial.plugins)
         except LightX2VError as exc:
             if name in source.loras:
-                raise  # somebody named it
-            trial.refused.append(f"{name}: {_reason(exc)}")
+                raise  # named on the command line
+            trial.refused.append(message("absent.refused", option=name, reason=_reason(exc)))
             continue
         root = Path(other.path)
         paths += [root / report.file if root.is_dir() else root for report in other.loras]
@@ -279,21 +287,22 @@ def _loras(source: ModelSource, inspection: Inspection, trial: _TrialPlanner) ->
         try:
             plan = trial.plan({"loras": [{"path": str(path)}]})
         except LightX2VError as exc:
-            trial.refused.append(f"LoRA file {path.name}: {_reason(exc)}")
+            trial.refused.append(message("absent.lora", name=path.name, reason=_reason(exc)))
             continue
         adapters = plan.adapters
         matched = sum(len(adapter.matched) for adapter in adapters)
         tensors = sum(adapter.tensors for adapter in adapters)
         if not matched:
-            trial.refused.append(f"LoRA file {path.name}: it has no effect on this network")
+            reason = message("absent.lora.no_effect")
+            trial.refused.append(message("absent.lora", name=path.name, reason=reason))
             continue
         changed = sum(adapter.changed for adapter in adapters)
-        coverage = f"{matched} of {tensors} tensors of the file have an effect, on {changed} of the network"
+        coverage = message("lora.coverage", matched=matched, tensors=tensors, changed=changed)
         yield LoraFile(path=str(path), name=path.name, coverage=coverage)
 
 
 def _examples(folder: str, plugins: PluginSet) -> tuple[str, ...]:
-    """The prompts that come with a checkpoint of a plugin."""
+    """Return the prompts that come with a checkpoint of a plugin; a folder of the same name on disk has none."""
     if Path(folder).expanduser().exists():
         return ()
     specs: list[Any] = [provided.spec for provided in plugins.provided("checkpoint")]
@@ -301,10 +310,9 @@ def _examples(folder: str, plugins: PluginSet) -> tuple[str, ...]:
 
 
 def find_option(options: Sequence[Option], key: str) -> Option:
-    """The option of a key. ``RequestError`` for one that is not offered."""
+    """Return the option of a key. ``PageError`` for one that is not offered."""
     option = next((option for option in options if option.key == key), None)
     if option is None:
-        raise RequestError(
-            f"{key!r} cannot be chosen here; there is {', '.join(o.key or 'as stored' for o in options)}"
-        )
+        keys = [o.key or message("precision.stored") for o in options]
+        raise PageError("error.option", choice=repr(key), choices=keys)
     return option

@@ -1,5 +1,5 @@
-"""A cache of the options of model folders. Finding them takes seconds of a processor, and many people may ask at once:
-one or two folders are inspected at a time, requests for the same one share the answer, and each has a time limit."""
+"""A cache of the options of model folders. Finding them takes seconds of CPU time, and many users may do so at once: at
+most two folders are inspected at a time, requests for the same one share the result, and each has a time limit."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import threading
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from lightx2v_core.api import LightX2VError, PluginSet, RequestError
+from lightx2v_core.api import LightX2VError, PluginSet
 from lightx2v_gradio.options import FolderOptions, ModelSource, find_options
+from lightx2v_gradio.texts import PageError
 
-#: folders and tasks that are remembered
+#: most remembered pairs of folder and task
 _MAX_CACHED = 64
-#: folders that are inspected at the same time, and that may wait for it
+#: most folders under inspection at the same time, and most that wait for it
 _MAX_RUNNING, _MAX_WAITING = 2, 8
-#: seconds after which somebody who waits is told to come again
+#: longest wait for an inspection
 _TIMEOUT_SECONDS = 20.0
 _Key = tuple[str, str | None]
 
 
 class OptionsCache:
-    """Options of model folders, found once for all listeners, in threads of their own so that nothing else waits."""
+    """Options of model folders, found once for all listeners, in a thread pool so that the event loop never waits."""
 
     def __init__(self, first: FolderOptions, plugins: PluginSet) -> None:
         self._plugins = plugins
@@ -32,7 +33,8 @@ class OptionsCache:
         self._store(first.source, first)
 
     async def get(self, source: ModelSource) -> FolderOptions:
-        """Find the options of a source now. ``RequestError`` (and its kinds) when there are none, or too many ask."""
+        """Find the options of a source again. ``RequestError`` (or a subclass) when it has none, or when too many
+        inspections wait."""
         pending = asyncio.wrap_future(self._submit(source))
         try:
             return await asyncio.wait_for(asyncio.shield(pending), _TIMEOUT_SECONDS)
@@ -40,7 +42,7 @@ class OptionsCache:
             raise _timeout_error(source) from None
 
     def get_cached(self, source: ModelSource) -> FolderOptions:
-        """The options of a source as they were found last; found now when they are not cached."""
+        """Return the options of a source as found last; find them if they are not cached."""
         with self._lock:
             options = self._cached.get((source.folder, source.task))
         if options is not None:
@@ -57,10 +59,7 @@ class OptionsCache:
             if pending is not None:
                 return pending
             if len(self._pending) >= _MAX_RUNNING + _MAX_WAITING:
-                raise RequestError(
-                    f"{len(self._pending)} other folders are being looked at, and {source.folder!r} is none of them; "
-                    "try again in half a minute"
-                )
+                raise PageError("error.busy", count=len(self._pending), folder=repr(source.folder))
             pending = self._pending[key] = self._pool.submit(self._compute, source)
             return pending
 
@@ -71,11 +70,11 @@ class OptionsCache:
             return options
         except LightX2VError:
             raise
-        except Exception as exc:  # whatever a folder on this machine does, it is said to who named it
+        except Exception as exc:  # any trouble with a folder is reported to the user who named it
             reason = (
                 exc.strerror if isinstance(exc, OSError) and exc.strerror else f"{type(exc).__name__}: {exc}"
             )
-            raise RequestError(f"{source.folder!r} cannot be looked at: {reason}") from exc
+            raise PageError("error.inspect", folder=repr(source.folder), reason=reason) from exc
         finally:
             with self._lock:
                 del self._pending[(source.folder, source.task)]
@@ -88,7 +87,5 @@ class OptionsCache:
                 del self._cached[next(iter(self._cached))]
 
 
-def _timeout_error(source: ModelSource) -> RequestError:
-    return RequestError(
-        f"{source.folder!r} was not looked at within {_TIMEOUT_SECONDS:.0f} s; try again in a minute"
-    )
+def _timeout_error(source: ModelSource) -> PageError:
+    return PageError("error.timeout", folder=repr(source.folder), seconds=round(_TIMEOUT_SECONDS))

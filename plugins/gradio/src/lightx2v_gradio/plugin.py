@@ -1,4 +1,4 @@
-"""The hook implementation. Imported at discovery, so nothing heavy is imported here."""
+"""The entry point. Imported at discovery, so it has no heavy imports."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A rough picture of latents: a linear projection to RGB, fitted by least squares for each latent space.
+"""Previews of latents: a linear projection to RGB, fitted by least squares for each latent space.
 
 The fit is data: the sums of the normal equations, in a file of the user's cache for each VAE. It starts from a few
-synthetic latents that the VAE decodes when a model is loaded, and every finished video adds its own latents and frames,
-so that previews get better with use and need no table of any model.
+synthetic latents that the VAE decodes when a model is loaded; every finished video adds its own latents and frames.
+Previews thus improve with use, and need no table of coefficients for each model.
 
 Shape legend: C latent channels, T latent frames, h w latent rows and columns, F frames, H W frame rows and columns.
 """
@@ -27,53 +27,56 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from lightx2v_core.api import Pipeline, Plan
 
 _FORMAT = 1
-#: latents of one frame that are decoded for the first fit, and their side
+#: number of one-frame latents that are decoded for the first fit, and their side in latent pixels
 _SYNTHETIC, _SIDE = 6, 12
-#: pulls the fit towards nothing where the data say nothing, as a part of the mean variance
+#: ridge of the fit, as a fraction of the mean variance: keeps directions without data near zero
 _RIDGE = 1e-3
-#: weight of a synthetic latent pixel beside one of a real video
+#: weight of a synthetic latent pixel relative to one of a real video
 _TRUST = 0.02
-#: the longer side of a preview in pixels, and of the picture of a finished video
+#: longer side in pixels of a preview, and of the thumbnail of a finished video
 _LARGEST, _SMALL = 512, 160
 
 
 @define
 class Sums:
-    """What a least-squares fit needs of all data seen: ``gram`` [C+1, C+1] and ``target`` [C+1, 3], float64."""
+    """Sums of a least-squares fit over all data: ``gram`` [C+1, C+1] and ``target`` [C+1, 3], float64."""
 
     gram: Tensor
     target: Tensor
 
     @classmethod
     def empty(cls, channels: int) -> Sums:
+        """Create the sums of no data."""
         size = channels + 1
         return cls(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, 3, dtype=torch.float64))
 
     @property
     def channels(self) -> int:
+        """Return the number of latent channels."""
         return self.gram.shape[0] - 1
 
     def add(self, latents_NC: Tensor, rgb_N3: Tensor, weight: float = 1.0) -> None:
-        """Count pairs of latent pixels and colours in [-1, 1]."""
+        """Add pairs of latent pixels and colours in [-1, 1]."""
         ones = torch.ones(len(latents_NC), 1, dtype=torch.float64)
         known = torch.cat((latents_NC.double(), ones), dim=1)
         self.gram += weight * known.T @ known
         self.target += weight * known.T @ rgb_N3.double()
 
     def fit(self) -> Tensor:
-        """The projection [C+1, 3]: colour = (latent, 1) @ projection."""
+        """Solve for the projection [C+1, 3]: colour = (latent, 1) @ projection."""
         diagonal = self.gram.diagonal()
         ridge = torch.diag(_RIDGE * diagonal.mean() * torch.ones_like(diagonal))
-        ridge[-1, -1] = 0  # the mean colour is no guess
+        ridge[-1, -1] = 0  # no ridge on the mean colour
         solved: Tensor = torch.linalg.lstsq(self.gram + ridge, self.target).solution
         return solved.float()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the sums as JSON data."""
         return {"format": _FORMAT, "gram": self.gram.tolist(), "target": self.target.tolist()}
 
     @classmethod
     def from_json(cls, data: Any) -> Sums:
-        """``ValueError`` when the data are none of ours."""
+        """Read the data of ``to_json``. ``ValueError`` for any other data."""
         try:
             if data["format"] != _FORMAT:
                 raise ValueError(f"format {data['format']!r}")
@@ -82,12 +85,12 @@ class Sums:
                 torch.tensor(data["target"], dtype=torch.float64),
             )
         except (KeyError, TypeError) as exc:
-            raise ValueError(f"no fit of a preview: {exc}") from None
+            raise ValueError(f"not a preview fit: {exc}") from None
         size = len(sums.gram)
         shapes = (tuple(sums.gram.shape), tuple(sums.target.shape))
         finite = bool(sums.gram.isfinite().all() and sums.target.isfinite().all())
         if shapes != ((size, size), (size, 3)) or not finite:
-            raise ValueError("no fit of a preview: its sums have a wrong shape")
+            raise ValueError("not a preview fit: its sums have a wrong shape")
         return sums
 
 
@@ -96,17 +99,17 @@ class Previewer:
     """Previews of one latent space."""
 
     sums: Sums
-    #: where the fit is kept
+    #: file of the fit
     file: Path
 
     def png(self, latents: Tensor) -> bytes | None:
-        """A PNG of the middle frame of latents [C, T, h, w]; None when they are of another space."""
+        """Render the middle frame of latents [C, T, h, w] as PNG; None for latents with other channels."""
         if latents.shape[0] != self.sums.channels:
             return None
         return png(project(latents.float().cpu(), self.sums.fit()))
 
     def learn(self, latents: Tensor, frames: Iterable[tuple[float, Tensor]]) -> None:
-        """Count a finished video: latents [C, T, h, w], and some frames [3, H, W] in [-1, 1] with their places in it,
+        """Add a finished video: its latents [C, T, h, w], and some frames [3, H, W] in [-1, 1] with their positions,
         0 to 1."""
         latents = latents.float().cpu()
         if latents.shape[0] != self.sums.channels or not latents.isfinite().all():
@@ -118,8 +121,8 @@ class Previewer:
 
 
 def previewer(pipeline: Pipeline, cache: Path) -> Previewer:
-    """Previews of a loaded model: what is known of its latent space, else a first fit from decoding synthetic
-    latents."""
+    """Return the previews of a loaded model, with the cached fit of its latent space or a first fit from decoded
+    synthetic latents."""
     file = cache / f"{space(pipeline.plan)}.json"
     channels = pipeline.plan.geometry.latent_shape[0]
     sums = _load(file)
@@ -133,8 +136,8 @@ def previewer(pipeline: Pipeline, cache: Path) -> Previewer:
 
 
 def synthetic(channels: int) -> Iterable[Tensor]:
-    """Latents [C, 1, h, w] with the spread that normalized latents have, smooth as those of pictures are: noise of a
-    few pixels, made larger."""
+    """Generate latents [C, 1, h, w] with the variance of normalized latents and the smoothness of those of images:
+    upscaled noise of a few pixels."""
     generator = torch.Generator().manual_seed(0)
     for index in range(_SYNTHETIC):
         coarse = torch.randn(1, channels, 2 + index, 2 + index, generator=generator)
@@ -143,14 +146,14 @@ def synthetic(channels: int) -> Iterable[Tensor]:
 
 
 def project(latents: Tensor, projection: Tensor) -> Tensor:
-    """The middle frame of latents [C, T, h, w] in colours [3, h, w] in [-1, 1]."""
+    """Convert the middle frame of latents [C, T, h, w] to colours [3, h, w] in [-1, 1]."""
     middle = latents[:, latents.shape[1] // 2]
     colours = torch.einsum("chw,cr->rhw", middle, projection[:-1]) + projection[-1][:, None, None]
     return colours.clamp(-1, 1)
 
 
 def png(colours: Tensor) -> bytes:
-    """Colours [3, h, w] in [-1, 1] as a PNG, enlarged smoothly."""
+    """Encode colours [3, h, w] in [-1, 1] as PNG, upscaled bicubically."""
     from PIL import Image
 
     rows, columns = colours.shape[1:]
@@ -161,7 +164,7 @@ def png(colours: Tensor) -> bytes:
 
 
 def thumbnail(frame: Tensor) -> bytes:
-    """A frame [3, H, W] in [-1, 1] as a small JPEG."""
+    """Encode a frame [3, H, W] in [-1, 1] as a small JPEG."""
     rows, columns = frame.shape[1:]
     scale = min(_SMALL / max(rows, columns), 1.0)
     small = adaptive_avg_pool2d(frame[None], (max(round(rows * scale), 1), max(round(columns * scale), 1)))
@@ -171,7 +174,8 @@ def thumbnail(frame: Tensor) -> bytes:
 
 
 def sample_frames(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
-    """Some frames [3, H, W] in [-1, 1] of a video, first to last, with their places in it; of an image itself."""
+    """Read ``count`` frames [3, H, W] in [-1, 1] of a video, first to last, with their positions, 0 to 1; of an image,
+    the image."""
     import av
 
     with av.open(str(file)) as container:
@@ -189,8 +193,8 @@ def sample_frames(file: Path, count: int = 3) -> list[tuple[float, Tensor]]:
 
 
 def space(plan: Plan) -> str:
-    """A name for the latent space of a plan's model: a hash of its VAE's files, or of all files when none is called so.
-    Only their ends are read: a VAE has its sizes in front and weights behind."""
+    """Return a name for the latent space of a plan's model: a hash of its VAE's files, or of all files without a VAE.
+    Only both ends of a file are read: a VAE has its sizes at the start and weights at the end."""
     parts = [part for part in plan.components if "vae" in part.name] or list(plan.components)
     digest = hashlib.sha256()
     for file in (Path(name) for part in parts for name in part.files):
@@ -204,14 +208,14 @@ def space(plan: Plan) -> str:
 
 
 def _pairs(latent_Chw: Tensor, frame_3XY: Tensor) -> tuple[Tensor, Tensor]:
-    """Latent pixels [N, C] and the mean colours [N, 3] of what they cover."""
+    """Return the latent pixels [N, C] with the mean colours [N, 3] of the areas that they cover."""
     rows, columns = latent_Chw.shape[1:]
     small = adaptive_avg_pool2d(frame_3XY.float()[None], (rows, columns))[0]
     return latent_Chw.flatten(1).T, small.flatten(1).T
 
 
 def _image(colours: Tensor) -> Any:
-    """Colours [3, H, W] in [-1, 1] as an image of Pillow."""
+    """Convert colours [3, H, W] in [-1, 1] to a Pillow image."""
     from PIL import Image
 
     rows, columns = colours.shape[1:]
@@ -226,7 +230,7 @@ def _colours(frame: Any) -> Tensor:
 
 
 def _load(file: Path) -> Sums | None:
-    """What the cache knows; a file that cannot be read is made anew."""
+    """Read a fit from the cache; None for a missing or unreadable file, which is then replaced."""
     try:
         return Sums.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -234,7 +238,7 @@ def _load(file: Path) -> Sums | None:
 
 
 def _store(file: Path, sums: Sums) -> None:
-    """Keep a fit. A cache that cannot be written only costs the next start a moment."""
+    """Write a fit. A read-only cache is not an error: the next start fits again."""
     values = sums.to_json()
     if not all(math.isfinite(value) for row in (*values["gram"], *values["target"]) for value in row):
         return

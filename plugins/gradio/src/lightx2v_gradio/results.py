@@ -1,4 +1,4 @@
-"""The output folder: the names of what is made, and which of its files may be served."""
+"""The output folder: names of results, and the files that may be served."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from typing import Any
 
 from lightx2v_core.api import RequestError
 
-#: what a browser may ask for by name
+#: names that a browser may request
 _RESULT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,150}\.(mp4|png|json)")
-#: below the output folder: what users send
+#: folder of uploads below the output folder
 UPLOADS = "uploads"
 
 
 def output_folder(path: str) -> Path:
-    """The folder for results, made when it is missing. ``RequestError`` when it cannot be used."""
+    """Return the folder for results, created if missing. ``RequestError`` for an unusable one."""
     folder = Path(path).expanduser()
     try:
         (folder / UPLOADS).mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise RequestError(f"output folder {path!r} cannot be made: {exc.strerror or exc}") from None
+        raise RequestError(f"cannot create output folder {path!r}: {exc.strerror or exc}") from None
     return folder.resolve()
 
 
 def free_name(prompt: str, seed: int, *, one_frame: bool, now: datetime) -> str:
-    """A file name that tells what it is, that no other file has, and that nobody can guess."""
+    """Build a file name from time, prompt and seed, unique and impossible to guess."""
     plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain)[:6])[:40].strip("-")
     parts = [now.strftime("%Y%m%d-%H%M%S"), *([words] if words else []), f"seed{seed}", secrets.token_hex(4)]
@@ -40,8 +40,8 @@ def free_name(prompt: str, seed: int, *, one_frame: bool, now: datetime) -> str:
 
 
 def result_path(folder: Path, name: str) -> Path | None:
-    """The file of the output folder that a browser asks for by ``name``; None when it may not have it: another place,
-    another kind of file, a link, no file."""
+    """Return the file of the output folder that a browser requests by ``name``; None for one that it may not have:
+    a path elsewhere, another file type, a link, a missing file."""
     if not _RESULT_NAME.fullmatch(name):
         return None
     path = folder / name
@@ -53,8 +53,8 @@ def result_path(folder: Path, name: str) -> Path | None:
 
 
 def upload_path(folder: Path, path: str) -> Path | None:
-    """The file below the uploads that ``path`` (absolute, as the page itself writes it) means; None for any other
-    place, also by way of links or ``..``."""
+    """Return the upload at ``path`` (absolute, in the form that the page writes); None for a path elsewhere, also
+    through links or ``..``."""
     if "\0" in path or not os.path.isabs(path) or ".." in Path(path).parts:
         return None
     uploads = folder / UPLOADS
@@ -67,7 +67,7 @@ def upload_path(folder: Path, path: str) -> Path | None:
 
 
 def read_record(folder: Path, name: str) -> Mapping[str, Any]:
-    """The run record beside a result; empty when there is none."""
+    """Read the run record of a result; empty without one."""
     path = result_path(folder, str(Path(name).with_suffix(".json")))
     if path is None:
         return {}

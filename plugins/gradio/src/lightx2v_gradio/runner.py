@@ -1,4 +1,4 @@
-"""Makes the videos of the queue: keeps one model loaded, and loads another one when a job asks for it."""
+"""The work of the queue: keeps one model loaded, and loads another one when a job requires it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightx2v_gradio.previews import Previewer, previewer, sample_frames, thumbn
 from lightx2v_gradio.results import free_name, read_record
 from lightx2v_gradio.settings import Settings, load_config, lora_config, request
 
-#: previews of one video, at most; the last step always gives one
+#: most previews of one video; the last step always has one
 _PREVIEWS = 12
 
 Show = Callable[[bytes], None]
@@ -25,14 +25,14 @@ Show = Callable[[bytes], None]
 
 @frozen(kw_only=True)
 class Order:
-    """A job of the page: what was offered, and what was chosen of it; the seed is drawn already."""
+    """A job of the page: the options of its model and the chosen settings, with a seed."""
 
     options: FolderOptions
     settings: Settings
 
 
 class Runner:
-    """The work of a ``Queue``: called by one thread. ``close`` gives the model's memory back."""
+    """The work of a ``Queue``, called by one thread. ``close`` releases the model's memory."""
 
     def __init__(self, plugins: PluginSet, output: Path, cache: Path) -> None:
         self._plugins, self._output, self._cache = plugins, output, cache
@@ -41,20 +41,20 @@ class Runner:
         self._previewer: Previewer | None = None
 
     def __call__(self, order: Order, emit: Emit, show: Show) -> JobResult:
-        """Make one video. Raises what the run raises; an exception of ``emit`` ends it."""
+        """Generate one video. Raises the errors of the run; an exception of ``emit`` ends it."""
         settings = order.settings
         pipeline = self._loaded(order, emit)
         pipeline.set_loras(lora_config(settings))
-        asked = request(settings, order.options)
+        arguments = request(settings, order.options)
         assert settings.seed is not None
         name = free_name(settings.prompt, settings.seed, one_frame=settings.frames == 1, now=datetime.now())
         listener = _PreviewListener(emit, show, self._previewer)
         try:
-            path = pipeline.write(self._output / name, on_event=listener, **asked)
+            path = pipeline.write(self._output / name, on_event=listener, **arguments)
         except LightX2VError:
             raise
         except Exception:
-            self.close()  # who knows what state it is in
+            self.close()  # its state is unknown
             raise
         frames = sample_frames(path)
         if self._previewer is not None and listener.last is not None:
@@ -74,7 +74,7 @@ class Runner:
         self._key, self._pipeline, self._previewer = "", None, None
 
     def _loaded(self, order: Order, emit: Emit) -> Pipeline:
-        """The model of an order, loaded anew unless it is loaded as the order wants it."""
+        """Return the model of an order; load it unless the loaded one has the same configuration."""
         source = order.options.source
         config: Config = load_config(order.settings, order.options)
         key = json.dumps([source.folder, order.options.plan.task, config], sort_keys=True, default=str)
@@ -92,7 +92,7 @@ class Runner:
 
 
 class _PreviewListener:
-    """Listens to a run: passes its events on, and makes a preview every few steps."""
+    """A listener of a run: passes its events on, and renders a preview every few steps."""
 
     def __init__(self, emit: Emit, show: Show, previewer: Previewer | None) -> None:
         self._emit, self._show, self._previewer = emit, show, previewer

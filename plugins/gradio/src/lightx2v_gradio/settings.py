@@ -1,4 +1,4 @@
-"""What a user has chosen on the page, as plain data, and the configuration and request that follow from it."""
+"""The choices of a user on the page, as plain data, and the configuration and request that follow from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from lightx2v_core.api import Plan, PluginSet, RequestError, plan_run
+from lightx2v_core.api import Plan, PluginSet, plan_run
 from lightx2v_gradio.options import Config, FolderOptions, find_option, merge_configs
+from lightx2v_gradio.texts import PageError, Text
 
-#: seeds that "random" draws from: short enough to be read out
+#: number of seeds to draw from: short enough to read aloud
 _SEEDS = 2**31
 _GB = 10**9
 #: at most one value for each of two experts
@@ -21,10 +22,10 @@ _SCALES = 2
 
 @frozen(kw_only=True)
 class Settings:
-    """The choices of one video. None and empty: what the model does when nothing is said."""
+    """The choices of one video. None and empty values stand for the model's defaults."""
 
     prompt: str = ""
-    #: None: the model's own one
+    #: None: the model's own text
     negative_prompt: str | None = None
     #: name -> path, or paths of reference images
     inputs: Mapping[str, Any] = field(factory=dict)
@@ -44,17 +45,17 @@ class Settings:
     offloader: str = ""
     vram_limit: float | None = None
     ram_limit: float | None = None
-    #: path -> strength of the LoRA files that are on, in their order
+    #: path -> strength of the enabled LoRA files, in order
     loras: Mapping[str, float] = field(factory=dict)
 
 
 def random_seed() -> int:
-    """A seed nobody has chosen."""
+    """Draw a seed."""
     return secrets.randbelow(_SEEDS)
 
 
 def load_config(settings: Settings, options: FolderOptions) -> Config:
-    """What belongs to the loaded model: everything but the request and the LoRA files."""
+    """Return the configuration of the loaded model: everything but the request and the LoRA files."""
     layers: list[Config] = [options.source.base]
     for component, choices in options.precisions.items():
         key = settings.precision.get(component, choices[0].key)
@@ -64,7 +65,7 @@ def load_config(settings: Settings, options: FolderOptions) -> Config:
             layers.append(find_option(choices, key).config)
     if settings.tiny_vae:
         if options.tiny_vae is None:
-            raise RequestError("there is no tiny VAE in this folder; switch it off")
+            raise PageError("error.tiny_vae")
         layers.append(options.tiny_vae.config)
     limits = {"vram_limit": settings.vram_limit, "ram_limit": settings.ram_limit}
     layers.append({"memory": {name: round(value * _GB) for name, value in limits.items() if value}})
@@ -72,14 +73,14 @@ def load_config(settings: Settings, options: FolderOptions) -> Config:
 
 
 def lora_config(settings: Settings) -> list[dict[str, Any]]:
-    """The LoRA files that are on, as the configuration has them."""
+    """Return the enabled LoRA files in the form of a configuration."""
     return [{"path": path, "strength": strength} for path, strength in settings.loras.items()]
 
 
 def request(settings: Settings, options: FolderOptions) -> dict[str, Any]:
-    """What one request says, by the names of ``Pipeline.generate``; what was not chosen is left out."""
+    """Return the arguments of ``Pipeline.generate``, without those that were left at their defaults."""
     if (settings.width is None) != (settings.height is None):
-        raise RequestError("width and height go together; give both or none")
+        raise PageError("error.size_pair")
     size = None if settings.width is None else (settings.width, settings.height)
     scheduler = (
         find_option(options.schedulers, settings.scheduler).config["scheduler"]
@@ -106,10 +107,10 @@ def request(settings: Settings, options: FolderOptions) -> dict[str, Any]:
 def plan_settings(
     settings: Settings, options: FolderOptions, plugins: PluginSet, *, ready: bool = False
 ) -> Plan:
-    """The plan of these settings. ``RequestError`` says what is wrong; ``ready`` also asks for inputs, and for a prompt
-    of models that have none of their own."""
+    """Plan these settings. ``RequestError`` for invalid ones; ``ready`` also requires the inputs, and a prompt unless
+    the model has one of its own."""
     if ready and not settings.prompt.strip() and not options.plan.request.prompt:
-        raise RequestError("there is no prompt; say what the video shows")
+        raise PageError("error.prompt")
     return plan_run(
         options.source.folder,
         config=merge_configs(load_config(settings, options), {"loras": lora_config(settings)}),
@@ -121,10 +122,8 @@ def plan_settings(
 
 
 def from_record(record: Mapping[str, Any], settings: Settings) -> Settings:
-    """``settings`` with the request of a run record, which says every value that was used."""
+    """Return ``settings`` with the request of a run record, which has every value that was used."""
     values = record["request"]
-    from attrs import evolve
-
     return evolve(
         settings,
         prompt=values["prompt"],
@@ -140,24 +139,30 @@ def from_record(record: Mapping[str, Any], settings: Settings) -> Settings:
     )
 
 
-def whole_number(value: Any, name: str) -> int | None:
-    """A whole number of a form, None when nothing was typed. ``RequestError`` for anything else."""
+def whole_number(value: Any, name: Text) -> int | None:
+    """Read a whole number from the form; None for an empty field. ``PageError`` for anything else.
+
+    ``name`` is the label of the field.
+    """
     number = real_number(value, name)
     if number is None:
         return None
     if number != int(number):
-        raise RequestError(f"{name} has to be a whole number, not {value}")
+        raise PageError("error.whole", name=name, value=value)
     return int(number)
 
 
-def real_number(value: Any, name: str) -> float | None:
-    """A number of a form, None when nothing was typed. ``RequestError`` for anything else."""
+def real_number(value: Any, name: Text) -> float | None:
+    """Read a number from the form; None for an empty field. ``PageError`` for anything else.
+
+    ``name`` is the label of the field.
+    """
     if value is None or value == "":
         return None
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise RequestError(f"{name} has to be a number, not {value!r}") from None
+        raise PageError("error.number", name=name, value=repr(value)) from None
     if not math.isfinite(number):
-        raise RequestError(f"{name} has to be a finite number")
+        raise PageError("error.finite", name=name)
     return number

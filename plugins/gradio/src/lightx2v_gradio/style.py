@@ -1,4 +1,4 @@
-"""The theme and the styles of the page, and the few lines of script that run in the browser."""
+"""Theme and styles of the page, and its scripts for the browser."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Any
 
 import gradio as gr
 
-_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+_FONTS = [
+    "system-ui", "-apple-system", "Segoe UI", "Roboto", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC",
+    "sans-serif",
+]  # fmt: skip
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
 CSS = """
 .gradio-container { max-width: 1500px !important; width: 100%; margin: 0 auto !important; padding: 0 !important; }
 .gradio-container > .main { padding: 1rem !important; }
+.lx-top { align-items: center; flex-wrap: nowrap !important; }
 .lx-title .html-container { padding-left: 0; padding-right: 0; }
 .lx-title h1 { font-size: 1.35rem; margin: 0; }
 .lx-title p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
@@ -39,6 +43,18 @@ CSS = """
 .lx-links { margin: .5rem 0 0; }
 .lx-links a { text-decoration: underline; color: var(--link-text-color); }
 .lx-head { font-weight: 600; margin: 0 0 .2rem; }
+#status:not(:has([role])), body:has(#status [role]) #empty { display: none; }
+#empty .lx-dim { margin: .2rem 0 0; }
+.lx-sample { margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .8rem; align-items: center; }
+.lx-sample video { width: min(100%, 16rem); aspect-ratio: 1; object-fit: contain; border-radius: 6px;
+  background: #000; }
+.lx-sample figcaption { flex: 1 1 12rem; font-size: .9em; color: var(--body-text-color-subdued); }
+.lx-examples { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0; padding: 2px; list-style: none; }
+.lx-examples li { margin: 0; }
+.lx-examples button { padding: .3rem .7rem; text-align: left; font-size: .9em; font-weight: 400;
+  overflow-wrap: anywhere; border: 1px solid var(--input-border-color); border-radius: 1rem;
+  background: var(--background-fill-primary); color: var(--body-text-color); }
+.lx-examples button:hover { border-color: var(--color-accent); }
 .lx-queue { margin: 0 0 0 1.3rem; list-style: decimal; }
 .lx-queue button { text-align: left; text-decoration: underline; overflow-wrap: anywhere; padding: .15rem 0; }
 .lx-queue button[aria-current] { font-weight: 600; text-decoration: none; }
@@ -62,22 +78,26 @@ input[role=combobox] { text-overflow: ellipsis; padding-right: 1.6rem !important
 :focus-visible { outline: 3px solid var(--color-accent) !important; outline-offset: 2px; }
 @media (prefers-reduced-motion: reduce) { .lx-bar > div { transition: none; } }
 """
-#: tells the address bar which job is shown, so that a reload finds it again
+#: puts the id of the shown job into the address, so that a reload finds it again
 SHOW_IN_ADDRESS = """(id) => {
     const address = new URL(window.location.href);
     if (id) { address.searchParams.set('job', id); } else { address.searchParams.delete('job'); }
     window.history.replaceState(null, '', address);
 }"""
-#: what was asked for since a tab opened, else what it found then
+#: the job submitted since a tab opened, else the one found then
 THE_LATER = "(entered, job) => job || entered"
-#: where the form fills the window, as on a telephone, what was asked for would be below it
+#: scrolls to the job on narrow windows, where the form would hide it
 TO_THE_VIDEO = """(problem, refused) => {
-    const status = document.querySelector('#status');
-    if (problem || refused || !status || status.getBoundingClientRect().top < window.innerHeight - 80) { return; }
-    const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-    status.scrollIntoView({block: 'start', behavior: still ? 'instant' : 'smooth'});
+    if (problem || refused) { return; }
+    const scroll = () => {
+        const status = document.querySelector('#status');
+        if (!status || status.getBoundingClientRect().top < window.innerHeight - 80) { return; }
+        const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+        status.scrollIntoView({block: 'start', behavior: still ? 'instant' : 'smooth'});
+    };
+    window.requestAnimationFrame(() => window.requestAnimationFrame(scroll));  // once it is rendered
 }"""
-#: a job in a list was pressed. The list is drawn anew then, so the focus is put back to where it was.
+#: reports a click on a job in a list. The list is rendered again, so the script restores the focus.
 PRESSED = """
 let last = null;
 element.addEventListener('click', (event) => {
@@ -95,10 +115,19 @@ new MutationObserver(() => {
 """
 
 
+#: reports a click on an example prompt
+PROMPT_PRESSED = """
+element.addEventListener('click', (event) => {
+    const button = event.target.closest('[data-prompt]');
+    if (button) { trigger('click', {prompt: button.dataset.prompt}); }
+});
+"""
+
+
 def page_style() -> dict[str, Any]:
-    """Theme and styles for ``mount_gradio_app``: no font comes from elsewhere."""
+    """Return the theme and styles for ``mount_gradio_app``; no font is loaded from another host."""
     theme = gr.themes.Default(primary_hue="indigo", font=_FONTS, font_mono=_MONO).set(
-        # what explains has to be read, too
+        # Gradio's own colours of notes and borders fall below WCAG AA
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",

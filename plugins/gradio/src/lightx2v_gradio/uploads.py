@@ -1,7 +1,7 @@
-"""Which files a request may name: only those that were uploaded before.
+"""The check of the files that a request names: only earlier uploads are allowed.
 
-Gradio copies the files that a request names into the uploads, from any place of the machine or of the network: its own
-check works only in a server that it started itself.
+Gradio copies the files that a request names into the uploads, from any path of the machine or any host: its own check
+works only in a server that it started itself.
 """
 
 from __future__ import annotations
@@ -13,49 +13,50 @@ from typing import Any
 from urllib.parse import unquote
 
 from lightx2v_gradio.results import upload_path
+from lightx2v_gradio.texts import Message, message
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
 
-#: what stands before a path in the address of an upload
+#: the part of the address of an upload before its path; pages of other languages have a prefix
 FILE_PREFIX = "/gradio_api/file="
 
 
-def refusal_reason(body: bytes, output: Path) -> str | None:
-    """Why the request with this body is refused; None when all files that it names were sent before.
+def refusal_reason(body: bytes, output: Path) -> Message | None:
+    """Return the reason to refuse a request with this body; None if all files that it names were uploaded before.
 
-    ``body`` is read as the page's framework reads it. ``output`` is the output folder, with the uploads below it.
+    ``body`` is parsed as Gradio parses it. ``output`` is the output folder, with the uploads below it.
     """
     try:
-        message = json.loads(body)
+        request = json.loads(body)
     except (ValueError, RecursionError):
-        return "a request is JSON"
-    for json_object in _json_objects(message):
+        return message("refusal.json")
+    for json_object in _json_objects(request):
         path, url = json_object.get("path"), json_object.get("url")
         if "path" in json_object and (not isinstance(path, str) or upload_path(output, path) is None):
-            return f"{_shorten(path)} was not sent to this page"
+            return message("refusal.file", file=_shorten(path))
         if url is not None and not (isinstance(path, str) and _is_upload_url(url, path)):
-            return f"{_shorten(url)} was not sent to this page"
+            return message("refusal.file", file=_shorten(url))
     return None
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """The body of a request; None when it broke off, or went beyond what ``receive`` lets through."""
+    """Read the body of a request; None if it ended early or exceeded the limit of ``receive``."""
     pieces: list[bytes] = []
     while True:
-        message = await receive()
-        if message["type"] != "http.request":
+        part = await receive()
+        if part["type"] != "http.request":
             return None
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body", False):
+        pieces.append(part.get("body", b""))
+        if not part.get("more_body", False):
             return b"".join(pieces)
 
 
 def replay_body(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, for the next reader; what comes after it comes from ``receive``."""
+    """Return a ``receive`` that delivers a body that was read already, then continues with ``receive``."""
     unread = [body]
 
-    async def replayed() -> Message:
+    async def replayed() -> AsgiMessage:
         if unread:
             return {"type": "http.request", "body": unread.pop(), "more_body": False}
         return await receive()
@@ -64,7 +65,7 @@ def replay_body(body: bytes, receive: Receive) -> Receive:
 
 
 def _json_objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every JSON object in a value, however deep."""
+    """Yield every JSON object in a value, at any depth."""
     remaining = [value]
     while remaining:
         value = remaining.pop()
@@ -76,7 +77,7 @@ def _json_objects(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_upload_url(url: Any, path: str) -> bool:
-    """Whether an address is that of an upload at ``path``, written plainly or quoted."""
+    """Return whether an address, plain or percent-encoded, is that of the upload at ``path``."""
     if not isinstance(url, str) or not url.startswith(("http://", "https://", "/")):
         return False
     name = url.partition(FILE_PREFIX)[2]

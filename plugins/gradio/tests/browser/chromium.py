@@ -10,15 +10,18 @@ import shutil
 import subprocess
 import sys
 
-PACKAGES = ("chromium", "chromium-driver")
+#: with a font for Chinese, without which its characters are boxes of another width
+PACKAGES = ("chromium", "chromium-driver", "fonts-wqy-microhei")
 
 
 def main() -> None:
-    """Never fails: what is missing is said."""
+    """Install the missing packages; never fails, but prints a reason."""
     if shutil.which("chromium") and shutil.which("chromedriver"):
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        sys.stderr.write("no Chromium, and no right to install it: the tests in a browser will be skipped\n")
+        sys.stderr.write(
+            "no Chromium, and no permission to install it: the tests in a browser will be skipped\n"
+        )
         return
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):

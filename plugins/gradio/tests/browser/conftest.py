@@ -22,7 +22,7 @@ FLAGS = (
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium; skipped where it cannot be had."""
+    """Chromium; the tests are skipped without it."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="the tests in a browser need selenium")
     browser, service = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and service):
@@ -40,8 +40,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def started(start: Callable[[], Any]) -> Any:
-    """A browser. Its driver waits a minute for it, which is too short when its files come from a busy disk for the
-    first time; they are in memory the next time."""
+    """Start a browser. Its driver waits a minute for it, which is too short while its files are read from a busy disk;
+    the next try reads them from memory."""
     from selenium.common.exceptions import SessionNotCreatedException
 
     for _ in range(3):
@@ -53,15 +53,18 @@ def started(start: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def visit(driver: Any) -> Iterator[Callable[[Server], Tab]]:
-    """Opens the page of a server as a new visitor. Afterwards the browser is as it was, and nothing is left at work."""
+def visit(driver: Any) -> Iterator[Callable[..., Tab]]:
+    """Opens the page of a server as a new visitor, in a language; resets the browser and cancels jobs afterwards."""
     from .tab import Tab
 
     opened: list[Tab] = []
 
-    def visitor(server: Server) -> Tab:
-        driver.delete_all_cookies()
-        opened.append(Tab(driver, server).open())
+    def visitor(server: Server, language: str = "en") -> Tab:
+        driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        if language != "en":
+            cookie = {"name": "lightx2v_language", "value": language, "url": server.url}
+            driver.execute_cdp_cmd("Network.setCookie", cookie)
+        opened.append(Tab(driver, server, language).open())
         return opened[-1]
 
     yield visitor
@@ -76,13 +79,13 @@ def visit(driver: Any) -> Iterator[Callable[[Server], Tab]]:
 
 
 def tidy(tab: Tab) -> None:
-    """Cancel what a test that failed has left at work, so that the next one does not wait for it."""
+    """Cancel the jobs that a failed test left, so that the next one does not wait for them."""
     from selenium.common.exceptions import WebDriverException
 
     tab.here()
     end = time.monotonic() + 60
     while (button := tab.find("#cancel") or tab.find("#jobs [data-job]")) and time.monotonic() < end:
-        with contextlib.suppress(WebDriverException):  # it ended by itself just now
+        with contextlib.suppress(WebDriverException):  # it ended just now
             button.click()
         time.sleep(0.5)
 

@@ -1,4 +1,4 @@
-"""A tab with the page, and what a user does there."""
+"""A tab with the page, and the actions of a user."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from selenium.common.exceptions import StaleElementReferenceException, WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from lightx2v_gradio.texts import TEXTS
+
 #: see conftest.py
 Server: TypeAlias = Any
 #: generous: the machine may be busy
 PATIENCE = 180.0
 
-#: whether anything is on its way to somewhere; what goes round and round is not
+#: true during a transition; endless animations do not count
 MOVING = """
 return document.getAnimations().some((animation) =>
   animation.playState === 'running' && animation.effect.getComputedTiming().endTime !== Infinity);
@@ -25,14 +27,14 @@ return document.getAnimations().some((animation) =>
 class Tab:
     """A tab with the page."""
 
-    def __init__(self, driver: Any, server: Server) -> None:
-        self.driver, self.server = driver, server
+    def __init__(self, driver: Any, server: Server, language: str = "en") -> None:
+        self.driver, self.server, self.texts = driver, server, TEXTS[language]
         self.handle = driver.current_window_handle
 
     def open(self, path: str = "") -> Tab:
         self.driver.get(self.server.url + path)
         self.until(lambda: self.find("#prompt textarea"))
-        self.until(lambda: "Plan:" in self.text("#forecast"))
+        self.until(lambda: self.find("#forecast .lx-forecast"))
         return self
 
     def here(self) -> Tab:
@@ -40,8 +42,8 @@ class Tab:
         return self
 
     def until(self, look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-        """What ``look`` finds, as soon as it finds something. What the browser cannot do yet, because the page is being
-        drawn, is tried again."""
+        """Wait until ``look`` finds something, and return it. Errors of the browser while the page is rendered are
+        retried."""
         end = time.monotonic() + seconds
         last = ""
         while time.monotonic() < end:
@@ -52,18 +54,18 @@ class Tab:
                 last = str(exc).partition("\n")[0]
             time.sleep(0.1)
         state = {name: self.text(f"#{name}") for name in ("status", "problem", "refused", "forecast")}
-        raise AssertionError(f"it never happened: {last} {state}\n{self.server.log.read_text()[-2000:]}")
+        raise AssertionError(f"timed out: {last} {state}\n{self.server.log.read_text()[-2000:]}")
 
     def find(self, selector: str) -> Any:
-        """The first such element that is shown, None when there is none."""
+        """Return the first visible element, None without one."""
         return self._seen(selector, lambda element: element)
 
     def text(self, selector: str) -> str:
-        """The text of what is shown; empty when it is not there."""
+        """Return the text of the first visible element, empty without one."""
         return str(self._seen(selector, lambda element: element.text) or "")
 
     def _seen(self, selector: str, read: Callable[[Any], Any]) -> Any:
-        """Something of an element; again when it was drawn anew in between, which the page does all the time."""
+        """Read from the first visible element, again if it was replaced in between."""
         for _ in range(50):
             try:
                 for element in self.driver.find_elements(By.CSS_SELECTOR, selector):
@@ -97,7 +99,7 @@ class Tab:
         self.until(clicked)
 
     def part(self, title: str) -> None:
-        """Open a part of the form that is folded."""
+        """Open a folded part of the form by its title."""
 
         def opened() -> bool:
             for element in self.driver.find_elements(By.CSS_SELECTOR, "button.label-wrap"):
@@ -143,13 +145,21 @@ class Tab:
     def generate(self, prompt: str, **numbers: object) -> None:
         self.write("#prompt textarea", prompt)
         if numbers:
-            self.part("Sampling")
+            self.part(self.texts("sampling"))
         for name, value in numbers.items():
             self.number(name, value)
         self.click("#generate")
 
+    def start_of(self, key: str) -> str:
+        """Return the start of a text in the language of the tab, up to its first placeholder."""
+        return self.texts.catalogue[key].partition("{")[0]
+
+    def done(self) -> str:
+        """Wait for the end of a video."""
+        return self.status(self.start_of("status.done"))
+
     def status(self, words: str) -> str:
-        return str(self.until(lambda: words in (said := self.text("#status")) and said))
+        return str(self.until(lambda: words in (text := self.text("#status")) and text))
 
     def job(self) -> str:
         return str(
@@ -157,17 +167,17 @@ class Tab:
         ).partition("job=")[2]
 
     def problem(self, words: str) -> str:
-        """What is said of the form or of the button that was pressed; one message, not two."""
+        """Wait for an error of the form or of the button that was pressed, and return it: one message, not two."""
         return str(
-            self.until(lambda: words in (said := self.text("#problem") + self.text("#refused")) and said)
+            self.until(lambda: words in (text := self.text("#problem") + self.text("#refused")) and text)
         )
 
     def attribute(self, selector: str, name: str) -> str:
-        """An attribute of what is shown; empty when it has none or is not there."""
+        """Return an attribute of the first visible element, empty without one."""
         return str(self._seen(selector, lambda element: element.get_attribute(name)) or "")
 
     def settled(self) -> None:
-        """Wait until nothing moves any more: what is folded out, what fades in."""
+        """Wait for the end of all transitions."""
         self.until(lambda: not self.script(MOVING))
 
     def script(self, code: str, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A click on Generate comes to a video, whatever the page is busy with: its answers come late here."""
+"""A click on Generate results in a video, also while answers of the page are delayed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tab import Server, Tab
 pytestmark = [pytest.mark.slow, pytest.mark.load]
 Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
 
-#: answers of some listeners are held back: for a time, or until the page is told to let them go
+#: holds the answers of some listeners back until ``LET_GO`` runs
 LATE = """
 const numbers = %s, plain = window.fetch;
 window.held = 0;
@@ -72,7 +72,7 @@ def made(tab: Tab, server: Server, record: Records, before: int, prompt: str) ->
 def test_before_the_page_has_come_to_itself(
     late: Callable[..., Tab], server: Server, record: Records
 ) -> None:
-    """What a new tab shows is asked for when it opens; the answer knows nothing of a click in between."""
+    """A new tab requests its contents when it opens; the answer must not undo a click in between."""
     before = len(record(server))
     tab = late("_enter")
     held(tab)
@@ -83,7 +83,7 @@ def test_before_the_page_has_come_to_itself(
 
 
 def test_while_a_message_comes_and_goes(late: Callable[..., Tab], server: Server, record: Records) -> None:
-    """The button stays where it is between press and release, whatever the form is found to be."""
+    """The button does not move between press and release, also when an error of the form appears."""
     before = len(record(server))
     tab = late("_check")
     tab.write("#prompt textarea", "a fox under a finger")
@@ -95,7 +95,7 @@ def test_while_a_message_comes_and_goes(late: Callable[..., Tab], server: Server
     ActionChains(tab.driver).click_and_hold(button).perform()
     tab.until(lambda: tab.script(LET_GO) or tab.text("#problem"))
     ActionChains(tab.driver).release().perform()
-    # the click was answered: with what is wrong, once
+    # the click was answered: with the error, once
     assert "frames" in tab.problem("frames")
     tab.number("frames", 5)
     ActionChains(tab.driver).click_and_hold(button).perform()
@@ -105,7 +105,7 @@ def test_while_a_message_comes_and_goes(late: Callable[..., Tab], server: Server
 
 
 def test_right_after_a_field_was_changed(late: Callable[..., Tab], server: Server, record: Records) -> None:
-    """The check of what was typed is not answered yet, and is answered after the click."""
+    """The answer to the check of the last change arrives after the click."""
     before = len(record(server))
     tab = late("_check")
     tab.generate("a fox in a hurry", steps=3, frames=9)

@@ -1,4 +1,4 @@
-"""The trained model on the page, and what a program that looks at videos says of its own."""
+"""The trained model on the page; a program judges its videos."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ pytest.importorskip("selenium", reason="the tests in a browser need selenium")
 from .tab import Server, Tab
 
 pytestmark = pytest.mark.slow
-Visit: TypeAlias = Callable[[Any], Tab]
+Visit: TypeAlias = Callable[..., Tab]
 TOOLS = Path(__file__).resolve().parents[4] / "tools" / "mini"
-#: the first command of the README asks for this, and its configuration sets this seed
+#: the prompt of the first command of the README, and the seed of its configuration
 PROMPT = "a red circle moves to the right on a blue background"
 SEED = 1
 WANTED = ("red", "circle", "right", "blue")
@@ -25,7 +25,7 @@ WANTED = ("red", "circle", "right", "blue")
 
 @pytest.fixture
 def judge() -> Iterator[Callable[[Any], Any]]:
-    """The judge of the mini model's videos, which stands beside its training."""
+    """The judge of the mini model's videos, from the folder of its training."""
     if not (TOOLS / "judge.py").is_file():
         pytest.skip("tools/mini is not beside this plugin")
     sys.path.insert(0, str(TOOLS))
@@ -45,7 +45,7 @@ def trained(serve: Callable[..., Server]) -> Server:
 
 
 def made(tab: Tab, server: Server, **numbers: object) -> Any:
-    """Ask for the video, and return what the page shows then, [3, F, H, W] in [-1, 1]."""
+    """Generate the video and return it as the page shows it, [3, F, H, W] in [-1, 1]."""
     import av
     import torch
 
@@ -61,7 +61,7 @@ def made(tab: Tab, server: Server, **numbers: object) -> Any:
 
 
 def said(verdict: Any) -> tuple[str, ...]:
-    """What the prompt says, as the judge sees it."""
+    """Return the words of the prompt that the judge recognizes."""
     first = verdict.first
     assert first is not None
     return first.colour, first.shape, first.direction, verdict.ground
@@ -78,14 +78,14 @@ def test_a_video_is_watched_cancelled_and_made(
     first = tab.until(lambda: tab.attribute("#preview img", "src"))
     tab.until(lambda: tab.attribute("#preview img", "src") not in ("", first))
     tab.click("#cancel")
-    tab.status("Cancelled. Nothing was left behind.")
+    tab.status("Cancelled. No files were kept.")
     assert not list(trained.output.glob("*.mp4"))
     assert said(judge(made(tab, trained, steps=20))) == WANTED
 
 
-def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable[[Any], Any]) -> None:
-    """Without a path the page opens on the trained model. What it makes is judged: plain, with a LoRA file and without
-    it again, and in eight bits."""
+def test_it_follows_its_prompt(visit: Visit, trained: Server, judge: Callable[[Any], Any]) -> None:
+    """Without a path the page opens with the trained model. Its videos are judged: plain, with a LoRA file, without it
+    again, and in eight bits."""
     tab = visit(trained)
     assert tab.attribute("#size input", "value") == "48 × 48, square"
     tab.click("#random_seed input")
@@ -94,7 +94,7 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     verdict = judge(plain)
     assert (said(verdict), verdict.look) == (WANTED, "none")
 
-    tab.part("LoRA files")
+    tab.part("LoRA")
     look = "return [...document.querySelectorAll('[id^=lora_on_]')].filter((box) => box.innerText.includes('framed'))"
     framed = tab.until(lambda: tab.script(look))[0].get_attribute("id")
     tab.click(f"#{framed} input")
@@ -103,20 +103,43 @@ def test_it_makes_what_it_is_told(visit: Visit, trained: Server, judge: Callable
     assert bool((made(tab, trained) == plain).all())
 
     tab.part("Precision, speed and memory")
-    tab.choose("precision_0", "fp8, made while loading (fp8-torch)")
+    tab.choose("precision_0", "fp8, quantized while loading (fp8-torch)")
     eight = made(tab, trained)
     assert not bool((eight == plain).all())
     assert said(judge(eight)) == WANTED
 
 
-def test_its_examples_fill_the_prompt(visit: Visit, trained: Server) -> None:
-    tab = visit(trained)
-    example = "a large yellow square moves slowly to the left on a plain black background"
-    assert tab.attribute("#prompt textarea", "placeholder") == PROMPT
-    tab.choose("examples", example)
-    tab.until(lambda: tab.attribute("#prompt textarea", "value") == example)
-    # what is written then stays, whatever else is used
+@pytest.mark.parametrize(
+    ("language", "first", "second"),
+    [
+        ("en", PROMPT, "a large yellow square moves slowly to the left on a plain black background"),
+        ("zh", "一个红色的圆形在蓝色背景上向右移动", "一个大的黄色的方块在纯色黑色背景上慢慢地向左移动"),
+    ],
+)
+def test_it_starts_with_a_clip_and_its_examples_fill_the_prompt(
+    visit: Visit, trained: Server, language: str, first: str, second: str
+) -> None:
+    tab = visit(trained, language)
+    assert tab.attribute("#prompt textarea", "placeholder") == first
+    video = tab.until(lambda: tab.find("#empty video"))
+    tab.until(lambda: tab.script("return arguments[0].readyState", video) >= 2)
+    assert tab.script("return [arguments[0].videoWidth, arguments[0].videoHeight]", video) == [48, 48]
+    assert first in tab.text("#empty figcaption")
+    shown = [button.text for button in tab.driver.find_elements("css selector", "#examples [data-prompt]")]
+    assert shown[:2] == [first, second]
+    assert len(shown) == 6, "five in the language of the page and one in the other"
+    tab.click(f"#examples [data-prompt='{second}']")
+    tab.until(lambda: tab.attribute("#prompt textarea", "value") == second)
+    # a prompt that is written afterwards stays when other fields are used
     tab.write("#prompt textarea", "my own words")
     tab.number("frames", 5)
-    tab.until(lambda: "5 frames" in tab.text("#forecast"))
+    tab.until(
+        lambda: tab.texts("plan.size", width=48, height=48, frames=5, seconds="0.6") in tab.text("#forecast")
+    )
     assert tab.attribute("#prompt textarea", "value") == "my own words"
+    # the clip gives way to the first video
+    tab.click(f"#examples [data-prompt='{first}']")
+    tab.until(lambda: tab.attribute("#prompt textarea", "value") == first)
+    tab.click("#generate")
+    tab.done()
+    assert tab.find("#empty") is None

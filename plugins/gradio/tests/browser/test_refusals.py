@@ -1,4 +1,4 @@
-"""What is wrong is said in one message, and nothing comes of it."""
+"""Errors are reported in one message, and no video is generated."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.load]
 Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
 
 
-def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_path: Path) -> None:
+def test_an_error_is_one_message(tab: Tab, image_model: Path, tmp_path: Path) -> None:
     tab.generate(" ")
-    assert tab.problem("there is no prompt") == "there is no prompt; say what the video shows"
+    assert tab.problem("no prompt") == "no prompt; describe the video"
     tab.write("#prompt textarea", "a fox")
     tab.until(lambda: not tab.text("#refused"))
-    tab.choose("size", "another size")
+    tab.choose("size", "Custom size")
     tab.number("width", 250)
-    said = tab.problem("instead of 250")  # while it is typed, of 2 and of 25
-    assert said == "wan2.1-t2v-164k: width must be divisible by 16: instead of 250 use 240 or 256"
+    shown = tab.problem("instead of 250")  # while it is typed, of 2 and of 25
+    assert shown == "wan2.1-t2v-164k: width must be divisible by 16: instead of 250 use 240 or 256"
     tab.number("width", 64)
     tab.until(lambda: not tab.text("#problem"))
 
-    tab.part("Another model")
+    tab.part("Change model")
     tab.write("#folder textarea, #folder input", "/nowhere/at/all")
     tab.click("#open")
     assert "/nowhere/at/all" in tab.problem("does not exist")
@@ -47,7 +47,7 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     tab.click("#generate")
     assert "is not a readable image" in tab.problem("broken.png")
 
-    # more than can be sent at once never leaves the browser
+    # a file above the limit never leaves the browser
     large = tmp_path / "large.png"
     large.write_bytes(b"\x89PNG" + bytes(4_000_000))
     tab.click("#image [aria-label=Clear], #image [aria-label='Remove Image'], #image [title=Clear]")
@@ -56,16 +56,17 @@ def test_what_is_wrong_is_said_in_one_message(tab: Tab, image_model: Path, tmp_p
     assert "exceed the maximum allowed size" in said
     assert '"large.png"' in said
 
-    # none of it became a video
+    # no video was generated
     tab.open()
     assert "job=" not in tab.driver.current_url
-    assert "Nothing has been asked for yet" in tab.text("#status")
+    assert "No video yet" in tab.text("#empty")
+    assert tab.text("#status") == ""
     assert tab.text("#jobs") == tab.text("#results") == ""
 
 
 def test_a_bad_size_makes_no_video(tab: Tab, server: Server, record: Records) -> None:
     before = len(record(server))
-    tab.choose("size", "another size")
+    tab.choose("size", "Custom size")
     tab.number("width", 250)
     tab.problem("instead of 250")
     tab.generate("too wide")

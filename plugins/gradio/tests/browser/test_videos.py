@@ -1,4 +1,4 @@
-"""A user makes videos: progress, preview, cancelling, LoRA files, precision, two tabs, and a reload."""
+"""A user generates videos: progress, preview, cancelling, LoRA files, precision, two tabs, and a reload."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .tab import Server, Tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.load]
 Records: TypeAlias = Callable[[Any], list[dict[str, Any]]]
-#: minutes of work on any machine, for what is cancelled in the middle
+#: minutes of work on any machine, to be cancelled
 LONG = {"steps": 1000, "frames": 161}
 
 
 def test_from_a_prompt_to_a_video(tab: Tab, server: Server, record: Records) -> None:
     before = len(record(server))
     tab.generate("a red fox <b>runs</b> ${1+1} {{x}}", steps=1000)
-    said = tab.status("of 1000 steps")
-    assert said.startswith("Making the video")
+    progress = tab.status("of 1000 steps")
+    assert progress.startswith("Denoising, ")
     tab.status("left")
     first = tab.until(lambda: tab.attribute("#preview img", "src"))
     assert first.startswith("data:image/png;base64,")
@@ -66,7 +66,7 @@ def test_a_second_is_cancelled_and_a_third_is_made(tab: Tab, server: Server, rec
     tab.status("of 1000 steps")
     files = set(server.output.iterdir())
     tab.click("#cancel")
-    tab.status("Cancelled. Nothing was left behind.")
+    tab.status("Cancelled. No files were kept.")
     assert set(server.output.iterdir()) <= files
     tab.generate("the third", steps=3, frames=5)
     tab.status("Done in")
@@ -77,7 +77,7 @@ def test_a_second_is_cancelled_and_a_third_is_made(tab: Tab, server: Server, rec
 def test_a_lora_is_switched_on_and_off(tab: Tab, server: Server, record: Records) -> None:
     before = len(record(server))
     tab.click("#random_seed input")
-    tab.part("LoRA files")
+    tab.part("LoRA")
     tab.until(lambda: "12 of 12 tensors" in tab.text("#lora_on_0"))
     for on in (True, False):
         tab.click("#lora_on_0 input")
@@ -94,7 +94,7 @@ def test_a_lora_is_switched_on_and_off(tab: Tab, server: Server, record: Records
 def test_the_network_is_switched_to_fp8(tab: Tab, server: Server, record: Records) -> None:
     before = len(record(server))
     tab.part("Precision, speed and memory")
-    tab.choose("precision_0", "fp8, made while loading (fp8-torch)")
+    tab.choose("precision_0", "fp8, quantized while loading (fp8-torch)")
     tab.generate("a fox in eight bits", steps=2)
     tab.status("Done in")
     (made,) = record(server)[before:]
@@ -106,12 +106,12 @@ def test_two_tabs_at_once(tab: Tab, server: Server) -> None:
     first = tab.job()
     tab.driver.switch_to.new_window("tab")
     other = Tab(tab.driver, server).open()
-    # it shows what is at work, with its settings
+    # it shows the current job, with its settings
     other.until(lambda: other.attribute("#prompt textarea", "value") == "the first tab")
     other.generate("the second tab", steps=3, frames=5)
     second = other.until(lambda: other.job() != first and other.job())
-    other.status("Waiting: one video is made before yours")
-    assert "the first tab: at work" in other.text("#jobs")
+    other.status("Waiting: 1 video before yours")
+    assert "the first tab: running" in other.text("#jobs")
     assert "the second tab: waiting, 1 before it" in other.text("#jobs")
     tab.here().status("of 1000 steps")
     assert tab.job() == first
@@ -123,7 +123,7 @@ def test_two_tabs_at_once(tab: Tab, server: Server) -> None:
     assert other.job() == second
     mine = other.attribute("#result video", "src")
     assert tab.here().attribute("#result video", "src") not in ("", mine)
-    # each shows what the other made when it is asked to
+    # each shows the results of the other on a click
     tab.until(lambda: "the second tab" in tab.text("#results"))
     tab.click(f"#results [data-job='{second}']")
     tab.until(lambda: tab.attribute("#result video", "src") == mine)
@@ -136,7 +136,7 @@ def test_one_of_the_queue_is_shown_and_cancelled(tab: Tab, record: Records, serv
     first = tab.job()
     tab.status("of 1000 steps")
     tab.generate("in line")
-    tab.status("Waiting: one video is made before yours")
+    tab.status("Waiting: 1 video before yours")
     tab.click("#cancel")
     tab.status("Cancelled")
     tab.click(f"#jobs [data-job='{first}']")
@@ -147,20 +147,20 @@ def test_one_of_the_queue_is_shown_and_cancelled(tab: Tab, record: Records, serv
 
 
 def test_a_reload_in_mid_run_finds_its_job_again(tab: Tab) -> None:
-    tab.generate("it goes on", **LONG)
+    tab.generate("it continues", **LONG)
     tab.status("of 1000 steps")
     job = tab.job()
     tab.driver.refresh()
     tab.status("of 1000 steps")
     assert tab.job() == job
-    tab.until(lambda: tab.attribute("#prompt textarea", "value") == "it goes on")
+    tab.until(lambda: tab.attribute("#prompt textarea", "value") == "it continues")
     tab.until(lambda: tab.attribute("#frames input", "value") == "161")
     tab.driver.get(tab.server.url)  # the address alone finds it, too
     tab.status("of 1000 steps")
     own = tab.driver.get_cookies()
     tab.driver.delete_all_cookies()
     tab.driver.get(f"{tab.server.url}?job={job}")  # a stranger does not
-    tab.until(lambda: "Nothing has been asked for yet" in tab.text("#status"))
+    tab.until(lambda: "No video yet" in tab.text("#empty"))
     tab.driver.delete_all_cookies()
     for cookie in own:
         tab.driver.add_cookie(cookie)
@@ -171,7 +171,7 @@ def test_a_reload_in_mid_run_finds_its_job_again(tab: Tab) -> None:
 
 
 def test_nothing_leaves_this_machine(tab: Tab, server: Server) -> None:
-    """All that the browser was asked for by any page so far, and all that the server connected to."""
+    """Checks every request of the browser so far, and every connection of the server."""
     tab.driver.get_log("browser")
     tab.open()
     messages = [json.loads(entry["message"])["message"] for entry in tab.driver.get_log("performance")]
