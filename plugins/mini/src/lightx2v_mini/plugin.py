@@ -28,13 +28,20 @@ _VIDEOS = (
     "a small green triangle moves quickly up on a graded white background",
     "a purple circle moves down on a grey background",
     "a large white circle stands still on a green background",
-    "一个黄色的圆形在黑色背景上向上移动",
+    "一个红色的圆形在蓝色背景上向右移动",
+    "一个大的黄色的方块在纯色黑色背景上慢慢地向左移动",
+    "一个小的绿色的三角形在渐变白色背景上快速地向上移动",
+    "一个紫色的圆形在灰色背景上向下移动",
+    "一个大的白色的圆形在绿色背景上静止不动",
 )
 #: prompts for an image with a shape
 _MOVES = (
     "a large purple square moves quickly to the left on a plain grey background",
     "a large purple square moves slowly to the right on a plain grey background",
     "a large purple square stands still on a plain grey background",
+    "一个大的紫色的方块在纯色灰色背景上快速地向左移动",
+    "一个大的紫色的方块在纯色灰色背景上慢慢地向右移动",
+    "一个大的紫色的方块在纯色灰色背景上静止不动",
 )
 
 
