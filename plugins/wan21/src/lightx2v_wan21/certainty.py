@@ -76,7 +76,7 @@ def one_of_two(facts: CheckpointFacts) -> str:
 
 
 def method_doubts(facts: CheckpointFacts, component: str = "dit") -> tuple[str, ...]:
-    """Return a message if the name of a network's file is that of a method with additional inputs; empty if not."""
+    """Return a message if a network's file is named after a method with additional inputs; empty if not."""
     name = next(iter(facts.headers[component].tensors.values())).file.name
     match = _METHOD.search(name)
     if match is None:

@@ -79,7 +79,7 @@ class VisionBlock(nn.Module):
         )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Apply the block to tokens ``[B, L, D]``; the shape stays."""
+        """Apply the block to tokens ``[B, L, D]``; the shape is unchanged."""
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD.float()).to(self.dtype))
         out: Tensor = x_BLD + self.mlp(self.norm2(x_BLD.float()).to(self.dtype))
         return out
@@ -95,7 +95,7 @@ class VisionAttention(nn.Module):
         self.proj = nn.Linear(arch.dim, arch.dim, dtype=dtype)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Attend over tokens ``[B, L, D]``; the shape stays."""
+        """Attend over tokens ``[B, L, D]``; the shape is unchanged."""
         qkv = self.to_qkv(x_BLD).unflatten(2, (3, *self.heads)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(*qkv.unbind())
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))

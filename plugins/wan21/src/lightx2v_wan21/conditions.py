@@ -99,7 +99,7 @@ def vace_context(
 
 
 def vace_mask(mask_FHW: Tensor) -> Tensor:
-    """Fold a mask of pixels to ``[64, T, h, w]``: the pixels of a latent pixel become channels, frames are picked."""
+    """Fold a mask of pixels to ``[64, T, h, w]``: pixels of a latent pixel become channels, frames are subsampled."""
     frames, height, width = mask_FHW.shape
     stride, rows, columns = SPATIAL_STRIDE, height // SPATIAL_STRIDE, width // SPATIAL_STRIDE
     pixels = mask_FHW.view(frames, rows, stride, columns, stride).permute(2, 4, 0, 1, 3)
@@ -123,7 +123,7 @@ def letterboxed(image: Tensor, height: int, width: int) -> Tensor:
 def covered(frames_FCHW: Tensor, height: int, width: int) -> Tensor:
     """Resize frames (bicubic, antialiased) to cover a size, and crop their center: ``[F, C, H, W]``.
 
-    The dtype stays; uint8 is resized as such, as in the official code.
+    The dtype is unchanged; uint8 is resized as such, as in the official code.
     """
     if frames_FCHW.shape[2:] == (height, width):
         return frames_FCHW

@@ -42,7 +42,7 @@ def cut_prompts(prompt: str, negative: str | None, tokenizer: Path | None, lengt
 
 
 def cut(text: str, tokenizer: Path, length: int) -> tuple[int, str]:
-    """Count the tokens of a text, including the end of text, and return them with the text after the first ``length``.
+    """Return the number of tokens of a text, with the end of text, and the text after the first ``length`` tokens.
 
     (0, "") for an unreadable tokenizer, which is reported when the model is built.
     """

@@ -153,7 +153,7 @@ class SelfAttention(AttentionLayer):
     """Self-attention over the video tokens, with rotary positions."""
 
     def forward(self, x_BLD: Tensor, rope: Rope) -> Tensor:
-        """Attend over video tokens ``[B, L, D]``; shape and dtype (that of the linears) stay."""
+        """Attend over video tokens ``[B, L, D]``; shape and dtype (that of the linears) are unchanged."""
         q = apply_rope(self.norm_q(self.q(x_BLD)).unflatten(2, self.heads), rope)
         k = apply_rope(self.norm_k(self.k(x_BLD)).unflatten(2, self.heads), rope)
         v = self.v(x_BLD).unflatten(2, self.heads)
@@ -222,7 +222,7 @@ class ImageEmbedding(nn.Module):
         )
 
     def forward(self, features_MSD: Tensor) -> Tensor:
-        """Features ``[B, S, width]`` (``[2B, S, width]`` for first and last images) to ``[B, S or 2S, D]``."""
+        """Embed features ``[B, S, width]`` (``[2B, S, width]`` for first and last images) as ``[B, S or 2S, D]``."""
         x = features_MSD.float()
         if self.emb_pos is not None:
             x = x.reshape(-1, self.positions, x.shape[-1]) + self.emb_pos

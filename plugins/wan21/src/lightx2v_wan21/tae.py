@@ -103,7 +103,7 @@ class MemBlock(nn.Module):
         )
 
     def forward(self, x_FCHW: Tensor, past: Past) -> Tensor:
-        """Apply the block to ``[F, C, H, W]``; the shape stays."""
+        """Apply the block to ``[F, C, H, W]``; the shape is unchanged."""
         before = past.get(self)
         if before is None:
             before = torch.zeros_like(x_FCHW[:1])

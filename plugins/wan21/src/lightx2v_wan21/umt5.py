@@ -65,7 +65,7 @@ class Umt5Block(nn.Module):
         self.pos_embedding = PositionBias(arch, dtype)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor, buckets_LL: Tensor) -> Tensor:
-        """Apply the block to ``[B, L, D]``; the shape stays."""
+        """Apply the block to ``[B, L, D]``; the shape is unchanged."""
         bias = self.pos_embedding(buckets_LL).to(x_BLD.dtype).expand(x_BLD.shape[0], -1, -1, -1)
         bias = bias.masked_fill(~mask_BL[:, None, None, :], torch.finfo(bias.dtype).min)
         x_BLD = x_BLD + self.attn(self.norm1(x_BLD), bias)
@@ -86,7 +86,7 @@ class Umt5Attention(nn.Module):
         self.o = nn.Linear(arch.dim_attn, arch.dim, bias=False, dtype=dtype)
 
     def forward(self, x_BLD: Tensor, bias_BNLL: Tensor) -> Tensor:
-        """Attend over ``[B, L, D]``; the shape stays. The bias is added to the scores of each head."""
+        """Attend over ``[B, L, D]``; the shape is unchanged. The bias is added to the scores of each head."""
         q, k, v = (
             product(linear, x_BLD, self.dtype).reshape(*x_BLD.shape[:2], *self.heads).transpose(1, 2)
             for linear in (self.q, self.k, self.v)
@@ -108,7 +108,7 @@ class Umt5FeedForward(nn.Module):
         self.fc2 = nn.Linear(arch.dim_ffn, arch.dim, bias=False, dtype=dtype)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Apply the network to ``[B, L, D]``; the shape stays."""
+        """Apply the network to ``[B, L, D]``; the shape is unchanged."""
         linear, activation = self.gate
         gate = activation(product(linear, x_BLD, self.dtype))
         return product(self.fc2, product(self.fc1, x_BLD, self.dtype) * gate, self.dtype)
@@ -135,7 +135,7 @@ class Umt5Norm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=dtype))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        """Normalize ``x``; shape and dtype stay."""
+        """Normalize ``x``; shape and dtype are unchanged."""
         return F.rms_norm(x_BLD, self.weight.shape, eps=EPS) * self.weight
 
 

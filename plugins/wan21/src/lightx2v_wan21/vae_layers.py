@@ -62,7 +62,7 @@ class RmsNorm(nn.Module):
         self.gamma = nn.Parameter(torch.empty(dim, *([1] * num_axes), dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``x``, whose axis 1 holds the channels; the shape stays."""
+        """Normalize ``x``, whose axis 1 holds the channels; the shape is unchanged."""
         return F.normalize(x, dim=1) * (self.gamma * self.scale)
 
 
@@ -102,7 +102,7 @@ class FrameAttention(nn.Module):
         self.proj = nn.Conv2d(dim, dim, kernel_size=1, dtype=dtype)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Attend over the pixels of each frame of ``[B, C, T, H, W]``; the shape stays."""
+        """Attend over the pixels of each frame of ``[B, C, T, H, W]``; the shape is unchanged."""
         frames = _fold_frames(x_BCTHW)
         qkv = self.to_qkv(self.norm(frames)).flatten(2).transpose(1, 2)
         q, k, v = (part[:, None].contiguous() for part in qkv.chunk(3, dim=-1))
@@ -178,7 +178,7 @@ def build_vae_middle(dim: int, dtype: torch.dtype) -> nn.ModuleList:
 
 
 def through_vae_middle(middle: nn.ModuleList, x_BCTHW: Tensor, past: Past) -> Tensor:
-    """Apply the middle sequence; the shape stays."""
+    """Apply the middle sequence; the shape is unchanged."""
     first, attention, last = middle
     out: Tensor = last(attention(first(x_BCTHW, past)), past)
     return out

@@ -206,7 +206,7 @@ class Family(ABC, Generic[C]):
     def stages(
         self, recognition: Recognition, request: Request, shape: Geometry, options: C
     ) -> Sequence[Stage]:
-        """Return the stages of denoising: one."""
+        """Return the stages of denoising: a single one."""
         return (Stage(shift=request.shift, geometry=shape),)
 
     def encoded_videos(self, recognition: Recognition) -> int:

@@ -107,7 +107,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, dtype=torch.float32))
 
     def forward(self, x_BLNK: Tensor) -> Tensor:
-        """Normalize ``x`` to float32; the shape stays.
+        """Normalize ``x`` to float32; the shape is unchanged.
 
         The normalized value is rounded to x's dtype before the multiplication by the weight.
         """

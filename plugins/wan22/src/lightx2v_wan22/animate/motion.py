@@ -112,7 +112,7 @@ class Leaky(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, dim, 1, 1, dtype=torch.float32))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Apply bias and activation; the shape stays."""
+        """Apply bias and activation; the shape is unchanged."""
         return F.leaky_relu(x_BCHW + self.bias, SLOPE) * GAIN
 
 
