@@ -169,7 +169,7 @@ def test_a_whole_model_of_two_experts(a14b: Path, tmp_path: Path) -> None:
     merged(a14b, tmp_path / "half", LoraConfig(path=str(high)))
     half = load(tmp_path / "half", task="t2v", **SMALL).plan
     assert half.request.steps == 40
-    assert any("'fox_HIGH_4steps.safetensors' (in high_noise) says" in note for note in half.notes)
+    assert any("'fox_HIGH_4steps.safetensors' (in high_noise) is distilled" in note for note in half.notes)
     # the two lie side by side there, and are told apart when it is converted again
     merged(tmp_path / "out", tmp_path / "low.safetensors", component="low_noise")
     assert changed(tmp_path / "low.safetensors", a14b / "low_noise_model" / DIT) == {f"{K}.weight"}
