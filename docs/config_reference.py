@@ -68,7 +68,7 @@ in a note, and a difference from LightX2V in a warning.
 
 ### Supported
 
-| key | value | meaning | here |
+| key | value | meaning | sets |
 |---|---|---|---|
 """
 NOTES = """
@@ -100,7 +100,7 @@ of that name, with the same meaning: `--target_shape 720 1280`, `--warmup`, `--c
 options, except those that are also ours or keys of the flat vocabulary (`--size`, `--prompt`, `--src_video`, ...).
 A task such as `t2v-A14B` or `ti2v-5B` also sets the model, and `t2i-14B` sets the number of frames to one.
 
-| option | meaning | here |
+| option | meaning | sets |
 |---|---|---|
 """
 

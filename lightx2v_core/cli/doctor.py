@@ -37,8 +37,8 @@ def command(as_json: bool, **parameters: Any) -> None:
 def lines(report: Checkup) -> Iterator[str]:
     """Format the report as text."""
     yield f"lightx2v-core {report.core}, Python {report.python}, {report.system}"
-    memory = format_bytes(report.memory) if report.memory else "an unknown amount"
-    yield f"host      {report.processors} processors, {memory} of memory"
+    memory = format_bytes(report.memory) if report.memory else "unknown"
+    yield f"host      {report.processors} processors, memory {memory}"
     capability = ".".join(map(str, report.device.capability))
     properties = (
         f", compute capability {capability}, {format_bytes(report.device.memory)}"
@@ -67,5 +67,5 @@ def usable_text(verdict: Verdict | None, usable: str = "usable") -> str:
     if verdict.state == "wrong":
         return f"not used, wrong on this machine: {verdict.text}"
     if verdict.state == "open":
-        return f"{usable}, not proved: {verdict.text}"
-    return f"{usable}, proved{verdict.text and f' ({verdict.text})'}"
+        return f"{usable}, not verified: {verdict.text}"
+    return f"{usable}, verified{verdict.text and f' ({verdict.text})'}"

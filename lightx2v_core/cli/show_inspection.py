@@ -59,7 +59,7 @@ def _lora(lora: LoraReport) -> Iterator[str]:
     ranks = ", ".join(map(str, lora.ranks)) or "none"
     kinds = ", ".join(f"{number} {kind}" for kind, number in lora.kinds.items())
     expert = f", for {lora.expert}" if lora.expert else ""
-    yield f"LoRA: {lora.file}, {format_bytes(lora.bytes)}: names of {lora.family}, rank {ranks}, {kinds}{expert}"
+    yield f"LoRA: {lora.file}, {format_bytes(lora.bytes)}: {lora.family} names, rank {ranks}, {kinds}{expert}"
     named = sorted(lora.targets, key=lambda name: -lora.targets[name])
     more = f" and {len(named) - _MOST} more" if len(named) > _MOST else ""
     yield f"  targets {', '.join(f'{name} ({lora.targets[name]})' for name in named[:_MOST])}{more}"

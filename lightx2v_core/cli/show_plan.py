@@ -48,8 +48,8 @@ def plan_text(plan: Plan) -> str:
         f"  latents   {list(geometry.latent_shape)}, {geometry.tokens} tokens{_beside(geometry)}",
         *_stages(plan),
         "memory (forecast)",
-        f"  device    {format_bytes(memory.device_peak)} at the peak, {format_bytes(memory.device_weights)} of it "
-        f"weights; the device has {format_bytes(memory.device_total) if memory.device_total else 'an unknown amount'}",
+        f"  device    peak {format_bytes(memory.device_peak)} (weights {format_bytes(memory.device_weights)})"
+        + (f" of {format_bytes(memory.device_total)}" if memory.device_total else ", total unknown"),
         f"  host      {format_bytes(memory.host_peak)}",
         f"  disk      {format_bytes(plan.read)} read during loading",
         *_moving(plan.memory),

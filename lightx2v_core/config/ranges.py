@@ -29,7 +29,12 @@ class Between:
             fits = number is None or (self.low < number if self.above else self.low <= number)
             if fits and (number is None or number <= self.high):
                 continue
-            start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
-            end = "" if self.high == math.inf else f", at most {self.high:g}"
             hint = f"; {self.hint}" if self.hint else ""
-            raise ValueError(f"{attribute.name!r} must be {start}{end}: {number!r}{hint}")
+            raise ValueError(f"{attribute.name!r} must be {self._limits()}, got {number!r}{hint}")
+
+    def _limits(self) -> str:
+        if self.high == math.inf:
+            return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
+        if self.above:
+            return f"above {self.low:g} and at most {self.high:g}"
+        return f"between {self.low:g} and {self.high:g}"

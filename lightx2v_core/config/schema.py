@@ -204,7 +204,7 @@ def _flat(name: str, key: LegacyKey, definitions: dict[str, Schema]) -> Schema:
     if key.ignored:
         return {"description": f"Ignored: {key.ignored}.", "deprecated": True}
     target = LEGACY[key.same_as] if key.same_as else key
-    text = f"{target.help}; here: {', '.join(target.to)}"
+    text = f"{target.help}; sets {', '.join(target.to)}"
     if key.same_as:
         text = f"older name of {key.same_as}: {text}"
     plain: Schema = {

@@ -1,4 +1,4 @@
-"""Files and scripts of the original, on the command line."""
+"""Files and scripts of LightX2V, on the command line."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def write(out: Path, **changes: object) -> Path:
     return path
 
 
-def test_check_says_what_is_passed_over(cli: Cli, out: Path) -> None:
+def test_check_reports_ignored_keys(cli: Cli, out: Path) -> None:
     done = cli("config", "check", write(out))
     assert done.status == 0
     assert done.out == f"{out}/flat.json is valid\n"
-    for words in ("rope_type", "text_len", "'flash_attn3' is used where"):
+    for words in ("rope_type", "text_len", "'flash_attn3' is used if it is installed"):
         assert words in done.err
     cli("config", "check", write(out, feature_caching="Tea")).failed(2, "line 12, column 2: feature_caching")
     cli("config", "check", write(out, boundary=0.9, use_tae=True, refert_num=1)).failed(2, "has no option")
@@ -87,7 +87,9 @@ def test_a_tokenizer_from_elsewhere(cli: Cli, model: Path, out: Path) -> None:
     cli(*line, "--set", "t5_tokenizer_path=wrds").failed(
         2, "text_encoder.assets.tokenizer 'wrds' does not exist"
     )
-    cli(*line, "--set", "components.text_encoder.assets.words=words").failed(2, "it needs tokenizer")
+    cli(*line, "--set", "components.text_encoder.assets.words=words").failed(
+        2, "this component has tokenizer"
+    )
     cli(
         "run",
         write(out),

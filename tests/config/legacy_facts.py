@@ -1,4 +1,4 @@
-"""The keys of the original's configuration, read out of the notes about it where they lie beside the repository."""
+"""The keys of LightX2V's configuration, read from the notes about it if they are next to the repository."""
 
 from __future__ import annotations
 

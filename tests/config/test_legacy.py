@@ -66,7 +66,7 @@ def test_the_table_has_every_key() -> None:
 
 def test_the_frozen_keys_are_those_of_the_notes() -> None:
     if not facts.FACTS.is_dir():
-        pytest.skip("the notes about the original are not beside the repository")
+        pytest.skip("the notes about LightX2V are not next to the repository")
     assert facts.stated() - set(facts.frozen()) == set()
     assert len(facts.stated()) > 250
 

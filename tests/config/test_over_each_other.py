@@ -41,7 +41,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "batched_guidance": ("",), "output": ("o.mp4",), "no_record": ("",), "no_overwrite": ("",),
 }  # fmt: skip
 
-#: flat keys, with values that the files of the original have
+#: flat keys, with values from the files of LightX2V
 FLAT: dict[str, list[Any]] = {}
 for _path in sorted(Path(__file__).with_name("legacy_corpus").glob("*.json")):
     for _name, _value in jsonc.read(_path).items():

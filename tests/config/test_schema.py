@@ -115,7 +115,7 @@ def test_keys_are_described(checker: Any) -> None:
     properties = checker.schema["properties"]
     for name, found in properties.items():
         assert name == "$schema" or found.get("description") or "$ref" in found, name
-    assert properties["infer_steps"]["description"] == "number of denoising steps; here: sampling.steps"
+    assert properties["infer_steps"]["description"] == "number of denoising steps; sets sampling.steps"
     assert properties["vae_pth"]["description"].startswith("older name of vae_path")
     assert properties["rope_type"]["deprecated"] is True
 

@@ -99,8 +99,8 @@ def test_show_tells_of_each_kernel(faulty: Path, tmp_path: Path) -> None:
     lines = [line.strip() for line in done.stdout.splitlines()]
     said = {line.split()[1].rstrip(":"): after for line, after in pairwise(lines)
             if line.startswith(("attention ", "quantizer ", "lora_applier "))}  # fmt: skip
-    assert said["sound"] == "usable here, proved"
-    assert said["sound-int8"] == "usable here, proved (int8-channel)"
+    assert said["sound"] == "usable here, verified"
+    assert said["sound-int8"] == "usable here, verified (int8-channel)"
     assert said["fast"].startswith("not used, wrong on this machine: attention in float32")
     assert said["killed"] == "not used, wrong on this machine: its proof ended its process with SIGILL"
     shown = json.loads(core(faulty, tmp_path / "mark", "plugins", "show", "faulty", "--json").stdout)
