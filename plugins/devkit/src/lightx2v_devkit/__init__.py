@@ -1,1 +1,1 @@
-"""What plugin authors work with: ``plugins check`` and ``plugins new``. Importing this package imports nothing."""
+"""Tools for plugin authors: ``plugins check`` and ``plugins new``. Importing this package imports nothing else."""

@@ -1,4 +1,4 @@
-"""``lightx2v-core plugins check``: what is wrong with installed plugins."""
+"""``lightx2v-core plugins check``: reports problems of installed plugins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lightx2v_devkit.distributions import GROUP
 @click.option(
     "--strict",
     is_flag=True,
-    help="Run the contract suites too, and let warnings count; takes a while, needs pytest.",
+    help="Also run the contract suites, and treat warnings as problems; slow, needs pytest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> None:
-    """Check the installed plugins, or the one called NAME; exit status 1 when something is wrong with one."""
+    """Check the installed plugins, or only NAME; exit status 1 if there is a problem."""
     options: PluginsOptions = ctx.obj
     held = stuck(metadata.entry_points(group=GROUP))
     plugins = options.load(disable=held)

@@ -1,4 +1,4 @@
-"""The commands that the core itself has, which no plugin can take the names of."""
+"""The commands of the core, whose names plugins cannot use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 def core_commands(ctx: click.Context) -> list[str]:
-    """List what is typed behind ``lightx2v-core``: all commands, and the subcommands beside the one of ``ctx``."""
+    """List the words after ``lightx2v-core``: all commands, and the siblings of the subcommand of ``ctx``."""
     program, beside = ctx.find_root().command, ctx.parent
     assert isinstance(program, click.Group)
     names = program.list_commands(ctx)

@@ -1,4 +1,4 @@
-"""``lightx2v-core plugins new``: a distribution of one's own, with something in it that works."""
+"""``lightx2v-core plugins new``: writes a new distribution with working implementations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lightx2v_devkit.scaffold.identity import check_free, identity, kinds_from
     "kinds",
     multiple=True,
     metavar="KIND",
-    help="What it brings: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model, command or "
-    "checkpoint; several times for several.",
+    help="Kind of implementation: attention, scheduler, quantizer, offloader, lora-applier, weight-loader, model, "
+    "command or checkpoint; may be repeated.",
 )
-@click.option("--output", metavar="DIR", help="The folder to make; lightx2v-NAME when this is not given.")
-@click.option("--author", default="", metavar="TEXT", help="Who has the copyright.")
+@click.option("--output", metavar="DIR", help="The folder to create [default: lightx2v-NAME].")
+@click.option("--author", default="", metavar="TEXT", help="Copyright holder.")
 @click.option(
     "--license", "license_", type=click.Choice(["Apache-2.0", "MIT"]), default="Apache-2.0", show_default=True
 )
@@ -44,7 +44,7 @@ def new(
     license_: str,
     as_json: bool,
 ) -> None:
-    """Write a distribution NAME: a plugin with something of each KIND that works, its tests and a CI file."""
+    """Write a distribution NAME: a plugin with a working implementation of each KIND, tests and a CI file."""
     options: PluginsOptions = ctx.obj
     made = write_new(
         options.load(),
@@ -72,9 +72,10 @@ def write_new(
     author: str,
     license_: str,
 ) -> dict[str, Any]:
-    """Write a distribution, and say what it is as plain data. ``commands`` are the core's own.
+    """Write a distribution and return its description as plain data. ``commands`` are those of the core.
 
-    ``PluginError`` and ``RequestError`` for a name, kind or folder that cannot be."""
+    Raises ``PluginError`` or ``RequestError`` for an invalid name, kind or folder.
+    """
     wanted, kinds = identity(name), kinds_from(words)
     provided: dict[str, list[str]] = {
         kind: [given.spec.name for given in plugins.provided(kind)] for kind in kinds
@@ -105,7 +106,7 @@ def write_new(
 
 
 def summary(made: dict[str, Any]) -> str:
-    """What was written, and what to do next."""
+    """Summarize the written distribution and the next steps."""
     return "\n".join(
         [
             f"{made['folder']}: {made['distribution']} with {', '.join(made['kinds'])}, {len(made['files'])} files",
@@ -114,6 +115,6 @@ def summary(made: dict[str, Any]) -> str:
             '  python -m pip install -e ".[dev]"',
             "  python -m pytest",
             f"  lightx2v-core plugins check {made['plugin']} --strict",
-            f"src/{made['distribution'].replace('-', '_')}/plugin.py is where to begin",
+            f"src/{made['distribution'].replace('-', '_')}/plugin.py is the place to start",
         ]
     )

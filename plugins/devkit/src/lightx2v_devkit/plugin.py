@@ -1,4 +1,4 @@
-"""The hook implementations. Imported at discovery, so nothing heavy is imported here."""
+"""The hook implementations. Imported at discovery, so this module must be light."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def lightx2v_commands() -> list[CommandSpec[NoOptions]]:
         CommandSpec(
             name="new",
             parent="plugins",
-            summary="Write a distribution with a plugin that works.",
+            summary="Write a distribution with a working plugin.",
             load=_load_new,
         ),
     ]

@@ -17,7 +17,7 @@ from .zeta import ABOUT, HEAD, RIGHT, Look
 
 @pytest.fixture
 def look(fake_dist: FakeDist, monkeypatch: pytest.MonkeyPatch) -> Look:
-    """Install a plugin ``zeta`` with this body, and check it; or one part of what is checked of it."""
+    """Install a plugin ``zeta`` with this body, and check it; or run only one part of the checks."""
     monkeypatch.delenv("LIGHTX2V_PLUGINS", raising=False)
     monkeypatch.delenv("LIGHTX2V_DISABLE_PLUGINS", raising=False)
 

@@ -102,9 +102,9 @@ def test_it_is_there_whatever_the_environment_lists_for_runs(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ('name="run"', "command 'run' is one of the core's; that of acme is 'acme/run'"),
-        ('name="list", parent="plugins"', "command 'plugins list' is one of the core's; that of acme is 'acme/list'"),
-        ('name="start", parent="server"', "acme: command start: it can never be asked for, since 'server' takes no"),
+        ('name="run"', "command 'run' belongs to the core; that of acme is 'acme/run'"),
+        ('name="list", parent="plugins"', "command 'plugins list' belongs to the core; that of acme is 'acme/list'"),
+        ('name="start", parent="server"', "acme: command start: unreachable, since 'server' accepts no subcommands"),
         ('name="check", parent="plugins"', "command 'plugins check' comes from more than one plugin: acme/check, dev"),
         ('name="list"', ""),
     ],

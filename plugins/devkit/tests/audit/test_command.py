@@ -64,7 +64,7 @@ def test_without_pytest_it_says_what_was_not_checked(warned: Path) -> None:
     done = core("check", "zeta", "--strict", folders=(warned,), program=gone)
     assert done.returncode == 1
     assert (
-        "warning: zeta: its contract suites were not run: pytest is not installed; pip install pytest"
+        "warning: zeta: its contract suites were not run: pytest is missing; pip install pytest"
         in done.stdout
     )
 

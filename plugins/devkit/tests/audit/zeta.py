@@ -42,10 +42,10 @@ def build(options, ctx):
 """
 
 
-def only(found: list[Finding], level: str, *words: str) -> None:
-    """There is one finding but for notes, it has this level and these words."""
+def only(found: list[Finding], level: str, *texts: str) -> None:
+    """There is one finding besides notes, with this level and these texts."""
     (finding,) = [finding for finding in found if finding.level != "note"]
     assert finding.level == level, finding
     assert finding.plugins == ("zeta",)
-    for word in words:
-        assert word in finding.text, finding.text
+    for text in texts:
+        assert text in finding.text, finding.text

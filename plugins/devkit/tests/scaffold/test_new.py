@@ -1,6 +1,6 @@
-"""``lightx2v-core plugins new``: names, what is written for which kinds, and that it is written whole or not at all.
+"""``lightx2v-core plugins new``: names, files for each kind, and atomic creation.
 
-That what is written installs and passes its own tests is shown by tests/generated (``tox -e new``).
+tests/generated (``tox -e new``) checks that new distributions install and pass their own tests.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_licence_and_author(license_: str) -> None:
     tomllib = pytest.importorskip("tomllib", reason="tomllib comes with Python 3.11")
     project = tomllib.loads(contents["pyproject.toml"])["project"]
     assert (project["license"], project["authors"]) == (license_, [{"name": 'Ann "A" Ng'}])
-    assert f"Licence: {license_}." in contents["README.md"]
+    assert f"License: {license_}." in contents["README.md"]
     assert license_.split("-")[0] in contents["LICENSE"]
     assert ('Copyright (c) 2026 Ann "A" Ng' in contents["LICENSE"]) == (license_ == "MIT")
 
@@ -185,9 +185,9 @@ def test_kinds_have_several_names() -> None:
     for kind in KINDS:
         with_model = ("model", "checkpoint") if kind == "checkpoint" else (kind,)
         assert kinds_from([kind.replace("_", "-"), kind]) == with_model
-    with pytest.raises(PluginError, match=r"no kind 'shceduler'; .*did you mean 'scheduler'"):
+    with pytest.raises(PluginError, match=r"unknown kind 'shceduler'; .*did you mean 'scheduler'"):
         kinds_from(["shceduler"])
-    with pytest.raises(PluginError, match="say what the plugin brings"):
+    with pytest.raises(PluginError, match="missing kind of implementation"):
         kinds_from([])
 
 
@@ -195,11 +195,11 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="nothing was left behind"):
         create(tmp_path / "new", {"a": b"first", "a/b": b"cannot be"})
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(RequestError, match="is no folder"):
+    with pytest.raises(RequestError, match="is not a folder"):
         create(tmp_path / "no" / "new", {"a": b""})
     create(tmp_path / "new", {"a/b": b"text\n"})
     assert (tmp_path / "new" / "a" / "b").read_bytes() == b"text\n"
-    with pytest.raises(RequestError, match="exists already"):
+    with pytest.raises(RequestError, match="already exists"):
         create(tmp_path / "new", {"c": b""})
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     plain = tmp_path / "plain"
@@ -278,7 +278,7 @@ def test_the_command(tmp_path: Path) -> None:
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     again = core("new", "my-kernel", "--kind", "attention", cwd=tmp_path)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     done = core(
         "new",
         "lightx2v-my-kernel",
@@ -303,13 +303,13 @@ def test_the_command(tmp_path: Path) -> None:
     [
         (("My_Kernel", "--kind", "attention"), "at most 30 characters long: 'my-kernel'"),
         (("x", "--kind", "atention"), "did you mean 'attention'?"),
-        (("x",), "say what the plugin brings: --kind weight_loader|"),
-        (("core", "--kind", "model"), "'core' has a meaning of its own"),
+        (("x",), "missing kind of implementation: --kind weight_loader|"),
+        (("core", "--kind", "model"), "'core' is a reserved name"),
         (("xformers", "--kind", "model"), "lightx2v-xformers is a plugin of this project"),
         (("sdpa", "--kind", "attention"), "attention 'sdpa' exists"),
         (("plan", "--kind", "command"), "command 'plan' exists"),
-        (("x", "--kind", "model", "--output", "."), "'.' exists already"),
-        (("x", "--kind", "model", "--output", "none/x"), "is no folder, so 'x' cannot be made in it"),
+        (("x", "--kind", "model", "--output", "."), "'.' already exists"),
+        (("x", "--kind", "model", "--output", "none/x"), "is not a folder, so 'x' cannot be created in it"),
     ],
 )
 def test_what_cannot_be_is_said(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -325,4 +325,4 @@ def test_names_of_installed_plugins_are_taken(fake_dist: Any, tmp_path: Path) ->
     for name in ("zeta", "zeta-x"):
         done = core("new", name, "--kind", "command", cwd=tmp_path, PYTHONPATH=str(folder))
         assert done.returncode == 2
-        assert "the plugin zeta-x (lightx2v-zeta) is installed already" in done.stderr
+        assert "the plugin zeta-x (lightx2v-zeta) is already installed" in done.stderr

@@ -1,1 +1,1 @@
-"""What is wrong with installed plugins, and what their authors should know: ``lightx2v-core plugins check``."""
+"""Problems and notes about installed plugins: ``lightx2v-core plugins check``."""

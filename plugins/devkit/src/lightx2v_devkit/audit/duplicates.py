@@ -1,4 +1,4 @@
-"""Distributions that are there more than once, and what others left behind."""
+"""Duplicate distributions, and remains of others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightx2v_devkit.distributions import canonical, installed_twice, name_of, v
 
 
 def place_findings(plugins: PluginSet) -> Iterator[Finding]:
-    """What lies on the path twice: the first one wins, which need not be the one that was installed last."""
+    """Report duplicates on the path: the first one wins, which is not necessarily the last one installed."""
     by_dist: dict[str, list[str]] = {}
     for plugin in plugins.plugins:
         by_dist.setdefault(canonical(plugin.dist_name), []).append(plugin.name)
@@ -26,7 +26,7 @@ def place_findings(plugins: PluginSet) -> Iterator[Finding]:
 
 
 def _same_folder(by_dist: dict[str, list[str]]) -> Iterator[Finding]:
-    """Metadata of several versions in one folder, and folders that pip renamed and could not remove."""
+    """Report several versions of metadata in one folder, and folders that pip renamed but could not remove."""
     versions_at: dict[tuple[str, str], list[str]] = {}
     for dist in metadata.distributions():
         name, place = canonical(name_of(dist)), os.path.realpath(str(dist.locate_file("")))
@@ -48,6 +48,6 @@ def _same_folder(by_dist: dict[str, list[str]]) -> Iterator[Finding]:
             yield Finding(
                 level="error",
                 text=f"{place} has metadata of {name} {' and '.join(sorted(versions))}; "
-                f"pip uninstall {name} until it is gone, and install it again",
+                f"repeat pip uninstall {name} until it is removed, then reinstall it",
                 plugins=tuple(by_dist[name]),
             )

@@ -1,4 +1,4 @@
-"""What a check of plugins finds."""
+"""The findings of a check of plugins."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from typing import Literal
 
 from attrs import field, frozen
 
-#: ``error``: something does not work; ``warning``: it works and should be otherwise; ``note``: worth knowing
+#: ``error``: something does not work; ``warning``: something should be changed; ``note``: information
 Level = Literal["error", "warning", "note"]
 
 
 @frozen(kw_only=True)
 class Finding:
-    """One thing that was found."""
+    """One result of a check."""
 
     level: Level
+    #: one line for the user
     text: str
-    #: the plugins it is about
+    #: names of the plugins concerned
     plugins: tuple[str, ...] = field(default=())
 
 
 def error(plugin: str, text: str) -> Finding:
-    """Something of a plugin does not work."""
+    """Create a finding for something that does not work."""
     return Finding(level="error", text=f"{plugin}: {text}", plugins=(plugin,))
 
 
 def warning(plugin: str, text: str) -> Finding:
-    """Something of a plugin should be otherwise."""
+    """Create a finding for something that should be changed."""
     return Finding(level="warning", text=f"{plugin}: {text}", plugins=(plugin,))
 
 
 def note(plugin: str, text: str) -> Finding:
-    """Something that is worth knowing of a plugin."""
+    """Create a finding with information."""
     return Finding(level="note", text=f"{plugin}: {text}", plugins=(plugin,))

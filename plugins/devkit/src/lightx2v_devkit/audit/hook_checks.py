@@ -1,4 +1,4 @@
-"""Whether the functions of a plugin's module are hooks as the core calls them."""
+"""Checks of the hooks in a plugin's module."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _HOOKS: Mapping[str, type[Any]] = dict(KINDS.values())
 
 
 def marks_of(function: Any) -> Mapping[str, Any] | None:
-    """What ``hookimpl`` noted on a function; None when it did not mark it."""
+    """Return the options that ``hookimpl`` recorded on a function; None if it is not marked."""
     marks: Mapping[str, Any] | None = getattr(function, f"{hookimpl.project_name}_impl", None)
     return marks
 
 
 def hook_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Every hook that is wrong, where the loader stops at the first."""
+    """Report every invalid hook; the loader stops at the first."""
     module = sys.modules.get(plugin.module.partition(":")[0])
-    if module is None:  # it could not be imported, which the loader has said
+    if module is None:  # it could not be imported; the loader has reported that
         return
     for name, value in list(vars(module).items()):
         if not callable(value):
@@ -45,8 +45,8 @@ def _marked(plugin: Plugin, name: str, function: Any, *, optional: bool) -> Iter
         given = f"list[{_HOOKS[name].__name__}[...]]"
         yield error(
             plugin.name,
-            f"{name}({', '.join(takes)}): hooks take no arguments; write def {name}() -> {given}, and take options and "
-            "context in the functions of its specs",
+            f"{name}({', '.join(takes)}): hooks take no arguments; write def {name}() -> {given}; options and "
+            "context are passed to the functions of its specs",
         )
 
 

@@ -1,4 +1,4 @@
-"""What importing a plugin costs and does: it is imported whenever plugins are listed."""
+"""Checks of the cost and effects of importing a plugin, which happens whenever plugins are listed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightx2v_core.api import Plugin, one_line
 from lightx2v_core.testing import HEAVY, environment
 from lightx2v_devkit.audit.findings import Finding, error, warning
 
-#: processor seconds, beside those of the core: several times what a module of specs takes
+#: limit in CPU seconds, without those of the core: several times the time of a module of specs
 SLOW = 0.25
-#: seconds after which an import is said to have no end
+#: timeout of an import, in seconds
 TIME = 60.0
-#: the program that imports a plugin
+#: module of the program that imports a plugin
 PROBE = "lightx2v_devkit.audit.import_probe"
 
 
 def start_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Whether its entry module imports something heavy, takes long, changes what all share or keeps the process from
-    ending; in a fresh interpreter."""
+    """Import the entry module in a fresh interpreter and report heavy imports, slow imports, changes of shared state,
+    and anything that keeps the process from exiting."""
     module = plugin.module.partition(":")[0]
     done = _run(PROBE, module, *HEAVY, seconds=TIME)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -35,20 +35,24 @@ def start_findings(plugin: Plugin) -> Iterator[Finding]:
     effects, *holders = map(json.loads, lines)
     yield from _cost(plugin, module, effects)
     if effects["printed"]:
-        yield warning(plugin.name, f"importing {module} prints {effects['printed']!r}: plugins print nothing")
-    if effects["changed"] and not effects["heavy"]:  # which may be what changed it
+        yield warning(
+            plugin.name, f"importing {module} prints {effects['printed']!r}; plugins must not print"
+        )
+    if effects["changed"] and not effects["heavy"]:  # a heavy package may have changed it
         yield warning(
             plugin.name,
-            f"importing {module} changes {_few(effects['changed'])}, which all plugins share: leave it as it is, or do "
-            "that where something is built, and undo it",
+            f"importing {module} changes {_few(effects['changed'])}, which all plugins share; do not change it, or "
+            "change and restore it while building",
         )
     for holder in holders:
         yield error(plugin.name, f"importing {module} {_holding(holder)}")
 
 
 def stuck(entries: Iterable[metadata.EntryPoint], *, seconds: float = TIME) -> dict[str, str]:
-    """Plugins whose import does not end, or ends the process -> which. All are tried at once first, so that where all
-    is well one process is started."""
+    """Find plugins whose import does not return or ends the process: name -> reason.
+
+    All are tried together first, so that only one process is started if there is no problem.
+    """
     everything = _run("lightx2v_core", "plugins", "list", "--json", seconds=seconds)
     if everything.returncode == 0 and "{" in everything.stdout:
         return {}
@@ -64,32 +68,29 @@ def _cost(plugin: Plugin, module: str, effects: dict[str, Any]) -> Iterator[Find
     if effects["heavy"]:
         yield error(
             plugin.name,
-            f"importing {module} imports {', '.join(effects['heavy'])}, and so does every command that lists plugins: "
-            "move that into the bodies of build and unusable",
+            f"importing {module} imports {', '.join(effects['heavy'])}, in every command that lists plugins; import it "
+            "inside build and unusable instead",
         )
     elif effects["seconds"] > SLOW:
         yield warning(
             plugin.name,
-            f"importing {module} takes {effects['seconds']:.2f} s of the processor in every command that lists "
-            "plugins; "
-            f"python -X importtime -c 'import {module}' shows what takes it",
+            f"importing {module} takes {effects['seconds']:.2f} s of CPU time in every command that lists plugins; "
+            f"python -X importtime -c 'import {module}' shows the details",
         )
 
 
 def _holding(holder: dict[str, list[str]]) -> str:
     if holder["threads"]:
         return (
-            f"starts {_few(holder['threads'])}, a thread that keeps every command from ending: start threads where "
-            "something is built, as daemons or so that close ends them"
+            f"starts {_few(holder['threads'])}, a thread that keeps every command from exiting; start threads while "
+            "building, as daemons or so that close ends them"
         )
     what = f"({_few(holder['at_exit'])})" if holder["at_exit"] else "or a destructor"
-    return (
-        f"keeps every command from ending: a function that is registered with atexit {what} does not return"
-    )
+    return f"keeps every command from exiting: a function registered with atexit {what} does not return"
 
 
 def _run(module: str, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run a module in a fresh interpreter; its status is 124 when it did not end in time."""
+    """Run a module in a fresh interpreter; the status is 124 on timeout."""
     try:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -105,7 +106,7 @@ _TIMED_OUT = 124
 
 def _ended(status: int) -> str:
     if status == _TIMED_OUT:
-        return "does not end"
+        return "does not return"
     return f"ends the process by signal {-status}" if status < 0 else f"ends the process with status {status}"
 
 

@@ -1,7 +1,7 @@
-"""A program that imports a plugin in a fresh interpreter, asks its hooks, and says what that changed and left running.
+"""A program that imports a plugin in a fresh interpreter, calls its hooks, and reports changes and running threads.
 
-``python -m lightx2v_devkit.audit.import_probe MODULE HEAVY...`` prints a line of JSON. When the process then does not
-end by itself it prints a second one and ends anyway.
+``python -m lightx2v_devkit.audit.import_probe MODULE HEAVY...`` prints a line of JSON. If the process then does not
+exit by itself, it prints a second line and is terminated.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 from lightx2v_core.api import hookimpl, one_line
 from lightx2v_devkit.audit.hook_checks import marks_of
 
-#: seconds that a command waits for what plugins left running, before it ends anyway
+#: seconds that a command waits for threads and functions of plugins before it is terminated
 GRACE = 5.0
-#: specs of a hook that are asked for
+#: limit of specs per hook
 _SPECS = 1000
 
 
 def state() -> Mapping[str, Any]:
-    """What all of a process shares, by what it is called in messages."""
+    """Return the process-wide state by its names in messages."""
     shared: dict[str, Any] = {f"os.environ[{name!r}]": value for name, value in os.environ.items()}
     shared["the working directory"] = os.getcwd()
     shared["warnings.filters"] = list(warnings.filters)
@@ -45,7 +45,7 @@ def state() -> Mapping[str, Any]:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What is another thing now, or is gone."""
+    """List the names of values that changed or disappeared."""
     names = dict.fromkeys([*before, *after])
     return [name for name in names if not _same(before.get(name, names), after.get(name, names))]
 
@@ -56,8 +56,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def imported(module: str, heavy: Sequence[str]) -> dict[str, Any]:
-    """Import a module and ask its hooks: processor seconds of the import, which of ``heavy`` it brought in, what it
-    printed, and what of the process it changed."""
+    """Import a module and call its hooks.
+
+    Returns the CPU seconds of the import, the packages of ``heavy`` that it imported, its output, and the changes of
+    process-wide state.
+    """
     printed = io.StringIO()
     stream, sys.stdout = sys.stdout, printed
     before, known = state(), set(sys.modules)
@@ -77,12 +80,12 @@ def imported(module: str, heavy: Sequence[str]) -> dict[str, Any]:
 def _ask(hook: Callable[[], Any]) -> None:
     try:
         list(islice(hook(), _SPECS))
-    except BaseException:  # the loader says what is wrong with a hook
+    except BaseException:  # the loader reports problems of hooks
         return
 
 
 def _recorded(names: list[str]) -> Any:
-    """``atexit.register`` that notes what it is given."""
+    """Return a replacement of ``atexit.register`` that records the names of registered functions."""
     register = atexit.register
 
     def noting(function: Any, *arguments: Any, **named: Any) -> Any:
@@ -99,7 +102,7 @@ def _end(say: Callable[[Any], None], at_exit: Sequence[str]) -> None:
 
 
 def _kept_by() -> list[str]:
-    """The threads that Python waits for at its end, by name."""
+    """List the names of threads that Python waits for at exit."""
     return [
         thread.name
         for thread in threading.enumerate()
@@ -108,9 +111,9 @@ def _kept_by() -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print what importing the module did."""
-    assert hookimpl is not None  # what any plugin imports is no cost of this one
-    stream = os.dup(1)  # stays open, whatever becomes of sys.stdout
+    """Print the effects of importing the module."""
+    assert hookimpl is not None  # imports of the API do not count for this plugin
+    stream = os.dup(1)  # stays open even if sys.stdout is closed or replaced
 
     def say(data: Any) -> None:
         os.write(stream, b"\n" + json.dumps(data).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""What the distribution of a plugin says of itself, and whether that is still true."""
+"""Checks of the metadata of a plugin's distribution, and whether it is up to date."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _UPPER, _LOWER = {"<", "<=", "==", "===", "~="}, {">", ">=", "==", "===", "~="}
 
 
 def packaging_findings(plugin: Plugin) -> Iterator[Finding]:
-    """What is wrong with the metadata of a plugin's distribution."""
+    """Report problems in the metadata of a plugin's distribution."""
     yield from _module(plugin)
     dist = plugin.dist
     if dist is None or not name_of(dist):
-        yield error(plugin.name, "the metadata of its distribution cannot be read; install it again")
+        yield error(plugin.name, "the metadata of its distribution cannot be read; reinstall it")
         return
     yield from _names(plugin, dist)
     yield from _core_requirement(plugin, dist)
@@ -50,24 +50,24 @@ def packaging_findings(plugin: Plugin) -> Iterator[Finding]:
         or any(c.startswith("License ::") for c in classifiers)
     )
     if not licensed:
-        yield warning(plugin.name, "its metadata names no licence: set license in [project]")
+        yield warning(plugin.name, "its metadata has no license: set license in [project]")
     yield from _source(plugin, dist)
 
 
 def _module(plugin: Plugin) -> Iterator[Finding]:
-    """An entry point outlives its package when files are deleted by hand, and when a package is renamed in place."""
+    """Report an entry point whose module is missing, for example after deleting or renaming files by hand."""
     module = plugin.module.partition(":")[0]
     try:
         spec = find_spec(module)
     except (ImportError, ValueError, AttributeError):
         spec = None
-    except Exception:  # its parent package fails to import, which the loader has said
+    except Exception:  # its parent package fails to import; the loader has reported that
         return
     if spec is None:
         yield error(
             plugin.name,
-            f"the entry point of {plugin.dist_name} names the module {module!r}, which is not there: it was removed or "
-            f"renamed behind pip's back; install {plugin.dist_name} again, or pip uninstall {plugin.dist_name}",
+            f"the entry point of {plugin.dist_name} names the missing module {module!r}, which was removed or renamed "
+            f"without pip; reinstall {plugin.dist_name}, or pip uninstall {plugin.dist_name}",
         )
 
 
@@ -75,7 +75,7 @@ def _names(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
     if not _ENTRY_NAME.fullmatch(plugin.name):
         yield warning(
             plugin.name,
-            "its entry point has a name that is hard to ask for; use lower-case letters, digits and hyphens",
+            "the name of its entry point is hard to type; use lower-case letters, digits and hyphens",
         )
     name = canonical(name_of(dist))
     others = [entry.name for entry in dist.entry_points if entry.group == GROUP]
@@ -83,20 +83,20 @@ def _names(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
     if name.startswith(_PREFIX) and agreed not in map(canonical, others):
         yield warning(
             plugin.name,
-            f"its distribution is {name_of(dist)}, and no entry point of it is called {agreed!r}: people look for one "
-            "by the other",
+            f"its distribution is {name_of(dist)}, but it has no entry point {agreed!r}; users expect matching "
+            "names",
         )
 
 
 def _core_requirement(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
-    """A range of versions of the core is what keeps a plugin from being loaded into a core it was not made for."""
-    advice = f'write "{CORE_DIST}>=0.1,<0.2" with the versions that it was tested with'
+    """Report a missing version range of the core, which prevents loading the plugin into an unsupported core."""
+    advice = f'write "{CORE_DIST}>=0.1,<0.2" with the versions it was tested with'
     needs = []
     for text in requirements(dist):
         try:
             need = Requirement(text)
         except InvalidRequirement as exc:
-            yield error(plugin.name, f"its requirement {text!r} cannot be read: {exc}")
+            yield error(plugin.name, f"its requirement {text!r} is invalid: {exc}")
             continue
         if canonical(need.name) == CORE_DIST and (need.marker is None or need.marker.evaluate({"extra": ""})):
             needs.append(need)
@@ -113,7 +113,7 @@ def _core_requirement(plugin: Plugin, dist: metadata.Distribution) -> Iterator[F
 
 
 def _source(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
-    """What an editable installation was made from may have moved, or say other things by now."""
+    """Report a source folder of an editable installation that moved or changed since."""
     folder = editable_folder(dist)
     if folder is None:
         return
@@ -121,8 +121,8 @@ def _source(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
     if project is None:
         yield error(
             plugin.name,
-            f"{name_of(dist)} was installed from {folder}, which is no project any more; install it from where it is "
-            f"now, or pip uninstall {name_of(dist)}",
+            f"{name_of(dist)} was installed from {folder}, which is no longer a project; install it from its new "
+            f"location, or pip uninstall {name_of(dist)}",
         )
         return
     again = f"; pip install -e {folder}"
@@ -134,18 +134,18 @@ def _source(plugin: Plugin, dist: metadata.Distribution) -> Iterator[Finding]:
     version = project.get("version")
     if isinstance(version, str) and version != version_of(dist):
         yield warning(
-            plugin.name, f"its metadata says version {version_of(dist)}, its pyproject.toml {version}{again}"
+            plugin.name, f"its metadata has version {version_of(dist)}, its pyproject.toml {version}{again}"
         )
     stated = project.get("entry-points", {}).get(GROUP, {})
     installed = {entry.name: entry.value for entry in dist.entry_points if entry.group == GROUP}
     if stated and stated != installed:
         yield warning(
-            plugin.name, f"its entry points are {installed}, and in its pyproject.toml {stated}{again}"
+            plugin.name, f"its entry points are {installed}, but {stated} in its pyproject.toml{again}"
         )
 
 
 def editable_folder(dist: metadata.Distribution) -> Path | None:
-    """The folder of an editable installation."""
+    """Return the source folder of an editable installation; None for other installations."""
     origin = origin_of(dist)
     folder = origin.get("dir_info")
     if not isinstance(folder, dict) or not folder.get("editable"):
@@ -155,11 +155,11 @@ def editable_folder(dist: metadata.Distribution) -> Path | None:
 
 
 def _project(folder: Path) -> Mapping[str, Any] | None:
-    """``[project]`` of a folder; ``{}`` where it cannot be read, ``None`` where there is none."""
+    """Read ``[project]`` of a folder; ``{}`` if it cannot be read, ``None`` if the folder is not a project."""
     file = folder / "pyproject.toml"
     if not file.is_file():
         return {} if (folder / "setup.py").is_file() else None
-    if find_spec("tomllib") is None:  # it comes with Python 3.11
+    if find_spec("tomllib") is None:  # new in Python 3.11
         return {}
     tomllib = import_module("tomllib")
     try:

@@ -1,4 +1,4 @@
-"""Everything that is checked of plugins, in one list."""
+"""All checks of plugins, with their findings in one list."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def audit(
     contracts: bool = False,
     tell: Callable[[str], None] = lambda _text: None,
 ) -> list[Finding]:
-    """What is wrong with all plugins that are not switched off, or with the one called ``name``. ``commands`` are those
-    of the core; with ``contracts`` the contract suites are run, which takes seconds to minutes, and ``tell`` hears of
-    each plugin. ``PluginError`` for an unknown name."""
+    """Check all enabled plugins, or the one called ``name``.
+
+    ``commands`` are those of the core. ``contracts`` also runs the contract suites, which takes seconds to minutes.
+    ``tell`` is called with the name of each plugin before its checks. Raises ``PluginError`` for an unknown name.
+    """
     asked = plugins.plugins if name is None else (plugins[name],)
     loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
     findings = list(_states(plugins))
@@ -41,7 +43,7 @@ def audit(
 
 
 def _states(plugins: PluginSet) -> Iterator[Finding]:
-    """The plugins that did not load, as every command warns of them."""
+    """Report plugins that failed to load, with the warnings that every command shows."""
     failed = [plugin for plugin in plugins.plugins if plugin.state in ("broken", "incompatible")]
     for plugin, text in zip(failed, plugins.warnings, strict=True):
         yield Finding(level="error", text=text, plugins=(plugin.name,))

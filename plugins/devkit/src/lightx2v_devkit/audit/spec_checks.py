@@ -1,4 +1,4 @@
-"""Whether the specs of a plugin can be listed, asked for and configured."""
+"""Checks that the specs of a plugin can be listed, selected and configured."""
 
 from __future__ import annotations
 
@@ -30,31 +30,30 @@ _LONGEST_SUMMARY = 120
 
 
 def spec_findings(plugin: Plugin) -> Iterator[Finding]:
-    """What is wrong with the specs of a plugin and their options."""
+    """Report problems of the specs of a plugin and their options."""
     extras = [canonical(name) for name in _extras(plugin)]
     for provided in plugin.provides:
         spec, what = provided.spec, f"{provided.kind} {provided.spec.name}"
         if not spec.summary.strip() or "\n" in spec.summary or len(spec.summary) > _LONGEST_SUMMARY:
             yield warning(
-                plugin.name, f"{what}: its summary has to be one line of up to {_LONGEST_SUMMARY} characters"
+                plugin.name, f"{what}: its summary must be one line of at most {_LONGEST_SUMMARY} characters"
             )
         if unknown := spec.devices - {"cpu", "cuda"}:
             yield error(
                 plugin.name,
-                f"{what}: unknown devices {', '.join(sorted(unknown))}; there are cpu and cuda",
+                f"{what}: unknown devices {', '.join(sorted(unknown))}; use cpu and cuda",
             )
         if plugin.dist is not None and spec.extra is not None and canonical(spec.extra) not in extras:
             yield error(
                 plugin.name,
-                f"{what}: {plugin.dist_name} has no extra {spec.extra!r}, so it can never be used; it has "
+                f"{what}: {plugin.dist_name} has no extra {spec.extra!r}, so it can never be used; available extras: "
                 f"{', '.join(extras) or 'none'}",
             )
         if isinstance(spec, CommandSpec) and spec.parent is not None and spec.parent not in COMMAND_PARENTS:
             parents = ", ".join(sorted(COMMAND_PARENTS))
             yield error(
                 plugin.name,
-                f"{what}: it can never be asked for, since {spec.parent!r} takes no subcommands of plugins; {parents} "
-                "does",
+                f"{what}: unreachable, since {spec.parent!r} accepts no subcommands from plugins; use {parents}",
             )
         yield from _options(plugin, provided, what)
         if isinstance(spec, ModelSpec):
@@ -62,7 +61,7 @@ def spec_findings(plugin: Plugin) -> Iterator[Finding]:
 
 
 def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Finding]:
-    """Names that two plugins claim, that are ``commands`` of the core, or that another distribution is known for."""
+    """Report names used by several plugins, by ``commands`` of the core, or by a known distribution."""
     for kind in KINDS:
         owners: dict[str, list[Provided]] = {}
         for provided in plugins.provided(kind):
@@ -77,9 +76,7 @@ def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Fi
                     plugins=who,
                 )
             elif kind == "command" and name in commands:
-                text = (
-                    f"command {name!r} is one of the core's; that of {who[0]} is {claimants[0].qualified!r}"
-                )
+                text = f"command {name!r} belongs to the core; that of {who[0]} is {claimants[0].qualified!r}"
                 yield Finding(level="error", text=text, plugins=who)
             elif who[0] != CORE and (known := first_party(kind).get(name)):
                 yield from _known(claimants[0], known)
@@ -93,41 +90,41 @@ def _known(provided: Provided, known: str) -> Iterator[Finding]:
     if canonical(name_of(provided.dist)) != known:
         yield warning(
             provided.plugin,
-            f"{provided.kind} {_full_name(provided)!r} is also what {known} brings; together each needs its "
-            "qualified name",
+            f"{provided.kind} {_full_name(provided)!r} is also provided by {known}; if both are installed, each needs "
+            "its qualified name",
         )
 
 
 def _options(plugin: Plugin, provided: Provided, what: str) -> Iterator[Finding]:
-    """What a user may write under ``options``."""
+    """Report problems of the options class of an implementation."""
     config = provided.spec.config
     try:
         default = default_options(config)
     except LightX2VError as exc:
         yield error(
             plugin.name,
-            f"{what}: its name alone cannot be asked for, since {config.__name__}() fails: {_why(exc)}; give every "
-            "option a default that is valid",
+            f"{what}: cannot be selected without options, since {config.__name__}() fails: {_why(exc)}; give every "
+            "option a valid default",
         )
         return
     try:
         same = survives_a_file(default)
-    except PluginFault as exc:  # of cattrs and of hints that cannot be resolved
+    except PluginFault as exc:  # from cattrs, or from type hints that cannot be resolved
         yield error(plugin.name, f"{what}: {config.__name__} cannot be read from a file: {_why(exc)}")
         return
     except LightX2VError as exc:
-        yield error(plugin.name, f"{what}: the defaults of {config.__name__} are refused: {_why(exc)}")
+        yield error(plugin.name, f"{what}: the defaults of {config.__name__} are invalid: {_why(exc)}")
         return
     if not same:
-        yield error(plugin.name, f"{what}: {config.__name__} is not read as it is written")
+        yield error(plugin.name, f"{what}: {config.__name__} changes when written to a file and read back")
     if not _is_frozen(default):
-        yield warning(plugin.name, f"{what}: {config.__name__} can be changed; use attrs.frozen")
+        yield warning(plugin.name, f"{what}: {config.__name__} is mutable; use attrs.frozen")
     fields = [field.name for field in attrs.fields(config)]
     said = option_help(config)
     if silent := [name for name in fields if not said.get(name)]:
         yield warning(
             plugin.name,
-            f"{what}: no help for {', '.join(silent)}; write a comment that begins with #: above each, or give it "
+            f"{what}: no help for {', '.join(silent)}; write a comment that starts with #: above each, or set "
             'metadata with "help"',
         )
     if isinstance(provided.spec, QuantizerSpec) and (missing := {"keep", "only"} - set(fields)):
@@ -144,7 +141,7 @@ def _repositories(plugin: Plugin, spec: ModelSpec[Any], what: str) -> Iterator[F
         yield error(plugin.name, f"{what}: its repositories cannot be listed: {_why(exc)}")
         return
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        yield error(plugin.name, f"{what}: several repositories are called {', '.join(twice)}")
+        yield error(plugin.name, f"{what}: duplicate repository names: {', '.join(twice)}")
 
 
 def _is_frozen(instance: Any) -> bool:

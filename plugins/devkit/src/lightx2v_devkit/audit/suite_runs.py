@@ -1,4 +1,4 @@
-"""Runs the contract suites on what a plugin brings, by pytest in a process of its own."""
+"""Runs of the contract suites for a plugin, by pytest in a separate process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lightx2v_core.api import Plugin, Provided
 from lightx2v_devkit.audit.findings import Finding, error, note, warning
 from lightx2v_devkit.audit.suite_knowledge import contracts_module, missing_knowledge
 
-#: seconds for the suites of one plugin
+#: timeout of the suites of one plugin, in seconds
 TIME = 1800
 _MODULE = "from lightx2v_devkit.audit.suites import classes\n\nglobals().update(classes({name!r}))\n"
 
 
 @define
 class Outcome:
-    """What became of the checks of one implementation."""
+    """The results of the checks of one implementation."""
 
     passed: int = 0
     failed: list[str] = field(factory=list)
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def readiness_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Whether the suites of what a plugin brings could be run; nothing is imported for it."""
+    """Report implementations whose suites cannot run, without importing anything."""
     own = contracts_module(plugin)
     for provided in plugin.provides:
         missing = missing_knowledge(provided.spec)
@@ -41,24 +41,22 @@ def readiness_findings(plugin: Plugin) -> Iterator[Finding]:
 
 
 def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
-    """What the suites say of everything that a plugin brings. ``loaded`` are the plugins that there are."""
+    """Run the suites of all implementations of a plugin. ``loaded`` are the names of the loaded plugins."""
     if not plugin.provides:
         return
     if find_spec("pytest") is None:
-        yield warning(
-            plugin.name, "its contract suites were not run: pytest is not installed; pip install pytest"
-        )
+        yield warning(plugin.name, "its contract suites were not run: pytest is missing; pip install pytest")
         return
     try:
         from lightx2v_devkit.audit.suites import suites, unknown_uses
 
         ready = suites(plugin)
         unknown = unknown_uses(plugin)
-    except Exception as exc:  # the plugin's own module of contracts
-        yield error(plugin.name, f"its module of contracts cannot be used: {type(exc).__name__}: {exc}")
+    except Exception as exc:  # raised by the plugin's contracts module
+        yield error(plugin.name, f"its contracts module cannot be used: {type(exc).__name__}: {exc}")
         return
     for name in unknown:
-        yield error(plugin.name, f"its contracts.{name} uses nothing that the plugin brings")
+        yield error(plugin.name, f"its contracts.{name} uses an implementation that the plugin does not have")
     covered = {id(provided) for provided, _ in ready.values()}
     if contracts_module(plugin) is not None:
         for provided in plugin.provides:
@@ -76,20 +74,20 @@ def suite_findings(plugin: Plugin, loaded: Sequence[str]) -> Iterator[Finding]:
         outcome = outcomes.get(key, Outcome())
         for text in outcome.failed:
             yield error(plugin.name, f"{what} breaks its contract: {text}")
-        skipped = f", {len(outcome.skipped)} left out: {outcome.skipped[0]}" if outcome.skipped else ""
+        skipped = f", {len(outcome.skipped)} skipped: {outcome.skipped[0]}" if outcome.skipped else ""
         yield note(plugin.name, f"{what}: {outcome.passed} checks of its contract passed{skipped}")
 
 
 def _untold(plugin: Plugin, provided: Provided, missing: str) -> Finding:
     return warning(
         plugin.name,
-        f"{provided.kind} {provided.spec.name}: its contract suite has to be told {missing}: put a class into the "
-        f"module contracts beside {plugin.module}",
+        f"{provided.kind} {provided.spec.name}: its contract suite needs {missing}; add a class to the module "
+        f"contracts next to {plugin.module}",
     )
 
 
 def _outcomes(name: str, loaded: Sequence[str]) -> dict[str, Outcome]:
-    """Class -> outcome. ``RuntimeError`` when pytest collects nothing."""
+    """Run pytest and return the outcome of each class. Raises ``RuntimeError`` if pytest collects nothing."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTX2V_", "PYTEST_"))}
     path = os.pathsep.join(folder for folder in sys.path if folder)
     switches = {

@@ -1,7 +1,7 @@
-"""The contract suites of what a plugin brings, collected for a run of pytest. Needs pytest.
+"""The contract suites of a plugin's implementations, collected for a run of pytest. Needs pytest.
 
-A plugin says in a module ``contracts`` of its package what a suite cannot know by itself: how its files are written,
-what its tasks start from, how much its kernel rounds. These classes stand in for the plain suites of what they ``use``.
+The module ``contracts`` of a plugin's package provides what a suite needs to know: a writer for its files, the inputs
+of its tasks, the tolerance of its kernel. Its classes replace the plain suites of the implementations they ``use``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lightx2v_devkit.audit.suite_knowledge import contracts_module, missing_know
 
 
 def suites(plugin: Plugin) -> dict[str, tuple[Provided, type[Contract]]]:
-    """Class name -> what it is about and the suite: one or more for each implementation that has one."""
+    """Collect the suites: class name -> implementation and suite, one or more per implementation that has one."""
     own = list(_own(plugin))
     by_name: dict[str, tuple[Provided, type[Contract]]] = {}
     for number, provided in enumerate(plugin.provides):
@@ -40,7 +40,7 @@ def suites(plugin: Plugin) -> dict[str, tuple[Provided, type[Contract]]]:
 
 
 def unknown_uses(plugin: Plugin) -> list[str]:
-    """The classes of the plugin's own module that are about nothing that it brings."""
+    """List the classes of the plugin's contracts module whose ``use`` it does not provide."""
     names = {
         (provided.kind, name)
         for provided in plugin.provides
@@ -50,12 +50,12 @@ def unknown_uses(plugin: Plugin) -> list[str]:
 
 
 def classes(name: str) -> Mapping[str, type[Contract]]:
-    """The test classes of an installed plugin, for the module that pytest collects."""
+    """Return the test classes of an installed plugin, for the module that pytest collects."""
     return {key: suite for key, (_, suite) in suites(load_plugins()[name]).items()}
 
 
 def _own(plugin: Plugin) -> Iterator[type[Contract]]:
-    """The classes with a ``use`` in the module ``contracts`` beside the entry module."""
+    """Yield the classes with a ``use`` in the module ``contracts`` next to the entry module."""
     name = contracts_module(plugin)
     if name is None:
         return

@@ -1,7 +1,7 @@
-"""A distribution out of the template: the hooks of the wanted kinds, and all that they reach.
+"""A distribution composed from the template: the hooks of the requested kinds, and everything that they use.
 
-What belongs to a kind stands nowhere: it follows from the code. Of ``plugin.py`` the hook of the kind is kept and what
-it uses; of the other modules those that something imports that is kept; of the requirements those that are imported.
+The parts of a kind are derived from the code: from ``plugin.py`` the hook of the kind and the definitions that it uses,
+from the other modules those imported by kept code, from the requirements those that are imported.
 """
 
 from __future__ import annotations
@@ -18,37 +18,40 @@ from lightx2v_devkit.scaffold.identity import Identity
 
 _HERE = Path(__file__).parent
 _PACKAGE = "lightx2v_example"
-#: what belongs to a new distribution; in a working copy of the repository other things may lie beside it
+#: parts of a new distribution; a working copy of the repository may contain other files
 _PARTS = (".github", ".gitignore", "README.md", "pyproject.toml", "src", "tests")
 _SOURCES = f"src/{_PACKAGE}/"
-#: the weights of the checkpoint
+#: folder with the weights of the checkpoint
 _WEIGHTS = f"{_SOURCES}files/"
-#: the package, the distribution, its implementations and its entry point
+#: names of the package, the distribution, its implementations and its entry point
 _NAMES = re.compile(r"lightx2v_example|lightx2v-example|pebble|\bexample\b")
 _SECTION = re.compile(r"<!-- (\w+) -->\n")
 _WIDTH = 110
 #: requirements that nothing imports by name
 _TOOLS = frozenset({"lightx2v-core", "mypy", "pytest", "ruff"})
-#: licence -> the file of its text; the template has the first one
+#: license -> file with its text; the template has the first one
 LICENSES: Mapping[str, str] = {"Apache-2.0": "Apache-2.0.txt", "MIT": "MIT.txt"}
 
 
 @frozen(kw_only=True)
 class Wish:
-    """What a new distribution is to be."""
+    """The requested properties of a new distribution."""
 
     identity: Identity
+    #: kinds of implementations, in the order of the hooks
     kinds: tuple[str, ...]
+    #: one of ``LICENSES``
     license: str = "Apache-2.0"
-    #: who has the copyright; empty: its authors, without a name
+    #: copyright holder; empty: "the authors of" the distribution
     author: str = ""
+    #: year of the copyright
     year: int
-    #: what ``Requires-Dist`` says of the core, such as ``>=0.1,<0.2``
+    #: required versions of the core, such as ``>=0.1,<0.2``
     admits: str
 
 
 def composed(wish: Wish) -> dict[str, bytes]:
-    """The files of the distribution: path -> content, text as UTF-8."""
+    """Compose the files of a distribution: path -> content, text as UTF-8."""
     template = _template()
     texts = {path: data.decode() for path, data in template.items() if not path.startswith(_WEIGHTS)}
     modules = _modules(texts, wish.kinds)
@@ -63,12 +66,12 @@ def composed(wish: Wish) -> dict[str, bytes]:
 
 
 def _template() -> dict[str, bytes]:
-    """Path and content of every file of the template."""
+    """Read all files of the template: path -> content."""
     root = _HERE / "template"
     contents = {}
     for file in sorted(root.rglob("*")):
         path = file.relative_to(root)
-        # installing compiles the modules, and using the template in place leaves caches behind
+        # installation compiles the modules, and using the template in place creates caches
         caches = any(part.endswith(("cache__", "_cache")) for part in path.parts)
         if file.is_file() and path.parts[0] in _PARTS and not caches:
             contents[path.as_posix()] = file.read_bytes()
@@ -76,7 +79,7 @@ def _template() -> dict[str, bytes]:
 
 
 def _modules(template: Mapping[str, str], kinds: Sequence[str]) -> dict[str, str]:
-    """The plugin module of these kinds, their tests, and the modules that any of these imports."""
+    """Collect the plugin module for these kinds, their tests, and all modules that these import."""
     kept = {f"{_SOURCES}__init__.py": template[f"{_SOURCES}__init__.py"]}
     kept[f"{_SOURCES}plugin.py"] = _shaken(template[f"{_SOURCES}plugin.py"], kinds)
     for kind in kinds:
@@ -92,7 +95,7 @@ def _modules(template: Mapping[str, str], kinds: Sequence[str]) -> dict[str, str
 
 
 def _imported(source: str) -> Iterator[str]:
-    """The modules that a source imports, wherever in it."""
+    """Yield the modules that a source imports, at any level."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -101,7 +104,7 @@ def _imported(source: str) -> Iterator[str]:
 
 
 def _shaken(source: str, kinds: Sequence[str]) -> str:
-    """The part of a module that the hooks of some kinds reach, with the imports that this part needs."""
+    """Reduce a module to the definitions that the hooks of some kinds use, with the imports that these need."""
     lines = source.splitlines(keepends=True)
     body = ast.parse(source).body
     first = next(index for index, node in enumerate(body) if isinstance(node, ast.FunctionDef | ast.ClassDef))
@@ -109,7 +112,7 @@ def _shaken(source: str, kinds: Sequence[str]) -> str:
         node.name: node for node in body[first:] if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
     assert len(definitions) == len(body) - first, (
-        "behind its imports the plugin module has functions and classes only"
+        "after its imports the plugin module may contain only functions and classes"
     )
     reached: set[str] = set()
     waiting = [KINDS[kind][0] for kind in kinds]
@@ -134,7 +137,7 @@ def _used(node: ast.AST) -> list[str]:
 
 
 def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> list[str]:
-    """Groups of imports as source, each without what is not used; a group ends where the template has an empty line."""
+    """Write groups of imports as source, without unused names; groups end at empty lines of the template."""
     groups: list[list[str]] = []
     end = 0
     for node in nodes:
@@ -146,7 +149,7 @@ def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> lis
             if inside:
                 groups[-1].append(f"{indent}if {ast.unparse(node.test)}:\n" + "\n\n".join(inside))
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            # whether TYPE_CHECKING is needed shows when the rest is known
+            # whether TYPE_CHECKING is needed depends on the other imports
             always = getattr(node, "module", "") == "__future__"
             names = [
                 alias
@@ -166,7 +169,7 @@ def _imports(nodes: Sequence[ast.stmt], used: set[str], indent: str = "") -> lis
 
 
 def _import(node: ast.Import | ast.ImportFrom, names: Sequence[str], indent: str) -> str:
-    """An import statement as the formatter writes it."""
+    """Write an import statement as the formatter does."""
     if isinstance(node, ast.Import):
         return "\n".join(f"{indent}import {name}" for name in names)
     line = f"{indent}from {node.module} import {', '.join(names)}"
@@ -178,12 +181,12 @@ def _import(node: ast.Import | ast.ImportFrom, names: Sequence[str], indent: str
 
 
 def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
-    """``pyproject.toml`` with the requirements that something imports."""
+    """Reduce ``pyproject.toml`` to the requirements that the modules import."""
     needed = {name.partition(".")[0] for source in modules.values() for name in _imported(source)}
 
     def requirement(match: re.Match[str]) -> str:
         name = re.split(r"[^\w-]", match[1])[0]
-        if name in ("lightx2v-core", "lightx2v-devkit"):  # their versions go together
+        if name in ("lightx2v-core", "lightx2v-devkit"):  # they have the same version
             return f'    "{name}{wish.admits}",\n'
         return match[0] if name in _TOOLS or name in needed else ""
 
@@ -200,7 +203,7 @@ def _project(text: str, modules: Mapping[str, str], wish: Wish) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string."""
+    """Write a TOML string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -216,7 +219,7 @@ def _readme(text: str, wish: Wish) -> str:
     parts = _SECTION.split(text)
     sections = zip(parts[1::2], parts[2::2], strict=True)
     kept = [section for name, section in sections if name == "all" or name in wish.kinds]
-    return "".join([parts[0], *kept]).replace("Licence: Apache-2.0", f"Licence: {wish.license}")
+    return "".join([parts[0], *kept]).replace("License: Apache-2.0", f"License: {wish.license}")
 
 
 def _license(wish: Wish) -> str:

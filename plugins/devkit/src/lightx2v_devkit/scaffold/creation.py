@@ -1,4 +1,4 @@
-"""Writes a new distribution: the whole folder or nothing."""
+"""Atomic creation of a new distribution: the complete folder or nothing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pathlib import Path
 
 from lightx2v_core.api import OutputError, RequestError, uninterrupted
 
-#: the names of the files in the making
+#: list of the files being written
 _FILES = "files.json"
-#: a folder of a process: its number
+#: work folder of a process, with its process id
 _PLACE = re.compile(r"\..+\.new-(\d{1,9})", re.DOTALL)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def admitting(version: str) -> str:
-    """What a plugin written for a core of this version admits: its minor version, since the next one may drop what was
-    deprecated in this one. A core before its release is the least that is admitted."""
+    """Return the core versions that a plugin written for ``version`` supports: the same minor version.
+
+    The next minor version may remove names deprecated in this one. A pre-release is the lower bound itself.
+    """
     from packaging.version import Version
 
     this = Version(version)
@@ -32,19 +34,22 @@ def admitting(version: str) -> str:
 
 
 def check_new(folder: Path) -> None:
-    """``RequestError`` when there is something at ``folder`` already, or no place to make it in."""
+    """Raise ``RequestError`` if ``folder`` exists or its parent is not a folder."""
     if os.path.lexists(folder):
-        raise RequestError(f"{str(folder)!r} exists already; give another --output, or remove it")
+        raise RequestError(f"{str(folder)!r} already exists; choose another --output, or remove it")
     if not folder.absolute().parent.is_dir():
         raise RequestError(
-            f"{str(folder.absolute().parent)!r} is no folder, so {folder.name!r} cannot be made in it"
+            f"{str(folder.absolute().parent)!r} is not a folder, so {folder.name!r} cannot be created in it"
         )
 
 
 def create(folder: Path, contents: Mapping[str, bytes], named: Callable[[], None] = lambda: None) -> None:
-    """Make ``folder`` with these files (path -> content). It appears when all of them are written, and ``named`` is
-    called then, before a signal that arrived meanwhile has an effect; ``OutputError`` when that fails, and then nothing
-    is left. What a kill leaves goes with the next one that is made beside it."""
+    """Create ``folder`` with these files (path -> content), atomically.
+
+    ``named`` is called once the folder exists, before a signal that arrived meanwhile takes effect. Raises
+    ``OutputError`` on failure and leaves nothing behind. Remains of a killed process are removed by the next call for
+    the same parent folder.
+    """
     check_new(folder)
     work = _Work(folder)
     try:
@@ -63,8 +68,11 @@ def create(folder: Path, contents: Mapping[str, bytes], named: Callable[[], None
 
 
 class _Work:
-    """A hidden folder beside the result, so that the last step is one renaming: the ``tree`` in the making, and the
-    names of all its files, which are written first. By them the next one knows what it may remove after a kill."""
+    """A hidden folder next to the result, so that the last step is a single rename.
+
+    It contains the ``tree`` being written and the list of its files, which is written first: after a kill, the next
+    process removes only these.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._parent = folder.absolute().parent
@@ -73,15 +81,17 @@ class _Work:
         self._file: int | None = None
 
     def begin(self, contents: Mapping[str, bytes]) -> None:
+        """Create and lock the work folder, and remove those of dead processes."""
         _sweep(self._parent)
         self._place.mkdir(0o700)
         self._file = os.open(self._place, _FOLDER)
-        with suppress(OSError):  # where there are no locks, others go by the number of the process
+        with suppress(OSError):  # without locks, other processes check the process id
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (self._place / _FILES).write_text(json.dumps(list(contents)))
         self.tree.mkdir()
 
     def end(self) -> None:
+        """Remove the work folder."""
         if self._file is not None:
             _clear(self._place)
             os.close(self._file)
@@ -89,12 +99,12 @@ class _Work:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what processes that are dead left when they were killed."""
+    """Remove the work folders of killed processes."""
     for name in os.listdir(parent):
         match = _PLACE.fullmatch(name)
         if match is None or (int(match[1]) != os.getpid() and _is_alive(int(match[1]))):
             continue
-        with suppress(OSError):  # somebody else removes it too, or it is a link
+        with suppress(OSError):  # another process removes it too, or it is a link
             file = os.open(parent / name, _FOLDER)
             try:
                 about = os.fstat(file)
@@ -106,7 +116,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
+    """Return whether a process with this id exists on this machine."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -117,7 +127,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_free(folder: int) -> bool:
-    """Whether no process has locked this open folder, as far as its file system knows."""
+    """Return whether no process holds a lock on this open folder; True if its file system has no locks."""
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,7 +138,7 @@ def _is_free(folder: int) -> bool:
 
 
 def _clear(place: Path) -> None:
-    """Remove the files that are named, and the folders that are empty then. Anything else stays."""
+    """Remove the listed files and the folders that become empty. Keep anything else."""
     try:
         named = json.loads((place / _FILES).read_bytes())
     except (OSError, ValueError):
@@ -151,6 +161,6 @@ def _appear(work: Path, folder: Path, named: Callable[[], None]) -> None:
     try:
         work.rename(folder)
     except OSError:
-        check_new(folder)  # another one of that name was quicker
+        check_new(folder)  # another process created it first
         raise
     named()
