@@ -99,7 +99,7 @@ def test_segments_join_without_a_seam(tmp_path: Path) -> None:
 
 
 def test_a_wrong_number_of_frames_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="decoded 4 frames where 9 were asked for"):
+    with pytest.raises(RunError, match="decoded 4 frames instead of the requested 9"):
         list(job(InSegments(total=1), tmp_path, 9, []).frames())
 
 

@@ -1,5 +1,5 @@
-"""LoRA files: which names they use, what they hold, and what of it fits a network. Known from headers, without torch.
+"""LoRA files: their naming schemes, their contents, and how they match a network. Uses headers only, without torch.
 
-``naming`` is the data, ``recognition`` reads one file, ``matching`` compares it with a network, ``delta`` does the
-maths when weights are read.
+``naming`` is the data, ``recognition`` parses one file, ``matching`` compares it with a network, ``delta`` computes the
+changes when weights are read.
 """

@@ -1,9 +1,9 @@
-"""The maths of LoRA changes, in float32.
+"""Computation of LoRA changes, in float32.
 
 ``W' = W + strength * (alpha / rank) * up @ down`` (Hu et al., https://arxiv.org/abs/2106.09685), with a core between
 the two for Tucker decompositions of convolutions; LoHa ``(a1 b1) * (a2 b2)`` and LoKr ``kron(w1, w2)`` as in LyCORIS
-(https://github.com/KohakuBlueleaf/LyCORIS); DoRA ``m (W + d) / |W + d|`` (https://arxiv.org/abs/2402.09353), of which
-the strength is how far to go from ``W`` to there.
+(https://github.com/KohakuBlueleaf/LyCORIS); DoRA ``m (W + d) / |W + d|`` (https://arxiv.org/abs/2402.09353), where the
+strength interpolates between ``W`` and that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def changed(weight: Tensor, steps: Iterable[tuple[Adapter, Change]]) -> Tensor:
-    """Apply changes to a tensor of any float dtype, which stays as it is, one after the other. Returns float32."""
+    """Return ``weight``, of any float dtype, with changes applied in their order, as a new float32 tensor."""
     result = weight.float()
     if result is weight:
         result = weight.clone()
@@ -30,7 +30,8 @@ def changed(weight: Tensor, steps: Iterable[tuple[Adapter, Change]]) -> Tensor:
 
 
 def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
-    """Compute what a change adds at strength 1, alpha / rank included: float32, of the shape of its rows."""
+    """Compute the difference that a change adds at strength 1, scaled by alpha / rank: float32, in the shape of its
+    rows."""
     factors = read_factors(adapter, change, device)
     if change.kind == "diff":
         made = factors["diff"]
@@ -44,7 +45,7 @@ def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
 
 
 def read_factors(adapter: Adapter, change: Change, device: str = "cpu") -> dict[str, Tensor]:
-    """Read the tensors of a change by their roles, float32, without its alpha, which is in its scale."""
+    """Read the tensors of a change by role, in float32; without the alpha, which is part of the change's scale."""
     return {
         role: adapter.source.read(name, device).float()
         for role, name in change.tensors.items()
@@ -62,14 +63,14 @@ def _with_change(weight: Tensor, adapter: Adapter, change: Change) -> Tensor:
 
 
 def _rescaled(weight: Tensor, magnitude: Tensor) -> Tensor:
-    """``weight`` with its rows (its columns, for a magnitude [1, in]) brought to the length that ``magnitude`` says."""
+    """Rescale the rows of ``weight`` (its columns, for a magnitude [1, in]) to the norms in ``magnitude``."""
     rows, columns = weight.shape[0], weight.shape[1]
     by_column = magnitude.ndim > 1 and magnitude.shape[0] == 1 and magnitude.numel() == columns
     by_column = by_column or magnitude.numel() != rows
     axis = 1 if by_column else 0
     others = [dim for dim in range(weight.ndim) if dim != axis]
     length = weight.square().sum(dim=others, keepdim=True).sqrt()
-    tiny = 1.1920929e-07  # float32's epsilon, so that a row of zeros stays one
+    tiny = 1.1920929e-07  # float32's epsilon, so that a row of zeros stays zero
     return weight * (magnitude.reshape(length.shape) / (length + tiny))
 
 
@@ -83,7 +84,7 @@ def _low_rank(factors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _factor(factors: Mapping[str, Tensor], part: str, core: str) -> Tensor:
-    """Compute a factor that is stored whole, as a product, or as a product with a core."""
+    """Compute a factor that is stored as one tensor, as a product, or as a product with a core tensor."""
     if part in factors:
         return factors[part]
     a, b = factors[f"{part}_a"], factors[f"{part}_b"]

@@ -1,7 +1,7 @@
-"""Compare a LoRA file with a network: which of its changes find their tensor, which do not, and why.
+"""Matching a LoRA file with a network: the changes that apply to a tensor, and those that do not, with reasons.
 
-The network is known by what it expects, names and shapes, and by the key maps of its component: a file that was made
-for another layout of the same network goes through the map of that layout.
+The network is given by the names and shapes of its tensors and by the key maps of its component: a file for another
+layout of the same network is matched through the key map of that layout.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lightx2v_core.spec.tensors import Header, TensorInfo
 
 Shapes = Mapping[str, Sequence[int]]
 
-#: kind of a change -> the roles it consists of; the rest of its tensors scale it
+#: kind of a change -> the roles of its factors; its other tensors scale it
 _ROLES: Mapping[str, frozenset[str]] = {
     "low-rank": frozenset({"down", "up", "mid"}),
     "loha": frozenset({"w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"}),
@@ -41,39 +41,39 @@ _NO_PLACE = "the network has no such tensor"
 
 @frozen(kw_only=True)
 class Coverage:
-    """What of a file has an effect on a network."""
+    """The part of a file that has an effect on a network."""
 
     changes: tuple[Change, ...]
     #: stored names of the tensors that these changes use
     matched: tuple[str, ...]
-    #: stored names that belong nowhere -> why
+    #: stored name without a tensor in the network -> reason
     unmatched: Mapping[str, str] = field(factory=dict)
-    #: stored names whose tensor has another shape -> what does not fit
+    #: stored name whose tensor in the network has another shape -> reason
     mismatched: Mapping[str, str] = field(factory=dict)
-    #: pairs of matrices in the file (differences, when it has no pairs), without those of text encoders, and how many
-    #: of these find their place
+    #: number of pairs of matrices in the file (of differences, if it has no pairs), without those of text encoders, and
+    #: number of these with a tensor in the network
     pairs: int = 0
     placed: int = 0
 
     @property
     def whole(self) -> bool:
-        """Whether every tensor of the file has an effect."""
+        """Return whether every tensor of the file has an effect."""
         return not self.unmatched and not self.mismatched
 
     @property
     def foreign(self) -> bool:
-        """Whether the file is for another network: less than half of its pairs have a place in this one."""
+        """Return whether the file is for another network: less than half of its pairs have a tensor in this one."""
         return 2 * self.placed < self.pairs
 
 
 def match(lora: Header | LoraContents, expected: Shapes, layouts: Sequence[KeyMap] = ()) -> Coverage:
-    """Match a LoRA with a network that expects the tensors ``expected`` (name -> shape). ``layouts`` are the key maps
-    of its component."""
+    """Match the changes of a LoRA with the tensors ``expected`` (name -> shape) of a network. ``layouts`` are the key
+    maps of its component."""
     file = lora if isinstance(lora, LoraContents) else parsed(lora)
     names = _Names(expected, layouts)
     changes: list[Change] = []
     by_target: dict[tuple[str, str, tuple[int, int] | None], str] = {}
-    unmatched = dict.fromkeys(file.unknown, "is no part of a change that is known")
+    unmatched = dict.fromkeys(file.unknown, "not a known part of a LoRA")
     mismatched: dict[str, str] = {}
     paired = any(target.rank is not None and not of_text_encoder(target.base) for target in file.targets)
     pairs = placed = 0
@@ -86,7 +86,7 @@ def match(lora: Header | LoraContents, expected: Shapes, layouts: Sequence[KeyMa
         for change in matched.changes:
             key = (change.target, change.kind, change.rows)
             if key in by_target:
-                reason = f"{change.target} is changed by {by_target[key]} already"
+                reason = f"{change.target} is already changed by {by_target[key]}"
                 unmatched |= dict.fromkeys(change.tensors.values(), reason)
                 continue
             by_target[key] = target.base
@@ -104,7 +104,7 @@ def match(lora: Header | LoraContents, expected: Shapes, layouts: Sequence[KeyMa
 
 @frozen(kw_only=True)
 class _ModuleMatch:
-    """The changes of one target; stored names that find no place, and those that do not fit, with reasons."""
+    """The changes of one target; unmatched and mismatched stored names, with reasons."""
 
     changes: list[Change] = field(factory=list)
     unmatched: dict[str, str] = field(factory=dict)
@@ -112,7 +112,7 @@ class _ModuleMatch:
 
 
 def _match_module(target: LoraModule, names: _Names) -> _ModuleMatch:
-    """Find the place of each change that a target holds."""
+    """Find the tensor in the network for each change of a target."""
     match = _ModuleMatch()
     used: set[str] = set()
     for kind in target.kinds:
@@ -125,13 +125,13 @@ def _match_module(target: LoraModule, names: _Names) -> _ModuleMatch:
         _add_bias(match, target, names)
     for role, info in target.tensors.items():
         if role not in used:
-            reason = f"{target.base} lacks what belongs to it: {_lacks(target)}"
+            reason = f"{target.base} is incomplete: no {_lacks(target)}"
             match.unmatched.setdefault(info.name, reason)
     return match
 
 
 def _tensors_of(target: LoraModule, kind: str) -> dict[str, TensorInfo]:
-    """Select the tensors that a change of a kind consists of, and then those that scale it, by role."""
+    """Select the factors of a change of one kind, then the tensors that scale it, by role."""
     roles = _ROLES.get(kind, frozenset({kind}))
     scaling = ("alpha", "magnitude") if kind in _ROLES else ()
     tensors = {role: info for role, info in target.tensors.items() if role in roles}
@@ -154,12 +154,12 @@ def _add_change(
 
 
 def _add_bias(match: _ModuleMatch, target: LoraModule, names: _Names) -> None:
-    """Add the bias of the second matrix: a difference of the layer's bias, scaled like the pair."""
+    """Add the bias of the second matrix: a difference for the layer's bias, scaled like the pair."""
     info, place = target.tensors["up_bias"], names.find(target.base, "bias")
     if place is None:
         match.unmatched[info.name] = _NO_PLACE
     elif info.elements != prod(place.part):
-        match.mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, it is {list(info.shape)}"
+        match.mismatched[info.name] = f"{place.tensor} is {list(place.shape)}, this is {list(info.shape)}"
     else:
         alpha = {"alpha": target.tensors["alpha"]} if "alpha" in target.tensors else {}
         match.changes.append(_change(place, "diff", {"diff": info, **alpha}, target.rank))
@@ -177,7 +177,7 @@ def _change(place: _Place, kind: str, tensors: Mapping[str, TensorInfo], rank: i
 
 
 def _plain(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """Give differences one role, whatever parameter they are of."""
+    """Rename the roles of differences to ``diff``, for every parameter."""
     return {"diff" if role.startswith("diff") else role: info for role, info in tensors.items()}
 
 
@@ -185,17 +185,17 @@ def _lacks(target: LoraModule) -> str:
     roles = set(target.tensors)
     if roles & {"down", "up"}:
         return "down" if "down" not in roles else "up"
-    return "a matrix"
+    return "matrix"
 
 
 def _misfit(kind: str, tensors: Mapping[str, TensorInfo], shape: Sequence[int]) -> str:
-    """Say why the parts of a change do not make up a tensor of ``shape``; empty when they do."""
+    """Explain why the factors of a change do not form a tensor of ``shape``; empty if they do."""
     shapes = {role: info.shape for role, info in tensors.items()}
-    said = ", ".join(f"{role} {list(shapes[role])}" for role in tensors if role != "alpha")
+    factors = ", ".join(f"{role} {list(shapes[role])}" for role in tensors if role != "alpha")
     if "alpha" in tensors and tensors["alpha"].elements != 1:
-        return f"its alpha is no single number: {list(shapes['alpha'])}"
+        return f"its alpha is not a single number: {list(shapes['alpha'])}"
     if "magnitude" in shapes and prod(shapes["magnitude"]) not in (shape[0], *shape[1:2]):
-        return f"the file has {said}"
+        return f"the file has {factors}"
     if kind not in _ROLES:
         fits = prod(tensors[kind].shape) == prod(shape)
     elif len(shape) < 2:
@@ -206,7 +206,7 @@ def _misfit(kind: str, tensors: Mapping[str, TensorInfo], shape: Sequence[int]) 
         fits = _fits_loha(shapes, shape)
     else:
         fits = _fits_lokr(shapes, shape)
-    return "" if fits else f"the file has {said}"
+    return "" if fits else f"the file has {factors}"
 
 
 def _fits_low_rank(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:
@@ -242,8 +242,8 @@ def _fits_lokr(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> b
 
 
 def _product(shapes: Mapping[str, tuple[int, ...]], part: str, core: str) -> tuple[int, ...] | None:
-    """Compute the shape of a factor that is stored whole, as a product ``a @ b``, or with a core tensor ``t``; ``None``
-    when these do not fit together."""
+    """Compute the shape of a factor that is stored as one tensor, as a product ``a @ b``, or with a core tensor ``t``;
+    ``None`` if their shapes do not match."""
     if part in shapes:
         return shapes[part]
     a, b, t = shapes[f"{part}_a"], shapes[f"{part}_b"], shapes.get(core)
@@ -256,7 +256,7 @@ def _product(shapes: Mapping[str, tuple[int, ...]], part: str, core: str) -> tup
 
 @frozen(kw_only=True)
 class _Place:
-    """Where a change goes: the tensor and its shape, and which of its rows when it is a part."""
+    """The target of a change: the tensor, its shape, and the rows that change if they are only a part."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -264,12 +264,12 @@ class _Place:
 
     @property
     def part(self) -> tuple[int, ...]:
-        """The shape that the change has to make up."""
+        """Return the shape that the change must have."""
         return self.shape if self.rows is None else (self.rows[1] - self.rows[0], *self.shape[1:])
 
 
 class _Names:
-    """Finds the tensors of a network by the names that files use for its modules."""
+    """Lookup of a network's tensors by the module names in LoRA files."""
 
     def __init__(self, expected: Shapes, layouts: Sequence[KeyMap]) -> None:
         self._expected = expected
@@ -277,12 +277,11 @@ class _Names:
         self._flat: dict[str, str | None] = {}
         for name in expected:
             key = name.replace(".", "_")
-            self._flat[key] = (
-                None if key in self._flat else name
-            )  # two tensors with one flat name: neither is meant
+            # a flat name of two tensors is ambiguous and matches neither
+            self._flat[key] = None if key in self._flat else name
 
     def find(self, base: str, parameter: str) -> _Place | None:
-        """Find the tensor of ``parameter`` of a module, or the tensor that itself is called ``base``."""
+        """Find the tensor of a module's ``parameter``, or the tensor whose own name is ``base``."""
         flat = flat_name(base)
         for name in () if flat else dotted_names(base):
             for old in _spellings(name):
@@ -325,13 +324,13 @@ class _Names:
 
 
 def _with_parameter(name: str, parameter: str, dot: str) -> Iterable[str]:
-    """List the full names that a module's name can mean: its parameter, or itself when it is a tensor."""
+    """Yield the possible full names for a module's name: its parameter, or the name itself if it is a tensor."""
     yield f"{name}{dot}{parameter}"
     yield name
 
 
 def _spellings(name: str) -> Iterable[str]:
-    """List a module's name as it is, and as older programs mean it."""
+    """Yield a module's name, and the current spelling of a name from older programs."""
     yield name
     modern = name
     for pattern, text in naming.OLD_MODULES:
@@ -341,7 +340,7 @@ def _spellings(name: str) -> Iterable[str]:
 
 
 def renamed(key_map: KeyMap, name: str, *, flat: bool = False) -> str:
-    """Rename a name as a key map says; with ``flat`` its dots are underscores."""
+    """Apply the renames of a key map to a name; with ``flat`` its dots are underscores."""
     for pattern, text in _compiled(key_map.renames, flat):
         name = pattern.sub(text, name)
     return name
@@ -353,5 +352,5 @@ def _compiled(renames: tuple[tuple[str, str], ...], flat: bool) -> tuple[tuple[r
 
 
 def _any_dot(pattern: str) -> str:
-    """Let the dots of a pattern match underscores as well: in flat names nothing tells them apart."""
+    """Let the dots of a pattern match underscores as well: flat names do not distinguish them."""
     return re.sub(r"\[[^\]]*\]|\\\.", lambda match: "[._]" if match[0] == r"\." else match[0], pattern)

@@ -1,8 +1,8 @@
-"""The names that LoRA files use, as data: what stands before a module's name, and what stands after it.
+"""The naming schemes of LoRA files as data: prefixes and suffixes of module names.
 
 A stored name is prefix, module and suffix: ``diffusion_model.`` ``blocks.0.self_attn.q`` ``.lora_A.weight``. The suffix
-says which part of a change the tensor is (its role), the prefix which program wrote it. To read another family of
-names, add a line here.
+identifies the part of the change (its role), the prefix depends on the program that wrote the file. To support another
+family of names, add a line here.
 
 Sources: the files and loaders of LightX2V, diffusers, PEFT, kohya-ss/musubi-tuner, ComfyUI and LyCORIS.
 """
@@ -16,15 +16,15 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Family:
-    """A way to name the parts of a change: role -> regular expression of the end of a name."""
+    """A naming scheme for the parts of a change: role -> regular expression of the end of a name."""
 
     name: str
     suffixes: Mapping[str, str]
 
 
-#: Roles: ``down`` [rank, in], ``up`` [out, rank] and ``mid`` [rank, rank, ...] of a low-rank pair; ``up_bias`` of one
-#: whose second matrix has a bias; ``diff``, ``diff_b`` and ``diff_m`` are added to weight, bias and modulation.
-#: An adapter of PEFT may have a name of its own, which stands inside the key.
+#: Roles: ``down`` [rank, in], ``up`` [out, rank] and ``mid`` [rank, rank, ...] of a low-rank pair; ``up_bias`` for the
+#: bias of its second matrix; ``diff``, ``diff_b`` and ``diff_m`` are added to weight, bias and modulation.
+#: A PEFT adapter may have a name, which is then part of the key.
 FAMILIES = (
     Family(
         name="standard",
@@ -70,7 +70,7 @@ FAMILIES = (
     ),
 )  # fmt: skip
 
-#: what stands beside the parts of any family: its scaling, and the magnitude that makes a DoRA of it
+#: roles shared by all families: the alpha, and the magnitude of a DoRA
 SHARED: Mapping[str, str] = {
     "alpha": r"\.alpha",
     "magnitude": r"\.dora_scale|\.lora_magnitude_vector(?:\.(?P<adapter>(?!weight$)[^.]+))?(?:\.weight)?",
@@ -87,7 +87,7 @@ PARAMETERS: Mapping[str, str] = {
 #: prefixes of the first and of the second network of a pipeline that has two
 FIRST = frozenset({"transformer_1", "high_noise_model", "high_noise", "dit1"})
 SECOND = frozenset({"transformer_2", "low_noise_model", "low_noise", "dit2"})
-#: first parts of a dotted name that may be in front of the network's own names, in any number and order
+#: parts that may precede the network's own names in a dotted name, in any number and order
 PREFIXES = (
     frozenset(
         "base_model model diffusion_model transformer unet dit module pipe pipeline net denoiser generator lora "
@@ -97,18 +97,18 @@ PREFIXES = (
     | SECOND
 )
 
-#: what is in front of names whose dots are underscores; more underscores may follow (VideoX-Fun writes ``lora_unet__``)
+#: prefixes of flat names, whose dots are underscores; more underscores may follow (VideoX-Fun writes ``lora_unet__``)
 FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lora_model_", "lycoris_")
-#: what may follow these, as ``PREFIXES`` does in dotted names
+#: prefixes that may follow these, like ``PREFIXES`` in dotted names
 FLAT_NESTED = (
     "model_diffusion_model_", "diffusion_model_", "model_", "transformer_1_", "transformer_2_", "transformer_", "unet_",
     "dit_", "1_", "2_",
 )  # fmt: skip
-#: what follows the prefix of flat names of the two networks of a pipeline that has two
+#: second prefix in flat names of the two networks of a pipeline that has two
 FLAT_FIRST = ("1_", "transformer_1_", "diffusion_model_transformer_1_")
 FLAT_SECOND = ("2_", "transformer_2_", "diffusion_model_transformer_2_")
 
-#: what names of text encoders begin with, behind prefixes such as ``base_model``, and flat ones
+#: first parts of names of text encoders, after prefixes such as ``base_model``, and the pattern of flat ones
 TEXT_ENCODERS = (
     "text_encoder", "text_encoders", "te", "te1", "te2", "te3", "clip", "clip_l", "clip_g", "conditioner",
     "cond_stage_model", *(f"{kind}t5{size}" for kind in ("", "um") for size in ("", "xxl")),
@@ -116,5 +116,5 @@ TEXT_ENCODERS = (
 FLAT_TEXT_ENCODERS = r"(?:lora|lycoris)_+(?:te\d?|text_encoders?|(?:um)?t5(?:xxl)?|clip)_"
 
 
-#: names of modules as older versions of diffusers wrote them -> as its networks have them
+#: module names of older versions of diffusers -> names in its networks
 OLD_MODULES = ((r"\.processor\.", "."), (r"\.to_out$", ".to_out.0"))

@@ -1,4 +1,4 @@
-"""What a LoRA file holds, read off its header: whether it is one, its families of names, ranks, alphas and kinds."""
+"""Recognition of LoRA files from their headers: naming families, ranks, alphas, kinds of changes, and the expert."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _SUFFIXES = tuple(
     for role, suffix in family.suffixes.items()
 )
 _SHARED = tuple((role, re.compile(f"(?P<base>.+?)(?:{suffix})")) for role, suffix in naming.SHARED.items())
-#: how the reason begins that outweighs what names say
-_KEYS = "its keys start with"
-#: what is in every name that is part of a change
+#: beginning of the reason that takes precedence over metadata and file names
+_KEYS = "key prefix"
+#: substrings of which one is in each name that is part of a change
 _TELLING = ("lora", "hada_", "lokr_", ".diff", ".alpha", ".dora_scale")
 _LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"})
 
 
 @frozen(kw_only=True)
 class LoraModule:
-    """What a file holds for one module: its name as stored, without what says the part, and the parts by role."""
+    """The tensors of a file for one module, by role; ``base`` is its stored name without the suffix of the role."""
 
     base: str
     family: str
@@ -38,7 +38,8 @@ class LoraModule:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What it does: ``low-rank``, ``low-rank with mid``, ``loha``, ``lokr``, ``diff``, ``diff_b``, ``diff_m``."""
+        """Return the kinds of its complete changes: ``low-rank``, ``low-rank with mid``, ``loha``, ``lokr``, ``diff``,
+        ``diff_b``, ``diff_m``."""
         roles, kinds = set(self.tensors), []
         if {"down", "up"} <= roles:
             kinds.append("low-rank with mid" if "mid" in roles else "low-rank")
@@ -54,7 +55,7 @@ class LoraModule:
 
     @property
     def rank(self) -> int | None:
-        """The rank of its matrices; ``None`` when it has none."""
+        """Return the rank of its matrices; ``None`` if it has none."""
         for role in ("down", "w1_b", "w2_b"):
             if role in self.tensors and self.tensors[role].shape:
                 return self.tensors[role].shape[0]
@@ -63,54 +64,55 @@ class LoraModule:
 
 @frozen(kw_only=True)
 class LoraContents:
-    """A header taken apart."""
+    """A parsed header of a LoRA file."""
 
     header: Header
     targets: tuple[LoraModule, ...]
-    #: names that are no part of a change
+    #: names that are not part of a change
     unknown: tuple[str, ...]
 
 
 @frozen(kw_only=True)
 class LoraDescription:
-    """What a LoRA file is."""
+    """A summary of a LoRA file."""
 
-    #: the family that most of its changes are named by
+    #: naming family of most of its changes
     family: str
     families: tuple[str, ...]
-    #: different ranks, rising
+    #: distinct ranks, ascending
     ranks: tuple[int, ...]
-    #: different alphas, rising; empty when it has none, or when only its loader could read them
+    #: distinct alphas, ascending; empty if it has none, or if only its loader can read them
     alphas: tuple[float, ...]
-    #: changes that have an alpha, of all that could
+    #: number of changes with an alpha, and of all changes that could have one
     with_alpha: int
     scalable: int
-    #: kind of change -> how many
+    #: kind of change -> count
     kinds: Mapping[str, int]
-    #: module without the number of its block (``blocks.N.self_attn.q``) -> how many changes
+    #: module without the number of its block (``blocks.N.self_attn.q``) -> number of changes
     targets: Mapping[str, int]
-    #: the expert that it says it is for, and what says so
+    #: the expert that the file is for, and the name or metadata that states it
     expert: str | None
     expert_why: str
-    #: names that are no part of a change
+    #: names that are not part of a change
     unknown: tuple[str, ...] = field(default=())
     parameters: int
 
     @property
     def magnitudes(self) -> int:
-        """How many of its changes are of DoRA."""
+        """Return the number of its DoRA changes."""
         return self.kinds.get("magnitude", 0)
 
 
 def is_lora(header: Header) -> bool:
-    """Tell whether a file is a LoRA: most of its tensors are parts of changes, and one of these is complete."""
+    """Return whether a file is a LoRA: most of its tensors are parts of changes, and at least one change is
+    complete."""
     file = parsed(header)
     return 2 * len(file.unknown) < len(header) and any(target.kinds for target in file.targets)
 
 
 def parsed(header: Header) -> LoraContents:
-    """Parse the changes of a file. Parts of one module belong together; those of different families are changes of
-    their own, and what a module has beside them (alpha, magnitude) is part of each."""
+    """Parse the changes of a file. Tensors of one module and one family form a change; shared tensors of the module
+    (alpha, magnitude) belong to each of its changes."""
     return header.once("changes", lambda: _parsed(header))
 
 
@@ -150,8 +152,8 @@ def _parsed(header: Header) -> LoraContents:
 def describe(
     header: Header, experts: Sequence[str] = EXPERTS, beside: Collection[str] = ()
 ) -> LoraDescription:
-    """Describe a LoRA file by what it says of itself. ``experts`` are the names that a hint of the expert can mean,
-    ``beside`` the names of the files in its folder."""
+    """Describe a LoRA file from its header. ``experts`` are the possible experts, ``beside`` the names of the files in
+    its folder."""
     file = parsed(header)
     families = Counter(_family(target) for target in file.targets)
     kinds: Counter[str] = Counter(kind for target in file.targets for kind in target.kinds)
@@ -178,14 +180,14 @@ def describe(
 
 
 def module_name(base: str) -> str:
-    """Return the name of a module without the prefixes in front of it."""
+    """Return the name of a module without its prefixes."""
     if flat := flat_name(base):
         return flat[-1]
     return dotted_names(base)[-1]
 
 
 def dotted_names(base: str) -> list[str]:
-    """Return a dotted name with ever more of its prefixes left out; the first is the name as it is."""
+    """Return a dotted name, unchanged and with one more of its prefixes removed each time."""
     parts = base.split(".")
     names = [base]
     while len(parts) > 1 and parts[0] in naming.PREFIXES:
@@ -195,8 +197,8 @@ def dotted_names(base: str) -> list[str]:
 
 
 def flat_name(base: str) -> list[str]:
-    """Return a name whose dots are underscores with ever more of its prefixes left out; empty when it is not of that
-    kind."""
+    """Return a flat name, whose dots are underscores, with one more of its prefixes removed each time; empty if the
+    name is not flat."""
     rest = _after_prefix(base)
     if not rest:
         return []
@@ -207,14 +209,14 @@ def flat_name(base: str) -> list[str]:
 
 
 def _after_prefix(base: str) -> str:
-    """Say what follows the prefix of a name whose dots are underscores; empty when it has none."""
+    """Return the rest of a flat name after its prefix; empty if it has none."""
     prefix = next((text for text in naming.FLAT_PREFIXES if base.startswith(text)), None)
     return "" if prefix is None else base.removeprefix(prefix).lstrip("_")
 
 
 def of_network(base: str) -> int | None:
-    """Tell which network of a pipeline that has two a name is of: 0 for the first, 1 for the second; ``None`` when it
-    says none of them."""
+    """Return the network of a pipeline with two networks that a name has the prefix of: 0 for the first, 1 for the
+    second, ``None`` for neither."""
     for part in base.split("."):
         if part in naming.FIRST:
             return 0
@@ -229,12 +231,12 @@ def of_network(base: str) -> int | None:
 
 
 def second(base: str) -> bool:
-    """Tell whether a name is of the second network of a pipeline that has two."""
+    """Return whether a name has a prefix of the second network of a pipeline that has two."""
     return of_network(base) == 1
 
 
 def of_text_encoder(base: str) -> bool:
-    """Tell whether a name is of a text encoder, which no LoRA of a video network has to have."""
+    """Return whether a name is of a text encoder, which a LoRA for a video network may omit."""
     first = next((part for part in base.split(".") if part not in naming.PREFIXES), "")
     return first in naming.TEXT_ENCODERS or bool(re.match(naming.FLAT_TEXT_ENCODERS, base))
 
@@ -242,26 +244,26 @@ def of_text_encoder(base: str) -> bool:
 def expert_hint(
     header: Header, experts: Sequence[str], beside: Collection[str] = ()
 ) -> tuple[str | None, str]:
-    """Return the one of several networks that a file says it is for, and what says so: its keys, else all that names
-    say. ``None`` when nothing says it, or when names contradict each other; the reason is how they do then."""
+    """Return the expert that a file is for, and the source: its keys take precedence, else metadata and names, which
+    have to agree. ``None`` if there is no source, or if they contradict each other; the reason lists them then."""
     claims = expert_claims(header, experts, beside)
-    said = set(claims.values())
-    if claims and (len(said) == 1 or next(iter(claims)).startswith(_KEYS)):
+    claimed = set(claims.values())
+    if claims and (len(claimed) == 1 or next(iter(claims)).startswith(_KEYS)):
         what, expert = next(iter(claims.items()))
         return expert, what
     return None, " and ".join(f"{what} says {expert}" for what, expert in claims.items())
 
 
 def expert_claims(header: Header, experts: Sequence[str], beside: Collection[str] = ()) -> dict[str, str]:
-    """Return what says that a file is for one of several networks -> which: its keys, its metadata, its name, its
-    folder. ``beside`` are the names of the files in its folder, of which one may be the other of a pair."""
+    """Return source -> expert for each source that names one of several experts: the keys, the metadata, the name and
+    the folder of a file. ``beside`` are the names of the files in its folder; one may be the other of a pair."""
     claims: dict[str, str] = {}
     if len(experts) < 2:
         return claims
     keyed = {of_network(name) for name in header if not of_text_encoder(name)}
     if len(keyed) == 1 and (number := keyed.pop()) is not None:
         prefixes = naming.SECOND if number else naming.FIRST
-        prefix = next((part for part in next(iter(header)).split(".") if part in prefixes), "a prefix of it")
+        prefix = next((part for part in next(iter(header)).split(".") if part in prefixes), "of flat names")
         claims[f"{_KEYS} {prefix}"] = experts[number]
     for key in ("ss_output_name", "modelspec.title"):
         if expert := named_expert(header.metadata.get(key, ""), experts):

@@ -1,6 +1,6 @@
-"""Reads single numbers out of weight files without torch: the alphas of a LoRA, which its plan shows.
+"""Reading single numbers from weight files without torch: the alphas of a LoRA, which a plan shows.
 
-Only files whose header says where each tensor lies can be read so; of others nothing is returned.
+Requires a file format whose header has the offset of each tensor; values in other files are left out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _FORMATS = {
 
 
 def read_scalars(infos: Iterable[TensorInfo]) -> dict[str, float]:
-    """Tensor name -> value, of tensors with one element. One that cannot be read is left out: whoever needs the value
-    itself reads the tensor, and says what is wrong with it."""
+    """Read the tensors with one element: tensor name -> value. Unreadable tensors are left out; reading them as weights
+    later reports the error."""
     by_file: dict[Path, list[TensorInfo]] = {}
     for info in infos:
         if info.elements == 1 and info.offset is not None:

@@ -1,4 +1,4 @@
-"""The scale of every change: what its file says, else the alpha of the configuration by the rank, else 1."""
+"""The scale of each change: from its file, else alpha / rank with the alpha of the configuration, else 1."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def scaled(
     alpha: float | None,
     override: bool,
 ) -> tuple[Change, ...]:
-    """Changes with their scale. An alpha among their tensors says it, else what is ``stated`` of one of these tensors,
-    else ``alpha``, that of the configuration, which wins over both with ``override``. An alpha of 0 means none, as
-    where these files come from.
+    """Set the scale of changes: from the alpha among their tensors, else from ``stated`` for one of these tensors, else
+    from ``alpha``, that of the configuration, which takes precedence over both with ``override``. An alpha of 0 means
+    none, as in the programs that write these files.
 
-    ``CheckpointError`` for an alpha that is no number."""
+    Raises ``CheckpointError`` for an alpha that is not finite."""
     return tuple(_scaled(change, source, stated, alpha, override) for change in changes)
 
 
@@ -35,9 +35,9 @@ def _scaled(
     alpha: float | None,
     override: bool,
 ) -> Change:
-    said = next((stated[name] for name in change.tensors.values() if name in stated), None)
+    strength = next((stated[name] for name in change.tensors.values() if name in stated), None)
     if change.rank is None:
-        return change if said is None or override else evolve(change, scale=said.over(None))
+        return change if strength is None or override else evolve(change, scale=strength.over(None))
     if override and alpha is not None:
         return evolve(change, scale=alpha / change.rank)
     own = float(source.read(change.tensors["alpha"]).item()) if "alpha" in change.tensors else 0.0
@@ -47,6 +47,6 @@ def _scaled(
         )
     if own:
         return evolve(change, scale=own / change.rank)
-    if said is not None:
-        return evolve(change, scale=said.over(change.rank))
+    if strength is not None:
+        return evolve(change, scale=strength.over(change.rank))
     return evolve(change, scale=1.0 if alpha is None else alpha / change.rank)

@@ -1,9 +1,9 @@
-"""What is stated beside the tensors of a LoRA file of how strong its changes are: the configuration that PEFT had when
-they were trained. diffusers keeps it in the metadata of the file, for each of its networks; PEFT in a file beside it.
+"""The scale of LoRA changes that is stated outside their tensors: the PEFT configuration of their training. diffusers
+stores it in the metadata of the file, for each of its networks; PEFT in a separate file in the same folder.
 
 The scale is ``lora_alpha / r``, with rsLoRA ``lora_alpha / sqrt(r)`` (https://arxiv.org/abs/2312.03732);
-``alpha_pattern`` and ``rank_pattern`` say it for some modules (https://huggingface.co/docs/peft, ``LoraConfig``). What
-is said, would change what the tensors mean and is not understood is a doubt, which an alpha of the user's settles.
+``alpha_pattern`` and ``rank_pattern`` set it for some modules (https://huggingface.co/docs/peft, ``LoraConfig``). An
+unsupported setting that would change the meaning of the tensors is a doubt; the user resolves it by giving an alpha.
 """
 
 from __future__ import annotations
@@ -17,72 +17,72 @@ from attrs import field, frozen
 
 from lightx2v_core.lora.recognition import LoraContents, LoraModule, dotted_names, flat_name, of_text_encoder
 
-#: the file that PEFT writes beside ``adapter_model.safetensors``
+#: the file that PEFT writes next to ``adapter_model.safetensors``
 SIDECAR = "adapter_config.json"
-#: file metadata in which diffusers, and finetrainers, keep what PEFT had
+#: keys of the file metadata in which diffusers, and finetrainers, store the PEFT configuration
 _METADATA = ("lora_adapter_metadata", "lora_config")
-#: numbers that some programs put into the metadata by themselves
+#: keys of single numbers in the metadata, as some programs write them
 _PLAIN = ("lora_alpha", "alpha", "network_alpha", "lora_scale", "scaling", "scale", "use_rslora")
 
-#: what is read here
+#: settings that are evaluated
 _READ = frozenset(
     "r lora_alpha alpha use_rslora alpha_pattern rank_pattern use_dora peft_type init_lora_weights init_weights".split()
 )
-#: what has no effect on weights that are trained
+#: settings without effect on trained weights
 _WITHOUT_EFFECT = frozenset(
     "bias lora_bias rank qalora_group_size rank_dropout rank_dropout_scale decompose_both decompose_factor "
     "lora_dropout loftq_config eva_config lora_ga_config megatron_config runtime_config".split()
 )
-#: names of what may change what tensors mean; of other unknown names nothing is to be feared
+#: names of unknown settings that may change the meaning of tensors; others are harmless
 _MODIFIER = re.compile(r"^use_|_config$|alpha|scal|rank|lora|init|replicat|transpos|fan_in|norm|decompos")
-#: beginnings of the matrices that leave the weights as they are; a file of another one is relative to other weights
+#: initializations that leave the base weights unchanged; a file with another one is relative to changed base weights
 _BEGINNINGS = ("true", "false", "none", "gaussian", "orthogonal", "eva")
-#: types of adapters whose scale is an alpha by a rank
+#: types of adapters whose scale is alpha / rank
 _TYPES = ("LORA", "LOHA", "LOKR")
-#: values that say nothing
+#: values without meaning
 _NOTHING: tuple[object, ...] = (None, False, "", [], {})
-#: letters of the name of a module that expressions are tried on
+#: longest name of a module, in characters, that expressions are matched against
 _LONGEST = 300
-#: a pattern that is no more than the end of a name, as diffusers and PEFT write them
+#: a pattern that is a plain end of a name, as diffusers and PEFT write them
 _NAME = re.compile(r"[\w.-]*")
-#: expressions that take long on no name: few repetitions, and none of a group
+#: expressions that match fast on any name: few repetitions, and no repeated group
 _HARMLESS = re.compile(r"(?!.*\)[*+?{])(?!(?:.*[*+?{]){3})[\w.\\|^()\[\]*+?$-]{1,200}")
 
 
 @frozen(kw_only=True)
 class Strength:
-    """An alpha, and whether the rank's root divides it."""
+    """An alpha, and whether it is divided by the square root of the rank."""
 
     alpha: float
     root: bool = False
-    #: the rank that is said, for changes whose matrices have none: LoKr of two whole factors
+    #: the stated rank, for changes whose matrices have none: LoKr of two undecomposed factors
     rank: float | None = None
 
     def over(self, rank: int | None) -> float:
-        """Return the scale of a change of this rank."""
+        """Return the scale of a change with this rank."""
         divisor = self.rank if rank is None else rank
         return self.alpha / (math.sqrt(divisor) if self.root else divisor) if divisor else 1.0
 
 
 @frozen(kw_only=True)
 class StatedStrengths:
-    """What is said of the changes of a file."""
+    """The stated strengths of the changes of a file."""
 
-    #: name of a stored tensor -> the strength of the change that it is a part of
+    #: name of a stored tensor -> the strength of its change
     strengths: Mapping[str, Strength] = field(factory=dict)
-    #: who says it, such as ``adapter_config.json``; empty when nobody does
+    #: their source, such as ``adapter_config.json``; empty if there is none
     where: str = ""
-    #: what is said and not understood, or contradicts the tensors; empty when all is clear
+    #: a setting that is unsupported or contradicts the tensors; empty if all is clear
     doubt: str = ""
 
     def is_one(self, ranks: Mapping[str, int | None]) -> bool:
-        """Tell whether all scales are 1, so that it does not matter whether it is said of this file."""
+        """Return whether all scales are 1, so that it does not matter whether they are meant for this file."""
         return not self.doubt and all(
             strength.over(ranks[name]) == 1 for name, strength in self.strengths.items() if name in ranks
         )
 
     def shown(self) -> str:
-        """Return the alphas in words, as a plan shows them; empty when none is stated."""
+        """Format the alphas for a plan; empty if none is stated."""
         if not self.strengths:
             return ""
         kinds = sorted({(strength.alpha, strength.root) for strength in self.strengths.values()})
@@ -90,21 +90,21 @@ class StatedStrengths:
 
     @property
     def over(self) -> str:
-        """Who says them, and what divides them, in words."""
+        """Return their source and divisor, for a plan: ``of adapter_config.json / rank``."""
         root = any(strength.root for strength in self.strengths.values())
-        return f"of {self.where} / {'the root of the rank' if root else 'rank'}"
+        return f"of {self.where} / {'sqrt(rank)' if root else 'rank'}"
 
 
 def stated(
     file: LoraContents, sidecar: Mapping[str, object] | None = None, doubt: str = ""
 ) -> StatedStrengths:
-    """Read what the metadata of a file, else ``sidecar``, the content of the file beside it, say of its changes.
-    ``doubt`` is what is wrong with the file beside it."""
+    """Read the stated strengths from the metadata of a file, else from ``sidecar``, the content of the file next to it.
+    ``doubt`` is the problem of a sidecar that cannot be read."""
     scalable = [target for target in file.targets if target.rank is not None or "lokr" in target.kinds]
     if not scalable:
         return StatedStrengths()
     if name := _unread_scalar(file, scalable):
-        return StatedStrengths(where="a tensor", doubt=f"its tensor {name} may be a scale, and is not known")
+        return StatedStrengths(where="a tensor", doubt=f"its unknown tensor {name} may be a scale")
     metadata = file.header.metadata
     for key in _METADATA:
         if key in metadata and (key == _METADATA[0] or "alpha" in metadata[key]):
@@ -116,14 +116,14 @@ def stated(
     if said and not alphas and not _is_one(said, scalable):
         text = ", ".join(f"{key} {value}" for key, value in said.items())
         return StatedStrengths(
-            where="metadata", doubt=f"its metadata say {text[:100]}, and not of which tensors"
+            where="metadata", doubt=f"its metadata has {text[:100]}, without naming the tensors"
         )
     return StatedStrengths()
 
 
 def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
-    """Return the name of a single number that is stored beside a pair, or for all of them, and has no meaning here;
-    empty when there is none. An alpha without a pair is left of one that somebody took out."""
+    """Return the name of an unknown scalar stored for a pair, or for all pairs; empty if there is none. An alpha
+    without a pair is harmless: its pair was removed from the file."""
     bases = {target.base for target in targets}
     for name in file.unknown:
         if file.header.tensors[name].elements != 1 or not re.search("alpha|scal", name):
@@ -135,7 +135,7 @@ def _unread_scalar(file: LoraContents, targets: Sequence[LoraModule]) -> str:
 
 
 def _sections(text: str) -> dict[str, dict[str, object]] | None:
-    """Read the configurations of several networks by their prefix; ``None`` when they cannot be read."""
+    """Parse the configurations of several networks by prefix; ``None`` if they cannot be parsed."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
@@ -153,7 +153,7 @@ def _sections(text: str) -> dict[str, dict[str, object]] | None:
 
 
 def _is_one(said: Mapping[str, str], targets: Sequence[LoraModule]) -> bool:
-    """Tell whether what is said comes to a scale of 1, so that it does not matter of what it is said."""
+    """Return whether the stated numbers are a scale of 1, so that it does not matter which tensors they are for."""
     ranks = {target.rank for target in targets}
     for key, text in said.items():
         value = _number(text)
@@ -181,19 +181,18 @@ def _read(
             continue
         section = sections.get(target.base.partition(".")[0]) or general
         if section is None:
-            doubt = (
-                doubt or f"{where} is for {_short(', '.join(sections))}, and says nothing of {target.base}"
-            )
+            doubt = doubt or f"{where} is for {_short(', '.join(sections))}, not for {target.base}"
             continue
         if problem := next(iter(section.problems), "") or section.against(target):
-            doubt = doubt or f"{where} says {problem}"
+            doubt = doubt or f"{where} has {problem}"
         elif "alpha" not in target.tensors and (strength := section.strength(target)):
             strengths |= {info.name: strength for info in target.tensors.values()}
     return StatedStrengths(strengths={} if doubt else strengths, where=where, doubt=doubt)
 
 
 def _general(sections: Mapping[str, _Section]) -> _Section | None:
-    """Choose what is said of names without a prefix: by the configuration that has none, or by all alike."""
+    """Return the configuration for names without a prefix: the one without a prefix, or the common one if all are
+    equal."""
     if "" in sections:
         return sections[""]
     of_networks = [section for prefix, section in sections.items() if not of_text_encoder(prefix)]
@@ -210,36 +209,36 @@ class _Section:
         self.problems = list(self._problems())
 
     def strength(self, target: LoraModule) -> Strength | None:
-        """Return the strength of a change; an alpha of 0 is none, as where these files come from."""
+        """Return the strength of a change; an alpha of 0 means none, as in the programs that write these files."""
         alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
         rank = self._ranks.of(target, _number(self.said.get("r")))
         return Strength(alpha=alpha, root=self.said.get("use_rslora") is True, rank=rank) if alpha else None
 
     def against(self, target: LoraModule) -> str:
-        """Say what speaks against the tensors of a change; empty when nothing is."""
+        """Describe a contradiction between the configuration and the tensors of a change; empty if there is none."""
         rank = self._ranks.of(target, _number(self.said.get("r")))
         if rank not in (None, target.rank) and target.family != "lokr":
-            return f"rank {rank:g} of {target.base}, which has rank {target.rank}"
+            return f"rank {rank:g} for {target.base}, which has rank {target.rank}"
         if self.said.get("use_dora") is True and "magnitude" not in target.tensors:
-            return f"use_dora, and {target.base} has no magnitude"
+            return f"use_dora, but {target.base} has no magnitude"
         if self.said.get("use_rslora") is True and "alpha" in target.tensors:
-            return f"use_rslora, and {target.base} has an alpha of its own"
+            return f"use_rslora, but {target.base} has an alpha of its own"
         return ""
 
     def _problems(self) -> Iterator[str]:
-        """List what is said and not understood."""
+        """Yield the unsupported settings."""
         said = self.said
         kind = str(said.get("peft_type") or "LORA").rpartition(".")[2].upper()
         if kind not in _TYPES:
             yield f"peft_type {_short(kind)}"
         beginning = said.get("init_lora_weights", said.get("init_weights", True))
         if str(beginning).lower() not in _BEGINNINGS:
-            yield f"init_lora_weights {_short(beginning)}: such a file is relative to other weights"
+            yield f"init_lora_weights {_short(beginning)}, which changes the base weights"
         for key in ("r", "lora_alpha", "alpha"):
             if said.get(key) is not None and ((value := _number(said[key])) is None or value < 0):
                 yield f"{key} {_short(said[key])}"
         if said.get("use_rslora") is True and said.get("lora_alpha") is None:
-            yield "use_rslora and no lora_alpha"
+            yield "use_rslora without lora_alpha"
         for key in ("use_rslora", "use_dora"):
             if not isinstance(said.get(key), bool | None):
                 yield f"{key} {_short(said[key])}"
@@ -248,11 +247,11 @@ class _Section:
                 yield f"{key} {_short(values.unclear)}"
         for key, content in said.items():
             if key not in _READ | _WITHOUT_EFFECT and _MODIFIER.search(key) and content not in _NOTHING:
-                yield f"{key} {_short(content)}, which is not known here"
+                yield f"unsupported setting {key} {_short(content)}"
 
 
 class _Values:
-    """Numbers for the modules whose names end in a pattern; of several the first, as PEFT has it."""
+    """Numbers by patterns for the ends of module names; of several matches the first counts, as in PEFT."""
 
     def __init__(self, stored: object) -> None:
         self.unclear = ""
@@ -273,7 +272,7 @@ class _Values:
                 self.unclear = pattern
 
     def of(self, target: LoraModule, otherwise: float | None) -> float | None:
-        """Return the number for the module of a change."""
+        """Return the number for the module of a change; ``otherwise`` if no pattern matches."""
         if not self._ends and not self._expressions:
             return otherwise
         matches = []

@@ -1,8 +1,7 @@
-"""Quantize and dequantize weights and activations in the fp8 and int8 formats.
+"""Quantization and dequantization of weights and activations in the fp8 and int8 formats.
 
-Shape legend: O output features, I input features, L rows of activations. Scales are float32 whatever they were computed
-from. The rules are those of LightX2V's converter (per channel) and of ComfyUI's (per tensor): symmetric, no zero point,
-round half to even.
+Shape legend: O output features, I input features, L rows of activations. Scales are always float32. The rules are those
+of LightX2V's converter (per channel) and of ComfyUI's (per tensor): symmetric, no zero point, round half to even.
 """
 
 from __future__ import annotations
@@ -13,35 +12,35 @@ import torch
 from torch import Tensor
 
 _GRAINS = ("channel", "tensor", "tensor-static", "block128", "plain")
-#: format -> dtype of its quantized values, and what shares a scale
+#: format -> dtype of its quantized values, and granularity of its scales
 _FORMATS = {
     **{f"fp8-{grain}": (torch.float8_e4m3fn, grain) for grain in _GRAINS},
     **{f"fp8-e5m2-{grain}": (torch.float8_e5m2, grain) for grain in _GRAINS},
     **{f"int8-{grain}": (torch.int8, grain) for grain in ("channel", "tensor", "tensor-static")},
 }
-#: formats that ``quantize_weight`` makes and ``dequantize_weight`` reads
+#: formats that ``quantize_weight`` produces and ``dequantize_weight`` reads
 WEIGHT_FORMATS = frozenset(_FORMATS)
-#: the largest value that each dtype is used to
+#: largest absolute value used in each dtype
 LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0, torch.int8: 127.0}
-#: the least largest value of a channel or block, which keeps scales above zero
+#: lower bounds for the largest value of a channel or block, which keep scales above zero
 _LEAST_CHANNEL, _LEAST_BLOCK = 1e-5, 1e-4
-#: the least scale of activations: a row of zeros must not divide by zero
+#: lower bound for scales of activations: a row of zeros must not divide by zero
 _LEAST_TOKEN_SCALE = 1e-12
 _BLOCK = 128
-#: values that are computed with at once
+#: number of values processed at once
 _PIECE = 1 << 23
 
 
 def quantize_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
-    """Quantize a weight [O, I] to one of ``WEIGHT_FORMATS``, some rows at a time: little is held in float32 at once.
+    """Quantize a weight [O, I] to one of ``WEIGHT_FORMATS``, in pieces of rows, to limit the memory for float32 copies.
 
-    Returns tensors by suffix: quantized values [O, I] under ``weight`` and, but for plain fp8, float32 scales under
-    ``weight_scale``. ``ValueError`` for another format, and for a value that is not finite: quantized, it would be a
-    number like any other.
+    Returns tensors by suffix: quantized values [O, I] under ``weight`` and, except for plain fp8, float32 scales under
+    ``weight_scale``. Raises ``ValueError`` for another format, and for a value that is not finite: quantized, it would
+    look like any other number.
     """
     if format not in WEIGHT_FORMATS:
         raise ValueError(
-            f"weights are not stored as {format} here, but as {', '.join(sorted(WEIGHT_FORMATS))}"
+            f"unsupported weight format {format}; choose from {', '.join(sorted(WEIGHT_FORMATS))}"
         )
     dtype, grain = _FORMATS[format]
     largest = torch.cat([_largest(rows.float(), grain) for rows in _in_rows(weight_OI)])
@@ -65,7 +64,7 @@ def quantize_weight(weight_OI: Tensor, format: str) -> dict[str, Tensor]:
 
 
 def dequantize_weight(stored: Mapping[str, Tensor], format: str) -> Tensor:
-    """Return the float32 weight of ``stored``: ``weight`` and, if the format has one, ``weight_scale``."""
+    """Dequantize ``stored``, which has ``weight`` and, if the format has one, ``weight_scale``. Returns float32."""
     weight = stored["weight"].float()
     if format.endswith("-plain"):
         return weight
@@ -73,9 +72,9 @@ def dequantize_weight(stored: Mapping[str, Tensor], format: str) -> Tensor:
 
 
 def weight_error(weight_OI: Tensor, stored: Mapping[str, Tensor], format: str) -> tuple[float, float]:
-    """Measure how far ``stored`` is from a weight [O, I], some rows at a time.
+    """Measure the quantization error of ``stored`` for a weight [O, I], in pieces of rows.
 
-    Returns the root mean square of the difference, relative to that of the weight, and the largest difference.
+    Returns the root mean square of the difference, relative to that of the weight, and the largest absolute difference.
     """
     square = size = largest = 0.0
     start = 0
@@ -93,9 +92,10 @@ def weight_error(weight_OI: Tensor, stored: Mapping[str, Tensor], format: str) -
 
 
 def quantize_tokens(x_LI: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Quantize activations [L, I] to ``dtype``, which is in ``LARGEST``, with a scale for each row.
+    """Quantize activations [L, I] to ``dtype``, a key of ``LARGEST``, with a scale for each row.
 
-    Returns the quantized values [L, I] and float32 scales [L, 1]: the largest value of a row by that of ``dtype``.
+    Returns the quantized values [L, I] and float32 scales [L, 1]: the largest absolute value of a row, divided by
+    ``LARGEST[dtype]``.
     """
     x = x_LI.float()
     scale = (x.abs().amax(dim=1, keepdim=True) / LARGEST[dtype]).clamp(min=_LEAST_TOKEN_SCALE)
@@ -103,14 +103,14 @@ def quantize_tokens(x_LI: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _cast(scaled: Tensor, dtype: torch.dtype) -> Tensor:
-    # casts of values out of range differ between devices, so nothing is left to them
+    # clamped first, since casts of values out of range differ between devices
     if dtype == torch.int8:
         return scaled.round().clamp(-128, 127).to(dtype)
     return scaled.clamp(-LARGEST[dtype], LARGEST[dtype]).to(dtype)
 
 
 def _spread(scale: Tensor, shape: torch.Size) -> Tensor:
-    """Spread a scale out, so that it multiplies a weight of ``shape`` element by element."""
+    """Expand a scale, so that it multiplies a weight of ``shape`` element by element."""
     if scale.numel() == 1:
         return scale.reshape(())
     if scale.numel() == shape[0]:
@@ -120,7 +120,7 @@ def _spread(scale: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _in_rows(weight: Tensor) -> tuple[Tensor, ...]:
-    """Split a weight along its first axis into pieces of a few million values, of whole blocks each."""
+    """Split a weight along its first axis into pieces of a few million values, each of whole blocks."""
     if not weight.shape:
         return (weight,)
     each = max(_PIECE // max(weight[0].numel(), 1) // _BLOCK, 1) * _BLOCK
@@ -128,7 +128,7 @@ def _in_rows(weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _of_rows(scale: Tensor, start: int, count: int, rows: int) -> Tensor:
-    """Take the part of a scale that belongs to some of the rows of a weight."""
+    """Return the part of a scale for ``count`` rows of a weight, from row ``start`` on."""
     if scale.numel() == 1:
         return scale
     if scale.shape[0] == rows:
@@ -137,7 +137,8 @@ def _of_rows(scale: Tensor, start: int, count: int, rows: int) -> Tensor:
 
 
 def _largest(weight: Tensor, grain: str) -> Tensor:
-    """Find the largest value of what shares a scale, in the scale's shape; of a whole tensor one for each piece."""
+    """Compute the largest absolute values that determine the scales, in the scale's shape; per tensor, one for each
+    piece."""
     if grain == "channel":
         return weight.abs().amax(dim=1, keepdim=True).clamp(min=_LEAST_CHANNEL)
     if grain == "block128":
@@ -146,7 +147,7 @@ def _largest(weight: Tensor, grain: str) -> Tensor:
 
 
 def _block_largest(weight_OI: Tensor) -> Tensor:
-    """Find the largest value of each 128 x 128 block."""
+    """Compute the largest absolute value of each 128 x 128 block."""
     out, inputs = weight_OI.shape
     padded = torch.nn.functional.pad(weight_OI.abs(), (0, -inputs % _BLOCK, 0, -out % _BLOCK))
     rows, columns = (side // _BLOCK for side in padded.shape)

@@ -1,4 +1,4 @@
-"""Quantized linear layers with their parameters as a file stores them, on the meta device."""
+"""Quantized linear layers whose parameters have the dtypes and shapes of the file, on the meta device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lightx2v_core.spec.tensors import LayerFormat
 
 
 class StoredLinear(nn.Module):
-    """Holds the stored tensors of a quantized linear under their official names.
+    """A module with the stored tensors of a quantized linear under their official names.
 
-    ``weight`` keeps its stored dtype, ``weight_scale`` is float32 in its stored shape, and is absent for formats
-    without a scale; ``bias`` has the dtype of the computation. A class derived from it says what it computes.
+    ``weight`` keeps its stored dtype; ``weight_scale`` is float32 in its stored shape, and ``None`` for formats without
+    a scale; ``bias`` has the compute dtype. Subclasses implement ``forward``.
     """
 
     weight_scale: Tensor | None
@@ -42,7 +42,7 @@ class StoredLinear(nn.Module):
             self.bias = bias
 
     def scales(self) -> Tensor:
-        """Return one float32 scale for each output channel, [O], whatever the file has."""
+        """Return one float32 scale for each output channel, [O]; ones if the format has no scale."""
         if self.weight_scale is None:
             return self.weight.new_ones(self.out_features, dtype=torch.float32)
         return self.weight_scale.reshape(-1).expand(self.out_features)
@@ -52,7 +52,7 @@ class StoredLinear(nn.Module):
 
 
 class CodeQuantizer:
-    """``Quantizer`` of the formats of ``quantize_weight``, with one class of linears."""
+    """A ``Quantizer`` for the formats of ``quantize_weight``, with one class of linears."""
 
     def __init__(self, linear: Callable[[nn.Linear, LayerFormat], nn.Module]) -> None:
         self._linear = linear

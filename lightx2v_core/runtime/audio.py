@@ -1,4 +1,4 @@
-"""The sound of a source video in the result: copied as it is where MP4 can hold it, encoded as AAC elsewhere."""
+"""The audio of a source video in the result: copied if MP4 supports its codec, encoded as AAC otherwise."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Audio:
             self._output = container.add_stream("aac", rate=self._input.codec_context.sample_rate)
 
     def write(self, seconds: float) -> None:
-        """Write what sounds in the first ``seconds``; the rest belongs to frames that are not there."""
+        """Write the audio of the first ``seconds``, the length of the video; the rest is dropped."""
         if self._output is None:
             return
         for packet in self._source.demux(self._input):

@@ -1,4 +1,4 @@
-"""A resolved plan -> a loaded model: sources opened, parts built, weights read onto the device."""
+"""Building a loaded model from a resolved plan: open sources, build parts, read weights onto the device."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class LoadedModel:
     #: component -> its network, as the offloader placed it
     modules: Mapping[str, nn.Module]
     offloaders: Mapping[str, Offloader]
-    #: the networks that take turns, in the order of ``VideoModel.expert``
+    #: the networks that denoise in turn, in the order of ``VideoModel.expert``
     experts: tuple[str, ...]
     adapters: LoadedAdapters
 
     def prepare(self, expert: int) -> None:
-        """Tell the offloader of an expert that it is about to be used."""
+        """Notify the offloader of an expert that it is about to be used."""
         name = self.experts[expert]
         self.offloaders[name].prepare(name)
 
     def close(self) -> None:
-        """Give back what offloaders hold. All of them, whatever one of them says."""
+        """Close all offloaders, even if one of them raises."""
         with ExitStack() as closing:
             for offloader in {id(held): held for held in self.offloaders.values()}.values():
                 closing.callback(offloader.close)
@@ -119,7 +119,7 @@ def build_model(resolved: Resolution, *, emit: Emit) -> LoadedModel:
 
 
 def expert_names(resolved: Resolution) -> tuple[str, ...]:
-    """The components that take turns: those of a group, in the order the model lists them."""
+    """Return the components that denoise in turn: those of a group, in the order of the model's list."""
     match = resolved.setup.match
     if match.recognition.experts == 1:
         return (match.spec.components[0].name,)
@@ -127,22 +127,22 @@ def expert_names(resolved: Resolution) -> tuple[str, ...]:
 
 
 def refuse_impossible(plan: Plan) -> None:
-    """``RequestError`` before any weight is read, when the weights alone are more than the device has."""
+    """Raise ``RequestError`` before any weight is read if the weights exceed the device memory, or the forecast exceeds
+    a configured limit."""
     if plan.memory.impossible:
         raise RequestError(
-            f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights and "
+            f"{plan.variant} in {plan.dtype} has {plan.memory.device_weights / 2**30:.1f} GiB of weights, but "
             f"{plan.device.name} has {plan.memory.device_total / 2**30:.1f} GiB of memory; use a smaller --dtype, "
             "--set offloader=sequential, another offloader, or a smaller model"
         )
     if plan.memory.excess:
         raise RequestError(
-            f"{plan.memory.excess}; raise it, use --offloader auto, or make less at once: a smaller --size, fewer "
-            "--frames"
+            f"{plan.memory.excess}; raise it, use --offloader auto, or reduce --size or --frames"
         )
 
 
 def load_bytes(resolved: Resolution) -> int:
-    """Bytes that loading the plan's components reads."""
+    """Compute the number of bytes that loading the plan's components reads."""
     match, total = resolved.setup.match, 0
     for name in match.recognition.components:
         header = match.components[name].header
@@ -152,20 +152,21 @@ def load_bytes(resolved: Resolution) -> int:
 
 
 def open_source(header: Header, registry: Registry, ctx: BuildContext) -> WeightSource:
-    """A source over the files of a header, opened by the loader of their suffix."""
+    """Open a source for the files of a header, with the loader of their suffix. Raises ``RequestError`` if they need
+    different loaders."""
     by_loader = {}
     for path in {info.file for info in header.tensors.values()}:
         provided = loader_for(registry, path)
         by_loader[provided.qualified] = provided.spec
     if len(by_loader) != 1:
         files = ", ".join(sorted({info.file.name for info in header.tensors.values()}))
-        raise RequestError(f"one component cannot be spread over files of different kinds: {files}")
+        raise RequestError(f"the files of one component must be of one type: {files}")
     spec = next(iter(by_loader.values()))
     return spec.build(default_options(spec), ctx)(header)
 
 
 class _ComponentLoader:
-    """Fills one component: quantized layers put in, adapters applied, weights placed by the offloader."""
+    """The loader of one component: replaces quantized layers, applies adapters, and has the offloader place weights."""
 
     def __init__(
         self,
@@ -194,19 +195,21 @@ class _ComponentLoader:
 
 
 class _LoadProgress:
-    """Counts bytes and reports about a hundred times in all."""
+    """A byte counter that emits about a hundred progress events in all."""
 
     def __init__(self, *, total: int, emit: Emit) -> None:
         self.total, self.done, self._emit, self._said = total, 0, emit, 0
 
     def finish(self) -> None:
-        """An offloader may read on later; that is no part of loading."""
+        """Stop the counting: reads by an offloader after loading are not part of it."""
         self.total = 0
 
     def add(self, count: int, name: str) -> None:
         if not self.total:
             return
-        self.done = min(self.done + count, self.total)  # what is decoded or widened is more than its file
+        self.done = min(
+            self.done + count, self.total
+        )  # decoded or widened tensors are larger than in the file
         if self.done == self._said:
             return
         if self.done - self._said >= self.total / 100 or self.done == self.total:
@@ -217,7 +220,7 @@ class _LoadProgress:
 def _build_shared(
     chosen: Mapping[str, Implementation[Any]], contexts: Mapping[str, BuildContext]
 ) -> Mapping[str, Any]:
-    """Component -> built implementation; components that share a choice share the object."""
+    """Build the implementation of each component; components with the same choice share the object."""
     objects: dict[tuple[str, str], Any] = {}
     by_component = {}
     for name, implementation in chosen.items():

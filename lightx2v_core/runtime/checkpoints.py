@@ -1,6 +1,6 @@
-"""Checkpoints as the plugins of one set read them, for programs that read, change and write weights.
+"""Access to checkpoints through the plugins of one set, for programs that read, change and write weights.
 
-A run plans with the same rules, so what a conversion takes for a network is what a run would load.
+The rules are those of a run, so a conversion selects the same network that a run would load.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CONTEXT = BuildContext(dtype="float32")
 
 @frozen(kw_only=True)
 class CheckpointFiles:
-    """The weight files of one network, and their headers as one."""
+    """The weight files of one network, and their merged header."""
 
     files: tuple[Path, ...]
     header: Header
@@ -58,27 +58,27 @@ class CheckpointFiles:
 
 @frozen(kw_only=True)
 class ModelComponent:
-    """A component of a model in its folder: what the model says of it, its files, and what their headers say."""
+    """A component of a model in its folder: its spec, its files, and their headers."""
 
     spec: ComponentSpec
     files: tuple[Path, ...]
-    #: the tensors by the names that the files have
+    #: the tensors by their names in the files
     stored: Header
     #: the tensors by their official names
     mapped: MappedHeader
-    #: name of an asset of the component, such as its tokenizer -> where it is, or would be
+    #: name of an asset of the component, such as its tokenizer -> its path, or its usual path if it is missing
     assets: Mapping[str, Path]
 
 
 @frozen(kw_only=True)
 class ModelFolder:
-    """The folder of a model, as a run recognizes it."""
+    """The folder of a recognized model."""
 
     path: Path
     spec: ModelSpec
-    #: by name, those that were located
+    #: name -> located component
     components: Mapping[str, ModelComponent]
-    #: components that a run needs and the folder does not have
+    #: components that a run needs but the folder lacks
     absent: tuple[ComponentSpec, ...]
     #: the ``config.json`` of the network; None where there is none
     config: Path | None
@@ -91,13 +91,13 @@ class LoraFile:
 
     path: Path
     header: Header
-    #: whether it has keys for the second of two networks as well as for the first
+    #: True if it has keys for both of two networks
     for_two_networks: bool
 
 
 @frozen(kw_only=True)
 class LoraFit:
-    """A LoRA file that fits one network: what of it changes which tensors, by official names."""
+    """A LoRA file matched with one network: its changes by official tensor names."""
 
     config: LoraConfig
     path: Path
@@ -108,10 +108,10 @@ class LoraFit:
 
 @frozen
 class Checkpoints:
-    """Finds, recognizes and opens checkpoints by means of the plugins of one set.
+    """A finder, recognizer and reader of checkpoints, based on the plugins of one set.
 
-    Headers that were read are remembered until their files change. Nothing is held open but the sources that are given
-    out, which whoever asked for them closes.
+    Headers are cached until their files change. No files stay open except those of returned sources, which the caller
+    closes.
     """
 
     plugins: PluginSet
@@ -124,45 +124,45 @@ class Checkpoints:
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
-        """The models of the plugins, the best first."""
+        """Return the models of the plugins, by priority."""
         return tuple(candidate.spec for candidate in self._registry.candidates(ModelSpec))
 
     @property
     def components(self) -> tuple[ComponentSpec, ...]:
-        """The components of all models, in the order of ``models``."""
+        """Return the components of all models, in the order of ``models``."""
         return tuple(component for model in self.models for component in model.components)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The suffixes of weight files that are read here, such as ``.safetensors``, sorted."""
+        """Return the sorted suffixes of weight files that the plugins can read, such as ``.safetensors``."""
         loaders = self._registry.candidates(WeightLoaderSpec)
         return tuple(sorted({suffix for loader in loaders for suffix in loader.spec.suffixes}))
 
     def locate(self, source: str | Path) -> Path:
-        """Find the file or folder that a path means, by the rules of ``--model-path``: ``~``, the name of a checkpoint
-        that comes with a plugin, and ``OWNER/NAME`` in the hub's cache are resolved.
+        """Resolve a path by the rules of ``--model-path``: ``~``, the name of a checkpoint that comes with a plugin,
+        and ``OWNER/NAME`` in the hub cache are expanded. The result need not exist.
 
-        ``CheckpointError`` when the path leaves the checkpoint that it names. What is returned need not exist.
+        Raises ``CheckpointError`` if the path leaves the checkpoint that it names.
         """
         return expanded(place_of(source, self._registry))
 
     def locate_existing(self, source: str | Path, title: str = "source") -> Path:
-        """Find the file or folder that a path means, see ``locate``; ``RequestError``, which begins with ``title`` and
-        shows what is there instead, when it does not exist or may not be looked at."""
+        """Resolve a path like ``locate``. Raises ``RequestError``, which starts with ``title`` and suggests similar
+        names, if the path does not exist or cannot be accessed."""
         path = self.locate(source)
         if reason := why_not(path):
             raise RequestError(f"{title} {short(str(source))} {reason}{near(path)}")
         return path
 
     def read_header(self, path: Path) -> Header:
-        """Read the header of a weight file, by the loader of its suffix. ``CheckpointError`` when the file is broken,
-        or no loader is installed."""
+        """Read the header of a weight file with the loader of its suffix. Raises ``CheckpointError`` if the file is
+        broken, or no loader is installed."""
         return self._reader(path)
 
     def weight_files(self, folder: Path) -> tuple[CheckpointFiles, ...]:
-        """Read the headers of what lies in a folder: single files, shards, and networks split by blocks.
+        """Read the headers of the weight files in a folder: single files, shards, and networks split by blocks.
 
-        ``CheckpointError`` when a set of shards is not complete, an index contradicts them, or a file is broken.
+        Raises ``CheckpointError`` if a set of shards is incomplete, an index contradicts them, or a file is broken.
         """
         sets = []
         with filesystem_errors(folder):
@@ -174,14 +174,14 @@ class Checkpoints:
         return tuple(sets)
 
     def locate_component(self, component: ComponentSpec, folder: Path) -> CheckpointFiles | None:
-        """Find a component in a model's folder by the rules of a run. None when it has none; ``CheckpointError`` when
-        there are several, or files are broken."""
+        """Find a component in a model's folder by the rules of a run; ``None`` if it is missing. Raises
+        ``CheckpointError`` if there are several, or if files are broken."""
         located = locate_component(component, folder, None, self._reader)
         return None if located is None else self._files_of(located)
 
     def recognize(self, folder: Path) -> ModelFolder:
-        """Recognize the model whose folder this is. ``CheckpointError`` when no model knows it, or several do;
-        ``PluginError`` when none is installed."""
+        """Recognize the model in a folder. Raises ``CheckpointError`` if no model or several recognize it, and
+        ``PluginError`` if no model is installed."""
         match = recognize(
             RunConfig(model_path=str(folder)), self._registry, folder, BuildContext(), self._reader
         )
@@ -205,12 +205,12 @@ class Checkpoints:
         )
 
     def open(self, header: Header) -> WeightSource:
-        """Open the files of a header. ``RequestError`` when they are of different kinds."""
+        """Open the files of a header. Raises ``RequestError`` if they are of different types."""
         return open_source(header, self._registry, _CONTEXT)
 
     def dequantizer(self, format: str) -> Dequantize | None:
-        """Give the function that dequantizes the layers of a weight format to float32: ``(tensors by suffix, layer) ->
-        weight [out, in]``. None when nothing that is installed does so without loss."""
+        """Return the function that dequantizes the layers of a weight format to float32: ``(tensors by suffix, layer)
+        -> weight [out, in]``; ``None`` if no installed quantizer does so without loss."""
         if format in WEIGHT_FORMATS:
             return lambda tensors, layer: dequantize_weight(tensors, layer.format)
         for candidate in self._registry.candidates(QuantizerSpec):
@@ -220,8 +220,8 @@ class Checkpoints:
         return None
 
     def read_lora(self, path: str, folder: Path) -> LoraFile:
-        """Read the header of a LoRA file, which is looked for as it is named, in a model's ``folder`` and in its
-        ``loras``. ``RequestError`` when it is not there, ``CheckpointError`` when it is broken or no LoRA file."""
+        """Read the header of a LoRA file, searched at ``path``, in a model's ``folder`` and in its ``loras``. Raises
+        ``RequestError`` if it is missing, and ``CheckpointError`` if it is broken or not a LoRA file."""
         where, header = lora_file(path, folder, self._registry)
         return LoraFile(path=where, header=header, for_two_networks=len(sections_of(header)) == 2)
 
@@ -240,10 +240,10 @@ class Checkpoints:
     ) -> LoraFit:
         """Fit a LoRA file to one network, whose tensors have these ``shapes`` by official names.
 
-        ``layouts`` are other names that the file may use; ``experts`` the components that take turns when
-        ``component`` is one of two; ``title`` names the network in messages, ``reason`` says why the file is for it.
-        ``RequestError`` when the file changes nothing there, is for another model, or does not say how strong it is;
-        with ``strict``, also when a part of it has no effect.
+        ``layouts`` are other names that the file may use; ``experts`` are the components that denoise in turn if
+        ``component`` is one of two; ``title`` names the network in messages; ``reason`` states why the file is for it.
+        Raises ``RequestError`` if the file has no effect on the network, is for another model, or has no clear scale;
+        with ``strict``, also if a part of it has no effect.
         """
         network = Network(
             component=component,
@@ -260,14 +260,14 @@ class Checkpoints:
     def fit_loras(
         self, configs: Sequence[LoraConfig], model: ModelFolder, *, strict: bool = False
     ) -> tuple[LoraFit, ...]:
-        """Fit LoRA files to the networks of a model, by the rules of a run; one that is for two networks is there
-        twice. ``RequestError`` as for ``fit_lora``, and for a file that does not say which network it is for."""
+        """Fit LoRA files to the networks of a model by the rules of a run; a file for two networks is listed twice.
+        Raises ``RequestError`` as ``fit_lora`` does, and for a file whose network is ambiguous."""
         adapters = resolve_adapters(configs, model._match, self._registry, model.path, strict=strict)
         return tuple(map(_lora_fit, adapters))
 
     def open_adapter(self, lora: LoraFit) -> Adapter:
-        """Open a LoRA file as the changes of its network, with their scales. Its ``source`` is to be closed.
-        ``CheckpointError`` for an alpha that is no number."""
+        """Open a LoRA file as an adapter with scaled changes; the caller closes its ``source``. Raises
+        ``CheckpointError`` for an alpha that is not finite."""
         adapter, config = lora._adapter, lora.config
         source = self.open(adapter.header)
         try:
@@ -284,8 +284,7 @@ class Checkpoints:
         return Adapter(source=source, changes=changes, strength=config.strength, name=lora.path.name)
 
     def merged(self, source: WeightSource, adapters: Sequence[Adapter]) -> WeightSource:
-        """Give the source with adapters merged into its tensors while they are read, one after the other, in the dtype
-        that a tensor reads as."""
+        """Return a source that merges adapters, in their order, into tensors on read; each tensor keeps its dtype."""
         spec = self._registry.find(LoraApplierSpec, "merge").spec
         return spec.build(spec.config(), _CONTEXT).merged(source, adapters)
 
@@ -297,7 +296,7 @@ class Checkpoints:
 
 
 def lora_notes(loras: Sequence[LoraFit]) -> tuple[list[str], list[str]]:
-    """Say what is worth knowing of LoRA files that are applied. Returns notes and warnings, each a sentence."""
+    """Return the notes and warnings about applied LoRA files, each a sentence."""
     return adapter_notes([lora._adapter for lora in loras])
 
 

@@ -1,4 +1,4 @@
-"""The denoising loop. Short on purpose: caching, parallel guidance and guards wrap these functions."""
+"""The denoising loop. Kept short, so that caching, parallel guidance and guards can wrap these functions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from lightx2v_core.spec.request import Request
 
 
 def no_turns(_expert: int) -> None:
-    """Nobody wants to know which expert comes next."""
+    """Ignore the next expert."""
 
 
 def unguarded(_latents: Tensor, _step: Step, _expert: int) -> None:
-    """Nobody looks at the latents of a step."""
+    """Skip the check of a step's latents."""
 
 
 def _nothing() -> None:
-    """The next step runs on the same expert."""
+    """Do nothing: the next step runs on the same expert."""
 
 
 @frozen(kw_only=True)
 class Leg:
-    """The first ``steps`` of a scheduler, at one size: ``noise`` [C, T, h, w] on the device, and what the request was
-    encoded to at that size."""
+    """The first ``steps`` of a scheduler, at one size: ``noise`` [C, T, h, w] on the device, and the conditions encoded
+    at that size."""
 
     steps: int
     scheduler: Scheduler
@@ -50,10 +50,12 @@ def denoise(
     prepare: Callable[[int], None] = no_turns,
     guard: Callable[[Tensor, Step, int], None] = unguarded,
 ) -> Tensor:
-    """Turn the noise of the first leg into latents [C, T, h, w] of the size of the last, one event a step.
-    ``synchronize`` waits for the device, so that the seconds of a step are its own. ``prepare`` is told before the last
-    pass of a step when another expert does the next one. ``guard`` is shown the latents after each step, and the expert
-    that made them; what it raises ends the run."""
+    """Denoise the noise of the first leg to latents [C, T, h, w] of the size of the last leg, with one event per step.
+
+    ``synchronize`` waits for the device, so that each step is timed separately. ``prepare`` is called with the next
+    expert before the last pass of a step, if that expert differs. ``guard`` is called after each step with the latents,
+    the step and its expert; its exceptions end the run.
+    """
     steps = _steps(legs)
     experts = [model.expert(step) for step in steps]
     walk = zip(steps, experts, [*experts[1:], experts[-1]], strict=True)
@@ -85,20 +87,20 @@ def denoise(
 
 
 class _Look:
-    """What a step predicts, for as long as its event is listened to: a listener that keeps events keeps no latents."""
+    """The prediction of a step, valid until the listeners of its event return: a kept event does not keep latents."""
 
     def __init__(self, latents: Tensor, velocity: Tensor, sigma: float, lead: int) -> None:
         self._at: tuple[Tensor, Tensor] | None = (latents[:, lead:], velocity[:, lead:])
         self._sigma = sigma
 
     def clean(self) -> Tensor:
-        """``x - sigma v``, see ``StepDone.clean``."""
+        """Compute ``x - sigma v``, see ``StepDone.clean``."""
         if self._at is None:
-            raise RuntimeError("the clean latents of a step can be asked for until its listener returns")
+            raise RuntimeError("the clean latents of a step are available only until its listener returns")
         return clean(*self._at, self._sigma)
 
     def tell(self, emit: Emit, step: Step, expert: int, seconds: float) -> None:
-        """Say that the step is done, and forget it."""
+        """Emit the event of the step, then release its latents."""
         try:
             emit(
                 StepDone(
@@ -115,7 +117,7 @@ class _Look:
 
 
 def _steps(legs: Sequence[Leg]) -> list[Step]:
-    """Every step, leg after leg."""
+    """List the steps of all legs in order."""
     levels = [
         (leg.scheduler.timesteps[turn], leg.scheduler.sigmas[turn])
         for leg in legs
@@ -128,8 +130,8 @@ def _steps(legs: Sequence[Leg]) -> list[Step]:
 
 
 def resized(latents: Tensor, velocity: Tensor, sigma: float, noise: Tensor) -> Tensor:
-    """The step from one size to the next: the predicted clean latents ``x - sigma v`` are resized (trilinear) to the
-    size of ``noise``, and noised to ``sigma`` again: ``(1 - sigma) x0 + sigma noise``.
+    """Change the size of latents: resize (trilinear) the predicted clean latents ``x - sigma v`` to the size of
+    ``noise``, and add noise up to ``sigma`` again: ``(1 - sigma) x0 + sigma noise``.
 
     Source: LightX2V's changing resolution, which keeps the noise level of the step that it replaces.
     """
@@ -140,7 +142,7 @@ def resized(latents: Tensor, velocity: Tensor, sigma: float, noise: Tensor) -> T
 
 
 def clean(latents: Tensor, velocity: Tensor, sigma: float) -> Tensor:
-    """The clean latents [C, T, h, w] that a step predicts, float32: ``x - sigma v`` of a flow from data to noise."""
+    """Compute the predicted clean latents [C, T, h, w], float32: ``x - sigma v`` of a flow from data to noise."""
     return torch.add(latents.float(), velocity.float(), alpha=-sigma)
 
 
@@ -154,7 +156,7 @@ def guided(
     batched: bool,
     before_last: Callable[[], None] = _nothing,
 ) -> Tensor:
-    """Classifier-free guidance: ``uncond + scale * (cond - uncond)``, from two passes or one batch of two.
+    """Predict with classifier-free guidance: ``uncond + scale * (cond - uncond)``, from two passes or one batch of two.
     ``before_last`` is called before the last pass, or the only one."""
     positive, negative, shared = conditions.positive, conditions.negative, conditions.shared
     if negative is None or scale == 1.0:

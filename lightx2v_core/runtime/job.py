@@ -1,4 +1,4 @@
-"""One request on its way through a loaded model: encode, denoise, decode, segment by segment."""
+"""Running one request on a loaded model: encode, denoise and decode, segment by segment."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from lightx2v_core.spec.request import Request, SchedulerContext
 
 
 class Job:
-    """One request. ``frames`` does the work; afterwards ``latents`` and ``record`` tell about it. ``prepare`` is told
-    which expert is about to be used."""
+    """One request. ``frames`` runs it; afterwards ``latents`` and ``record`` are available. ``prepare`` is called with
+    the expert that is about to be used."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Job:
         reset_peak_memory(self._device)
 
     def frames(self) -> Iterator[Tensor]:
-        """Chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU, in order, as they are decoded. ``RunError`` when
-        the device runs out of memory, or what is computed is not finite."""
+        """Run the request, yielding chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU in order as they are
+        decoded. Raises ``RunError`` if the device runs out of memory, or a result is not finite."""
         total, done = self.plan.request.frames, 0
         try:
             for chunk in self._segments():
@@ -68,16 +68,16 @@ class Job:
                 "decoding, or an offloader"
             ) from None
         if done != total:
-            raise RunError(f"{self.plan.variant} decoded {done} frames where {total} were asked for")
+            raise RunError(f"{self.plan.variant} decoded {done} frames instead of the requested {total}")
 
     @property
     def latents(self) -> Tensor:
-        """The final latents [C, T, h, w], float32, on the CPU, as the decoder gets them: without latent frames of
-        reference images, of several segments one after the other."""
+        """Return the final latents [C, T, h, w], float32, on the CPU, as passed to the decoder: without latent frames
+        of reference images; several segments are concatenated."""
         return torch.cat(self._latents, dim=1)
 
     def record(self) -> dict[str, object]:
-        """The run record as far as the run has come."""
+        """Build the run record up to the current state of the run."""
         return run_record(
             self.plan,
             unstructure(self._resolved.location.loaded.config),
@@ -88,7 +88,7 @@ class Job:
         )
 
     def _segments(self) -> Iterator[Tensor]:
-        """Segment after segment, until one carries nothing on. All but a few models have one."""
+        """Generate segment after segment, until one carries no frames over. Most models have a single segment."""
         generator = torch.Generator("cpu").manual_seed(self.plan.request.seed)
         before: Segment | None = None
         done = 0
@@ -108,7 +108,7 @@ class Job:
 
     @torch.inference_mode()
     def _encode(self, before: Segment | None) -> list[Conditions]:
-        """What the request was encoded to, for each stage of the denoising; stages of one size share it."""
+        """Encode the request for each stage of the denoising; stages of the same size share the conditions."""
         request, inputs = self.plan.request, self._resolved.subject.inputs
         more = {} if before is None else {"before": before}
         by_size: dict[tuple[int, int], Conditions] = {}
@@ -125,9 +125,9 @@ class Job:
 
     @torch.inference_mode()
     def _denoise(self, encoded: list[Conditions], generator: torch.Generator) -> Tensor:
-        """The final latents of a segment. The noise is float32 from a CPU generator, one draw of the whole latent shape
-        as in the official code, so that a seed means the same video on every device; of several stages one draw each,
-        in their order."""
+        """Denoise a segment and return its final latents. The noise is float32 from a CPU generator, one draw of the
+        whole latent shape as in the official code, so that a seed gives the same video on every device; with several
+        stages, one draw for each in their order."""
         stages, legs = self.plan.stages, []
         ends = [*(stage.start for stage in stages[1:]), None]
         for stage, conditions, end in zip(stages, encoded, ends, strict=True):
@@ -153,23 +153,23 @@ class Job:
             )
 
     def _scheduler(self, stage: Stage) -> Scheduler:
-        """A new scheduler for the steps from a stage on. ``RunError`` when it cannot begin there."""
+        """Build a scheduler for the steps from a stage on. Raises ``RunError`` if it does not support that start."""
         request, chosen = self.plan.request, self._resolved.request.scheduler
         context = SchedulerContext(steps=request.steps, shift=stage.shift, start=stage.start)
         scheduler: Scheduler = chosen.spec.build(chosen.config, context)
         if stage.start and len(scheduler.timesteps) != request.steps - stage.start:
             raise RunError(
-                f"scheduler {request.scheduler} was to go on from step {stage.start} of {request.steps} and has "
-                f"{len(scheduler.timesteps)} steps: it does not heed SchedulerContext.start; use another scheduler, "
-                "or keep one size"
+                f"scheduler {request.scheduler} has {len(scheduler.timesteps)} steps when started at step "
+                f"{stage.start} of {request.steps}: it ignores SchedulerContext.start; use another scheduler, or keep "
+                "one size"
             )
         return scheduler
 
     def _decode(
         self, latents: Tensor, conditions: Conditions, done: int, tail: list[Tensor]
     ) -> Iterator[Tensor]:
-        """The frames of a segment that come after the first ``done`` of the video, and as many as it still lacks: the
-        last segment of a model may be longer. ``tail`` gets the frames that the segment carries on."""
+        """Decode the frames of a segment after the first ``done`` of the video, up to the end of the video: the last
+        segment may be longer. ``tail`` receives the frames that the segment carries over."""
         total = self.plan.request.frames
         with self._clock.phase("decode", total, "frames"):
             chunks = decoded(self._model, latents, self.plan.request, self._guard)
@@ -194,7 +194,7 @@ class Job:
 
 
 class Clock:
-    """Seconds of each phase, added up over segments, and the events around it."""
+    """A timer of phases: sums the seconds of each phase over segments, and emits the events around it."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
@@ -211,8 +211,8 @@ class Clock:
 
 
 def decoded(model: VideoModel, latents: Tensor, request: Request, guard: Guard) -> Iterator[Tensor]:
-    """Chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU, as a model decodes them; normal tensors, outside of
-    inference mode. ``RunError`` when they are not finite."""
+    """Decode latents, yielding chunks [3, n, H, W] of float32 frames in [-1, 1] on the CPU as normal tensors, outside
+    of inference mode. Raises ``RunError`` if they are not finite."""
     chunks = iter(model.decode(latents, request))
     while True:
         with torch.inference_mode():
@@ -225,7 +225,7 @@ def decoded(model: VideoModel, latents: Tensor, request: Request, guard: Guard) 
 
 
 def _with_tail(chunks: Iterator[Tensor], count: int, tail: list[Tensor]) -> Iterator[Tensor]:
-    """The same chunks; ``tail`` holds the last ``count`` frames of those that were taken, in one tensor."""
+    """Yield the chunks unchanged; ``tail`` holds the last ``count`` frames of those consumed, in one tensor."""
     for chunk in chunks:
         frames = torch.cat([*tail, chunk], dim=1)
         tail[:] = [frames[:, max(frames.shape[1] - count, 0) :]]

@@ -1,4 +1,4 @@
-"""The LoRA files of a loaded model: applied while its components are loaded, and switched between requests."""
+"""The LoRA files of a loaded model: applied while its components load, and switched between requests."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ OpenSource = Callable[[Header], WeightSource]
 
 @frozen(kw_only=True)
 class _Network:
-    """A loaded component: its module, the weights of its files, and who holds them."""
+    """A loaded component: its module, its weight sources, and its offloader."""
 
     module: nn.Module
     base: WeightSource
-    #: what the offloader fills the module from: the base, or that with adapters merged into it
+    #: source from which the offloader fills the module: the base, with adapters merged into it if any
     weights: SourceWeights
     offloader: Offloader
     replacement: LinearReplacement
 
 
 class LoadedAdapters:
-    """Applies adapters to the components of one model. Each component is told of by ``merged`` and ``loaded``."""
+    """The adapters of one model. ``merged`` and ``loaded`` are called for each component while it loads."""
 
     def __init__(self, open_source: OpenSource, ctx: BuildContext) -> None:
         self._open = open_source
@@ -49,8 +49,8 @@ class LoadedAdapters:
         self._known: dict[tuple[object, ...], Adapter] = {}
 
     def choose(self, applier: Implementation[LoraApplierSpec] | None, adapters: Sequence[AdapterFit]) -> None:
-        """What components that are loaded from now on get. ``CheckpointError`` for an alpha that is no number,
-        ``PluginError`` for an applier that is wrong on this machine."""
+        """Set the applier and the adapters for components loaded from now on. Raises ``CheckpointError`` for an alpha
+        that is not finite, and ``PluginError`` for an applier that computes wrong results on this machine."""
         if self._applier is None and applier is not None:
             refuse_wrong(applier.selection.chosen, applier.config, self._ctx, (KernelUse(),))
         by_component: dict[str, list[Adapter]] = {}
@@ -61,19 +61,19 @@ class LoadedAdapters:
         self._adapters = by_component
 
     def merged(self, component: str, source: WeightSource, replacement: LinearReplacement) -> WeightSource:
-        """The weights to fill a component with."""
+        """Return the source to fill a component from, with its adapters merged if the applier merges."""
         applier, adapters = self._applier, self._adapters.get(component, ())
         if applier is None or not self._merges(source, adapters):
             return replacement.stored(source)
-        # adapters are added to plain weights in float32, which are quantized again afterwards, or rounded once to what
-        # the module computes in
+        # adapters are added to plain weights in float32, which are then re-quantized, or rounded once to the compute
+        # dtype of the module
         changed = _owners(adapters, "weight")
         targets = {change.target for adapter in adapters for change in adapter.changes}
         plain = WidenedSource(replacement.plain(source, changed), targets)
         return replacement.stored(applier.merged(plain, adapters), changed)
 
     def _merges(self, source: WeightSource, adapters: Sequence[Adapter]) -> bool:
-        """Whether adapters become part of the weights."""
+        """Return whether the applier merges adapters into the weights."""
         return (
             bool(adapters)
             and self._applier is not None
@@ -89,7 +89,7 @@ class LoadedAdapters:
         offloader: Offloader,
         replacement: LinearReplacement,
     ) -> None:
-        """A component was placed; adapters that are attached are now."""
+        """Register a component after its offloader placed it, and attach its adapters."""
         self._networks[component] = _Network(
             module=module, base=base, weights=weights, offloader=offloader, replacement=replacement
         )
@@ -97,8 +97,7 @@ class LoadedAdapters:
             self._applier.attach(module, self._adapters.get(component, []))
 
     def switch(self, applier: Implementation[LoraApplierSpec], adapters: Sequence[AdapterFit]) -> None:
-        """Apply other adapters to what is loaded. When one of them cannot be read, what was there before is applied
-        again."""
+        """Apply other adapters to the loaded components. If one cannot be read, the previous adapters are restored."""
         before = self._adapters
         self.choose(applier, adapters)
         after = self._adapters
@@ -122,7 +121,7 @@ class LoadedAdapters:
             applier.attach(network.module, new)
 
     def _adapter(self, fit: AdapterFit) -> Adapter:
-        """The adapter of a file; one that was in use before, and whose file is the same, is used again."""
+        """Return the adapter of a file; one used before is reused if its file has not changed."""
         path, config = Path(fit.planned.path), fit.config
         stat = path.stat()
         key = (
@@ -149,8 +148,8 @@ class LoadedAdapters:
 
 
 def _owners(adapters: Sequence[Adapter], parameter: str | None = None) -> set[str]:
-    """The layers that adapters change, or of which they change this parameter. Of a quantized layer more tensors than
-    the weight are others then."""
+    """Return the layers that adapters change, or those whose ``parameter`` they change. All tensors of a layer have to
+    be reloaded then: for a quantized layer the scales change as well."""
     parts = [change.target.rpartition(".") for adapter in adapters for change in adapter.changes]
     return {owner for owner, _, name in parts if parameter in (None, name)}
 
@@ -159,8 +158,8 @@ def _refresh(component: str, network: _Network, source: WeightSource, owners: se
     refresh = getattr(network.offloader, "refresh", None)
     if refresh is None:
         raise RequestError(
-            f"the offloader of {component} cannot change weights that are loaded, which switching merged LoRA files "
-            "takes; use lora_applier dynamic, or load another pipeline"
+            f"the offloader of {component} cannot reload weights, as needed to switch merged LoRA files; use "
+            "lora_applier dynamic, or load another pipeline"
         )
     network.weights.source = source
     refresh(component, {name for _, _, name, _ in slots(network.module) if name.rpartition(".")[0] in owners})

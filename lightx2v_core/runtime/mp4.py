@@ -1,4 +1,4 @@
-"""What makes an MP4 file play everywhere: its index in front, colours that are named, the same bytes each time."""
+"""Properties of MP4 files that play everywhere and are reproducible: index at the start, tagged colours, same bytes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, BinaryIO
 
 from attrs import frozen
 
-#: options of the muxer with which a player need not read to the end before it shows anything (``moov`` before ``mdat``)
+#: options of the muxer that let a player start before it has read the whole file (``moov`` before ``mdat``)
 INDEX_IN_FRONT = {"movflags": "faststart"}
-#: code points of ITU-T H.273: BT.709, BT.601 with 525 lines, and the range of television
+#: code points of ITU-T H.273: BT.709, BT.601 with 525 lines, and limited range
 _BT709, _BT601, _LIMITED = 1, 6, 1
-#: the number of lines from which players take a video for high definition
+#: number of lines from which players treat a video as high definition
 _HD_LINES = 720
 
 
 class Sink:
-    """The file behind an encoder. PyAV drops some of the exceptions of its callbacks with a traceback on stderr, so
-    the first one is kept here, and raised by ``check``."""
+    """The output file of an encoder. PyAV drops some of the exceptions of its callbacks with a traceback on stderr, so
+    the first one is stored here, and raised by ``check``."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -56,17 +56,15 @@ class Sink:
         self._file.close()
 
     def abandon(self) -> None:
-        with suppress(
-            OSError
-        ):  # what is still in its buffer may not fit on the full disk that brought us here
+        with suppress(OSError):  # the buffered rest may not fit on the full disk that caused the failure
             self._file.close()
 
     def reader(self, _url: str, _flags: int, _options: Mapping[str, str]) -> _Reader:
-        """What the muxer opens to read what it has written, and to move it behind the index."""
+        """Open the written part of the file for the muxer, which moves it behind the index."""
         return _Reader(self)
 
     def written(self, size: int, at: int) -> bytes:
-        """Bytes that were written before; none after a failure."""
+        """Read bytes that were written before; none after a failure."""
         if self._failure is None:
             try:
                 self._file.flush()
@@ -76,7 +74,7 @@ class Sink:
         return b""
 
     def end(self) -> int:
-        """Where the file ends; 0 after a failure."""
+        """Return the size of the file; 0 after a failure."""
         try:
             self._file.flush()
             return os.fstat(self._file.fileno()).st_size
@@ -86,7 +84,7 @@ class Sink:
 
 
 class _Reader:
-    """A file that is being written, read from a position of its own."""
+    """A reader, with its own position, of a file that is being written."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink, self._at = sink, 0
@@ -104,23 +102,22 @@ class _Reader:
         return self._at
 
     def close(self) -> None:
-        """It is the writer's file."""
+        """Do nothing: the file belongs to the writer."""
 
 
 @frozen(kw_only=True)
 class Colours:
-    """How RGB becomes YCbCr, as H.273 numbers it."""
+    """The conversion of RGB to YCbCr; ``matrix`` is a code point of H.273."""
 
     matrix: int
 
     def tag(self, codec: Any) -> None:
-        """Have the stream say what its numbers mean. Primaries and transfer are those of sRGB pictures, which become no
-        others: BT.709's."""
+        """Tag the stream with its colour space. Primaries and transfer stay those of the sRGB images: BT.709's."""
         codec.colorspace, codec.color_range = self.matrix, _LIMITED
         codec.color_primaries, codec.color_trc = _BT709, _BT709
 
     def converted(self, frame: Any) -> Any:
-        """An RGB frame as the encoder takes it."""
+        """Convert an RGB frame for the encoder."""
         from av.video.reformatter import Colorspace
 
         matrix = Colorspace.ITU709 if self.matrix == _BT709 else Colorspace.ITU601
@@ -128,25 +125,25 @@ class Colours:
 
 
 def colours(height: int) -> Colours:
-    """BT.709 from 720 lines on and BT.601 below, as players assume of a video whose tags they do not read."""
+    """Return BT.709 from 720 lines on and BT.601 below, as assumed by players that ignore tags."""
     return Colours(matrix=_BT709 if height >= _HD_LINES else _BT601)
 
 
 def reproducible() -> dict[str, str]:
-    """Options of x264 with which the same frames make the same file.
+    """Return options of x264 with which the same frames result in the same file.
 
-    Its AVX-512 code does not: of 40 files of the same 13 frames of 226x128, 28 were different (x264 of PyAV 18.1). Each
-    processor with AVX-512 also has AVX2, whose code does, and is about as fast.
+    Its AVX-512 code is not deterministic: of 40 files of the same 13 frames of 226x128, 28 were different (x264 of
+    PyAV 18.1). Its AVX2 code, which each processor with AVX-512 supports, is deterministic and about as fast.
     """
     return {"x264-params": "asm=AVX2"} if _has_avx512() else {}
 
 
 @cache
 def _has_avx512() -> bool:
-    """Whether the processor has AVX-512, whatever torch is told to use of it."""
+    """Return whether the processor has AVX-512, independent of torch's settings."""
     try:
         return " avx512f" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         import torch
 
         return torch.backends.cpu.get_cpu_capability() == "AVX512"

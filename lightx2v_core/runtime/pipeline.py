@@ -1,4 +1,4 @@
-"""The run, top to bottom: load, encode, denoise, decode, write. The command line is a thin user of this module.
+"""The Python API of a run: load, encode, denoise, decode, write. The command line is a thin layer on this module.
 
 pipeline = load("models/acme", config={"sampling": {"steps": 20}})
 video = pipeline.generate(prompt="a red fox", seed=42)
@@ -62,7 +62,7 @@ def load(
     """Load a model. ``config`` is a file or plain data; ``overrides`` are named like the command line's options
     (``task``, ``steps``, ``size=(832, 480)``, ``attention="sdpa"``, ...).
 
-    Raises ``RequestError`` (and its kinds) for everything that is wrong before weights are read.
+    Raises ``RequestError`` (and its subclasses) for every error found before weights are read.
     """
     values = [
         Value(path=("model_path",), value=str(model_path), origin="model_path"),
@@ -74,8 +74,8 @@ def load(
 
 @frozen(kw_only=True)
 class Video:
-    """A finished video: float32 ``frames`` [3, F, H, W] in [-1, 1], and the ``latents`` [C, T, h, w] that they were
-    decoded from: of a video that was made in segments one after the other, see ``Pipeline.decode``."""
+    """A finished video: float32 ``frames`` [3, F, H, W] in [-1, 1], and the ``latents`` [C, T, h, w] from which they
+    were decoded; the latents of several segments are concatenated, see ``Pipeline.decode``."""
 
     frames: Tensor
     latents: Tensor
@@ -83,7 +83,7 @@ class Video:
     record: Mapping[str, Any]
 
     def save(self, path: str | Path, *, record: bool = True, crf: int = 18) -> Path:
-        """Write an ``.mp4``, a ``.png`` (one frame) or a folder of PNGs; whole or not at all."""
+        """Write an ``.mp4``, a ``.png`` (one frame) or a folder of PNGs, atomically. Returns its path."""
         output = planned_output(
             OutputConfig(path=str(path), record=record, crf=crf), self.plan.variant, self.plan.request
         )
@@ -92,7 +92,7 @@ class Video:
 
 
 class Pipeline:
-    """A loaded model. It serves many requests, and requests never change it."""
+    """A loaded model. It serves any number of requests, which never change it."""
 
     def __init__(self, resolved: Resolution, loaded: LoadedModel, seconds: float) -> None:
         self._resolved = resolved
@@ -102,8 +102,8 @@ class Pipeline:
 
     @classmethod
     def load(cls, resolved: Resolution, *, on_event: Emit = ignore) -> Pipeline:
-        """Read the weights of a resolved plan. ``RequestError`` when they cannot fit, or a kernel that was asked for
-        by name is wrong on this machine; another one is used where the choice was left to the machine."""
+        """Load the model of a resolved plan. Raises ``RequestError`` if the weights do not fit, or if a kernel selected
+        by name computes wrong results on this machine; an automatic choice falls back to another kernel."""
         refuse_impossible(resolved.plan)
         resolved = proven(resolved)
         for warning in resolved.plan.warnings:
@@ -114,7 +114,7 @@ class Pipeline:
         return cls(resolved, loaded, clock.seconds["load"])
 
     def close(self) -> None:
-        """Give back what offloaders hold: memory, threads, files. The pipeline cannot be used afterwards."""
+        """Release the memory, threads and files of offloaders. The pipeline cannot be used afterwards."""
         self._loaded.close()
 
     def __enter__(self) -> Pipeline:
@@ -125,17 +125,17 @@ class Pipeline:
 
     @property
     def plan(self) -> Plan:
-        """The plan with the defaults of this pipeline."""
+        """Return the plan with the defaults of this pipeline."""
         return self._resolved.plan
 
     def module(self, component: str) -> nn.Module:
         """Return the network of a component, such as ``"dit"``, to inspect, hook or compile it (``.compile()`` changes
         it in place). ``plan.components`` lists the names.
 
-        An offloader moves the weights: outside of its use a network may lie on the CPU or hold no data (device
+        An offloader moves the weights: outside of its use a network may be on the CPU or have no data (device
         ``meta``), which ``Module.to`` cannot change.
 
-        ``RequestError`` for a component that this model does not have, or does not load as a network."""
+        Raises ``RequestError`` for a component that this model does not have, or does not load as a network."""
         modules = self._loaded.modules
         if component not in modules:
             raise RequestError(
@@ -145,19 +145,20 @@ class Pipeline:
         return modules[component]
 
     def set_loras(self, loras: Sequence[Lora]) -> Plan:
-        """Apply these LoRA files, in this order, instead of those that are applied now; ``[]`` applies none. An entry
-        is a path, or what ``loras`` of the configuration takes: ``{"path": ..., "strength": 0.8}``. The weights are
-        those of a fresh ``load`` with the same files. Returns the plan.
+        """Replace the applied LoRA files by ``loras``, in this order; ``[]`` applies none. An entry is a path, or an
+        entry of the configuration's ``loras``: ``{"path": ..., "strength": 0.8}``. The resulting weights are those of a
+        fresh ``load`` with the same files. Returns the plan.
 
-        ``RequestError`` for what is wrong with them, and then nothing has changed. Not during a request."""
+        Raises ``RequestError`` for an invalid entry or file, and changes nothing then. Must not be called during a
+        request."""
         resolved = with_adapters(self._resolved, lora_configs(loras))
         self.use_adapters(resolved)
         self._resolved = resolved
         return self.plan
 
     def use_adapters(self, resolved: Resolution) -> None:
-        """Apply the LoRA files of a plan of this model for what comes next, as far as they are not applied now. The
-        pipeline's own plan stays."""
+        """Apply the LoRA files of a plan of this model to the following requests; files applied already are kept. The
+        pipeline's own plan does not change."""
         if resolved.setup.adaptation.applier is not None:
             self._loaded.adapters.switch(
                 resolved.setup.adaptation.applier, resolved.setup.adaptation.adapters
@@ -165,26 +166,26 @@ class Pipeline:
 
     @property
     def loras(self) -> tuple[LoraConfig, ...]:
-        """The LoRA files that are applied now, in their order; ``set_loras`` takes them back."""
+        """Return the applied LoRA files in their order, as accepted by ``set_loras``."""
         return self._resolved.location.loaded.config.loras
 
     def add_lora(self, lora: Lora) -> Plan:
-        """Apply one more LoRA file, after the others; see ``set_loras``."""
+        """Add a LoRA file after the others; see ``set_loras``."""
         return self.set_loras([*self.loras, lora])
 
     def remove_lora(self, path: str | Path) -> Plan:
-        """Apply the LoRA files without this one; ``RequestError`` when it is not applied."""
+        """Remove an applied LoRA file. Raises ``RequestError`` if it is not applied."""
         return self.set_loras([lora for lora in self.loras if lora not in self._applied(path)])
 
     def set_lora_strength(self, path: str | Path, strength: float) -> Plan:
-        """Give a LoRA file that is applied another strength; ``RequestError`` when it is not applied."""
+        """Change the strength of an applied LoRA file. Raises ``RequestError`` if it is not applied."""
         applied = self._applied(path)
         return self.set_loras(
             [evolve(lora, strength=strength) if lora in applied else lora for lora in self.loras]
         )
 
     def weigh_lora(self, path: str | Path, strength: float) -> Plan:
-        """Call ``set_lora_strength``, which this was called in 0.1."""
+        """Call ``set_lora_strength``, whose name in 0.1 this was."""
         warn_renamed("Pipeline.weigh_lora")
         return self.set_lora_strength(path, strength)
 
@@ -199,7 +200,7 @@ class Pipeline:
         return applied
 
     def resolve(self, **request: Unpack[GenerateKeywords]) -> Resolution:
-        """The plan of one request. Only what a request may say is accepted; the rest needs a new ``load``."""
+        """Plan one request. Only options of a request are accepted; others need a new ``load``."""
         return resolve_job(self._resolved, request)
 
     def generate(self, *, on_event: Emit = ignore, **request: Unpack[GenerateKeywords]) -> Video:
@@ -221,8 +222,8 @@ class Pipeline:
         on_event: Emit = ignore,
         **request: Unpack[GenerateKeywords],
     ) -> Path:
-        """Generate into a file or a folder of PNGs, as ``lightx2v-core run`` does: frames are written while they are
-        decoded and never all in memory. ``request`` is that of ``generate``."""
+        """Generate into a file or a folder of PNGs, like ``lightx2v-core run``: frames are written while they are
+        decoded and are never all in memory. ``request`` is as for ``generate``."""
         resolved = self.resolve(**request)
         check_ready(resolved)
         config = evolve(
@@ -232,19 +233,19 @@ class Pipeline:
         return self.generate_to(resolved, output, on_event=on_event)
 
     def decode(self, latents: Tensor, *, frames: int | None = None) -> Tensor:
-        """Frames [3, F, H, W] in [-1, 1] of latents [C, T, h, w], both float32 and on the CPU: those of ``Video``, or
-        what ``--dump-tensors`` stored.
+        """Decode latents [C, T, h, w], of ``Video`` or ``--dump-tensors``, to frames [3, F, H, W] in [-1, 1]; both are
+        float32 and on the CPU.
 
-        A model that makes its video in segments decodes each for itself, and drops what it repeats of the one before.
-        The last may reach beyond the end of the video: ``frames`` is how many there are of it. Without it these are all
-        that the latents hold, or as many as the pipeline's own plan has when the latents are as large as it says.
+        The segments of a model are decoded separately, and frames that repeat the previous segment are dropped. The
+        last segment may extend beyond the end of the video: ``frames`` is the number of frames of the video. Its
+        default is that of the pipeline's own plan if the latents have the shape in it, else all frames of the latents.
 
-        ``RequestError`` for latents of another space."""
+        Raises ``RequestError`` for latents of another latent space."""
         shape = self.plan.geometry
         if latents.ndim != 4 or not latents.numel() or latents.shape[0] != shape.latent_shape[0]:
             raise RequestError(
-                f"these are no latents of {self.plan.variant}: they have the shape {list(latents.shape)}, and it "
-                f"decodes [{shape.latent_shape[0]}, T, h, w]"
+                f"not latents of {self.plan.variant}: shape {list(latents.shape)}, expected "
+                f"[{shape.latent_shape[0]}, T, h, w]"
             )
         if frames is None and tuple(latents.shape) == shape.video_latents:
             frames = shape.frames
@@ -268,8 +269,8 @@ class Pipeline:
         on_event: Emit = ignore,
         named: Callable[[], None] = lambda: None,
     ) -> Path:
-        """Generate and write while decoding. ``dump`` also stores ``latents`` and ``video`` as safetensors. ``named``
-        is called when the results have their names, before a signal that arrived meanwhile has an effect."""
+        """Generate and write while decoding. ``dump`` is a safetensors file for ``latents`` and ``video``. ``named`` is
+        called after publication, before a deferred signal is delivered."""
         job = self._job(resolved, on_event)
         kept: list[Tensor] = []
 
@@ -294,7 +295,7 @@ class Pipeline:
 
     def _job(self, resolved: Resolution, on_event: Emit) -> Job:
         for warning in resolved.plan.warnings:
-            if warning not in self.plan.warnings:  # those were told when it was loaded
+            if warning not in self.plan.warnings:  # those were emitted when the model was loaded
                 on_event(Warned(message=warning))
         return Job(self._model, resolved, self._load_seconds, on_event, prepare=self._loaded.prepare)
 
@@ -308,15 +309,15 @@ def write_video(
     extra: Callable[[], Mapping[Path, bytes]] = dict,
     named: Callable[[], None] = lambda: None,
 ) -> str | None:
-    """Write frames as they come, then what ``extra`` gives and the record: all of it appears, or nothing. Returns the
+    """Write frames as they arrive, then the files returned by ``extra`` and the record, all atomically. Returns the
     record's path.
 
-    ``record`` is the record or a function that gives it; what is known before decoding goes into the MP4 itself.
+    ``record`` is the record or a function that returns it; its state before decoding is also stored in the MP4.
     """
     path, frames = Path(output.path), iter(chunks)
     beside = record_path(path, output.kind)
     now = record if callable(record) else lambda: record
-    first = list(islice(frames, 1))  # with the first frames, denoising is done and the record can tell of it
+    first = list(islice(frames, 1))  # after the first frames, the record includes the denoising
     with publication(named) as files:
         writer = files.video(
             path,
@@ -335,5 +336,5 @@ def write_video(
         if output.record:
             files.bytes(beside, dumps(now()).encode())
         elif path.is_file() and is_record(beside):
-            files.absent(beside)  # it tells of the video that is replaced
+            files.absent(beside)  # the record of the video that is replaced
     return str(beside) if output.record else None

@@ -1,4 +1,4 @@
-"""Puts the layers of a quantizer in the place of plain linears, and says how their weights are read."""
+"""Replacement of plain linears by the layers of a quantizer, and the sources that read their weights."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from lightx2v_core.spec.tensors import LayerFormat
 
 @frozen(kw_only=True)
 class LinearReplacement:
-    """How the weights of a module with quantized layers are read: files -> ``plain`` -> adapters -> ``stored``."""
+    """The weight sources of a module with quantized layers: files -> ``plain`` -> adapters -> ``stored``."""
 
     #: None: no layer is quantized
     quantizer: Quantizer | None = None
-    #: layers that run as they are stored
+    #: layers that run in their stored format
     kept: Mapping[str, LayerFormat] = field(factory=dict)
-    #: stored layers that read as plain weights
+    #: stored layers that are read as plain weights
     decoded: Mapping[str, LayerFormat] = field(factory=dict)
-    #: plain layers that are quantized when they are read
+    #: plain layers that are quantized on read
     made: Mapping[str, LayerFormat] = field(factory=dict)
 
     def plain(self, source: WeightSource, changed: Collection[str] = ()) -> WeightSource:
-        """A source whose ``changed`` layers read as plain weights, so that something can be added to them."""
+        """Return a source that reads the ``changed`` layers as plain weights, so that adapters can be added."""
         layers = {**self.decoded, **self._again(changed)}
         if self.quantizer is None or not layers:
             return source
         return DequantizedSource(source, layers, self.quantizer.dequantize)
 
     def stored(self, source: WeightSource, changed: Collection[str] | None = None) -> WeightSource:
-        """What the module is filled from: of a ``plain`` source if layers were ``changed``, else of the files."""
+        """Return the source that fills the module: on top of a ``plain`` source if ``changed`` is given, else of the
+        files."""
         if self.quantizer is None:
             return source
         if changed is None:
@@ -44,14 +45,15 @@ class LinearReplacement:
         return QuantizedSource(source, layers, self.quantizer.quantize) if layers else source
 
     def _again(self, changed: Collection[str]) -> dict[str, LayerFormat]:
-        """Quantized layers that are decoded and quantized again. ``RequestError`` when that cannot be done."""
+        """Select the quantized layers to decode and re-quantize. Raises ``RequestError`` if the quantizer cannot
+        produce their format."""
         layers = {name: self.kept[name] for name in changed if name in self.kept}
         for layer in layers.values():
             assert self.quantizer is not None
             if not _can_make(layer, self.quantizer):
                 raise RequestError(
-                    f"{layer.weight.file.name} holds {layer.weight.name} in {layer.format}, which cannot be quantized "
-                    "again once a LoRA is merged into it; use --set lora_applier=dynamic"
+                    f"{layer.weight.file.name}: {layer.weight.name} is {layer.format}, which cannot be re-quantized "
+                    "after merging a LoRA; use --set lora_applier=dynamic"
                 )
         return layers
 
@@ -59,7 +61,7 @@ class LinearReplacement:
 def replace_linears(
     module: nn.Module, source: WeightSource, quantized: Quantization, quantizer: Quantizer
 ) -> LinearReplacement:
-    """Let ``quantizer`` take over the linears it is to run; ``module`` lies on the meta device."""
+    """Replace the linears of ``module``, on the meta device, that ``quantized`` assigns to ``quantizer``."""
     linears = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
     kept = {name: layer for name, layer in quantized.kept.items() if name in linears}
     decoded = {**quantized.decoded, **{n: layer for n, layer in quantized.kept.items() if n not in linears}}

@@ -1,4 +1,4 @@
-"""The run record: what is needed to know, and to repeat, how a result came about."""
+"""The run record: the data needed to trace and to reproduce a result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_record(
     steps: list[float],
     peak_memory: Mapping[str, int],
 ) -> dict[str, object]:
-    """The record of one run. ``timings`` are seconds a phase, ``steps`` seconds a denoising step."""
+    """Build the record of one run. ``timings`` are seconds per phase, ``steps`` seconds per denoising step."""
     return {
         "lightx2v_record": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -74,12 +74,12 @@ def run_record(
 
 
 def describe_loras(plan: Plan) -> list[dict[str, object]]:
-    """The LoRA files of a plan as a record holds them, in the order they are applied."""
+    """Describe the LoRA files of a plan for a record, in the order they are applied."""
     return [_lora(adapter) for adapter in plan.adapters]
 
 
 def _lora(adapter: PlannedAdapter) -> dict[str, object]:
-    """A LoRA file as a record holds it: matched names without the numbers of their blocks, with how many there are."""
+    """Describe a LoRA file for a record: matched names without the numbers of their blocks, with counts."""
     matched = Counter(re.sub(r"(?<=[._])\d+(?=[._])", "N", name, count=1) for name in adapter.matched)
     return {
         "file": Path(adapter.path).name,
@@ -94,12 +94,12 @@ def _lora(adapter: PlannedAdapter) -> dict[str, object]:
 
 
 def dumps(record: Mapping[str, object], *, indent: int | None = 2) -> str:
-    """The record as JSON text."""
+    """Serialize a record as JSON text."""
     return json.dumps(record, ensure_ascii=False, indent=indent)
 
 
 def describe_inputs(inputs: Mapping[str, object]) -> dict[str, object]:
-    """Inputs as a record holds them: paths as they are, what was given in memory by its type."""
+    """Describe the inputs for a record: paths unchanged, inputs in memory by their type."""
     return {name: _describe_input(value) for name, value in inputs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Decoded frames of a video that is made in segments: what a segment repeats, and what is too much, is left out."""
+"""Joining the decoded frames of segments: repeated frames, and frames beyond the end of the video, are dropped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def between(chunks: Iterator[Tensor], skip: int, limit: int | None) -> Iterator[Tensor]:
-    """The frames of chunks [3, n, H, W] after the first ``skip``, and ``limit`` of them at most (None: all). No chunk
-    is asked for that is not needed for these."""
+    """Yield the frames of chunks [3, n, H, W] after the first ``skip``, at most ``limit`` of them (None: all). Chunks
+    after these are not decoded."""
     while limit is None or limit > 0:
         chunk = next(chunks, None)
         if chunk is None:

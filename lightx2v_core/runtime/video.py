@@ -1,6 +1,6 @@
-"""Writes frames as they are decoded: H.264 in MP4, a PNG, or a folder of PNGs.
+"""Writing frames while they are decoded: H.264 in MP4, a PNG, or a folder of PNGs.
 
-An output is whole or not there (``staging``). Pixels follow the official rule: [-1, 1] -> 0..255, truncated.
+An output appears when it is complete (``staging``). Pixels follow the official rule: [-1, 1] -> 0..255, truncated.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class FrameWriter(Protocol):
-    """Takes frames in order."""
+    """A writer that receives frames in order."""
 
     def write(self, frames: Tensor) -> None:
         """Append float frames [3, n, H, W] in [-1, 1]."""
 
 
 def to_uint8(frames: Tensor) -> Tensor:
-    """[3, n, H, W] in [-1, 1] -> [n, H, W, 3] uint8 by the official rule: truncated, not rounded."""
+    """Convert [3, n, H, W] in [-1, 1] to [n, H, W, 3] uint8 by the official rule: truncated, not rounded."""
     import torch
 
     return ((frames.clamp(-1, 1) + 1) / 2 * 255).to(torch.uint8).permute(1, 2, 3, 0).contiguous().cpu()
@@ -54,8 +54,8 @@ class Publication:
         comment: str = "",
         audio: Path | None = None,
     ) -> FrameWriter:
-        """A writer for ``kind``: ``mp4``, ``png`` or ``frames``; an ``mp4`` gets the sound of ``audio``, if there is
-        any. ``OutputError`` when it cannot be written."""
+        """Open a writer for ``kind``: ``mp4``, ``png`` or ``frames``; an ``mp4`` gets the audio of the file ``audio``,
+        if it has any. Raises ``OutputError`` if ``path`` cannot be written."""
         writer: _Mp4 | _Png | _Pngs
         if kind == "frames":
             writer = _Pngs(self._files.folder(path))
@@ -71,22 +71,22 @@ class Publication:
         return _Guarded(writer, path)
 
     def bytes(self, path: Path, data: bytes) -> None:
-        """A small file. One inside a folder of frames comes and goes with that folder."""
+        """Write a small file. One inside a folder of frames appears and is removed with that folder."""
         self._files.bytes(path, data)
 
     def absent(self, path: Path) -> None:
-        """A file that goes when the results come, since it belongs to what they replace."""
+        """Remove a file when the results are published, since it belongs to the results that they replace."""
         self._files.absent(path)
 
     def publish(self, named: Callable[[], None] = lambda: None) -> None:
-        """Finish every file, and only then give them their names; see ``Staging.publish``."""
+        """Complete every file, then rename all of them to their final names; see ``Staging.publish``."""
         for path, writer in self._writers:
             with failures_as(path):
                 writer.close()
         self._files.publish(named)
 
     def discard(self) -> None:
-        """Remove what was not published, and the folders that were made for it."""
+        """Remove the results that are not published, and the folders created for them."""
         for _path, writer in self._writers:
             writer.abandon()
         self._files.discard()
@@ -94,8 +94,8 @@ class Publication:
 
 @contextmanager
 def publication(named: Callable[[], None] = lambda: None) -> Iterator[Publication]:
-    """What is written in the block appears when it ends without an exception; otherwise nothing is left. ``named`` is
-    called when it has, before a signal that arrived meanwhile has an effect."""
+    """Publish the results written in the block if it ends without an exception; otherwise remove them. ``named`` is
+    called after publication, before a deferred signal is delivered."""
     files = Publication()
     try:
         yield files
@@ -108,14 +108,14 @@ def publication(named: Callable[[], None] = lambda: None) -> Iterator[Publicatio
 def open_writer(
     path: Path, kind: str, *, fps: float, width: int, height: int, crf: int, comment: str = ""
 ) -> Iterator[FrameWriter]:
-    """A writer for a video alone, see ``Publication.video``."""
+    """Open a writer for a single video, see ``Publication.video``."""
     with publication() as files:
         yield files.video(path, kind, fps=fps, width=width, height=height, crf=crf, comment=comment)
 
 
 @contextmanager
 def failures_as(path: Path) -> Iterator[None]:
-    """Turn a failing file system or encoder into an ``OutputError`` that names the output."""
+    """Convert an error of the file system or the encoder to an ``OutputError`` that names the output."""
     from av.error import FFmpegError
 
     try:
@@ -126,13 +126,13 @@ def failures_as(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file atomically."""
     with publication() as files:
         files.bytes(path, data)
 
 
 class _Guarded:
-    """A writer whose failures name the output. The caller's own failures, in between, stay what they are."""
+    """A writer whose errors name the output. Exceptions of the caller, between writes, are not converted."""
 
     def __init__(self, writer: FrameWriter, path: Path) -> None:
         self._writer, self._path = writer, path
@@ -143,7 +143,7 @@ class _Guarded:
 
 
 class _Mp4:
-    """H.264, yuv420p, constant quality, in the colours that it says it has; what players look for first is in front."""
+    """H.264, yuv420p, constant quality, with tagged colours and the index at the start of the file."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class _Mp4:
         self._sink.finish()
 
     def abandon(self) -> None:
-        """Let go of the file after a failure; what is in it will be removed."""
+        """Close the file after a failure; it will be removed."""
         from av.error import FFmpegError
 
         if self._open:
@@ -239,14 +239,14 @@ class _Pngs:
             self._count += 1
 
     def close(self) -> None:
-        """Every image is whole already."""
+        """Do nothing: every image is complete already."""
 
     def abandon(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """A [H, W, 3] uint8 image as a PNG file."""
+    """Encode a [H, W, 3] uint8 image as a PNG file."""
     import av
 
     height, width, _ = image.shape
@@ -257,7 +257,7 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def _rgb_frame(image: Tensor) -> Any:
-    """A PyAV frame of a [H, W, 3] uint8 image, without numpy. Rows of a frame may be padded."""
+    """Convert a [H, W, 3] uint8 image to a PyAV frame, without numpy. Rows of a frame may be padded."""
     import torch
     from av import VideoFrame
 

@@ -43,9 +43,9 @@ def poisoned(model: Path, pattern: str, ending: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("pattern", "ending", "value", "output", "words"),
     [
-        (DIT, "blocks.0.ffn.0.weight", NAN, "o.mp4", ("step 1 of 2 (by dit)", "files of dit")),
-        (DIT, "head.head.bias", INF, "frames/", ("step 1 of 2 (by dit)",)),
-        (T5, "blocks.0.norm1.weight", NAN, "o.mp4", ("the prompt was encoded to", "text_encoder")),
+        (DIT, "blocks.0.ffn.0.weight", NAN, "o.mp4", ("step 1 of 2 (dit)", "files of dit")),
+        (DIT, "head.head.bias", INF, "frames/", ("step 1 of 2 (dit)",)),
+        (T5, "blocks.0.norm1.weight", NAN, "o.mp4", ("encoding the prompt produced", "text_encoder")),
         (VAE, "decoder.conv1.bias", NAN, "frames/", ("frames that are not finite", "vae")),
     ],
 )

@@ -94,7 +94,7 @@ def test_what_is_stated_beside_the_tensors_decides_the_scale(
     peft = beside(tmp_path / "peft" / "adapter_model.safetensors")
     assert "scale alpha 8 of adapter_config.json / rank" in plan(peft)
     root = beside(tmp_path / "root" / "renamed.safetensors", use_rslora=True)
-    assert "scale alpha 8 of adapter_config.json / the root of the rank" in plan(root)
+    assert "scale alpha 8 of adapter_config.json / sqrt(rank)" in plan(root)
     asks = beside(tmp_path / "asks" / "adapter_model.safetensors", use_some_trick=True)
     refused(tiny, ("unclear: adapter_config.json says use_some_trick True", '"alpha": 2'), "--lora", asks)
     entry = json.dumps([{"path": str(asks), "alpha": 2}])

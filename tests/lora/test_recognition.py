@@ -143,13 +143,13 @@ def test_the_name_of_a_file_may_name_an_expert(file: str, expert: str | None) ->
 def test_keys_and_metadata_may_name_an_expert() -> None:
     experts = ("high_noise", "low_noise")
     second = header(pair("transformer_2.blocks.0.q"), file="fox_high.safetensors")
-    assert expert_hint(second, experts) == ("low_noise", "its keys start with transformer_2")
+    assert expert_hint(second, experts) == ("low_noise", "key prefix transformer_2")
     titled = header(pair("blocks.0.q"), ss_output_name="fox_high_noise")
     assert expert_hint(titled, experts) == ("high_noise", "metadata ss_output_name")
     assert expert_hint(second, ("dit",)) == (None, "")
     claims = expert_claims(second, experts)
     assert claims == {
-        "its keys start with transformer_2": "low_noise",
+        "key prefix transformer_2": "low_noise",
         "file fox_high.safetensors": "high_noise",
     }
 

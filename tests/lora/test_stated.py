@@ -119,7 +119,7 @@ def test_diffusers_says_it_for_each_of_its_networks(rslora: bool) -> None:
     found, head = of_diffusers(alike, f"diffusion_model.{Q}")
     assert list(scales(found, head).values()) == [2.0]
     found, _ = of_diffusers(said, f"diffusion_model.{Q}")
-    assert "says nothing of diffusion_model.blocks.0.self_attn.q" in found.doubt
+    assert "not for diffusion_model.blocks.0.self_attn.q" in found.doubt
     nested = {"transformer": {"r": 4, "lora_alpha": 12}}
     found, head = of_diffusers(nested, "transformer.a")
     assert list(scales(found, head).values()) == [3.0]
@@ -193,7 +193,7 @@ def test_single_numbers_beside_a_pair_that_are_not_known(name: str) -> None:
     head = header(Q)
     scalar = {name: TensorInfo(name=name, shape=(1,), dtype="float32", file=Path("lora.safetensors"))}
     found = stated(parsed(Header(tensors={**head.tensors, **scalar})))
-    assert f"its tensor {name} may be a scale" in found.doubt
+    assert f"its unknown tensor {name} may be a scale" in found.doubt
     left = {
         f"{K}.alpha": TensorInfo(name=f"{K}.alpha", shape=(), dtype="float32", file=Path("lora.safetensors"))
     }

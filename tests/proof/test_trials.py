@@ -89,7 +89,7 @@ def test_doctor_tells_of_each_kernel(faulty: Path, tmp_path: Path) -> None:
         "faulty/sound-lora": "proved",
     }  # fmt: skip
     assert found["quantizer"]["faulty/killed"]["text"] == "its proof ended its process with SIGILL"
-    assert "is off by" in found["attention"]["faulty/fast"]["text"]
+    assert "has an error of" in found["attention"]["faulty/fast"]["text"]
     assert found["quantizer"]["faulty/sound-int8"]["text"] == "int8-channel"
 
 

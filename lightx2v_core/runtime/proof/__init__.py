@@ -1,2 +1,2 @@
-"""Kernels prove themselves: once a process, on a small product with a known answer, before anything is computed with
-them. Importing this package imports no torch."""
+"""Correctness checks of kernels: each kernel is tested once per process, on a small product with a known result, before
+it is used. Importing this package does not import torch."""

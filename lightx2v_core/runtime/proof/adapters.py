@@ -1,7 +1,7 @@
 """The proof of LoRA appliers: a small network with a low-rank change and an added bias, merged or attached.
 
-The weights, and what is added to them, reach from -127 to 127 in steps that every dtype holds, so that an applier which
-clamps, rounds to codes or adds in a narrow type is seen. What the network should give is computed in float64.
+The weights, and the changes added to them, range from -127 to 127 in steps that every dtype can represent, so that an
+applier that clamps, rounds to codes or adds in a narrow type is detected. The expected output is computed in float64.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lightx2v_core.spec.tensors import TensorInfo
 
 _IN, _OUT, _RANK = 32, 48, 4
 _STRENGTH, _SCALE = 0.75, 0.5
-#: largest error allowed, in parts of the sum of all products without their signs
+#: largest error, relative to the sum of the absolute products
 _ALLOWED: Mapping[str, float] = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.02}
 
 
 def applier_proof(claim: Claim) -> str | None:
-    """What is wrong with a network under an applier: with an adapter, and with none afterwards."""
+    """Test a network under an applier, with an adapter, and without it afterwards. Returns the fault, or ``None``."""
     spec: LoraApplierSpec[Any] = claim.spec  # type: ignore[assignment]
     applier: LoraApplier = spec.build(claim.config, claim.ctx)
     dtype = getattr(torch, claim.dtype)
@@ -45,9 +45,9 @@ def applier_proof(claim: Claim) -> str | None:
     x_LI = (_steps(5, _IN) / 128).to(dtype)
     wholes: tuple[tuple[str, Sequence[Adapter], Mapping[str, Tensor]], ...] = (
         ("with an adapter", [adapter], changed),
-        ("without the adapter that it had before", [], base.tensors),
+        ("after its adapter is removed", [], base.tensors),
     )
-    for what, adapters, wanted in wholes:
+    for what, adapters, expected in wholes:
         weights.source = applier.merged(base, adapters)
         if all(tensor.is_meta for tensor in network.state_dict().values()):
             weights.fill("", claim.device)
@@ -56,29 +56,29 @@ def applier_proof(claim: Claim) -> str | None:
         applier.attach(network, adapters)
         with torch.inference_mode():
             got = network["layer"](x_LI.to(claim.device)).double().cpu()
-        if fault := _wrong(got, x_LI.double(), wanted, claim.dtype):
+        if fault := _wrong(got, x_LI.double(), expected, claim.dtype):
             return f"a linear {what} {fault}"
     return None
 
 
-def _wrong(got_LO: Tensor, x_LI: Tensor, wanted: Mapping[str, Tensor], dtype: str) -> str | None:
-    weight_OI, bias_O = wanted["layer.weight"].double(), wanted["layer.bias"].double()
+def _wrong(got_LO: Tensor, x_LI: Tensor, expected: Mapping[str, Tensor], dtype: str) -> str | None:
+    weight_OI, bias_O = expected["layer.weight"].double(), expected["layer.bias"].double()
     exact = x_LI @ weight_OI.t() + bias_O
     if got_LO.shape != exact.shape:
-        return f"gives the shape {list(got_LO.shape)}, not {list(exact.shape)}"
+        return f"returns shape {list(got_LO.shape)}, not {list(exact.shape)}"
     size = x_LI.abs() @ weight_OI.abs().t() + bias_O.abs()
     error = ((got_LO - exact).abs() / size).nan_to_num(nan=math.inf)
     if float(error.max()) <= _ALLOWED[dtype]:
         return None
     row, column = divmod(int(error.argmax()), error.shape[1])
     return (
-        f"gives {got_LO[row, column]:.6g} in {dtype} where {exact[row, column]:.6g} is exact: off by "
-        f"{float(error.max()):.2%}, {_ALLOWED[dtype]:.2%} is allowed"
+        f"returns {got_LO[row, column]:.6g} in {dtype} instead of {exact[row, column]:.6g}: error "
+        f"{float(error.max()):.2%}, tolerance {_ALLOWED[dtype]:.2%}"
     )
 
 
 def _steps(rows: int, columns: int) -> Tensor:
-    """Whole numbers [rows, columns] from -127 to 127 in no order; the first two rows are one of both throughout."""
+    """Generate random integers [rows, columns] from -127 to 127; the first two rows are constant, 127 and -127."""
     generator = torch.Generator().manual_seed(rows)
     values = torch.randint(-127, 128, (rows, columns), generator=generator).float()
     if rows > 1:
@@ -87,7 +87,7 @@ def _steps(rows: int, columns: int) -> Tensor:
 
 
 def _adapter() -> Adapter:
-    """Adds up to 4 * 0.75 * 0.5 * 8 * 10 to a weight, and up to 95 to a bias."""
+    """Build an adapter that adds up to 4 * 0.75 * 0.5 * 8 * 10 to a weight, and up to 95 to a bias."""
     up, down = _steps(_OUT, _RANK) / 16, _steps(_RANK, _IN) / 12.5
     tensors = {"up": up.bfloat16().float(), "down": down.bfloat16().float(), "diff": _steps(1, _OUT)[0]}
     changes = (
@@ -122,4 +122,4 @@ class _MemorySource:
         return self.tensors[name].to(device, copy=True)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""

@@ -1,4 +1,4 @@
-"""An implementation and a use of it, which a proof tries, and what it finds."""
+"""The subject of a proof, an implementation and a use of it, and the verdict."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lightx2v_core.plan.plan import KernelUse
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import Spec
 
-#: kinds of implementations that have a proof: each has one right answer, but for rounding
+#: kinds of implementations that have a proof: their results are defined up to rounding
 KERNELS = ("attention", "quantizer", "lora_applier")
 State = Literal["proved", "wrong", "open"]
 
 
 @frozen(kw_only=True)
 class Verdict:
-    """What a proof found: ``wrong`` with its figures, or ``open`` with the reason why nothing could be found out."""
+    """The result of a proof: ``proved``, ``wrong`` with figures, or ``open`` with the reason for being inconclusive."""
 
     state: State
     text: str = ""
@@ -26,8 +26,8 @@ class Verdict:
 
 @frozen(kw_only=True)
 class Claim:
-    """An implementation and a use of it. Two are equal when they would be proved alike: the same ``build``, options,
-    device, dtype and use, whichever ``PluginSet`` they come from."""
+    """An implementation and a use of it. Two claims are equal if they have the same ``build``, options, device, dtype
+    and use, even from different ``PluginSet`` objects."""
 
     kind: str
     build: Callable[..., object]
@@ -41,8 +41,8 @@ class Claim:
 
 
 class Inconclusive(Exception):
-    """A proof has nothing to compute with: it cannot tell."""
+    """A proof that cannot be carried out, with the reason."""
 
 
-#: proves a claim: returns what is wrong, with figures, and None when nothing is; ``Inconclusive`` when it cannot tell
+#: function that tests a claim: returns the fault with figures, or None; raises ``Inconclusive`` if it cannot be tested
 Proof = Callable[[Claim], str | None]

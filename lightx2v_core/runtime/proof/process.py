@@ -1,5 +1,5 @@
-"""The process in which kernels are tried: see ``trial``. Importing this imports torch, which all of them need, so that
-it is no part of the time of the first."""
+"""The process in which kernels are tested, see ``trial``. Importing this module imports torch, which all of them need,
+so that the time limit of the first kernel does not include it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from lightx2v_core.spec.specs import AttentionSpec
 
 
 def answer(job: Mapping[str, Any]) -> None:
-    """Run proofs, and say what they found on what was standard output; others write to standard error meanwhile. Ends
-    the process, whatever threads a kernel left."""
+    """Run the proofs of a job and write their verdicts to the original standard output; other output goes to standard
+    error. Ends the process, even if a kernel left threads running."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1) as out:
         os.dup2(2, 1)
         where = {**job["device"], "capability": tuple(job["device"]["capability"])}
@@ -36,8 +36,8 @@ def answer(job: Mapping[str, Any]) -> None:
 
 
 def whole_verdict(provided: Provided, ctx: BuildContext) -> Verdict:
-    """One verdict over all usual uses of an implementation with its default options: the first that is wrong; how far
-    it is proved where a part could not be."""
+    """Combine the verdicts over all usual uses of an implementation with its default options: the first wrong one, else
+    the proved formats and those that were inconclusive."""
     ctx = _with_supported_dtype(provided, ctx)
     spec = provided.spec
     verdicts = [(use, verdict(provided, spec.config(), ctx, use)) for use in usual_uses(spec)]
@@ -47,12 +47,12 @@ def whole_verdict(provided: Provided, ctx: BuildContext) -> Verdict:
     proved = [use.format for use, result in verdicts if result.state == "proved" and use.format]
     inconclusive = [use.format for use, result in verdicts if result.state == "open" and use.format]
     if not any(result.state == "proved" for _, result in verdicts):
-        return Verdict(state="open", text=verdicts[0][1].text if verdicts else "it names no formats")
+        return Verdict(state="open", text=verdicts[0][1].text if verdicts else "it has no formats")
     text = ", ".join(proved)
     return Verdict(state="proved", text=f"{text}; not {', '.join(inconclusive)}" if inconclusive else text)
 
 
 def _with_supported_dtype(provided: Provided, ctx: BuildContext) -> BuildContext:
-    """The context, in a dtype that the implementation computes in."""
+    """Return the context with a dtype that the implementation supports."""
     dtypes = provided.spec.dtypes if isinstance(provided.spec, AttentionSpec) else {ctx.dtype}
     return BuildContext(device=ctx.device, dtype=ctx.dtype if ctx.dtype in dtypes else min(dtypes))

@@ -1,9 +1,9 @@
 """The proof of quantizers: a layer of each format multiplies the largest codes of either sign, and random ones.
 
-Shape legend: L rows, I input features, O output features. What a product should be is computed in float64, for the
-common formats from the codes themselves. Activations are multiples of a power of two and reach the largest code in
-every row, so rounding them to codes changes next to nothing and the bounds can be narrow. A kernel that adds products
-in 16 bits, as those of processors without VNNI may, is off by nearly all of the result.
+Shape legend: L rows, I input features, O output features. Reference products are computed in float64, for the common
+formats from the codes themselves. Activations are multiples of a power of two and reach the largest code in every row,
+so rounding them to codes has almost no effect and tolerances can be tight. A kernel that accumulates products in 16
+bits, as on processors without VNNI, has an error of nearly 100 %.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ from lightx2v_core.spec.protocols import Quantizer
 from lightx2v_core.spec.specs import QuantizerSpec
 from lightx2v_core.spec.tensors import LayerFormat, TensorInfo
 
-#: sides [out, in] of weights, of which the first that a quantizer takes is used: more than one block of 128, whole ones
-#: of 256, and multiples of what kernels ask for
+#: shapes [out, in] of weights; the first that a quantizer accepts is used: more than one block of 128, whole blocks of
+#: 256, and multiples that kernels require
 _SHAPES = ((160, 256), (256, 512), (512, 512), (1024, 1024), (256, 128), (64, 64))
-#: rows of activations; a single one is often another kernel's
+#: rows of activations; a single row often runs another kernel
 _ROWS = (40, 1)
-#: results are about as large as this, which every dtype holds
+#: approximate size of results, which every dtype can represent
 _RESULT = 1024.0
-#: largest error allowed, in parts of the sum of all products without their signs: of exact quantizers by compute dtype,
-#: and of those that round activations, to whatever codes
+#: largest error, relative to the sum of the absolute products: for exact quantizers by compute dtype, and for those
+#: that round activations to any codes
 _EXACT: Mapping[str, float] = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.02}
 _ROUNDED = 0.05
-#: the same of decoded weights, in parts of the largest: of known codes, and of what a quantizer stores itself
+#: largest error of decoded weights, relative to the largest weight: for known codes, and for weights that the quantizer
+#: stores itself
 _DECODED, _STORED = 1e-4, 0.3
 
 
 def quantizer_proof(claim: Claim) -> str | None:
-    """What is wrong with the products of a quantizer, or with its decoding, in one format."""
+    """Test the products and the decoding of a quantizer in one format. Returns the fault, or ``None``."""
     spec: QuantizerSpec[Any] = claim.spec  # type: ignore[assignment]
     quantizer: Quantizer = spec.build(claim.config, claim.ctx)
     shape = next((shape for shape in _SHAPES if spec.refuses(shape, claim.ctx) is None), None)
     if shape is None:
-        raise Inconclusive("it refuses weights of every size that is tried")
+        raise Inconclusive("it refuses weights of every tested size")
     with torch.no_grad():
         stored, weight = _stored_weight(quantizer, claim.use, shape)
         layer = layer_of(claim.use.format, stored, None, shape=shape, block=claim.use.block)
         decoded = quantizer.dequantize(stored, layer).double()
-        if weight is None:  # a format that only the quantizer knows: it has to be true to itself
+        if weight is None:  # a format that only the quantizer can decode: its own decoding is the reference
             weight = decoded
         return (
             _decoded_wrong(decoded, weight, _DECODED, f"decodes {claim.use.format}")
@@ -72,37 +73,37 @@ def _product_wrong(
     with torch.device("meta"):
         plain = nn.Linear(weight_OI.shape[1], weight_OI.shape[0], dtype=dtype)
     module = fill_layer(quantizer.linear(plain, layer), stored, bias_O, claim.ctx)
-    wanted = x_LI.double() @ weight_OI.t() + bias_O.double()
+    expected = x_LI.double() @ weight_OI.t() + bias_O.double()
     size = x_LI.double().abs() @ weight_OI.abs().t() + bias_O.double().abs()
     allowed = _EXACT[claim.dtype] if getattr(claim.spec, "exact", False) else _ROUNDED
     for rows in _ROWS:
         given = x_LI[:rows].to(claim.device)
         with torch.inference_mode():
             got = module(given).double().cpu()
-        if got.shape != wanted[:rows].shape:
-            return f"its {claim.use.format} product has the shape {list(got.shape)}, not {list(wanted[:rows].shape)}"
-        error = ((got - wanted[:rows]).abs() / size[:rows]).nan_to_num(nan=math.inf)
+        if got.shape != expected[:rows].shape:
+            return f"its {claim.use.format} product has shape {list(got.shape)}, not {list(expected[:rows].shape)}"
+        error = ((got - expected[:rows]).abs() / size[:rows]).nan_to_num(nan=math.inf)
         if float(error.max()) > allowed:
             row, column = divmod(int(error.argmax()), error.shape[1])
             return (
                 f"its {claim.use.format} product in {claim.dtype} of {rows} x {weight_OI.shape[1]} by "
-                f"{weight_OI.shape[1]} x {weight_OI.shape[0]} gives {got[row, column]:.6g} where "
-                f"{wanted[row, column]:.6g} is exact: off by {float(error.max()):.1%}, {allowed:.1%} is allowed"
+                f"{weight_OI.shape[1]} x {weight_OI.shape[0]} is {got[row, column]:.6g} instead of "
+                f"{expected[row, column]:.6g}: error {float(error.max()):.1%}, tolerance {allowed:.1%}"
             )
     return None
 
 
-def _decoded_wrong(got: Tensor, wanted: Tensor, allowed: float, what: str) -> str | None:
-    if got.shape != wanted.shape:
-        return f"it {what} to the shape {list(got.shape)}, not {list(wanted.shape)}"
-    error = float(((got - wanted).abs().max() / wanted.abs().max()).nan_to_num(nan=math.inf))
+def _decoded_wrong(got: Tensor, expected: Tensor, allowed: float, what: str) -> str | None:
+    if got.shape != expected.shape:
+        return f"it {what} to shape {list(got.shape)}, not {list(expected.shape)}"
+    error = float(((got - expected).abs().max() / expected.abs().max()).nan_to_num(nan=math.inf))
     if error > allowed or not bool(got.isfinite().all()):
-        return f"it {what} to weights that are off by {error:.1%} of the largest, {allowed:.2%} is allowed"
+        return f"it {what} to weights with an error of {error:.1%} of the largest, tolerance {allowed:.2%}"
     return None
 
 
 def _stored_wrong(quantizer: Quantizer, format: str, weight: Tensor) -> str | None:
-    """What is wrong with the weights that it stores itself, when it can."""
+    """Test the weights that a quantizer stores itself, if it supports that. Returns the fault, or ``None``."""
     try:
         made = quantizer.quantize(weight.float(), format)
     except ValueError:
@@ -114,21 +115,21 @@ def _stored_wrong(quantizer: Quantizer, format: str, weight: Tensor) -> str | No
 def _stored_weight(
     quantizer: Quantizer, use: KernelUse, shape: tuple[int, int]
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    """The tensors of a weight in a format and, where the format is a common one, the float64 weight that they are."""
+    """Build the stored tensors of a weight in a format and, for a common format, the float64 weight they encode."""
     generator = torch.Generator().manual_seed(1)
     if use.format in WEIGHT_FORMATS:
         return _codes_of_format(use.format, shape, generator)
     if use.block is not None:
         values, size = use.block
         if shape[1] % values:
-            raise Inconclusive(f"rows of {shape[1]} are no whole blocks of {values}")
-        # read as halves, bytes like these are numbers from 0.01 to 1
+            raise Inconclusive(f"rows of {shape[1]} are not whole blocks of {values}")
+        # interpreted as float16, these bytes are numbers from 0.01 to 1
         blocks = (math.prod(shape) // values, size)
         return {"weight": torch.randint(0x20, 0x3C, blocks, generator=generator).to(torch.uint8)}, None
     try:
         return dict(quantizer.quantize(_codes(torch.int8, shape, generator).float() / 127, use.format)), None
     except ValueError as exc:
-        raise Inconclusive(f"nothing here stores a weight in {use.format}: {exc}") from None
+        raise Inconclusive(f"no quantizer here stores a weight in {use.format}: {exc}") from None
 
 
 def _codes_of_format(
@@ -155,13 +156,13 @@ def _codes_of_format(
         weight = weight * scale.double()
     stored["weight_scale"] = scale
     if grain == "tensor-static":
-        stored["input_scale"] = torch.tensor(1.0)  # set when the activations are known
+        stored["input_scale"] = torch.tensor(1.0)  # replaced when the activations are known
     return stored, weight
 
 
 def _codes(dtype: torch.dtype, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Codes [rows, I] that reach the largest in every row: all of one sign in the first two, pairs of one sign in the
-    third, and random ones."""
+    """Generate codes [rows, I] that reach the largest in every row: all of one sign in the first two rows, pairs of one
+    sign in the third, random ones in the others."""
     largest = LARGEST[dtype]
     if dtype == torch.int8:
         codes = torch.randint(-127, 128, shape, generator=generator).float()
@@ -174,7 +175,7 @@ def _codes(dtype: torch.dtype, shape: tuple[int, int], generator: torch.Generato
 
 
 def _activations(weight_OI: Tensor, format: str) -> tuple[Tensor, float]:
-    """Activations [L, I] of a product, float32, and what their codes are multiplied with; the last row is zero."""
+    """Generate activations [L, I] of a product, float32, and the scale of their codes; the last row is zero."""
     dtype = torch.float8_e4m3fn if format.startswith("fp8") else torch.int8
     codes = _codes(dtype, (_ROWS[0], weight_OI.shape[1]), torch.Generator().manual_seed(2)).float()
     codes[-1] = 0
@@ -191,7 +192,7 @@ def layer_of(
     shape: tuple[int, ...] | None = None,
     block: tuple[int, int] | None = None,
 ) -> LayerFormat:
-    """What a file would say of a layer that is stored so."""
+    """Describe a layer with these stored tensors, as ``layer_formats`` does for a file."""
     given = {**stored, **({} if bias is None else {"bias": bias})}
     shape = tuple(stored["weight"].shape) if shape is None else shape
     infos = {
@@ -212,7 +213,7 @@ def layer_of(
 def fill_layer(
     module: nn.Module, stored: Mapping[str, Tensor], bias: Tensor | None, ctx: BuildContext
 ) -> nn.Module:
-    """A layer of a quantizer with its tensors, on the device, as a run fills it."""
+    """Fill a quantizer's layer with its tensors on the device, as a run does."""
     given = {**stored, **({} if bias is None else {"bias": bias})}
     state = {
         key: given[key].to(slot.dtype).to(ctx.device.torch_name) for key, slot in module.state_dict().items()

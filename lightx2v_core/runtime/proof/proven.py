@@ -1,4 +1,4 @@
-"""A plan whose kernels have proved themselves on this machine, or an error that says which one is wrong."""
+"""Testing the kernels of a plan on this machine before it runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from lightx2v_core.runtime.proof.verdict import wrong
 
 
 def proven(resolved: Resolution) -> Resolution:
-    """The plan itself where every kernel that it chose is right. Where one is wrong, what the configuration leaves to
-    the machine (``auto``, a list) is chosen anew among the right ones, and the plan has a warning of it; what it names
-    is a ``PluginError`` with the figures. Runs kernels on small tensors; no weight is read."""
+    """Test the kernels of a plan on small tensors; no weight is read. Returns the plan itself if all are correct.
+
+    A wrong kernel that was chosen automatically (``auto``, a list) is replaced by a correct one, and the plan has a
+    warning about it. Raises ``PluginError`` with the figures for a wrong kernel that the configuration names.
+    """
     faults = [
         (kind, chosen, reasons)
         for kind, chosen, uses in _kernels(resolved)
@@ -26,14 +28,14 @@ def proven(resolved: Resolution) -> Resolution:
     again = with_proof(resolved, wrong)
     used = {kind: chosen.selection.chosen.qualified for kind, chosen, _ in _kernels(again)}
     warnings = tuple(
-        f"{kind} {chosen.selection.chosen.qualified} is {'; '.join(reasons)}; {used[kind]} is used in its place"
+        f"{kind} {chosen.selection.chosen.qualified} is {'; '.join(reasons)}; using {used[kind]} instead"
         for kind, chosen, reasons in faults
     )
     return with_warnings(again, warnings)
 
 
 def _kernels(resolved: Resolution) -> Iterator[tuple[str, Implementation, tuple[KernelUse, ...]]]:
-    """The kernels of a plan: their kind, and for quantizers the component, what was chosen and what is asked of it."""
+    """Yield the kernels of a plan: their kind, with the component for quantizers, the implementation and its uses."""
     recognition = resolved.setup.match.recognition
     yield "attention", resolved.setup.attention, (KernelUse(head_dim=recognition.head_dim),)
     for name, quantized in resolved.setup.quantization.items():

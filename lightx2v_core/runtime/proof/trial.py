@@ -1,8 +1,8 @@
-"""Proofs in a process of their own: for commands that only look, so that they import no kernel, and since a kernel may
-end the process that it runs in.
+"""Proofs in a separate process: for commands that only inspect and should not import kernels, and since a kernel may
+crash its process.
 
-The process answers with a line when it begins with an implementation and one when it is done. Where it ends in between,
-its end is the answer, and another process goes on with the rest.
+The process writes a line when it starts an implementation and one when it is done. If it exits in between, its exit is
+the verdict on that implementation, and another process continues with the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lightx2v_core.discovery.plugins import CORE, PluginSet, Provided
 from lightx2v_core.runtime.proof.claim import KERNELS, Verdict
 from lightx2v_core.spec.context import BuildContext
 
-#: seconds that one kernel may take, the import of its package included
+#: time limit for one kernel in seconds, including the import of its package
 TIME = 300.0
 _PROGRAM = (
     "import json, sys\n"
@@ -39,8 +39,8 @@ _PROGRAM = (
 def trials(
     plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, *, seconds: float = TIME
 ) -> Mapping[Provided, Verdict]:
-    """What the proofs of kernels say, with the options that they have by default; of other kinds there is nothing. The
-    items are those that can be used here, from ``plugins``."""
+    """Return the verdicts on kernels with their default options; other kinds have none. ``items`` are implementations
+    from ``plugins`` that are usable on this machine."""
     left = [provided for provided in items if provided.kind in KERNELS]
     verdicts: dict[Provided, Verdict] = {}
     while left:
@@ -57,7 +57,8 @@ def trials(
 def _process(
     plugins: PluginSet, items: Sequence[Provided], ctx: BuildContext, seconds: float
 ) -> tuple[int | None, dict[int, Verdict], str]:
-    """The last of them that it began with, the answers by number, and how it ended, in words."""
+    """Run the proofs of ``items`` in one process. Returns the index of the last item that it started, the verdicts by
+    index, and a description of its exit."""
     loaded = [plugin.name for plugin in plugins.plugins if plugin.state == "loaded" and plugin.name != CORE]
     kept = {key: value for key, value in os.environ.items() if key != "LIGHTX2V_DISABLE_PLUGINS"}
     job = {
@@ -73,7 +74,7 @@ def _process(
         _proof_process({**kept, "LIGHTX2V_PLUGINS": ",".join(loaded)}, errors) as child,
     ):
         assert child.stdin is not None
-        with suppress(OSError):  # it may have ended before it was asked
+        with suppress(OSError):  # the process may have exited already
             child.stdin.write(json.dumps(job).encode())
             child.stdin.close()
         lines = _lines(child)
@@ -94,7 +95,7 @@ def _process(
 
 @contextmanager
 def _proof_process(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The process that tries kernels; it ends with the use of it, whatever it is at."""
+    """Start the process that tests kernels, and kill it on exit from the block."""
     child = subprocess.Popen(
         [sys.executable, "-I", "-c", _PROGRAM],
         stdin=subprocess.PIPE,
@@ -114,12 +115,12 @@ def _proof_process(env: Mapping[str, str], errors: IO[bytes]) -> Iterator[subpro
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Queue[bytes]:
-    """What it writes, line by line as it comes, and an empty one at its end."""
+    """Read the lines of a process as it writes them into a queue, with an empty one at the end."""
     lines: Queue[bytes] = Queue()
 
     def read() -> None:
         assert child.stdout is not None
-        with suppress(ValueError, OSError):  # closed when it is given up
+        with suppress(ValueError, OSError):  # the stream is closed when the process is killed
             for line in child.stdout:
                 lines.put(line)
         lines.put(b"")

@@ -1,4 +1,4 @@
-"""Whether an implementation computes on this machine what it should, asked once for each use of it in a process."""
+"""Verdicts on implementations: correct on this machine or not, tested once per process for each use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lightx2v_core.runtime.proof.claim import KERNELS, Claim, Inconclusive, Proo
 from lightx2v_core.spec.context import BuildContext
 from lightx2v_core.spec.specs import AttentionSpec, QuantizerSpec, Spec
 
-#: that of Wan's networks
+#: head dim of Wan's networks
 _HEAD_DIM = 128
 
 
 def verdict(provided: Provided, config: object, ctx: BuildContext, use: KernelUse) -> Verdict:
-    """The verdict on an implementation that is used so. The proof runs the first time it is asked for; whatever
-    foreign code raises in it is an answer."""
+    """Return the verdict on a use of an implementation. The proof runs on the first call; an exception of the
+    implementation counts as wrong."""
     spec: Any = provided.spec
     if provided.kind not in KERNELS:
-        return Verdict(state="open", text="there is nothing to prove")
+        return Verdict(state="open", text="this kind has no proof")
     return _cached_verdict(
         Claim(
             kind=provided.kind,
@@ -42,7 +42,8 @@ def verdict(provided: Provided, config: object, ctx: BuildContext, use: KernelUs
 def wrong(
     provided: Provided, config: object, ctx: BuildContext, uses: Sequence[KernelUse]
 ) -> tuple[str, ...]:
-    """Why an implementation must not be used so on this machine: the figures of the first use that is wrong."""
+    """Return the reason why an implementation must not be used on this machine: the figures of the first wrong use;
+    empty if all uses are correct."""
     for use in uses:
         if (result := verdict(provided, config, ctx, use)).state == "wrong":
             return (f"wrong on this machine: {result.text}",)
@@ -50,13 +51,14 @@ def wrong(
 
 
 def refuse_wrong(provided: Provided, config: object, ctx: BuildContext, uses: Sequence[KernelUse]) -> None:
-    """``PluginError`` with the figures when an implementation is wrong on this machine."""
+    """Raise ``PluginError`` with the figures if an implementation is wrong on this machine."""
     if reasons := wrong(provided, config, ctx, uses):
         raise PluginError(f"{provided.kind} {provided.qualified} cannot be used: {'; '.join(reasons)}")
 
 
 def usual_uses(spec: Spec[Any]) -> tuple[KernelUse, ...]:
-    """What an implementation is tried with where no run says: all its formats, or the head dim of the large models."""
+    """List the uses to test an implementation with outside of a run: all its formats, or the head dim of the large
+    models."""
     if isinstance(spec, QuantizerSpec):
         return tuple(KernelUse(format=format) for format in sorted(spec.formats))
     if isinstance(spec, AttentionSpec):
@@ -99,7 +101,7 @@ def _lora_applier(claim: Claim) -> str | None:
     return applier_proof(claim)
 
 
-#: kind of implementation -> its proof; what is of another kind computes nothing that has one answer
+#: kind of implementation -> its proof; the results of other kinds are not uniquely defined
 _PROOFS: Mapping[str, Proof] = {
     "attention": _attention,
     "quantizer": _quantizer,
