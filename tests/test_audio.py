@@ -1,4 +1,4 @@
-"""The sound of a source video goes on into the result."""
+"""The audio of a source video is kept in the result."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""``Pipeline.decode`` is the inverse of what a run keeps: the latents of a video give its frames, whatever stood in
-front of them and in how many segments they were made; ``Video``, the dump, the record and the plan agree about them."""
+"""``Pipeline.decode`` reproduces the frames of a video from its latents, with any number of leading latent frames and
+segments; ``Video``, the dump, the record and the plan agree about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lightx2v_core.runtime.seams import between  # noqa: E402
 from lightx2v_core.testing.profiles import examples  # noqa: E402
 
 Folder = Callable[[str], Path]
-#: a step is enough: what is decoded need not look like anything
+#: one step is enough: the decoded images need no content
 FAST = {"dtype": "float32", "device": "cpu", "steps": 1, "scheduler": "euler", "guide_scale": 1}
 
 
@@ -72,7 +72,7 @@ def danced(frames: int) -> dict[str, Any]:
     }
 
 
-#: name of the checkpoint, task, what ``load`` is told, and the request
+#: name of the checkpoint, task, arguments of ``load``, and the request
 CASES: dict[str, tuple[str, str | None, dict[str, Any], dict[str, Any]]] = {
     "t2v": ("t2v", None, {}, {"frames": 9, "size": (32, 32)}),
     "t2v, one frame": ("t2v", None, {}, {"frames": 1, "size": (32, 48)}),
@@ -174,11 +174,11 @@ def test_latents_of_other_models_are_refused(folder: Folder) -> None:
 @settings(max_examples=examples(200))
 @given(st.lists(st.integers(0, 5), max_size=8), st.integers(0, 9), st.none() | st.integers(0, 30))
 def test_frames_between_two_places(lengths: list[int], skip: int, limit: int | None) -> None:
-    """Whatever the chunks, the frames are those of all of them in one; none is asked for that is not needed."""
-    total, asked, chunks = sum(lengths), 0, []
+    """For any chunks, the frames are those of all of them in one; no chunk is decoded needlessly."""
+    total, start, chunks = sum(lengths), 0, []
     for length in lengths:
-        chunks.append(torch.arange(asked, asked + length).view(1, length, 1, 1))
-        asked += length
+        chunks.append(torch.arange(start, start + length).view(1, length, 1, 1))
+        start += length
     taken: list[int] = []
 
     def decoding() -> Any:
@@ -191,4 +191,4 @@ def test_frames_between_two_places(lengths: list[int], skip: int, limit: int | N
     if limit == 0:
         assert not taken
     elif limit is not None and taken and skip + limit < total:
-        assert sum(taken[:-1]) < skip + limit  # the last that was asked for was needed
+        assert sum(taken[:-1]) < skip + limit  # the last decoded chunk was needed

@@ -1,4 +1,4 @@
-"""The compact golden set: what a clone has without the full one is small, and says truly what it holds."""
+"""The compact golden set, which a clone without the full one has: its size, and its description of itself."""
 
 from __future__ import annotations
 

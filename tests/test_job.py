@@ -1,4 +1,4 @@
-"""A request in segments: noise goes on, overlaps are dropped, and each segment starts from the end of the last."""
+"""A request in segments: noise continues, overlaps are dropped, and each segment starts from the end of the last."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def instruction_set(**variables: str) -> str:
 
 
 def test_torch_is_as_narrow_as_this_run_asks() -> None:
-    """In this process, so that the tests beside this one have run on what was asked for."""
+    """Checked in this process, so that the tests in it have run on the requested instruction set."""
     import torch
 
     asked = os.environ.get(VARIABLES[0])
@@ -67,7 +67,7 @@ def test_torch_is_as_narrow_as_this_run_asks() -> None:
     assert capability(**{name: os.environ[name] for name in VARIABLES if name in os.environ}) == runs_on
 
 
-#: as oneDNN calls what it can be held to; of what is wider it says more than its name
+#: names in oneDNN's log of the instruction sets it can be limited to; for wider sets it logs more than the name
 SETS = {"SSE41": "Intel SSE4.1", "AVX": "Intel AVX", "AVX2": "Intel AVX2"}
 
 

@@ -117,7 +117,7 @@ def resident(path: Path, page: int) -> bool:
 
 
 @pytest.mark.load
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is in its cache")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the state of Linux's page cache")
 def test_nothing_is_left_in_the_cache(descriptors: tuple[int, int], path: Path) -> None:
     os.fsync(descriptors[0])
     deadline = time.monotonic() + 20

@@ -98,8 +98,8 @@ def test_a_mask_is_resized_with_its_video(made: Callable[..., Video], expected: 
 
 
 def test_a_length_that_is_asked_for_is_kept(made: Callable[..., Video], expected: dict[str, Any]) -> None:
-    """A departure: the official code takes every frame of a source video that is small, whatever ``--frame_num``
-    says. Asking for at least as many gives the official video."""
+    """A departure: the official code uses every frame of a small source video, regardless of ``--frame_num``. With a
+    request for at least as many frames the video is the official one."""
     official = expected["video_only.latents"]
     assert RUNS["video_only"]["output_shape"][1] == 29
     assert close(made("video_only", frames=33), official)

@@ -1,4 +1,4 @@
-"""Which file is which component: shards, indexes, overrides, and what is refused."""
+"""Locating the files of components: shards, indexes, overrides, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be accessed costs one message, and what was looked at is not looked at again until it is another."""
+"""One message for a file or folder that cannot be accessed; headers and listings are cached until they change."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ SMALL = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 1, "guide_sc
 
 
 def sequence(case: Path) -> list[list[dict[str, Any]]]:
-    """What is applied one after the other."""
+    """List the LoRA files that are applied one after the other."""
     first = entry(case, "kohya_lora_unet", 0.5)
     diff = entry(case, "lightx2v_diff", 0.25)
     return [[first], [diff], [first, entry(case, "peft_default", -1.5)], [diff, first], [], [first]]

@@ -19,7 +19,7 @@ from lightx2v_core.quant.arithmetic import quantize_weight  # noqa: E402
 
 SMALL: dict[str, Any] = {"prompt": "a fox", "size": (32, 32), "frames": 1, "steps": 2, "guide_scale": 1.0}
 FORMATS = {"plain": None, "bf16": None, "fp8": "fp8-channel", "int8": "int8-channel"}
-#: of what is stored and computed in bfloat16; the others are computed in float32
+#: compute dtype of weights stored in bfloat16; the others are computed in float32
 DTYPES = {"bf16": "bfloat16"}
 OFFLOADERS = ("none", "sequential", "cpu", "disk")
 APPLIERS = ("merge", "dynamic")

@@ -1,4 +1,4 @@
-"""Whatever adapters do to whatever layers: merging, attaching, switching and merging offline agree."""
+"""Adapters on layers of every type: merging, attaching, switching and merging offline agree."""
 
 from __future__ import annotations
 

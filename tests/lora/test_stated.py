@@ -1,4 +1,4 @@
-"""What is stated beside the tensors of a LoRA file of how strong it is, and what of it cannot be understood."""
+"""The scale of a LoRA file that is stated outside its tensors, and unsupported settings."""
 
 from __future__ import annotations
 

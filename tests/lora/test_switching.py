@@ -1,4 +1,4 @@
-"""Other LoRA files on a loaded pipeline: how quick, without compiling anew, undone when it fails, and in batches."""
+"""Other LoRA files on a loaded pipeline: speed, without recompiling, undone after a failure, and in batches."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def test_a_better_decoder_leaves_the_latents_as_they_are(work, tmp_path):
 
 
 def test_muon_makes_matrices_orthogonal():
-    """Five steps bring all singular values near one, whatever they were and whichever side is longer."""
+    """Five steps bring all singular values near one, for every initial value and either longer side."""
     for shape in ((16, 48), (48, 16), (32, 32)):
         gradient = torch.randn(*shape, generator=torch.Generator().manual_seed(1)) * torch.logspace(
             -2, 2, shape[1]

@@ -1,4 +1,4 @@
-"""The generator: what a scene says is what is drawn, and the same seed gives the same."""
+"""The generator: it draws the objects of a scene, and the same seed gives the same images."""
 
 from collections import Counter
 from itertools import islice, product

@@ -61,7 +61,7 @@ def filled_by_names(
             state[part] = tensor.reshape(held[part].shape)
     left_out = network.load_state_dict(state, strict=False)
     assert not left_out.unexpected_keys
-    # what a map drops is no weight of its own, such as a second name of one
+    # a dropped name has no weight of its own, such as the second name of a shared one
     assert all(any(re.search(drop, name) for drop in key_map.drops) for name in left_out.missing_keys)
     return network.eval()
 

@@ -29,7 +29,7 @@ from lightx2v_wan22.vae22.architecture import FOLDED_CHANNELS, LATENT_CHANNELS, 
 from lightx2v_wan22.vae22.network import LATENT_MEAN, LATENT_STD, Wan22Vae
 
 Fill = Callable[..., nn.Module]
-#: the values of released files, which are the defaults of diffusers where nothing is said
+#: the values of released files, which are the defaults of diffusers
 LARGE = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40, "out_dim": 16}
 FOLDED = {
     "is_residual": True,

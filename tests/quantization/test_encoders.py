@@ -52,7 +52,7 @@ def near(got: Any, wanted: Any) -> bool:
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("scheme", ["int8", "fp8", "int8-torch", "fp8-torch"])
 def test_an_encoder_is_quantized_while_it_is_loaded(name, scheme, i2v, image, plain):
-    """Also by the bare names, which mean whatever kernel is there."""
+    """The bare names work too; they select any kernel that is installed."""
     pipeline = load(i2v, config={"components": {name: {"quantizer": scheme}}})
     (choice,) = [item for item in pipeline.plan.choices if item.kind.startswith("quantizer")]
     assert choice.use.split("/")[1].startswith(scheme[:4].rstrip("-"))
@@ -129,7 +129,7 @@ def test_parts_that_are_joined_keep_a_scale_each(dtype, shape, i2v, image, tmp_p
         values = (tensors[name].float() / scale).clamp(-120, 120)
         tensors[name] = (values.round() if dtype == "int8" else values).to(codes)
         tensors[name.replace(".weight", ".weight_scale")] = scale
-        # of activations: made anew in every call
+        # scale of activations, which is recomputed in every call
         tensors[name.replace(".weight", ".input_scale")] = torch.tensor(0.01 * (1 + number)).reshape(shape)
         decoded[name] = tensors[name].float() * scale
     save_file(tensors, tmp_path / "coded.safetensors")
