@@ -225,14 +225,14 @@ def choose_candidate(
     """
     if not candidates:
         return None
-    wished = _wished(spec, folder, candidates, wish)
-    usable = [candidate for candidate in wished if not candidate.problem]
+    matching = _wished(spec, folder, candidates, wish)
+    usable = [candidate for candidate in matching if not candidate.problem]
     if not usable:
-        raise CheckpointError(wished[0].problem)
+        raise CheckpointError(matching[0].problem)
     if not spec.main:
         return _choose_part(spec, folder, usable, wish)
     # an unreadable file that only a general pattern matched may be of any component
-    broken = [candidate for candidate in wished if candidate.problem and candidate.pattern == 0]
+    broken = [candidate for candidate in matching if candidate.problem and candidate.pattern == 0]
     return _choose_network(spec, folder, [*usable, *broken], wish)
 
 
@@ -272,19 +272,19 @@ def _wished(
     spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
 ) -> Sequence[Candidate]:
     """Drop the candidates that do not meet ``wish``; broken ones, whose precision is unknown, stay."""
-    wished = candidates
+    matching = candidates
     if wish.precision is not None:
         _check_precision(candidates, wish.precision, wish.key)
-        wished = [candidate for candidate in wished if _may_be_in(candidate, wish.precision)]
+        matching = [candidate for candidate in matching if _may_be_in(candidate, wish.precision)]
     if wish.distilled is not None and spec.main:
-        wished = _of_distillation(wished, wish.distilled)
-    if all(candidate.problem for candidate in wished) and not all(
+        matching = _of_distillation(matching, wish.distilled)
+    if all(candidate.problem for candidate in matching) and not all(
         candidate.problem for candidate in candidates
     ):
         requested = wish.precision or ("distilled" if wish.distilled else "not distilled")
         lines = "\n".join(f"  {candidate.description()}" for candidate in candidates)
         raise CheckpointError(f"{wish.key}: no {spec.summary} in {folder} is {requested}; found:\n{lines}")
-    return wished
+    return matching
 
 
 def _check_precision(candidates: Sequence[Candidate], precision: str, key: str) -> None:
@@ -311,9 +311,9 @@ def _may_be_in(candidate: Candidate, precision: str) -> bool:
 
 def _of_distillation(candidates: Sequence[Candidate], distilled: bool) -> Sequence[Candidate]:
     """Select the distilled networks, or the others. If no name says distilled, those in unmarked places count too."""
-    told = [candidate for candidate in candidates if candidate.distilled == distilled]
-    silent = [candidate for candidate in candidates if distilled and candidate.place.distilled is not False]
-    return told or silent
+    marked = [candidate for candidate in candidates if candidate.distilled == distilled]
+    unmarked = [candidate for candidate in candidates if distilled and candidate.place.distilled is not False]
+    return marked or unmarked
 
 
 def fits(candidate: Candidate, precision: str) -> bool:

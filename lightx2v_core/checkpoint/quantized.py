@@ -132,7 +132,7 @@ def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quanti
     computed on the meta device. Raises ``ValueError`` if ``quantize`` does not support the format."""
     import torch
 
-    made = quantize(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)
+    quantized = quantize(torch.empty(weight.shape, dtype=getattr(torch, weight.dtype), device="meta"), format)
     tensors = {
         suffix: evolve(
             weight,
@@ -142,7 +142,7 @@ def quantized_layer(name: str, format: str, weight: TensorInfo, quantize: Quanti
             offset=None,
             block=None,
         )
-        for suffix, tensor in made.items()
+        for suffix, tensor in quantized.items()
     }
     return LayerFormat(name=name, format=format, tensors=tensors, shape=weight.shape)
 

@@ -121,10 +121,10 @@ def _shard_problem(folder: Path, names: Sequence[str], summary: str) -> str:
     return ""
 
 
-def indexed(index: Path, said: Mapping[str, str], there: Listing) -> tuple[Path, ...]:
+def indexed(index: Path, entries: Mapping[str, str], there: Listing) -> tuple[Path, ...]:
     """List the files of an index. Raises ``CheckpointError`` if one is outside the folder or missing, or if there are
     more than ``MOST_FILES``."""
-    names = sorted(set(said.values()))
+    names = sorted(set(entries.values()))
     for name in names:
         if reason := _refused(name):
             shown = repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}..."
@@ -170,16 +170,16 @@ def weight_map(index: Path) -> Mapping[str, str]:
     return value
 
 
-def check_index(index: Path, said: Mapping[str, str], header: Header) -> None:
-    """Check an index with the weight map ``said`` against the headers of its shards. Raises ``CheckpointError`` if a
+def check_index(index: Path, entries: Mapping[str, str], header: Header) -> None:
+    """Check an index with the weight map ``entries`` against the headers of its shards. Raises ``CheckpointError`` if a
     tensor is in another file, or missing from either."""
-    last = {file: PurePosixPath(file).name for file in set(said.values())}
+    last_part = {file: PurePosixPath(file).name for file in set(entries.values())}
     wrong = [
         f"{name} (index: {file})"
-        for name, file in said.items()
-        if name not in header.tensors or header.tensors[name].file.name != last[file]
+        for name, file in entries.items()
+        if name not in header.tensors or header.tensors[name].file.name != last_part[file]
     ]
-    extra = [f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in said]
+    extra = [f"{name} (only in {header.tensors[name].file.name})" for name in header if name not in entries]
     if wrong or extra:
         raise CheckpointError(
             f"{index} does not match its shards: {len(wrong)} tensors are not in the file it names and {len(extra)} "

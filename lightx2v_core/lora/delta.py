@@ -34,14 +34,14 @@ def delta(adapter: Adapter, change: Change, device: str = "cpu") -> Tensor:
     rows."""
     factors = read_factors(adapter, change, device)
     if change.kind == "diff":
-        made = factors["diff"]
+        difference = factors["diff"]
     elif change.kind == "low-rank":
-        made = _low_rank(factors)
+        difference = _low_rank(factors)
     elif change.kind == "loha":
-        made = _factor(factors, "w1", "t1") * _factor(factors, "w2", "t2")
+        difference = _factor(factors, "w1", "t1") * _factor(factors, "w2", "t2")
     else:
-        made = _kronecker(_factor(factors, "w1", "t1"), _factor(factors, "w2", "t2"))
-    return made.reshape(change.part_shape) * change.scale
+        difference = _kronecker(_factor(factors, "w1", "t1"), _factor(factors, "w2", "t2"))
+    return difference.reshape(change.part_shape) * change.scale
 
 
 def read_factors(adapter: Adapter, change: Change, device: str = "cpu") -> dict[str, Tensor]:

@@ -225,8 +225,8 @@ def _fits_low_rank(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) 
 
 
 def _fits_loha(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:
-    made = [_product(shapes, part, f"t{part[1]}") for part in ("w1", "w2")]
-    return all(one is not None and one[0] == shape[0] and prod(one) == prod(shape) for one in made)
+    factors = [_product(shapes, part, f"t{part[1]}") for part in ("w1", "w2")]
+    return all(one is not None and one[0] == shape[0] and prod(one) == prod(shape) for one in factors)
 
 
 def _fits_lokr(shapes: Mapping[str, tuple[int, ...]], shape: Sequence[int]) -> bool:

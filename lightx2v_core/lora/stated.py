@@ -112,9 +112,9 @@ def stated(
     alphas = all("alpha" in target.tensors for target in scalable)
     if (sidecar is not None or doubt) and not alphas:
         return _read(scalable, None if sidecar is None else {"": sidecar}, SIDECAR, doubt)
-    said = {key: metadata[key] for key in _PLAIN if key in metadata}
-    if said and not alphas and not _is_one(said, scalable):
-        text = ", ".join(f"{key} {value}" for key, value in said.items())
+    numbers = {key: metadata[key] for key in _PLAIN if key in metadata}
+    if numbers and not alphas and not _is_one(numbers, scalable):
+        text = ", ".join(f"{key} {value}" for key, value in numbers.items())
         return StatedStrengths(
             where="metadata", doubt=f"its metadata has {text[:100]}, without naming the tensors"
         )
@@ -152,10 +152,10 @@ def _sections(text: str) -> dict[str, dict[str, object]] | None:
     return sections
 
 
-def _is_one(said: Mapping[str, str], targets: Sequence[LoraModule]) -> bool:
+def _is_one(numbers: Mapping[str, str], targets: Sequence[LoraModule]) -> bool:
     """Return whether the stated numbers are a scale of 1, so that it does not matter which tensors they are for."""
     ranks = {target.rank for target in targets}
-    for key, text in said.items():
+    for key, text in numbers.items():
         value = _number(text)
         if key == "use_rslora":
             if text.lower() not in ("false", "none", "0", ""):
@@ -173,7 +173,7 @@ def _read(
 ) -> StatedStrengths:
     if stored is None:
         return StatedStrengths(where=where, doubt=doubt or f"{where} cannot be read")
-    sections = {prefix: _Section(said) for prefix, said in stored.items()}
+    sections = {prefix: _Section(settings) for prefix, settings in stored.items()}
     general = _general(sections)
     strengths: dict[str, Strength] = {}
     for target in targets:
@@ -196,56 +196,61 @@ def _general(sections: Mapping[str, _Section]) -> _Section | None:
     if "" in sections:
         return sections[""]
     of_networks = [section for prefix, section in sections.items() if not of_text_encoder(prefix)]
-    same = all(section.said == of_networks[0].said for section in of_networks)
+    same = all(section.settings == of_networks[0].settings for section in of_networks)
     return of_networks[0] if of_networks and same else None
 
 
 class _Section:
     """The configuration of one network."""
 
-    def __init__(self, said: Mapping[str, object]) -> None:
-        self.said = said
-        self._alphas, self._ranks = _Values(said.get("alpha_pattern")), _Values(said.get("rank_pattern"))
+    def __init__(self, settings: Mapping[str, object]) -> None:
+        self.settings = settings
+        self._alphas, self._ranks = (
+            _Values(settings.get("alpha_pattern")),
+            _Values(settings.get("rank_pattern")),
+        )
         self.problems = list(self._problems())
 
     def strength(self, target: LoraModule) -> Strength | None:
         """Return the strength of a change; an alpha of 0 means none, as in the programs that write these files."""
-        alpha = self._alphas.of(target, _number(self.said.get("lora_alpha", self.said.get("alpha"))))
-        rank = self._ranks.of(target, _number(self.said.get("r")))
-        return Strength(alpha=alpha, root=self.said.get("use_rslora") is True, rank=rank) if alpha else None
+        alpha = self._alphas.of(target, _number(self.settings.get("lora_alpha", self.settings.get("alpha"))))
+        rank = self._ranks.of(target, _number(self.settings.get("r")))
+        return (
+            Strength(alpha=alpha, root=self.settings.get("use_rslora") is True, rank=rank) if alpha else None
+        )
 
     def against(self, target: LoraModule) -> str:
         """Describe a contradiction between the configuration and the tensors of a change; empty if there is none."""
-        rank = self._ranks.of(target, _number(self.said.get("r")))
+        rank = self._ranks.of(target, _number(self.settings.get("r")))
         if rank not in (None, target.rank) and target.family != "lokr":
             return f"rank {rank:g} for {target.base}, which has rank {target.rank}"
-        if self.said.get("use_dora") is True and "magnitude" not in target.tensors:
+        if self.settings.get("use_dora") is True and "magnitude" not in target.tensors:
             return f"use_dora, but {target.base} has no magnitude"
-        if self.said.get("use_rslora") is True and "alpha" in target.tensors:
+        if self.settings.get("use_rslora") is True and "alpha" in target.tensors:
             return f"use_rslora, but {target.base} has an alpha of its own"
         return ""
 
     def _problems(self) -> Iterator[str]:
         """Yield the unsupported settings."""
-        said = self.said
-        kind = str(said.get("peft_type") or "LORA").rpartition(".")[2].upper()
+        settings = self.settings
+        kind = str(settings.get("peft_type") or "LORA").rpartition(".")[2].upper()
         if kind not in _TYPES:
             yield f"peft_type {_short(kind)}"
-        beginning = said.get("init_lora_weights", said.get("init_weights", True))
+        beginning = settings.get("init_lora_weights", settings.get("init_weights", True))
         if str(beginning).lower() not in _BEGINNINGS:
             yield f"init_lora_weights {_short(beginning)}, which changes the base weights"
         for key in ("r", "lora_alpha", "alpha"):
-            if said.get(key) is not None and ((value := _number(said[key])) is None or value < 0):
-                yield f"{key} {_short(said[key])}"
-        if said.get("use_rslora") is True and said.get("lora_alpha") is None:
+            if settings.get(key) is not None and ((value := _number(settings[key])) is None or value < 0):
+                yield f"{key} {_short(settings[key])}"
+        if settings.get("use_rslora") is True and settings.get("lora_alpha") is None:
             yield "use_rslora without lora_alpha"
         for key in ("use_rslora", "use_dora"):
-            if not isinstance(said.get(key), bool | None):
-                yield f"{key} {_short(said[key])}"
+            if not isinstance(settings.get(key), bool | None):
+                yield f"{key} {_short(settings[key])}"
         for key, values in (("alpha_pattern", self._alphas), ("rank_pattern", self._ranks)):
             if values.unclear:
                 yield f"{key} {_short(values.unclear)}"
-        for key, content in said.items():
+        for key, content in settings.items():
             if key not in _READ | _WITHOUT_EFFECT and _MODIFIER.search(key) and content not in _NOTHING:
                 yield f"unsupported setting {key} {_short(content)}"
 

@@ -105,10 +105,10 @@ def _decoded_wrong(got: Tensor, expected: Tensor, allowed: float, what: str) -> 
 def _stored_wrong(quantizer: Quantizer, format: str, weight: Tensor) -> str | None:
     """Test the weights that a quantizer stores itself, if it supports that. Returns the fault, or ``None``."""
     try:
-        made = quantizer.quantize(weight.float(), format)
+        stored = quantizer.quantize(weight.float(), format)
     except ValueError:
         return None
-    decoded = quantizer.dequantize(made, layer_of(format, made, None, shape=tuple(weight.shape))).double()
+    decoded = quantizer.dequantize(stored, layer_of(format, stored, None, shape=tuple(weight.shape))).double()
     return _decoded_wrong(decoded, weight, _STORED, f"stores {format}, and decodes it,")
 
 
