@@ -94,7 +94,7 @@ def test_ranks_of_some_modules() -> None:
     tensors = header(Q).tensors | header(K, rank=2).tensors
     head = Header(tensors=tensors)
     assert scales(of_peft(head, rank_pattern={"cross_attn.k": 2}), head) == {Q: 2.0, K: 4.0}
-    assert "rank 4 of" in of_peft(head).doubt
+    assert "rank 4 for" in of_peft(head).doubt
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -131,8 +131,8 @@ def test_diffusers_says_it_for_each_of_its_networks(rslora: bool) -> None:
         ({"peft_type": "ADALORA"}, "peft_type ADALORA"), ({"peft_type": "PeftType.OFT"}, "peft_type OFT"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights pissa"), ({"lora_alpha": "much"}, "lora_alpha much"),
         ({"lora_alpha": -4}, "lora_alpha -4"), ({"lora_alpha": float("inf")}, "lora_alpha inf"),
-        ({"r": 8}, "rank 8 of"),
-        ({"use_rslora": "yes"}, "use_rslora yes"), ({"use_rslora": True, "lora_alpha": None}, "no lora_alpha"),
+        ({"r": 8}, "rank 8 for"),
+        ({"use_rslora": "yes"}, "use_rslora yes"), ({"use_rslora": True, "lora_alpha": None}, "without lora_alpha"),
         ({"use_dora": True}, "has no magnitude"), ({"alpha_pattern": [1]}, "alpha_pattern"),
         ({"alpha_pattern": {"q": "x"}}, "alpha_pattern q: x"), ({"rank_pattern": {"(": 4}}, "rank_pattern ("),
         ({"use_qalora": True}, "use_qalora True"), ({"layer_replication": [[0, 4]]}, "layer_replication"),
