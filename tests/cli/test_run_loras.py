@@ -96,7 +96,8 @@ def test_what_is_stated_beside_the_tensors_decides_the_scale(
     root = beside(tmp_path / "root" / "renamed.safetensors", use_rslora=True)
     assert "scale alpha 8 of adapter_config.json / sqrt(rank)" in plan(root)
     asks = beside(tmp_path / "asks" / "adapter_model.safetensors", use_some_trick=True)
-    refused(tiny, ("unclear: adapter_config.json has unsupported setting use_some_trick True", '"alpha": 2'), "--lora", asks)
+    doubt = "unclear: adapter_config.json has unsupported setting use_some_trick True"
+    refused(tiny, (doubt, '"alpha": 2'), "--lora", asks)
     entry = json.dumps([{"path": str(asks), "alpha": 2}])
     found = cli("plan", "--model-path", tiny, "--set", f"loras={entry}")
     found.succeeded()

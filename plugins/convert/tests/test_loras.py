@@ -116,7 +116,7 @@ def test_a_part_without_effect_is_warned_of_or_refused(t2v: Path, tmp_path: Path
 
 def test_an_alpha_settles_what_is_not_clear(t2v: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "fox.safetensors", Q, lora_alpha="8")
-    with pytest.raises(RequestError, match="not clear: its metadata has lora_alpha 8.*--lora_alpha"):
+    with pytest.raises(RequestError, match="unclear: its metadata has lora_alpha 8.*--lora_alpha"):
         merged(t2v, tmp_path / "out.safetensors", LoraConfig(path=str(path)), component="dit")
     merged(t2v, tmp_path / "out.safetensors", LoraConfig(path=str(path), alpha=8), component="dit")
     lora, was = load_file(path), weights(t2v)
