@@ -278,7 +278,7 @@ def test_names_of_schemes(folders, tiny):
         pipeline = load(folders[0], config={"components": {"dit": {"quantizer": name}}})
         assert any(choice.use == "gguf/gguf" for choice in pipeline.plan.choices)
     said = refusal(folders[0], components={"dit": {"quantizer": "int8-torch"}})
-    assert "wan2.1-t2v-Q4_K_M.gguf holds blocks." in said
+    assert "wan2.1-t2v-Q4_K_M.gguf has blocks." in said
     assert "can run it here: gguf" in said
 
 
@@ -295,7 +295,7 @@ def test_a_scheme_that_contradicts_the_file_is_refused(tiny, tmp_path, write):
     shutil.copy(tiny / "config.json", tmp_path)
     dit = {"path": str(tmp_path / "wan-Q8_0.gguf"), "quantizer": "gguf-Q4_K_S"}
     said = refusal(tiny, components={"dit": dit})
-    assert "quantizer 'gguf-Q4_K_S' is for weights in gguf-q4_k, and wan-Q8_0.gguf holds blocks." in said
+    assert "quantizer 'gguf-Q4_K_S' is for weights in gguf-q4_k, but wan-Q8_0.gguf has blocks." in said
 
 
 def test_of_several_files_one_is_asked_for(folders, tmp_path):

@@ -65,7 +65,7 @@ def test_a_file_that_is_truncated_in_the_middle_of_a_run(model, tmp_path):
     assert status == 1
     assert last["event"] == "error"
     assert str(shard) in last["message"]
-    assert "while it was in use" in last["message"]
+    assert "while in use" in last["message"]
     assert errors.count("error:") == 1
     assert "Traceback" not in errors
     assert not list((tmp_path / "out").glob("*"))
