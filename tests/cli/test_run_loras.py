@@ -136,7 +136,7 @@ def test_a_part_without_effect_is_warned_of_or_refused(
         ),
         ({"name": "dti"}, ("did you mean 'dit'?",)),
         ({"alpha": 0}, ("'alpha' must be above 0",)),
-        ({"alpha_override": True}, ("'alpha_override' needs an 'alpha'",)),
+        ({"alpha_override": True}, ("'alpha_override' requires 'alpha'",)),
         ({"strength": "much"}, ("expected a number",)),
         ({"weight": 1}, ("unknown key 'weight'",)),
     ],
@@ -246,7 +246,7 @@ def test_two_experts_have_to_be_told_apart(cli: Cli, refused: Refused, tmp_path:
     assert "is applied to low_noise, but file keyed_high.safetensors says high_noise" in plan("--lora", keyed)
     (tmp_path / "high_noise_model").mkdir()
     lost = write(tmp_path / "high_noise_model" / "fox_LOW.safetensors", Q)
-    contradiction = "file fox_LOW.safetensors says low_noise and folder high_noise_model says high_noise: use"
+    contradiction = "file fox_LOW.safetensors says low_noise and folder high_noise_model says high_noise; use"
     refused(model, contradiction, "--lora", lost)
     double = write(
         tmp_path / "pair.safetensors", f"transformer.{Q}", f"transformer_2.{Q}", "transformer_2.patch"
