@@ -1,4 +1,4 @@
-"""The folders of the official models with every header and no data. It needs the plugins when it is asked to write.
+"""The folders of the official models with every header and no data. Writing them needs the plugins.
 
 The text tower of CLIP, which no model reads, is left out.
 """

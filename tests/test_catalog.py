@@ -1,6 +1,6 @@
 """The catalog of what first-party plugins bring is what they bring; the core itself names none of them.
 
-``python tests/test_catalog.py`` writes it anew.
+``python tests/test_catalog.py`` rewrites it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def collected() -> dict[str, Any]:
 
 
 def asked(extra: str) -> str:
-    """What pip is asked for, in the folder that the tests run in."""
+    """Return the arguments of ``pip install``, in the folder that the tests run in."""
     from lightx2v_core.discovery.catalog import install
 
     return install({"extra": extra})

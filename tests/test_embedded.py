@@ -1,4 +1,4 @@
-"""Checkpoints that come with plugins: names in paths, the settings they bring, and what is not theirs."""
+"""Checkpoints that plugins provide: names in paths, their settings, and paths that are not theirs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Networks that other people derived from Wan: their tensors are those of Wan and some more, or take other channels, or
-only their ``config.json`` says what they are. None is run as what it contains, unless that is asked for."""
+only their ``config.json`` says what they are. None is run as a Wan model without an explicit request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of memory: how they are written, what is refused, and what ``auto`` takes among the core's own offloaders."""
+"""Memory limits: their syntax, refused values, and the choice of ``auto`` among the core's own offloaders."""
 
 from __future__ import annotations
 

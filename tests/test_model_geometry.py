@@ -1,4 +1,4 @@
-"""Sizes and lengths of every official model: the latent shapes of the legal ones, and what is said of the others."""
+"""Sizes and lengths of every official model: the latent shapes of the legal ones, and the messages for the others."""
 
 from __future__ import annotations
 

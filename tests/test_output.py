@@ -1,4 +1,4 @@
-"""Where a result goes: everything that cannot work is said before the run."""
+"""Output paths: everything that cannot work is reported before the run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Model paths as people have them: copied disks, checkouts of git-lfs, the cache of the hub, with what is in such
-folders beside the files of a model, and with what is not."""
+"""Model paths as people have them: copied disks, checkouts of git-lfs, the hub cache, with extra and with missing
+files."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def attention(*names: str, **fields: str) -> str:
 
 
 def load(**options: Any) -> PluginSet:
-    """The plugins, whatever the environment of the test run says."""
+    """Load the plugins, independent of the environment of the test run."""
     return load_plugins(**{"environ": {}, **options})
 
 

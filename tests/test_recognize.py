@@ -53,7 +53,7 @@ def refusal(planned: Planned, data: dict[str, Any], *sets: str) -> str:
 def test_flat_keys_of_a_component_that_the_model_does_not_have(planned: Planned) -> None:
     plan = planned({"clip_quantized": True, "clip_quant_scheme": "fp8", "clip_cpu_offload": False})
     (note,) = [text for text in plan.notes if "clip_quantized" in text]
-    assert note.endswith("passed over, wan2.2-a14b has no image encoder")
+    assert note.endswith(": ignored, wan2.2-a14b has no image encoder")
     assert "clip_quant_scheme in config" in note
 
 

@@ -31,7 +31,7 @@ PHRASES = {
     "is asked": (r"(?:is|are|was|were|be|been) asked", "`requested`, or who selects or calls what"),
     "is told": (r"(?:is|are|was|were|be|been) told", "who does what, such as `a warning names ...`"),
     "anew": (r"anew", "`again`, or a verb with re-: `rebuild`"),
-    "in words": (r"in words", "`as text`, `in full`"),
+    "in words": (r"(?<!word )in words", "`as text`, `in full`"),
     "is said": (r"(?:is|are|was|were|be|been) said", "`reported`, `stated`, or who states it"),
     "goes on": (r"(?:goes|go|going|went) on", "`continues`, `resumes`"),
     "passed over": (r"passed over", "`ignored`, `skipped`"),

@@ -209,9 +209,8 @@ def taken(value: object, hint: object) -> Any:
         return frozenset(taken(member, inner[0]) for member in _upto(value, MOST))
     if origin is Mapping or origin is dict:
         return _mapping(value, hint, *inner)
-    if origin is not None or not isinstance(
-        hint, type
-    ):  # Callable, and hints that only type checkers understand
+    # Callable, and hints that only type checkers understand
+    if origin is not None or not isinstance(hint, type):
         return value
     return _plain(value, hint)
 

@@ -133,9 +133,7 @@ def _field(dist: metadata.Distribution | None, key: str) -> str:
         return ""
     try:
         return str(_metadata(dist)[key] or "")
-    except (
-        Exception
-    ):  # the file is missing or not text; the type of the error differs between Python versions
+    except Exception:  # the file is missing or not text; the error type depends on the Python version
         return ""
 
 

@@ -96,9 +96,8 @@ def choose_offloaders(
     if not fitting:
         lines = [f"  {name}: {why}" for name, why in rejected.items()]
         raise RequestError("\n".join([f"no offloader fits {_words(within)}:", *lines, _advice(ctx.device)]))
-    _, _, best, result = min(
-        fitting, key=lambda entry: entry[:2]
-    )  # at equal cost, the one of higher priority
+    # at equal cost, the one of higher priority
+    _, _, best, result = min(fitting, key=lambda entry: entry[:2])
     why = f"auto: the least costly that fits {_words(within)}; needs {_takes(result, ctx.device)}"
     selection = evolve(
         best.selection,

@@ -208,7 +208,7 @@ def _component(
     except PluginError as exc:
         fitting = _fitting(registry, _readers(part, stored), ctx) if stored else []
         others = [one.spec.name for one in fitting if not named(kernels, registry, QuantizerSpec, one)]
-        raise PluginError(f"{exc}\n  can run it here: {', '.join(others)}" if others else str(exc)) from None
+        raise PluginError(f"{exc}\n  alternatives: {', '.join(others)}" if others else str(exc)) from None
     quantization = _divided(chosen, stored, ctx) if stored else _made_on_load(part, chosen, plain, ctx)
     if quantization.chosen is None:
         return quantization

@@ -93,14 +93,13 @@ def select(
         with placed(loaded, *((kind, "use") if at is None else at)):
             selection = registry.select(of, section.want, ctx, origin=origin, limits=against)
     except PluginError as exc:
-        if (
-            prove is unproved or kind == "quantizer"
-        ):  # not every quantizer reads a file: its caller lists those
+        # not every quantizer reads a file: its caller lists the alternatives
+        if prove is unproved or kind == "quantizer":
             raise
         # others are not tried: a kernel that the user did not select might crash the process
         others = [one for one in registry.candidates(of) if not one.reasons(ctx) and not objections(one)]
         names = [one.spec.name for one in others if not named(section, registry, kind, one)]
-        raise PluginError(f"{exc}\n  others here: {', '.join(names)}" if names else str(exc)) from None
+        raise PluginError(f"{exc}\n  alternatives: {', '.join(names)}" if names else str(exc)) from None
     config = structured_options(section, registry, kind, selection.chosen, loaded=loaded)
     return Implementation(selection=selection, config=config)
 

@@ -108,7 +108,7 @@ def deeper():
     return deeper()
 """
 
-#: what it raises -> the name by which it is told, and the body
+#: description -> the exception's name in messages, and the body
 RAISED = {
     "an error": ("ValueError", "raise ValueError('no')"),
     "several lines": ("ValueError: two lines", "raise ValueError('two\\nlines')"),
@@ -120,7 +120,7 @@ RAISED = {
     "an interruption of its own": ("KeyboardInterrupt", "raise KeyboardInterrupt"),
     "a base exception": ("Odd: no", "raise Odd('no')"),
     "no words": ("Mute", "raise Mute"),
-    "words that are no text": ("Wordless", "raise Wordless"),
+    "words that are not text": ("Wordless", "raise Wordless"),
     "words without end": ("Endless: no end", "raise Endless"),
     "words that interrupt": ("Interrupting", "raise Interrupting"),
     "no name": ("Unnamed", "raise Unnamed('x')"),

@@ -243,7 +243,7 @@ def test_a_model_that_fails_in_a_plan(
     assert len(done.stderr.splitlines()) <= 3
     assert done.stderr.startswith("error: ")
     assert f"{place} of model evil" in done.stderr or place in ("recognize", "unusable")
-    if place in ("recognize", "unusable"):  # among several models it is passed over, with its reason
+    if place in ("recognize", "unusable"):  # among several models it is skipped, with its reason
         done = core("plan", "--json", "--model-path", checkpoint, *REQUEST, env=env)
         assert "evil/evil" in json.loads(done.stdout)["plan"]["rejected_models"]
         core("inspect", checkpoint, env=env)

@@ -182,7 +182,7 @@ def test_errors_for_users_pass_with_a_message_that_is_one() -> None:
         "class Slow(Exception):\n    def __str__(self):\n        os.kill(os.getpid(), number)\n        time.sleep(30)\n"
         "raise Slow",
     ],
-    ids=["passed", "swallowed", "changed", "in words"],
+    ids=["passed", "swallowed", "changed", "in a message"],
 )
 def test_a_signal_interrupts_it(number: signal.Signals, code: str, stopping: None) -> None:
     given = made(f"import os, signal, time\nnumber = {int(number)}" + function("odd", code))

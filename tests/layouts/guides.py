@@ -26,7 +26,7 @@ REAL = _real()
 Tensors = Mapping[str, tuple[int, ...]]
 
 I2V, A14B = "Wan2.1-I2V-14B-480P", "Wan2.2-I2V-A14B"
-#: what is quantized: the linear layers of the blocks
+#: quantized layers: the linear layers of the blocks
 _LINEAR = re.compile(r"(^|\.)blocks\.\d+\.(self_attn|cross_attn|attn|ffn)\.[\w.]+\.weight$")
 KINDS = {"fp8": "F8_E4M3", "int8": "I8"}
 

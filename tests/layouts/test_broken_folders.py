@@ -1,5 +1,5 @@
-"""Whatever happens to a folder, ``inspect`` and ``plan`` end with a report or one message: no traceback, no hang, and
-no choice that is not said."""
+"""For any broken folder, ``inspect`` and ``plan`` end with a report or one message: no traceback, no hang, and no
+silent choice."""
 
 from __future__ import annotations
 

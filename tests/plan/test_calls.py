@@ -46,7 +46,7 @@ def test_a_second_plan_works_out_nothing_that_headers_say(benchmark: ModuleType,
 
 
 def test_a_configuration_is_structured_once(benchmark: ModuleType, tmp_path: Path) -> None:
-    """Beside it there are the options of plugins: once for each model that is asked, and for what is selected."""
+    """Besides it only the options of plugins are structured: once for each candidate model and each selection."""
     benchmark.write_model(tmp_path, "Wan2.1-T2V-1.3B")
     calls = calls_of(benchmark.measure(tmp_path, "t2v")[0])
     assert calls["load_config"] == 1

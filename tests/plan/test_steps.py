@@ -83,8 +83,8 @@ def test_another_request_is_planned_as_if_it_were_the_first(
 ) -> None:
     base = resolve(tiny_wan21, plugins, prompt="a")
     again = steps.resolve_job(base, {"prompt": "b", **sampling})
-    anew = resolve(tiny_wan21, plugins, prompt="b", sampling=sampling)
-    assert same(again.plan, anew.plan)
+    fresh = resolve(tiny_wan21, plugins, prompt="b", sampling=sampling)
+    assert same(again.plan, fresh.plan)
     assert again.plan.origins["prompt"] == "prompt="
     assert again.setup is base.setup
 
@@ -102,8 +102,8 @@ def test_other_lora_files_are_planned_as_if_they_were_the_first(
     base = resolve(tiny_wan21, plugins, prompt="a")
     said = [{"path": str(lora), "strength": 0.5}]
     again = steps.with_adapters(base, lora_configs(said))
-    anew = resolve(tiny_wan21, plugins, prompt="a", loras=said)
-    assert again.plan == anew.plan
+    fresh = resolve(tiny_wan21, plugins, prompt="a", loras=said)
+    assert again.plan == fresh.plan
     assert again.setup.quantization is base.setup.quantization
     back = steps.with_adapters(again, ())
     assert back.plan.adapters == ()

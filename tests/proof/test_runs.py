@@ -62,7 +62,7 @@ def unread(folder: Path) -> None:
     ("options", "parts"),
     [
         (("--attention", "fast"), ("no usable attention among 'fast'", "faulty/fast: wrong on this machine: ",
-                                   "%, tolerance 1%", "others here: sound, ", "sdpa")),
+                                   "%, tolerance 1%", "alternatives: sound, ", "sdpa")),
         (("--attention", "leaves"), ("its proof failed: SystemExit: this build is for another device", "sdpa")),
         (("--set", 'components.dit.quantizer="fast-int8"'),
          ("no usable quantizer among 'fast-int8'", "int8-channel product in float32", "tolerance 5.0%")),
@@ -182,7 +182,7 @@ def test_the_default_of_a_quantized_file_is_proved(tiny: Path, tmp_path: Path) -
     for wrong in ("exact-int8", "fast-int8"):
         with pytest.raises(PluginError, match="wrong on this machine") as caught:
             load(tiny, config={"components": {"dit": {**dit, "quantizer": wrong}}})
-        (others,) = [line for line in str(caught.value).splitlines() if "can run it here" in line]
+        (others,) = [line for line in str(caught.value).splitlines() if "alternatives: " in line]
         assert {"dequant", "int8-torch", "sound-int8"} <= set(others.rpartition(": ")[2].split(", "))
         assert wrong not in others
 
@@ -199,7 +199,7 @@ def test_lora_appliers_prove_themselves_when_they_are_chosen(tiny: Path, tmp_pat
     lora = str(tmp_path / "lora.safetensors")
     with pytest.raises(PluginError, match="no usable lora_applier among 'fast-lora'") as caught:
         load(tiny, loras=[lora], lora_applier="fast-lora")
-    others = str(caught.value).partition("others here: ")[2].split(", ")  # and those of other plugins
+    others = str(caught.value).partition("alternatives: ")[2].split(", ")  # and those of other plugins
     assert [name for name in others if name in ("dynamic", "merge", "fast-lora", "sound-lora")] == [
         "dynamic",
         "merge",

@@ -44,7 +44,7 @@ def plan(tiny: Path, path_of: Any) -> Any:
 
 
 #: what an error about a scheme has one of
-_HELP = ("can run", " instead", "no quantizer runs", "pip install", "cannot quantize", "runs on cuda")
+_HELP = ("alternatives: ", " instead", "no quantizer runs", "pip install", "cannot quantize", "runs on cuda")
 
 
 def choices(resolved: Any) -> dict[str, str]:
@@ -77,7 +77,7 @@ def test_the_forecast_counts_stored_bytes(plan):
     [
         ("int8_single", "fp8-torch",
          ("fp8-torch: reads fp8-channel", "wan2.1_t2v_int8.safetensors has blocks.", ".weight in int8-channel")),
-        ("fp8_single", "int8-torch", ("reads int8-channel", "has blocks.", "(30 of 30", "can run it here: ")),
+        ("fp8_single", "int8-torch", ("reads int8-channel", "has blocks.", "(30 of 30", "alternatives: ")),
         ("fp8_single", "fp8-sgl", ("'fp8-sgl' needs the package sgl_kernel", "dequant, fp8-torch instead")),
         ("fp8_single", "W-fp8-channel-sym-A-fp8-channel-sym-dynamic-Q8F", ("(fp8-q8f)", "q8_kernels")),
         ("fp8_single", "fp9-torch", ("unknown quantizer 'fp9-torch'", "did you mean 'fp8-torch'")),

@@ -279,7 +279,7 @@ def test_names_of_schemes(folders, tiny):
         assert any(choice.use == "gguf/gguf" for choice in pipeline.plan.choices)
     said = refusal(folders[0], components={"dit": {"quantizer": "int8-torch"}})
     assert "wan2.1-t2v-Q4_K_M.gguf has blocks." in said
-    assert "can run it here: gguf" in said
+    assert "alternatives: gguf" in said
 
 
 def test_a_scheme_that_contradicts_the_file_is_refused(tiny, tmp_path, write):
