@@ -56,17 +56,26 @@ main()
 ' "$@"
 """
 
-#: prelude of every Python block: pipelines generate small videos
+#: prelude of every Python block: pipelines generate small videos, unless the model is small
 _PRELUDE = """
-import lightx2v_core.runtime.pipeline as _pipeline
+import functools
 import lightx2v_core as _core
-_load = _pipeline.load
-def _small(path, **given):
-    if not str(path).startswith("mini"):
-        given.update(size=(64, 64), frames=5)
-        given["steps"] = min(given.get("steps", 2), 4)
-    return _load(path, **given)
-_core.load = _pipeline.load = _small
+import lightx2v_core.runtime.pipeline as _module
+_small = dict(size=(64, 64), frames=5, steps=2)
+_load = _module.load
+def _shrunk(method):
+    @functools.wraps(method)
+    def call(self, *path, **request):
+        return method(self, *path, **{**request, **(_small if self._shrink else {})})
+    return call
+def load(path, **given):
+    mini = str(path).startswith("mini")
+    pipeline = _load(path, **{**given, **({} if mini else _small)})
+    pipeline._shrink = not mini
+    return pipeline
+_module.Pipeline.generate = _shrunk(_module.Pipeline.generate)
+_module.Pipeline.write = _shrunk(_module.Pipeline.write)
+_core.load = _module.load = load
 """
 
 

@@ -24,7 +24,7 @@ from lightx2v_core.testing import write_dist
 from lightx2v_core.testing.hub import Hub, serve_hub
 from lightx2v_wan21.tiny import write_tiny
 
-from .pages import REPOSITORY, Reader, blocks, matches, mistakes
+from .pages import REPOSITORY, Block, Reader, blocks, matches, mistakes
 from .wan import write_repositories
 
 PAGES = ("docs/formats.md", "docs/models.md")
@@ -47,6 +47,13 @@ _AS_IT_IS = """#!/bin/sh
 exec "{python}" -m lightx2v_core "$@"
 """
 TROUBLE = "docs/troubleshooting.md"
+
+
+#: of each row of the table of forecasts: model, options, offloader, device and host memory
+FORECASTS = re.findall(
+    r"(?m)^\| (Wan[\w.-]+) \| `(.+?)` \| `(\w+)` \| ([\d.]+ GiB) \| ([\d.]+ GiB) \|$",
+    (REPOSITORY / "docs" / "guides" / "low-memory.md").read_text(encoding="utf-8"),
+)
 
 
 @frozen(kw_only=True)
@@ -157,7 +164,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     root = tmp_path_factory.mktemp("real")
     wanted = {name for page in WHOLE for block in blocks(page) if block.mark == "real size"
-              for name in block.value.split()}  # fmt: skip
+              for name in block.value.split()} | {model for model, *_ in FORECASTS}  # fmt: skip
     for name in wanted:
         (root / name).mkdir()
         write_model(root / name, name)
@@ -190,6 +197,30 @@ def test_the_blocks_of_a_page_work_in_order(
         (reader.folder / name).symlink_to(REPOSITORY / name)
     for block in blocks(page):
         reader.execute(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "options", "offloader", "device", "host"), FORECASTS)
+def test_the_table_of_forecasts(
+    model: str, options: str, offloader: str, device: str, host: str,
+    hub: Hub, inputs: dict[str, Path], real: dict[str, Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    pytest.importorskip("lightx2v_offload", reason="its offloaders are forecast")
+    reader = Reader(
+        folder=tmp_path / "work", env=environment(tmp_path, hub, plugins=",offload"), inputs=inputs, real=real
+    )
+    reader.folder.mkdir()
+    command = f"lightx2v-core plan --model-path models/{model} --prompt x --offloader auto {options}\n"
+    lines = (f"  offloader offload/{offloader} (auto: ...", "...", f"  device    {device} at the peak, ...")
+    output = "\n".join([*lines, f"  host      {host}", ""])
+    text = command.replace("model.options.*", "'model.options.*").replace("=256", "=256'")
+    reader.execute(
+        Block(page="low-memory.md", language="sh", text=text, mark="real size", value=model, output=output)
+    )
+
+
+def test_there_are_forecasts() -> None:
+    assert len(FORECASTS) > 5
 
 
 @pytest.mark.slow
