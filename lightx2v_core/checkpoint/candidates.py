@@ -239,7 +239,8 @@ def choose_candidate(
 def _choose_network(
     spec: ComponentSpec, folder: Path, candidates: Sequence[Candidate], wish: Wish
 ) -> Candidate:
-    """Choose the only network; of several the user has to select one."""
+    """Choose the network if there is only one; raise ``Ambiguous`` if there are several, which the user has to select
+    from."""
     left = candidates if wish.precision is not None else _of_one_place(candidates)
     if len(left) > 1:
         kinds = {(candidate.precision, candidate.distilled, candidate.problem) for candidate in left}
@@ -310,7 +311,8 @@ def _may_be_in(candidate: Candidate, precision: str) -> bool:
 
 
 def _of_distillation(candidates: Sequence[Candidate], distilled: bool) -> Sequence[Candidate]:
-    """Select the distilled networks, or the others. If no name says distilled, those in unmarked places count too."""
+    """Select the distilled networks, or the others. If none is marked as distilled, those outside of folders for
+    undistilled networks count as distilled."""
     marked = [candidate for candidate in candidates if candidate.distilled == distilled]
     unmarked = [candidate for candidate in candidates if distilled and candidate.place.distilled is not False]
     return marked or unmarked

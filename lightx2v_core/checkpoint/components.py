@@ -31,7 +31,7 @@ _HERE = (SearchFolder(folder=""),)
 
 
 class OfAnother(CheckpointError):
-    """A configured path that is not the component one model needs; it may be right for another model."""
+    """A configured path to something other than the component that one model needs; another model may accept it."""
 
 
 @frozen(kw_only=True)

@@ -56,8 +56,8 @@ def claims_other(spec: ComponentSpec, file: Path, beside: Collection[str]) -> st
 
 
 def _partners(stem: str, experts: Sequence[str], beside: Collection[str]) -> list[str]:
-    """List the names next to a file that differ only in the word of an expert; searches by name, since a folder may
-    contain very many files."""
+    """Find the names next to a file that differ only in the word of an expert. Looks up candidate names, since a folder
+    may contain very many files."""
     lower, prefixes = stem.lower(), [expert.partition("_")[0] for expert in experts]
     partners = set()
     for word in prefixes:
@@ -67,7 +67,7 @@ def _partners(stem: str, experts: Sequence[str], beside: Collection[str]) -> lis
 
 
 def folders_for(spec: ComponentSpec, names: Sequence[str]) -> list[str]:
-    """List the folders in a place whose names name the expert ``spec``."""
+    """Select the folders in a place that are named after the expert ``spec``."""
     return [name for name in names[:_MOST] if named_expert(name, spec.experts) == spec.name]
 
 

@@ -35,8 +35,8 @@ def hub_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 def snapshot_of(folder: Path) -> Path:
     """Return the snapshot of a cached repository, given the repository's folder or its ``snapshots``, ``blobs`` or
-    ``refs``. Any other folder is returned unchanged. Raises ``CheckpointError`` if the repository has no snapshot, or
-    several of which none is that of ``main``, and if the folder is the whole cache."""
+    ``refs``. Any other folder is returned unchanged. Raises ``CheckpointError`` if the repository has no snapshot, if
+    it has several but none for ``main``, and if the folder is the whole cache."""
     repository = folder.parent if folder.name in ("snapshots", "blobs", "refs") else folder
     if not _FOLDER.fullmatch(repository.name) or not os.path.isdir(repository / "snapshots"):
         return _of_a_store(folder)

@@ -51,7 +51,7 @@ def _compiled(renames: tuple[tuple[str, str], ...], drops: tuple[str, ...]) -> R
 
 
 def _any_of(patterns: Sequence[str]) -> list[Search]:
-    """Build few search functions, of which at least one matches a name exactly if one of the patterns does."""
+    """Combine patterns into few search functions; one of them matches a name exactly if one of the patterns does."""
     searches: list[Search] = [re.compile(p).search for p in patterns if _PARTICULAR.search(p)]
     plain = [pattern for pattern in patterns if not _PARTICULAR.search(pattern)]
     first = [pattern[1:] for pattern in plain if is_anchored(pattern)]

@@ -100,9 +100,8 @@ class Staging:
         uninterrupted(self._discard)
 
     def _stage(self, path: Path, *, folder: bool) -> _Part:
-        uninterrupted(
-            lambda: self._add(path, folder)
-        )  # uninterrupted: each file is registered, and so removed later
+        # without interruption between creating a file and registering it for removal
+        uninterrupted(lambda: self._add(path, folder))
         return self._parts[-1]
 
     def _add(self, path: Path, folder: bool) -> None:

@@ -22,7 +22,7 @@ _SUFFIXES = tuple(
 _SHARED = tuple((role, re.compile(f"(?P<base>.+?)(?:{suffix})")) for role, suffix in naming.SHARED.items())
 #: beginning of the reason that takes precedence over metadata and file names
 _KEYS = "key prefix"
-#: substrings of which one is in each name that is part of a change
+#: substrings of names; each part of a change has one of them
 _TELLING = ("lora", "hada_", "lokr_", ".diff", ".alpha", ".dora_scale")
 _LOKR_FIRST, _LOKR_SECOND = ({"w1"}, {"w1_a", "w1_b"}), ({"w2"}, {"w2_a", "w2_b"})
 
@@ -187,7 +187,7 @@ def module_name(base: str) -> str:
 
 
 def dotted_names(base: str) -> list[str]:
-    """Return a dotted name, unchanged and with one more of its prefixes removed each time."""
+    """Return the forms of a dotted name: unchanged, then with one more of its prefixes removed each time."""
     parts = base.split(".")
     names = [base]
     while len(parts) > 1 and parts[0] in naming.PREFIXES:
@@ -197,8 +197,8 @@ def dotted_names(base: str) -> list[str]:
 
 
 def flat_name(base: str) -> list[str]:
-    """Return a flat name, whose dots are underscores, with one more of its prefixes removed each time; empty if the
-    name is not flat."""
+    """Return the forms of a flat name, whose dots are underscores, with one more of its prefixes removed each time;
+    empty if the name is not flat."""
     rest = _after_prefix(base)
     if not rest:
         return []
@@ -215,8 +215,8 @@ def _after_prefix(base: str) -> str:
 
 
 def of_network(base: str) -> int | None:
-    """Return the network of a pipeline with two networks that a name has the prefix of: 0 for the first, 1 for the
-    second, ``None`` for neither."""
+    """Return the network, of the two in a pipeline, whose prefix a name has: 0 for the first, 1 for the second, ``None``
+    if it has neither prefix."""
     for part in base.split("."):
         if part in naming.FIRST:
             return 0

@@ -185,7 +185,7 @@ class Pipeline:
         )
 
     def weigh_lora(self, path: str | Path, strength: float) -> Plan:
-        """Call ``set_lora_strength``, whose name in 0.1 this was."""
+        """Call ``set_lora_strength`` by its name of 0.1, with a warning."""
         warn_renamed("Pipeline.weigh_lora")
         return self.set_lora_strength(path, strength)
 
