@@ -215,8 +215,8 @@ def _after_prefix(base: str) -> str:
 
 
 def of_network(base: str) -> int | None:
-    """Return the network, of the two in a pipeline, whose prefix a name has: 0 for the first, 1 for the second, ``None``
-    if it has neither prefix."""
+    """Return the network, of the two in a pipeline, whose prefix a name has: 0 for the first, 1 for the second,
+    ``None`` if it has neither prefix."""
     for part in base.split("."):
         if part in naming.FIRST:
             return 0
