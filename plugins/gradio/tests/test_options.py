@@ -121,7 +121,7 @@ def test_an_image_model_asks_for_an_image(image_options: FolderOptions, plugins:
     shown = fields(image_options, Settings(), COUNTS, ENGLISH)
     assert [name for name in INPUTS if shown[name].visible] == ["image"]
     assert shown["size"].info == (
-        "Aspect ratio follows the input (Image (first frame)); this sets the number of pixels."
+        "Aspect ratio follows “Image (first frame)”; this sets the number of pixels."
     )
     assert "image_encoder" in image_options.precisions
     with pytest.raises(RequestError, match="needs image"):

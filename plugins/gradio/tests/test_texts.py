@@ -227,7 +227,7 @@ def test_messages_are_rendered_with_their_values() -> None:
     assert TEXTS["zh"].error(error) == "帧数必须是整数，不能是 9.5"
     assert TEXTS["zh"].error(RequestError("width must be divisible by 16")) == "width must be divisible by 16"
     names = [message("input.image"), "x"]
-    assert TEXTS["zh"]("status.empty.input", inputs=names).startswith("上传图像（首帧）、x，")
+    assert TEXTS["zh"]("status.empty.input", inputs=names).startswith("请上传：图像（首帧）、x。")
     with pytest.raises(KeyError):
         TEXTS["en"]("nothing")
 

@@ -114,7 +114,7 @@ def build(first: FolderOptions, texts: Texts) -> Layout:
         with gr.Row():
             with gr.Column(scale=5, min_width=330):
                 form = _left(texts, first, shown, parts)
-            with gr.Column(scale=6, min_width=330):
+            with gr.Column(scale=6, min_width=330, elem_classes="lx-right"):
                 _right(texts, first, parts)
     return Layout(blocks=blocks, form=form, **parts)
 

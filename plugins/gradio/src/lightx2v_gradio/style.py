@@ -46,7 +46,7 @@ CSS = """
 #status:not(:has([role])), body:has(#status [role]) #empty { display: none; }
 #empty .lx-dim { margin: .2rem 0 0; }
 .lx-sample { margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .8rem; align-items: center; }
-.lx-sample video { width: min(100%, 16rem); aspect-ratio: 1; object-fit: contain; border-radius: 6px;
+.lx-sample video { width: min(100%, 12rem); aspect-ratio: 1; object-fit: contain; border-radius: 6px;
   background: #000; }
 .lx-sample figcaption { flex: 1 1 12rem; font-size: .9em; color: var(--body-text-color-subdued); }
 .lx-examples { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0; padding: 2px; list-style: none; }
@@ -60,6 +60,7 @@ CSS = """
 .lx-queue button[aria-current] { font-weight: 600; text-decoration: none; }
 .lx-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; margin: 0;
   list-style: none; padding: 2px; }
+.lx-queue button, .lx-gallery button { font-weight: 400; }
 .lx-gallery button { display: block; width: 100%; height: 100%; padding: .4rem; text-align: left; font-size: .85em;
   overflow-wrap: anywhere; border: 1px solid var(--border-color-primary); border-radius: 6px;
   background: var(--background-fill-secondary); color: var(--body-text-color); }
@@ -72,6 +73,9 @@ CSS = """
 input[role=combobox] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
 #problem:not(:has(*[role])), #refused:not(:has(*[role])), #jobs:not(:has(p)), #preview:not(:has(img)),
 #result:not(:has(a)), #results:not(:has(li)), #lora_note:not(:has(p, li)) { display: none; }
+@media (max-width: 760px) {
+  .lx-right { min-height: 100vh; }  /* so that the page can scroll to the status */
+}
 @media (max-width: 640px) {
   .gradio-container > .main, .lx-card { padding: .6rem !important; }
 }

@@ -42,7 +42,7 @@ ENGLISH: Mapping[str, str] = {
     "size.landscape": "landscape",
     "size.portrait": "portrait",
     "size.free": "Custom size",
-    "size.shaped": "Aspect ratio follows the input ({input}); this sets the number of pixels.",
+    "size.shaped": "Aspect ratio follows “{input}”; this sets the number of pixels.",
     "width": "Width",
     "height": "Height",
     "size.multiple": "A multiple of {step}",
@@ -119,7 +119,7 @@ ENGLISH: Mapping[str, str] = {
     "status.empty": "No video yet",
     "status.empty.how": "Write a prompt or choose an example, then press Generate. The video appears here, "
     "with a rough preview while it is being generated. The first one also loads the model.",
-    "status.empty.input": "Upload {inputs}, write a prompt or choose an example, then press Generate. "
+    "status.empty.input": "Upload: {inputs}. Write a prompt or choose an example, then press Generate. "
     "The video appears here, with a rough preview while it is being generated.",
     "status.waiting.next": "Waiting: yours is next",
     "status.waiting.one": "Waiting: {count} video before yours",

@@ -41,7 +41,7 @@ CHINESE: Mapping[str, str] = {
     "size.landscape": "横屏",
     "size.portrait": "竖屏",
     "size.free": "自定义尺寸",
-    "size.shaped": "宽高比与输入（{input}）一致；此处决定像素数量。",
+    "size.shaped": "宽高比与“{input}”一致；此处决定像素数量。",
     "width": "宽度",
     "height": "高度",
     "size.multiple": "须为 {step} 的倍数",
@@ -117,7 +117,7 @@ CHINESE: Mapping[str, str] = {
     "status.empty": "还没有视频",
     "status.empty.how": "输入提示词或选择一个示例，然后点击“生成”。视频会显示在这里，"
     "生成过程中会有粗略预览。第一次生成时还要加载模型。",
-    "status.empty.input": "上传{inputs}，输入提示词或选择一个示例，然后点击“生成”。"
+    "status.empty.input": "请上传：{inputs}。输入提示词或选择一个示例，然后点击“生成”。"
     "视频会显示在这里，生成过程中会有粗略预览。",
     "status.waiting.next": "排队中：下一个就是你的视频",
     "status.waiting.one": "排队中：前面还有 {count} 个视频",
