@@ -131,7 +131,7 @@ def cases(tiny: Path, weights: Path) -> dict[str, Case]:
         tensors = load_file(weights)
         name = min(name for name, tensor in tensors.items() if tensor.ndim == 2)
         save_file({**tensors, name: tensors[name] + 1}, tuned)
-    goes_on = "the same command goes on from here"
+    goes_on = "repeat the command to resume"
     return {
         "video": Case(
             lambda work: (*run, "--output", work / "o.mp4", "--dump-tensors", work / "d.safetensors"), a_set

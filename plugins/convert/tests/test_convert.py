@@ -1,4 +1,4 @@
-"""Conversions: against the files of the reference set, round trips, and what is refused."""
+"""Conversions: against the files of the reference set, round trips, and rejected options."""
 
 from __future__ import annotations
 
@@ -275,18 +275,21 @@ def test_what_is_not_finite_is_refused_and_nothing_is_left_that_loads(name, valu
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--quantize", "int7"), "no format 'int7' is made here"),
-        (("--quantize", "int8-channel", "--layout", "comfyui"), "one scale for each tensor"),
+        (("--quantize", "int7"), "unsupported format 'int7'"),
+        (
+            ("--quantize", "int8-channel", "--layout", "comfyui"),
+            "one scale per tensor, which int8-channel does not",
+        ),
         (("--full",), "--full stores every tensor in fp8"),
-        (("--keep", "blocks.0.*"), "--keep and --only choose layers"),
+        (("--keep", "blocks.0.*"), "--keep and --only select layers"),
         (("--quantized",), "needs --linear_type"),
         (("--bits", "4"), "only 8 bits"),
         (("-o_e", ".pth"), "only safetensors files are written"),
         (("--target-keys", "ffn"), "use --only"),
-        (("--dtype", "int8"), "is none of float32"),
-        (("--shard-size", "much"), "is no size"),
-        (("--quantize", "int8", "--only", "nothing*"), "--only leaves none"),
-        (("--split", "blocks"), "takes a folder"),
+        (("--dtype", "int8"), "must be float32"),
+        (("--shard-size", "much"), "is not a size"),
+        (("--quantize", "int8", "--only", "nothing*"), "--only and --keep exclude all"),
+        (("--split", "blocks"), "needs a folder"),
         (("--lora", "nowhere.safetensors"), "does not exist"),
     ],
 )
@@ -299,16 +302,14 @@ def test_a_folder_of_several_networks_takes_a_name(convert, tiny, tmp_path):
     said = convert(2, tiny, "-o", tmp_path / "o.safetensors")
     assert "--component" in said
     assert "umT5-XXL text encoder" in said
-    assert "holds no 'nose'" in convert(2, tiny, "-o", tmp_path / "o.safetensors", "--component", "nose")
+    assert "has no 'nose'" in convert(2, tiny, "-o", tmp_path / "o.safetensors", "--component", "nose")
 
 
 def test_nothing_that_is_there_is_replaced_unasked(convert, case, tmp_path):
     out = tmp_path / "o.safetensors"
     out.write_bytes(b"precious")
-    assert "--overwrite replaces it" in convert(2, case / "ckpt", "-o", out)
+    assert "use --overwrite to replace it" in convert(2, case / "ckpt", "-o", out)
     assert out.read_bytes() == b"precious"
     convert(0, case / "ckpt", "-o", out, "--overwrite")
     same(tensors_of(out), tensors_of(case / "ckpt"))
-    assert "name a folder that is new or empty" in convert(
-        2, case / "ckpt", "-o", tmp_path, "--split", "blocks"
-    )
+    assert "choose a new or empty folder" in convert(2, case / "ckpt", "-o", tmp_path, "--split", "blocks")

@@ -136,7 +136,7 @@ def test_what_no_conversion_made_is_left_alone(
     name = "out.safetensors" if split == "single" else "out"
     plant(work / f".{name}.converting")
     before = content(work)
-    with pytest.raises(RequestError, match="nothing was touched") as refused:
+    with pytest.raises(RequestError, match="nothing was changed") as refused:
         convert(source, work / name, ConvertOptions(split=split))
     assert f".{name}.converting" in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
@@ -161,7 +161,7 @@ def test_what_somebody_put_into_a_folder_of_ours_is_left_alone(
     (tmp_path / "precious" / "a.txt").write_text("mine")
     add(tmp_path / ".out.converting")
     before = content(tmp_path)
-    with pytest.raises(RequestError, match="holds what no conversion wrote"):
+    with pytest.raises(RequestError, match="contains files that no conversion wrote"):
         convert(
             source, tmp_path / "out", ConvertOptions(split="blocks", dtype="bfloat16") if another else BLOCKS
         )
@@ -175,13 +175,13 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(source: Path, tmp_path: P
     for part in folder.glob("*.part"):
         part.unlink()
         part.symlink_to("../precious.txt")
-    with pytest.raises(RequestError, match="holds what no conversion wrote"):
+    with pytest.raises(RequestError, match="contains files that no conversion wrote"):
         convert(source, tmp_path / "out", BLOCKS)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
 def test_a_link_that_is_put_there_meanwhile_has_no_effect(source: Path, tmp_path: Path) -> None:
-    """The folder is looked up once: whoever exchanges it then exchanges nothing of what is written."""
+    """The folder is resolved once: replacing it later does not affect the written files."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "progress.json").write_text("mine")
     folder = tmp_path / ".out.converting"
@@ -220,7 +220,7 @@ def test_an_output_that_appeared_meanwhile_is_not_replaced(source: Path, tmp_pat
         if isinstance(event, Progress) and event.done == event.total:
             out.write_text("mine")
 
-    with pytest.raises(RequestError, match="is there already"):
+    with pytest.raises(RequestError, match="already exists"):
         convert(source, out, emit=emit)
     assert out.read_text() == "mine"
     out.unlink()
@@ -337,7 +337,7 @@ def test_what_a_kill_left_behind_a_result_goes(source: Path, tmp_path: Path, nam
     folder.mkdir(0o700)  # as it is after the renaming
     (folder / "progress.json").write_bytes(notes)
     (folder / "lock").write_text("")
-    with pytest.raises(RequestError, match="is there already"):
+    with pytest.raises(RequestError, match="already exists"):
         convert(source, tmp_path / name, options)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "source.safetensors"])
 
@@ -346,6 +346,6 @@ def test_what_is_not_done_yet_stays_beside_a_file_of_that_name(source: Path, tmp
     interrupted(source, tmp_path / "out.safetensors", ConvertOptions())
     (tmp_path / "out.safetensors").write_text("mine")
     before = content(tmp_path)
-    with pytest.raises(RequestError, match="is there already"):
+    with pytest.raises(RequestError, match="already exists"):
         convert(source, tmp_path / "out.safetensors")
     assert content(tmp_path) == before

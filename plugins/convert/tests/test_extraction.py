@@ -67,7 +67,9 @@ def test_what_was_extracted_brings_the_network_back(tmp_path: Path, registry: Re
         "--rank", 3, "--min-elements", 100, "--dtype", "float32",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1 pairs of rank 3 or less, 4 differences, 1 tensors are the same; 0.00 %" in done.stdout
+    assert (
+        "1 pairs of rank 3 or less, 4 full differences, 1 equal tensors; the rank loses 0.00 %" in done.stdout
+    )
     stored = load_file(lora)
     assert set(stored) == {
         "diffusion_model.blocks.0.q.lora_up.weight", "diffusion_model.blocks.0.q.lora_down.weight",
@@ -106,11 +108,11 @@ def test_a_smaller_rank_is_the_nearest_matrix(tmp_path: Path, registry: Registry
     ("change", "words"),
     [
         ("same", "does not differ from"),
-        ("other", "have no tensor in common"),
+        ("other", "have no common tensor"),
         ("missing", "does not exist"),
-        ("quantized", "holds quantized weights"),
+        ("quantized", "has quantized weights"),
         ("nan", "values that are not finite"),
-        ("suffix", "has to end in .safetensors"),
+        ("suffix", "must end in .safetensors"),
     ],
 )
 def test_what_cannot_be_extracted(change: str, words: str, tmp_path: Path) -> None:
@@ -158,7 +160,7 @@ def test_tensors_that_only_one_has_are_named(tmp_path: Path) -> None:
         tmp_path / "base.safetensors", tmp_path / "tuned.safetensors", "--output", tmp_path / "l.safetensors"
     )
     assert done.returncode == 0
-    assert "warning: positions is in one of the two only" in done.stderr
+    assert "warning: positions is missing in one network or has another shape" in done.stderr
 
 
 def test_model_folders_in_other_layouts_and_a_run_with_the_result(tmp_path: Path, registry: Registry) -> None:

@@ -1,4 +1,4 @@
-"""Conversions that are interrupted or killed go on where they were, and never leave a file that loads. Memory."""
+"""Interrupted and killed conversions resume, and never leave a loadable file. Memory."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_full_disk_is_said_and_what_is_done_is_kept(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match=r"No space left on device; what is done is kept"):
+    with pytest.raises(OutputError, match=r"No space left on device; the progress is kept"):
         convert(tmp_path / "source.safetensors", tmp_path / "out.safetensors", INT8)
     monkeypatch.setattr(os, "fsync", real)
     convert(tmp_path / "source.safetensors", tmp_path / "out.safetensors", INT8)

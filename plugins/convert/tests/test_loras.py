@@ -170,7 +170,7 @@ def test_a_whole_model_of_two_experts(a14b: Path, tmp_path: Path) -> None:
     half = load(tmp_path / "half", task="t2v", **SMALL).plan
     assert half.request.steps == 40
     assert any("'fox_HIGH_4steps.safetensors' (in high_noise) is distilled" in note for note in half.notes)
-    # the two lie side by side there, and are told apart when it is converted again
+    # both are in one folder there, and a second conversion distinguishes them
     merged(tmp_path / "out", tmp_path / "low.safetensors", component="low_noise")
     assert changed(tmp_path / "low.safetensors", a14b / "low_noise_model" / DIT) == {f"{K}.weight"}
     style = write(tmp_path / "style.safetensors", Q)
@@ -218,8 +218,8 @@ def test_the_command_takes_what_run_takes(
         return f"{said.out}{said.err}"
 
     style = write(tmp_path / "style.safetensors", Q)
-    words = run(0, a14b, "--lora", f"high:{style}:0.5", "--output", tmp_path / "out")
-    assert "wrote" in words
+    printed = run(0, a14b, "--lora", f"high:{style}:0.5", "--output", tmp_path / "out")
+    assert "wrote" in printed
     part = write(tmp_path / "part.safetensors", Q, "blocks.0.cross_attn.k_img")
     assert "warning: LoRA part.safetensors" in run(0, t2v, "--lora", part, "--output", tmp_path / "a")
     assert "does not fit" in run(2, t2v, "--lora", part, "--strict-lora", "--output", tmp_path / "b")

@@ -1,6 +1,6 @@
-"""The options of both commands, which scripts depend on: those of the original converter too.
+"""The options of both commands, which scripts depend on: including those of LightX2V's converter.
 
-``options.json`` holds every spelling. Look at a difference, then write the file anew with
+``options.json`` holds every spelling. Review a difference, then rewrite the file with
 ``python tests/test_options.py``.
 """
 

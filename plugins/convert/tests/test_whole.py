@@ -112,7 +112,7 @@ def test_the_folders_by_precision_of_the_guide_are_made_in_one_command_each(mode
         assert plan.components[0].files[0].endswith("block_0.safetensors")
     again = convert(model / "fp8", tmp_path / "int8", ConvertOptions(quantize="int8"))
     assert f"{T5}-int8.safetensors" in {path.name for path in again.files}
-    # what is not in the source is said
+    # files missing in the source are reported
     shutil.rmtree(model / "google")
     alone = convert(model / "original", tmp_path / "alone", FP8)
     assert alone.lacking == ("tokenizer of the umT5-XXL text encoder",)
@@ -144,7 +144,7 @@ def test_what_is_distilled_stays_so(models, tmp_path):
     assert (tmp_path / "one" / "distill_model.safetensors").is_file()
     assert load(tmp_path / "one").plan.request.steps == 4
     blocks = ConvertOptions(quantize="fp8", split="blocks")
-    with pytest.raises(RequestError, match="is distilled, which files split by blocks do not say"):
+    with pytest.raises(RequestError, match="is distilled, which names of block files cannot express"):
         convert(model, tmp_path / "blocks", blocks)
     convert(model, model / "distill_fp8", blocks)
     shutil.rmtree(model / "distill_models")
@@ -170,9 +170,9 @@ def test_a_lora_is_merged_into_the_one_transformer(models, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("t2v", {"keep": ("blocks.0.*",)}, "say which with --component"),
-        ("t2v", {"only": ("*.ffn.*",)}, "say which with --component"),
-        ("t2v", {"layout": "diffusers", "quantize": None}, "say which with --component"),
+        ("t2v", {"keep": ("blocks.0.*",)}, "choose one with --component"),
+        ("t2v", {"only": ("*.ffn.*",)}, "choose one with --component"),
+        ("t2v", {"layout": "diffusers", "quantize": None}, "choose one with --component"),
         ("a14b", {"split": "blocks"}, "--component high_noise and then --component low_noise"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_vae_that_lies_alone_above_the_networks_is_not_taken_for_what_is_meant
     shutil.copytree(models("a14b"), model, ignore=shutil.ignore_patterns("models_t5*", "taew*"))
     extra = model / "high_noise_model" / "other.safetensors"
     convert(model, extra, ConvertOptions(component="high_noise", quantize="int8"))
-    with pytest.raises(RequestError, match="say which with --component"):
+    with pytest.raises(RequestError, match="choose one with --component"):
         convert(model, tmp_path / output, FP8)
     assert not (tmp_path / output).exists()
 
@@ -231,7 +231,9 @@ def test_an_interrupted_conversion_of_a_model_goes_on(count, models, tmp_path):
 )
 @pytest.mark.parametrize("component", ["text_encoder", None])
 def test_a_file_that_is_not_written_is_refused_with_the_name_to_use(name, component, models, tmp_path):
-    with pytest.raises(RequestError, match=r"only safetensors files are written; name it \S+\.safetensors"):
+    with pytest.raises(
+        RequestError, match=r"only safetensors files are written; use the name \S+\.safetensors"
+    ):
         convert(models("t2v"), tmp_path / name, ConvertOptions(component=component))
     assert not list(tmp_path.iterdir())
 

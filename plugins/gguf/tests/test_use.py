@@ -226,10 +226,10 @@ def test_converted_to_plain_and_to_other_formats(folders, lora, tmp_path):
         assert torch.equal(got[name], tensor), name
     convert(source, tmp_path / "i.safetensors", ConvertOptions(quantize="int8"))
     assert load_file(tmp_path / "i.safetensors")["blocks.0.ffn.0.weight"].dtype == torch.int8
-    with pytest.raises(LightX2VError, match="which safetensors cannot hold: --quantize none"):
+    with pytest.raises(LightX2VError, match="which safetensors does not support; use --quantize none"):
         convert(source, tmp_path / "x.safetensors")
     merged = LoraConfig(path=lora("blocks.0.self_attn.q")["path"])
-    with pytest.raises(LightX2VError, match="is not written once a LoRA is merged into it; say what into"):
+    with pytest.raises(LightX2VError, match="cannot be re-quantized after merging a LoRA; choose a target"):
         convert(source, tmp_path / "x.safetensors", ConvertOptions(loras=(merged,)))
     convert(source, tmp_path / "m.safetensors", ConvertOptions(loras=(merged,), quantize="none"))
     changed = {

@@ -106,7 +106,7 @@ def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None
         (None, ["its folders do (", "high_noise_model, low_noise_model", "--component"]),
         ("dit", ["holds 2 networks", "high_noise_model/", "low_noise_model/"]),
         ("hihg_noise", ["did you mean 'high_noise'?", "text_encoder"]),
-        ("image_encoder", ["holds no 'image_encoder'; the installed models have"]),
+        ("image_encoder", ["has no 'image_encoder'; components of the installed models:"]),
     ],
 )
 def test_what_an_experts_folder_holds_is_said(

@@ -1,4 +1,4 @@
-"""``lightx2v-core convert``: quantize, split, rename, cast, merge. Takes the original converter's options too."""
+"""``lightx2v-core convert``: quantize, split, rename, cast, merge. Also accepts the options of LightX2V's converter."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from lightx2v_core.api import (
 )
 from lightx2v_core.weights import LoraConfig
 
-#: the original converter's kinds of model -> the component
+#: model type of LightX2V's converter -> component
 MODEL_TYPES = {
     "wan_dit": "dit",
     "wan_animate_dit": "dit",
     "wan_t5": "text_encoder",
     "wan_clip": "image_encoder",
 }
-#: its options that have no meaning here, or another one
+#: unsupported options of LightX2V's converter -> replacement
 _OTHER = {
-    "key_idx": "layers are known by their names; choose some with --only and --keep",
+    "key_idx": "select layers by name with --only and --keep",
     "target_keys": "use --only with patterns such as '*.ffn.*'",
     "ignore_quant_keys": "use --keep with patterns such as 'blocks.0.*'",
     "ignore_keys": "use --drop with patterns such as 'textual.*'",
 }
 
 
-#: options that the original converter gives several values at once
+#: options with several values in LightX2V's converter
 _SEVERAL = ("--lora_path", "--lora_strength", "--lora_alpha")
 
 
 class _Command(click.Command):
-    """Reads ``--lora_path a b --lora_strength 1.0 0.8`` too."""
+    """A command that also accepts ``--lora_path a b --lora_strength 1.0 0.8``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # a path that stands alone is SRC, unless another one says that already
+        """Repeat options that are given several values at once."""
+        # a single path is SRC, unless SRC is already given
         sourced = bool(args) and (
             any(word.split("=")[0] in ("-s", "--source") for word in args) or not args[0].startswith("-")
         )
@@ -54,47 +55,53 @@ class _Command(click.Command):
 
 @click.command("convert", cls=_Command)
 @click.argument("source", required=False)
-@click.option("-s", "--source", "source_option", metavar="PATH", help="The same as SRC.")
+@click.option("-s", "--source", "source_option", metavar="PATH", help="Same as SRC.")
 @click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")
 @click.option(
     "--component",
     metavar="NAME",
-    help="Which network of a folder that holds several, such as dit; absent: all.",
+    help="Network to convert, such as dit; default: all networks of the folder.",
 )
 @click.option(
     "--quantize",
     "--linear_type",
     "--linear-type",
     metavar="FORMAT",
-    help="int8, fp8, another format such as fp8-block128, or none: plain weights. Absent: as the source has them.",
+    help="int8, fp8, another format such as fp8-block128, or none for plain weights; default: as in the source.",
 )
 @click.option(
     "--dtype",
     "--non_linear_dtype",
     metavar="DTYPE",
-    help="float32, bfloat16 or float16 for everything else; keep.",
+    help="Dtype of all other tensors: float32, bfloat16, float16 or keep.",
 )
 @click.option(
     "--layout",
     type=click.Choice(["official", "comfyui", "diffusers", "transformers"]),
-    help="Names of the tensors.",
+    help="Tensor names of the output.",
 )
 @click.option(
-    "--split", type=click.Choice(["single", "blocks", "shards"]), help="One file, one a block, or shards."
+    "--split",
+    type=click.Choice(["single", "blocks", "shards"]),
+    help="One file, one file per block, or shards.",
 )
 @click.option(
-    "--shard-size", metavar="SIZE", default="5GB", show_default=True, help="Size of a shard, such as 2GB."
+    "--shard-size",
+    metavar="SIZE",
+    default="5GB",
+    show_default=True,
+    help="Largest size of a shard, such as 2GB.",
 )
 @click.option(
-    "-c", "--chunk-size", "--chunk_size", type=click.IntRange(0), help="Tensors of a shard; 0: one file."
+    "-c", "--chunk-size", "--chunk_size", type=click.IntRange(0), help="Tensors per shard; 0: one file."
 )
 @click.option(
-    "--only", metavar="PATTERN", multiple=True, help="Quantize these layers only, such as '*.ffn.*'."
+    "--only", metavar="PATTERN", multiple=True, help="Quantize only these layers, such as '*.ffn.*'."
 )
 @click.option(
-    "--keep", metavar="PATTERN", multiple=True, help="Leave these layers plain, such as 'blocks.0.*'."
+    "--keep", metavar="PATTERN", multiple=True, help="Leave these layers unquantized, such as 'blocks.0.*'."
 )
-@click.option("--drop", metavar="PATTERN", multiple=True, help="Leave out these tensors.")
+@click.option("--drop", metavar="PATTERN", multiple=True, help="Omit these tensors.")
 @click.option(
     "--lora",
     "--lora_path",
@@ -104,16 +111,24 @@ class _Command(click.Command):
     help="Merge a LoRA file first; as in run.",
 )
 @click.option(
-    "--lora_strength", "--lora-strength", type=float, multiple=True, help="One for all, or one for each."
+    "--lora_strength",
+    "--lora-strength",
+    type=float,
+    multiple=True,
+    help="One value for all LoRA files, or one for each.",
 )
-@click.option("--strict-lora", is_flag=True, help="Refuse a LoRA file of which a part has no effect.")
-@click.option("--lora_alpha", "--lora-alpha", type=float, multiple=True, help="For files that have no alpha.")
-@click.option("--full", "--full_quantized", is_flag=True, help="Every tensor in fp8, without any scale.")
-@click.option("--report", is_flag=True, help="Print the error of every quantized layer.")
-@click.option("--device", default="cpu", show_default=True, help="Where to quantize: cpu, cuda or cuda:N.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("--strict-lora", is_flag=True, help="Reject LoRA files with tensors that have no effect.")
 @click.option(
-    "--copy-others", "--copy_no_weight_files", is_flag=True, help="Copy the small files of the source too."
+    "--lora_alpha", "--lora-alpha", type=float, multiple=True, help="Alpha for LoRA files without one."
+)
+@click.option("--full", "--full_quantized", is_flag=True, help="Store every tensor in fp8, without scales.")
+@click.option("--report", is_flag=True, help="Print the error of every quantized layer.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device for quantization: cpu, cuda or cuda:N."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--copy-others", "--copy_no_weight_files", is_flag=True, help="Also copy the small files of the source."
 )
 @click.option("-b", "--save_by_block", is_flag=True, hidden=True)
 @click.option("--single_file", "--single-file", is_flag=True, hidden=True)
@@ -131,15 +146,15 @@ class _Command(click.Command):
 @click.option("--ignore-keys", hidden=True)
 @click.option("--ignore-quant-keys", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
-@click.option("--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+@click.option("--quiet", is_flag=True, help="Print only warnings and errors.")
 @common_options
 def command(**parameters: Any) -> None:
     """Convert the weights of SRC, a file or a folder: quantize, split, rename, cast, merge LoRA files.
 
-    The folder of a model becomes one of the same model: its networks are converted, its VAE and tokenizer are copied.
-    With --component, or an --output that ends in .safetensors, one network is converted.
+    A model folder is converted to a folder of the same model: its networks are converted, its VAE and tokenizer copied.
+    With --component, or an --output that ends in .safetensors, only one network is converted.
 
-    A tensor at a time is held. What is interrupted goes on where it was when the same command is given again.
+    One tensor is in memory at a time. Repeat the command to resume an interrupted conversion.
     """
     plugins = plugins_from(parameters)
     as_json, quiet = parameters.pop("as_json"), parameters.pop("quiet")
@@ -156,7 +171,7 @@ def command(**parameters: Any) -> None:
         weights = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".gguf", ".index.json")
         copy = tuple(sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.endswith(weights)))
     interruption = current_interruption()
-    interruption.kept = "the same command goes on from here"
+    interruption.kept = "repeat the command to resume"
     with progress_listener(as_json=as_json, quiet=quiet) as emit:
         done = convert(
             source,
@@ -180,25 +195,25 @@ def command(**parameters: Any) -> None:
         if done.copied:
             say(f"copied {', '.join(done.copied)}")
         if done.lacking:
-            say(f"not in {source}, so not there either: {', '.join(done.lacking)}")
+            say(f"missing in {source} and in the output: {', '.join(done.lacking)}")
     if parameters["report"]:
         for name, error in done.report.items():
             say(f"{name}  relative RMSE {error['relative_rmse']:.5f}  largest {error['max_error']:.3g}")
 
 
 def _options(given: dict[str, Any]) -> tuple[Any, Path]:
-    """Read the options of a conversion, and where it goes, from the two vocabularies."""
+    """Read the options and the output of a conversion from both sets of options."""
     from lightx2v_convert.model_folder import UNUSED
     from lightx2v_convert.options import ConvertOptions
     from lightx2v_convert.workspace import is_file
 
     for name, advice in _OTHER.items():
         if given[name] is not None:
-            raise RequestError(f"--{name.replace('_', '-')} is not taken here: {advice}")
+            raise RequestError(f"--{name.replace('_', '-')} is not supported: {advice}")
     if given["output_ext"] == ".pth":
-        raise RequestError("only safetensors files are written; leave out --output_ext")
+        raise RequestError("only safetensors files are written; omit --output_ext")
     if given["bits"] not in (None, 8):
-        raise RequestError(f"--bits {given['bits']}: only 8 bits are quantized to")
+        raise RequestError(f"--bits {given['bits']}: only 8 bits are supported")
     if given["quantized"] and given["quantize"] is None:
         raise RequestError("--quantized needs --linear_type int8 or fp8")
     component = MODEL_TYPES.get(given["model_type"])
@@ -211,7 +226,7 @@ def _options(given: dict[str, Any]) -> tuple[Any, Path]:
     if split is None:
         split = "blocks" if given["save_by_block"] else "shards" if tensors else "single"
     if given["single_file"] and split != "single":
-        raise RequestError("--single_file and a split into several files contradict each other")
+        raise RequestError("--single_file contradicts a split into several files")
     if given["single_file"] and not is_file(output):
         output = output / f"{given['output_name'] or 'converted'}.safetensors"
     strengths, alphas = given["lora_strength"], given["lora_alpha"]
@@ -256,7 +271,7 @@ _LAYOUTS = {"forward": "diffusers", "backward": "official"}
 def _dtype(text: str | None) -> str | None:
     name = None if text in (None, "keep") else str(text).removeprefix("torch.")
     if name not in (None, "float32", "bfloat16", "float16"):
-        raise RequestError(f"--dtype {text!r} is none of float32, bfloat16, float16 and keep")
+        raise RequestError(f"--dtype {text!r} must be float32, bfloat16, float16 or keep")
     return name
 
 
@@ -265,7 +280,7 @@ def _size(text: str) -> int:
     number = text.rstrip("KMGBkmgb ")
     unit = text[len(number) :].strip().upper()
     if unit not in units or not _is_number(number) or not float(number) > 0:
-        raise RequestError(f"--shard-size {text!r} is no size such as 5GB or 800MB")
+        raise RequestError(f"--shard-size {text!r} is not a size such as 5GB or 800MB")
     return max(int(float(number) * units[unit]), 1)
 
 
@@ -279,6 +294,6 @@ def _is_number(text: str) -> bool:
 def _of(values: tuple[float, ...], number: int, files: tuple[str, ...], option: str, default: Any) -> Any:
     if len(values) not in (0, 1, len(files)):
         raise RequestError(
-            f"{option} is given {len(values)} times for {len(files)} LoRA files; once, or once for each"
+            f"{option} is given {len(values)} times for {len(files)} LoRA files; give it once, or once per file"
         )
     return (values[0] if len(values) == 1 else values[number]) if values else default

@@ -1,4 +1,4 @@
-"""A conversion from beginning to end."""
+"""A complete conversion."""
 
 from __future__ import annotations
 
@@ -48,24 +48,28 @@ from lightx2v_core.weights import (
     lora_notes,
 )
 
-#: what says of which sizes a transformer is
+#: name of the configuration file of a transformer
 CONFIG = "config.json"
-#: key of the metadata that says how a file was made
+#: metadata key with the history of a file
 MADE_BY = "lightx2v_convert"
 
 
 @frozen(kw_only=True)
 class Conversion:
-    """What was written. Sizes in bytes; ``report`` has the error of each quantized layer against its source. ``copied``
-    are files that were taken as they are."""
+    """The result of a conversion."""
 
     files: tuple[Path, ...]
+    #: size of ``files``
     nbytes: int
+    #: number of quantized layers
     layers: int
+    #: format of the quantized layers; empty if not requested
     format: str
+    #: layer -> ``relative_rmse`` and ``max_error`` of its quantized weight
     report: Mapping[str, Mapping[str, float]]
+    #: names of files copied unchanged
     copied: tuple[str, ...] = ()
-    #: what a run of the result needs beside it, in words, since the source had it not
+    #: descriptions of files that a run needs and the source lacks
     lacking: tuple[str, ...] = ()
 
 
@@ -80,22 +84,25 @@ def convert(
     emit: Emit = lambda _event: None,
     named: Callable[[], None] = lambda: None,
 ) -> Conversion:
-    """Convert the weights of ``source``. ``output`` is a file for one network that is not split, a folder otherwise,
-    which gets the files named in ``copy`` too where they lie beside the source. The folder of a model becomes one of
-    the same model, when no component is asked for and ``output`` is a folder. ``named`` is called when the result has
-    its name, before a signal that arrived meanwhile has an effect.
+    """Convert the weights of ``source``.
 
-    Streams: a tensor at a time is held. Killed at any moment, nothing that loads is left, and the same call goes on.
-    ``RequestError`` (and its kinds) before anything is written; ``CheckpointError`` for weights that are not finite.
+    ``output`` is a file for one unsplit network, otherwise a folder, which also gets the files listed in ``copy`` if
+    they are next to the source. A model folder is converted to a folder of the same model if no component is requested
+    and ``output`` is a folder. ``named`` is called when the result has its final name, before a signal that arrived
+    meanwhile takes effect.
+
+    One tensor is in memory at a time. If the process is killed, no loadable files are left, and the same call resumes.
+    Raises ``RequestError`` or a subclass before anything is written, and ``CheckpointError`` for weights that are not
+    finite.
     """
     check(options)
     checkpoints = Checkpoints(plugins or load_plugins())
     output = Path(output).expanduser()
     single = is_file(output)
     if options.split != "single" and single:
-        raise RequestError(f"output {str(output)!r} is a file; a result in several files takes a folder")
+        raise RequestError(f"output {str(output)!r} is a file; a split result needs a folder")
     if output.is_dir():
-        output = output.resolve()  # a link cannot be replaced by a folder
+        output = output.resolve()  # a folder cannot replace a link
     tidy(output)
     check_output(output, folder=not single, overwrite=overwrite)
     whole = _plan(source, output, checkpoints, options, copy)
@@ -164,7 +171,7 @@ def _there(files: Mapping[str, Path]) -> dict[str, Path]:
 def _planned(
     conversion: NetworkConversion, reader: NetworkReader, name: str | None
 ) -> tuple[list[OutputFile], dict[str, bytes]]:
-    """Decide the files of a network, and the small ones that go with them. ``name`` is that of a file in no folder."""
+    """Plan the files of a network and the small files next to them. ``name`` is set for a single output file."""
     network, options = conversion.network, conversion.options
     stem = conversion.stem or stem_of(network.spec, options.layout)
     tensors = output_tensors(reader.tensors(), network.spec, options)
@@ -180,10 +187,10 @@ def _planned(
 
 
 def _check_names(names: list[str], output: Path) -> None:
-    """``RequestError`` when two files of a folder would have the same name."""
+    """Raise ``RequestError`` if two files of a folder would have the same name."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RequestError(
-            f"{', '.join(twice)} would be there twice in {str(output)!r}; convert one network at a time, with "
+            f"{', '.join(twice)} would exist twice in {str(output)!r}; convert one network at a time, with "
             "--component, or rename the files of the source"
         )
 
@@ -210,7 +217,7 @@ def _write(
 
 
 def _config(network: Network, reader: NetworkReader, options: ConvertOptions) -> bytes | None:
-    """Make the ``config.json`` of another layout of the one beside the source."""
+    """Convert the ``config.json`` next to the source to the layout of the output; ``None`` if that has none."""
     folder = network.files[0].parent
     official = first_network_config([folder, folder.parent])
     config = config_of(official, reader.tensors(), network.spec, options.layout)
@@ -218,7 +225,7 @@ def _config(network: Network, reader: NetworkReader, options: ConvertOptions) ->
 
 
 def _metadata(conversion: NetworkConversion) -> dict[str, str]:
-    """Say how the file came about. ``format`` is what other readers want to see."""
+    """Build the metadata with the history of a file. Other readers expect ``format``."""
     network, options = conversion.network, conversion.options
     made = {
         "version": __version__,
@@ -231,8 +238,7 @@ def _metadata(conversion: NetworkConversion) -> dict[str, str]:
 
 
 def _distilled(conversion: NetworkConversion) -> str:
-    """Give the name that says that the network of the result is distilled: of a LoRA file, or of the source; empty when
-    none does."""
+    """Return the file name of a LoRA or of the source that marks the result as distilled; empty if there is none."""
     network = conversion.network
     merged = (lora.path.name for lora in conversion.loras if lora.config.strength > 0)
     if network.component is not None and not network.component.main:
@@ -242,7 +248,7 @@ def _distilled(conversion: NetworkConversion) -> str:
 
 
 def _job(planned: list[OutputFile], output: Path, options: ConvertOptions) -> str:
-    """Tell one conversion from another, so that only the same one is gone on with."""
+    """Compute the identity of a conversion, so that only the same one is resumed."""
     files = (json.dumps(asdict(file), sort_keys=True, default=str) for file in planned)
     data = [str(output.absolute()), str(options.report), *files]
     return hashlib.sha256("\n".join(data).encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Whose the folder of a conversion is: looked through before anything in it is touched, and locked.
+"""Ownership of the work folder of a conversion: it is verified and locked before anything in it is touched.
 
-Only what the notes of a conversion name is ever removed, and a folder that holds anything else is left alone. Names are
-looked up in the open folder and no link is followed, so that whoever may write beside the result cannot lead elsewhere.
+Only files listed in the notes of a conversion are ever removed, and a folder with anything else is left alone. Names
+are resolved in the open folder without following links, so that other users with write access next to the result cannot
+redirect writes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from attrs import frozen
 from lightx2v_core.api import RequestError
 from lightx2v_core.weights import Lock, LockBusy
 
-#: how far each file has come, and the names of all
+#: notes: progress of each file, and the names of all files
 NOTES = "progress.json"
 NEW_NOTES = f"{NOTES}.new"
-#: the folder where a result of several files is put together
+#: folder in which a result of several files is assembled
 WHOLE = "whole"
-#: marks notes as ours; the number of their format
+#: key that identifies our notes, and their format version
 MARK = "lightx2v_convert"
 FORMAT = 1
-#: flags for a file that somebody else may have put there: no link is followed, no pipe is waited for
+#: flags for files that others may have created: do not follow links, do not block on pipes
 PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: how to open a folder that may be somebody else's
+#: flags for folders that others may have created
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = "lock"
 _LOCKS = re.compile(rf"{_LOCK}(\.owner(\.\d+)?)?")
@@ -39,19 +40,21 @@ _LARGEST = 1 << 28
 
 @frozen(kw_only=True)
 class OpenWorkspace:
-    """An open workspace that holds nothing but what a conversion wrote, locked."""
+    """An open, locked workspace with nothing but files of a conversion."""
 
+    #: file descriptor of the folder
     folder: int
     lock: Lock
+    #: notes of the conversion; None if there are none
     notes: dict[str, Any] | None
 
     @property
     def unfinished(self) -> bool:
-        """Whether files in the making are there."""
+        """Return whether there are unfinished files."""
         return any(name == WHOLE or name.endswith(".part") for name in os.listdir(self.folder))
 
     def clear(self, notes: Mapping[str, Any] | None) -> None:
-        """Remove the files in the making that some notes name."""
+        """Remove the unfinished files listed in ``notes``."""
         names = [] if notes is None else notes["names"]
         others = [] if notes is None else notes["others"]
         for name in (*(f"{name}.part" for name in names), NEW_NOTES):
@@ -68,22 +71,27 @@ class OpenWorkspace:
             os.rmdir(WHOLE, dir_fd=self.folder)
 
     def close(self) -> None:
-        """Unlock the workspace; what is in it stays."""
-        with suppress(OSError):  # of a kill: without the lock beside it, it would look like somebody else's
+        """Unlock the workspace and keep its content."""
+        with suppress(
+            OSError
+        ):  # left by a kill: without a lock next to it, it would look like a foreign file
             os.unlink(NEW_NOTES, dir_fd=self.folder)
         self.lock.release()
         os.close(self.folder)
 
 
 def open_workspace(folder: Path, output: Path) -> OpenWorkspace:
-    """Look through the workspace at ``folder``, and lock it. ``FileNotFoundError`` when it is gone by now;
-    ``RequestError`` when another process is at it, or it holds anything that no conversion wrote."""
+    """Verify and lock the workspace at ``folder``.
+
+    Raises ``FileNotFoundError`` if it no longer exists, ``RequestError`` if another process uses it or it contains
+    files that no conversion wrote.
+    """
     if folder.is_symlink() or not folder.is_dir():
         os.lstat(folder)
-        what = f"a link to {os.readlink(folder)!r}" if folder.is_symlink() else "no folder"
+        what = f"a link to {os.readlink(folder)!r}" if folder.is_symlink() else "not a folder"
         raise RequestError(
-            f"{str(folder)!r}, where {output.name} is made, is {what}; nothing was touched: remove it, or name another "
-            "--output"
+            f"{str(folder)!r}, the work folder of {output.name}, is {what}; nothing was changed: remove it, or choose "
+            "another --output"
         )
     opened = os.open(folder, FOLDER)
     try:
@@ -97,7 +105,7 @@ def open_workspace(folder: Path, output: Path) -> OpenWorkspace:
         except LockBusy as exc:
             lock.release()
             raise RequestError(
-                f"output {str(output)!r} is being written by {exc}; wait for it, or name another --output"
+                f"output {str(output)!r} is being written by {exc}; wait for it, or choose another --output"
             ) from None
         except BaseException:
             lock.release()
@@ -108,19 +116,21 @@ def open_workspace(folder: Path, output: Path) -> OpenWorkspace:
 
 
 def _check_ours(opened: int, folder: Path) -> dict[str, Any] | None:
-    """The notes of an open workspace. ``RequestError`` when somebody else can write in it, or something in it is not
-    from a conversion."""
+    """Return the notes of an open workspace; None if there are none.
+
+    Raises ``RequestError`` if other users can write to it, or it contains files that no conversion wrote.
+    """
     about = os.fstat(opened)
     if about.st_uid != os.geteuid() or about.st_mode & 0o022:
         raise RequestError(
-            f"{str(folder)!r} belongs to another user or can be written to by others; nothing was touched: remove it, "
-            "or name another --output"
+            f"{str(folder)!r} belongs to another user or is writable by others; nothing was changed: remove it, or "
+            "choose another --output"
         )
     notes = _read_notes(opened)
     names = sorted(os.listdir(opened))
     known = set() if notes is None else {NOTES, *(f"{name}.part" for name in notes["names"])}
     if any(_LOCKS.fullmatch(name) for name in names):
-        known.add(NEW_NOTES)  # as a kill leaves it; a lock is the first thing that is made
+        known.add(NEW_NOTES)  # may be left by a kill; the lock is created first
     foreign = [
         name
         for name in names
@@ -132,14 +142,14 @@ def _check_ours(opened: int, folder: Path) -> dict[str, Any] | None:
     if foreign:
         more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
         raise RequestError(
-            f"{str(folder)!r} holds what no conversion wrote: {', '.join(map(repr, foreign[:5]))}{more}; nothing was "
-            "touched: move that away or remove the folder, or name another --output"
+            f"{str(folder)!r} contains files that no conversion wrote: {', '.join(map(repr, foreign[:5]))}{more}; "
+            "nothing was changed: move them away or remove the folder, or choose another --output"
         )
     return notes
 
 
 def _foreign(opened: int, known: set[str]) -> list[str]:
-    """What does not belong into the folder that is put together."""
+    """List foreign files in the folder being assembled."""
     try:
         whole = os.open(WHOLE, FOLDER, dir_fd=opened)
     except OSError:  # a link, or a file
@@ -155,7 +165,7 @@ def _foreign(opened: int, known: set[str]) -> list[str]:
 
 
 def _read_notes(opened: int) -> dict[str, Any] | None:
-    """The notes of a conversion; ``None`` when there are none."""
+    """Read the notes of a conversion; ``None`` if there are none."""
     try:
         with os.fdopen(os.open(NOTES, os.O_RDONLY | PLAIN, dir_fd=opened), "rb") as stream:
             about = os.fstat(stream.fileno())
@@ -168,7 +178,7 @@ def _read_notes(opened: int) -> dict[str, Any] | None:
 
 
 def _valid(notes: Mapping[str, Any]) -> bool:
-    """Whether notes are of this format. Names are of files in the folder and nowhere else."""
+    """Return whether notes have this format, and all names are plain file names."""
     names, files = [notes.get("names"), notes.get("others")], notes.get("files")
     return (
         notes.get(MARK) == FORMAT

@@ -1,4 +1,4 @@
-"""``lightx2v-core extract-lora``: the difference of two networks as a LoRA file."""
+"""``lightx2v-core extract-lora``: writes the difference of two networks as a LoRA file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,19 @@ from lightx2v_core.api import (
 @click.argument("tuned")
 @click.option("--output", required=True, metavar="FILE", help="The .safetensors file to write.")
 @click.option(
-    "--rank", type=click.IntRange(1, 4096), default=32, show_default=True, help="Rank of the pairs."
+    "--rank", type=click.IntRange(1, 4096), default=32, show_default=True, help="Rank of the LoRA matrices."
 )
 @click.option(
     "--min-elements",
     type=click.IntRange(0),
     default=1_000_000,
     show_default=True,
-    help="Matrices with fewer elements are stored as they are, like everything that is no matrix.",
+    help="Store smaller matrices as full differences, like all tensors that are not matrices.",
 )
 @click.option(
     "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True
 )
-@click.option(
-    "--component", metavar="NAME", help="Which network, where a model has two: high_noise, low_noise."
-)
+@click.option("--component", metavar="NAME", help="Network of a two-expert model: high_noise or low_noise.")
 @common_options
 def command(
     base: str,
@@ -49,7 +47,7 @@ def command(
     component: str | None,
     **parameters: Any,
 ) -> None:
-    """Make a LoRA file that turns BASE into TUNED, which are model folders or weight files."""
+    """Extract a LoRA file that turns BASE into TUNED, which are model folders or weight files."""
     plugins = plugins_from(parameters)
     from lightx2v_convert.extract_lora import ExtractionOptions, extract
 
@@ -67,10 +65,10 @@ def command(
         stream.write("\r" + " " * 80 + "\r")
         stream.flush()
     for name in made.left_out[:10]:
-        say(f"warning: {name} is in one of the two only, or in another shape; it is left out", err=True)
+        say(f"warning: {name} is missing in one network or has another shape; it is ignored", err=True)
     if len(made.left_out) > 10:
         say(f"warning: and {len(made.left_out) - 10} more", err=True)
     say(
-        f"{output}: {made.pairs} pairs of rank {rank} or less, {made.differences} differences, {made.same} tensors are "
-        f"the same; {100 * made.error:.2f} % of the difference is lost by the rank"
+        f"{output}: {made.pairs} pairs of rank {rank} or less, {made.differences} full differences, {made.same} equal "
+        f"tensors; the rank loses {100 * made.error:.2f} % of the difference"
     )

@@ -1,5 +1,5 @@
-"""Make a LoRA file of the difference between two networks: large matrices by singular value decomposition, everything
-else as it is. One pair of tensors is in memory at a time, and what was made of those before.
+"""Extraction of a LoRA file from the difference of two networks: large matrices by singular value decomposition, other
+tensors in full. One pair of tensors is in memory at a time, besides the results so far.
 
 The layout is that of LightX2V's extraction tool: ``diffusion_model.<layer>`` with ``lora_up``, ``lora_down`` (the root
 of the singular values on both sides, no alpha), ``diff``, ``diff_b`` and ``diff_m``. By Eckart and Young the truncated
@@ -28,7 +28,7 @@ from lightx2v_core.weights import (
 )
 
 _SUFFIXES = {"weight": "diff", "bias": "diff_b", "modulation": "diff_m"}
-#: of a product, singular values below this part of the largest are rounding errors
+#: singular values below this fraction of the largest are rounding errors
 _ROUNDING = 1e-6
 
 Tell = Callable[[int, int, str], None]
@@ -36,33 +36,37 @@ Tell = Callable[[int, int, str], None]
 
 @frozen(kw_only=True)
 class ExtractionOptions:
-    """How a LoRA file is made."""
+    """Options of an extraction."""
 
+    #: largest rank of a pair, >= 1
     rank: int
-    #: matrices with fewer elements are stored as they are
+    #: matrices with fewer elements are stored in full
     least: int = 1_000_000
-    #: torch's name of the dtype to store
+    #: dtype of the file, as a torch name
     dtype: str = "bfloat16"
-    #: which network, where a model has several
+    #: network of a model with several; None: the only one
     component: str | None = None
 
 
 @define(kw_only=True)
 class Extraction:
-    """What was made of the difference of two networks."""
+    """The result of an extraction."""
 
+    #: tensors stored as low-rank pairs
     pairs: int = 0
+    #: tensors stored in full
     differences: int = 0
+    #: equal tensors
     same: int = 0
-    #: names that only one of the two has, or in another shape: no LoRA can express them
+    #: tensors that are missing in one network or differ in shape, which a LoRA cannot express
     left_out: list[str] = field(factory=list)
-    #: squared norm of all differences, and of what the pairs leave of it
+    #: squared norm of all differences, and of the part that the pairs lose
     total: float = 0.0
     lost: float = 0.0
 
     @property
     def error(self) -> float:
-        """What is lost, relative to the whole difference."""
+        """Return the relative error: norm of the lost part / norm of all differences."""
         return (self.lost / self.total) ** 0.5 if self.total else 0.0
 
 
@@ -76,16 +80,17 @@ def extract(
     tell: Tell = lambda *_: None,
     named: Callable[[], None] = lambda: None,
 ) -> Extraction:
-    """Write a LoRA file that makes ``tuned`` of ``base``; both are model folders or weight files. The file is written
-    whole or not at all, by one process at a time; ``named`` is called when it is there.
+    """Write a LoRA file that turns ``base`` into ``tuned``; both are model folders or weight files.
 
-    ``RequestError`` when they are not two versions of one network, or do not differ; ``OutputError`` when the file
-    cannot be written."""
+    The file is written atomically, by one process at a time; ``named`` is called when it exists. Raises
+    ``RequestError`` if they are not two versions of one network, or are equal; ``OutputError`` if the file cannot be
+    written.
+    """
     if output.suffix != ".safetensors":
-        raise RequestError(f"the LoRA file {str(output)!r} has to end in .safetensors")
+        raise RequestError(f"the name of the LoRA file {str(output)!r} must end in .safetensors")
     for path in (base, tuned):
         if Path(path).resolve() == output.resolve():
-            raise RequestError(f"the LoRA file {str(output)!r} would replace what it is made of")
+            raise RequestError(f"the LoRA file {str(output)!r} would replace one of its sources")
     checkpoints = Checkpoints(plugins)
     first, second = (_weights(path, how.component, checkpoints) for path in (base, tuned))
     result = Extraction()
@@ -100,7 +105,7 @@ def extract(
             first.close()
             second.close()
         if not tensors:
-            raise RequestError(f"{tuned} does not differ from {base}: there is nothing to extract")
+            raise RequestError(f"{tuned} does not differ from {base}; there is nothing to extract")
         metadata = {"format": "pt", "rank": str(how.rank), "base": Path(base).name, "tuned": Path(tuned).name}
         write_atomically(output, serialize_safetensors(tensors, metadata), named)
     return result
@@ -114,7 +119,7 @@ def _weights(path: str, component: str | None, checkpoints: Checkpoints) -> Weig
         networks = _networks(model.spec, model.components)
         name = component or networks[0]
         if component is None and len(networks) > 1:
-            raise RequestError(f"{path} has the networks {', '.join(networks)}; say which with --component")
+            raise RequestError(f"{path} has the networks {', '.join(networks)}; choose one with --component")
         if name not in model.components:
             raise RequestError(
                 f"{path} has no component {name!r}{suggestion(name, model.components)}; it has "
@@ -140,13 +145,13 @@ def _networks(spec: ModelSpec[Any], there: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(source: WeightSource, path: str) -> WeightSource:
-    """``CheckpointError`` for quantized weights: their rounding would go into the LoRA."""
+    """Return ``source``. Raises ``CheckpointError`` for quantized weights: their rounding would end up in the LoRA."""
     for name in source.names():
         info = source.info(name)
         if info.dtype not in PLAIN_DTYPES and len(info.shape) > 1:
             raise CheckpointError(
-                f"{path} holds quantized weights, such as {name} ({info.dtype}); a LoRA is made of plain ones: take "
-                "the original files"
+                f"{path} has quantized weights, such as {name} ({info.dtype}); extraction needs plain weights: use the "
+                "original files"
             )
     return source
 
@@ -154,13 +159,13 @@ def _plain(source: WeightSource, path: str) -> WeightSource:
 def _common(
     first: WeightSource, second: WeightSource, result: Extraction, base: str, tuned: str
 ) -> list[str]:
-    """List the tensors of both, in the order of the base."""
+    """List the tensors common to both networks, in the order of the base."""
     left, right = list(first.names()), set(second.names())
     names = [name for name in left if name in right and first.info(name).shape == second.info(name).shape]
     if not names:
         raise RequestError(
-            f"{base} and {tuned} have no tensor in common: {left[0] if left else 'nothing'} on one side, "
-            f"{min(right, default='nothing')} on the other"
+            f"{base} and {tuned} have no common tensor: {left[0] if left else 'nothing'} in one, "
+            f"{min(right, default='nothing')} in the other"
         )
     known = set(names)
     result.left_out = sorted({*left, *right} - known)
@@ -174,7 +179,7 @@ def _common(
 def _changed(
     name: str, before: Tensor, after: Tensor, how: ExtractionOptions, result: Extraction
 ) -> dict[str, Tensor]:
-    """Give what makes one tensor of the other, by the names of a LoRA file."""
+    """Compute the difference of a tensor, as tensors of a LoRA file by name."""
     difference = after.float() - before.float()
     size = float(difference.square().sum(dtype=torch.float64))
     if not torch.isfinite(difference).all():
@@ -199,8 +204,8 @@ def _changed(
 
 
 def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Decompose a matrix [out, in] into ``up`` [out, rank] and ``down`` [rank, in], whose product is the
-    nearest of that rank."""
+    """Decompose a matrix [out, in] into ``up`` [out, rank] and ``down`` [rank, in], whose product is the nearest
+    matrix of that rank."""
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     rank = max(min(rank, int((s > s[0] * _ROUNDING).sum())), 1)
     root = s[:rank].sqrt()

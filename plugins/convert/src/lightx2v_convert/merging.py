@@ -1,4 +1,4 @@
-"""The LoRA files that a conversion merges: fitted by the rules that a run fits them by."""
+"""The LoRA files that a conversion merges, matched to the network by the same rules as in a run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from lightx2v_core.weights import Checkpoints, LoraConfig, LoraFit, layer_format
 def fit_loras(
     network: Network, options: ConvertOptions, checkpoints: Checkpoints, folder: Path
 ) -> tuple[LoraFit, ...]:
-    """Fit the LoRA files of a conversion to its one network. ``folder`` is where they are looked for besides as they
-    are named. ``RequestError`` as in a run."""
+    """Match the LoRA files of a conversion to its network. Paths are also resolved in ``folder``.
+
+    Raises ``RequestError`` as in a run.
+    """
     if not options.loras:
         return ()
     formats = layer_formats(network.header).values()
@@ -28,7 +30,7 @@ def fit_loras(
         reason = _reason(config, expert, network)
         if lora.for_two_networks and not expert and network.experts:
             raise RequestError(
-                f"LoRA {lora.path} has keys for two networks, and nothing says which of them {network.files[0]} is: "
+                f"LoRA {lora.path} has keys for two networks, and it is unknown which of them {network.files[0]} is: "
                 f"use {' or '.join(f'--component {name}' for name in network.experts)}"
             )
         fits.append(
@@ -50,8 +52,10 @@ def fit_loras(
 def open_adapters(
     loras: Sequence[LoraFit], checkpoints: Checkpoints, opened: ExitStack
 ) -> tuple[list[Adapter], frozenset[str]]:
-    """Open LoRA files, which ``opened`` closes. Returns their changes by the official names of a network, and the
-    layers that they change."""
+    """Open LoRA files, which ``opened`` closes.
+
+    Returns their changes by official tensor names, and the names of the layers that they change.
+    """
     adapters = []
     for lora in loras:
         adapter = checkpoints.open_adapter(lora)
@@ -64,7 +68,7 @@ def open_adapters(
 
 
 def _expert(network: Network) -> str | None:
-    """Tell which of two experts a network is by the name of its file, or of the folders it is in."""
+    """Determine which expert a network is from the name of its file or of its folders; ``None`` if unclear."""
     file = network.files[0]
     stems = {Path(name).stem for name in sibling_files(file)}
     names = (named_expert(folder.name, network.experts) for folder in (file.parent, file.parent.parent))
@@ -72,13 +76,13 @@ def _expert(network: Network) -> str | None:
 
 
 def _reason(config: LoraConfig, expert: str | None, network: Network) -> str:
-    """Say why a LoRA is for the network; ``RequestError`` when it is said to be for another one."""
+    """Return why a LoRA applies to the network. Raises ``RequestError`` if it is configured for another one."""
     if config.name is None:
         return "the one network"
     name = config.name.removesuffix("_model")
     if expert and name in network.experts and name != expert:
         raise RequestError(
-            f"LoRA {config.path!r} is for {config.name}, and {network.files[0]} is {expert}: convert the "
-            "other network with it"
+            f"LoRA {config.path!r} is for {config.name}, but {network.files[0]} is {expert}: convert the other "
+            "network with it"
         )
     return f"name {config.name}"

@@ -1,7 +1,7 @@
-"""A model's whole folder as one conversion: which parts of it are converted, under which names, and what is copied.
+"""Conversion of a whole model folder: converted networks, their names, and copied files.
 
-The result lies flat in one folder, as the folders by precision of LightX2V do (``fp8/``, ``int8/``): that is one of the
-layouts that a run finds everything in, and one that a conversion makes in one step.
+The result is one flat folder, like LightX2V's folders by precision (``fp8/``, ``int8/``): a run finds everything in
+this layout, and a conversion creates it in one step.
 """
 
 from __future__ import annotations
@@ -30,48 +30,51 @@ from lightx2v_core.weights import (
     quantizable_layers,
 )
 
-#: what the original converter leaves out of a component: no model here uses it
+#: component -> tensors that LightX2V's converter omits; no supported model uses them
 UNUSED: Mapping[str, tuple[str, ...]] = {"image_encoder": ("textual.*",)}
 _SAFETENSORS = ".safetensors"
-#: a precision in the name of a file, with the words around it that belong to it
+#: a precision in a file name, with the adjacent words that belong to it
 _PRECISION = re.compile(
     r"(?<![a-z0-9])(scaled[-_])?(fp8|int8|bf16|fp16|fp32)([-_]e[45]m[23](fn)?)?([-_]scaled)?(?![a-z0-9])"
 )
-#: the precision of weights that are not quantized
+#: name of the precision of unquantized weights
 _ORIGINAL = "original"
 _DTYPES = {dtype: short for short, dtype in DTYPE_NAMES.items() if short != dtype}
 
 
 @frozen(kw_only=True)
 class NetworkConversion:
-    """A network that is converted, and to what. ``stem`` is what its files are called; None: what the layout calls
-    them."""
+    """The conversion of one network."""
 
     network: Network
     options: ConvertOptions
+    #: base name of its files; None: that of the layout
     stem: str | None = None
-    #: what its layers are called in a report, in front of their own names
+    #: prefix of its layer names in a report
     title: str = ""
-    #: LoRA files that are merged into it
+    #: LoRA files to merge into it
     loras: tuple[LoraFit, ...] = ()
 
 
 @frozen(kw_only=True)
 class FolderConversion:
-    """What becomes of a folder: the networks that are converted, and files that are copied, by their new names."""
+    """The conversion of a folder."""
 
     networks: tuple[NetworkConversion, ...]
+    #: name in the output -> file to copy
     copies: Mapping[str, Path]
-    #: what a run needs and the folder has not, in words
+    #: descriptions of files that a run needs and the folder lacks
     lacking: tuple[str, ...] = ()
 
 
 def plan_folder(
     source: str | Path, output: Path, checkpoints: Checkpoints, options: ConvertOptions
 ) -> FolderConversion | str:
-    """Decide what to convert when ``source`` is the folder of a model. Else the answer is why it is not taken for one,
-    empty for a file or for a folder of one network. ``RequestError`` for options that say something of one network
-    only."""
+    """Plan the conversion of a model folder.
+
+    For any other source, returns the reason why it is not a model folder; empty for a file or a folder with one
+    network. Raises ``RequestError`` for options that apply to one network only.
+    """
     folder = checkpoints.locate(source)
     if not os.path.isdir(folder) or not checkpoints.models:
         return ""
@@ -119,13 +122,13 @@ def plan_folder(
 def _check_options(options: ConvertOptions) -> None:
     if options.layout != "official":
         raise RequestError(
-            f"--layout {options.layout} is written for one network at a time, and a whole model is given; say which "
-            "with --component, such as dit"
+            f"--layout {options.layout} supports one network at a time, not a whole model; choose one with "
+            "--component, such as dit"
         )
     if options.keep or options.only or options.drop:
         raise RequestError(
-            "--keep, --only and --drop name layers of one network, and a whole model is given; say which with "
-            "--component, such as dit"
+            "--keep, --only and --drop apply to one network, not to a whole model; choose one with --component, such "
+            "as dit"
         )
 
 
@@ -135,19 +138,18 @@ def _check_networks(mains: list[str], options: ConvertOptions) -> None:
     each = " and then ".join(f"--component {name}" for name in mains)
     if options.split == "blocks":
         raise RequestError(
-            f"the blocks of {' and '.join(mains)} have the same names; use --split single or shards, or {each}, with "
-            "an --output of its own"
+            f"the blocks of {' and '.join(mains)} have the same names; use --split single or shards, or {each}, each "
+            "with its own --output"
         )
 
 
 def _has_layers(network: Network) -> bool:
-    """Whether a network has layers that can be quantized, or are: encoders have, a VAE has not."""
+    """Return whether a network has quantized or quantizable layers: encoders have, a VAE does not."""
     return bool(layer_formats(network.header)) or bool(quantizable_layers(network.spec, network.header))
 
 
 def _network_name(component: ModelComponent, folder: Path, options: ConvertOptions, *, alone: bool) -> str:
-    """The name of the files of a transformer. It says what the name before said: which expert it is, and whether it is
-    distilled."""
+    """Choose the base name for the files of a transformer. It keeps the expert and whether it is distilled."""
     distilled = says_distilled(_inside(component, folder))
     stem = component.files[0].stem
     if len(component.files) > 1 or stem == STEM or not (alone or component.spec.name in stem):
@@ -163,26 +165,29 @@ def _network_name(component: ModelComponent, folder: Path, options: ConvertOptio
 def _check_distilled(
     component: ModelComponent, folder: Path, output: Path, stem: str, options: ConvertOptions
 ) -> None:
-    """``RequestError`` when nothing would say any more that a network is distilled: names of blocks do not."""
+    """Raise ``RequestError`` if the output would lose the information that a network is distilled.
+
+    File names of blocks do not contain it.
+    """
     if (
         options.split == "blocks"
         and says_distilled(_inside(component, folder))
         and output.name not in DISTILLED_FOLDERS
     ):
         raise RequestError(
-            f"{_inside(component, folder)} is distilled, which files split by blocks do not say; use --split single, "
-            f"which makes {stem}{_SAFETENSORS}, or an --output called {' or '.join(DISTILLED_FOLDERS)}"
+            f"{_inside(component, folder)} is distilled, which names of block files cannot express; use --split "
+            f"single, which writes {stem}{_SAFETENSORS}, or an --output called {' or '.join(DISTILLED_FOLDERS)}"
         )
 
 
 def _inside(component: ModelComponent, folder: Path) -> str:
-    """Where a component's first file is in the model's folder, in small letters."""
+    """Return the path of a component's first file within the model folder, in lower case."""
     path = component.files[0]
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix().lower()
 
 
 def _encoder_name(component: ModelComponent, options: ConvertOptions) -> str:
-    """The usual name of an encoder's file in the precision that it will have."""
+    """Choose the usual file name of an encoder for the precision of the result."""
     tag = _precision(component, options)
     usual = [name for name in component.spec.files if name.endswith(_SAFETENSORS) and not _is_glob(name)]
     for wanted in (DTYPE_NAMES.get(tag, tag), ""):
@@ -194,7 +199,7 @@ def _encoder_name(component: ModelComponent, options: ConvertOptions) -> str:
 
 
 def _precision(component: ModelComponent, options: ConvertOptions) -> str:
-    """The precision of a result, as names of files say it: fp8, int8, bf16, ..."""
+    """Return the precision of a result as used in file names: fp8, int8, bf16, ..."""
     stored = precision_of(component.mapped.header)
     if options.format is not None:
         return options.format.partition("-")[0]
@@ -205,7 +210,7 @@ def _precision(component: ModelComponent, options: ConvertOptions) -> str:
 
 
 def _copy_name(file: Path, part: ComponentSpec) -> str:
-    """The name of a copied file: its own where a run looks for that, else the usual one."""
+    """Choose the name of a copied file: its own if a run finds that, else the usual one."""
     names = [name.rpartition("/")[2] for name in part.files]
     if any(fnmatchcase(file.name, name) for name in names):
         return file.name
@@ -214,12 +219,12 @@ def _copy_name(file: Path, part: ComponentSpec) -> str:
 
 
 def _asset_name(asset: str, part: ComponentSpec, folder: Path) -> str:
-    """The name of an asset that lies beside the weights. ``RequestError`` when it has to be in a folder of its own."""
+    """Return the name of an asset next to the weights. Raises ``RequestError`` if it must be in a subfolder."""
     flat = next((path for path in part.assets[asset] if "/" not in path), None)
     if flat is None:
         raise RequestError(
-            f"{folder}: the {asset} of its {part.summary} is looked for in {part.assets[asset][0]} only, and a whole "
-            "model is written into one folder; convert its networks one at a time, with --component"
+            f"{folder}: the {asset} of its {part.summary} must be at {part.assets[asset][0]}, but a whole model is "
+            "written into one folder; convert its networks one at a time, with --component"
         )
     return flat
 

@@ -1,4 +1,4 @@
-"""The network that is converted: its files, which component of a model it is, and its tensors by official names."""
+"""The network to convert: its files, its component of a model, and its tensors by official names."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ from lightx2v_core.weights import (
 
 @frozen(kw_only=True)
 class Network:
-    """A network before it is converted."""
+    """A network before conversion."""
 
     files: tuple[Path, ...]
-    #: None for a checkpoint that no installed model knows
+    #: None if no installed model recognizes the checkpoint
     component: ComponentSpec | None
+    #: header with stored names
     stored: Header
+    #: header with official names
     mapped: MappedHeader
-    #: names of components that it may be, and of their groups
+    #: names of the matching components, and of their groups
     names: frozenset[str] = frozenset()
-    #: the components of a model that it is one of, where two look alike
+    #: components of one model that look alike and include this one; empty if there is only one
     experts: tuple[str, ...] = ()
 
     @property
     def header(self) -> Header:
-        """The tensors by their official names."""
+        """Return the header with official names."""
         return self.mapped.header
 
     @property
     def spec(self) -> ComponentSpec:
-        """What is known of the component; for one that is not known, what holds of any."""
+        """Return the component, or a generic one for an unknown network."""
         return self.component or ComponentSpec(name="network", summary="network", files=())
 
 
@@ -49,13 +51,15 @@ class Network:
 def find_network(
     source: str | Path, checkpoints: Checkpoints, component: str | None = None, not_whole: str = ""
 ) -> Network:
-    """Find the one network that ``source``, a file or a folder, holds; ``component`` says which of several, and
-    ``not_whole`` why the folder cannot be converted as a whole. ``CheckpointError`` for files that are broken,
-    ``RequestError`` when it is not clear what is meant."""
+    """Find the network in ``source``, a file or a folder.
+
+    ``component`` selects one of several; ``not_whole`` is the reason why the folder cannot be converted as a whole, for
+    messages. Raises ``CheckpointError`` for damaged files, ``RequestError`` if the choice is ambiguous.
+    """
     path = checkpoints.locate_existing(source)
     networks = _in_file(path, checkpoints) if path.is_file() else _in_folder(path, checkpoints)
     if component is not None:
-        # of the files of a folder the rules of a run tell which is which expert, of one file it is said
+        # the rules of a run identify the expert of files in a folder; for a single file the user states it
         alone = path.is_file()
         own = [
             network for network in networks if component in (network.names if alone else _own_names(network))
@@ -63,7 +67,7 @@ def find_network(
         networks = own or (_below(path, component, checkpoints) if path.is_dir() else [])
         if not networks:
             raise RequestError(_no_component(path, component, checkpoints))
-    whole = f"\n  it is not converted as a whole: {not_whole}" if not_whole else ""
+    whole = f"\n  it cannot be converted as a whole: {not_whole}" if not_whole else ""
     if not networks:
         raise RequestError(f"{_no_weights(path, checkpoints)}{whole}")
     if len(networks) > 1:
@@ -73,19 +77,19 @@ def find_network(
         )
         ways = "or --component" if whole else "--component, or a folder as --output for the whole model"
         raise RequestError(
-            f"{path} holds {len(networks)} networks; give one of the files, {ways}:\n{lines}{whole}"
+            f"{path} contains {len(networks)} networks; give one of the files, {ways}:\n{lines}{whole}"
         )
     known = networks[0].component
     if component is None and known is not None and not known.main and (inside := _inside(path, checkpoints)):
         raise RequestError(
-            f"{path} holds the {known.summary}, and its folders hold more ({', '.join(inside)}); say which with "
-            f"--component{whole}"
+            f"{path} contains the {known.summary}, and its folders more networks ({', '.join(inside)}); choose one "
+            f"with --component{whole}"
         )
     return checked(networks[0])
 
 
 def checked(network: Network) -> Network:
-    """Give ``network`` back. ``CheckpointError`` when its weights and their scales contradict each other."""
+    """Return ``network``. Raises ``CheckpointError`` if its weights and scales are inconsistent."""
     if problems := format_problems(network.stored):
         where = network.files[0] if len(network.files) == 1 else network.files[0].parent
         raise CheckpointError(f"{where} cannot be converted:\n  " + "\n  ".join(problems[:5]))
@@ -93,8 +97,7 @@ def checked(network: Network) -> Network:
 
 
 def identify(files: Sequence[Path], stored: Header, checkpoints: Checkpoints) -> Network:
-    """Tell which component files hold: the one whose signature they have; of several, the one that renames most of the
-    tensors."""
+    """Identify the component in files by its signature; of several, the one that renames most tensors."""
     known: list[tuple[ComponentSpec, MappedHeader]] = []
     for component in checkpoints.components:
         mapped = recognize_layout(component, stored) if component.signature else None
@@ -104,11 +107,11 @@ def identify(files: Sequence[Path], stored: Header, checkpoints: Checkpoints) ->
         mapped = apply_key_map(OFFICIAL_LAYOUT, stored)
         assert mapped is not None
         return Network(files=tuple(files), component=None, stored=stored, mapped=mapped)
-    # of networks that others are a part of, the whole one knows more names
+    # if one network is part of another, the larger one has more names
     component, mapped = max(
         known, key=lambda candidate: (_renamed(candidate[1]), len(candidate[0].signature))
     )
-    # variants of one network differ in what they add to it
+    # variants of one network differ in additional layers
     patterns = {
         pattern: None for other, _ in known if other.quantize is not None for pattern in other.quantize
     }
@@ -138,7 +141,7 @@ def _in_folder(folder: Path, checkpoints: Checkpoints) -> list[Network]:
 
 
 def _below(folder: Path, component: str, checkpoints: Checkpoints) -> list[Network]:
-    """Find a component in the folders of a model, such as one of two experts, by the rules that a run finds it with."""
+    """Find a component in the folders of a model, such as one of two experts, by the rules of a run."""
     located: dict[tuple[Path, ...], CheckpointFiles] = {}
     for spec in checkpoints.components:
         if component in (spec.name, spec.group):
@@ -153,32 +156,32 @@ def _of_files(files: CheckpointFiles, checkpoints: Checkpoints) -> Network:
 
 
 def _no_weights(folder: Path, checkpoints: Checkpoints) -> str:
-    """Say what is wrong with a folder without weights of its own."""
+    """Build the message for a folder without weights of its own."""
     if not (inside := _inside(folder, checkpoints)):
-        return f"{folder} holds no weight files; give a file, or the folder that holds them"
+        return f"{folder} has no weight files; give a file, or the folder with the files"
     return (
-        f"{folder} holds no weight files itself, but its folders do ({', '.join(inside)}); give one of them, or say "
-        "which component with --component"
+        f"{folder} has no weight files itself, but its folders do ({', '.join(inside)}); give one of them, or choose "
+        "a component with --component"
     )
 
 
 def _inside(folder: Path, checkpoints: Checkpoints) -> list[str]:
-    """List the folders in a folder that hold weight files; none for a file."""
+    """List the subfolders with weight files; empty for a file."""
     suffixes = checkpoints.suffixes
     return sorted({file.parent.name for file in folder.glob("*/*") if file.name.endswith(suffixes)})
 
 
 def _no_component(folder: Path, component: str, checkpoints: Checkpoints) -> str:
-    """Say that no rule finds a component, and which there are."""
+    """Build the message for a component that was not found, with the known ones."""
     names = sorted({name for spec in checkpoints.components for name in (spec.name, spec.group or spec.name)})
     if not names:
-        return f"{folder} holds no {component!r}: no model is installed that could say what it is"
+        return f"{folder} has no {component!r}: no model plugin is installed"
     meant = "" if component in names else suggestion(component, names)
-    return f"{folder} holds no {component!r}{meant}; the installed models have {', '.join(names)}"
+    return f"{folder} has no {component!r}{meant}; components of the installed models: {', '.join(names)}"
 
 
 def _experts(known: Sequence[ComponentSpec], checkpoints: Checkpoints) -> tuple[str, ...]:
-    """Name the components of the first model of which several look like this."""
+    """Return the similar components of the first model that has several; empty if there is none."""
     for model in checkpoints.models:
         groups = {spec.group for spec in model.components if spec in known and spec.group is not None}
         alike = [spec.name for spec in model.components if spec.group in groups]

@@ -1,4 +1,4 @@
-"""A network as it is written: read by official names, decoded, with LoRA files merged, quantized."""
+"""A network in its output form: read by official names, dequantized, with LoRA files merged, quantized."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from lightx2v_core.weights import (
 
 
 class NetworkReader:
-    """Reads a network tensor by tensor, as a conversion writes it. ``opened`` closes its files."""
+    """A reader of a network in its output form, tensor by tensor. ``opened`` closes its files."""
 
     def __init__(self, conversion: NetworkConversion, checkpoints: Checkpoints, opened: ExitStack) -> None:
         network, options = conversion.network, conversion.options
-        #: the errors of quantized layers, by layer; measured while they are read
+        #: layer -> quantization errors, measured while reading
         self.report: dict[str, Any] = {}
         base = checkpoints.open(network.stored)
         opened.callback(base.close)
@@ -57,11 +57,11 @@ class NetworkReader:
         decoded = {name: layer for name, layer in decoded.items() if not layer.format.endswith("-plain")}
         if decoded:
             source = DequantizedSource(source, decoded, _dequantize_with(decoded, checkpoints))
-        #: layers that are quantized when they are read, as what
+        #: layer -> format that it is quantized to when read
         self.quantized = _quantized_layers(source, network, options, changed_formats)
         touched = {change.target for adapter in adapters for change in adapter.changes}
         if adapters:
-            # what gets another dtype or is quantized behind this is not rounded to that of its file before
+            # tensors that are cast or quantized later are not first rounded to the dtype of their file
             rounded = (
                 set()
                 if options.dtype or options.full
@@ -72,7 +72,7 @@ class NetworkReader:
             measure = self._measure if options.report else None
             source = QuantizedSource(source, self.quantized, quantize_weight, measure)
         self._source = source
-        #: tensors whose bytes are taken from their file as they are
+        #: tensors whose bytes are copied from their file unchanged
         self._copied = {
             name: info
             for name, info in network.header.tensors.items()
@@ -84,7 +84,7 @@ class NetworkReader:
         }
 
     def tensors(self) -> dict[str, TensorInfo]:
-        """List the tensors that are written, by official name."""
+        """List the tensors to write, by official name."""
         return {
             name: self._source.info(name)
             for name in self._source.names()
@@ -93,7 +93,7 @@ class NetworkReader:
         }
 
     def read(self, tensor: OutputTensor) -> Iterator[memoryview]:
-        """Read the bytes of a tensor, some megabytes at a time."""
+        """Yield the bytes of a tensor, some megabytes at a time."""
         return tensor_bytes(tensor, self._source, self._copied, self._device)
 
     def _measure(self, layer: LayerFormat, plain: Tensor, stored: Mapping[str, Tensor]) -> None:
@@ -104,16 +104,16 @@ class NetworkReader:
 def _quantized_layers(
     source: WeightSource, network: Network, options: ConvertOptions, changed: Mapping[str, LayerFormat]
 ) -> dict[str, LayerFormat]:
-    """Decide which layers are quantized when they are read, and to what. ``changed`` are the stored formats of layers
-    that LoRA files change."""
+    """Determine the layers to quantize when read, and their formats. ``changed`` are the stored formats of layers that
+    LoRA files change."""
     if options.full or options.quantize == "none":
         return {}
     format = options.format
-    if format is None:  # layers that an adapter changed go back into their format
+    if format is None:  # layers changed by an adapter return to their format
         if unknown := [layer for layer in changed.values() if layer.format not in WEIGHT_FORMATS]:
             raise RequestError(
-                f"{unknown[0].weight.file.name} holds {unknown[0].weight.name} in {unknown[0].format}, which "
-                "is not written once a LoRA is merged into it; say what into, with --quantize"
+                f"{unknown[0].weight.file.name} has {unknown[0].weight.name} in {unknown[0].format}, which cannot be "
+                "re-quantized after merging a LoRA; choose a target format with --quantize"
             )
         return {
             name: quantized_layer(
@@ -125,13 +125,13 @@ def _quantized_layers(
     if format not in WEIGHT_FORMATS or format.endswith(("-plain", "-static")):
         known = sorted(name for name in WEIGHT_FORMATS if not name.endswith(("-plain", "-static")))
         raise RequestError(
-            f"no format {format!r} is made here{suggestion(format, known)}; known are {', '.join(known)}"
+            f"unsupported format {format!r}{suggestion(format, known)}; supported formats: {', '.join(known)}"
         )
     header = evolve(network.header, tensors={name: source.info(name) for name in source.names()})
     layers = [name for name in quantizable_layers(network.spec, header) if options.takes(name)]
     if not layers:
         raise RequestError(
-            f"the {network.spec.summary} has no layers that can be quantized, or --only leaves none"
+            f"the {network.spec.summary} has no quantizable layers, or --only and --keep exclude all of them"
         )
     return {
         name: quantized_layer(name, format, source.info(f"{name}.weight"), quantize_weight) for name in layers
@@ -141,8 +141,10 @@ def _quantized_layers(
 def _dequantize_with(
     layers: Mapping[str, LayerFormat], checkpoints: Checkpoints
 ) -> Callable[[Mapping[str, Tensor], LayerFormat], Tensor]:
-    """Give what decodes these layers: the core, or a quantizer that computes with exactly what is stored.
-    ``RequestError`` when a format is unknown to all of them."""
+    """Return a function that dequantizes these layers, with the core or an exact quantizer.
+
+    Raises ``RequestError`` for a format that none of them supports.
+    """
     dequantizers: dict[str, Callable[[Mapping[str, Tensor], LayerFormat], Tensor]] = {}
     for layer in layers.values():
         if layer.format in dequantizers:
@@ -150,8 +152,8 @@ def _dequantize_with(
         decode = checkpoints.dequantizer(layer.format)
         if decode is None:
             raise RequestError(
-                f"{layer.weight.file.name} holds {layer.weight.name} in {layer.format}, which nothing installed here "
-                "decodes; without --quantize and --lora it can be split and renamed"
+                f"{layer.weight.file.name} has {layer.weight.name} in {layer.format}, which no installed plugin can "
+                "dequantize; without --quantize and --lora it can still be split and renamed"
             )
         dequantizers[layer.format] = decode
     return lambda tensors, layer: dequantizers[layer.format](tensors, layer)

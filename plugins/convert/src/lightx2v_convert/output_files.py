@@ -1,4 +1,4 @@
-"""What a conversion writes: which tensors under which names, in which files. Decided before anything is read."""
+"""The output of a conversion: tensors, names and files, planned before any weight is read."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ from lightx2v_convert.options import ConvertOptions, Layout
 from lightx2v_core.api import DTYPE_BYTES, ComponentSpec, Header, KeyMap, RequestError, TensorInfo
 from lightx2v_core.weights import COMFYUI_SUFFIXES, SAFETENSORS_DTYPES, SCALED_FP8_MARKER, apply_key_map
 
-#: the official name of files and their index, which files split by blocks have too
+#: official base name of files and of their index, which is also used for block files
 STEM = "diffusion_pytorch_model"
-#: a block's number; unanchored, so that a branch of blocks goes with the block of its number
+#: number of a block; unanchored, so that a branch of blocks is stored with the block of the same number
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _NO_FILE = Path()
-#: the layout of encoders in the folders of diffusers
+#: layout of encoders in diffusers folders
 _ENCODERS = "transformers"
 _COMFYUI = {new: old for old, new in COMFYUI_SUFFIXES.items()}
 
 
 @frozen(kw_only=True)
 class OutputTensor:
-    """A tensor to write: its name, what it is read as (None: it is a mark), and its shape and dtype."""
+    """A tensor to write."""
 
+    #: name in the file
     name: str
+    #: official name that it is read by; None for a marker
     source: str | None
     shape: tuple[int, ...]
+    #: stored dtype, as a torch name
     dtype: str
-    #: the rows of its source that it is (first, behind the last); None: all of them
+    #: rows of its source (first, end), end exclusive; None: all rows
     rows: tuple[int, int] | None = None
 
     @property
     def nbytes(self) -> int:
+        """Return its size in bytes."""
         return (
             TensorInfo(name="", shape=self.shape, dtype=self.dtype, file=_NO_FILE).elements
             * DTYPE_BYTES[self.dtype]
@@ -54,10 +58,11 @@ class OutputFile:
 
     @property
     def nbytes(self) -> int:
+        """Return the size of its tensors in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def head(self) -> bytes:
-        """The bytes before the first tensor."""
+        """Build the bytes before the first tensor."""
         header: dict[str, object] = {"__metadata__": dict(self.metadata)}
         end = 0
         for tensor in self.tensors:
@@ -75,8 +80,11 @@ class OutputFile:
 def output_tensors(
     tensors: Mapping[str, TensorInfo], part: ComponentSpec, options: ConvertOptions
 ) -> list[OutputTensor]:
-    """Decide the tensors of the result, by the names of its layout. ``tensors`` are by official names, as they are read
-    after quantizing. ``RequestError`` when the layout cannot hold them."""
+    """Plan the tensors of the result, with the names of its layout.
+
+    ``tensors`` have official names and are described as read after quantization. Raises ``RequestError`` if the layout
+    cannot represent them.
+    """
     scaled = any(name.endswith(".weight_scale") for name in tensors)
     outputs = [
         OutputTensor(name=name, source=name, shape=info.shape, dtype=_dtype(info, name, options))
@@ -85,7 +93,7 @@ def output_tensors(
     for tensor in outputs:
         if tensor.dtype not in SAFETENSORS_DTYPES:
             raise RequestError(
-                f"{tensor.name} is stored as {tensor.dtype}, which safetensors cannot hold: --quantize none"
+                f"{tensor.name} is stored as {tensor.dtype}, which safetensors does not support; use --quantize none"
             )
     if options.layout != "official":
         key_map = _key_map(part, options.layout)
@@ -104,7 +112,7 @@ def output_tensors(
 def config_of(
     config: Mapping[str, Any], tensors: Mapping[str, TensorInfo], part: ComponentSpec, layout: Layout
 ) -> Mapping[str, Any] | None:
-    """Make the ``config.json`` of a layout; ``None`` when it has none of its own."""
+    """Build the ``config.json`` of a layout; ``None`` if it has none of its own."""
     key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
     if key_map is None or key_map.config is None:
         return None
@@ -112,7 +120,7 @@ def config_of(
 
 
 def stem_of(part: ComponentSpec, layout: Layout) -> str:
-    """Name the files of a folder: libraries look for these names."""
+    """Return the base name of files in a folder, as expected by libraries."""
     key_map = _key_map(part, layout) if layout not in ("official", "comfyui") else None
     return "model" if key_map is not None and key_map.name == _ENCODERS else STEM
 
@@ -120,7 +128,7 @@ def stem_of(part: ComponentSpec, layout: Layout) -> str:
 def files(
     tensors: Sequence[OutputTensor], options: ConvertOptions, name: str | None = None, stem: str = STEM
 ) -> list[OutputFile]:
-    """Divide tensors into the files of a result; ``name`` is that of a single one that is no part of a folder."""
+    """Distribute tensors to files; ``name`` is set for a single file outside a folder."""
     if options.split == "single":
         return [OutputFile(name=name or f"{stem}.safetensors", tensors=tuple(tensors))]
     if options.split == "blocks":
@@ -149,7 +157,7 @@ def files(
 
 
 def index_of(files: Sequence[OutputFile], sizes: Mapping[str, int]) -> bytes:
-    """Write the index beside several files: the file of every tensor, and their size on disk."""
+    """Build the index of several files: the file of every tensor, and their total size on disk."""
     weight_map = {tensor.name: file.name for file in files for tensor in file.tensors}
     index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
     return json.dumps(index, indent=2).encode()
@@ -172,8 +180,8 @@ def _in_comfyui(tensor: OutputTensor) -> OutputTensor:
     shape = () if suffix in _COMFYUI and tensor.shape == (1,) else tensor.shape
     if suffix == "weight_scale" and shape != ():
         raise RequestError(
-            f"ComfyUI's layout has one scale for each tensor, and {tensor.name} is {list(shape)}: use --quantize fp8, "
-            "which makes such scales"
+            f"ComfyUI's layout has one scale per tensor, but {tensor.name} is {list(shape)}: use --quantize fp8, which "
+            "produces such scales"
         )
     return OutputTensor(
         name=f"{layer}{dot}{_COMFYUI.get(suffix, suffix)}",
@@ -185,8 +193,11 @@ def _in_comfyui(tensor: OutputTensor) -> OutputTensor:
 
 
 def _key_map(part: ComponentSpec, layout: Layout) -> KeyMap | None:
-    """The map of a layout that is written. Encoders have the names of transformers in the folders of diffusers and in
-    the files of ComfyUI, where transformers have the official ones (``None``)."""
+    """Return the key map for writing a layout; ``None`` for official names.
+
+    Encoders use the names of transformers in diffusers folders and ComfyUI files; transformers use official names in
+    ComfyUI files.
+    """
     names = (
         (_ENCODERS,) if layout == "comfyui" else (layout, *((_ENCODERS,) if layout == "diffusers" else ()))
     )
@@ -194,14 +205,14 @@ def _key_map(part: ComponentSpec, layout: Layout) -> KeyMap | None:
     key_map = next((written[name] for name in names if name in written), None)
     if key_map is None and layout != "comfyui":
         raise RequestError(
-            f"the layout {layout} is not written for the {part.summary} here; known are "
+            f"unsupported layout {layout} for the {part.summary}; supported layouts: "
             f"{', '.join(['official', 'comfyui', *written])}"
         )
     return key_map
 
 
 def _in_layout(tensors: Sequence[OutputTensor], key_map: KeyMap) -> list[OutputTensor]:
-    """Tensors by the names of a layout: taken apart, flattened or left out where it wants that."""
+    """Convert tensors to a layout: rename, split, squeeze or omit them as it requires."""
     named = []
     for tensor in tensors:
         if any(re.search(pattern, tensor.name) for pattern in key_map.omits):
@@ -213,8 +224,8 @@ def _in_layout(tensors: Sequence[OutputTensor], key_map: KeyMap) -> list[OutputT
                 each, rest = divmod(shape[0], len(key_map.joins))
                 if rest:
                     raise RequestError(
-                        f"{tensor.name} {list(shape)} cannot be taken apart into {', '.join(key_map.joins)}, as the "
-                        f"layout {key_map.name} wants it"
+                        f"{tensor.name} {list(shape)} cannot be split into {', '.join(key_map.joins)}, as the layout "
+                        f"{key_map.name} requires"
                     )
                 rows, shape = (number * each, (number + 1) * each), (each, *shape[1:])
             if any(re.search(pattern, own) for pattern in key_map.squeezes):
@@ -226,7 +237,7 @@ def _in_layout(tensors: Sequence[OutputTensor], key_map: KeyMap) -> list[OutputT
 
 
 def written(key_map: KeyMap, name: str) -> str:
-    """Translate an official name to that of a layout."""
+    """Translate an official name to its name in a layout."""
     for pattern, text in key_map.reverse:
         name = re.sub(pattern, text, name)
     return name
@@ -241,11 +252,11 @@ def _check_reads_back(
     if len(infos) != len(named) or back is None or set(back.header) != wanted:
         lost = sorted(wanted - set(back.header if back is not None else ()))[:3]
         raise RequestError(
-            f"the layout {key_map.name} has no place for {', '.join(lost) or 'some of the tensors'}: this network is "
-            "only written in the official one; --drop leaves tensors out"
+            f"the layout {key_map.name} cannot represent {', '.join(lost) or 'some tensors'}; use the official layout "
+            "for this network, or omit tensors with --drop"
         )
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Names in order, numbers by their value; a weight comes before its scale."""
+    """Return a sort key for names, with numbers by value; a weight sorts before its scale."""
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in name.split(".")]

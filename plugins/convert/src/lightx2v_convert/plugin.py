@@ -1,4 +1,4 @@
-"""The hook implementation. Imported at discovery, so nothing heavy is imported here."""
+"""The hook implementation. Imported at discovery, so this module must be light."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lightx2v_commands() -> list[CommandSpec[NoOptions]]:
         ),
         CommandSpec(
             name="extract-lora",
-            summary="Make a LoRA file of the difference of two networks.",
+            summary="Extract a LoRA file from the difference of two networks.",
             load=_load_extract_lora,
         ),
     ]

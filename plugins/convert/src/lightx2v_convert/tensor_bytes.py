@@ -12,7 +12,7 @@ from torch import Tensor
 from lightx2v_convert.output_files import OutputTensor
 from lightx2v_core.api import CheckpointError, TensorInfo, WeightSource
 
-#: elements that are held at once of a tensor that is copied or cast
+#: elements of a tensor that are copied or cast at a time
 _ELEMENTS = 1 << 23
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _SMALL = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
@@ -21,8 +21,11 @@ _SMALL = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 def tensor_bytes(
     tensor: OutputTensor, source: WeightSource, copied: Mapping[str, TensorInfo], device: str
 ) -> Iterator[memoryview]:
-    """Give the bytes of ``tensor``, some megabytes at a time. ``copied`` are the tensors whose bytes lie in a
-    file as they are. ``CheckpointError`` for a tensor with values that are not finite."""
+    """Yield the bytes of ``tensor``, some megabytes at a time.
+
+    ``copied`` are the tensors whose bytes are copied from their file. Raises ``CheckpointError`` for values that are
+    not finite.
+    """
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     if tensor.source is None:
         held = torch.zeros(tensor.shape).to(dtype)
@@ -52,7 +55,7 @@ def _cast(part: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def _rows(info: TensorInfo, rows: tuple[int, int] | None) -> TensorInfo:
-    """Some rows of a tensor in a file."""
+    """Select rows of a tensor in a file."""
     if rows is None or info.offset is None:
         return info
     row = info.nbytes // info.shape[0]
@@ -68,14 +71,12 @@ def _from_file(info: TensorInfo) -> Iterator[Tensor]:
         while left:
             part = torch.empty(min(left, _ELEMENTS), dtype=dtype)
             if file.readinto(_bytes(part)) != part.nbytes:
-                raise CheckpointError(
-                    f"{info.file} became shorter while it was read: {info.name!r} is cut off"
-                )
+                raise CheckpointError(f"{info.file} was truncated while reading: {info.name!r} is incomplete")
             left -= part.numel()
             yield part
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor, which has to be kept as long as the view is used."""
+    """Return a view of the memory of a contiguous tensor, which must outlive the view."""
     assert tensor.is_contiguous()
     return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")

@@ -1,8 +1,8 @@
-"""Files in the making: a hidden folder beside the result, which survives a kill and is gone on with the next time.
+"""Unfinished files: a hidden folder next to the result, which survives a kill and is resumed by the next run.
 
-Every file is a ``.part`` until all of them are whole; then they become the result by renaming. How far each has come
-is noted after its bytes are on the disk, so what a note speaks of is there. The notes name every file that is written;
-``custody`` tells by them whose folder it is.
+Every file is a ``.part`` until all of them are complete; then they become the result by renaming. The progress of each
+file is noted after its bytes are on the disk, so noted bytes always exist. The notes list every written file;
+``custody`` verifies the ownership of the folder with them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from lightx2v_convert.output_files import OutputFile, OutputTensor
 from lightx2v_core.api import OutputError, RequestError
 from lightx2v_core.weights import make_parents, uninterrupted
 
-#: bytes after which the way done is noted
+#: bytes between two notes of the progress
 _NOTE = 1 << 28
-#: how a written file ends
+#: suffix of written files
 WRITTEN = ".safetensors"
-#: how other files end that hold weights, or that somebody may want to have made; folders have dots in their names too
+#: suffixes of other weight files, or of files that a user may expect; folder names may contain dots too
 _WRITTEN_ELSEWHERE = frozenset(
     ".pth .pt .pkl .ckpt .bin .gguf .onnx .npz .npy .h5 .msgpack .json .zip .tar .gz .safetensor .sft".split()
 )
@@ -43,8 +43,11 @@ Pieces = Callable[[OutputTensor], Iterator[memoryview]]
 
 
 class Workspace:
-    """The folder where a result is made. ``job`` says what for: another job starts anew. ``names`` are the files in the
-    making, ``others`` what comes with them into a folder."""
+    """The work folder of a result.
+
+    ``job`` identifies the conversion: another job restarts. ``names`` are the files to write, ``others`` further files
+    of an output folder.
+    """
 
     def __init__(self, output: Path, job: str, names: Sequence[str], others: Sequence[str]) -> None:
         self.output = output
@@ -56,13 +59,16 @@ class Workspace:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What was measured so far, by layer; kept with the notes."""
+        """Return the errors measured so far, by layer; stored in the notes."""
         report: dict[str, Any] = self._notes["report"]
         return report
 
     def open(self) -> int:
-        """Begin, or go on. Returns the bytes of tensors that are there already. ``RequestError`` when another process
-        is at it, or the folder is not one that a conversion made; it is not touched then."""
+        """Start or resume. Returns the bytes of tensors already written.
+
+        Raises ``RequestError`` if another process uses the folder, or if it is not the work folder of a conversion,
+        which is then left unchanged.
+        """
         uninterrupted(self._have)
         with failures_as(self.output):
             assert self._open is not None
@@ -75,19 +81,19 @@ class Workspace:
             return 0
 
     def close(self) -> None:
-        """Let go of the folder; what is in it is kept."""
+        """Release the folder and keep its content."""
         if self._open is not None:
             uninterrupted(self._open.close)
             self._open = None
 
     def write(self, file: OutputFile, pieces: Pieces, on_tensor: Callable[[OutputTensor], None]) -> None:
-        """Write a file, or what is missing of it."""
+        """Write a file, or its missing part."""
         with failures_as(self.output):
             name, head, folder = f"{file.name}.part", file.head(), self._fd
             known = self._notes["files"].get(file.name, {"tensors": 0, "bytes": 0})
             there, whole = _size(name, folder), _size(f"{WHOLE}/{file.name}", folder)
             if there is None and whole == len(head) + file.nbytes and known["tensors"] == len(file.tensors):
-                return  # it was whole before a kill
+                return  # completed before a kill
             start = int(known["tensors"]) if there is not None else 0
             position = len(head) + sum(tensor.nbytes for tensor in file.tensors[:start])
             if start and there is not None and there < position:
@@ -111,9 +117,10 @@ class Workspace:
         *,
         folder: bool,
     ) -> None:
-        """Let the result appear: ``files``, small files, and copies of files. One file takes its place by one renaming;
-        a ``folder`` is put together and gets its name by one renaming too. ``named`` is called then; a signal that
-        arrives meanwhile has an effect afterwards."""
+        """Publish the result: ``files``, small files and copies, by a single rename of a file or an assembled folder.
+
+        ``named`` is called afterwards; a signal that arrives meanwhile takes effect after that.
+        """
         with failures_as(self.output):
             if not folder:
                 (name,) = files
@@ -155,10 +162,10 @@ class Workspace:
         return self._open.folder
 
     def _have(self) -> None:
-        """Make the folder, or open the one that is there, and lock it."""
+        """Create the folder or open the existing one, and lock it."""
         with failures_as(self.output):
             make_parents(self.folder)
-            while self._open is None:  # anew when whoever had it removed it meanwhile
+            while self._open is None:  # retry if its owner removed it meanwhile
                 with suppress(FileExistsError):
                     os.mkdir(self.folder, 0o700)
                 with suppress(FileNotFoundError):
@@ -167,13 +174,13 @@ class Workspace:
     def _assemble(
         self, files: Sequence[str], others: Mapping[str, bytes], copies: Mapping[str, Path]
     ) -> None:
-        """Put the files of a folder together."""
+        """Assemble the files of a folder."""
         with suppress(FileExistsError):
             os.mkdir(WHOLE, 0o777, dir_fd=self._fd)
         whole = os.open(WHOLE, FOLDER, dir_fd=self._fd)
         try:
             for name in files:
-                with suppress(FileNotFoundError):  # it was renamed before a kill
+                with suppress(FileNotFoundError):  # renamed before a kill
                     os.replace(f"{name}.part", name, src_dir_fd=self._fd, dst_dir_fd=whole)
             for name, source in copies.items():
                 with source.open("rb") as read, _new(name, whole) as stream:
@@ -188,7 +195,7 @@ class Workspace:
         os.replace(source, self.output, src_dir_fd=self._fd)
         named()
         assert self._open is not None
-        with suppress(OSError):  # the result is there; what is not removed now is removed the next time
+        with suppress(OSError):  # the result exists; remains are removed next time
             _sync(self.output.absolute().parent)
             self._open.clear(self._notes)
             os.unlink(NOTES, dir_fd=self._fd)
@@ -211,7 +218,7 @@ class Workspace:
 
 
 def tidy(output: Path) -> None:
-    """Remove the folder of a conversion that was killed when its result had its name. Any other is left alone."""
+    """Remove the work folder of a conversion that was killed after publishing. Leave any other alone."""
     folder = _folder(output)
     if not output.exists() or not folder.is_dir():
         return
@@ -232,7 +239,7 @@ def tidy(output: Path) -> None:
 
 
 def _size(name: str, folder: int) -> int | None:
-    """The size of a file in an open folder; ``None`` when there is none."""
+    """Return the size of a file in an open folder; ``None`` if it does not exist."""
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_size
     except FileNotFoundError:
@@ -240,7 +247,7 @@ def _size(name: str, folder: int) -> int | None:
 
 
 def _new(name: str, folder: int) -> BinaryIO:
-    """A file of that name in an open folder, written anew."""
+    """Create or truncate a file in an open folder."""
     return os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, 0o666, dir_fd=folder), "wb")
 
 
@@ -249,41 +256,43 @@ def _folder(output: Path) -> Path:
 
 
 def is_file(output: Path) -> bool:
-    """Whether ``output`` is a file and no folder. ``RequestError`` for the name of a file that is not written here: a
-    folder of that name would be found by nothing."""
+    """Return whether ``output`` names a file rather than a folder.
+
+    Raises ``RequestError`` for other file types: nothing would find a folder with such a name.
+    """
     suffix = output.suffix.lower()
     if suffix in _WRITTEN_ELSEWHERE and not output.is_dir():
         raise RequestError(
-            f"output {str(output)!r}: only safetensors files are written; name it "
-            f"{output.with_suffix(WRITTEN).name}, which is looked for in the same places, or name a folder"
+            f"output {str(output)!r}: only safetensors files are written; use the name "
+            f"{output.with_suffix(WRITTEN).name}, which is found in the same places, or a folder"
         )
     return suffix == WRITTEN
 
 
 def check_output(output: Path, *, folder: bool, overwrite: bool) -> None:
-    """``RequestError`` when the result cannot go to ``output``."""
+    """Raise ``RequestError`` if the result cannot be written to ``output``."""
     if folder and output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RequestError(f"output {str(output)!r} is there already; name a folder that is new or empty")
+        raise RequestError(f"output {str(output)!r} already exists; choose a new or empty folder")
     if not folder and output.is_dir():
-        raise RequestError(f"output {str(output)!r} is a folder; name a file that ends in .safetensors")
+        raise RequestError(
+            f"output {str(output)!r} is a folder; choose a file name that ends in .safetensors"
+        )
     if not folder and output.exists() and not overwrite:
-        raise RequestError(f"output {str(output)!r} is there already; --overwrite replaces it")
+        raise RequestError(f"output {str(output)!r} already exists; use --overwrite to replace it")
     above = next((parent for parent in output.absolute().parents if parent.exists()), Path("/"))
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise RequestError(
-            f"output {str(output)!r} cannot be written: {above} is no folder that can be written to"
-        )
+        raise RequestError(f"output {str(output)!r} cannot be written: {above} is not a writable folder")
 
 
 @contextmanager
 def failures_as(output: Path) -> Iterator[None]:
-    """A failing file system as an ``OutputError``."""
+    """Raise ``OutputError`` for errors of the file system."""
     try:
         yield
     except OSError as exc:
         raise OutputError(
-            f"{str(output)!r} could not be written: {exc.strerror or exc}; what is done is kept, and the same command "
-            "goes on from there"
+            f"{str(output)!r} could not be written: {exc.strerror or exc}; the progress is kept: repeat the command to "
+            "resume"
         ) from exc
 
 
