@@ -1,13 +1,13 @@
-"""Counts how the prose reads: docstrings that start with a verb, and turns of phrase that nobody in the field uses.
+"""Metrics of the prose: docstrings that start with a verb, and phrases that are unusual in the field.
 
-python tools/prose.py                 this tree
-python tools/prose.py PATH ...        these trees or files, such as another project's
-python tools/prose.py --check [PATH]  every place with a banned phrase; exit status 1 where there is one (`tox -e lint`)
-python tools/prose.py --nouns PATH    the docstrings of functions that do not start with a verb
+python tools/prose.py                 metrics of this tree
+python tools/prose.py PATH ...        metrics of other trees or files, such as those of another project
+python tools/prose.py --check [PATH]  list all banned phrases; exit status 1 if there is one (`tox -e lint`)
+python tools/prose.py --nouns PATH    list the docstrings of functions that do not start with a verb
 
-A function's docstring counts as starting with a verb when its first word is one of ``VERBS``, in the imperative or the
-third person. A word that is as often a noun ("Names of ...") counts only before an article or another determiner.
-Phrases are looked for in docstrings, comments, strings and Markdown, across line breaks.
+A function's docstring starts with a verb if its first word is one of ``VERBS``, in the imperative or the third person. A
+word that is as often a noun ("Names of ...") counts only before an article or another determiner. Phrases are searched
+in docstrings, comments, strings and Markdown, across line breaks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-#: folders of tools, environments and results
+#: folders of tools, environments and build output
 _SKIPPED = {".git", ".tox", ".venv", "venv", "build", "dist", "node_modules", "__pycache__", "_build"}
 
 #: phrase -> its pattern, and the wording that a reader of the field expects
@@ -93,7 +93,7 @@ _DETERMINERS = frozenset(
 
 
 def sources(roots: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Walk the files with one of ``suffixes`` below ``roots``; templates that a link repeats are left out."""
+    """Walk the files with one of ``suffixes`` below ``roots``."""
     for root in roots:
         for file in [root] if root.is_file() else sorted(root.rglob("*")):
             inside = file.relative_to(root).parts
@@ -109,7 +109,7 @@ def docstrings(file: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def base_forms(word: str) -> set[str]:
-    """List the base forms that ``word``, imperative or third person, may have: ``copies`` gives ``copy``."""
+    """List the possible base forms of ``word``, imperative or third person: ``copies`` gives ``copy``."""
     forms = {word}
     if word.endswith("ies"):
         forms.add(word[:-3] + "y")
@@ -121,7 +121,7 @@ def base_forms(word: str) -> set[str]:
 
 
 def starts_with_verb(text: str) -> bool:
-    """Tell whether the first word of ``text`` is a verb in the imperative or the third person."""
+    """Return whether the first word of ``text`` is a verb in the imperative or the third person."""
     words = re.findall(r"[\w'`-]+", text.lower())
     if not words:
         return False
@@ -134,10 +134,10 @@ def starts_with_verb(text: str) -> bool:
 
 
 def readable(file: Path) -> tuple[str, list[int]]:
-    """Read the prose of a file as one line, with the line number of each of its characters.
+    """Read the prose of a file as one line, with the line number of each character.
 
-    In Python the code itself stays: none of the phrases is code. Line breaks inside comments, docstrings and strings
-    that are written one after the other become one space.
+    Python code is not removed: none of the phrases is code. Line breaks inside comments, docstrings and consecutive
+    strings become one space.
     """
     text = file.read_text(encoding="utf-8", errors="replace")
     out: list[str] = []
@@ -156,7 +156,7 @@ def readable(file: Path) -> tuple[str, list[int]]:
 
 
 def phrases(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Find the banned phrases of a file: line, phrase and the text around it."""
+    """Find the banned phrases of a file: line number, phrase and surrounding text."""
     text, lines = readable(file)
     for name, pattern in _COMPILED.items():
         for match in pattern.finditer(text):
@@ -165,7 +165,7 @@ def phrases(file: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def own(*, tests: bool) -> list[Path]:
-    """List the folders and files of this tree whose prose is ours."""
+    """List the folders and files of this tree with prose of the project."""
     names = [
         "lightx2v_core",
         "plugins",
@@ -181,12 +181,12 @@ def own(*, tests: bool) -> list[Path]:
 
 
 def is_own_prose(file: Path) -> bool:
-    """Tell whether ``file`` is prose: neither this table nor the test that quotes it."""
+    """Return whether ``file`` is prose to check: neither this table nor the test that quotes it."""
     return file.resolve() not in {Path(__file__).resolve(), ROOT / "tests" / "test_habits.py"}
 
 
 def check(roots: list[Path]) -> int:
-    """Print every place with a banned phrase. Returns 1 where there is one."""
+    """Print all banned phrases. Returns 1 if there is one, else 0."""
     suffixes = (".py", ".pyi", ".md", ".toml", ".ini", ".yml", ".sh")
     places = sorted({
         (str(file), line, name, around)
@@ -200,7 +200,7 @@ def check(roots: list[Path]) -> int:
 
 
 def report(title: str, roots: list[Path], *, tests: bool = True) -> None:
-    """Print the counts of one tree, with or without the folders called ``tests``."""
+    """Print the metrics of one tree, with or without the folders named ``tests``."""
     code = [
         file
         for file in sources(roots, (".py",))
@@ -228,7 +228,7 @@ def nouns(roots: list[Path]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line names."""
+    """Run the command of the command line."""
     if arguments[:1] == ["--check"]:
         return check([Path(name) for name in arguments[1:]] or own(tests=True))
     if arguments[:1] == ["--nouns"]:
