@@ -5,9 +5,9 @@ python tools/prose.py PATH ...        metrics of other trees or files, such as t
 python tools/prose.py --check [PATH]  list all banned phrases; exit status 1 if there is one (`tox -e lint`)
 python tools/prose.py --nouns PATH    list the docstrings of functions that do not start with a verb
 
-A function's docstring starts with a verb if its first word is one of ``VERBS``, in the imperative or the third person. A
-word that is as often a noun ("Names of ...") counts only before an article or another determiner. Phrases are searched
-in docstrings, comments, strings and Markdown, across line breaks.
+A function's docstring starts with a verb if its first word is one of ``VERBS``, in the imperative or the third person.
+A word that is as often a noun ("Names of ...") counts only before an article or another determiner. Phrases are
+searched in docstrings, comments, strings and Markdown, across line breaks.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def card() -> dict[str, Any]:
 
 
 def test_the_card_is_of_these_files() -> None:
-    """Every file is on the card with its checksum, and no other: figures and weights belong together."""
+    """The card lists every file with its checksum, and no other: figures and weights belong together."""
     told = {name: digest for entry in card().values() for name, digest in entry["files"].items()}
     there = {
         path.relative_to(CHECKPOINTS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

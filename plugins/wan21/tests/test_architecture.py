@@ -95,13 +95,13 @@ def test_sizes_come_back_from_shapes():
 
 @pytest.mark.parametrize("size", [DIT_14B, DIT_FLF2V, DIT_VACE], ids=["t2v", "flf2v", "vace"])
 def test_a_network_survives_json(size):
-    """Plans hand the sizes on as plain data."""
+    """Plans pass the sizes on as plain data."""
     assert arch.DitArchitecture(**json.loads(json.dumps(attrs.asdict(size)))) == size
 
 
 @pytest.mark.parametrize("size", [DIT_I2V, DIT_FLF2V, DIT_VACE, DIT_VACE_SMALL, DIT_A14B_I2V])
 def test_branches_come_back_from_shapes(size):
-    """No official file names the image branch, and third parties leave ``vace_layers`` out."""
+    """No official configuration has the image branch, and third parties omit ``vace_layers``."""
     config = {name: getattr(size, name) for name in (*_LARGE, "in_dim")}
     assert arch.dit_from(config, arch.dit_tensors(size)) == size
 

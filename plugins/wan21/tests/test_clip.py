@@ -53,7 +53,7 @@ def test_bfloat16_is_close(case):
 
 
 def test_official_size():
-    """393 tensors of the visual tower, less its last block (12), final norm, head and temperature."""
+    """393 tensors of the visual tower, without its last block (12), final norm, head and temperature."""
     expected = clip_tensors(OFFICIAL)
     assert len(expected) == 393 - 12 - 4
     with torch.device("meta"):

@@ -21,7 +21,7 @@ PATCH = (2, 2)
 
 
 def extras_of(case, golden, run, **inputs):
-    """What a loaded model makes of inputs, and what the official pipeline made of them."""
+    """The conditions that a loaded model computes from inputs, and those of the official pipeline."""
     folder = golden(case)
     pipeline = load(folder / "ckpt", dtype="float32", size=(96, 64), frames=9)
     resolved = pipeline.resolve(**inputs)
@@ -106,7 +106,7 @@ def test_covering_frames_have_the_size(size, dtype):
 
 
 def test_sizes_follow_the_image():
-    """Multiples of 16, nearly the area, nearly the aspect."""
+    """Multiples of 16, nearly the area, nearly the aspect ratio."""
     generator = np.random.default_rng(0)
     for width, height in generator.integers(200, 4000, (300, 2)):
         for area in (832 * 480, 1280 * 720):

@@ -1,7 +1,7 @@
-"""The maps of other layouts at the real sizes: every name there gives one official name, and all of them come out.
+"""The maps of other layouts at the real sizes: a bijection between their names and the official ones.
 
-Names of the other layouts are spelt out here, from the state dicts of diffusers and transformers; that those are what
-these libraries use, ``tox -e oracles`` checks.
+Names of the other layouts are listed here, from the state dicts of diffusers and transformers; ``tox -e oracles``
+checks them against these libraries.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def transformers_clip(prefix: str) -> Shapes:
 
 
 def filled_axes(shapes: Shapes) -> Shapes:
-    """Without axes of length one, which a layout may leave out."""
+    """Drop axes of length one, which a layout may omit."""
     return {name: tuple(side for side in shape if side != 1) for name, shape in shapes.items()}
 
 
@@ -277,7 +277,7 @@ def test_queries_come_before_keys_and_values() -> None:
     ],
 )
 def test_official_names_are_not_taken_for_others(key_map: KeyMap, expected: Shapes) -> None:
-    """A map may leave an official name alone, or make none of it, but not another official one."""
+    """A map may keep or drop an official name, but not convert it to another official one."""
     found = mapped(key_map, expected)
     if found is not None:
         changed = {new for new, (old, *_) in found.stored.items() if new != old}

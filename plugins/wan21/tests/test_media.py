@@ -195,7 +195,7 @@ def test_frames_are_picked_while_reading(video):
 
 @pytest.mark.parametrize(("rotation", "corner"), [(0, (0, 0)), (-90, (1, 0)), (90, (0, 2)), (180, (1, 2))])
 def test_a_turned_video_is_shown_upright(rotation, corner):
-    """Players turn a frame counter-clockwise by what its display matrix says; -90 is a phone held upright."""
+    """Players rotate frames counter-clockwise by the display matrix; -90 is a phone held upright."""
     pixels = np.zeros((2, 3, 3), np.uint8)
     pixels[corner] = 255  # will be top left
 
@@ -217,7 +217,7 @@ def test_as_many_frames_as_there_are_stay_as_they_are(count):
 
 
 def test_evenly_is_the_official_choice():
-    """The first frame whose interval holds each of the evenly spaced moments; its ends belong to it."""
+    """The first frame whose interval contains each of the evenly spaced moments; intervals are closed."""
     times = np.array([(i / 30, (i + 1) / 30) for i in range(150)], dtype=np.float32)
     moments = np.linspace(0.0, times[-1].mean(), 81)
     inside = (moments[:, None] >= times[None, :, 0]) & (moments[:, None] <= times[None, :, 1])
@@ -293,7 +293,7 @@ def picture(colour, size=(64, 48)):
 
 
 def streams(path, *kinds, sound=True):
-    """A file with a stream for each of ``kinds``: a ``cover``, or a ``video`` of a number of frames and a colour."""
+    """Write a file with a stream for each of ``kinds``: a ``cover``, or a ``video`` of some frames and a colour."""
     with av.open(str(path), "w", format={".m4a": "mp4"}.get(path.suffix)) as out:
         audio = out.add_stream("mp3" if path.suffix == ".mp3" else "aac", rate=44100) if sound else None
         made = []
@@ -348,7 +348,7 @@ def test_of_several_videos_the_default_one_is_taken(first, second, frames, tmp_p
 @pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_video_is_read_by_the_colours_that_it_says_it_has(matrix, full, tmp_path):
-    """Of the same numbers, other matrices and ranges make other pictures: the definition in H.273 says which."""
+    """The same numbers are different colours with other matrices and ranges, as defined in H.273."""
     red_weight, blue_weight = {1: (0.2126, 0.0722), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}.get(
         matrix, (0.299, 0.114)
     )

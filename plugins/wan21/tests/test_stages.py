@@ -1,4 +1,4 @@
-"""Changing the resolution while denoising: the plan's stages, and runs against the formulas computed apart."""
+"""Changing the resolution while denoising: the plan's stages, and runs against independently computed formulas."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def spread(old, new):
 
 
 def by_hand(pipeline, inputs, rates, ends, steps, scale):
-    """The latents of a run, from the model's networks and nothing else of the loop."""
+    """Compute the latents of a run with the model's networks, without the denoising loop."""
     model, request = pipeline._model, pipeline.resolve(prompt=PROMPT, seed=SEED, **inputs).plan.request
     assert request.steps == steps
     rows, columns = request.height // 8, request.width // 8
@@ -111,7 +111,7 @@ def test_a_run_equals_the_formulas(task, rates, said, ends, folders):
 
 
 def test_the_multistep_solver_begins_anew_at_a_change(folders):
-    """With unipc, and a change to the same size: the first steps, the change, and a solver without a history."""
+    """With unipc, and a change to the same size: the first steps, the change, and a solver without history."""
     from lightx2v_core.builtin.schedulers.unipc import FlowUniPC
 
     pipeline = load(

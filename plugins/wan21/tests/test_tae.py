@@ -59,7 +59,7 @@ def test_encode_equals_published_code(case, chunk, golden):
 
 
 def test_two_clips_can_be_decoded_at_once(golden):
-    """No state on the modules: interleaved streams do not disturb each other."""
+    """Modules have no state: interleaved streams are independent."""
     vae, inputs, outputs = load_case(golden("tae_wan21"), "taew2_1.pth")
     streams = [vae.decode(inputs["dec_t3.latent"]) for _ in range(2)]
     pairs = list(zip(*streams, strict=True))
@@ -69,7 +69,7 @@ def test_two_clips_can_be_decoded_at_once(golden):
 
 
 def test_spare_rows_are_left_out(golden):
-    """A file may hold layers that make more frames; the last rows are the ones to use."""
+    """A file may have layers that produce more frames; the last rows are used."""
     folder = golden("tae_wan21")
     vae, inputs, outputs = load_case(folder, "taew2_1.pth")
     state = vae.state_dict()

@@ -1,4 +1,4 @@
-"""A tokenizer's file is a program of a kind: what makes endless texts, or fails, costs one message before any step."""
+"""A tokenizer's file contains rules: unbounded or broken ones are refused with one message before any step."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ PIECES = [["<pad>", 0.0], [END, 0.0], ["<unk>", 0.0], ["\u2581", -2.0], ["a", -1
 
 
 def written(folder, **changes):
-    """A small tokenizer like that of umT5, with changes; a name such as ``model__unk_id`` is inside of another."""
+    """Write a small tokenizer like that of umT5, with changes; a name such as ``model__unk_id`` is a nested key."""
     data = {
         "version": "1.0",
         "truncation": None,
@@ -60,7 +60,7 @@ def sequence(key, *members):
 
 
 def table(longest, units=256, unit=0):
-    """A table of replacements, one of them so many bytes long; ``unit`` is the first of the array that finds them."""
+    """Build a table of replacements; one has ``longest`` bytes, and ``unit`` is the first unit of the double array."""
     data = struct.pack("<II", 4 * units, unit) + bytes(4 * units - 4) + b"x" * longest + b"\0"
     return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
 
@@ -145,7 +145,7 @@ def test_a_file_that_is_taken(tmp_path, changes):
 
 
 def test_more_tokens_than_rows(tmp_path):
-    """Of the vocabulary, or of one that is added far behind it."""
+    """Tokens of the vocabulary, or an added token with a large id."""
     written(tmp_path)
     assert Tokenizer(tmp_path, rows=6).encode(["a"], 4)[1].sum() == 2
     with pytest.raises(CheckpointError, match="the tokenizer has 6 tokens, but the text encoder has 5 rows"):
@@ -158,7 +158,7 @@ def test_more_tokens_than_rows(tmp_path):
 
 
 def test_a_prompt_that_cannot_be_tokenized(tmp_path):
-    """The library fails only when it meets a character, here because the bytes that stand for it are missing."""
+    """The library fails only at a certain character, here because its byte tokens are missing."""
     tokenizer = Tokenizer(written(tmp_path, post_processor=None))
 
     class Failing:

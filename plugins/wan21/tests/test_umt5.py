@@ -62,7 +62,7 @@ def test_buckets_tell_direction_and_grow_with_distance():
 
 
 def random_tensors(seed=0):
-    """A small encoder with weights of the size that umT5's have, in bfloat16 as they are published."""
+    """A small encoder with weights as large as those of umT5, in bfloat16 like the published ones."""
     arch = Umt5Architecture(
         vocab_size=50, dim=64, dim_attn=64, dim_ffn=128, num_heads=4, num_layers=3, num_buckets=32
     )

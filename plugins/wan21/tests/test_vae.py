@@ -24,7 +24,7 @@ def case(golden):
 
 
 def skip_unless_there(run, inputs):
-    """The compact fixtures in tests/golden hold fewer lengths than the full set."""
+    """Skip lengths that the compact fixtures in tests/golden do not have."""
     if not any(name.startswith(f"{run}.") for name in inputs):
         pytest.skip(f"{run} is in the full set of fixtures only")
 
@@ -66,7 +66,7 @@ def test_encode_keeps_a_batch_axis(case):
 
 
 def test_two_clips_can_be_decoded_at_once(case):
-    """No state on the modules: interleaved streams do not disturb each other."""
+    """Modules have no state: interleaved streams are independent."""
     vae, inputs, outputs = case
     streams = [vae.decode(inputs["dec_t3.latent"]), vae.decode(inputs["dec_t3.latent"])]
     pairs = list(zip(*streams, strict=True))

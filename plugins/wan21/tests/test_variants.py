@@ -81,7 +81,7 @@ def test_official_networks_are_recognized(name):
 
 @pytest.mark.parametrize("name", DITS)
 def test_a_tiny_vae_takes_the_place_of_the_full_one(name):
-    """The tasks that encode need the full one only."""
+    """Only the tasks that encode need the full one."""
     found = recognize(facts(name, options=Wan21Options(tiny_vae=True)))
     vaes = tuple(part for part in found.components if part.endswith("vae"))
     assert vaes == (("tiny_vae",) if name.startswith("t2v") else ("vae", "tiny_vae"))
@@ -240,7 +240,7 @@ def test_memory_counts_every_component(name, options):
 
 
 def test_the_tiny_vae_decodes_when_it_is_asked_for(tmp_path):
-    """In the place of the full one, which t2v then does not need; the file's name tells how latents are scaled."""
+    """It replaces the full one, which t2v then does not need; the file's name tells how latents are scaled."""
     write_tiny(tmp_path, task="t2v")
     small = {"size": (32, 32), "frames": 5, "steps": 2, "prompt": "a fox"}
     full = load(tmp_path, **small).generate()
@@ -278,7 +278,7 @@ def test_tiny_checkpoints_are_of_their_variant(tmp_path):
 
 
 def named(name, file, folder="model"):
-    """Facts of a network whose tensors lie in ``file``."""
+    """Facts of a network whose tensors are in ``file``."""
     found = facts(name, folder)
     tensors = {
         key: attrs.evolve(info, file=Path(folder) / file)

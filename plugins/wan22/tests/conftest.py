@@ -1,4 +1,4 @@
-"""Fixtures: where the golden reference data lies, and how tests read a checkpoint."""
+"""Fixtures: the folder of the golden reference data, and helpers to read checkpoints."""
 
 import json
 from collections.abc import Callable

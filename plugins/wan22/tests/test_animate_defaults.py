@@ -1,4 +1,4 @@
-"""What an animation gets that says less than it might: the official prompt, and guidance where it acts officially."""
+"""Defaults of an animation: the official prompt, and guidance only where the official code applies it."""
 
 import pytest
 import torch

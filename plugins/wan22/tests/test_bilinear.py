@@ -1,6 +1,6 @@
-"""Pictures resized in integers, against what OpenCV gives and against the rule, pixel by pixel.
+"""Images resized in integer arithmetic, compared to OpenCV and, pixel by pixel, to the rule.
 
-``data/opencv_bilinear.json`` holds rows, columns, rows and columns of the result, and the CRC-32 of its bytes, from
+``data/opencv_bilinear.json`` has rows, columns, rows and columns of the result, and the CRC-32 of its bytes, from
 ``cv2.resize(picture(...), ..., interpolation=cv2.INTER_LINEAR)`` of OpenCV 4.14; those of OpenCV 5.0 are the same.
 """
 
@@ -19,7 +19,7 @@ SUMS = json.loads((Path(__file__).parent / "data" / "opencv_bilinear.json").read
 
 
 def picture(height, width):
-    """Bytes that look random, from their numbers alone."""
+    """Generate pseudo-random bytes from their indices alone."""
     numbers = torch.arange(height * width * 3)
     return ((numbers * 2654435761 % 2**32) >> 13).to(torch.uint8).view(height, width, 3)
 

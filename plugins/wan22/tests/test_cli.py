@@ -1,4 +1,4 @@
-"""Whole runs of the command line against the official pipelines: prompts and images in, latents and frames out."""
+"""Whole runs of the command line against the official pipelines: from prompts and images to latents and frames."""
 
 import json
 import subprocess
@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 
 
 def check(folder, case, name, tmp_path, *options):
-    """Run what a case says and compare its latents and frames. The negative prompt is left out on purpose: absent means
-    the official one."""
+    """Run a case and compare its latents and frames.
+
+    The negative prompt is absent on purpose: the default is the official one.
+    """
     run = case["runs"][name]
     line = [
         sys.executable, "-m", "lightx2v_core", "run", *options, "--model-path", folder / "ckpt",
@@ -33,7 +35,7 @@ def check(folder, case, name, tmp_path, *options):
 
 
 def guided(run):
-    """Steps and guidance; the cases name the scale of the low-noise expert first, as the official code does."""
+    """Options for steps and guidance; as in the official code, cases list the scale of the low-noise expert first."""
     scales = run["guide_scale"]
     scales = reversed(scales) if isinstance(scales, list) else [scales]
     return ["--steps", run["sampling_steps"], "--guide-scale", ",".join(map(str, scales))]

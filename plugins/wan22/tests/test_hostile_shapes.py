@@ -1,4 +1,4 @@
-"""A file may give its tensors any shape, and a config.json may say anything: a model says no, and does not fail."""
+"""Tensors of any shape and a config.json with any content: a model refuses, and does not crash."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""With the ``sequential`` offloader no more than one expert is held at any time, and the result is the same."""
+"""With the ``sequential`` offloader at most one expert is loaded at any time, and the result is the same."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ SMALL = {"size": (32, 32), "frames": 5, "steps": 4, "prompt": "a fox", "seed": 3
 
 @pytest.fixture
 def held(monkeypatch):
-    """Bytes of all weights on the device, noted after every weight that is read."""
+    """Bytes of all weights on the device, recorded after every read."""
     found = []
     plain = Sequential.active
 

@@ -1,4 +1,4 @@
-"""Plans, which are known before any weight is read: recognition, official values, sizes and memory."""
+"""Plans, before any weight is read: recognition, official defaults, sizes and memory."""
 
 import subprocess
 import sys
@@ -190,7 +190,7 @@ def test_an_image_decides_the_aspect(width, height):
 
 
 def test_best_size_is_the_better_rounding():
-    """Of the sizes of at most the area that fill one side, none is nearer to the aspect of the image."""
+    """Of the sizes within the area that fill one side, none is nearer to the aspect ratio of the image."""
     for width, height in product(range(100, 1500, 230), repeat=2):
         got = best_size((width, height), 1280 * 704, 32)
         assert got[0] * got[1] <= 1280 * 704
@@ -337,7 +337,7 @@ def test_planning_imports_no_torch():
 @pytest.mark.parametrize("size", [(1280, 704), (832, 480), (64, 64)])
 @pytest.mark.parametrize("image", [(5000, 1), (1, 5000), (20000, 3), (2000, 100), (33, 4000)])
 def test_a_picture_of_an_extreme_shape_takes_no_more_than_the_area(image, size):
-    """It is refused where no video of the area can have its shape, and never made larger than the request."""
+    """It is refused if no video of the area has its aspect ratio, and never larger than the request."""
     pixels = Image.new("RGB", image)
     for family, model in ((ti2v, TI2V), (a14b, experts(IMAGES))):
         try:

@@ -53,7 +53,7 @@ def plain(animate: Path) -> Any:
 
 @pytest.mark.parametrize(("kind", "quantizer"), [("int8", "int8-torch"), ("fp8", None)])
 def test_animate_runs_from_a_converted_file(kind, quantizer, animate, plain, tmp_path):
-    """Its adapters are quantized too, as the original's loader wants it; a file without that runs as well."""
+    """Its adapters are quantized too, as LightX2V's loader requires; a file without that also runs."""
     file = tmp_path / "animate.safetensors"
     convert(animate, file, ConvertOptions(quantize=kind, component="dit", dtype="bfloat16"))
     stored = load_file(file)
@@ -88,7 +88,7 @@ def test_each_expert_may_have_a_precision_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("expert", ["high_noise", "low_noise"])
 def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None:
-    """Out of the model's folder, which holds both in folders of their own."""
+    """From the model's folder, which has a folder for each expert."""
     model, file = tmp_path / "model", tmp_path / "expert.safetensors"
     write_tiny_a14b(model)
     convert(model, file, ConvertOptions(component=expert))

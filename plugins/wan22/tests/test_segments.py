@@ -1,4 +1,4 @@
-"""What Animate's network is given for a segment, from the frames of its inputs."""
+"""Conditions of Animate's network for a segment, from the frames of its inputs."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from lightx2v_wan22.animate.segment import Span, known_channels, mirrored
 
 
 def encode(video):
-    """Stands for the VAE: the first channel of the frames that latents begin with, at an eighth of the size."""
+    """A stand-in for the VAE: the first channel of the first frame of each latent, at an eighth of the size."""
     return video[:1, ::4, ::8, ::8].expand(16, -1, -1, -1)
 
 

@@ -1,4 +1,4 @@
-"""Changing the resolution of A14B: two experts, the sizes of the stages, and a change beside the boundary."""
+"""Changing the resolution of A14B: two experts, the sizes of the stages, and a change near the boundary."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def options(**said):
 
 
 def by_hand(pipeline, inputs, rate, end, steps, scales, boundary):
-    """The latents and the experts of a run with one change: resized by torch, Euler steps, nothing else of the loop."""
+    """Compute the latents and the experts of a run with one change: resized by torch, Euler steps, without the loop."""
     model, request = pipeline._model, pipeline.resolve(prompt=PROMPT, seed=SEED, **inputs).plan.request
     full = (request.height // 8, request.width // 8)
     sides = [tuple(int(side * rate) // 2 * 2 for side in full), full]
@@ -87,7 +87,7 @@ def test_a_run_equals_the_formulas_beside_the_boundary(task, folders):
 
 
 def test_distilled_steps_change_the_resolution(folders):
-    """Four fixed steps: the change counts them, and so does the split between the experts."""
+    """Four fixed steps: the change is counted in them, and so is the split between the experts."""
     said = options(changing_resolution_rates=[0.5], changing_resolution_steps=[2], boundary_step_index=2)
     pipeline = load(folders / "t2v", config=said, scheduler="distill", frames=5, size=(64, 64), shift=SHIFT)
     seen = []

@@ -1,4 +1,4 @@
-"""The tiny checkpoints run: recognized by one model each, every task, from inputs in memory."""
+"""Runs of the tiny checkpoints: recognized by exactly one model each, every task, from inputs in memory."""
 
 import pytest
 import torch
