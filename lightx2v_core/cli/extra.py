@@ -42,8 +42,8 @@ def missing_command(name: str, *, own: Iterable[str], parent: str | None = None)
         return "\n".join([brought, *_not_loaded(full)])
     if stray := sorted(given.qualified for given in _under(name, _all_plugins()).provided(CommandSpec)):
         return (
-            f"no command {full!r} for the subcommand {', '.join(stray)}; plugins can only add subcommands of "
-            f"{', '.join(sorted(COMMAND_PARENTS))}"
+            f"no command {full!r} for the subcommand {', '.join(stray)}; plugins can only add subcommands to "
+            f"{', '.join(map(repr, sorted(COMMAND_PARENTS)))}"
         )
     known = [*own, *(given.spec.name for given in _under(parent, _all_plugins()).provided(CommandSpec))]
     return f"no command {full!r}{suggestion(name, known)}"

@@ -37,4 +37,5 @@ class Between:
             return f"above {self.low:g}" if self.above else f"at least {self.low:g}"
         if self.above:
             return f"above {self.low:g} and at most {self.high:g}"
-        return f"between {self.low:g} and {self.high:g}"
+        high = f"{self.high:g}" if self.high < 1e6 else f"{self.high:,}"
+        return f"between {self.low:g} and {high}"

@@ -310,6 +310,6 @@ def test_a_parent_that_takes_no_subcommands_is_said(cli: Any) -> None:
     status, _, err = cli("server", "start")
     assert status == 2
     assert (
-        "no command 'server' for the subcommand acme/start; plugins can only add subcommands of plugins"
+        "no command 'server' for the subcommand acme/start; plugins can only add subcommands to 'plugins'"
         in err
     )

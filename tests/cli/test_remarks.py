@@ -79,7 +79,7 @@ def test_python_is_told_of_each_request(tiny: Path) -> None:
 def test_seeds(tiny: Path, cli: Any, out: Path) -> None:
     for seed in ("-1", "-7"):
         cli("run", "--model-path", tiny, *SMALL, "--prompt", "x", "--seed", seed).failed(
-            2, "leave it out", "--seed random"
+            2, "omit it for the default", "--seed random"
         )
     drawn = set()
     for name in ("a", "b"):

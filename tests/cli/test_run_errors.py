@@ -32,7 +32,7 @@ VAE = "Wan2.1_VAE.pth"
         (["--size", "832"], ("WIDTHxHEIGHT",)),
         (["--steps", "0"], ("steps", "between 1 and 1000, got 0")),
         (["--steps", "-1"], ("steps",)),
-        (["--seed", "-1"], ("seed", "between 0 and 9.22337e+18, got -1")),
+        (["--seed", "-1"], ("seed", "between 0 and 9,223,372,036,854,775,807, got -1")),
         (["--seed", str(2**63)], ("seed",)),
         (["--fps", "0"], ("fps",)),
         (["--fps", "nan"], ("fps",)),
