@@ -92,7 +92,9 @@ def test_the_guard_sees_what_is_imported(fake_dist: FakeDist) -> None:
         )
     )
     assert_light_import("acme_light", forbidden=["acme_heavy"], env=env)
-    with pytest.raises(AssertionError, match=r"import acme_pkg\.plugin imports acme_heavy; import it inside build"):
+    with pytest.raises(
+        AssertionError, match=r"import acme_pkg\.plugin imports acme_heavy; import it inside build"
+    ):
         assert_light_import("acme_pkg.plugin", forbidden=["acme_heavy"], env=env)
     with pytest.raises(AssertionError, match="OSError: x"):
         assert_light_import("acme_wrong", env=env)

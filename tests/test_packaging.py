@@ -163,7 +163,7 @@ def test_same_limits_as_the_core(plugin: str) -> None:
 
 
 def test_core_declares_what_it_imports() -> None:
-    testing = {"pytest"}  # for those who test with lightx2v_core.testing
+    testing = {"hypothesis", "pytest"}  # for those who test with lightx2v_core.testing
     assert imported(REPOSITORY / "lightx2v_core") - declared(CORE["dependencies"]) <= testing
 
 
