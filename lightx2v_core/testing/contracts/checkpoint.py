@@ -74,6 +74,6 @@ class CheckpointContract(Contract):
         models = [cast("ModelSpec[Any]", provided.spec) for provided in self.plugins().provided("model")]
         tasks = [model.tasks[task] for model in models if task in model.tasks]
         needed = frozenset.intersection(*(task.required for task in tasks)) if tasks else frozenset()
-        picture = folder / "grey.png"
-        picture.write_bytes(png_bytes(torch.full((64, 64, 3), 127, dtype=torch.uint8)))
-        return {name: str(picture) for name in sorted(needed & {"image", "last_image"})}
+        image = folder / "grey.png"
+        image.write_bytes(png_bytes(torch.full((64, 64, 3), 127, dtype=torch.uint8)))
+        return {name: str(image) for name in sorted(needed & {"image", "last_image"})}

@@ -145,7 +145,7 @@ def _plan(
     options: ConvertOptions,
     copy: tuple[str, ...],
 ) -> FolderConversion:
-    """Decide the networks to convert, and the files that are copied beside them, by their names there."""
+    """Plan the networks to convert, and the files to copy with their names in the output."""
     reason = ""
     if options.component is None and not is_file(output):
         whole = plan_folder(source, output, checkpoints, options)
@@ -155,7 +155,7 @@ def _plan(
             return evolve(whole, copies={**_there(beside), **whole.copies})
         reason = whole
     network = find_network(source, checkpoints, options.component, reason)
-    # what lies beside an encoder or a VAE is the configuration of the transformer
+    # the configuration next to an encoder or a VAE is that of the transformer
     own = network.component is None or network.component.main
     beside = {name: network.files[0].parent / name for name in copy if own or name != CONFIG}
     path = checkpoints.locate(source)

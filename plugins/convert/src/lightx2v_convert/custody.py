@@ -149,7 +149,7 @@ def _check_ours(opened: int, folder: Path) -> dict[str, Any] | None:
 
 
 def _foreign(opened: int, known: set[str]) -> list[str]:
-    """List foreign files in the folder being assembled."""
+    """List all foreign files in the folder being assembled."""
     try:
         whole = os.open(WHOLE, FOLDER, dir_fd=opened)
     except OSError:  # a link, or a file

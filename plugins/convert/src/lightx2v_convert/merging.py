@@ -52,7 +52,7 @@ def fit_loras(
 def open_adapters(
     loras: Sequence[LoraFit], checkpoints: Checkpoints, opened: ExitStack
 ) -> tuple[list[Adapter], frozenset[str]]:
-    """Open LoRA files, which ``opened`` closes.
+    """Open the LoRA files, which ``opened`` closes.
 
     Returns their changes by official tensor names, and the names of the layers that they change.
     """

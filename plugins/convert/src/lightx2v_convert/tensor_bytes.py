@@ -55,7 +55,7 @@ def _cast(part: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def _rows(info: TensorInfo, rows: tuple[int, int] | None) -> TensorInfo:
-    """Select rows of a tensor in a file."""
+    """Select some rows of a tensor in a file."""
     if rows is None or info.offset is None:
         return info
     row = info.nbytes // info.shape[0]

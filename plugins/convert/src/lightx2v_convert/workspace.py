@@ -64,7 +64,7 @@ class Workspace:
         return report
 
     def open(self) -> int:
-        """Start or resume. Returns the bytes of tensors already written.
+        """Begin or resume the conversion. Returns the bytes of tensors already written.
 
         Raises ``RequestError`` if another process uses the folder, or if it is not the work folder of a conversion,
         which is then left unchanged.

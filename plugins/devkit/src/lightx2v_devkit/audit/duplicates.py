@@ -12,7 +12,7 @@ from lightx2v_devkit.distributions import canonical, installed_twice, name_of, v
 
 
 def place_findings(plugins: PluginSet) -> Iterator[Finding]:
-    """Report duplicates on the path: the first one wins, which is not necessarily the last one installed."""
+    """Report all duplicates on the path: the first one wins, which is not necessarily the last one installed."""
     by_dist: dict[str, list[str]] = {}
     for plugin in plugins.plugins:
         by_dist.setdefault(canonical(plugin.dist_name), []).append(plugin.name)

@@ -30,7 +30,7 @@ _UPPER, _LOWER = {"<", "<=", "==", "===", "~="}, {">", ">=", "==", "===", "~="}
 
 
 def packaging_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Report problems in the metadata of a plugin's distribution."""
+    """Report all problems in the metadata of a plugin's distribution."""
     yield from _module(plugin)
     dist = plugin.dist
     if dist is None or not name_of(dist):

@@ -43,7 +43,7 @@ def audit(
 
 
 def _states(plugins: PluginSet) -> Iterator[Finding]:
-    """Report plugins that failed to load, with the warnings that every command shows."""
+    """Report every plugin that failed to load, with the warning that all commands show."""
     failed = [plugin for plugin in plugins.plugins if plugin.state in ("broken", "incompatible")]
     for plugin, text in zip(failed, plugins.warnings, strict=True):
         yield Finding(level="error", text=text, plugins=(plugin.name,))

@@ -30,7 +30,7 @@ _LONGEST_SUMMARY = 120
 
 
 def spec_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Report problems of the specs of a plugin and their options."""
+    """Report all problems of the specs of a plugin and their options."""
     extras = [canonical(name) for name in _extras(plugin)]
     for provided in plugin.provides:
         spec, what = provided.spec, f"{provided.kind} {provided.spec.name}"
@@ -61,7 +61,7 @@ def spec_findings(plugin: Plugin) -> Iterator[Finding]:
 
 
 def clash_findings(plugins: PluginSet, commands: Collection[str]) -> Iterator[Finding]:
-    """Report names used by several plugins, by ``commands`` of the core, or by a known distribution."""
+    """Report the names used by several plugins, by ``commands`` of the core, or by a known distribution."""
     for kind in KINDS:
         owners: dict[str, list[Provided]] = {}
         for provided in plugins.provided(kind):
@@ -96,7 +96,7 @@ def _known(provided: Provided, known: str) -> Iterator[Finding]:
 
 
 def _options(plugin: Plugin, provided: Provided, what: str) -> Iterator[Finding]:
-    """Report problems of the options class of an implementation."""
+    """Report all problems of the options class of an implementation."""
     config = provided.spec.config
     try:
         default = default_options(config)

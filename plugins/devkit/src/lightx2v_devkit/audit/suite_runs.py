@@ -32,7 +32,7 @@ class Outcome:
 
 
 def readiness_findings(plugin: Plugin) -> Iterator[Finding]:
-    """Report implementations whose suites cannot run, without importing anything."""
+    """Report each implementation whose suite cannot run, without importing anything."""
     own = contracts_module(plugin)
     for provided in plugin.provides:
         missing = missing_knowledge(provided.spec)
@@ -87,7 +87,7 @@ def _untold(plugin: Plugin, provided: Provided, missing: str) -> Finding:
 
 
 def _outcomes(name: str, loaded: Sequence[str]) -> dict[str, Outcome]:
-    """Run pytest and return the outcome of each class. Raises ``RuntimeError`` if pytest collects nothing."""
+    """Run the suites and return the outcome of each class. Raises ``RuntimeError`` if pytest collects nothing."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTX2V_", "PYTEST_"))}
     path = os.pathsep.join(folder for folder in sys.path if folder)
     switches = {
