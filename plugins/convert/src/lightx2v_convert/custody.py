@@ -71,7 +71,7 @@ class OpenWorkspace:
             os.rmdir(WHOLE, dir_fd=self.folder)
 
     def close(self) -> None:
-        """Unlock the workspace and keep its content."""
+        """Release the lock and keep the content of the workspace."""
         with suppress(
             OSError
         ):  # left by a kill: without a lock next to it, it would look like a foreign file

@@ -204,8 +204,8 @@ def _changed(
 
 
 def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Decompose a matrix [out, in] into ``up`` [out, rank] and ``down`` [rank, in], whose product is the nearest
-    matrix of that rank."""
+    """Compute ``up`` [out, rank] and ``down`` [rank, in], whose product is the matrix of that rank nearest to
+    ``matrix`` [out, in]."""
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     rank = max(min(rank, int((s > s[0] * _ROUNDING).sum())), 1)
     root = s[:rank].sqrt()
