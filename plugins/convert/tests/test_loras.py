@@ -139,8 +139,8 @@ def test_an_expert_takes_files_that_are_for_it(a14b: Path, tmp_path: Path) -> No
     assert changed(tmp_path / "high.safetensors", a14b / "high_noise_model" / DIT) == {f"{Q}.weight"}
     named = write(tmp_path / "fox_high_noise.safetensors", Q)
     (warning,) = merged(low, tmp_path / "b.safetensors", LoraConfig(path=str(named)))
-    assert "is applied to low_noise, and file fox_high_noise.safetensors says high_noise" in warning
-    with pytest.raises(RequestError, match="is for high_noise_model, and .* is low_noise"):
+    assert "is applied to low_noise, but file fox_high_noise.safetensors says high_noise" in warning
+    with pytest.raises(RequestError, match="is for high_noise_model, but .* is low_noise"):
         merged(low, tmp_path / "c.safetensors", LoraConfig(path=str(named), name="high_noise_model"))
     unnamed = tmp_path / "network.safetensors"
     unnamed.write_bytes(low.read_bytes())
