@@ -74,7 +74,7 @@ def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
     write(driver, "#width input", 250)
     write(driver, "#height input", 160)
     until(lambda: "must be divisible" in text(driver, "#problem"))
-    to(driver, "#prompt")
+    to(driver, "#size")
     take(driver, "ui-wrong")
     window(driver, 1600, 900, "light")
     choose(driver, "size", own)

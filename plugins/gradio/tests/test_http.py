@@ -5,15 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 import pytest
@@ -22,44 +17,9 @@ pytest.importorskip("gradio", reason="the page needs gradio")
 
 from attrs import evolve
 
-from lightx2v_gradio.results import free_name, output_folder, result_path, upload_path
+from .asking import Server, ask, multipart
 
 pytestmark = pytest.mark.load
-
-#: see conftest.py
-Server: TypeAlias = Any
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def ask(
-    server: Server,
-    path: str,
-    *,
-    method: str = "GET",
-    headers: dict[str, str] | None = None,
-    body: bytes | None = None,
-) -> Answer:
-    """One request, with the path exactly as it is written."""
-    connection = http.client.HTTPConnection(server.host, timeout=60)
-    try:
-        connection.putrequest(method, path, skip_host=bool(headers and "Host" in headers))
-        for name, value in (headers or {}).items():
-            connection.putheader(name, value)
-        if body is not None and "Content-Length" not in (headers or {}):
-            connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        answer_headers = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, answer_headers, answer.read()
-    finally:
-        connection.close()
-
-
-def multipart(name: str, data: bytes) -> tuple[dict[str, str], bytes]:
-    """A file as a browser sends it."""
-    head = f'--edge\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
-    head += "Content-Type: image/png\r\n\r\n"
-    return {"Content-Type": "multipart/form-data; boundary=edge"}, head.encode() + data + b"\r\n--edge--\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -302,154 +262,6 @@ def test_a_password_and_a_token(serve: Callable[..., Server]) -> None:
     cookie = f"lightx2v_token={query.removeprefix('token=')}"
     assert ask(plain, "/", headers={**right, "Cookie": cookie})[0] == 200
     assert ask(plain, "/", headers={"Cookie": cookie})[0] == 401
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--host", "0.0.0.0"], "add --auth USER:PASSWORD or --token"),
-        (["--auth", "me"], "--auth takes USER:PASSWORD"),
-        (["--model_size", "14b"], "--model_size 14b does not match the folder, which has wan2.1-t2v-164k"),
-        (["--task", "i2v"], "does t2v, not 'i2v'"),
-        (["--model-path", "/nowhere"], "does not exist"),
-        (["--lora", "/nowhere.safetensors"], "does not exist"),
-        (["--port", "1", "--host", "127.0.0.1"], ""),
-    ],
-)
-def test_the_command_refuses_what_is_wrong(
-    model: Path, tmp_path: Path, options: list[str], message: str
-) -> None:
-    if options[0] == "--port" and os.geteuid() == 0:
-        pytest.skip("root may use port 1")
-    words = ["ui", "--model-path", str(model), "--output", str(tmp_path / "out"), *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightx2v_core", *words], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 2, done.stdout
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 8
-
-
-def test_the_command_plans(model: Path) -> None:
-    words = [
-        "ui",
-        "--model_path",
-        str(model),
-        "--model_size",
-        "164k",
-        "--task",
-        "t2v",
-        "--model_cls",
-        "wan2.1",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightx2v_core", *words, "--dry-run"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("wan2.1-t2v-164k")
-
-
-def test_names_of_results_tell_what_they_are(tmp_path: Path) -> None:
-    from datetime import datetime
-
-    now = datetime(2026, 11, 21, 15, 0, 5)
-    name = free_name("A réd fox, <b>runs</b>! in the deep snow", 7, one_frame=False, now=now)
-    assert name.startswith("20261121-150005_a-red-fox-b-runs-b_seed7_")
-    folder = output_folder(str(tmp_path / "out"))
-    for prompt in ("狐狸", "../../x", "x" * 5000, ""):
-        file = free_name(prompt, 1, one_frame=True, now=now)
-        (folder / file).touch()
-        assert result_path(folder, file) == folder / file
-    assert len({free_name("same", 1, one_frame=False, now=now) for _ in range(50)}) == 50
-
-
-def test_uploads_are_told_from_other_files(tmp_path: Path) -> None:
-    folder = output_folder(str(tmp_path / "out"))
-    file = folder / "uploads" / "a" / "fox.png"
-    file.parent.mkdir()
-    file.touch()
-    (folder / "uploads" / "link.png").symlink_to("/etc/passwd")
-    assert upload_path(folder, str(file)) == file
-    for path in (folder / "uploads" / "link.png", folder / "uploads", "fox.png", "/etc/passwd", f"{file}\0"):
-        assert upload_path(folder, str(path)) is None
-
-
-Open: TypeAlias = Callable[[str], tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def open_folder(server: Server) -> Open:
-    """Opens a folder on the page, as a tab does; the answer as text."""
-    config = json.loads(ask(server, "/config")[2])
-    listener = next(entry for entry in config["dependencies"] if entry["api_name"] == "_open")
-
-    def opened(folder: str) -> tuple[int, str]:
-        said = {"data": [None, folder], "fn_index": listener["id"], "session_hash": folder[-40:]}
-        status, _, answer = ask(
-            server,
-            "/gradio_api/run/predict",
-            method="POST",
-            headers={"Content-Type": "application/json"},
-            body=json.dumps(said).encode(),
-        )
-        return status, json.dumps(json.loads(answer), ensure_ascii=False)
-
-    return opened
-
-
-def test_fifty_folders_at_once_are_all_answered(server: Server, open_folder: Open, tmp_path: Path) -> None:
-    """Those beyond the limit are refused at once; the page answers meanwhile."""
-    logged = len(server.log.read_text())
-    for number in range(25):
-        (tmp_path / f"model-{number}").symlink_to(server.model, target_is_directory=True)
-    folders = [str(tmp_path / f"model-{number % 25}") for number in range(50)]
-    with ThreadPoolExecutor(50) as pool:
-        answers = [pool.submit(open_folder, folder) for folder in folders]
-        status, _, _ = ask(server, "/config")
-        assert status == 200
-        results = [answer.result() for answer in answers]
-    assert {status for status, _ in results} == {200}
-    opened = [text for _, text in results if "being inspected" not in text and "took longer than" not in text]
-    assert all("wan2.1" in text for text in opened)
-    assert len(opened) < 50, "some were refused for now"
-    end = time.monotonic() + 300  # the machine may be busy
-    while "wan2.1" not in (text := open_folder(folders[-1])[1]) and time.monotonic() < end:
-        time.sleep(1)
-    assert "wan2.1" in text, "and they may"
-    assert "Traceback" not in server.log.read_text()[logged:]
-
-
-@pytest.mark.parametrize("kind", ["link", "loop", "closed", "nul", "file", "proc", "surrogate"])
-def test_a_folder_that_cannot_be_looked_at_is_one_message(
-    server: Server, open_folder: Open, tmp_path: Path, kind: str
-) -> None:
-    logged = len(server.log.read_text())
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    named = str(folder)
-    if kind == "link":
-        (folder / "x.safetensors").symlink_to("a" * 300)
-    elif kind == "loop":
-        (folder / "x.safetensors").symlink_to(folder / "x.safetensors")
-    elif kind == "closed":
-        folder.chmod(0)
-    elif kind == "nul":
-        named += "\0"
-    elif kind == "file":
-        named += "/file"
-        Path(named).write_bytes(b"\xff" * 9)
-    elif kind == "proc":
-        named = "/proc/self"
-    elif kind == "surrogate":
-        named += "\ud800"
-    status, text = open_folder(named)
-    folder.chmod(0o700)
-    assert status == 200, text
-    assert text.count("role=") >= 1, text
-    assert "Traceback" not in server.log.read_text()[logged:]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ INPUTS: Mapping[str, str] = {
     "mask_video": "video",
 }
 FREE = "free"
+#: most example prompts in the language of the page
+_MOST_OWN = 3
 _NO_OPTIONS: tuple[tuple[str, str], ...] = ()
 
 
@@ -84,12 +86,12 @@ def fields(options: FolderOptions, settings: Settings, counts: FieldCounts, text
 
 
 def prompts(options: FolderOptions, texts: Texts) -> list[str]:
-    """Return the example prompts: those that come with the model, in the language of the page first and one in another
-    language at the end; for other models some that suit the task."""
+    """Return the example prompts: up to three that come with the model, in the language of the page, and one in another
+    language; for other models some that suit the task."""
     if options.examples:
         own = [prompt for prompt in options.examples if _is_chinese(prompt) == (texts.language == "zh")]
         others = [prompt for prompt in options.examples if prompt not in own]
-        return [*own, *(others[:1] if own else others)]
+        return [*own[:_MOST_OWN], *(others[:1] if own else others[:_MOST_OWN])]
     prefix = f"prompt.{options.plan.task}."
     found = [text for key, text in texts.catalogue.items() if key.startswith(prefix)]
     return found or [texts("prompt.t2v.1")]

@@ -73,7 +73,7 @@ def with_language(send: Send, texts: Texts) -> Send:
             (b"content-length", str(len(body)).encode()),
             (b"content-language", texts.tag.encode()),
             (b"vary", b"Accept-Language, Cookie"),
-            (b"cache-control", b"no-store"),
+            (b"cache-control", b"no-cache"),
         ]
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -129,6 +129,9 @@ def test_a_telephone_scrolls_to_the_video(visit: Visit, server: Server, driver: 
     tab.done()
     inside = "const box = document.querySelector('#status').getBoundingClientRect();"
     tab.until(lambda: tab.script(f"{inside} return box.top >= -1 && box.bottom <= innerHeight + 1"))
+    tab.until(lambda: tab.find("#result video"))
+    video = inside.replace("#status", "#result video")
+    tab.until(lambda: tab.script(f"{video} return box.top < innerHeight / 2"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
