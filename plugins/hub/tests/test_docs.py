@@ -211,7 +211,7 @@ def test_the_table_of_forecasts(
     )
     reader.folder.mkdir()
     command = f"lightx2v-core plan --model-path models/{model} --prompt x --offloader auto {options}\n"
-    lines = (f"  offloader offload/{offloader} (auto: ...", "...", f"  device    {device} at the peak, ...")
+    lines = (f"  offloader offload/{offloader} (auto: ...", "...", f"  device    peak {device} (weights ...")
     output = "\n".join([*lines, f"  host      {host}", ""])
     text = command.replace("model.options.*", "'model.options.*").replace("=256", "=256'")
     reader.execute(
