@@ -52,7 +52,7 @@ def test_the_unchanged_checkpoint_runs(model: Path, cli: Callable[..., Any], out
 
 def test_a_missing_folder(model: Path, refused: Refused) -> None:
     refused(model.parent / "modle", ("does not exist", "did you mean 'model'?"))
-    refused(model.parent / "other" / "folder", ("does not exist", "holds: model, out"))
+    refused(model.parent / "other" / "folder", ("does not exist", "contains: model, out"))
     refused("~no_such_user_here/model", "does not exist")
     refused("x" * 5000, "does not exist")
 
