@@ -180,7 +180,7 @@ def test_experts_in_each_others_place_are_warned_of(original: Path, base: Path, 
     plan = planned(base, **({"components": keys} if kind == "keys" else {}))
     said = [text for text in plan.warnings if "is used as" in text]
     assert len(said) == 2
-    assert "is used as high_noise, and the name" in said[0]
+    assert "is used as high_noise, but the name" in said[0]
     assert said[0].endswith("says low_noise")
 
 

@@ -104,7 +104,7 @@ def test_an_expert_is_converted_by_its_name(expert: str, tmp_path: Path) -> None
     ("component", "parts"),
     [
         (None, ["its folders do (", "high_noise_model, low_noise_model", "--component"]),
-        ("dit", ["holds 2 networks", "high_noise_model/", "low_noise_model/"]),
+        ("dit", ["contains 2 networks", "high_noise_model/", "low_noise_model/"]),
         ("hihg_noise", ["did you mean 'high_noise'?", "text_encoder"]),
         ("image_encoder", ["has no 'image_encoder'; components of the installed models:"]),
     ],
