@@ -12,7 +12,7 @@ GRACE = 5.0
 
 
 def end_in_time(status: int) -> None:
-    """Exit with ``status`` if something keeps the process alive for more than ``GRACE`` seconds from now.
+    """End the process with ``status`` if something keeps the process alive for more than ``GRACE`` seconds from now.
 
     Call it last: all output files are complete then, so only leftover threads are cut off.
     """

@@ -188,7 +188,7 @@ class Registry:
         return "\n".join([text, *self._absent()])
 
     def _absent(self) -> list[str]:
-        """List plugins that did not load, as they might provide it."""
+        """List the plugins that did not load, as they might provide it."""
         return [
             f"  not loaded: {plugin.name} ({plugin.state}: {plugin.reason})"
             for plugin in self.plugins.not_loaded()

@@ -51,7 +51,7 @@ def compute_dtype(want: str, where: Device) -> tuple[str, str]:
 
 
 def cuda_device(index: int) -> Device | str:
-    """Query CUDA device ``index`` from the driver. Returns a text with the reason if it cannot be used."""
+    """Query the driver for CUDA device ``index``. Returns a text with the reason if it cannot be used."""
     if not torch_has_cuda():
         try:
             return f"the installed torch {metadata.version('torch')} is built without CUDA"

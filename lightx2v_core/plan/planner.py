@@ -77,7 +77,7 @@ def plan_run(
     ready: bool = False,
     **overrides: Unpack[PlanKeywords],
 ) -> Plan:
-    """Plan loading a model and running a request, without doing either.
+    """Plan the loading of a model and the run of a request, without doing either.
 
     ``config`` is a file or plain data. ``overrides`` are those of ``load``, and the paths of inputs: ``image``,
     ``src_video``, ... Raises ``RequestError`` (or a subclass) for every error in the request. A missing prompt or task

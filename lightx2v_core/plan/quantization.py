@@ -222,7 +222,7 @@ def _made_on_load(
     plain: Mapping[str, tuple[int, ...]],
     ctx: BuildContext,
 ) -> Quantization:
-    """Plan quantization of the plain layers of a component on load, if the quantizer has a target format."""
+    """Plan the quantization of the plain layers of a component on load, if the quantizer has a target format."""
     spec = chosen.spec
     target = None if spec.makes is None else spec.makes(chosen.config)
     if target is None:

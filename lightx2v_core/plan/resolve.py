@@ -120,7 +120,7 @@ def identify(location: Location, read: ReadHeader | None = None) -> Subject:
 
 
 def set_up(location: Location, subject: Subject, prove: Prove = unproved) -> Setup:
-    """Select quantizers, LoRA files with their applier, and the attention kernel."""
+    """Select the quantizers, the LoRA files with their applier, and the attention kernel."""
     loaded, registry, ctx, match = location.loaded, location.registry, location.ctx, subject.match
     parts = [match.part(name) for name in match.recognition.components]
     quantization = choose_quantizers(
