@@ -87,7 +87,7 @@ def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
     write(driver, "#seed input", 2)
     fold(driver, "Sampling")
     until(lambda: shown(driver, "#steps input"))
-    write(driver, "#steps input", 400)
+    write(driver, "#steps input", 200)
     fold(driver, "Sampling")
     for prompt in prompts[:2]:
         ask(driver, prompt)
@@ -97,7 +97,11 @@ def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
     until(lambda: shown(driver, "#preview img"))
     to(driver, "body")
     take(driver, "ui-working")
-    until(lambda: "Done in" in text(driver, "#status") and not shown(driver, "#jobs [data-job]"))
+    for left in (1, 0):  # the videos of this state are not needed
+        until(lambda: shown(driver, "#cancel")).click()
+        until(lambda: "Cancelled" in text(driver, "#status"))
+        if left:
+            until(lambda: shown(driver, "#jobs [data-job]")).click()
     first = driver.find_elements(By.CSS_SELECTOR, "#results [data-job]")[-1].get_attribute("data-job")
     for width, scheme, name in ((1600, "dark", "ui-done"), (400, "dark", "ui-phone")):
         window(driver, width, 1300 if width == 1600 else 900, scheme)

@@ -56,7 +56,8 @@ CSS = """
   background: var(--background-fill-primary); color: var(--body-text-color); }
 .lx-examples button:hover { border-color: var(--color-accent); }
 .lx-queue { margin: 0 0 0 1.3rem; list-style: decimal; }
-.lx-queue button { text-align: left; text-decoration: underline; overflow-wrap: anywhere; padding: .15rem 0; }
+.lx-queue button { background: none; padding: .15rem 0; text-align: left; text-decoration: underline;
+  overflow-wrap: anywhere; }
 .lx-queue button[aria-current] { font-weight: 600; text-decoration: none; }
 .lx-gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; margin: 0;
   list-style: none; padding: 2px; }
