@@ -111,12 +111,17 @@ def take_all(driver: Any, url: str, prompts: tuple[str, ...]) -> None:
         until(lambda: attribute(driver, "#prompt textarea", "value") == prompts[0])
         to(driver, "body" if width == 1600 else "#status")
         take(driver, name)
+    take_chinese(driver, url)
+
+
+def take_chinese(driver: Any, url: str) -> None:
+    """Switch to Chinese, generate the first example, and take its image."""
     window(driver, 1600, 1000, "light")
     driver.get(url)
-    until(lambda: playing(driver))
+    until(lambda: "Plan:" in text(driver, "#forecast"))
     shown(driver, "#language").click()
     until(lambda: text(driver, "#generate") == "生成")
-    until(lambda: playing(driver))
+    until(lambda: "计划" in text(driver, "#forecast"))
     before = driver.current_url
     shown(driver, "#examples [data-prompt]").click()
     until(lambda: attribute(driver, "#prompt textarea", "value").startswith("一个"))
