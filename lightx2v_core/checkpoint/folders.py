@@ -23,7 +23,9 @@ def model_folder(path: str | Path) -> Path:
     folder = expanded(path)
     if reason := why_not(folder):
         hub = ""
-        if is_repository(str(path)):
+        if Path(path).parent == Path("models"):  # where downloads go, and no owner of repositories
+            hub = f"; to download it: lightx2v-core download {folder.name} --to {path}"
+        elif is_repository(str(path)):
             hub = (
                 f"; no repository of this name is in the hub cache ({hub_folder()}) either; to download it: "
                 f"lightx2v-core download {path} --to models/{folder.name}"

@@ -184,7 +184,8 @@ def _explain(exc: BaseException, more_keys: Iterable[str]) -> str:
         shown = "; ".join(f"unknown key {_short(key)}{suggestion(key, known)}" for key in extra[:_SHOWN])
         return shown if len(extra) <= _SHOWN else f"{shown}; and {len(extra) - _SHOWN} more unknown keys"
     if isinstance(exc, KeyError):
-        return f"the key {exc.args[0]!r} is required"
+        hint = ", the name of the implementation that these options are for" if exc.args[0] == "use" else ""
+        return f"the key {exc.args[0]!r} is required{hint}"
     return str(exc)
 
 

@@ -61,11 +61,19 @@ class Registry:
     @overload
     def candidates(self, kind: Kind) -> tuple[Provided, ...]: ...
     def candidates(self, kind: Kind) -> tuple[Provided, ...]:
-        """List all implementations of a kind, best first: by descending priority, then by name."""
+        """List all implementations of a kind, best first: by descending priority, then the core's own, then by name.
+
+        So a plugin becomes the automatic choice only if it claims a higher priority than the core's implementation.
+        """
         return tuple(
             sorted(
                 self.plugins.provided(kind_of(kind)),
-                key=lambda candidate: (-candidate.spec.priority, candidate.spec.name, candidate.plugin),
+                key=lambda candidate: (
+                    -candidate.spec.priority,
+                    candidate.plugin != CORE,
+                    candidate.spec.name,
+                    candidate.plugin,
+                ),
             )
         )
 

@@ -272,12 +272,12 @@ FAULTY: Mapping[str, Sequence[tuple[Any, str]]] = {
         (quantizer(Speechless), "its proof failed: Mute"),
     ],
     "attention": [
-        (attention(unscaled), "has an error of"),
+        (attention(unscaled), "differs from softmax(q k^T * scale) v by"),
         (attention(deaf), "with a scale of 0.3"),
         (attention(overflowing), "with large scores in float32 of 33 queries and 70 keys of head dim 64"),
         (attention(saturating), "with large scores"),
-        (attention(mixing), "has an error of"),
-        (attention(forgetful), "has an error of"),
+        (attention(mixing), "differs from softmax(q k^T * scale) v by"),
+        (attention(forgetful), "differs from softmax(q k^T * scale) v by"),
         (attention(exiting), "its proof failed: SystemExit: this build is for another device"),
     ],
     "lora_applier": [

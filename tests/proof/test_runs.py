@@ -101,7 +101,7 @@ def test_what_is_left_to_the_machine_is_chosen_among_the_right(
     (plan,) = [event["plan"] for event in events if event["event"] == "plan"]
     (said,) = [choice for choice in plan["choices"] if choice["kind"] == "attention"]
     assert said["use"] == "faulty/sound"
-    assert "has an error of" in said["rejected"]["faulty/fast"][0]
+    assert "differs from softmax(q k^T * scale) v by" in said["rejected"]["faulty/fast"][0]
     record = json.loads(output.with_suffix(".json").read_text())
     assert record["choices"]["attention"]["use"] == "faulty/sound"
 
@@ -230,6 +230,6 @@ def test_tests_of_kernels_ask_the_same_proof() -> None:
     from lightx2v_core.testing import wrong_here
 
     assert "attention in float32" in wrong_here("attention", "faulty/fast")
-    assert "has an error of" in wrong_here("attention", "fast", ("bfloat16",))
+    assert "differs from softmax(q k^T * scale) v by" in wrong_here("attention", "fast", ("bfloat16",))
     assert wrong_here("attention", "sound", ("float32", "float16")) == ""
     assert wrong_here("quantizer", "faulty/fast-int8").startswith("faulty/fast-int8: wrong on this machine: ")

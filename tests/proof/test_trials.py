@@ -89,7 +89,7 @@ def test_doctor_tells_of_each_kernel(faulty: Path, tmp_path: Path) -> None:
         "faulty/sound-lora": "proved",
     }  # fmt: skip
     assert found["quantizer"]["faulty/killed"]["text"] == "its proof ended its process with SIGILL"
-    assert "has an error of" in found["attention"]["faulty/fast"]["text"]
+    assert "differs from softmax(q k^T * scale) v by" in found["attention"]["faulty/fast"]["text"]
     assert found["quantizer"]["faulty/sound-int8"]["text"] == "int8-channel"
 
 

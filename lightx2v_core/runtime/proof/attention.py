@@ -48,7 +48,7 @@ def attention_proof(claim: Claim) -> str | None:
         if error > _ALLOWED[claim.dtype]:
             return (
                 f"attention{what} in {claim.dtype} of {_SHAPE[1]} queries and {_SHAPE[2]} keys of head dim {head_dim} "
-                f"has an error of {error:.1%}, tolerance {_ALLOWED[claim.dtype]:.0%}"
+                f"differs from softmax(q k^T * scale) v by {error:.1%}, tolerance {_ALLOWED[claim.dtype]:.0%}"
             )
     return None
 
