@@ -51,7 +51,8 @@ def check(ctx: click.Context, name: str | None, strict: bool, as_json: bool) -> 
         ):
             say(line)
         what = f"{len(plugins.plugins)} plugins" if name is None else plugins[name].name
-        say(f"{what}, {_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}")
+        counts = f"{_counted(by_level['error'], 'problem')}, {_counted(by_level['warning'], 'warning')}"
+        say(f"{what}, {counts}{' (an error with --strict)' if strict and by_level['warning'] else ''}")
     ctx.exit(1 if by_level["error"] or (strict and by_level["warning"]) else 0)
 
 
