@@ -54,13 +54,13 @@ def raising(exc: BaseException) -> Callable[[BuildContext], Sequence[str]]:
     ),
     st.randoms(use_true_random=False),
 )
-def test_order_is_priority_then_name_however_it_was_registered(
+def test_order_is_priority_then_the_core_then_name_however_it_was_registered(
     items: list[tuple[str, int]], rng: random.Random
 ) -> None:
     shuffled = rng.sample(items, k=len(items))
     plugins = plugin_set(**{f"plugin{i}": attention(*item) for i, item in enumerate(shuffled)})
     names = [item.spec.name for item in Registry(plugins).candidates("attention")]
-    expected = sorted([*items, ("sdpa", 0)], key=lambda item: (-item[1], item[0]))
+    expected = sorted([*items, ("sdpa", 0)], key=lambda item: (-item[1], item[0] != "sdpa", item[0]))
     assert names == [name for name, _ in expected]
 
 
@@ -157,7 +157,9 @@ def test_a_name_of_two_plugins_needs_its_plugin() -> None:
     assert registry.select("attention", "other/fast", CPU).chosen.plugin == "other"
     assert registry.select("attention", "acme/fast", CPU).chosen.plugin == "acme"
     assert registry.select("attention", "lone", CPU).name == "lone"
-    assert registry.select("attention", "auto", CPU).chosen.qualified == "acme/fast"
+    assert registry.select("attention", "auto", CPU).chosen.qualified == "core/sdpa"
+    faster = Registry(plugin_set(acme=attention("fast", 1), other=attention("fast", 1)))
+    assert faster.select("attention", "auto", CPU).chosen.qualified == "acme/fast"
 
 
 def test_a_plugin_does_not_replace_what_the_core_has() -> None:

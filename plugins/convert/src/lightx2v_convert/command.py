@@ -54,7 +54,7 @@ class _Command(click.Command):
 
 
 @click.command("convert", cls=_Command)
-@click.argument("source", required=False)
+@click.argument("source", required=False, metavar="[SRC]")
 @click.option("-s", "--source", "source_option", metavar="PATH", help="Same as SRC.")
 @click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")
 @click.option(
