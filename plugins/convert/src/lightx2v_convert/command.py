@@ -46,7 +46,7 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat options that are given several values at once."""
-        # a single path is SRC, unless SRC is already given
+        # a single path is SOURCE, unless SOURCE is already given
         sourced = bool(args) and (
             any(word.split("=")[0] in ("-s", "--source") for word in args) or not args[0].startswith("-")
         )
@@ -54,8 +54,8 @@ class _Command(click.Command):
 
 
 @click.command("convert", cls=_Command)
-@click.argument("source", required=False, metavar="[SRC]")
-@click.option("-s", "--source", "source_option", metavar="PATH", help="Same as SRC.")
+@click.argument("source", required=False)
+@click.option("-s", "--source", "source_option", metavar="PATH", help="Same as SOURCE.")
 @click.option("-o", "--output", metavar="PATH", required=True, help="A .safetensors file, or a new folder.")
 @click.option(
     "--component",
@@ -149,7 +149,7 @@ class _Command(click.Command):
 @click.option("--quiet", is_flag=True, help="Print only warnings and errors.")
 @common_options
 def command(**parameters: Any) -> None:
-    """Convert the weights of SRC, a file or a folder: quantize, split, rename, cast, merge LoRA files.
+    """Convert the weights of SOURCE, a file or a folder: quantize, split, rename, cast, merge LoRA files.
 
     A model folder is converted to a folder of the same model: its networks are converted, its VAE and tokenizer copied.
     With --component, or an --output that ends in .safetensors, only one network is converted.
