@@ -85,7 +85,8 @@ class Spec(Generic[C]):
     min_capability: tuple[int, int] = (0, 0)
     #: returns the reasons why this machine cannot use it; empty if it can
     unusable: Callable[[BuildContext], Sequence[str]] = _usable
-    #: rank for ``auto``, highest first, the core on a tie: 0 for the core, 1-99 for portable kernels, 100+ with a published benchmark
+    #: rank for ``auto``, highest first, the core's own on a tie: 0 for the core, 1-99 for portable kernels, 100+ with a
+    #: published benchmark
     priority: int = 0
 
     def __repr__(self) -> str:
