@@ -275,7 +275,7 @@ def test_options_name_it_too(env: dict[str, str], checkpoint: Path, tmp_path: Pa
 def test_a_contested_name_must_be_qualified(env: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
     done = generate(checkpoint, tmp_path / "o.mp4", "--attention", "sdpa", "--dry-run", env=env)
     assert done.returncode == 2
-    assert "use bad-clash/sdpa or core/sdpa" in done.stderr
+    assert "use core/sdpa or bad-clash/sdpa" in done.stderr
     done = generate(checkpoint, tmp_path / "o.mp4", "--attention", "core/sdpa", "--dry-run", env=env)
     assert done.returncode == 0, done.stderr
     assert "core/unipc" in done.stdout
