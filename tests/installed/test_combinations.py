@@ -121,7 +121,7 @@ def test_downloads_beside_a_model(tmp_path: Path) -> None:
     python = environment(tmp_path / "env", ("hub",))
     assert "\n  download " in run(python, "-m", "lightx2v_core", "--help").partition("Plugin commands:")[2]
     out = run(python, "-m", "lightx2v_core", "download", "--list")
-    assert out.startswith("no loaded plugin names a repository")
+    assert out.startswith("no loaded plugin lists a repository")
     python = environment(tmp_path / "with-a-model", ("hub", "wan21"))
     assert "\nwan2.1-t2v-1.3b " in run(python, "-m", "lightx2v_core", "download", "--list")
 
