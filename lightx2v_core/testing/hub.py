@@ -255,12 +255,14 @@ class _Handler(BaseHTTPRequestHandler):
         limit = limits.pop(0) if limits else None
         for piece in _pieces(content, start):
             sending = piece if limit is None else piece[:limit]
+            # counted first: a client that has read the last byte may look before this thread goes further
+            self.hub.sent[key] += len(sending)
             try:
                 self.wfile.write(sending)
             except OSError:  # the client has disconnected
+                self.hub.sent[key] -= len(sending)
                 self.close_connection = True
                 return
-            self.hub.sent[key] += len(sending)
             if limit is not None:
                 limit -= len(sending)
                 if not limit:

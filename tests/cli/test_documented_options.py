@@ -30,7 +30,7 @@ PAGES = sorted(
     for page in REPOSITORY.glob(pattern)
 )
 #: command lines of other programs, and of scripts that have options of their own
-OTHERS = re.compile(r"\b(?:python|pip|pytest|tox|git|ruff)\b")
+OTHERS = re.compile(r"\b(?:python|pip|pytest|tox|git|ruff|pre-commit)\b")
 
 
 def options() -> set[str]:
